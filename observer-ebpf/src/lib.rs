@@ -1,1 +1,98 @@
+//! The record format between the eBPF programs and user space: the one definition of the wire.
+//!
+//! Decides the bytes of a record, the numbers of kinds, lock classes, modes and loss reasons, and the layout of what
+//! user space sets before loading. Deliberately knows no kernel symbol and no kernel field: those are rows in
+//! `observer/facts/`. `no_std`, so that the programs and every host build share it.
+//!
+//! Rules of the wire: fixed-width integers in the byte order of the machine (x86-64, little endian), no padding, no
+//! enum, bool or `Option`. Numbers are retired, never reused. A reader skips and counts kinds that it does not know.
 #![no_std]
+
+pub mod config;
+pub mod kinds;
+pub mod loss;
+
+/// Version of everything in this crate. A recording of another version is refused with a clear message.
+pub const WIRE_VERSION: u16 = 1;
+
+/// Bytes of [`Header`].
+pub const HEADER_BYTES: usize = 24;
+
+/// Largest record: a header and five words.
+pub const RECORD_BYTES_MAX: usize = 64;
+
+/// First part of every record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Header {
+    /// Nanoseconds of `CLOCK_MONOTONIC` (`bpf_ktime_get_ns`), taken right after the ring slot was reserved.
+    pub time_ns: u64,
+    /// Sequence number of the CPU's stream. Records that found the ring full took a number too, so that a gap is a
+    /// known hole. Wraps. Two records may share a number where programs nest on one CPU (a fully preemptible kernel);
+    /// a repeated number is no hole.
+    pub seq: u32,
+    /// Thread id of the current task (the kernel's `task->pid`), 0 for the idle task.
+    pub tid: u32,
+    /// One of [`kinds`].
+    pub kind: u16,
+    /// Which site emitted it: index into the plan's site table of this recording.
+    pub site: u16,
+    /// Small argument; its meaning is the kind's.
+    pub arg: u32,
+}
+
+const _: () = assert!(core::mem::size_of::<Header>() == HEADER_BYTES && core::mem::align_of::<Header>() == 8);
+
+/// Lock classes, in `arg` bits 0..8 of the lock kinds and in the low three bits of a lock table entry.
+pub mod class {
+    /// `mm_struct.mmap_lock`.
+    pub const MMAP_LOCK: u32 = 1;
+    /// `hugetlb_vma_lock.rw_sema` of a shared mapping.
+    pub const VMA_LOCK: u32 = 2;
+    /// `address_space.i_mmap_rwsem` of a hugetlbfs file.
+    pub const I_MMAP: u32 = 3;
+    /// One slot of `hugetlb_fault_mutex_table`.
+    pub const FAULT_MUTEX: u32 = 4;
+    /// `inode.i_rwsem` of a hugetlbfs file.
+    pub const INODE: u32 = 5;
+    /// The page-table lock of a PMD table.
+    pub const PTL: u32 = 6;
+    /// The folio (page) lock. Has no address of its own: the folio names it.
+    pub const FOLIO: u32 = 7;
+
+    /// Names by number, index 0 unused.
+    pub const NAMES: [&str; 8] =
+        ["", "mmap_lock", "vma_lock", "i_mmap_rwsem", "fault_mutex", "inode_lock", "ptl", "folio_lock"];
+}
+
+/// Lock modes, in `arg` bits 8..16 of the lock kinds.
+pub mod mode {
+    /// Shared.
+    pub const READ: u32 = 1;
+    /// Exclusive, of a lock that has readers too.
+    pub const WRITE: u32 = 2;
+    /// Exclusive, of a lock that has no readers (mutex, spinlock, folio lock).
+    pub const EXCLUSIVE: u32 = 3;
+
+    /// Names by number, index 0 unused.
+    pub const NAMES: [&str; 4] = ["", "read", "write", "exclusive"];
+}
+
+/// Packs class and mode into the `arg` of a lock kind.
+#[must_use]
+pub const fn lock_arg(class: u32, mode: u32) -> u32 {
+    class | mode << 8
+}
+
+/// How a folio lock is known to be held: `arg` of [`kinds::FOLIO_HELD`].
+pub mod how {
+    /// A lookup returned the folio locked.
+    pub const RETURNED: u32 = 1;
+    /// Entry of a function whose contract is a locked folio.
+    pub const CONTRACT: u32 = 2;
+    /// Return of the slow path that waits for it.
+    pub const SLOW_PATH: u32 = 3;
+
+    /// Names by number, index 0 unused.
+    pub const NAMES: [&str; 4] = ["", "returned-locked", "contract", "slow-path"];
+}

@@ -1,1 +1,7 @@
+//! The engine: events and ticks in, lifetimes, lock order and findings out.
+//!
+//! Pure. It reads no file, clock, environment or thread; time is event time. Live, replay and tests call the same
+//! `push`.
 
+pub mod event;
+pub mod setup;

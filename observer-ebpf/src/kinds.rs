@@ -1,0 +1,149 @@
+//! The event kinds: number, payload and meaning of every field.
+//!
+//! [`TABLE`] is the source of `docs/events.md`; a test keeps the two equal.
+
+/// One field of a record's payload, for documentation and for the text form.
+#[derive(Clone, Copy, Debug)]
+pub struct Field {
+    /// Name, with its unit where it has one.
+    pub name: &'static str,
+    /// One sentence.
+    pub doc: &'static str,
+}
+
+/// One kind of record.
+#[derive(Clone, Copy, Debug)]
+pub struct Kind {
+    /// Number on the wire.
+    pub number: u16,
+    /// Name in text output and text traces.
+    pub name: &'static str,
+    /// What happened.
+    pub doc: &'static str,
+    /// Meaning of the header's `arg`; empty name: unused and 0.
+    pub arg: Field,
+    /// Payload words in order, each a `u64`.
+    pub words: &'static [Field],
+}
+
+macro_rules! kinds {
+    ($( $(#[doc = $doc:literal])+ $number:literal $konst:ident $name:literal
+        ($aname:literal $adoc:literal) { $($wname:literal $wdoc:literal),* $(,)? } )+) => {
+        $( $(#[doc = $doc])+ pub const $konst: u16 = $number; )+
+        /// Every kind, by rising number.
+        pub static TABLE: &[Kind] = &[ $( Kind {
+            number: $number,
+            name: $name,
+            doc: concat!($($doc),+),
+            arg: Field { name: $aname, doc: $adoc },
+            words: &[ $( Field { name: $wname, doc: $wdoc } ),* ],
+        } ),+ ];
+        /// Payload words of a kind, `None` if the number is not known.
+        #[must_use]
+        pub const fn words(kind: u16) -> Option<usize> {
+            match kind {
+                $( $number => Some([$( $wname ),*].len()), )+
+                _ => None,
+            }
+        }
+        $( const _: () = assert!({ let n = [$( $wname ),*].len(); n == 1 || n == 3 || n == 5 }); )+
+    };
+}
+
+kinds! {
+    /// A task was seen for the first time, or a new task took over its slot.
+    1 TASK "task" ("tgid" "process id") {
+        "comm_lo" "first 8 bytes of the command name", "comm_hi" "last 8 bytes",
+        "mm" "the task's `mm_struct`, 0 for a kernel thread",
+    }
+    /// A watched task exits.
+    2 TASK_EXIT "task_exit" ("tgid" "process id") { "mm" "the task's `mm_struct`, 0 if already given up" }
+    /// A watched task made a child: what the parent did before orders what the child does.
+    3 FORK "fork" ("child_tid" "thread id of the child") { "child_tgid" "process id of the child" }
+    /// A watched operation begins (entry of the site's function).
+    4 OP_BEGIN "op_begin" ("" "") {
+        "mm" "the `mm_struct` worked on, not always the task's own; 0 unknown", "start" "first address or offset",
+        "end" "end of the range, exclusive; 0 unknown",
+    }
+    /// A callback begins that was handed a pte pointer: a lease by contract until its `op_end`.
+    5 CALLBACK_BEGIN "callback_begin" ("" "") {
+        "mm" "the `mm_struct` walked", "addr" "address of the entry", "pte" "the pte pointer",
+    }
+    /// A watched operation or callback ends (return of the site's function).
+    6 OP_END "op_end" ("" "") { "ret" "return value" }
+    /// A lookup returned. Repeated lookups of one task that stay in the same table and operation are counted, not sent.
+    7 LOOKUP "lookup" ("repeats" "lookups by this task into the previous table that were not sent") {
+        "mm" "the `mm_struct` looked up in", "addr" "address", "pte" "the pte pointer, 0: none",
+    }
+    /// A mapping got a link to a table that others use already.
+    8 SHARE "share" ("count" "share count of the table after it, as the kernel keeps it") {
+        "mm" "the mm that shares in", "addr" "address that was looked up", "pte" "pte pointer returned: its page is the table",
+    }
+    /// A new PMD table was made inside a watched operation and linked.
+    9 TABLE_ALLOC "table_alloc" ("" "") {
+        "mm" "the mm that links it", "addr" "address that asked for it", "table" "address of the page-table page",
+    }
+    /// The body of unshare returned 1: the link of (mm, GiB of addr) to the table is gone.
+    10 UNSHARE "unshare" ("" "") {
+        "mm" "the mm that lost the link", "addr" "address", "pte" "pte pointer: its page is the table",
+    }
+    /// The upper-level entry changed over an enclosing function: the link went away between `lo_ns` and the time of this record.
+    11 UNLINKED "unlinked" ("count" "share count of the table at the end") {
+        "mm" "the mm that lost the link", "gib" "address of the GiB", "table" "the table that was linked",
+        "lo_ns" "time of the enclosing function's entry, nanoseconds", "now" "the upper-level entry now, 0: none",
+    }
+    /// A table's page is given back by this mm; its upper-level entry was cleared just before.
+    12 TABLE_FREE "table_free" ("count" "share count at that moment") {
+        "mm" "the mm that frees", "table" "the table", "addr" "0: the kernel does not say",
+    }
+    /// The task asks for a lock in a way that can block. It has the lock for certain from its next record on.
+    20 LOCK_ASK "ask" ("class_mode" "class in bits 0..8, mode in bits 8..16") { "lock" "address of the lock" }
+    /// A trylock succeeded.
+    21 LOCK_TRY "try" ("class_mode" "as in `ask`") { "lock" "address of the lock" }
+    /// A trylock failed: nothing is held.
+    22 LOCK_BUSY "busy" ("class_mode" "as in `ask`") { "lock" "address of the lock" }
+    /// A killable or interruptible ask returned without the lock.
+    23 LOCK_GAVE_UP "gave_up" ("class_mode" "as in `ask`") { "lock" "address of the lock" }
+    /// The task releases a lock (entry of the release).
+    24 LOCK_RELEASE "release" ("class_mode" "as in `ask`") { "lock" "address of the lock" }
+    /// Write mode becomes read mode.
+    25 LOCK_DOWNGRADE "downgrade" ("class_mode" "class, and mode read") { "lock" "address of the lock" }
+    /// The task begins to wait for a contended lock.
+    26 WAIT_BEGIN "wait_begin" ("class_mode" "as in `ask`; mode 0: not told") { "lock" "address of the lock" }
+    /// The wait is over; `arg` bit 31 is set if it ended without the lock.
+    27 WAIT_END "wait_end" ("class_mode" "as in `ask`") { "lock" "address of the lock" }
+    /// A lock address got its class. A second one without a `lock_forget` between means that records of this lock may be missing.
+    28 LOCK_NAME "lock_name" ("class_mode" "class") {
+        "lock" "address of the lock", "owner" "mm, address_space, inode or table that it belongs to",
+        "vma" "the VMA of a vma_lock, else 0",
+    }
+    /// The object of a lock address is going away.
+    29 LOCK_FORGET "lock_forget" ("class_mode" "class") { "lock" "address of the lock" }
+    /// The task asks for the lock of a page-cache folio by its place in the file, and may block.
+    30 FOLIO_ASK "folio_ask" ("" "") {
+        "mapping" "the `address_space`", "index" "index as the kernel's function takes it",
+        "folio" "the folio, 0 while it is not known",
+    }
+    /// The task is known to hold a folio lock.
+    31 FOLIO_HELD "folio_held" ("how" "see `how`") {
+        "folio" "address of the struct page or folio", "mapping" "its mapping word; bit 0 set: anonymous, 0: none",
+        "index" "its index in the file",
+    }
+    /// A folio lock is released.
+    32 FOLIO_RELEASE "folio_release" ("" "") {
+        "folio" "address of the struct page or folio", "mapping" "its mapping word; bit 0 set: anonymous, 0: none",
+        "index" "its index in the file",
+    }
+    /// The task waits in the folio lock's slow path.
+    33 FOLIO_WAIT "folio_wait" ("" "") {
+        "folio" "address of the struct page or folio", "mapping" "its mapping word", "index" "its index in the file",
+    }
+    /// First time this task came by this site inside this operation: the stack, by number.
+    40 STACK "stack" ("stack_id" "number in the stack map; user space stores the frames beside it") { "op" "site of the innermost operation, 0xffff: none" }
+}
+
+/// Looks a kind up by number.
+#[must_use]
+pub fn by_number(number: u16) -> Option<&'static Kind> {
+    TABLE.binary_search_by_key(&number, |k| k.number).ok().map(|i| &TABLE[i])
+}

@@ -1,0 +1,30 @@
+//! Why something did not arrive. Every early exit of a program that drops what should have been a record counts here.
+
+macro_rules! reasons {
+    ($( $(#[doc = $doc:literal])+ $number:literal $konst:ident $name:literal )+) => {
+        $( $(#[doc = $doc])+ pub const $konst: usize = $number; )+
+        /// Name and meaning by number.
+        pub static REASONS: &[(&str, &str)] = &[ $( ($name, concat!($($doc),+)) ),+ ];
+        /// How many reasons there are.
+        pub const COUNT: usize = REASONS.len();
+    };
+}
+
+reasons! {
+    /// The CPU's ring had no room: the drain did not keep up.
+    0 RING_FULL "ring-full"
+    /// The CPU has no ring: it came online after attach, or its number is beyond the outer map.
+    1 NO_RING "no-ring"
+    /// Another task inside an operation has the task's slot; lookups of this one are sent without folding, its tables may be missed.
+    2 SLOT_BUSY "slot-busy"
+    /// The lock table had no free place in the set: records of that lock are missing from here on.
+    3 LOCK_TABLE_FULL "lock-table-full"
+    /// A range had more GiB than one snapshot holds: changes beyond are not seen by the diff.
+    4 RANGE_CUT "range-cut"
+    /// The snapshot slot of an enclosing function was taken by another task.
+    5 SNAPSHOT_BUSY "snapshot-busy"
+    /// Kernel memory could not be read.
+    6 READ_FAULT "read-fault"
+    /// An exit was seen without its entry.
+    7 UNMATCHED_END "unmatched-end"
+}

@@ -1,0 +1,290 @@
+//! Events: decoded records. One type for live, replay and text traces.
+//!
+//! Decides how bytes of the wire become an [`Event`]; decides nothing about meaning. Addresses are newtypes so that a
+//! table cannot be passed for an mm.
+
+use observer_ebpf::{HEADER_BYTES, kinds};
+
+macro_rules! address {
+    ($($(#[doc = $doc:literal])+ $name:ident)+) => { $(
+        $(#[doc = $doc])+
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub u64);
+        impl core::fmt::Display for $name {
+            fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+                write!(f, "{:#x}", self.0)
+            }
+        }
+    )+ };
+}
+
+address! {
+    /// Kernel address of an `mm_struct`.
+    Mm
+    /// User address.
+    Addr
+    /// Kernel address of a pte entry (of a PMD-sized huge page: the PMD entry).
+    Pte
+    /// Kernel address of a page-table page.
+    Table
+    /// Kernel address of a lock.
+    LockAddr
+    /// Kernel address of a struct page or folio.
+    Folio
+    /// Mapping word of a folio, or the `address_space` itself. Bit 0 set: anonymous.
+    Mapping
+}
+
+impl Pte {
+    /// The page-table page that the entry lies in. Tables are 4 KiB pages on x86-64.
+    #[must_use]
+    pub fn table(self) -> Table {
+        Table(self.0 & !0xfff)
+    }
+}
+
+impl Addr {
+    /// Start of the GiB (one PUD entry, one PMD table) that the address lies in.
+    #[must_use]
+    pub fn gib(self) -> Addr {
+        Addr(self.0 & !((1 << 30) - 1))
+    }
+}
+
+/// Thread id.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Tid(pub u32);
+
+/// Index into [`crate::setup::Setup::sites`]' numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SiteId(pub u16);
+
+/// Lock classes as on the wire (`observer_ebpf::class`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Class {
+    MmapLock = 1,
+    VmaLock = 2,
+    IMmap = 3,
+    FaultMutex = 4,
+    Inode = 5,
+    Ptl = 6,
+    Folio = 7,
+}
+
+impl Class {
+    pub const ALL: [Class; 7] = [
+        Class::MmapLock,
+        Class::VmaLock,
+        Class::IMmap,
+        Class::FaultMutex,
+        Class::Inode,
+        Class::Ptl,
+        Class::Folio,
+    ];
+
+    /// From the wire; `None` for a number of a later version.
+    #[must_use]
+    pub fn from_wire(n: u32) -> Option<Class> {
+        Class::ALL.get((n as usize).checked_sub(1)?).copied()
+    }
+
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        observer_ebpf::class::NAMES[self as usize]
+    }
+}
+
+/// Lock modes as on the wire (`observer_ebpf::mode`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Mode {
+    Read = 1,
+    Write = 2,
+    Exclusive = 3,
+}
+
+impl Mode {
+    #[must_use]
+    pub fn from_wire(n: u32) -> Option<Mode> {
+        [Mode::Read, Mode::Write, Mode::Exclusive].get((n as usize).checked_sub(1)?).copied()
+    }
+
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        observer_ebpf::mode::NAMES[self as usize]
+    }
+}
+
+/// What a task did with a lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LockStep {
+    /// Asked for in a way that can block; held for certain from the task's next event on.
+    Ask,
+    /// A trylock succeeded.
+    Try,
+    /// A trylock failed.
+    Busy,
+    /// A killable ask returned without the lock.
+    GaveUp,
+    Release,
+    Downgrade,
+    WaitBegin,
+    WaitEnd,
+}
+
+/// How a folio lock is known to be held (`observer_ebpf::how`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum How {
+    Returned = 1,
+    Contract = 2,
+    SlowPath = 3,
+}
+
+/// What happened. Field meanings are those of `observer_ebpf::kinds::TABLE`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Body {
+    Task { tgid: u32, comm: [u8; 16], mm: Mm },
+    TaskExit { tgid: u32, mm: Mm },
+    Fork { child: Tid, child_tgid: u32 },
+    OpBegin { mm: Mm, start: Addr, end: Addr },
+    CallbackBegin { mm: Mm, addr: Addr, pte: Pte },
+    OpEnd { ret: u64 },
+    Lookup { mm: Mm, addr: Addr, pte: Pte, repeats: u32 },
+    Share { mm: Mm, addr: Addr, pte: Pte, count: u32 },
+    TableAlloc { mm: Mm, addr: Addr, table: Table },
+    Unshare { mm: Mm, addr: Addr, pte: Pte },
+    Unlinked { mm: Mm, gib: Addr, table: Table, lo_ns: u64, now: u64, count: u32 },
+    TableFree { mm: Mm, table: Table, count: u32 },
+    /// `mode` is `None` where the kernel does not tell it; `failed`: the wait ended without the lock.
+    Lock { step: LockStep, class: Class, mode: Option<Mode>, lock: LockAddr, failed: bool },
+    LockName { class: Class, lock: LockAddr, owner: u64, vma: u64 },
+    LockForget { class: Class, lock: LockAddr },
+    FolioAsk { mapping: Mapping, index: u64, folio: Folio },
+    FolioHeld { folio: Folio, mapping: Mapping, index: u64, how: How },
+    FolioRelease { folio: Folio, mapping: Mapping, index: u64 },
+    FolioWait { folio: Folio, mapping: Mapping, index: u64 },
+    Stack { stack: u32, op: SiteId },
+}
+
+/// One decoded record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event {
+    pub time_ns: u64,
+    pub seq: u32,
+    pub tid: Tid,
+    pub cpu: u16,
+    pub site: SiteId,
+    pub body: Body,
+}
+
+/// Why bytes are no event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Undecodable {
+    /// Fewer bytes than the header or the kind's payload.
+    Short,
+    /// A kind of a later version: skipped and counted.
+    UnknownKind(u16),
+    /// A class, mode or `how` of a later version: skipped and counted.
+    UnknownValue(u16),
+}
+
+fn word(bytes: &[u8], i: usize) -> u64 {
+    let at = HEADER_BYTES + 8 * i;
+    let mut w = [0; 8];
+    w.copy_from_slice(&bytes[at..at + 8]);
+    u64::from_le_bytes(w)
+}
+
+/// Decodes one record of the stream of `cpu`.
+///
+/// # Errors
+/// [`Undecodable`], with nothing consumed; the caller counts it.
+pub fn decode(cpu: u16, bytes: &[u8]) -> Result<Event, Undecodable> {
+    if bytes.len() < HEADER_BYTES {
+        return Err(Undecodable::Short);
+    }
+    let u32_at = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+    let u16_at = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
+    let (kind, arg) = (u16_at(16), u32_at(20));
+    let words = kinds::words(kind).ok_or(Undecodable::UnknownKind(kind))?;
+    if bytes.len() < HEADER_BYTES + 8 * words {
+        return Err(Undecodable::Short);
+    }
+    let body = body(kind, arg, |i| word(bytes, i)).ok_or(Undecodable::UnknownValue(kind))?;
+    Ok(Event {
+        time_ns: u64::from(u32_at(0)) | u64::from(u32_at(4)) << 32,
+        seq: u32_at(8),
+        tid: Tid(u32_at(12)),
+        cpu,
+        site: SiteId(u16_at(18)),
+        body,
+    })
+}
+
+fn body(kind: u16, arg: u32, w: impl Fn(usize) -> u64) -> Option<Body> {
+    let lock = |step| {
+        Some(Body::Lock {
+            step,
+            class: Class::from_wire(arg & 0xff)?,
+            mode: Mode::from_wire(arg >> 8 & 0xff),
+            lock: LockAddr(w(0)),
+            failed: arg >> 31 == 1,
+        })
+    };
+    Some(match kind {
+        kinds::TASK => {
+            let mut comm = [0; 16];
+            comm[..8].copy_from_slice(&w(0).to_le_bytes());
+            comm[8..].copy_from_slice(&w(1).to_le_bytes());
+            Body::Task { tgid: arg, comm, mm: Mm(w(2)) }
+        }
+        kinds::TASK_EXIT => Body::TaskExit { tgid: arg, mm: Mm(w(0)) },
+        kinds::FORK => Body::Fork { child: Tid(arg), child_tgid: w(0) as u32 },
+        kinds::OP_BEGIN => Body::OpBegin { mm: Mm(w(0)), start: Addr(w(1)), end: Addr(w(2)) },
+        kinds::CALLBACK_BEGIN => Body::CallbackBegin { mm: Mm(w(0)), addr: Addr(w(1)), pte: Pte(w(2)) },
+        kinds::OP_END => Body::OpEnd { ret: w(0) },
+        kinds::LOOKUP => Body::Lookup { mm: Mm(w(0)), addr: Addr(w(1)), pte: Pte(w(2)), repeats: arg },
+        kinds::SHARE => Body::Share { mm: Mm(w(0)), addr: Addr(w(1)), pte: Pte(w(2)), count: arg },
+        kinds::TABLE_ALLOC => Body::TableAlloc { mm: Mm(w(0)), addr: Addr(w(1)), table: Table(w(2)) },
+        kinds::UNSHARE => Body::Unshare { mm: Mm(w(0)), addr: Addr(w(1)), pte: Pte(w(2)) },
+        kinds::UNLINKED => Body::Unlinked {
+            mm: Mm(w(0)),
+            gib: Addr(w(1)),
+            table: Table(w(2)),
+            lo_ns: w(3),
+            now: w(4),
+            count: arg,
+        },
+        kinds::TABLE_FREE => Body::TableFree { mm: Mm(w(0)), table: Table(w(1)), count: arg },
+        kinds::LOCK_ASK => lock(LockStep::Ask)?,
+        kinds::LOCK_TRY => lock(LockStep::Try)?,
+        kinds::LOCK_BUSY => lock(LockStep::Busy)?,
+        kinds::LOCK_GAVE_UP => lock(LockStep::GaveUp)?,
+        kinds::LOCK_RELEASE => lock(LockStep::Release)?,
+        kinds::LOCK_DOWNGRADE => lock(LockStep::Downgrade)?,
+        kinds::WAIT_BEGIN => lock(LockStep::WaitBegin)?,
+        kinds::WAIT_END => lock(LockStep::WaitEnd)?,
+        kinds::LOCK_NAME => Body::LockName {
+            class: Class::from_wire(arg & 0xff)?,
+            lock: LockAddr(w(0)),
+            owner: w(1),
+            vma: w(2),
+        },
+        kinds::LOCK_FORGET => Body::LockForget { class: Class::from_wire(arg & 0xff)?, lock: LockAddr(w(0)) },
+        kinds::FOLIO_ASK => Body::FolioAsk { mapping: Mapping(w(0)), index: w(1), folio: Folio(w(2)) },
+        kinds::FOLIO_HELD => Body::FolioHeld {
+            folio: Folio(w(0)),
+            mapping: Mapping(w(1)),
+            index: w(2),
+            how: [How::Returned, How::Contract, How::SlowPath].get((arg as usize).checked_sub(1)?).copied()?,
+        },
+        kinds::FOLIO_RELEASE => {
+            Body::FolioRelease { folio: Folio(w(0)), mapping: Mapping(w(1)), index: w(2) }
+        }
+        kinds::FOLIO_WAIT => Body::FolioWait { folio: Folio(w(0)), mapping: Mapping(w(1)), index: w(2) },
+        kinds::STACK => Body::Stack { stack: arg, op: SiteId(w(0) as u16) },
+        _ => return None,
+    })
+}

@@ -1,0 +1,153 @@
+//! What the engine has to know about the kernel that the events come from: the plan's sites and the facts' rules.
+//!
+//! Plain data, made from `observer/facts/` by the daemon, stored in every recording, written by hand in text traces.
+//! The engine branches on these rows only, never on a kernel version or a function's name.
+
+use crate::event::{Class, Mode, SiteId};
+
+/// What a site means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// A watched operation: `op_begin`, `op_end`.
+    Operation,
+    /// A page walk's callback, handed a pte pointer: `callback_begin`, `op_end`.
+    Callback,
+    Lookup,
+    Share,
+    TableAlloc,
+    Unshare,
+    /// The upper-level entries compared over an enclosing function: `unlinked`, sent by that operation's site.
+    Unlink,
+    TableFree,
+    /// Sleeping locks: asks, trylocks, releases.
+    Lock,
+    Ptl,
+    /// Contention of any lock.
+    Wait,
+    FolioHeld,
+    FolioRelease,
+    Task,
+}
+
+impl Role {
+    pub const ALL: [Role; 14] = [
+        Role::Operation,
+        Role::Callback,
+        Role::Lookup,
+        Role::Share,
+        Role::TableAlloc,
+        Role::Unshare,
+        Role::Unlink,
+        Role::TableFree,
+        Role::Lock,
+        Role::Ptl,
+        Role::Wait,
+        Role::FolioHeld,
+        Role::FolioRelease,
+        Role::Task,
+    ];
+
+    /// Name in facts, recordings, text traces and reports.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::Operation => "operation",
+            Role::Callback => "callback",
+            Role::Lookup => "lookup",
+            Role::Share => "share",
+            Role::TableAlloc => "table-alloc",
+            Role::Unshare => "unshare",
+            Role::Unlink => "unlink",
+            Role::TableFree => "table-free",
+            Role::Lock => "lock",
+            Role::Ptl => "ptl",
+            Role::Wait => "wait",
+            Role::FolioHeld => "folio-held",
+            Role::FolioRelease => "folio-release",
+            Role::Task => "task",
+        }
+    }
+
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Role> {
+        Role::ALL.into_iter().find(|r| r.name() == name)
+    }
+}
+
+/// One attached site.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Site {
+    pub id: SiteId,
+    /// Kernel function (or tracepoint), as in facts; what people read.
+    pub function: String,
+    pub role: Role,
+    /// For [`Role::Operation`]: its lookups are looks at a partner's mm, whose pointer is given up with the release of a
+    /// lock of this class inside the operation (`huge_pmd_share` and `i_mmap_rwsem`); they replace no other lease.
+    pub foreign_lookup_until: Option<Class>,
+    /// For lock sites: a successful trylock here stands for a wait that would have blocked (*try, then block*).
+    pub try_then_block: bool,
+}
+
+/// Holding `class` (in any of `modes`) on the same mapping, mm or table excludes an unlink at `unlink_site`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exclusion {
+    pub class: Class,
+    pub modes: Vec<Mode>,
+    /// Functions at which it does *not* exclude; all others are excluded.
+    pub except_unlink_sites: Vec<String>,
+}
+
+/// A documented lock order: a lock earlier in the list is taken before (outside) a later one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DocumentedOrder {
+    /// Where the text stands, for people (file and line of a release).
+    pub source: String,
+    pub outer_to_inner: Vec<Class>,
+}
+
+/// How well a role is covered on this kernel by this plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Grade {
+    /// Every occurrence is seen at its moment.
+    Exact,
+    /// Every occurrence is seen, its moment only within an interval.
+    Bounded,
+    /// Known from other evidence only.
+    Inferred,
+    /// Not seen.
+    Blind,
+}
+
+impl Grade {
+    pub const ALL: [Grade; 4] = [Grade::Exact, Grade::Bounded, Grade::Inferred, Grade::Blind];
+
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Grade::Exact => "exact",
+            Grade::Bounded => "bounded",
+            Grade::Inferred => "inferred",
+            Grade::Blind => "blind",
+        }
+    }
+}
+
+/// Coverage of one role (or of one lookup site within a role), with the reason when it is not exact.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Coverage {
+    pub role: Role,
+    /// What of the role; empty: all of it.
+    pub part: String,
+    pub grade: Grade,
+    /// Why, naming the symbol, the attempt and its error; empty for exact.
+    pub reason: String,
+}
+
+/// Everything the engine is told before the first event.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Setup {
+    pub sites: Vec<Site>,
+    pub exclusions: Vec<Exclusion>,
+    pub orders: Vec<DocumentedOrder>,
+    pub coverage: Vec<Coverage>,
+}
