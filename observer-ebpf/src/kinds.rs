@@ -142,6 +142,22 @@ kinds! {
     40 STACK "stack" ("stack_id" "number in the stack map; user space stores the frames beside it") { "op" "site of the innermost operation, 0xffff: none" }
 }
 
+/// The `kind` field of a record of `kind`: its number in bits 0..14, its size class in bits 14..16 (1, 2, 3 for one,
+/// three, five words), so that a reader can step over kinds that it does not know.
+#[must_use]
+pub const fn on_wire(kind: u16) -> u16 {
+    match words(kind) {
+        Some(n) => kind | (n as u16).div_ceil(2) << 14,
+        None => kind,
+    }
+}
+
+/// Number and payload words of a record's `kind` field; 0 words: not a record.
+#[must_use]
+pub const fn from_wire(kind: u16) -> (u16, usize) {
+    (kind & 0x3fff, [0, 1, 3, 5][kind as usize >> 14])
+}
+
 /// Looks a kind up by number.
 #[must_use]
 pub fn by_number(number: u16) -> Option<&'static Kind> {

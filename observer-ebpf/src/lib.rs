@@ -33,7 +33,7 @@ pub struct Header {
     pub seq: u32,
     /// Thread id of the current task (the kernel's `task->pid`), 0 for the idle task.
     pub tid: u32,
-    /// One of [`kinds`].
+    /// One of [`kinds`], with its size class: see [`kinds::on_wire`].
     pub kind: u16,
     /// Which site emitted it: index into the plan's site table of this recording.
     pub site: u16,

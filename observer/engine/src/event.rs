@@ -182,7 +182,7 @@ pub struct Event {
 /// Why bytes are no event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Undecodable {
-    /// Fewer bytes than the header or the kind's payload.
+    /// Fewer bytes than the header or the payload that the header tells; or no record at all.
     Short,
     /// A kind of a later version: skipped and counted.
     UnknownKind(u16),
@@ -197,6 +197,15 @@ fn word(bytes: &[u8], i: usize) -> u64 {
     u64::from_le_bytes(w)
 }
 
+/// Bytes of the record that begins `bytes`, from its header; `None` if there is no whole record.
+#[must_use]
+pub fn record_bytes(bytes: &[u8]) -> Option<usize> {
+    let kind = u16::from_le_bytes([*bytes.get(16)?, *bytes.get(17)?]);
+    let (_, words) = kinds::from_wire(kind);
+    let n = HEADER_BYTES + 8 * words;
+    (words > 0 && bytes.len() >= n).then_some(n)
+}
+
 /// Decodes one record of the stream of `cpu`.
 ///
 /// # Errors
@@ -207,11 +216,14 @@ pub fn decode(cpu: u16, bytes: &[u8]) -> Result<Event, Undecodable> {
     }
     let u32_at = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
     let u16_at = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
-    let (kind, arg) = (u16_at(16), u32_at(20));
-    let words = kinds::words(kind).ok_or(Undecodable::UnknownKind(kind))?;
-    if bytes.len() < HEADER_BYTES + 8 * words {
+    let (kind, words) = kinds::from_wire(u16_at(16));
+    if words == 0 || bytes.len() < HEADER_BYTES + 8 * words {
         return Err(Undecodable::Short);
     }
+    if kinds::words(kind) != Some(words) {
+        return Err(Undecodable::UnknownKind(kind));
+    }
+    let arg = u32_at(20);
     let body = body(kind, arg, |i| word(bytes, i)).ok_or(Undecodable::UnknownValue(kind))?;
     Ok(Event {
         time_ns: u64::from(u32_at(0)) | u64::from(u32_at(4)) << 32,
