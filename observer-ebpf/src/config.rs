@@ -11,7 +11,7 @@ pub const NO_FIELD: u64 = u64::MAX;
 /// Columns of a row of the table `ARGS`: one row a site, each an argument number of the site's function, or
 /// [`NO_ARG`]. The return value of a function is the slot after its last argument.
 pub mod arg {
-    /// The mm, if an argument is one.
+    /// The mm, if an argument is one; for folio sites the mapping.
     pub const MM: usize = 0;
     /// The VMA; with [`flag::VMA_IN_WALK`] the `mm_walk` that has it.
     pub const VMA: usize = 1;
@@ -43,8 +43,10 @@ pub mod flag {
     pub const CALLBACK: u8 = 8;
     /// The return value has 32 bits.
     pub const RET_32: u8 = 16;
-    /// The argument in column `VMA` is an inode.
+    /// The object that ends is an inode.
     pub const INODE: u8 = 32;
+    /// The object that ends is a VMA.
+    pub const VMA: u8 = 64;
 }
 
 macro_rules! fields {
@@ -233,7 +235,8 @@ pub struct PerCpu {
     pub seq: u64,
     /// By [`crate::loss`] reason.
     pub lost: [u64; crate::loss::COUNT],
-    /// By site, before any filter: calls seen (where a site has entry and return, its entries).
+    /// By site: calls seen (where a site has entry and return, its entries). Sites of hugetlb's own functions count
+    /// before any filter; those of generic functions (locks, folios) count what concerns a watched object.
     pub hits: [u64; site::COUNT],
     /// By site, what the role is about, before any filter of what is sent: lookups that returned a pointer, shares
     /// that linked a table of others, unshares that returned 1, links that went away by the diff.

@@ -15,7 +15,7 @@ reasons! {
     0 RING_FULL "ring-full"
     /// The CPU has no ring: it came online after attach, or its number is beyond the outer map.
     1 NO_RING "no-ring"
-    /// Another task inside an operation has the task's slot; lookups of this one are sent without folding, its tables may be missed.
+    /// Another task inside an operation has the task's slot: this one's operation is not seen.
     2 SLOT_BUSY "slot-busy"
     /// The lock table had no free place in the set: records of that lock are missing from here on.
     3 LOCK_TABLE_FULL "lock-table-full"
@@ -25,6 +25,4 @@ reasons! {
     5 SNAPSHOT_BUSY "snapshot-busy"
     /// Kernel memory could not be read.
     6 READ_FAULT "read-fault"
-    /// An exit was seen without its entry.
-    7 UNMATCHED_END "unmatched-end"
 }

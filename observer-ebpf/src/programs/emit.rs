@@ -1,0 +1,116 @@
+//! Counting and sending: the CPU's state, its ring, the record built in the reserved slot.
+
+use core::{arch::asm, ptr};
+
+use aya_ebpf::{
+    btf_maps::{ArrayOfMaps, PerCpuArray, RingBuf},
+    helpers::{bpf_get_current_pid_tgid, bpf_get_smp_processor_id, bpf_ktime_get_ns},
+    macros::btf_map,
+};
+use observer_ebpf::{HEADER_BYTES, Header, config::PerCpu, kinds, loss};
+
+/// Bytes of the inner template; user space puts rings of its own size in.
+const RING_TEMPLATE_BYTES: usize = 256 * 1024;
+/// CPUs that the outer map has room for.
+const CPUS: usize = 1024;
+/// `BPF_RB_NO_WAKEUP`: the reader comes on a timer.
+const NO_WAKEUP: u64 = 1;
+
+#[btf_map]
+static RINGS: ArrayOfMaps<RingBuf<[u64; 8], RING_TEMPLATE_BYTES>, CPUS> = ArrayOfMaps::new();
+
+#[btf_map]
+static CPU: PerCpuArray<PerCpu, 1> = PerCpuArray::new();
+
+/// The current CPU's state.
+#[derive(Clone, Copy)]
+pub struct Cpu(*mut PerCpu);
+
+/// Adds to a counter in one instruction, so that nested programs of one CPU lose nothing.
+#[inline(always)]
+fn add(counter: *mut u64, n: u64) {
+    // SAFETY: the caller's pointer is into a map value.
+    unsafe { asm!("lock *(u64 *)({c} + 0) += {n}", c = in(reg) counter, n = in(reg) n) };
+}
+
+impl Cpu {
+    /// State of this CPU, with the hit of `SITE` counted.
+    #[inline(always)]
+    pub fn hit<const SITE: usize>() -> Option<Cpu> {
+        let cpu = Cpu::this()?;
+        // SAFETY: a constant index below COUNT into a map value.
+        add(unsafe { &raw mut (*cpu.0).hits[SITE] }, 1);
+        Some(cpu)
+    }
+
+    /// State of this CPU.
+    #[inline(always)]
+    pub fn this() -> Option<Cpu> {
+        CPU.get_ptr_mut(0).map(Cpu)
+    }
+
+    /// Counts what the role of `SITE` is about.
+    #[inline(always)]
+    pub fn outcome<const SITE: usize>(self) {
+        // SAFETY: as in `hit`.
+        add(unsafe { &raw mut (*self.0).outcomes[SITE] }, 1);
+    }
+
+    /// Counts a loss.
+    #[inline(always)]
+    pub fn lose<const REASON: usize>(self) {
+        // SAFETY: as in `hit`.
+        add(unsafe { &raw mut (*self.0).lost[REASON] }, 1);
+    }
+
+    /// The next sequence number. Not one instruction: the oldest kernel refuses an add that returns. Where programs
+    /// nest, two records get one number, which readers allow for.
+    #[inline(always)]
+    fn sequence(self) -> u32 {
+        // SAFETY: a field of a map value.
+        unsafe {
+            let at = &raw mut (*self.0).seq;
+            let seq = ptr::read_volatile(at);
+            ptr::write_volatile(at, seq + 1);
+            seq as u32
+        }
+    }
+
+    /// Sends a record with `WORDS` words. `SITE` and `KIND` are of the wire.
+    #[inline(always)]
+    pub fn emit<const WORDS: usize>(self, site: usize, kind: u16, arg: u32, words: [u64; WORDS]) {
+        // SAFETY: no argument.
+        let number = unsafe { bpf_get_smp_processor_id() };
+        let Some(ring) = RINGS.get(number) else {
+            self.sequence();
+            self.lose::<{ loss::NO_RING }>();
+            return;
+        };
+        let bytes = HEADER_BYTES + 8 * WORDS;
+        let Some(mut slot) = ring.reserve_bytes(bytes, 0) else {
+            self.sequence();
+            self.lose::<{ loss::RING_FULL }>();
+            return;
+        };
+        let record = slot.as_mut_ptr();
+        let header = Header {
+            // SAFETY: no argument. Right after the reservation: order in the ring is order in time.
+            time_ns: unsafe { bpf_ktime_get_ns() },
+            seq: self.sequence(),
+            tid: bpf_get_current_pid_tgid() as u32,
+            kind: kinds::on_wire(kind),
+            site: site as u16,
+            arg,
+        };
+        // SAFETY: the slot has room for the header and the words, and is 8-byte aligned.
+        unsafe {
+            ptr::write_volatile(record.cast::<Header>(), header);
+            let mut i = 0;
+            while i < WORDS {
+                ptr::write_volatile(record.add(HEADER_BYTES).cast::<u64>().add(i), words[i]);
+                i += 1;
+            }
+        }
+        slot.submit(NO_WAKEUP);
+    }
+}

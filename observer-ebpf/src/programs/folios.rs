@@ -1,0 +1,120 @@
+//! The folio lock: its fast path is inline everywhere, so that holds are proved by contracts and only the release is
+//! always seen.
+
+use observer_ebpf::{
+    class,
+    config::{arg, field, value},
+    how, kinds,
+};
+
+use crate::{
+    emit::Cpu,
+    kernel::{argument, column, field_of, load, low_half, value},
+    lock_table::class_of,
+    tasks,
+};
+
+/// Bit 0 of a folio's mapping word: anonymous (`PAGE_MAPPING_ANON`, include/linux/page-flags.h).
+const ANON: u64 = 1;
+
+/// Whether a mapping is of a watched hugetlbfs file.
+#[inline(always)]
+fn is_watched(mapping: u64) -> bool {
+    class_of(field_of(mapping, field::MAPPING_I_MMAP)) == class::I_MMAP
+}
+
+/// Whether a folio concerns us: of a watched file, or handled inside a watched operation.
+#[inline(always)]
+fn concerns(mapping: u64) -> bool {
+    if low_half(mapping) & ANON == 0 && is_watched(mapping) {
+        return true;
+    }
+    tasks::in_operation().is_some()
+}
+
+/// The folio argument with its mapping and index.
+#[inline(always)]
+fn folio<const SITE: usize>(ctx: *const u64) -> (u64, u64, u64) {
+    let folio = argument(ctx, column(SITE, arg::START));
+    let mapping = match column(SITE, arg::MM) {
+        observer_ebpf::config::NO_ARG => load(folio, field::FOLIO_MAPPING),
+        // The page cache is about to take it: its own mapping word is not set yet.
+        n => argument(ctx, n),
+    };
+    (folio, mapping, load(folio, field::FOLIO_INDEX))
+}
+
+/// Entry of a page-cache lookup.
+#[inline(always)]
+pub fn lookup_begin<const SITE: usize>(ctx: *const u64) {
+    if argument(ctx, column(SITE, arg::EXTRA)) & value(value::FGP_LOCK) == 0 {
+        return;
+    }
+    let mapping = argument(ctx, column(SITE, arg::MM));
+    if !is_watched(mapping) {
+        return;
+    }
+    let Some(cpu) = Cpu::hit::<SITE>() else { return };
+    cpu.emit(SITE, kinds::FOLIO_ASK, 0, [mapping, argument(ctx, column(SITE, arg::START)), 0]);
+}
+
+/// Return of a page-cache lookup: a folio returned is locked.
+#[inline(always)]
+pub fn lookup_end<const SITE: usize>(ctx: *const u64) {
+    if argument(ctx, column(SITE, arg::EXTRA)) & value(value::FGP_LOCK) == 0 {
+        return;
+    }
+    let mapping = argument(ctx, column(SITE, arg::MM));
+    let folio = argument(ctx, column(SITE, arg::RET));
+    // Not found: NULL, or an error pointer in the last page of the address space.
+    if !is_watched(mapping) || folio == 0 || folio >= -4095i64 as u64 {
+        return;
+    }
+    let Some(cpu) = Cpu::this() else { return };
+    cpu.outcome::<SITE>();
+    cpu.emit(SITE, kinds::FOLIO_HELD, how::RETURNED, [folio, mapping, argument(ctx, column(SITE, arg::START))]);
+}
+
+/// Entry of a function whose contract is a locked folio.
+#[inline(always)]
+pub fn contract<const SITE: usize>(ctx: *const u64) {
+    let (folio, mapping, index) = folio::<SITE>(ctx);
+    if folio == 0 || !concerns(mapping) {
+        return;
+    }
+    let Some(cpu) = Cpu::hit::<SITE>() else { return };
+    cpu.emit(SITE, kinds::FOLIO_HELD, how::CONTRACT, [folio, mapping, index]);
+}
+
+/// Entry of the slow path.
+#[inline(always)]
+pub fn slow_begin<const SITE: usize>(ctx: *const u64) {
+    let (folio, mapping, index) = folio::<SITE>(ctx);
+    if !concerns(mapping) {
+        return;
+    }
+    let Some(cpu) = Cpu::hit::<SITE>() else { return };
+    cpu.emit(SITE, kinds::FOLIO_WAIT, 0, [folio, mapping, index]);
+}
+
+/// Return of the slow path; one that can give up returns 0 with the lock.
+#[inline(always)]
+pub fn slow_end<const SITE: usize>(ctx: *const u64) {
+    let (folio, mapping, index) = folio::<SITE>(ctx);
+    if !concerns(mapping) || argument(ctx, column(SITE, arg::RET)) as u32 != 0 {
+        return;
+    }
+    let Some(cpu) = Cpu::this() else { return };
+    cpu.emit(SITE, kinds::FOLIO_HELD, how::SLOW_PATH, [folio, mapping, index]);
+}
+
+/// Entry of the release.
+#[inline(always)]
+pub fn unlock<const SITE: usize>(ctx: *const u64) {
+    let (folio, mapping, index) = folio::<SITE>(ctx);
+    if !concerns(mapping) {
+        return;
+    }
+    let Some(cpu) = Cpu::hit::<SITE>() else { return };
+    cpu.emit(SITE, kinds::FOLIO_RELEASE, 0, [folio, mapping, index]);
+}

@@ -1,0 +1,154 @@
+//! Locks: asks, trylocks, releases, contention. Instances are known by address ([`crate::lock_table`]).
+//!
+//! These functions serve the whole kernel: the address is looked at first, all else only for watched locks.
+
+use observer_ebpf::{
+    class,
+    config::{arg, field, flag, site},
+    kinds, lock_arg, mode,
+};
+
+use crate::{
+    emit::Cpu,
+    kernel::{argument, column, field_of, has_flag, load},
+    lock_table::{class_of, forget, mutex_class_of},
+    tasks,
+};
+
+/// `flags` of `lock:contention_begin` (include/trace/events/lock.h).
+const CONTENTION_READ: u64 = 2;
+const CONTENTION_WRITE: u64 = 4;
+
+/// The lock argument, its class and packed class and mode; `None` if it is not watched.
+#[inline(always)]
+fn watched<const SITE: usize>(ctx: *const u64) -> Option<(u64, u32, u32)> {
+    let lock = argument(ctx, column(SITE, arg::START));
+    let mode = u32::from(column(SITE, arg::MODE));
+    let class = if mode == mode::EXCLUSIVE { mutex_class_of(lock) } else { class_of(lock) };
+    if class == 0 || class == class::PTL {
+        return None;
+    }
+    Some((lock, class, lock_arg(class, mode)))
+}
+
+/// Entry of a lock function that can block.
+#[inline(always)]
+pub fn ask<const SITE: usize>(ctx: *const u64) {
+    let Some((lock, class, arg)) = watched::<SITE>(ctx) else { return };
+    let Some(cpu) = Cpu::hit::<SITE>() else { return };
+    if class != class::FAULT_MUTEX {
+        // Tasks that are in no watched operation come by here too: say who they are.
+        tasks::claim(cpu, SITE);
+    }
+    cpu.emit(SITE, kinds::LOCK_ASK, arg, [lock]);
+}
+
+/// Return of a lock function that can give up.
+#[inline(always)]
+pub fn ask_end<const SITE: usize>(ctx: *const u64) {
+    let Some((lock, _, arg)) = watched::<SITE>(ctx) else { return };
+    if argument(ctx, column(SITE, arg::RET)) as u32 == 0 {
+        return;
+    }
+    let Some(cpu) = Cpu::this() else { return };
+    cpu.emit(SITE, kinds::LOCK_GAVE_UP, arg, [lock]);
+}
+
+/// Return of a trylock.
+#[inline(always)]
+pub fn trylock<const SITE: usize>(ctx: *const u64) {
+    let Some((lock, _, arg)) = watched::<SITE>(ctx) else { return };
+    let Some(cpu) = Cpu::hit::<SITE>() else { return };
+    let taken = argument(ctx, column(SITE, arg::RET)) as u32 != 0;
+    cpu.emit(SITE, if taken { kinds::LOCK_TRY } else { kinds::LOCK_BUSY }, arg, [lock]);
+}
+
+/// Entry of a release.
+#[inline(always)]
+pub fn release<const SITE: usize>(ctx: *const u64) {
+    let Some((lock, class, arg)) = watched::<SITE>(ctx) else { return };
+    let Some(cpu) = Cpu::hit::<SITE>() else { return };
+    if (class == class::VMA_LOCK || class == class::I_MMAP)
+        && let Some(task) = tasks::current()
+    {
+        // What was looked up under it may not be used any more: the next lookup counts anew.
+        task.forget_sent();
+    }
+    cpu.emit(SITE, kinds::LOCK_RELEASE, arg, [lock]);
+}
+
+/// Entry of the downgrade.
+#[inline(always)]
+pub fn downgrade<const SITE: usize>(ctx: *const u64) {
+    let Some((lock, class, _)) = watched::<SITE>(ctx) else { return };
+    let Some(cpu) = Cpu::hit::<SITE>() else { return };
+    cpu.emit(SITE, kinds::LOCK_DOWNGRADE, lock_arg(class, mode::READ), [lock]);
+}
+
+/// A page-table lock of a watched table, taken or released by a task inside a watched operation.
+#[inline(always)]
+fn ptl<const SITE: usize>(ctx: *const u64, kind: u16) {
+    let lock = argument(ctx, column(SITE, arg::START));
+    if class_of(lock) != class::PTL || tasks::in_operation().is_none() {
+        return;
+    }
+    let Some(cpu) = Cpu::hit::<SITE>() else { return };
+    cpu.emit(SITE, kind, lock_arg(class::PTL, mode::EXCLUSIVE), [lock]);
+}
+
+/// Entry of a spinlock function that takes.
+#[inline(always)]
+pub fn spin_lock<const SITE: usize>(ctx: *const u64) {
+    ptl::<SITE>(ctx, kinds::LOCK_ASK);
+}
+
+/// Entry of a spinlock function that releases.
+#[inline(always)]
+pub fn spin_unlock<const SITE: usize>(ctx: *const u64) {
+    ptl::<SITE>(ctx, kinds::LOCK_RELEASE);
+}
+
+/// Contention begins (first site) or ends (second).
+#[inline(always)]
+pub fn wait<const SITE: usize>(ctx: *const u64) {
+    let lock = argument(ctx, 0);
+    let second = argument(ctx, 1);
+    let class = match mutex_class_of(lock) {
+        0 => class_of(lock),
+        mutex => mutex,
+    };
+    if class == 0 || (class == class::PTL && tasks::in_operation().is_none()) {
+        return;
+    }
+    let Some(cpu) = Cpu::hit::<SITE>() else { return };
+    if SITE == site::WAIT {
+        let mode = if class == class::FAULT_MUTEX || class == class::PTL {
+            mode::EXCLUSIVE
+        } else if second & CONTENTION_READ != 0 {
+            mode::READ
+        } else if second & CONTENTION_WRITE != 0 {
+            mode::WRITE
+        } else {
+            0
+        };
+        cpu.emit(SITE, kinds::WAIT_BEGIN, lock_arg(class, mode), [lock]);
+    } else {
+        let failed = u32::from(second as u32 != 0) << 31;
+        cpu.emit(SITE, kinds::WAIT_END, lock_arg(class, 0) | failed, [lock]);
+    }
+}
+
+/// An inode, a VMA or an mm goes away: its locks are forgotten.
+#[inline(always)]
+pub fn object_end<const SITE: usize>(ctx: *const u64) {
+    let Some(cpu) = Cpu::hit::<SITE>() else { return };
+    let object = argument(ctx, column(SITE, arg::START));
+    if has_flag(SITE, flag::INODE) {
+        forget(cpu, SITE, field_of(object, field::INODE_LOCK));
+        forget(cpu, SITE, field_of(load(object, field::INODE_MAPPING), field::MAPPING_I_MMAP));
+    } else if has_flag(SITE, flag::VMA) {
+        forget(cpu, SITE, field_of(load(object, field::VMA_PRIVATE), field::VMA_LOCK_SEMA));
+    } else {
+        forget(cpu, SITE, field_of(object, field::MM_MMAP_LOCK));
+    }
+}

@@ -1,0 +1,95 @@
+//! Watched operations: entry and return of the functions that look up, use or take away page tables.
+//!
+//! An operation's begin also names the locks of what it works on, so that they are known by address from then on.
+
+use observer_ebpf::{
+    class,
+    config::{NO_ARG, arg, field, flag, value},
+    kinds,
+};
+
+use aya_ebpf::helpers::bpf_get_current_pid_tgid;
+
+use crate::{
+    emit::Cpu,
+    kernel::{argument, column, field_of, has_flag, load, ptl_of, value},
+    lock_table::{class_of, watch},
+    snapshot, tasks,
+};
+
+/// The VMA that a site's function works on, 0 if it has none.
+#[inline(always)]
+fn vma<const SITE: usize>(ctx: *const u64) -> u64 {
+    let vma = argument(ctx, column(SITE, arg::VMA));
+    if has_flag(SITE, flag::VMA_IN_WALK) { load(vma, field::WALK_VMA) } else { vma }
+}
+
+/// Entry.
+#[inline(always)]
+pub fn begin<const SITE: usize>(ctx: *const u64) {
+    let Some(cpu) = Cpu::hit::<SITE>() else { return };
+    let mut mm = argument(ctx, column(SITE, arg::MM));
+    let (mut mapping, mut vma_private, mut the_vma) = (0, 0, 0);
+    if column(SITE, arg::VMA) != NO_ARG {
+        the_vma = vma::<SITE>(ctx);
+        let flags = load(the_vma, field::VMA_FLAGS);
+        if flags & value(value::VM_HUGETLB) == 0 {
+            return;
+        }
+        mm = load(the_vma, field::VMA_MM);
+        mapping = load(load(the_vma, field::VMA_FILE), field::FILE_MAPPING);
+        if flags & value(value::VM_MAYSHARE) != 0 {
+            vma_private = load(the_vma, field::VMA_PRIVATE);
+        }
+    }
+    let i_mmap = field_of(mapping, field::MAPPING_I_MMAP);
+    let only = value(value::ONLY_TGID);
+    if only != 0 && bpf_get_current_pid_tgid() >> 32 != only && class_of(i_mmap) == 0 {
+        return;
+    }
+    let Some(task) = tasks::claim(cpu, SITE) else { return };
+    task.open |= 1 << SITE;
+    task.allocs = 0;
+    task.forget_sent();
+    watch::<{ class::MMAP_LOCK }>(cpu, SITE, field_of(mm, field::MM_MMAP_LOCK), mm, 0);
+    watch::<{ class::VMA_LOCK }>(cpu, SITE, field_of(vma_private, field::VMA_LOCK_SEMA), mapping, the_vma);
+    watch::<{ class::I_MMAP }>(cpu, SITE, i_mmap, mapping, 0);
+    let inode = load(mapping, field::MAPPING_HOST);
+    watch::<{ class::INODE }>(cpu, SITE, field_of(inode, field::INODE_LOCK), inode, 0);
+
+    let start = argument(ctx, column(SITE, arg::START));
+    if has_flag(SITE, flag::CALLBACK) {
+        let pte = argument(ctx, column(SITE, arg::EXTRA));
+        let table = task.number(pte) & !0xfff;
+        watch::<{ class::PTL }>(cpu, SITE, ptl_of(table), table, 0);
+        cpu.emit(SITE, kinds::CALLBACK_BEGIN, 0, [mm, start, pte]);
+        return;
+    }
+    let mut end = argument(ctx, column(SITE, arg::END));
+    if has_flag(SITE, flag::END_IS_LENGTH) {
+        end = end.wrapping_add(start);
+    }
+    cpu.emit(SITE, kinds::OP_BEGIN, 0, [mm, start, end]);
+    if has_flag(SITE, flag::DIFF) {
+        let mm = task.number(mm);
+        snapshot::take(cpu, mm, start, end);
+    }
+}
+
+/// Return. Only operations whose begin was sent end: the VMA may be gone by now.
+#[inline(always)]
+pub fn end<const SITE: usize>(ctx: *const u64) {
+    let Some(task) = tasks::current() else { return };
+    if task.open & 1 << SITE == 0 {
+        return;
+    }
+    let Some(cpu) = Cpu::this() else { return };
+    if has_flag(SITE, flag::DIFF) {
+        snapshot::compare::<SITE>(cpu);
+    }
+    task.open &= !(1 << SITE);
+    task.forget_sent();
+    let ret = argument(ctx, column(SITE, arg::RET));
+    let ret = if has_flag(SITE, flag::RET_32) { u64::from(ret as u32) } else { ret };
+    cpu.emit(SITE, kinds::OP_END, 0, [ret]);
+}

@@ -1,0 +1,121 @@
+//! Lookups of pte pointers; tables made, shared, unshared and freed.
+
+use observer_ebpf::{
+    class,
+    config::{arg, field, value},
+    kinds, loss,
+};
+
+use crate::{
+    emit::Cpu,
+    kernel::{argument, argument_number, column, load, pointee, ptl_of, shares_of, value},
+    lock_table::{class_of, watch},
+    tasks,
+};
+
+/// Physical address in a page-table entry (x86-64: bits 12..52).
+const FRAME: u64 = 0x000f_ffff_ffff_f000;
+
+/// The table that a pte pointer points into.
+#[inline(always)]
+const fn table_of(pte: u64) -> u64 {
+    pte & !0xfff
+}
+
+/// Return of a lookup.
+#[inline(always)]
+pub fn lookup<const SITE: usize>(ctx: *const u64) {
+    let Some(cpu) = Cpu::hit::<SITE>() else { return };
+    let ret = argument(ctx, column(SITE, arg::RET));
+    if ret != 0 {
+        cpu.outcome::<SITE>();
+    }
+    if argument(ctx, column(SITE, arg::EXTRA)) != value(value::PMD_SIZE) {
+        return;
+    }
+    let task = if value(value::ONLY_TGID) == 0 { tasks::claim(cpu, SITE) } else { tasks::in_operation() };
+    let Some(task) = task else { return };
+    let mm = task.number(argument(ctx, column(SITE, arg::MM)));
+    let pte = task.number(ret);
+    let addr = argument(ctx, column(SITE, arg::START));
+    (task.mm, task.addr, task.pte) = (mm, addr, pte);
+    let table = table_of(pte);
+    if task.sent_table == table && task.sent_mm == mm {
+        task.repeats += 1;
+        return;
+    }
+    if table != 0 {
+        watch::<{ class::PTL }>(cpu, SITE, ptl_of(table), table, 0);
+    }
+    cpu.emit(SITE, kinds::LOOKUP, task.repeats as u32, [mm, addr, pte]);
+    (task.sent_mm, task.sent_table, task.repeats) = (mm, table, 0);
+}
+
+/// Return of the function that shares. It also makes a table where there is no partner; then the task made one inside.
+#[inline(always)]
+pub fn share<const SITE: usize>(ctx: *const u64) {
+    let Some(cpu) = Cpu::hit::<SITE>() else { return };
+    let ret = argument(ctx, column(SITE, arg::RET));
+    if ret == 0 {
+        return;
+    }
+    let Some(task) = tasks::current() else {
+        cpu.lose::<{ loss::SLOT_BUSY }>();
+        return;
+    };
+    if task.allocs != 0 {
+        return;
+    }
+    cpu.outcome::<SITE>();
+    let pte = task.number(ret);
+    let mm = argument(ctx, column(SITE, arg::MM));
+    let addr = argument(ctx, column(SITE, arg::START));
+    cpu.emit(SITE, kinds::SHARE, shares_of(table_of(pte)), [mm, addr, pte]);
+}
+
+/// Return of the function that makes a table; it serves all memory.
+#[inline(always)]
+pub fn alloc<const SITE: usize>(ctx: *const u64) {
+    let Some(cpu) = Cpu::hit::<SITE>() else { return };
+    if argument(ctx, column(SITE, arg::RET)) as u32 != 0 {
+        return;
+    }
+    let Some(task) = tasks::in_operation() else { return };
+    task.allocs += 1;
+    let entry = pointee(argument(ctx, column(SITE, arg::EXTRA)));
+    let table = value(value::PAGE_OFFSET).wrapping_add(entry & FRAME);
+    cpu.outcome::<SITE>();
+    watch::<{ class::PTL }>(cpu, SITE, ptl_of(table), table, 0);
+    let mm = argument(ctx, column(SITE, arg::MM));
+    let addr = argument(ctx, column(SITE, arg::START));
+    cpu.emit(SITE, kinds::TABLE_ALLOC, 0, [mm, addr, table]);
+}
+
+/// Entry of the function that frees a table; it serves all memory: a table is ours if its lock is watched.
+#[inline(always)]
+pub fn free<const SITE: usize>(ctx: *const u64) {
+    let Some(cpu) = Cpu::hit::<SITE>() else { return };
+    let table = table_of(argument_number(ctx, column(SITE, arg::START)));
+    if class_of(ptl_of(table)) != class::PTL {
+        return;
+    }
+    cpu.outcome::<SITE>();
+    let mm = load(argument(ctx, column(SITE, arg::EXTRA)), field::TLB_MM);
+    cpu.emit(SITE, kinds::TABLE_FREE, shares_of(table), [mm, table, 0]);
+}
+
+/// Return of the body of unshare: 1 is an unshare, of what this task looked up last.
+#[inline(always)]
+pub fn unshare<const SITE: usize>(ret: u64) {
+    let Some(cpu) = Cpu::hit::<SITE>() else { return };
+    if ret as u32 != 1 {
+        return;
+    }
+    cpu.outcome::<SITE>();
+    let Some(task) = tasks::current() else {
+        cpu.lose::<{ loss::SLOT_BUSY }>();
+        return;
+    };
+    task.forget_sent();
+    cpu.emit(SITE, kinds::UNSHARE, 0, [task.mm, task.addr, task.pte]);
+}
