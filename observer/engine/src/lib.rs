@@ -4,4 +4,5 @@
 //! `push`.
 
 pub mod event;
+pub mod order;
 pub mod setup;

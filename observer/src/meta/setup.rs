@@ -1,0 +1,207 @@
+//! Wire form of the engine's setup.
+//!
+//! Decides how roles, classes, modes and grades are spelled in a recording: by name, as everywhere else. A name of a
+//! later version is an error, since an engine that lacks a rule must not judge by the rest.
+
+use observer_engine::{
+    event::{Class, Mode, SiteId},
+    setup as engine,
+};
+use serde::{Deserialize, Serialize};
+
+/// See [`engine::Setup`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Setup {
+    pub sites: Vec<Site>,
+    pub exclusions: Vec<Exclusion>,
+    pub orders: Vec<DocumentedOrder>,
+    pub coverage: Vec<Coverage>,
+}
+
+/// See [`engine::Site`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Site {
+    pub id: u16,
+    pub function: String,
+    pub role: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub foreign_lookup_until: Option<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub try_then_block: bool,
+}
+
+/// See [`engine::Exclusion`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exclusion {
+    pub class: String,
+    pub modes: Vec<String>,
+    pub except_unlink_sites: Vec<String>,
+}
+
+/// See [`engine::DocumentedOrder`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DocumentedOrder {
+    pub source: String,
+    pub outer_to_inner: Vec<String>,
+}
+
+/// See [`engine::Coverage`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Coverage {
+    pub role: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub part: String,
+    pub grade: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+}
+
+/// A name that this version does not know.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{what} {name:?} is not known to this version")]
+pub struct Unknown {
+    pub what: &'static str,
+    pub name: String,
+}
+
+fn class(name: &str) -> Result<Class, Unknown> {
+    let found = Class::ALL.into_iter().find(|c| c.name() == name);
+    found.ok_or_else(|| Unknown { what: "lock class", name: name.to_owned() })
+}
+
+fn mode(name: &str) -> Result<Mode, Unknown> {
+    let found = [Mode::Read, Mode::Write, Mode::Exclusive].into_iter().find(|m| m.name() == name);
+    found.ok_or_else(|| Unknown { what: "lock mode", name: name.to_owned() })
+}
+
+fn role(name: &str) -> Result<engine::Role, Unknown> {
+    engine::Role::from_name(name).ok_or_else(|| Unknown { what: "role", name: name.to_owned() })
+}
+
+fn grade(name: &str) -> Result<engine::Grade, Unknown> {
+    let found = engine::Grade::ALL.into_iter().find(|g| g.name() == name);
+    found.ok_or_else(|| Unknown { what: "grade", name: name.to_owned() })
+}
+
+fn names(classes: &[Class]) -> Vec<String> {
+    classes.iter().map(|c| c.name().to_owned()).collect()
+}
+
+impl From<&engine::Setup> for Setup {
+    fn from(s: &engine::Setup) -> Setup {
+        let site = |s: &engine::Site| Site {
+            id: s.id.0,
+            function: s.function.clone(),
+            role: s.role.name().to_owned(),
+            foreign_lookup_until: s.foreign_lookup_until.map(|c| c.name().to_owned()),
+            try_then_block: s.try_then_block,
+        };
+        let exclusion = |e: &engine::Exclusion| Exclusion {
+            class: e.class.name().to_owned(),
+            modes: e.modes.iter().map(|m| m.name().to_owned()).collect(),
+            except_unlink_sites: e.except_unlink_sites.clone(),
+        };
+        let order = |o: &engine::DocumentedOrder| DocumentedOrder {
+            source: o.source.clone(),
+            outer_to_inner: names(&o.outer_to_inner),
+        };
+        let coverage = |c: &engine::Coverage| Coverage {
+            role: c.role.name().to_owned(),
+            part: c.part.clone(),
+            grade: c.grade.name().to_owned(),
+            reason: c.reason.clone(),
+        };
+        Setup {
+            sites: s.sites.iter().map(site).collect(),
+            exclusions: s.exclusions.iter().map(exclusion).collect(),
+            orders: s.orders.iter().map(order).collect(),
+            coverage: s.coverage.iter().map(coverage).collect(),
+        }
+    }
+}
+
+impl TryFrom<&Setup> for engine::Setup {
+    type Error = Unknown;
+
+    fn try_from(s: &Setup) -> Result<engine::Setup, Unknown> {
+        let site = |s: &Site| {
+            Ok(engine::Site {
+                id: SiteId(s.id),
+                function: s.function.clone(),
+                role: role(&s.role)?,
+                foreign_lookup_until: s.foreign_lookup_until.as_deref().map(class).transpose()?,
+                try_then_block: s.try_then_block,
+            })
+        };
+        let exclusion = |e: &Exclusion| {
+            Ok(engine::Exclusion {
+                class: class(&e.class)?,
+                modes: e.modes.iter().map(|m| mode(m)).collect::<Result<_, _>>()?,
+                except_unlink_sites: e.except_unlink_sites.clone(),
+            })
+        };
+        let order = |o: &DocumentedOrder| {
+            Ok(engine::DocumentedOrder {
+                source: o.source.clone(),
+                outer_to_inner: o.outer_to_inner.iter().map(|c| class(c)).collect::<Result<_, _>>()?,
+            })
+        };
+        let coverage = |c: &Coverage| {
+            Ok(engine::Coverage {
+                role: role(&c.role)?,
+                part: c.part.clone(),
+                grade: grade(&c.grade)?,
+                reason: c.reason.clone(),
+            })
+        };
+        Ok(engine::Setup {
+            sites: s.sites.iter().map(site).collect::<Result<_, _>>()?,
+            exclusions: s.exclusions.iter().map(exclusion).collect::<Result<_, _>>()?,
+            orders: s.orders.iter().map(order).collect::<Result<_, _>>()?,
+            coverage: s.coverage.iter().map(coverage).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_survives_the_way_there_and_back() {
+        let setup = engine::Setup {
+            sites: vec![engine::Site {
+                id: SiteId(7),
+                function: "huge_pmd_share".into(),
+                role: engine::Role::Operation,
+                foreign_lookup_until: Some(Class::IMmap),
+                try_then_block: true,
+            }],
+            exclusions: vec![engine::Exclusion {
+                class: Class::VmaLock,
+                modes: vec![Mode::Read, Mode::Write],
+                except_unlink_sites: vec!["hugetlb_unshare_pmds".into()],
+            }],
+            orders: vec![engine::DocumentedOrder {
+                source: "mm/rmap.c".into(),
+                outer_to_inner: vec![Class::FaultMutex, Class::VmaLock],
+            }],
+            coverage: engine::Grade::ALL
+                .into_iter()
+                .zip(engine::Role::ALL)
+                .map(|(grade, role)| engine::Coverage { role, part: "p".into(), grade, reason: "r".into() })
+                .collect(),
+        };
+        let wire = Setup::from(&setup);
+        let text = serde_json::to_string(&wire).unwrap();
+        let back: Setup = serde_json::from_str(&text).unwrap();
+        assert_eq!(engine::Setup::try_from(&back), Ok(setup));
+    }
+
+    #[test]
+    fn a_class_of_a_later_version_is_refused_by_name() {
+        let orders = vec![DocumentedOrder { source: String::new(), outer_to_inner: vec!["rcu".into()] }];
+        let err = engine::Setup::try_from(&Setup { orders, ..Setup::default() }).unwrap_err();
+        assert_eq!(err.to_string(), "lock class \"rcu\" is not known to this version");
+    }
+}
