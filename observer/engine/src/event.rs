@@ -145,27 +145,110 @@ pub enum How {
 /// What happened. Field meanings are those of `observer_ebpf::kinds::TABLE`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Body {
-    Task { tgid: u32, comm: [u8; 16], mm: Mm },
-    TaskExit { tgid: u32, mm: Mm },
-    Fork { child: Tid, child_tgid: u32 },
-    OpBegin { mm: Mm, start: Addr, end: Addr },
-    CallbackBegin { mm: Mm, addr: Addr, pte: Pte },
-    OpEnd { ret: u64 },
-    Lookup { mm: Mm, addr: Addr, pte: Pte, repeats: u32 },
-    Share { mm: Mm, addr: Addr, pte: Pte, count: u32 },
-    TableAlloc { mm: Mm, addr: Addr, table: Table },
-    Unshare { mm: Mm, addr: Addr, pte: Pte },
-    Unlinked { mm: Mm, gib: Addr, table: Table, lo_ns: u64, now: u64, count: u32 },
-    TableFree { mm: Mm, table: Table, count: u32 },
+    Task {
+        tgid: u32,
+        comm: [u8; 16],
+        mm: Mm,
+    },
+    TaskExit {
+        tgid: u32,
+        mm: Mm,
+    },
+    Fork {
+        child: Tid,
+        child_tgid: u32,
+    },
+    OpBegin {
+        mm: Mm,
+        start: Addr,
+        end: Addr,
+    },
+    CallbackBegin {
+        mm: Mm,
+        addr: Addr,
+        pte: Pte,
+    },
+    OpEnd {
+        ret: u64,
+    },
+    Lookup {
+        mm: Mm,
+        addr: Addr,
+        pte: Pte,
+        repeats: u32,
+    },
+    Share {
+        mm: Mm,
+        addr: Addr,
+        pte: Pte,
+        count: u32,
+    },
+    TableAlloc {
+        mm: Mm,
+        addr: Addr,
+        table: Table,
+    },
+    Unshare {
+        mm: Mm,
+        addr: Addr,
+        pte: Pte,
+    },
+    Unlinked {
+        mm: Mm,
+        gib: Addr,
+        table: Table,
+        lo_ns: u64,
+        now: u64,
+        count: u32,
+    },
+    TableFree {
+        mm: Mm,
+        table: Table,
+        count: u32,
+    },
     /// `mode` is `None` where the kernel does not tell it; `failed`: the wait ended without the lock.
-    Lock { step: LockStep, class: Class, mode: Option<Mode>, lock: LockAddr, failed: bool },
-    LockName { class: Class, lock: LockAddr, owner: u64, vma: u64 },
-    LockForget { class: Class, lock: LockAddr },
-    FolioAsk { mapping: Mapping, index: u64, folio: Folio },
-    FolioHeld { folio: Folio, mapping: Mapping, index: u64, how: How },
-    FolioRelease { folio: Folio, mapping: Mapping, index: u64 },
-    FolioWait { folio: Folio, mapping: Mapping, index: u64 },
-    Stack { stack: u32, op: SiteId },
+    Lock {
+        step: LockStep,
+        class: Class,
+        mode: Option<Mode>,
+        lock: LockAddr,
+        failed: bool,
+    },
+    LockName {
+        class: Class,
+        lock: LockAddr,
+        owner: u64,
+        vma: u64,
+    },
+    LockForget {
+        class: Class,
+        lock: LockAddr,
+    },
+    FolioAsk {
+        mapping: Mapping,
+        index: u64,
+        folio: Folio,
+    },
+    FolioHeld {
+        folio: Folio,
+        mapping: Mapping,
+        index: u64,
+        how: How,
+    },
+    FolioRelease {
+        folio: Folio,
+        mapping: Mapping,
+        index: u64,
+    },
+    FolioWait {
+        folio: Folio,
+        mapping: Mapping,
+        index: u64,
+    },
+    Stack {
+        stack: u32,
+        op: SiteId,
+    },
 }
 
 /// One decoded record.
@@ -290,7 +373,9 @@ fn body(kind: u16, arg: u32, w: impl Fn(usize) -> u64) -> Option<Body> {
             folio: Folio(w(0)),
             mapping: Mapping(w(1)),
             index: w(2),
-            how: [How::Returned, How::Contract, How::SlowPath].get((arg as usize).checked_sub(1)?).copied()?,
+            how: [How::Returned, How::Contract, How::SlowPath]
+                .get((arg as usize).checked_sub(1)?)
+                .copied()?,
         },
         kinds::FOLIO_RELEASE => {
             Body::FolioRelease { folio: Folio(w(0)), mapping: Mapping(w(1)), index: w(2) }

@@ -4,5 +4,8 @@
 //! `push`.
 
 pub mod event;
+pub mod finding;
+pub mod lock_class;
 pub mod order;
 pub mod setup;
+pub mod view;

@@ -1,0 +1,347 @@
+//! Findings: what the engine concluded, with the evidence of both sides and what could make it false.
+//!
+//! Decides the one scale of ranks and the shape of evidence. Does not decide how a finding is found (`windows`,
+//! `cycles`), and is not `Serialize`: sinks convert.
+
+use std::sync::Arc;
+
+use crate::{
+    event::{Addr, Mm, Mode, Pte, Table, Tid},
+    lock_class::LockClass,
+};
+
+/// The one scale of all findings, worst first: `Ord` has the worst as the least.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Rank {
+    /// A deadlock whose sides were all seen waiting for each other.
+    Confirmed,
+    /// The page of the table was given back inside the window.
+    Freed,
+    /// The holder used the pointer after the link was gone.
+    Used,
+    /// A cycle or a repeated ask that survives the sound filters.
+    Feasible,
+    /// The lease outlived the link for certain; no use was seen after it.
+    Held,
+    /// Nothing excludes the pair; it did not happen in this run.
+    Predicted,
+    /// Locks asked for against a documented order.
+    AgainstOrder,
+    /// No certain part: the lease may have ended before the link went away.
+    Possible,
+    /// A cycle whose sides hold a common lock that keeps them apart.
+    Guarded,
+    /// A cycle of lock classes that no instances close.
+    ClassOnly,
+    /// Lost records touch the evidence.
+    Incomplete,
+    /// The holder looked the pointer up again under the table's PTL: correct, listed, never alarmed.
+    Revalidated,
+}
+
+impl Rank {
+    pub const ALL: [Rank; 12] = [
+        Rank::Confirmed,
+        Rank::Freed,
+        Rank::Used,
+        Rank::Feasible,
+        Rank::Held,
+        Rank::Predicted,
+        Rank::AgainstOrder,
+        Rank::Possible,
+        Rank::Guarded,
+        Rank::ClassOnly,
+        Rank::Incomplete,
+        Rank::Revalidated,
+    ];
+
+    /// Name in reports, expectations and `--fail-on`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Rank::Confirmed => "confirmed",
+            Rank::Freed => "freed",
+            Rank::Used => "used",
+            Rank::Feasible => "feasible",
+            Rank::Held => "held",
+            Rank::Predicted => "predicted",
+            Rank::AgainstOrder => "against-order",
+            Rank::Possible => "possible",
+            Rank::Guarded => "guarded",
+            Rank::ClassOnly => "class-only",
+            Rank::Incomplete => "incomplete",
+            Rank::Revalidated => "revalidated",
+        }
+    }
+
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Rank> {
+        Rank::ALL.into_iter().find(|r| r.name() == name)
+    }
+
+    /// Worth waking somebody: `predicted` or worse.
+    #[must_use]
+    pub fn is_alarm(self) -> bool {
+        self <= Rank::Predicted
+    }
+}
+
+/// What sort of finding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// A lease outlived the removal of its link by another task.
+    Window,
+    /// Lock-order edges that close.
+    Cycle,
+    /// An edge against a documented order.
+    AgainstOrder,
+    /// A task asked, in a way that can block, for a lock that it holds.
+    Relock,
+    /// A table's page was given back while others still use the table.
+    FreedShared,
+}
+
+impl Kind {
+    pub const ALL: [Kind; 5] =
+        [Kind::Window, Kind::Cycle, Kind::AgainstOrder, Kind::Relock, Kind::FreedShared];
+
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Window => "window",
+            Kind::Cycle => "cycle",
+            Kind::AgainstOrder => "order",
+            Kind::Relock => "relock",
+            Kind::FreedShared => "freed-shared",
+        }
+    }
+
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Kind> {
+        Kind::ALL.into_iter().find(|k| k.name() == name)
+    }
+}
+
+/// A task as it was at a moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskRef {
+    pub tid: Tid,
+    /// Process id, 0 if never told.
+    pub tgid: u32,
+    /// Command name; empty if never told.
+    pub comm: String,
+    pub cpu: u16,
+}
+
+/// How a hold is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Known {
+    /// Asked for, and the task went on.
+    Asked,
+    /// Asked for, and nothing more was heard from the task: perhaps still waiting.
+    Asking,
+    /// A trylock succeeded.
+    Tried,
+    /// A lookup returned the folio locked.
+    Returned,
+    /// Entry of a function whose contract is a locked folio: taken some time before.
+    Contract,
+    /// Return of the slow path.
+    SlowPath,
+}
+
+impl Known {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Known::Asked => "asked",
+            Known::Asking => "asking",
+            Known::Tried => "tried",
+            Known::Returned => "returned-locked",
+            Known::Contract => "contract",
+            Known::SlowPath => "slow-path",
+        }
+    }
+}
+
+/// A lock that a task holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hold {
+    pub class: LockClass,
+    /// Address of the lock; of a folio lock the folio.
+    pub lock: u64,
+    /// `None` where the kernel does not tell it.
+    pub mode: Option<Mode>,
+    pub known: Known,
+    pub since_ns: u64,
+    /// Records that could have told its release were lost.
+    pub lossy: bool,
+}
+
+/// One side of a finding: who, where, when, holding what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Side {
+    pub task: TaskRef,
+    /// Kernel function on whose behalf it happened: the innermost watched operation, else the probed function itself.
+    pub site: Arc<str>,
+    pub time_ns: u64,
+    pub holds: Vec<Hold>,
+}
+
+/// How the holder of a lease used the pointer after the link was gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Use {
+    /// Nothing seen.
+    No,
+    /// It was inside a callback that had been handed the pointer.
+    Contract,
+    /// It took the table's PTL after the link was gone, at this time.
+    Seen(u64),
+}
+
+/// One window as it happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WindowCase {
+    /// The task with the pointer; its time is that of the lookup.
+    pub holder: Side,
+    /// The task that took the link away; its time is `unlink_hi_ns`.
+    pub unlinker: Side,
+    /// The mm looked up in, not always the holder's own.
+    pub mm: Mm,
+    pub addr: Addr,
+    pub pte: Pte,
+    pub table: Table,
+    pub generation: u32,
+    /// When the table came to be, or was first seen.
+    pub table_birth_ns: u64,
+    /// The link went away between these two times; equal when the moment is known.
+    pub unlink_lo_ns: u64,
+    pub unlink_hi_ns: u64,
+    /// Nanoseconds for which the pointer was in use for certain after the link was gone; 0: no certain part.
+    pub certain_ns: u64,
+    /// Nanoseconds for which it may have been in use.
+    pub possible_ns: u64,
+    pub used: Use,
+    /// When the table's page was given back, if inside the window.
+    pub freed_ns: Option<u64>,
+}
+
+/// Windows of one pair of sites and one rank.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Window {
+    pub first: WindowCase,
+    pub longest: WindowCase,
+}
+
+/// One step of a cycle, or an edge against the documented order: `to` was asked for while `from` was held.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    pub from: LockClass,
+    pub from_mode: Option<Mode>,
+    pub from_lock: u64,
+    pub from_known: Known,
+    pub to: LockClass,
+    pub to_mode: Option<Mode>,
+    pub to_lock: u64,
+    /// Who asked, where, and all that it held then (`from` among it).
+    pub side: Side,
+    /// How often this step was seen, on any instance.
+    pub count: u64,
+    /// The task was seen waiting and not seen to get it.
+    pub waiting: bool,
+}
+
+/// A closed chain of steps: each step's `to` is the next one's `from`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cycle {
+    pub steps: Vec<Step>,
+    /// Lock that all sides hold and that keeps them apart, for rank `guarded`.
+    pub gate: Option<(LockClass, u64)>,
+}
+
+/// An edge against a documented order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgainstOrder {
+    pub step: Step,
+    /// Where the order is documented.
+    pub source: String,
+}
+
+/// A task asked for what it holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Relock {
+    pub held: Hold,
+    pub asked_mode: Option<Mode>,
+    pub side: Side,
+}
+
+/// A table's page was given back while others use the table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FreedShared {
+    pub side: Side,
+    pub table: Table,
+    pub generation: u32,
+    pub mm: Mm,
+    /// Share count as the kernel had it.
+    pub count: u32,
+    /// Links of others that the engine knows, mm and GiB.
+    pub links: Vec<(Mm, Addr)>,
+}
+
+/// Evidence by kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Evidence {
+    Window(Box<Window>),
+    Cycle(Cycle),
+    AgainstOrder(Box<AgainstOrder>),
+    Relock(Relock),
+    FreedShared(FreedShared),
+}
+
+/// What could make a finding false, or less than it looks.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Doubt {
+    /// Records of these CPUs were lost while it happened.
+    Loss,
+    /// The moment of the unlink is only known as an interval.
+    UnlinkInterval,
+    /// The task was in no watched operation, so that the end of its use is not known.
+    NoOperation,
+    /// A hold is known by a contract only: taken some time before.
+    InferredHold(LockClass),
+    /// Readers on both sides: only a writer that queues between them closes it; whether one was ever seen.
+    QueuedWriter { class: LockClass, writer_seen: bool },
+    /// Fewer tasks than steps.
+    FewTasks,
+    /// Not every pair of instances was kept.
+    InstancesCut,
+    /// A role that the rule needs is not fully seen on this kernel: role, part, grade.
+    Coverage(String),
+}
+
+/// One conclusion.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Stable name, made of what is merged: the same in every run that finds the same.
+    pub id: String,
+    pub rank: Rank,
+    /// Occurrences merged into it.
+    pub count: u64,
+    pub first_ns: u64,
+    pub last_ns: u64,
+    pub doubts: Vec<Doubt>,
+    pub evidence: Evidence,
+}
+
+impl Finding {
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self.evidence {
+            Evidence::Window(_) => Kind::Window,
+            Evidence::Cycle(_) => Kind::Cycle,
+            Evidence::AgainstOrder(_) => Kind::AgainstOrder,
+            Evidence::Relock(_) => Kind::Relock,
+            Evidence::FreedShared(_) => Kind::FreedShared,
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Views: what the engine knows right now, as owned data for sinks.
+//!
+//! Decides what is shown of tables, edges and counts; keeps nothing and computes no rate: that is the caller's
+//! business, from the differences of two views.
+
+use std::sync::Arc;
+
+use crate::{
+    event::{Addr, Mm, Mode, Table},
+    finding::{Known, TaskRef},
+    lock_class::LockClass,
+};
+
+/// One link: an upper-level entry that points to a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LinkView {
+    pub mm: Mm,
+    pub gib: Addr,
+    pub since_ns: u64,
+}
+
+/// A table in one of its lifetimes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableView {
+    pub table: Table,
+    /// Which life of this address, from 1.
+    pub generation: u32,
+    pub birth_ns: u64,
+    /// Its allocation was seen; else `birth_ns` is the first sight of it.
+    pub birth_seen: bool,
+    pub last_ns: u64,
+    /// Ordered by mm, then GiB.
+    pub links: Vec<LinkView>,
+    pub lookups: u64,
+    pub shares: u64,
+    pub unshares: u64,
+    pub alive: bool,
+}
+
+impl TableView {
+    /// Distinct mms that link it.
+    #[must_use]
+    pub fn sharers(&self) -> usize {
+        let mut mms: Vec<Mm> = self.links.iter().map(|l| l.mm).collect();
+        mms.dedup();
+        mms.len()
+    }
+}
+
+/// First witness of an edge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EdgeWitness {
+    pub task: TaskRef,
+    /// Innermost watched operation, else the probed function.
+    pub site: Arc<str>,
+    pub time_ns: u64,
+    pub from_lock: u64,
+    pub from_known: Known,
+    pub to_lock: u64,
+}
+
+/// Lock `to` asked for while `from` is held.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EdgeView {
+    pub from: LockClass,
+    pub from_mode: Option<Mode>,
+    pub to: LockClass,
+    pub to_mode: Option<Mode>,
+    /// A trylock that cannot wait: no step of a deadlock.
+    pub trylock: bool,
+    pub count: u64,
+    /// Distinct tasks, counted up to [`EdgeView::TASKS_MAX`].
+    pub tasks: u32,
+    /// Distinct pairs of lock instances that were kept.
+    pub instances: usize,
+    /// Every occurrence is touched by lost records.
+    pub lossy: bool,
+    pub first: EdgeWitness,
+}
+
+impl EdgeView {
+    /// `tasks` stops counting here.
+    pub const TASKS_MAX: u32 = 8;
+}
+
+/// Counts since the start. Rates are the caller's business.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    pub events: u64,
+    /// Name of each kind in the order of the wire's table, with its count.
+    pub by_kind: Vec<(&'static str, u64)>,
+    pub first_ns: u64,
+    pub last_ns: u64,
+    /// Records known to be lost, and holes they make.
+    pub lost: u64,
+    pub holes: u64,
+    /// Lost records by reason.
+    pub lost_by_reason: Vec<(&'static str, u64)>,
+    pub live_leases: usize,
+    pub leases: u64,
+    pub live_tasks: usize,
+    pub live_tables: usize,
+    /// Lookups, those counted but not sent included.
+    pub lookups: u64,
+    pub shares: u64,
+    /// Removals seen at their moment.
+    pub removals_exact: u64,
+    /// Removals seen by comparing upper-level entries.
+    pub removals_diff: u64,
+    /// Removals seen both ways: equal to the two above where both are attached.
+    pub removals_both: u64,
+    /// Windows of any rank.
+    pub windows: u64,
+    /// Ends of operations without their begin, and begins without their end.
+    pub unmatched_ends: u64,
+    pub unmatched_begins: u64,
+    /// Releases of locks that were not known to be held.
+    pub unknown_releases: u64,
+    /// A table appeared where one was alive: its free was not seen.
+    pub missed_frees: u64,
+    /// A folio was proved locked while another task was thought to hold it.
+    pub missed_folio_releases: u64,
+    /// Leases that ended before a bounded unlink was told and were no longer remembered.
+    pub forgotten_leases: u64,
+}
