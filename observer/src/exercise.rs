@@ -1,0 +1,397 @@
+//! `observer exercise`: drives the real kernel into each path of page-table sharing, by name.
+//!
+//! This file decides what is run, in which order, and whether it can be run here; it has the list. Each scenario runs
+//! in a process of its own, which is gone when it returns. No scenario looks at page tables or judges the kernel: that
+//! is the observer's part, and any observer may watch.
+
+mod abba;
+mod crew;
+mod demo;
+mod outcome;
+mod paths;
+mod poison;
+mod pool;
+mod process;
+mod race;
+mod region;
+mod supervise;
+mod sys;
+mod touch;
+mod uffd;
+
+use std::borrow::Cow;
+use std::fmt;
+use std::io::Write;
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+
+use outcome::{Outcome, Stop};
+use pool::Pool;
+use supervise::Ending;
+
+/// One thing to do to the kernel. Adding one is one row in a file below.
+#[derive(Clone)]
+pub struct Scenario {
+    pub name: Cow<'static, str>,
+    pub summary: Cow<'static, str>,
+    pub kind: Kind,
+    pub needs: Cow<'static, [Need]>,
+    pool: Pool,
+    run: Run,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Deterministic, over in a moment.
+    Path,
+    /// As `Path`, but it costs the machine something: not repeated by a loop.
+    Once,
+    /// Tasks against each other for the duration that was asked for.
+    Race,
+    /// As `Race`, and it can hang the kernel: only by its full name.
+    Hang,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    Root,
+    /// Two memory nodes, to migrate between.
+    TwoNodes,
+    /// What only the kernel's answer tells: the scenario is skipped when it is "no such thing".
+    Kernel(&'static str),
+}
+
+#[derive(Clone)]
+enum Run {
+    Fixed(fn(&Context) -> outcome::Result<String>),
+    Pair(&'static race::Reader, &'static race::Writer),
+}
+
+/// What a scenario is told.
+pub struct Context {
+    duration: Duration,
+    seed: u64,
+    /// Two memory nodes, if the machine has them.
+    nodes: Option<(i32, i32)>,
+}
+
+impl Context {
+    fn two_nodes(&self) -> outcome::Result<(i32, i32)> {
+        self.nodes.ok_or_else(|| {
+            let reason =
+                "needs two memory nodes, this machine has one; try: a guest with two (qemu -numa node)";
+            Stop::Skip(reason.into())
+        })
+    }
+}
+
+pub struct Options {
+    /// How long each racing scenario runs.
+    pub duration: Duration,
+    /// Run the selection again and again until Ctrl-C.
+    pub loop_forever: bool,
+    /// For the choices of the racing scenarios; two runs of one seed still meet different schedules.
+    pub seed: u64,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { duration: Duration::from_secs(3), loop_forever: false, seed: 1 }
+    }
+}
+
+/// The pool that the scenarios share out: several files of 8 pages, and room to migrate one.
+const POOL: Pool = Pool::Free(32);
+
+impl Scenario {
+    const fn new(
+        name: &'static str,
+        summary: &'static str,
+        kind: Kind,
+        needs: &'static [Need],
+        run: fn(&Context) -> outcome::Result<String>,
+    ) -> Scenario {
+        Scenario {
+            name: Cow::Borrowed(name),
+            summary: Cow::Borrowed(summary),
+            kind,
+            needs: Cow::Borrowed(needs),
+            pool: POOL,
+            run: Run::Fixed(run),
+        }
+    }
+
+    const fn with_pool(mut self, pool: Pool) -> Scenario {
+        self.pool = pool;
+        self
+    }
+
+    /// Far beyond what it takes, emulated too; whoever is still there then is stuck.
+    fn limit(&self, duration: Duration) -> Duration {
+        match self.kind {
+            Kind::Path | Kind::Once => Duration::from_secs(60),
+            Kind::Race => duration + Duration::from_secs(60),
+            // Expected to get stuck, so not waited for long.
+            Kind::Hang => duration + Duration::from_secs(10),
+        }
+    }
+
+    /// In which groups it is.
+    fn in_group(&self, group: &str) -> bool {
+        match group {
+            "all" => matches!(self.kind, Kind::Path | Kind::Once) || self.name == race::FAULT_TRUNCATE.name,
+            "race" => self.kind == Kind::Race && self.name != demo::DEMO.name,
+            _ => false,
+        }
+    }
+}
+
+static SCENARIOS: LazyLock<Vec<Scenario>> = LazyLock::new(|| {
+    let mut all = [paths::SCENARIOS, abba::SAFE, &[race::FAULT_TRUNCATE]].concat();
+    all.extend(race::scenarios());
+    // What poisons memory comes after everything else of its groups.
+    all.extend([&[demo::DEMO], poison::SCENARIOS, abba::CONCURRENT].concat());
+    all
+});
+
+/// Names that stand for several scenarios.
+pub const GROUPS: [(&str, &str); 2] = [
+    ("all", "every deterministic scenario that is safe, and fault-truncate"),
+    ("race", "every race, one after the other"),
+];
+
+/// Every scenario, in the order in which a group runs them.
+pub fn list() -> &'static [Scenario] {
+    &SCENARIOS
+}
+
+/// The table for `--list`.
+pub fn write_list(out: &mut dyn Write) -> std::io::Result<()> {
+    for (name, summary) in GROUPS {
+        writeln!(out, "{name:<30} group: {summary}")?;
+    }
+    for scenario in list() {
+        let mut notes: Vec<String> = scenario.needs.iter().map(Need::to_string).collect();
+        if scenario.kind == Kind::Hang {
+            notes.push("can hang the kernel, in no group".into());
+        }
+        let notes = if notes.is_empty() { String::new() } else { format!(" [{}]", notes.join("; ")) };
+        writeln!(out, "{:<30} {}{notes}", scenario.name, scenario.summary)?;
+    }
+    Ok(())
+}
+
+/// The scenarios that the names ask for, in the order asked for; a group stands for its members.
+fn select(names: &[String]) -> anyhow::Result<Vec<&'static Scenario>> {
+    const TRY: &str = "try: observer exercise --list";
+    let mut selected = Vec::new();
+    for name in names {
+        let before = selected.len();
+        selected.extend(list().iter().filter(|scenario| scenario.name == *name || scenario.in_group(name)));
+        if selected.len() == before {
+            bail!("there is no scenario or group {name:?}\n{TRY}");
+        }
+    }
+    if selected.is_empty() {
+        bail!("no scenario was named\n{TRY}");
+    }
+    Ok(selected)
+}
+
+/// What became of all that was run.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Report {
+    pub done: usize,
+    pub skipped: usize,
+    pub failed: usize,
+    /// Ended by Ctrl-C or SIGTERM before all was run.
+    pub interrupted: bool,
+    /// Tasks of it are stuck in the kernel, for ever as far as can be seen.
+    pub hung: bool,
+}
+
+/// Runs them one after the other, a line to `out` for each, and leaves nothing behind.
+///
+/// Must be called from a process with one thread: scenarios are forked. While it runs, Ctrl-C and SIGTERM stop it
+/// in order.
+pub fn run(names: &[String], options: &Options, out: &mut dyn Write) -> anyhow::Result<Report> {
+    let selected = select(names)?;
+    let signals = supervise::Signals::take_over()?;
+    let mut pool = pool::Guard::new();
+    let mut report = Report::default();
+    let mut context = Context { duration: options.duration, seed: options.seed, nodes: pool::two_nodes() };
+    for pass in 0u64.. {
+        let before = report.done;
+        context.seed = options.seed.wrapping_add(pass);
+        for scenario in &selected {
+            if pass > 0 && scenario.kind == Kind::Once {
+                continue;
+            }
+            run_one(scenario, &context, &mut pool, &mut report, out)?;
+            if report.interrupted || report.hung {
+                break;
+            }
+        }
+        // A pass in which nothing could be done would be repeated at full speed, for nothing.
+        if !options.loop_forever || report.done == before || report.interrupted || report.hung {
+            break;
+        }
+    }
+    drop(pool);
+    drop(signals);
+    writeln!(out, "{report}")?;
+    Ok(report)
+}
+
+fn run_one(
+    scenario: &Scenario,
+    context: &Context,
+    pool: &mut pool::Guard,
+    report: &mut Report,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
+    let begin = Instant::now();
+    let ready = check_needs(scenario, context).and_then(|()| pool.provide(scenario.pool));
+    let ending = match ready {
+        Err(stop) => Ending::Outcome(Err(stop).into()),
+        Ok(()) => supervise::supervise(scenario.limit(context.duration), || match scenario.run {
+            Run::Fixed(run) => run(context),
+            Run::Pair(reader, writer) => race::run(reader, writer, context),
+        })?,
+    };
+    let took_ms = begin.elapsed().as_millis();
+    match ending {
+        Ending::Outcome(outcome) => {
+            match outcome {
+                Outcome::Done(_) => report.done += 1,
+                Outcome::Skipped(_) => report.skipped += 1,
+                Outcome::Failed(_) => report.failed += 1,
+            }
+            writeln!(out, "{:<30} {outcome} ({took_ms} ms)", scenario.name)?;
+        }
+        Ending::Interrupted => {
+            report.interrupted = true;
+            writeln!(out, "{:<30} stopped by a signal ({took_ms} ms)", scenario.name)?;
+        }
+        Ending::Hung(tasks) => {
+            report.hung = true;
+            report.failed += 1;
+            writeln!(out, "{:<30} hung     tasks cannot be killed:", scenario.name)?;
+            for task in tasks {
+                writeln!(out, "{:<30}          {task}", "")?;
+            }
+            writeln!(out, "{:<30}          try: note the stacks (sysrq w), then reboot", "")?;
+        }
+    }
+    out.flush()?;
+    Ok(())
+}
+
+fn check_needs(scenario: &Scenario, context: &Context) -> outcome::Result<()> {
+    for need in scenario.needs.iter() {
+        match need {
+            Need::Root if !sys::is_root() => return Err(Stop::Skip("needs root; try: sudo".into())),
+            Need::TwoNodes => context.two_nodes().map(drop)?,
+            Need::Root | Need::Kernel(_) => {}
+        }
+    }
+    Ok(())
+}
+
+impl fmt::Display for Need {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Need::Root => f.write_str("root"),
+            Need::TwoNodes => f.write_str("two memory nodes"),
+            Need::Kernel(what) => f.write_str(what),
+        }
+    }
+}
+
+impl Report {
+    pub fn is_failure(&self) -> bool {
+        self.failed > 0
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} done, {} skipped, {} failed", self.done, self.skipped, self.failed)?;
+        if self.interrupted {
+            f.write_str(", stopped by a signal")?;
+        }
+        if self.hung {
+            f.write_str("; the kernel has stuck tasks, the rest was not run")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    fn selected(names: &[&str]) -> Vec<&'static str> {
+        let names: Vec<String> = names.iter().map(|name| name.to_string()).collect();
+        select(&names).unwrap().iter().map(|scenario| scenario.name.as_ref()).collect()
+    }
+
+    #[test]
+    fn names_are_unique_and_groups_are_no_scenarios() {
+        let names: HashSet<&str> = list().iter().map(|scenario| scenario.name.as_ref()).collect();
+        assert_eq!(names.len(), list().len());
+        for (group, _) in GROUPS {
+            assert!(!names.contains(group), "{group} is both");
+            assert!(!selected(&[group]).is_empty());
+        }
+    }
+
+    #[test]
+    fn every_reader_meets_every_writer() {
+        assert_eq!(list().iter().filter(|scenario| scenario.name.starts_with("race:")).count(), 7 * 4);
+        assert_eq!(selected(&["race:smaps:dontneed"]), ["race:smaps:dontneed"]);
+    }
+
+    #[test]
+    fn what_can_hang_is_in_no_group() {
+        for (group, _) in GROUPS {
+            assert!(selected(&[group]).iter().all(|name| !name.ends_with(":concurrent")), "{group}");
+        }
+        assert_eq!(selected(&["abba-migrate:concurrent"]), ["abba-migrate:concurrent"]);
+        let hang = |scenario: &&Scenario| scenario.kind == Kind::Hang;
+        assert!(list().iter().filter(hang).all(|scenario| scenario.name.ends_with(":concurrent")));
+    }
+
+    #[test]
+    fn poison_is_the_last_of_all() {
+        assert_eq!(selected(&["all"])[0], "share");
+        assert!(selected(&["all"]).contains(&"fault-truncate"));
+        assert_eq!(*selected(&["all"]).last().unwrap(), "hwpoison");
+    }
+
+    #[test]
+    fn names_keep_the_order_asked_for() {
+        assert_eq!(selected(&["punch", "share", "punch"]), ["punch", "share", "punch"]);
+    }
+
+    #[test]
+    fn an_unknown_name_says_what_to_do() {
+        for names in [vec!["punsh".to_string()], vec!["race:smaps".to_string()], vec![]] {
+            let error = select(&names).err().unwrap().to_string();
+            assert!(error.ends_with("try: observer exercise --list"), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_list_names_all() {
+        let mut text = Vec::new();
+        write_list(&mut text).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        assert_eq!(text.lines().count(), GROUPS.len() + list().len());
+        assert!(text.contains("[root; two memory nodes]"));
+    }
+}

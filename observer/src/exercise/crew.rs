@@ -1,0 +1,203 @@
+//! Several tasks at once, each looping over its own work until time is up or one of them fails.
+//! What they do is not known here.
+
+use std::io::{PipeReader, Read, Write};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use libc::{c_long, pid_t};
+
+use super::outcome::{Outcome, Result, Stop};
+use super::process::Child;
+use super::sys::{self, check};
+
+/// Tasks that a crew can have; bounds the shared page.
+const MEMBERS: usize = 16;
+const TICK: Duration = Duration::from_millis(10);
+
+/// What the tasks share: one page that every fork inherits. Zeros are its initial state.
+#[repr(C)]
+struct Board {
+    stop: AtomicBool,
+    rounds: [AtomicU64; MEMBERS],
+}
+
+pub struct Crew {
+    board: &'static Board,
+    members: Vec<(Child, PipeReader)>,
+    /// Whose rounds stand in which place of the board.
+    places: Vec<&'static str>,
+    seed: u64,
+}
+
+impl Crew {
+    pub fn new(seed: u64) -> Result<Crew> {
+        let (protection, flags) =
+            (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS);
+        // SAFETY: a fresh anonymous mapping at an address of the kernel's choice.
+        let page = unsafe {
+            libc::mmap(std::ptr::null_mut(), std::mem::size_of::<Board>(), protection, flags, -1, 0)
+        };
+        check(page as c_long, || "mmap of a shared page".into())?;
+        // SAFETY: big enough, page aligned, zeroed, and never unmapped: a crew lives as long as its process.
+        let board = unsafe { &*page.cast::<Board>() };
+        Ok(Crew { board, members: Vec::new(), places: Vec::new(), seed })
+    }
+
+    /// A place on the board for a task, or for a thread of one, see [`Shift::at`].
+    pub fn place(&mut self, name: &'static str) -> Result<usize> {
+        if self.places.len() == MEMBERS {
+            return Err(Stop::Fail(format!("start of {name}: a crew has at most {MEMBERS} tasks")));
+        }
+        self.places.push(name);
+        Ok(self.places.len() - 1)
+    }
+
+    /// Starts a task. It loops while [`Shift::go_on`]; a [`Stop`] of it ends the whole crew.
+    pub fn add(&mut self, name: &'static str, body: impl FnOnce(&mut Shift) -> Result<()>) -> Result<pid_t> {
+        let place = self.place(name)?;
+        let (reader, mut writer) = std::io::pipe().map_err(|source| sys::Error::new("pipe", source))?;
+        let mut shift = Shift::new(self.board, place, self.seed);
+        let child = Child::fork(name, || {
+            let result = body(&mut shift);
+            if result.is_err() {
+                shift.stop();
+            }
+            let outcome = Outcome::from(result.map(|()| String::new()));
+            i32::from(writer.write_all(&outcome.to_bytes()).is_err())
+        })?;
+        let pid = child.pid();
+        self.members.push((child, reader));
+        Ok(pid)
+    }
+
+    /// Lets them work, stops them, and says how many rounds each did.
+    pub fn run_for(self, duration: Duration) -> Result<String> {
+        let end = Instant::now() + duration;
+        while Instant::now() < end && !self.board.stop.load(Ordering::Relaxed) {
+            std::thread::sleep(TICK);
+        }
+        self.board.stop.store(true, Ordering::Relaxed);
+        for (child, mut reader) in self.members {
+            let name = child.name();
+            child.join()?;
+            let mut bytes = Vec::new();
+            let read = reader.read_to_end(&mut bytes).ok().and_then(|_| Outcome::from_bytes(&bytes));
+            let outcome = read.ok_or_else(|| Stop::Fail(format!("{name} ended without a word")))?;
+            outcome.into_result().map_err(|stop| stop.of(name))?;
+        }
+        let rounds = self
+            .places
+            .iter()
+            .zip(&self.board.rounds)
+            .map(|(name, rounds)| format!("{} {}", name, rounds.load(Ordering::Relaxed)));
+        Ok(format!("rounds: {}", rounds.collect::<Vec<_>>().join(", ")))
+    }
+}
+
+/// One task's view of its crew.
+pub struct Shift {
+    board: &'static Board,
+    place: usize,
+    seed: u64,
+    random: u64,
+}
+
+impl Shift {
+    fn new(board: &'static Board, place: usize, seed: u64) -> Shift {
+        // Odd, so never zero, where the generator would stay.
+        let random = (seed.wrapping_mul(MEMBERS as u64).wrapping_add(place as u64) << 1) | 1;
+        Shift { board, place, seed, random }
+    }
+
+    /// The same crew seen from another place: for a thread of this task.
+    pub fn at(&self, place: usize) -> Shift {
+        Shift::new(self.board, place, self.seed)
+    }
+
+    /// To be asked at the head of each round.
+    pub fn go_on(&self) -> bool {
+        let on = !self.board.stop.load(Ordering::Relaxed);
+        if on {
+            self.board.rounds[self.place].fetch_add(1, Ordering::Relaxed);
+        }
+        on
+    }
+
+    /// Ends the work of all.
+    pub fn stop(&self) {
+        self.board.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// A number below `bound`: xorshift64, from the run's seed and the task's place in the crew.
+    pub fn below(&mut self, bound: usize) -> usize {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        (self.random % bound as u64) as usize
+    }
+
+    /// Sleeps, a different time each round, on average `mean`; shorter if the end comes.
+    pub fn pause(&mut self, mean: Duration) {
+        let micros = mean.as_micros() as usize;
+        let end = Instant::now() + Duration::from_micros((micros / 2 + self.below(micros)) as u64);
+        while !self.board.stop.load(Ordering::Relaxed) {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            std::thread::sleep(left.min(TICK));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_work_until_time_is_up() {
+        let mut crew = Crew::new(1).unwrap();
+        for name in ["one", "two"] {
+            crew.add(name, |shift| {
+                while shift.go_on() {
+                    shift.pause(Duration::from_millis(1));
+                }
+                Ok(())
+            })
+            .unwrap();
+        }
+        let text = crew.run_for(Duration::from_millis(100)).unwrap();
+        assert!(text.starts_with("rounds: one ") && text.contains(", two "), "{text}");
+    }
+
+    #[test]
+    fn one_that_stops_stops_all() {
+        let begin = Instant::now();
+        let mut crew = Crew::new(1).unwrap();
+        crew.add("idle", |shift| {
+            while shift.go_on() {
+                shift.pause(Duration::from_millis(5));
+            }
+            Ok(())
+        })
+        .unwrap();
+        crew.add("refused", |_| Err(Stop::Skip("no such call".into()))).unwrap();
+        let stop = crew.run_for(Duration::from_secs(20)).unwrap_err();
+        assert_eq!(stop, Stop::Skip("refused: no such call".into()));
+        assert!(begin.elapsed() < Duration::from_secs(20));
+    }
+
+    #[test]
+    fn a_killed_task_is_a_failure() {
+        let mut crew = Crew::new(1).unwrap();
+        crew.add("killed", |_| {
+            // SAFETY: kills only this process.
+            unsafe { libc::raise(libc::SIGKILL) };
+            Ok(())
+        })
+        .unwrap();
+        let stop = crew.run_for(Duration::from_millis(50)).unwrap_err();
+        assert_eq!(stop, Stop::Fail("killed was killed by signal 9".into()));
+    }
+}

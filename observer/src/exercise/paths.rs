@@ -1,0 +1,242 @@
+//! The deterministic scenarios: one path of page-table sharing each, two or three tasks, one step after the other.
+//! A is the scenario's main task, P its partner; both map the same GiB at the same address. The number of unshares
+//! that each causes on a stock 6.12 stands beside it. It is for the observer's tests: a scenario itself does not
+//! look at page tables, so it can be run under any observer.
+
+use super::outcome::{OrSkip, Result, Stop};
+use super::process::{Child, Partner};
+use super::region::{AWAY, GIB, HugeFile, PAGES, Region, TOUCHED};
+use super::sys;
+use super::uffd::Userfault;
+use super::{Context, Kind, Need, Scenario};
+
+/// Less than a mapping, so that it has to be split.
+const PART: usize = TOUCHED / 2;
+
+const MREMAP: Need = Need::Kernel("mremap of hugetlbfs, 5.16");
+pub const DONTNEED: Need = Need::Kernel("MADV_DONTNEED of hugetlbfs, 5.18");
+const UFFD_WP: Need = Need::Kernel("userfaultfd write protection of hugetlbfs, 5.19");
+
+pub const SCENARIOS: &[Scenario] = &[
+    path("share", "two tasks share a table, the second exits", &[], share),
+    path("fork", "a child shares its parent's table at its first fault and exits", &[], fork),
+    path("three", "three tasks share a table and go one by one", &[], three),
+    path("exit", "a third task joins a shared table and exits, then the first unmaps", &[], exit),
+    path("unmap", "one of two tasks that share a table unmaps it", &[], unmap),
+    path("mprotect", "mprotect of a whole shared mapping", &[], mprotect),
+    path("split-mprotect", "mprotect of a part: the VMA is split and unshared", &[], split_mprotect),
+    path("split-munmap", "munmap of a part: the VMA is split and unshared", &[], split_munmap),
+    path("mremap", "mremap of a shared mapping to another GiB, where it shares again", &[MREMAP], mremap),
+    path("punch", "fallocate(PUNCH_HOLE) unshares the mappings of other tasks", &[], punch),
+    path("truncate", "ftruncate to nothing and back unshares the mappings of other tasks", &[], truncate),
+    path("dontneed", "madvise(MADV_DONTNEED) of the touched pages", &[DONTNEED], dontneed),
+    path("migrate", "move_pages to the second memory node and back", &[Need::Root, Need::TwoNodes], migrate),
+    path("uffd-wp", "userfaultfd write protection of a shared mapping", &[Need::Root, UFFD_WP], uffd_wp),
+];
+
+const fn path(
+    name: &'static str,
+    summary: &'static str,
+    needs: &'static [Need],
+    run: fn(&Context) -> Result<String>,
+) -> Scenario {
+    Scenario::new(name, summary, Kind::Path, needs, run)
+}
+
+/// A and P on one file, both have touched it: the table is shared.
+pub struct Pair {
+    pub region: Region,
+    partner: Partner,
+    file: HugeFile,
+}
+
+impl Pair {
+    pub fn new() -> Result<Pair> {
+        let file = HugeFile::new()?;
+        let mut partner = Partner::mapper("partner", &file)?;
+        partner.map_and_touch()?;
+        let region = Region::shared(&file)?;
+        region.fill()?;
+        Ok(Pair { region, partner, file })
+    }
+
+    /// Both touch again, which shares again where the mappings still allow it.
+    pub fn touch_again(&mut self) -> Result<()> {
+        self.partner.touch()?;
+        Ok(self.region.fill()?)
+    }
+
+    /// A unmaps while P is still there, then P exits.
+    pub fn end(self) -> Result<()> {
+        drop(self.region);
+        self.partner.exit()
+    }
+}
+
+/// 1 unshare.
+fn share(_: &Context) -> Result<String> {
+    let Pair { region, partner, .. } = Pair::new()?;
+    partner.exit()?;
+    drop(region);
+    Ok(format!("2 tasks, {PAGES} pages"))
+}
+
+/// 1 unshare, at the child's exit.
+fn fork(_: &Context) -> Result<String> {
+    let file = HugeFile::new()?;
+    let region = Region::shared(&file)?;
+    region.fill()?;
+    Child::fork("child", || i32::from(region.fill().is_err()))?.join()?;
+    Ok(format!("parent and child, {PAGES} pages"))
+}
+
+/// 2 unshares: the last user's table is freed, not unshared.
+fn three(_: &Context) -> Result<String> {
+    let file = HugeFile::new()?;
+    let mut second = Partner::mapper("partner", &file)?;
+    let mut third = Partner::mapper("third", &file)?;
+    let region = Region::shared(&file)?;
+    region.fill()?;
+    second.map_and_touch()?;
+    third.map_and_touch()?;
+    second.exit()?;
+    third.exit()?;
+    drop(region);
+    Ok(format!("3 tasks, {PAGES} pages"))
+}
+
+/// 2 unshares: the third task's exit, A's unmap while P is there.
+fn exit(_: &Context) -> Result<String> {
+    let file = HugeFile::new()?;
+    let mut second = Partner::mapper("partner", &file)?;
+    let mut third = Partner::mapper("third", &file)?;
+    second.map_and_touch()?;
+    let region = Region::shared(&file)?;
+    region.fill()?;
+    third.map_and_touch()?;
+    third.exit()?;
+    drop(region);
+    second.exit()?;
+    Ok(format!("3 tasks, {PAGES} pages"))
+}
+
+/// 1 unshare.
+fn unmap(_: &Context) -> Result<String> {
+    Pair::new()?.end()?;
+    Ok(format!("2 tasks, {PAGES} pages"))
+}
+
+/// 1 unshare; the flags differ from P's afterwards, so A faults a table of its own in.
+fn mprotect(_: &Context) -> Result<String> {
+    let pair = Pair::new()?;
+    pair.region.protect(GIB, libc::PROT_READ)?;
+    load(&pair.region)?;
+    pair.end()?;
+    Ok("1 GiB made read-only".into())
+}
+
+/// 1 unshare, at the split; what is left does not cover the GiB.
+fn split_mprotect(_: &Context) -> Result<String> {
+    let pair = Pair::new()?;
+    pair.region.protect(PART, libc::PROT_READ)?;
+    load(&pair.region)?;
+    pair.end()?;
+    Ok(format!("{} MiB made read-only", PART >> 20))
+}
+
+/// 1 unshare, at the split.
+fn split_munmap(_: &Context) -> Result<String> {
+    let pair = Pair::new()?;
+    pair.region.unmap_head(PART)?;
+    pair.end()?;
+    Ok(format!("{} MiB unmapped", PART >> 20))
+}
+
+/// 2 unshares: the move, and the unmap of what was shared again at the new place.
+fn mremap(_: &Context) -> Result<String> {
+    let mut pair = Pair::new()?;
+    pair.region.remap_to(AWAY).or_skip(&[libc::EINVAL], "this kernel cannot mremap hugetlbfs")?;
+    pair.region.fill()?;
+    pair.end()?;
+    Ok(format!("1 GiB moved to {AWAY:#x}"))
+}
+
+/// 2 unshares: the punch, and A's unmap of what was shared again.
+fn punch(_: &Context) -> Result<String> {
+    let mut pair = Pair::new()?;
+    pair.file.punch(0, TOUCHED)?;
+    pair.touch_again()?;
+    pair.end()?;
+    Ok(format!("{PAGES} pages dropped"))
+}
+
+/// 2 unshares, as by a punch.
+fn truncate(_: &Context) -> Result<String> {
+    let mut pair = Pair::new()?;
+    pair.file.set_len(0)?;
+    pair.file.set_len(GIB)?;
+    pair.touch_again()?;
+    pair.end()?;
+    Ok(format!("{PAGES} pages dropped"))
+}
+
+/// 2 unshares: A's own mapping by the advice, and again by its unmap.
+fn dontneed(_: &Context) -> Result<String> {
+    let pair = Pair::new()?;
+    advise_dontneed(&pair.region, TOUCHED)?;
+    pair.region.fill()?;
+    pair.end()?;
+    Ok(format!("{PAGES} pages unmapped"))
+}
+
+pub fn advise_dontneed(region: &Region, bytes: usize) -> Result<()> {
+    region
+        .advise(0, bytes, libc::MADV_DONTNEED, "MADV_DONTNEED")
+        .or_skip(&[libc::EINVAL], "this kernel has no MADV_DONTNEED for hugetlbfs")
+}
+
+/// 2 unshares: the first move takes the table from one of the two (the way back finds it with one user), and A's
+/// unmap of what was shared again.
+fn migrate(context: &Context) -> Result<String> {
+    let (home, away) = context.two_nodes()?;
+    sys::prefer_node(home)?;
+    let mut pair = Pair::new()?;
+    let mut moved = Vec::new();
+    for node in [away, home] {
+        moved.push(format!("{} to node {node}", move_to(&pair.region.pages(), node)?));
+    }
+    pair.touch_again()?;
+    pair.end()?;
+    Ok(format!("of {PAGES} pages {} moved", moved.join(", ")))
+}
+
+/// How many of the pages are on `node` now. None at all is a failure, some are not: a page can be busy.
+fn move_to(pages: &[usize], node: i32) -> Result<usize> {
+    let status = sys::move_pages(0, pages, Some(node))?;
+    match status.iter().filter(|&&on| on == node).count() {
+        0 => Err(Stop::Fail(format!(
+            "move_pages moved none of {} pages to node {node}: {status:?}",
+            pages.len()
+        ))),
+        there => Ok(there),
+    }
+}
+
+/// 1 unshare, at the registration; a mapping under write protection does not share again.
+fn uffd_wp(_: &Context) -> Result<String> {
+    let pair = Pair::new()?;
+    let userfault = Userfault::new()?;
+    userfault.register(pair.region.address(), GIB)?;
+    userfault.write_protect(pair.region.address(), TOUCHED)?;
+    load(&pair.region)?;
+    pair.end()?;
+    Ok(format!("1 GiB registered, {PAGES} pages protected"))
+}
+
+/// Loads from all touched pages, where a store is not permitted or would wait for ever.
+fn load(region: &Region) -> Result<()> {
+    match (0..PAGES).filter(|&n| region.read(n).is_ok()).count() {
+        PAGES => Ok(()),
+        there => Err(Stop::Fail(format!("load from {PAGES} huge pages: SIGBUS on {}", PAGES - there))),
+    }
+}

@@ -1,0 +1,139 @@
+//! The machine's huge pages and memory nodes: raises the pool of 2 MiB pages when a scenario needs it and puts it
+//! back. Decides whether there is enough; never takes pages away from somebody who uses them.
+
+use super::outcome::{Result, Stop};
+use super::sys;
+
+const FOLDER: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB";
+
+/// What a scenario needs of the pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pool {
+    /// So many free pages, or more.
+    Free(u64),
+    /// Exactly so many free pages, none reserved, and no overcommit: an allocation must be able to fail.
+    Only(u64),
+}
+
+/// The pool as it was found, put back on drop.
+pub struct Guard {
+    found: Option<Settings>,
+    now: Option<Pool>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Settings {
+    pages: u64,
+    overcommit: u64,
+}
+
+impl Settings {
+    fn read() -> Result<Settings> {
+        Ok(Settings { pages: read("nr_hugepages")?, overcommit: read("nr_overcommit_hugepages")? })
+    }
+}
+
+impl Guard {
+    pub fn new() -> Guard {
+        Guard { found: None, now: None }
+    }
+
+    pub fn provide(&mut self, need: Pool) -> Result<()> {
+        let current = Settings::read()?;
+        let found = *self.found.get_or_insert(current);
+        if self.now.is_some_and(|now| now != need) {
+            apply(current, found)?;
+        }
+        self.now = Some(need);
+        let (pages, free) = (read("nr_hugepages")?, read("free_hugepages")?);
+        match need {
+            Pool::Free(wanted) if free >= wanted => Ok(()),
+            Pool::Free(wanted) => {
+                write("nr_hugepages", pages + wanted - free)?;
+                verify(read("free_hugepages")? >= wanted, wanted)
+            }
+            Pool::Only(wanted) => {
+                write("nr_overcommit_hugepages", 0)?;
+                write("nr_hugepages", pages.saturating_sub(free) + wanted)?;
+                verify(read("free_hugepages")? == wanted && read("resv_hugepages")? == 0, wanted)
+            }
+        }
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Some(found) = self.found {
+            // On the way out there is nobody to tell; what could be raised can be lowered.
+            let _ = Settings::read().and_then(|now| apply(now, found));
+        }
+    }
+}
+
+fn apply(now: Settings, wanted: Settings) -> Result<()> {
+    if now.pages != wanted.pages {
+        write("nr_hugepages", wanted.pages)?;
+    }
+    if now.overcommit != wanted.overcommit {
+        write("nr_overcommit_hugepages", wanted.overcommit)?;
+    }
+    Ok(())
+}
+
+fn verify(enough: bool, wanted: u64) -> Result<()> {
+    if enough {
+        return Ok(());
+    }
+    let (free, reserved) = (read("free_hugepages")?, read("resv_hugepages")?);
+    Err(Stop::Skip(format!(
+        "needs {wanted} free huge pages of 2 MiB, the kernel gives {free} free, {reserved} reserved; \
+         try: boot with hugepages={wanted}, or stop who uses them"
+    )))
+}
+
+fn read(name: &str) -> Result<u64> {
+    let path = format!("{FOLDER}/{name}");
+    let Ok(text) = sys::read_text(&path) else {
+        return Err(Stop::Skip("this kernel has no huge pages of 2 MiB".into()));
+    };
+    text.trim().parse().map_err(|_| Stop::Fail(format!("read {path}: not a number: {}", text.trim())))
+}
+
+fn write(name: &str, pages: u64) -> Result<()> {
+    let result = sys::write_text(format!("{FOLDER}/{name}"), &pages.to_string());
+    result.map_err(|error| match error.errno() {
+        Some(libc::EACCES | libc::EPERM | libc::EROFS) => Stop::Skip(format!("{error}; try: as root")),
+        _ => error.into(),
+    })
+}
+
+/// The first two nodes that have memory, if there are two.
+pub fn two_nodes() -> Option<(i32, i32)> {
+    let listed = sys::read_text("/sys/devices/system/node/has_memory").ok()?;
+    match parse_nodes(&listed).as_slice() {
+        [first, second, ..] => Some((*first, *second)),
+        _ => None,
+    }
+}
+
+/// The kernel's list format: `0-1,4`.
+fn parse_nodes(listed: &str) -> Vec<i32> {
+    let ranges = listed.trim().split(',').filter_map(|range| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        Some(first.parse::<i32>().ok()?..=last.parse::<i32>().ok()?)
+    });
+    ranges.flatten().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn node_lists_are_read() {
+        assert_eq!(parse_nodes("0\n"), [0]);
+        assert_eq!(parse_nodes("0-1\n"), [0, 1]);
+        assert_eq!(parse_nodes("0,2-3,7\n"), [0, 2, 3, 7]);
+        assert_eq!(parse_nodes("\n"), [] as [i32; 0]);
+    }
+}

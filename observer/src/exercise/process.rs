@@ -1,0 +1,182 @@
+//! Tasks of a scenario: forked, named, and gone with whoever forked them. Also the partner, which maps and touches
+//! on request. Decides nothing about time limits: the supervisor above all of them does.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use libc::{c_int, pid_t};
+
+use super::outcome::{Outcome, Result, Stop};
+use super::region::{HugeFile, Region};
+use super::sys::{self, check};
+
+/// A forked task. Killed and reaped on drop.
+pub struct Child {
+    pid: pid_t,
+    name: &'static str,
+    reaped: bool,
+}
+
+impl Child {
+    /// Every tool shows the task as `ex-` and `name` (of at most 12 bytes). `body` gives the exit status.
+    ///
+    /// The calling process must have one thread: its memory is copied as it stands, locks included.
+    pub fn fork(name: &'static str, body: impl FnOnce() -> i32) -> sys::Result<Child> {
+        // SAFETY: getpid cannot fail.
+        let parent = unsafe { libc::getpid() };
+        // SAFETY: one thread, see above; the child runs `body` and leaves by _exit, never by returning.
+        let pid = check(unsafe { libc::fork() }.into(), || format!("fork of {name}"))? as pid_t;
+        if pid != 0 {
+            return Ok(Child { pid, name, reaped: false });
+        }
+        let status = if die_with(parent) {
+            set_name(name);
+            catch_unwind(AssertUnwindSafe(body)).unwrap_or(101)
+        } else {
+            1
+        };
+        // SAFETY: ends the child here, without running destructors that belong to its parent.
+        unsafe { libc::_exit(status) }
+    }
+
+    pub fn pid(&self) -> pid_t {
+        self.pid
+    }
+
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Waits for the end. An exit status other than 0 is an error here, a signal too.
+    pub fn join(mut self) -> Result<()> {
+        match self.reap()? {
+            status if libc::WIFSIGNALED(status) => {
+                Err(Stop::Fail(format!("{} was killed by signal {}", self.name, libc::WTERMSIG(status))))
+            }
+            status if libc::WEXITSTATUS(status) != 0 => {
+                Err(Stop::Fail(format!("{} ended with status {}", self.name, libc::WEXITSTATUS(status))))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn reap(&mut self) -> sys::Result<c_int> {
+        self.reaped = true;
+        loop {
+            let mut status = 0;
+            // SAFETY: our own child, not yet reaped; `status` is ours.
+            let returned = unsafe { libc::waitpid(self.pid, &mut status, 0) };
+            match check(returned.into(), || format!("wait for {}", self.name)) {
+                Err(error) if error.errno() == Some(libc::EINTR) => {}
+                Err(error) => return Err(error),
+                Ok(_) => return Ok(status),
+            }
+        }
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if !self.reaped {
+            // SAFETY: our own child, not yet reaped, so the id is still its own.
+            unsafe { libc::kill(self.pid, libc::SIGKILL) };
+            let _ = self.reap(); // it has been told; why it cannot be waited for changes nothing
+        }
+    }
+}
+
+/// Asks the kernel to kill this task when its parent dies; false if that has happened already.
+fn die_with(parent: pid_t) -> bool {
+    // SAFETY: PR_SET_PDEATHSIG takes a signal number; getppid cannot fail.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) == 0 && libc::getppid() == parent }
+}
+
+/// The name shows in every finding, so it says what the task does.
+pub fn set_name(name: &str) {
+    let name = format!("ex-{name}\0");
+    // SAFETY: a NUL-terminated string that lives over the call; the kernel copies 15 bytes of it.
+    unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
+}
+
+/// Another task that does one thing at a time, when told, and says when it is done.
+pub struct Partner {
+    child: Child,
+    line: BufReader<UnixStream>,
+}
+
+const EXIT: &str = "exit";
+
+impl Partner {
+    /// One that maps the file when first ordered, and touches it from then on. Fork it before the file is mapped here, so that it inherits nothing.
+    pub fn mapper(name: &'static str, file: &HugeFile) -> Result<Partner> {
+        let mut region = None;
+        Partner::fork(name, move |_| {
+            match &region {
+                Some(region) => Region::fill(region)?,
+                None => region = Some(Region::shared(file)?),
+            }
+            Ok(())
+        })
+    }
+
+    /// One that does what `work` makes of an order. What `work` holds goes with the task, not before.
+    pub fn fork(name: &'static str, mut work: impl FnMut(&str) -> Result<()>) -> Result<Partner> {
+        let pair = UnixStream::pair().map_err(|source| sys::Error::new("socketpair", source))?;
+        let (ours, theirs) = pair;
+        let child = Child::fork(name, move || {
+            let status = obey(theirs, &mut work);
+            // Its mappings go with its mm, which is what an exit is.
+            std::mem::forget(work);
+            status
+        })?;
+        Ok(Partner { child, line: BufReader::new(ours) })
+    }
+
+    /// Returns when it is done.
+    pub fn order(&mut self, order: &str) -> Result<()> {
+        let name = self.child.name();
+        let lost = |source| sys::Error::new(format!("order {name} to {order}"), source);
+        self.line.get_mut().write_all(format!("{order}\n").as_bytes()).map_err(lost)?;
+        let mut answer = Vec::new();
+        self.line.read_until(0, &mut answer).map_err(lost)?;
+        match Outcome::from_bytes(&answer) {
+            Some(outcome) => outcome.into_result().map(drop).map_err(|stop| stop.of(name)),
+            None => Err(Stop::Fail(format!("{name} died when it was ordered to {order}"))),
+        }
+    }
+
+    /// Maps and touches, which shares the table if there is one to share.
+    pub fn map_and_touch(&mut self) -> Result<()> {
+        self.order("map")?;
+        self.touch()
+    }
+
+    pub fn touch(&mut self) -> Result<()> {
+        self.order("touch")
+    }
+
+    /// Ends it; when this returns its mm is gone.
+    pub fn exit(mut self) -> Result<()> {
+        self.order(EXIT)?;
+        self.child.join()
+    }
+}
+
+fn obey(line: UnixStream, work: &mut impl FnMut(&str) -> Result<()>) -> i32 {
+    let mut line = BufReader::new(line);
+    let mut order = String::new();
+    while line.read_line(&mut order).is_ok_and(|bytes| bytes > 0) {
+        let word = order.trim_end();
+        let done = if word == EXIT { Ok(()) } else { work(word) };
+        let answer = Outcome::from(done.map(|()| String::new())).to_bytes();
+        if line.get_mut().write_all(&answer).is_err() {
+            break;
+        }
+        if word == EXIT {
+            return 0;
+        }
+        order.clear();
+    }
+    1
+}
