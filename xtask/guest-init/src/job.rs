@@ -1,0 +1,79 @@
+//! The job: what the guest's init runs, under which environment, with which terminal. NUL-separated `key=value` items in
+//! one file of the initramfs, because arguments may hold anything else.
+
+/// Where init finds the job.
+pub const PATH: &str = "/job";
+/// What is written below this directory in the guest arrives on the host.
+pub const OUT: &str = "/out";
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Job {
+    /// The command and its arguments.
+    pub argv: Vec<String>,
+    /// Environment beside the one that init sets itself.
+    pub env: Vec<(String, String)>,
+    /// Rows and columns of the user's terminal; with it the command gets a controlling terminal in cooked mode.
+    pub terminal: Option<(u16, u16)>,
+}
+
+impl Job {
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        let mut item = |key: &str, value: &str| {
+            out.extend_from_slice(format!("{key}={value}").as_bytes());
+            out.push(0);
+        };
+        for arg in &self.argv {
+            item("arg", arg);
+        }
+        for (name, value) in &self.env {
+            item("env", &format!("{name}={value}"));
+        }
+        if let Some((rows, columns)) = self.terminal {
+            item("terminal", &format!("{rows}x{columns}"));
+        }
+        out
+    }
+
+    /// `None` when the bytes are no job.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Job> {
+        let mut job = Job::default();
+        for item in std::str::from_utf8(bytes).ok()?.split_terminator('\0') {
+            match item.split_once('=')? {
+                ("arg", value) => job.argv.push(value.to_owned()),
+                ("env", value) => {
+                    let (name, value) = value.split_once('=')?;
+                    job.env.push((name.to_owned(), value.to_owned()));
+                }
+                ("terminal", value) => {
+                    let (rows, columns) = value.split_once('x')?;
+                    job.terminal = Some((rows.parse().ok()?, columns.parse().ok()?));
+                }
+                _ => return None,
+            }
+        }
+        (!job.argv.is_empty()).then_some(job)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn survives_the_way() {
+        let job = Job {
+            argv: vec!["sh".into(), "-c".into(), "echo a=b\nx".into(), String::new()],
+            env: vec![("TERM".into(), "xterm=256".into())],
+            terminal: Some((40, 132)),
+        };
+        assert_eq!(Job::from_bytes(&job.to_bytes()), Some(job));
+    }
+
+    #[test]
+    fn what_is_no_job_is_refused() {
+        for bytes in [&b""[..], b"arg", b"what=1\0", b"arg=x\0terminal=9\0", b"env=A=1\0", b"\xff=\0"] {
+            assert_eq!(Job::from_bytes(bytes), None, "{bytes:?}");
+        }
+    }
+}
