@@ -237,9 +237,12 @@ fn add_movers_and_readers(crew: &mut Crew, file: &HugeFile, context: &Context) -
 fn fault_mutex_concurrent(context: &Context) -> Result<String> {
     let file = HugeFile::new()?;
     let mut crew = Crew::new(context.seed)?;
-    let owner = Owner::new(&file)?;
+    crew.add("owner", |shift| {
+        let owner = Owner::new(&file)?;
+        repeat(shift, || owner.round())
+    })?;
+    crew.wait_until_working();
     crew.add("other", |shift| repeat(shift, || read_first(&file)))?;
-    crew.add("owner", move |shift| repeat(shift, || owner.round()))?;
     crew.run_for(context.duration)
 }
 

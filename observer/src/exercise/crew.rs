@@ -71,6 +71,15 @@ impl Crew {
         Ok(pid)
     }
 
+    /// Returns when each of the crew has begun a round. Two tasks that touch a file at the same moment get a table
+    /// each and never share: the first has to be there before the second comes.
+    pub fn wait_until_working(&self) {
+        let working = |place: usize| self.board.rounds[place].load(Ordering::Relaxed) > 0;
+        while !(0..self.places.len()).all(working) && !self.board.stop.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// Lets them work, stops them, and says how many rounds each did.
     pub fn run_for(self, duration: Duration) -> Result<String> {
         let end = Instant::now() + duration;

@@ -18,7 +18,7 @@ use super::{Context, Kind, Need, Run, Scenario};
 
 pub const FAULT_TRUNCATE: Scenario = Scenario::new(
     "fault-truncate",
-    "two tasks fault on a file that a third truncates and extends",
+    "two tasks map and fault a file that a third truncates and extends",
     Kind::Race,
     &[],
     fault_truncate,
@@ -112,11 +112,13 @@ pub fn run(reader: &'static Reader, writer: &'static Writer, context: &Context) 
                 region.touch();
                 write(writer, &mut Writing { file: &file, region: &region, context, shift })
             })?;
+            crew.wait_until_working();
             crew.add(reader.name, |shift| read(reader, &Region::shared(&file)?, peer, shift))?;
         }
         From::Thread => {
-            let place = crew.place(writer.name)?;
             let peer = crew.add("partner", |shift| share_only(&file, shift))?;
+            crew.wait_until_working();
+            let place = crew.place(writer.name)?;
             crew.add(reader.name, |shift| {
                 let region = Region::shared(&file)?;
                 let other = &mut shift.at(place);
@@ -159,6 +161,7 @@ fn write(writer: &Writer, writing: &mut Writing) -> Result<()> {
 /// Keeps the table shared, where the writer is a thread of the reader and nobody else would.
 fn share_only(file: &HugeFile, shift: &mut Shift) -> Result<()> {
     let region = Region::shared(file)?;
+    region.touch();
     while shift.go_on() {
         region.touch();
         shift.pause(Duration::from_millis(50));
@@ -271,17 +274,20 @@ fn dontneed(writing: &mut Writing) -> Result<()> {
     Ok(())
 }
 
-/// Faults of all kinds: page there, page not there, beyond the end of the file.
+/// Faults of all kinds: page there, page not there, beyond the end of the file, first of a mapping (which shares).
 fn fault_truncate(context: &Context) -> Result<String> {
+    const FAULTS: usize = 100;
     let file = HugeFile::new()?;
     let mut crew = Crew::new(context.seed)?;
     for name in ["fault-1", "fault-2"] {
         crew.add(name, |shift| {
-            let region = Region::shared(&file)?;
             while shift.go_on() {
-                let page = shift.below(PAGES);
-                // SIGBUS beyond the end is part of the race.
-                let _ = if shift.below(2) == 0 { region.write(page) } else { region.read(page) };
+                let region = Region::shared(&file)?;
+                for _ in 0..FAULTS {
+                    let page = shift.below(PAGES);
+                    // SIGBUS beyond the end is part of the race.
+                    let _ = if shift.below(2) == 0 { region.write(page) } else { region.read(page) };
+                }
             }
             Ok(())
         })?;
