@@ -3,3 +3,4 @@
 pub mod meta;
 pub mod snapshot;
 pub mod source;
+pub mod tui;
