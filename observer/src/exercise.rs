@@ -393,5 +393,6 @@ mod tests {
         let text = String::from_utf8(text).unwrap();
         assert_eq!(text.lines().count(), GROUPS.len() + list().len());
         assert!(text.contains("[root; two memory nodes]"));
+        assert!(!text.contains("root; root"), "a need of both sides is one need");
     }
 }

@@ -44,14 +44,14 @@ pub const SAFE: &[Scenario] = &[
 pub const CONCURRENT: &[Scenario] = &[
     Scenario::new(
         "abba-migrate:concurrent",
-        "the same at once; hangs a kernel with the bug (5.10)",
+        "both at once; hangs a kernel with the bug (5.10)",
         Kind::Hang,
         MOVES,
         migrate_concurrent,
     ),
     Scenario::new(
         "abba-fault-mutex:concurrent",
-        "the same at once; hangs a kernel with the bug (5.10, 6.1, 6.12)",
+        "both at once; hangs a kernel with the bug (5.10, 6.1, 6.12)",
         Kind::Hang,
         &[Need::Root],
         fault_mutex_concurrent,
@@ -59,7 +59,7 @@ pub const CONCURRENT: &[Scenario] = &[
     .with_pool(TIGHT),
     Scenario::new(
         "abba-punch-migrate:concurrent",
-        "the same at once; hangs a kernel with the bug (5.10, 6.12.57, 6.17)",
+        "both at once; hangs a kernel with the bug (6.12.57, 6.17)",
         Kind::Hang,
         MOVES,
         punch_migrate_concurrent,
@@ -209,20 +209,20 @@ fn fault_mutex(_: &Context) -> Result<String> {
 fn migrate_concurrent(context: &Context) -> Result<String> {
     let file = HugeFile::new()?;
     let mut crew = Crew::new(context.seed)?;
-    add_movers_and_readers(&mut crew, &file, context)?;
+    add_mover_and_readers(&mut crew, &file, context)?;
     crew.run_for(context.duration)
 }
 
 fn punch_migrate_concurrent(context: &Context) -> Result<String> {
     let file = HugeFile::new()?;
     let mut crew = Crew::new(context.seed)?;
-    add_movers_and_readers(&mut crew, &file, context)?;
+    add_mover_and_readers(&mut crew, &file, context)?;
     crew.add("punch", |shift| repeat(shift, || punch_part(&file)))?;
     crew.run_for(context.duration)
 }
 
 /// Two readers and a queued writer are what it takes; the third reader's mmap is the writer.
-fn add_movers_and_readers(crew: &mut Crew, file: &HugeFile, context: &Context) -> Result<()> {
+fn add_mover_and_readers(crew: &mut Crew, file: &HugeFile, context: &Context) -> Result<()> {
     let nodes = context.two_nodes()?;
     crew.add("mover", |shift| {
         let mover = Mover::new(file, nodes)?;

@@ -1,5 +1,6 @@
 //! A lively mixture at a moderate pace, for a dashboard to show: tables that are born, shared, unshared and freed by
-//! several tasks at once on one file. No path here can hang a kernel by itself.
+//! several tasks at once on one file. Nothing here is known to hang a kernel but 5.10, where faults, migration and mmap
+//! together are the inversion of `abba-migrate:concurrent`.
 
 use std::time::Duration;
 
