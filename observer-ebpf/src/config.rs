@@ -138,6 +138,8 @@ pub mod value {
         12 ONLY_TGID "only-tgid"
         /// 1: diagnostics of the programs through aya-log.
         13 LOG "log"
+        /// Bytes of a fault mutex.
+        14 FAULT_MUTEX_BYTES "fault-mutex-bytes"
     }
 }
 

@@ -25,4 +25,6 @@ reasons! {
     5 SNAPSHOT_BUSY "snapshot-busy"
     /// Kernel memory could not be read.
     6 READ_FAULT "read-fault"
+    /// A lookup on behalf of no watched operation: of a function without a row, or begun before attach.
+    7 OUTSIDE_OPERATION "outside-operation"
 }

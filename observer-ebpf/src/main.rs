@@ -8,6 +8,8 @@
 //! should have been a record counts a reason ([`observer_ebpf::loss`]).
 #![no_std]
 #![no_main]
+// Inline assembly for BPF is not stable; the build sets RUSTC_BOOTSTRAP for build-std anyway.
+#![feature(asm_experimental_arch)]
 
 #[path = "programs/emit.rs"]
 mod emit;
@@ -35,25 +37,25 @@ use aya_ebpf::{
 };
 use observer_ebpf::config::site;
 
-/// Stamps out the copies of a family: `name: type(site) => body(context pointer, site)`.
+/// Stamps out the copies of a family: copy `index` calls the body with the family's first site number plus `index`.
 macro_rules! programs {
-    ($kind:ident $context:ident $body:path, $first:path; $($index:literal $name:ident)+) => { $(
+    ($kind:ident $context:ident $module:ident::$body:ident, $first:ident; $($index:literal $name:ident)+) => { $(
         #[$kind]
         fn $name(ctx: $context) -> i32 {
-            $body::<{ $first + $index }>(ctx.as_ptr().cast());
+            $module::$body::<{ site::$first + $index }>(ctx.as_ptr().cast());
             0
         }
     )+ };
 }
 
-programs! { fentry FEntryContext operations::begin, site::OP;
+programs! { fentry FEntryContext operations::begin, OP;
     0 op_begin_0 1 op_begin_1 2 op_begin_2 3 op_begin_3 4 op_begin_4 5 op_begin_5 6 op_begin_6 7 op_begin_7
     8 op_begin_8 9 op_begin_9 10 op_begin_10 11 op_begin_11 12 op_begin_12 13 op_begin_13 14 op_begin_14
     15 op_begin_15 16 op_begin_16 17 op_begin_17 18 op_begin_18 19 op_begin_19 20 op_begin_20 21 op_begin_21
     22 op_begin_22 23 op_begin_23 24 op_begin_24 25 op_begin_25 26 op_begin_26 27 op_begin_27 28 op_begin_28
     29 op_begin_29 30 op_begin_30 31 op_begin_31 32 op_begin_32 33 op_begin_33 34 op_begin_34 35 op_begin_35
     36 op_begin_36 37 op_begin_37 38 op_begin_38 39 op_begin_39 }
-programs! { fexit FExitContext operations::end, site::OP;
+programs! { fexit FExitContext operations::end, OP;
     0 op_end_0 1 op_end_1 2 op_end_2 3 op_end_3 4 op_end_4 5 op_end_5 6 op_end_6 7 op_end_7
     8 op_end_8 9 op_end_9 10 op_end_10 11 op_end_11 12 op_end_12 13 op_end_13 14 op_end_14
     15 op_end_15 16 op_end_16 17 op_end_17 18 op_end_18 19 op_end_19 20 op_end_20 21 op_end_21
@@ -61,10 +63,10 @@ programs! { fexit FExitContext operations::end, site::OP;
     29 op_end_29 30 op_end_30 31 op_end_31 32 op_end_32 33 op_end_33 34 op_end_34 35 op_end_35
     36 op_end_36 37 op_end_37 38 op_end_38 39 op_end_39 }
 
-programs! { fexit FExitContext tables::lookup, site::LOOKUP; 0 lookup_0 1 lookup_1 2 lookup_2 3 lookup_3 }
-programs! { fexit FExitContext tables::share, site::SHARE; 0 share_0 }
-programs! { fexit FExitContext tables::alloc, site::TABLE_ALLOC; 0 table_alloc_0 }
-programs! { fentry FEntryContext tables::free, site::TABLE_FREE; 0 table_free_0 }
+programs! { fexit FExitContext tables::lookup, LOOKUP; 0 lookup_0 1 lookup_1 2 lookup_2 3 lookup_3 }
+programs! { fexit FExitContext tables::share, SHARE; 0 share_0 }
+programs! { fexit FExitContext tables::alloc, TABLE_ALLOC; 0 table_alloc_0 }
+programs! { fentry FEntryContext tables::free, TABLE_FREE; 0 table_free_0 }
 
 #[kretprobe]
 fn unshare_0(ctx: RetProbeContext) -> u32 {
@@ -77,34 +79,34 @@ fn unshare_1(ctx: RetProbeContext) -> u32 {
     0
 }
 
-programs! { fentry FEntryContext locks::ask, site::ASK;
+programs! { fentry FEntryContext locks::ask, ASK;
     0 ask_0 1 ask_1 2 ask_2 3 ask_3 4 ask_4 5 ask_5 6 ask_6 7 ask_7 }
-programs! { fexit FExitContext locks::ask_end, site::ASK;
+programs! { fexit FExitContext locks::ask_end, ASK;
     0 ask_end_0 1 ask_end_1 2 ask_end_2 3 ask_end_3 4 ask_end_4 5 ask_end_5 6 ask_end_6 7 ask_end_7 }
-programs! { fexit FExitContext locks::trylock, site::TRY; 0 try_0 1 try_1 2 try_2 3 try_3 }
-programs! { fentry FEntryContext locks::release, site::RELEASE; 0 release_0 1 release_1 2 release_2 3 release_3 }
-programs! { fentry FEntryContext locks::downgrade, site::DOWNGRADE; 0 downgrade_0 }
-programs! { fentry FEntryContext locks::spin_lock, site::SPIN_LOCK; 0 spin_lock_0 1 spin_lock_1 }
-programs! { fentry FEntryContext locks::spin_unlock, site::SPIN_UNLOCK; 0 spin_unlock_0 1 spin_unlock_1 }
-programs! { btf_tracepoint BtfTracePointContext locks::wait, site::WAIT; 0 wait_0 1 wait_1 }
-programs! { fentry FEntryContext locks::object_end, site::OBJECT_END; 0 object_end_0 1 object_end_1 2 object_end_2 }
+programs! { fexit FExitContext locks::trylock, TRY; 0 try_0 1 try_1 2 try_2 3 try_3 }
+programs! { fentry FEntryContext locks::release, RELEASE; 0 release_0 1 release_1 2 release_2 3 release_3 }
+programs! { fentry FEntryContext locks::downgrade, DOWNGRADE; 0 downgrade_0 }
+programs! { fentry FEntryContext locks::spin_lock, SPIN_LOCK; 0 spin_lock_0 1 spin_lock_1 }
+programs! { fentry FEntryContext locks::spin_unlock, SPIN_UNLOCK; 0 spin_unlock_0 1 spin_unlock_1 }
+programs! { btf_tracepoint BtfTracePointContext locks::wait, WAIT; 0 wait_0 1 wait_1 }
+programs! { fentry FEntryContext locks::object_end, OBJECT_END; 0 object_end_0 1 object_end_1 2 object_end_2 }
 
-programs! { fentry FEntryContext folios::lookup_begin, site::FOLIO_LOOKUP;
+programs! { fentry FEntryContext folios::lookup_begin, FOLIO_LOOKUP;
     0 folio_ask_0 1 folio_ask_1 }
-programs! { fexit FExitContext folios::lookup_end, site::FOLIO_LOOKUP;
+programs! { fexit FExitContext folios::lookup_end, FOLIO_LOOKUP;
     0 folio_got_0 1 folio_got_1 }
-programs! { fentry FEntryContext folios::contract, site::FOLIO_CONTRACT;
+programs! { fentry FEntryContext folios::contract, FOLIO_CONTRACT;
     0 contract_0 1 contract_1 2 contract_2 3 contract_3 4 contract_4 5 contract_5 6 contract_6 7 contract_7
     8 contract_8 9 contract_9 10 contract_10 11 contract_11 12 contract_12 13 contract_13 14 contract_14
     15 contract_15 16 contract_16 17 contract_17 18 contract_18 19 contract_19 }
-programs! { fentry FEntryContext folios::slow_begin, site::FOLIO_SLOW;
+programs! { fentry FEntryContext folios::slow_begin, FOLIO_SLOW;
     0 folio_wait_0 1 folio_wait_1 2 folio_wait_2 }
-programs! { fexit FExitContext folios::slow_end, site::FOLIO_SLOW;
+programs! { fexit FExitContext folios::slow_end, FOLIO_SLOW;
     0 folio_woken_0 1 folio_woken_1 2 folio_woken_2 }
-programs! { fentry FEntryContext folios::unlock, site::FOLIO_UNLOCK; 0 folio_unlock_0 }
+programs! { fentry FEntryContext folios::unlock, FOLIO_UNLOCK; 0 folio_unlock_0 }
 
-programs! { btf_tracepoint BtfTracePointContext tasks::exit, site::TASK; 0 task_exit }
-programs! { btf_tracepoint BtfTracePointContext tasks::fork, site::TASK; 1 task_fork }
+programs! { btf_tracepoint BtfTracePointContext tasks::exit, TASK; 0 task_exit }
+programs! { btf_tracepoint BtfTracePointContext tasks::fork, TASK; 1 task_fork }
 
 /// Reads the variables of the kernel that the other programs need as constants; attached for a moment before them.
 #[raw_tracepoint]

@@ -12,7 +12,7 @@ use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 
 use crate::{
     emit::Cpu,
-    kernel::{argument, column, field_of, has_flag, load, ptl_of, value},
+    kernel::{argument, column, field_of, has_flag, load, low_half, ptl_of, value},
     lock_table::{class_of, watch},
     snapshot, tasks,
 };
@@ -53,9 +53,11 @@ pub fn begin<const SITE: usize>(ctx: *const u64) {
     task.forget_sent();
     watch::<{ class::MMAP_LOCK }>(cpu, SITE, field_of(mm, field::MM_MMAP_LOCK), mm, 0);
     watch::<{ class::VMA_LOCK }>(cpu, SITE, field_of(vma_private, field::VMA_LOCK_SEMA), mapping, the_vma);
-    watch::<{ class::I_MMAP }>(cpu, SITE, i_mmap, mapping, 0);
-    let inode = load(mapping, field::MAPPING_HOST);
-    watch::<{ class::INODE }>(cpu, SITE, field_of(inode, field::INODE_LOCK), inode, 0);
+    if mapping != 0 {
+        watch::<{ class::I_MMAP }>(cpu, SITE, i_mmap, mapping, 0);
+        let inode = load(mapping, field::MAPPING_HOST);
+        watch::<{ class::INODE }>(cpu, SITE, field_of(inode, field::INODE_LOCK), inode, 0);
+    }
 
     let start = argument(ctx, column(SITE, arg::START));
     if has_flag(SITE, flag::CALLBACK) {
@@ -90,6 +92,6 @@ pub fn end<const SITE: usize>(ctx: *const u64) {
     task.open &= !(1 << SITE);
     task.forget_sent();
     let ret = argument(ctx, column(SITE, arg::RET));
-    let ret = if has_flag(SITE, flag::RET_32) { u64::from(ret as u32) } else { ret };
+    let ret = if has_flag(SITE, flag::RET_32) { low_half(ret) } else { ret };
     cpu.emit(SITE, kinds::OP_END, 0, [ret]);
 }

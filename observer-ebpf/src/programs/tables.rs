@@ -33,8 +33,12 @@ pub fn lookup<const SITE: usize>(ctx: *const u64) {
     if argument(ctx, column(SITE, arg::EXTRA)) != value(value::PMD_SIZE) {
         return;
     }
-    let task = if value(value::ONLY_TGID) == 0 { tasks::claim(cpu, SITE) } else { tasks::in_operation() };
-    let Some(task) = task else { return };
+    let Some(task) = tasks::in_operation() else {
+        if value(value::ONLY_TGID) == 0 {
+            cpu.lose::<{ loss::OUTSIDE_OPERATION }>();
+        }
+        return;
+    };
     let mm = task.number(argument(ctx, column(SITE, arg::MM)));
     let pte = task.number(ret);
     let addr = argument(ctx, column(SITE, arg::START));

@@ -1,0 +1,332 @@
+//! Loading and attaching what the plan says; everything is gone when [`Attached`] is dropped or the process dies.
+//!
+//! Decides nothing about roles: a program that the kernel refuses becomes a [`Failure`] with the kernel's answer, and
+//! the rest goes on.
+
+use std::{collections::BTreeMap, os::fd::AsFd as _, time::Duration};
+
+use anyhow::{Context as _, bail};
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{Array, ArrayOfMaps, Map, MapData, PerCpuArray, RingBuf},
+    programs::{BtfTracePoint, FEntry, FExit, KProbe, ProgramError, RawTracePoint},
+};
+use observer_ebpf::config::{PerCpu, arg, site, value};
+
+use crate::{
+    hint::Hint,
+    host::{
+        plan::{Attach, Failure, Plan, Program},
+        probe::{self, Permission},
+    },
+    meta::Misses,
+};
+
+/// Bytes of one CPU's ring: some 20,000 records of 48 bytes, at full speed of an exerciser some 50 ms.
+pub const RING_BYTES: u32 = 4 << 20;
+
+/// `BPF_MAP_TYPE_RINGBUF` (include/uapi/linux/bpf.h).
+const MAP_TYPE_RINGBUF: u32 = 27;
+
+/// How many variables the peek program reads at once: its array has one element more.
+const PEEKS: usize = 8;
+
+#[cfg(bpf_object)]
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/observer.bpf.o"));
+
+/// The eBPF object, if this build has one.
+fn object() -> anyhow::Result<&'static [u8]> {
+    #[cfg(bpf_object)]
+    return Ok(OBJECT);
+    #[cfg(not(bpf_object))]
+    Err(anyhow::anyhow!("this observer was built without its eBPF programs"))
+        .hint("build it by `cargo xtask build`; replay and report work without them")
+}
+
+/// [`PerCpu`] as a value of a map.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct PerCpuValue(PerCpu);
+// SAFETY: integers only, no padding, any bit pattern is a value.
+unsafe impl aya::Pod for PerCpuValue {}
+
+/// Programs at work in the kernel.
+pub struct Attached {
+    ebpf: Ebpf,
+    /// One ring per CPU, by CPU number.
+    pub rings: Vec<(u16, RingBuf<MapData>)>,
+    /// Keeps the rings reachable for the programs.
+    _outer: ArrayOfMaps<MapData, MapData>,
+    counters: PerCpuArray<MapData, PerCpuValue>,
+    pub failures: Vec<Failure>,
+    /// Names of attached programs.
+    attached: Vec<String>,
+}
+
+/// Why a kernel refuses to be traced, with what to do; `None`: it does not.
+pub fn refusal(permission: &Permission) -> Option<(String, String)> {
+    let errno = permission.tracing_refused?;
+    let answer = std::io::Error::from_raw_os_error(errno);
+    let what = format!("the kernel refuses to load a tracing program: {answer}");
+    let locked = permission.lockdown.as_deref().is_some_and(|l| l != "none");
+    Some(match (&permission.missing_capabilities, locked) {
+        (Some(missing), _) if !missing.is_empty() => (
+            format!("{what}; this process lacks {}", missing.join(", ")),
+            "run as root, or give the binary the capabilities named".to_owned(),
+        ),
+        (_, true) => (
+            format!("{what}; it is locked down ({})", permission.lockdown.as_deref().unwrap_or_default()),
+            "boot without lockdown (Secure Boot off, or lockdown= not on the command line), or use a guest: `cargo xtask vm`"
+                .to_owned(),
+        ),
+        _ => (
+            format!("{what}; this process has the capabilities, and no lockdown is told"),
+            "a container, a seccomp filter or a kernel without BPF tracing refuses it: try on the host, or in a guest by `cargo xtask vm`"
+                .to_owned(),
+        ),
+    })
+}
+
+/// Attaches what the plan says. `only_tgid` 0: everybody.
+///
+/// # Errors
+/// The kernel refuses tracing altogether, or a map cannot be made. A single program that is refused is no error.
+pub fn attach(plan: &Plan, only_tgid: u32, log: bool) -> anyhow::Result<Attached> {
+    if let Some((what, hint)) = refusal(&probe::probe_permission()) {
+        return Err(anyhow::Error::msg(what)).hint(hint);
+    }
+    raise_memlock();
+    let object = object()?;
+    let mut values = plan.values.clone();
+    peek(object, plan, &mut values).context("cannot read the kernel's variables")?;
+    values[value::ONLY_TGID] = u64::from(only_tgid);
+    values[value::LOG] = u64::from(log);
+
+    let mut args = [[observer_ebpf::config::NO_ARG; arg::COUNT]; site::COUNT];
+    for site in &plan.sites {
+        args[usize::from(site.id)] = site.args;
+    }
+    let mut ebpf = EbpfLoader::new()
+        .override_global("ARGS", args.as_slice(), true)
+        .override_global("FIELDS", plan.fields.as_slice(), true)
+        .override_global("VALUES", values.as_slice(), true)
+        .load(object)
+        .context("cannot load the eBPF object")?;
+    if log && let Err(e) = aya_log::EbpfLogger::init(&mut ebpf) {
+        eprintln!("observer: no diagnostics from the programs: {e}");
+    }
+    let (outer, rings) = make_rings(&mut ebpf)?;
+    let counters =
+        PerCpuArray::try_from(ebpf.take_map("CPU").context("the eBPF object has no map CPU")?)?;
+    let mut attached =
+        Attached { ebpf, rings, _outer: outer, counters, failures: Vec::new(), attached: Vec::new() };
+    attached.attach_all(plan)?;
+    Ok(attached)
+}
+
+/// Before Linux 5.11 maps count against the locked memory of the process.
+fn raise_memlock() {
+    let all = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: a valid pointer. A refusal shows at the maps themselves.
+    unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const all) };
+}
+
+/// Reads the plan's variables with a program that is attached for a moment.
+fn peek(object: &[u8], plan: &Plan, values: &mut [u64]) -> anyhow::Result<()> {
+    let mut addresses = [0u64; PEEKS];
+    if plan.peeks.len() > PEEKS {
+        bail!("{} variables, and room for {PEEKS}", plan.peeks.len());
+    }
+    for (at, peek) in addresses.iter_mut().zip(&plan.peeks) {
+        *at = peek.address;
+    }
+    let mut ebpf = EbpfLoader::new().override_global("PEEK_AT", addresses.as_slice(), true).load(object)?;
+    let program: &mut RawTracePoint = ebpf.program_mut("peek").context("the object has no program peek")?.try_into()?;
+    program.load().map_err(verifier)?;
+    program.attach("sys_enter")?;
+    let array: Array<_, u64> = Array::try_from(ebpf.map("PEEKED").context("the object has no map PEEKED")?)?;
+    // Any system call fires it: the sleep is one.
+    let done = (0..1000).any(|_| {
+        std::thread::sleep(Duration::from_millis(1));
+        array.get(&(PEEKS as u32), 0).is_ok_and(|done| done == 1)
+    });
+    if !done {
+        bail!("the program on raw tracepoint sys_enter did not run within a second");
+    }
+    let mut named = BTreeMap::new();
+    for (i, peek) in plan.peeks.iter().enumerate() {
+        let word = array.get(&(i as u32), 0)?;
+        named.insert(peek.name.as_str(), if peek.bytes == 4 { word & 0xffff_ffff } else { word });
+    }
+    for (name, v) in &named {
+        if let Some(i) = value::NAMES.iter().position(|n| n == name) {
+            values[i] = *v;
+        }
+    }
+    // The fault mutexes end where the table's base and count say; sizes come from BTF.
+    let count = named.get("fault-mutex-count").copied().unwrap_or(0);
+    values[value::FAULT_MUTEX_END] = values[value::FAULT_MUTEX_BASE] + count * values[value::FAULT_MUTEX_BYTES];
+    Ok(())
+}
+
+/// One ring per CPU that is online, reachable by CPU number.
+type Rings = (ArrayOfMaps<MapData, MapData>, Vec<(u16, RingBuf<MapData>)>);
+
+fn make_rings(ebpf: &mut Ebpf) -> anyhow::Result<Rings> {
+    let mut outer: ArrayOfMaps<MapData, MapData> =
+        ArrayOfMaps::try_from(ebpf.take_map("RINGS").context("the eBPF object has no map RINGS")?)?;
+    let cpus = aya::util::online_cpus().map_err(|(path, e)| anyhow::anyhow!("cannot read {path}: {e}"))?;
+    let mut rings = Vec::new();
+    for cpu in cpus {
+        let map = aya_obj::Map::new_from_params(MAP_TYPE_RINGBUF, 0, 0, RING_BYTES, 0);
+        let data = MapData::create(map, &format!("ring{cpu}"), None)
+            .with_context(|| format!("cannot make the ring of CPU {cpu}, {RING_BYTES} bytes"))?;
+        outer.set(cpu, &data, 0)?;
+        rings.push((cpu as u16, RingBuf::try_from(Map::RingBuf(data))?));
+    }
+    Ok((outer, rings))
+}
+
+/// Errno and the verifier's last words, which name the cause; the whole log is long.
+fn verifier(e: ProgramError) -> anyhow::Error {
+    match e {
+        ProgramError::LoadError { io_error, verifier_log } => {
+            let log = verifier_log.to_string();
+            let lines: Vec<_> = log.lines().filter(|l| !l.starts_with("processed ")).collect();
+            let tail = lines[lines.len().saturating_sub(if cfg!(debug_assertions) { 30 } else { 2 })..].join(" | ");
+            anyhow::anyhow!("load refused: {io_error}; verifier: {tail}")
+        }
+        other => anyhow::Error::new(other),
+    }
+}
+
+impl Attached {
+    fn attach_all(&mut self, plan: &Plan) -> anyhow::Result<()> {
+        let btf = aya::Btf::from_sys_fs().context("cannot read the kernel's BTF")?;
+        // Locks and tables first, operations last: whatever happens inside an operation that is seen to begin, from its
+        // first lock on, is seen too.
+        let is_operation = |id: u16| usize::from(id) < site::OP + site::OPS;
+        let order = plan.sites.iter().filter(|s| !is_operation(s.id)).chain(plan.sites.iter().filter(|s| is_operation(s.id)));
+        for site in order {
+            for program in &site.programs {
+                match self.attach_program(program, &btf) {
+                    Ok(()) => self.attached.push(program.name.clone()),
+                    Err(e) => {
+                        let kind = match program.attach {
+                            Attach::Fentry => "fentry",
+                            Attach::Fexit => "fexit",
+                            Attach::Kretprobe => "kretprobe",
+                            Attach::Tracepoint => "tp_btf",
+                        };
+                        self.failures.push(Failure {
+                            site: site.id,
+                            program: program.name.clone(),
+                            target: program.target.clone(),
+                            reason: format!("{kind} on {}: {e:#}", program.target),
+                        });
+                    }
+                }
+            }
+        }
+        if self.attached.is_empty() {
+            let first = self.failures.first().map(|f| f.reason.clone()).unwrap_or_default();
+            return Err(anyhow::anyhow!("not one program could be attached; the first: {first}"))
+                .hint("`observer doctor` lists what this kernel has, role by role");
+        }
+        Ok(())
+    }
+
+    fn attach_program(&mut self, program: &Program, btf: &aya::Btf) -> anyhow::Result<()> {
+        let loaded = self.ebpf.program_mut(&program.name).with_context(|| format!("no program {}", program.name))?;
+        match program.attach {
+            Attach::Fentry => {
+                let p: &mut FEntry = loaded.try_into()?;
+                p.load(&program.target, btf).map_err(verifier)?;
+                p.attach()?;
+            }
+            Attach::Fexit => {
+                let p: &mut FExit = loaded.try_into()?;
+                p.load(&program.target, btf).map_err(verifier)?;
+                p.attach()?;
+            }
+            Attach::Kretprobe => {
+                let p: &mut KProbe = loaded.try_into()?;
+                p.load().map_err(verifier)?;
+                p.attach(&program.target, 0)?;
+            }
+            Attach::Tracepoint => {
+                let p: &mut BtfTracePoint = loaded.try_into()?;
+                p.load(&program.target, btf).map_err(verifier)?;
+                p.attach()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The programs' counters by CPU number.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn counters(&self) -> anyhow::Result<Vec<PerCpu>> {
+        Ok(self.counters.get(&0, 0)?.iter().map(|v| v.0).collect())
+    }
+
+    /// Detaches all programs; rings and counters stay readable. What the kernel skipped, by program.
+    pub fn detach(&mut self) -> Vec<Misses> {
+        let mut misses = Vec::new();
+        for name in std::mem::take(&mut self.attached) {
+            let Some(program) = self.ebpf.program_mut(&name) else { continue };
+            if let Ok(recursion) = program.fd().map_err(anyhow::Error::from).and_then(|fd| recursion_misses(fd.as_fd()))
+                && recursion > 0
+            {
+                misses.push(Misses { program: name.clone(), recursion });
+            }
+            // It fails only if it is not loaded.
+            let _ = program.unload_any();
+        }
+        misses
+    }
+}
+
+/// Unloading a program of whatever kind.
+trait UnloadAny {
+    fn unload_any(&mut self) -> Result<(), ProgramError>;
+}
+
+impl UnloadAny for aya::programs::Program {
+    fn unload_any(&mut self) -> Result<(), ProgramError> {
+        use aya::programs::Program;
+        match self {
+            Program::FEntry(p) => p.unload(),
+            Program::FExit(p) => p.unload(),
+            Program::KProbe(p) => p.unload(),
+            Program::BtfTracePoint(p) => p.unload(),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// `recursion_misses` of a program (from Linux 5.12 on; 0 before).
+fn recursion_misses(fd: std::os::fd::BorrowedFd<'_>) -> anyhow::Result<u64> {
+    const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+    /// Bytes of `struct bpf_prog_info` up to and with `recursion_misses` (include/uapi/linux/bpf.h).
+    const INFO_BYTES: usize = 216;
+    #[repr(C)]
+    struct Attr {
+        fd: u32,
+        len: u32,
+        info: u64,
+    }
+    let mut info = [0u64; INFO_BYTES / 8];
+    let attr = Attr {
+        fd: std::os::fd::AsRawFd::as_raw_fd(&fd) as u32,
+        len: INFO_BYTES as u32,
+        info: info.as_mut_ptr() as u64,
+    };
+    // SAFETY: `attr` and the buffer live across the call, their sizes are passed; the kernel writes at most `len`.
+    let ret = unsafe { libc::syscall(libc::SYS_bpf, BPF_OBJ_GET_INFO_BY_FD, &raw const attr, size_of::<Attr>()) };
+    if ret < 0 {
+        return Err(std::io::Error::last_os_error().into());
+    }
+    Ok(info[INFO_BYTES / 8 - 1])
+}

@@ -1,0 +1,309 @@
+//! A reader of BTF, as far as facts need it: functions with their parameters, field paths, sizes.
+//!
+//! Why not aya's: its parser keeps the types to itself. Format: Documentation/bpf/btf.rst. All accesses are checked; a
+//! malformed file is an error, never a panic.
+
+use std::collections::HashMap;
+
+/// BTF that could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot read {path}")]
+    Read { path: String, source: std::io::Error },
+    #[error("not a little-endian BTF file: {0}")]
+    Format(&'static str),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Type {
+    name: u32,
+    kind: u8,
+    kind_flag: bool,
+    vlen: u32,
+    /// Size in bytes or type id, by kind.
+    size_or_type: u32,
+    /// Offset of what follows the type in the type section.
+    extra: usize,
+}
+
+mod kind {
+    pub const PTR: u8 = 2;
+    pub const ARRAY: u8 = 3;
+    pub const STRUCT: u8 = 4;
+    pub const UNION: u8 = 5;
+    pub const TYPEDEF: u8 = 8;
+    pub const VOLATILE: u8 = 9;
+    pub const CONST: u8 = 10;
+    pub const RESTRICT: u8 = 11;
+    pub const FUNC: u8 = 12;
+    pub const FUNC_PROTO: u8 = 13;
+    pub const TYPE_TAG: u8 = 18;
+}
+
+/// A kernel's types.
+pub struct Btf {
+    data: Vec<u8>,
+    strings_at: usize,
+    types: Vec<Type>,
+    functions: HashMap<String, u32>,
+    structs: HashMap<String, Vec<u32>>,
+}
+
+/// A parameter of a function.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Param {
+    pub name: String,
+    /// `name *` of a pointer to a struct, else the plain type's name.
+    pub ty: String,
+    pub bytes: u32,
+    /// A struct or union by value: the trampoline refuses it on some kernels.
+    pub by_value_struct: bool,
+}
+
+/// A function's signature.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signature {
+    pub params: Vec<Param>,
+    /// Bytes of the return value, 0 for void.
+    pub ret_bytes: u32,
+}
+
+/// Where a field lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FieldAt {
+    /// Bytes from the start of the outermost type.
+    pub offset: u64,
+    pub bytes: u32,
+    pub is_pointer: bool,
+}
+
+impl Btf {
+    /// Reads a BTF file, such as `/sys/kernel/btf/vmlinux`.
+    ///
+    /// # Errors
+    /// [`Error`]: unreadable or malformed.
+    pub fn read(path: &str) -> Result<Btf, Error> {
+        let data = std::fs::read(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+        Btf::parse(data)
+    }
+
+    /// Parses BTF.
+    ///
+    /// # Errors
+    /// [`Error::Format`].
+    pub fn parse(data: Vec<u8>) -> Result<Btf, Error> {
+        let u32_at = |at: usize| -> Result<u32, Error> {
+            let b = data.get(at..at + 4).ok_or(Error::Format("truncated header"))?;
+            Ok(u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+        };
+        if data.get(0..3) != Some(&[0x9f, 0xeb, 1]) {
+            return Err(Error::Format("wrong magic or version"));
+        }
+        let header = u32_at(4)? as usize;
+        let types_at = header + u32_at(8)? as usize;
+        let types_end = types_at + u32_at(12)? as usize;
+        let strings_at = header + u32_at(16)? as usize;
+        let strings_end = strings_at + u32_at(20)? as usize;
+        if types_end > data.len() || strings_end > data.len() {
+            return Err(Error::Format("sections beyond the end"));
+        }
+        let void = Type { name: 0, kind: 0, kind_flag: false, vlen: 0, size_or_type: 0, extra: 0 };
+        let mut btf = Btf {
+            data,
+            strings_at,
+            types: vec![void],
+            functions: HashMap::new(),
+            structs: HashMap::new(),
+        };
+        let mut at = types_at;
+        while at < types_end {
+            at = btf.parse_type(at).ok_or(Error::Format("malformed type"))?;
+        }
+        for (id, ty) in btf.types.iter().enumerate() {
+            let id = id as u32;
+            match ty.kind {
+                kind::FUNC => {
+                    btf.functions.entry(btf.string(ty.name).to_owned()).or_insert(id);
+                }
+                kind::STRUCT | kind::UNION => {
+                    btf.structs.entry(btf.string(ty.name).to_owned()).or_default().push(id);
+                }
+                _ => {}
+            }
+        }
+        Ok(btf)
+    }
+
+    fn word(&self, at: usize) -> Option<u32> {
+        let b = self.data.get(at..at + 4)?;
+        Some(u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+    }
+
+    fn parse_type(&mut self, at: usize) -> Option<usize> {
+        let info = self.word(at + 4)?;
+        let ty = Type {
+            name: self.word(at)?,
+            kind: (info >> 24 & 0x1f) as u8,
+            kind_flag: info >> 31 == 1,
+            vlen: info & 0xffff,
+            size_or_type: self.word(at + 8)?,
+            extra: at + 12,
+        };
+        let vlen = ty.vlen as usize;
+        let extra = match ty.kind {
+            1 | 14 | 17 => 4,
+            kind::ARRAY => 12,
+            kind::STRUCT | kind::UNION | 15 | 19 => 12 * vlen,
+            6 | kind::FUNC_PROTO => 8 * vlen,
+            2 | 7..=12 | 16 | 18 => 0,
+            _ => return None,
+        };
+        self.types.push(ty);
+        Some(at + 12 + extra)
+    }
+
+    fn string(&self, at: u32) -> &str {
+        let from = self.strings_at + at as usize;
+        let bytes = self.data.get(from..).unwrap_or_default();
+        let end = bytes.iter().position(|b| *b == 0).unwrap_or(0);
+        std::str::from_utf8(&bytes[..end]).unwrap_or("")
+    }
+
+    /// Follows typedefs and qualifiers. Bounded: malformed input may have loops.
+    fn resolve(&self, mut id: u32) -> Option<(u32, Type)> {
+        for _ in 0..32 {
+            let ty = *self.types.get(id as usize)?;
+            match ty.kind {
+                kind::TYPEDEF | kind::VOLATILE | kind::CONST | kind::RESTRICT | kind::TYPE_TAG => id = ty.size_or_type,
+                _ => return Some((id, ty)),
+            }
+        }
+        None
+    }
+
+    fn bytes_of(&self, id: u32) -> u32 {
+        match self.resolve(id) {
+            Some((_, ty)) if ty.kind == kind::PTR => 8,
+            Some((_, ty)) if ty.kind == kind::ARRAY => {
+                let (element, count) = (self.word(ty.extra), self.word(ty.extra + 8));
+                match (element, count) {
+                    (Some(element), Some(count)) if element != id => self.bytes_of(element).saturating_mul(count),
+                    _ => 0,
+                }
+            }
+            Some((_, ty)) if matches!(ty.kind, kind::FUNC | kind::FUNC_PROTO | 0) => 0,
+            Some((_, ty)) => ty.size_or_type,
+            None => 0,
+        }
+    }
+
+    fn name_of(&self, id: u32) -> String {
+        match self.resolve(id) {
+            Some((_, ty)) if ty.kind == kind::PTR => match self.resolve(ty.size_or_type) {
+                Some((_, target)) => format!("{} *", self.string(target.name)),
+                None => "*".to_owned(),
+            },
+            Some((_, ty)) => self.string(ty.name).to_owned(),
+            None => String::new(),
+        }
+    }
+
+    /// Signature of a function, `None` if BTF has none of that name.
+    pub fn function(&self, name: &str) -> Option<Signature> {
+        let func = self.types.get(*self.functions.get(name)? as usize)?;
+        let proto = self.types.get(func.size_or_type as usize)?;
+        if proto.kind != kind::FUNC_PROTO {
+            return None;
+        }
+        let mut params = Vec::new();
+        for i in 0..proto.vlen as usize {
+            let (name, ty) = (self.word(proto.extra + 8 * i)?, self.word(proto.extra + 8 * i + 4)?);
+            let by_value_struct =
+                self.resolve(ty).is_some_and(|(_, t)| matches!(t.kind, kind::STRUCT | kind::UNION));
+            params.push(Param {
+                name: self.string(name).to_owned(),
+                ty: self.name_of(ty),
+                bytes: self.bytes_of(ty),
+                by_value_struct,
+            });
+        }
+        let ret_bytes = if proto.size_or_type == 0 { 0 } else { self.bytes_of(proto.size_or_type) };
+        Some(Signature { params, ret_bytes })
+    }
+
+    /// Size of a struct or union in bytes. Two of one name and different sizes: the larger, and not the truth for sure.
+    pub fn size_of(&self, name: &str) -> Option<u64> {
+        let ids = self.structs.get(name)?;
+        ids.iter().map(|id| u64::from(self.types[*id as usize].size_or_type)).max()
+    }
+
+    /// Where `type.field.field` lies; anonymous structs and unions on the way are followed.
+    pub fn field(&self, path: &str) -> Option<FieldAt> {
+        let (outer, rest) = path.split_once('.')?;
+        // Where two types share a name, the first that has the whole path is meant.
+        self.structs.get(outer)?.iter().find_map(|id| {
+            let (mut id, mut offset) = (*id, 0);
+            for name in rest.split('.') {
+                let (member, at) = self.member(id, name, 8)?;
+                offset += at;
+                id = member;
+            }
+            let is_pointer = self.resolve(id).is_some_and(|(_, t)| t.kind == kind::PTR);
+            Some(FieldAt { offset, bytes: self.bytes_of(id), is_pointer })
+        })
+    }
+
+    /// Type id and byte offset of a member, searched through anonymous ones down to `depth`.
+    fn member(&self, id: u32, name: &str, depth: u32) -> Option<(u32, u64)> {
+        let (_, ty) = self.resolve(id)?;
+        if !matches!(ty.kind, kind::STRUCT | kind::UNION) || depth == 0 {
+            return None;
+        }
+        for i in 0..ty.vlen as usize {
+            let at = ty.extra + 12 * i;
+            let (member_name, member, bits) = (self.word(at)?, self.word(at + 4)?, self.word(at + 8)?);
+            let bits = if ty.kind_flag { bits & 0x00ff_ffff } else { bits };
+            let offset = u64::from(bits / 8);
+            let member_name = self.string(member_name);
+            if member_name == name {
+                return Some((member, offset));
+            }
+            if member_name.is_empty()
+                && let Some((found, inner)) = self.member(member, name, depth - 1)
+            {
+                return Some((found, offset + inner));
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn foreign_and_cut_files_are_errors() {
+        assert!(matches!(Btf::parse(vec![]), Err(Error::Format(_))));
+        assert!(matches!(Btf::parse(b"\x7fELF....".to_vec()), Err(Error::Format(_))));
+        let mut header = vec![0x9f, 0xeb, 1, 0];
+        for n in [24u32, 0, 4096, 4096, 1] {
+            header.extend(n.to_le_bytes());
+        }
+        assert!(matches!(Btf::parse(header), Err(Error::Format(_))));
+    }
+
+    #[test]
+    fn reads_the_running_kernel_if_it_has_btf() {
+        let Ok(btf) = Btf::read("/sys/kernel/btf/vmlinux") else { return };
+        let pid = btf.field("task_struct.pid").unwrap();
+        assert_eq!(pid.bytes, 4);
+        assert!(btf.field("task_struct.mm").unwrap().is_pointer);
+        assert!(btf.size_of("task_struct").unwrap() > pid.offset);
+        let read = btf.function("vfs_read").unwrap();
+        assert_eq!(read.params[0].ty, "file *");
+        assert_eq!(read.ret_bytes, 8);
+        assert_eq!(btf.field("task_struct.no_such"), None);
+        assert_eq!(btf.function("no_such_function"), None);
+    }
+}

@@ -1,0 +1,114 @@
+//! The kernel's symbol table (`/proc/kallsyms`, or a stored copy of it).
+
+use std::collections::BTreeMap;
+
+/// A symbol table that could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot read {path}")]
+    Read { path: String, source: std::io::Error },
+    #[error("{path} holds no symbols")]
+    Empty { path: String },
+}
+
+/// Symbols by name and by address.
+pub struct Symbols {
+    by_name: BTreeMap<String, u64>,
+    /// Text symbols by rising address.
+    text: Vec<(u64, String)>,
+}
+
+/// What follows a function's name in a compiler-made copy of it.
+const SUFFIXES: [&str; 4] = [".isra.", ".constprop.", ".part.", ".llvm."];
+
+impl Symbols {
+    /// Reads a symbol table in the format of `/proc/kallsyms`.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn read(path: &str) -> Result<Symbols, Error> {
+        let text = std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+        let symbols = Symbols::parse(&text);
+        if symbols.by_name.is_empty() { Err(Error::Empty { path: path.to_owned() }) } else { Ok(symbols) }
+    }
+
+    fn parse(text: &str) -> Symbols {
+        let (mut by_name, mut by_address) = (BTreeMap::new(), Vec::new());
+        for line in text.lines() {
+            let mut parts = line.split_ascii_whitespace();
+            let (Some(address), Some(kind), Some(name)) = (parts.next(), parts.next(), parts.next()) else { continue };
+            // Modules come with a fourth column; a name of the kernel proper wins.
+            let Ok(address) = u64::from_str_radix(address, 16) else { continue };
+            let in_module = parts.next().is_some();
+            if !in_module || !by_name.contains_key(name) {
+                by_name.entry(name.to_owned()).or_insert(address);
+            }
+            if kind.eq_ignore_ascii_case("t") && address != 0 {
+                by_address.push((address, name.to_owned()));
+            }
+        }
+        by_address.sort();
+        Symbols { by_name, text: by_address }
+    }
+
+    /// Address of a symbol; 0 where the table hides addresses.
+    pub fn address(&self, name: &str) -> Option<u64> {
+        self.by_name.get(name).copied()
+    }
+
+    /// Whether the table hides its addresses from this user (`kernel.kptr_restrict`).
+    pub fn are_hidden(&self) -> bool {
+        self.text.is_empty()
+    }
+
+    /// The symbol of a function, also under a compiler-made suffix.
+    pub fn with_suffix(&self, name: &str) -> Option<&str> {
+        if let Some((exact, _)) = self.by_name.get_key_value(name) {
+            return Some(exact);
+        }
+        let from = name.to_owned();
+        self.by_name
+            .range(from..)
+            .map(|(symbol, _)| symbol.as_str())
+            .take_while(|symbol| symbol.starts_with(name))
+            .find(|symbol| SUFFIXES.iter().any(|s| symbol[name.len()..].starts_with(s)))
+    }
+
+    /// Name and offset of a text address.
+    pub fn resolve(&self, address: u64) -> Option<(&str, u64)> {
+        let i = self.text.partition_point(|(at, _)| *at <= address).checked_sub(1)?;
+        let (at, name) = &self.text[i];
+        Some((name, address - at))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TABLE: &str = "\
+ffffffff81000000 T _text
+ffffffff81000100 t __huge_pmd_unshare.constprop.0.isra.0
+ffffffff81000180 t __huge_pmd_unshare_other
+ffffffff81000200 T huge_pmd_unshare
+ffffffff82000000 D vmemmap_base
+ffffffffc0000000 t _text\t[module]
+";
+
+    #[test]
+    fn finds_names_suffixes_and_addresses() {
+        let s = Symbols::parse(TABLE);
+        assert_eq!(s.with_suffix("__huge_pmd_unshare"), Some("__huge_pmd_unshare.constprop.0.isra.0"));
+        assert_eq!(s.with_suffix("huge_pmd_unshare"), Some("huge_pmd_unshare"));
+        assert_eq!(s.with_suffix("huge_pmd"), None);
+        assert_eq!(s.address("vmemmap_base"), Some(0xffff_ffff_8200_0000));
+        assert_eq!(s.address("_text"), Some(0xffff_ffff_8100_0000));
+        assert_eq!(s.resolve(0xffff_ffff_8100_0210), Some(("huge_pmd_unshare", 0x10)));
+        assert_eq!(s.resolve(0), None);
+    }
+
+    #[test]
+    fn hidden_addresses_are_noticed() {
+        assert!(Symbols::parse("0000000000000000 T _text\n").are_hidden());
+    }
+}
