@@ -1,1 +1,59 @@
-fn main() {}
+//! `cargo xtask`: everything around observer that is not observer. One module for each command; this file only names them.
+
+mod build;
+mod demo;
+mod fixtures;
+mod guest;
+mod host;
+mod kernels;
+mod say;
+mod setup;
+mod test;
+mod vm;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Xtask,
+}
+
+#[derive(Subcommand)]
+enum Xtask {
+    /// Sets everything up, boots a stock kernel and shows observer at work
+    Demo,
+    /// Runs the tests: quick ones, then those in guests
+    Test(test::Test),
+    /// Gets the BPF toolchain, QEMU and the kernels into the cache; a second call does nothing
+    Setup,
+    /// Builds the eBPF programs and a static observer that holds them
+    Build,
+    /// Boots a stock kernel and runs a command or a shell in it
+    Vm(vm::Vm),
+    /// Makes the recordings in fixtures/ and their expected findings anew
+    Fixtures(fixtures::Fixtures),
+}
+
+fn main() -> ExitCode {
+    let done = |()| 0;
+    let status: Result<i32> = match Cli::parse().command {
+        Xtask::Demo => demo::run(),
+        Xtask::Test(test) => test.run().map(done),
+        Xtask::Setup => setup::all().map(done),
+        Xtask::Build => build::all().map(done),
+        Xtask::Vm(vm) => vm.run(),
+        Xtask::Fixtures(fixtures) => fixtures.run().map(done),
+    };
+    match status {
+        Ok(status) => ExitCode::from(u8::try_from(status).unwrap_or(1)),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -97,9 +97,10 @@ impl Decoder {
                 continue;
             }
             let end = HEADER + length;
-            let Some(crc) = self.pending.get(end..end + 4) else { return None };
+            let crc = self.pending.get(end..end + 4)?;
             let good = crc == crc32(0, &self.pending[MAGIC.len()..end]).to_le_bytes();
-            match good.then(|| Frame::parse(self.pending[MAGIC.len()], &self.pending[HEADER..end])).flatten() {
+            match good.then(|| Frame::parse(self.pending[MAGIC.len()], &self.pending[HEADER..end])).flatten()
+            {
                 Some(frame) => {
                     self.pending.drain(..end + 4);
                     return Some(frame);

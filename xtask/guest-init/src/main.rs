@@ -47,7 +47,8 @@ fn main() {
 fn run() -> io::Result<()> {
     mount_all()?;
     let terminal = take_terminal()?;
-    let mut line = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOCTTY).open("/dev/ttyS1")?;
+    let mut line =
+        OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOCTTY).open("/dev/ttyS1")?;
     make_raw(&line)?;
     let release = fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned();
     line.write_all(&Frame::Hello { release }.to_bytes())?;
@@ -95,9 +96,8 @@ fn mount_all() -> io::Result<()> {
         fs::create_dir_all(target).map_err(|error| named("cannot make", target, &error))?;
         let (kind_c, target_c) = (CString::new(kind)?, CString::new(target)?);
         // SAFETY: all three strings end with NUL and outlive the call; no data is passed.
-        let result = unsafe {
-            libc::mount(kind_c.as_ptr(), target_c.as_ptr(), kind_c.as_ptr(), 0, std::ptr::null())
-        };
+        let result =
+            unsafe { libc::mount(kind_c.as_ptr(), target_c.as_ptr(), kind_c.as_ptr(), 0, std::ptr::null()) };
         if result != 0 {
             let error = io::Error::last_os_error();
             // Some kernels mount devtmpfs by themselves.

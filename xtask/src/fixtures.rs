@@ -1,0 +1,86 @@
+//! `cargo xtask fixtures`: records scenarios in a guest and keeps the recordings with the findings that they must give from
+//! now on. A new fixture is one row.
+
+use std::{fs, path::Path, time::Duration};
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+
+use crate::{build, guest::Guest, host, kernels, setup};
+
+/// A recording: its name, the kernel it is made on, and what runs while it is made.
+struct Fixture {
+    name: &'static str,
+    kernel: &'static str,
+    command: &'static str,
+}
+
+const FIXTURES: &[Fixture] = &[
+    Fixture { name: "share-unmap", kernel: "6.12", command: "observer exercise share-unmap" },
+    Fixture { name: "fault-truncate", kernel: "6.12", command: "observer exercise fault-truncate" },
+    Fixture { name: "migrate", kernel: "6.12", command: "observer exercise migrate" },
+];
+const DURATION: &str = "5s";
+const TIMEOUT: Duration = Duration::from_secs(300);
+
+#[derive(Args)]
+pub struct Fixtures {
+    /// Only these; all without
+    names: Vec<String>,
+}
+
+impl Fixtures {
+    pub fn run(self) -> Result<()> {
+        let known: Vec<&str> = FIXTURES.iter().map(|fixture| fixture.name).collect();
+        if let Some(unknown) = self.names.iter().find(|name| !known.contains(&name.as_str())) {
+            bail!("no fixture {unknown:?}\ntry: one of {}", known.join(", "));
+        }
+        let observer = build::observer()?;
+        for fixture in FIXTURES {
+            if self.names.is_empty() || self.names.iter().any(|name| name == fixture.name) {
+                fixture
+                    .make(&observer)
+                    .with_context(|| format!("cannot make the fixture {}", fixture.name))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Fixture {
+    fn make(&self, observer: &Path) -> Result<()> {
+        let directory = host::workspace().join("fixtures");
+        let recording = format!("{}.obs", self.name);
+        let kernel = setup::kernel(&kernels::row(self.kernel)?)?;
+        eprintln!("--- {}: {} on {kernel}", self.name, self.command);
+        let made = host::target_dir()?.join("fixtures");
+        let record = format!("observer record -o /out/{recording} --duration {DURATION} -- {}", self.command);
+        let outcome = Guest::new(&kernel, &setup::guest_tools()?)
+            .file("/bin/observer", observer)
+            .command(["sh", "-c", &record])
+            .out(&made)
+            .timeout(Some(TIMEOUT))
+            .echo()
+            .run()?;
+        eprintln!("{}", outcome.report());
+        if outcome.status() != 0 {
+            bail!("the recording failed");
+        }
+        // The findings of this very build: a test holds every later one against them.
+        let report = std::process::Command::new(observer)
+            .args(["report", "--format", "json"])
+            .arg(made.join(&recording))
+            .output()
+            .context("cannot run observer report")?;
+        // 3 says that there are findings, and those are wanted here.
+        if !matches!(report.status.code(), Some(0 | 3)) {
+            bail!("observer report: {}: {}", report.status, String::from_utf8_lossy(&report.stderr).trim());
+        }
+        fs::create_dir_all(&directory).context("cannot make fixtures/")?;
+        fs::copy(made.join(&recording), directory.join(&recording)).context("cannot keep the recording")?;
+        fs::write(directory.join(format!("{}.expected.json", self.name)), report.stdout)
+            .context("cannot keep the expected findings")?;
+        eprintln!("fixtures/{recording}: {} KiB", fs::metadata(directory.join(&recording))?.len() >> 10);
+        Ok(())
+    }
+}

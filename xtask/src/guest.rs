@@ -1,0 +1,249 @@
+//! A stock kernel in an emulator, with one command to run. The guest has three serial ports: the command's terminal, the
+//! files that it writes below `/out` (they arrive while it runs and survive whatever happens to it), and the kernel's log.
+//! This module boots it and says what went wrong; what a test means by its output is the caller's.
+
+mod initramfs;
+mod klog;
+mod machine;
+mod received;
+pub mod terminal;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use guest_init::job::{self, Job};
+
+use crate::{
+    build, host,
+    setup::{GuestTools, Kernel},
+};
+use initramfs::Initramfs;
+
+/// Enough for 32 huge pages on each node and a test binary with its symbols.
+const MEMORY_MIB: u32 = 2048;
+const CPUS: u32 = 2;
+const TIMEOUT: Duration = Duration::from_secs(600);
+/// Directories that init mounts or fills.
+const DIRECTORIES: [&str; 8] = ["bin", "dev", "etc", "proc", "root", "sys", "tmp", "out"];
+
+pub struct Guest {
+    kernel: Kernel,
+    tools: GuestTools,
+    memory_mib: u32,
+    cpus: u32,
+    files: Vec<(String, PathBuf)>,
+    job: Job,
+    timeout: Option<Duration>,
+    out: Option<PathBuf>,
+    echo: bool,
+}
+
+/// What came of a run.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The command's status, as a shell says it; `None` when the guest ended without telling.
+    pub exit: Option<i32>,
+    pub release: Option<String>,
+    /// All that the command wrote to its terminal.
+    pub console: String,
+    /// Why the run failed, whatever the command's status was.
+    pub problems: Vec<String>,
+    pub notices: Vec<String>,
+    pub seconds: f64,
+}
+
+impl Outcome {
+    /// The one line about a run; the same words on every run, to be searched for.
+    pub fn verdict(&self) -> String {
+        let release = self.release.as_deref().unwrap_or("unknown");
+        let exit = self.exit.map_or("none".into(), |code| code.to_string());
+        let verdict = if self.problems.is_empty() { "ok" } else { "failed" };
+        format!("guest: {verdict} kernel={release} exit={exit} seconds={:.1}", self.seconds)
+    }
+
+    /// The status that stands for the run: the command's, unless the guest itself failed.
+    pub fn status(&self) -> i32 {
+        match self.exit {
+            Some(code) if self.problems.is_empty() => code,
+            _ => 1,
+        }
+    }
+
+    /// Verdict, problems and notices, for standard error.
+    pub fn report(&self) -> String {
+        let lines = |kind: &str, lines: &[String]| -> String {
+            lines.iter().map(|line| format!("{kind}: {line}\n")).collect()
+        };
+        let problems = lines("problem", &self.problems);
+        format!("{}{problems}{}", lines("notice", &self.notices), self.verdict())
+    }
+}
+
+impl Guest {
+    pub fn new(kernel: &Kernel, tools: &GuestTools) -> Self {
+        Guest {
+            kernel: kernel.clone(),
+            tools: tools.clone(),
+            memory_mib: MEMORY_MIB,
+            cpus: CPUS,
+            files: Vec::new(),
+            job: Job::default(),
+            timeout: Some(TIMEOUT),
+            out: None,
+            echo: false,
+        }
+    }
+
+    pub fn memory_mib(mut self, memory_mib: u32) -> Self {
+        self.memory_mib = memory_mib;
+        self
+    }
+
+    pub fn cpus(mut self, cpus: u32) -> Self {
+        self.cpus = cpus;
+        self
+    }
+
+    /// Puts a file of the host into the guest, with its mode.
+    pub fn file(mut self, path_in_guest: &str, host: &Path) -> Self {
+        self.files.push((path_in_guest.to_owned(), host.to_owned()));
+        self
+    }
+
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.job.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    pub fn command<S: Into<String>>(mut self, argv: impl IntoIterator<Item = S>) -> Self {
+        self.job.argv = argv.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// `None` waits for ever, for people.
+    pub fn timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Where on the host the files below `/out` go.
+    pub fn out(mut self, directory: &Path) -> Self {
+        self.out = Some(directory.to_owned());
+        self
+    }
+
+    /// Shows the command's output as it comes.
+    pub fn echo(mut self) -> Self {
+        self.echo = true;
+        self
+    }
+
+    /// Boots and runs without a terminal.
+    pub fn run(self) -> Result<Outcome> {
+        self.boot(None)
+    }
+
+    /// Boots with the user's terminal in the guest's hands.
+    pub fn run_interactive(mut self) -> Result<Outcome> {
+        self.job.terminal = Some(terminal::size());
+        for name in ["TERM", "COLORTERM", "NO_COLOR"] {
+            if let Ok(value) = std::env::var(name) {
+                self.job.env.push((name.to_owned(), value));
+            }
+        }
+        self.echo = true;
+        let raw = terminal::Raw::enter()?;
+        self.boot(Some(raw))
+    }
+
+    fn boot(self, raw: Option<terminal::Raw>) -> Result<Outcome> {
+        let directory = RunDirectory::create()?;
+        let initramfs = directory.path.join("initramfs");
+        self.write_initramfs(&initramfs)?;
+        let outcome = machine::run(&self, &directory.path, &initramfs, raw.is_some());
+        if let (Some(raw), Ok(outcome)) = (&raw, &outcome)
+            && outcome.exit.is_none()
+        {
+            raw.reset_screen();
+        }
+        drop(raw);
+        let mut outcome = outcome?;
+        if outcome.problems.is_empty() {
+            directory.remove();
+        } else {
+            let kept = directory.path.join(machine::KERNEL_LOG);
+            outcome.problems.push(format!("the kernel's log is in {}", kept.display()));
+            fs::remove_file(initramfs).ok();
+        }
+        Ok(outcome)
+    }
+
+    fn write_initramfs(&self, path: &Path) -> Result<()> {
+        let mut archive = Initramfs::create(path)?;
+        for directory in DIRECTORIES {
+            archive.directory(directory).context("cannot write the initramfs")?;
+        }
+        archive.copy("/init", 0o755, &build::static_binary("guest-init", &[])?)?;
+        archive.copy("/bin/busybox", 0o755, &self.tools.busybox)?;
+        archive.symlink("/bin/sh", "busybox").context("cannot write the initramfs")?;
+        archive.file(job::PATH, 0o644, &self.job.to_bytes()).context("cannot write the initramfs")?;
+        for (path, host) in &self.files {
+            archive.copy(path, mode_of(host)?, host)?;
+        }
+        archive.finish().context("cannot write the initramfs")?;
+        Ok(())
+    }
+}
+
+fn mode_of(path: &Path) -> Result<u32> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let metadata = fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(metadata.permissions().mode() & 0o7777)
+}
+
+/// Holds what a run leaves on the host. One of a run that is over goes with the next run, unless that one failed too.
+struct RunDirectory {
+    path: PathBuf,
+}
+
+impl RunDirectory {
+    fn create() -> Result<Self> {
+        static RUNS: AtomicU32 = AtomicU32::new(0);
+        let parent = host::target_dir()?.join("guest");
+        remove_orphans(&parent);
+        let run = RUNS.fetch_add(1, Ordering::Relaxed);
+        let path = parent.join(format!("{}-{run}", std::process::id()));
+        fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        Ok(RunDirectory { path })
+    }
+
+    fn remove(self) {
+        fs::remove_dir_all(self.path).ok();
+    }
+}
+
+/// Removes the directories of processes that are gone, but the newest few, which somebody may be reading.
+fn remove_orphans(parent: &Path) {
+    const KEPT: usize = 5;
+    let mut orphans: Vec<_> = fs::read_dir(parent)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|entry| {
+            let name = entry.file_name();
+            let pid = name.to_str().and_then(|name| name.split('-').next()?.parse::<u32>().ok());
+            pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists())
+        })
+        .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
+        .collect();
+    orphans.sort();
+    orphans.truncate(orphans.len().saturating_sub(KEPT));
+    for (_, path) in orphans {
+        fs::remove_dir_all(path).ok();
+    }
+}

@@ -1,0 +1,247 @@
+//! The emulator as a process: its arguments, its ports, and the watch over it until it ends or has to be ended.
+
+use std::{
+    fs::File,
+    io::{self, Read, Write},
+    os::unix::process::CommandExt as _,
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+
+use super::{Guest, Outcome, klog, received::Received};
+
+pub const KERNEL_LOG: &str = "kernel.log";
+const FRAMES: &str = "frames";
+const POLL: Duration = Duration::from_millis(50);
+/// An emulated kernel is up within 15 s; a loaded machine gets a multiple.
+const BOOT_MAX: Duration = Duration::from_secs(120);
+/// After the kernel's first complaint the guest may go on for as long, for what else there is to see.
+const AFTER_FAILURE: Duration = Duration::from_secs(60);
+const LAST_LINES: usize = 15;
+
+pub fn run(guest: &Guest, directory: &Path, initramfs: &Path, interactive: bool) -> Result<Outcome> {
+    let begun = Instant::now();
+    let frames = directory.join(FRAMES);
+    let kernel_log = directory.join(KERNEL_LOG);
+    for file in [&frames, &kernel_log] {
+        File::create(file).with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    let out = guest.out.clone().unwrap_or_else(|| directory.join("out"));
+    let mut received = Received::new(&frames, &out)?;
+    let mut log = Log::open(&kernel_log)?;
+
+    let mut command = command(guest, initramfs, &frames, &kernel_log);
+    let stdin = if interactive { Stdio::piped() } else { Stdio::null() };
+    command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut machine = Machine(command.spawn().context("cannot run QEMU")?);
+    let console = pump(&mut machine.0, guest.echo);
+
+    let mut problems = Vec::new();
+    let ended = loop {
+        // The state first: what was written before the end is then read after it.
+        let ended = machine.0.try_wait().context("cannot wait for QEMU")?;
+        received.poll()?;
+        log.poll()?;
+        if ended.is_some() {
+            break ended;
+        }
+        if let Some(problem) = overdue(guest, begun, &received, &log) {
+            problems.push(problem);
+            break None;
+        }
+        thread::sleep(POLL);
+    };
+    let said = machine.end();
+    received.poll()?;
+    log.poll()?;
+    let console = console.join();
+
+    problems.extend(log.failures.iter().map(|line| format!("the kernel said: {line}")));
+    if let Some(status) = ended.filter(|status| !status.success()) {
+        problems.push(format!("QEMU: {status}: {}", said.trim()));
+    }
+    if received.exit.is_none() {
+        problems.push("the guest ended without telling the command's status; its last lines:".into());
+        problems.extend(last_lines(&log.text));
+        problems.extend(last_lines(&console));
+    }
+    if received.skipped_bytes() > 0 {
+        problems.push(format!("{} bytes of the guest's files are not readable", received.skipped_bytes()));
+    }
+    Ok(Outcome {
+        exit: received.exit,
+        release: received.release.clone(),
+        console,
+        problems,
+        notices: log.notices,
+        seconds: begun.elapsed().as_secs_f64(),
+    })
+}
+
+fn overdue(guest: &Guest, begun: Instant, received: &Received, log: &Log) -> Option<String> {
+    if received.release.is_none() && begun.elapsed() > BOOT_MAX {
+        return Some(format!("the guest's init did not come up within {} s", BOOT_MAX.as_secs()));
+    }
+    if let Some(timeout) = guest.timeout.filter(|timeout| begun.elapsed() > *timeout) {
+        return Some(format!("timed out after {} s", timeout.as_secs()));
+    }
+    let failed = log.first_failure.is_some_and(|first| first.elapsed() > AFTER_FAILURE);
+    (failed && guest.timeout.is_some())
+        .then(|| format!("ended {} s after the kernel's complaint", AFTER_FAILURE.as_secs()))
+}
+
+/// Two NUMA nodes always: without a second one nothing migrates.
+fn command(guest: &Guest, initramfs: &Path, frames: &Path, kernel_log: &Path) -> Command {
+    let mut command = guest.tools.qemu.command();
+    command.args(["-nodefaults", "-no-user-config", "-display", "none", "-vga", "none", "-no-reboot"]);
+    command.args(["-accel", "tcg,thread=multi", "-cpu", "max"]);
+    command.args(["-smp", &guest.cpus.to_string(), "-m", &guest.memory_mib.to_string()]);
+    let half = guest.cpus.div_ceil(2);
+    for (node, first, last) in [(0, 0, half - 1), (1, half, guest.cpus - 1)] {
+        let memory = guest.memory_mib / 2;
+        command.arg("-object").arg(format!("memory-backend-ram,size={memory}M,id=m{node}"));
+        let cpus = if first <= last { format!(",cpus={first}-{last}") } else { String::new() };
+        command.arg("-numa").arg(format!("node,nodeid={node},memdev=m{node}{cpus}"));
+    }
+    let file = |id: &str, path: &Path| {
+        // A comma ends a value in QEMU's options, two of them mean one.
+        format!("file,id={id},path={}", path.display().to_string().replace(',', ",,"))
+    };
+    for (index, id, backend) in [
+        (0, "terminal", "stdio,id=terminal,signal=off".to_owned()),
+        (1, "frames", file("frames", frames)),
+        (2, "log", file("log", kernel_log)),
+    ] {
+        command.arg("-chardev").arg(backend);
+        command.arg("-device").arg(format!("isa-serial,chardev={id},index={index}"));
+    }
+    command.arg("-kernel").arg(&guest.kernel.vmlinuz).arg("-initrd").arg(initramfs);
+    // Panics end the machine at once. The log is complete, since nobody else uses its port.
+    command.args(["-append", "console=ttyS2,115200 loglevel=7 panic=-1"]);
+    // SAFETY: prctl is async-signal-safe. The emulator must not outlive this program, however that ends.
+    unsafe {
+        command.pre_exec(|| {
+            if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
+                return Err(io::Error::last_os_error());
+            }
+            Ok(())
+        });
+    }
+    command
+}
+
+/// The emulator's process; it is gone when this is.
+struct Machine(Child);
+
+impl Machine {
+    /// Ends it if it still runs; what it said on standard error.
+    fn end(&mut self) -> String {
+        self.0.kill().ok();
+        self.0.wait().ok();
+        let mut said = String::new();
+        if let Some(mut stderr) = self.0.stderr.take() {
+            stderr.read_to_string(&mut said).ok();
+        }
+        said
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+/// The threads between the user and the guest's terminal.
+struct Console {
+    text: Arc<Mutex<Vec<u8>>>,
+    reader: Option<thread::JoinHandle<()>>,
+}
+
+impl Console {
+    fn join(self) -> String {
+        if let Some(reader) = self.reader {
+            reader.join().ok();
+        }
+        let text = self.text.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8_lossy(&text).into_owned()
+    }
+}
+
+fn pump(machine: &mut Child, echo: bool) -> Console {
+    let text = Arc::new(Mutex::new(Vec::new()));
+    let reader = machine.stdout.take().map(|mut from| {
+        let text = Arc::clone(&text);
+        thread::spawn(move || {
+            let mut bytes = [0; 8 << 10];
+            while let Ok(count @ 1..) = from.read(&mut bytes) {
+                text.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&bytes[..count]);
+                if echo {
+                    let mut out = io::stdout().lock();
+                    // A reader that went away does not end the guest.
+                    out.write_all(&bytes[..count]).and_then(|()| out.flush()).ok();
+                }
+            }
+        })
+    });
+    if let Some(mut to) = machine.stdin.take() {
+        // Not joined: it waits for a key, and ends with the process.
+        thread::spawn(move || {
+            let mut bytes = [0; 1 << 10];
+            while let Ok(count @ 1..) = io::stdin().lock().read(&mut bytes) {
+                if to.write_all(&bytes[..count]).and_then(|()| to.flush()).is_err() {
+                    break;
+                }
+            }
+        });
+    }
+    Console { text, reader }
+}
+
+/// The kernel's log as it grows.
+struct Log {
+    file: File,
+    text: String,
+    judged: usize,
+    failures: Vec<String>,
+    notices: Vec<String>,
+    first_failure: Option<Instant>,
+}
+
+impl Log {
+    fn open(path: &Path) -> Result<Self> {
+        let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let (text, failures, notices) = (String::new(), Vec::new(), Vec::new());
+        Ok(Log { file, text, judged: 0, failures, notices, first_failure: None })
+    }
+
+    fn poll(&mut self) -> Result<()> {
+        let mut bytes = Vec::new();
+        self.file.read_to_end(&mut bytes).context("cannot read the kernel's log")?;
+        self.text.push_str(&String::from_utf8_lossy(&bytes));
+        while let Some(length) = self.text[self.judged..].find('\n') {
+            let line = self.text[self.judged..self.judged + length].trim_end();
+            match klog::judge(line) {
+                Some(klog::Severity::Failure) => {
+                    self.failures.push(line.to_owned());
+                    self.first_failure.get_or_insert_with(Instant::now);
+                }
+                Some(klog::Severity::Notice) => self.notices.push(format!("the kernel said: {line}")),
+                None => {}
+            }
+            self.judged += length + 1;
+        }
+        Ok(())
+    }
+}
+
+fn last_lines(text: &str) -> Vec<String> {
+    let lines: Vec<&str> = text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
+    lines[lines.len().saturating_sub(LAST_LINES)..].iter().map(|line| format!("  {line}")).collect()
+}

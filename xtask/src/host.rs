@@ -1,0 +1,98 @@
+//! The machine this runs on: where the workspace, its target directory and the cache are, and how to call a program.
+//! What is called is decided elsewhere.
+
+use std::{
+    env,
+    ffi::OsStr,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, Result, bail};
+
+pub fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+}
+
+/// Cargo's target directory of this workspace, wherever the environment or a configuration put it.
+pub fn target_dir() -> Result<PathBuf> {
+    let metadata = capture(cargo().args(["metadata", "--format-version", "1", "--no-deps", "--offline"]))?;
+    let metadata: serde_json::Value =
+        serde_json::from_str(&metadata).context("cannot read cargo metadata")?;
+    let directory =
+        metadata["target_directory"].as_str().context("cargo metadata names no target directory")?;
+    Ok(directory.into())
+}
+
+/// Downloads and builds that outlive a checkout: `$OBSERVER_CACHE`, else below the user's cache directory.
+pub fn cache_dir() -> Result<PathBuf> {
+    let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    if let Some(directory) = set("OBSERVER_CACHE") {
+        return std::path::absolute(&directory)
+            .with_context(|| format!("cannot use the cache directory {}", directory.display()));
+    }
+    if let Some(directory) = set("XDG_CACHE_HOME") {
+        return Ok(directory.join("observer"));
+    }
+    match set("HOME") {
+        Some(home) => Ok(home.join(".cache/observer")),
+        None => bail!("no cache directory: HOME is not set\ntry: set OBSERVER_CACHE to a directory"),
+    }
+}
+
+/// A cargo that is not influenced by the one that started this program.
+pub fn cargo() -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(workspace());
+    for name in ["CARGO_ENCODED_RUSTFLAGS", "RUSTFLAGS", "CARGO_BUILD_TARGET", "LD_LIBRARY_PATH"] {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// Runs a program whose output the user should see.
+pub fn run(command: &mut Command) -> Result<()> {
+    let status = command.status().with_context(|| format!("cannot run {}", words(command)))?;
+    if !status.success() {
+        bail!("{}: {status}", words(command));
+    }
+    Ok(())
+}
+
+/// Runs a program for its standard output; what it said on standard error is part of the error.
+pub fn capture(command: &mut Command) -> Result<String> {
+    let output =
+        command.stdin(Stdio::null()).output().with_context(|| format!("cannot run {}", words(command)))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        let last: Vec<&str> = said.lines().rev().filter(|line| !line.trim().is_empty()).take(5).collect();
+        let last: Vec<&str> = last.into_iter().rev().collect();
+        bail!("{}: {}: {}", words(command), output.status, last.join(" · "));
+    }
+    String::from_utf8(output.stdout).with_context(|| format!("{}: its output is not text", words(command)))
+}
+
+pub fn in_path(program: &str) -> Option<PathBuf> {
+    env::split_paths(&env::var_os("PATH")?)
+        .map(|directory| directory.join(program))
+        .find(|path| path.is_file())
+}
+
+/// The command as one would type it, short enough for an error message.
+fn words(command: &Command) -> String {
+    let mut words: Vec<String> =
+        std::iter::once(command.get_program()).chain(command.get_args()).map(short).collect();
+    if words.len() > 8 {
+        words.truncate(8);
+        words.push("…".into());
+    }
+    words.join(" ")
+}
+
+fn short(word: &OsStr) -> String {
+    let word = word.to_string_lossy();
+    match word.char_indices().nth(60) {
+        Some((end, _)) => format!("{}…", &word[..end]),
+        None => word.into_owned(),
+    }
+}

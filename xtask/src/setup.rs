@@ -1,0 +1,154 @@
+//! Gets what building and booting need into the cache, once: a source of `core` for the BPF target, the BPF linker, QEMU, a
+//! static busybox and the kernels. Nothing outside the cache is touched, except that rustup, where there is one, may add
+//! rust-src to its toolchain. What is there is not looked at twice; a second call is quick.
+//!
+//! Every part is made under a temporary name and renamed when it is whole, so a broken download is never taken for done.
+
+mod apt;
+mod bpf;
+mod kernel;
+mod qemu;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use anyhow::{Context as _, Result, bail};
+
+pub use self::{bpf::BpfTools, kernel::Kernel, qemu::Qemu};
+use crate::{host, kernels, say};
+
+/// What a guest needs beside its kernel.
+#[derive(Clone)]
+pub struct GuestTools {
+    pub qemu: Qemu,
+    pub busybox: PathBuf,
+}
+
+/// `cargo xtask setup`: everything, and all that is missing in one report.
+pub fn all() -> Result<()> {
+    let begun = Instant::now();
+    let cache = Cache::open()?;
+    let mut problems = Vec::new();
+    let mut have = Vec::new();
+    let mut part = |result: Result<String>| match result {
+        Ok(what) => have.push(what),
+        Err(error) => problems.push(format!("{error:#}")),
+    };
+    part(bpf::tools(&cache).map(|tools| tools.to_string()));
+    part(qemu::qemu(&cache).map(|qemu| qemu.to_string()));
+    part(qemu::busybox(&cache).map(|_| "busybox".into()));
+    for row in kernels::rows()?.iter().filter(|row| row.test) {
+        part(kernel::kernel(&cache, row).map(|kernel| kernel.to_string()));
+    }
+    if !problems.is_empty() {
+        bail!("set-up is not complete\n{}", problems.join("\n"));
+    }
+    let seconds = begun.elapsed().as_secs_f64();
+    eprintln!("set-up complete in {} ({seconds:.1} s): {}", cache.root.display(), have.join(", "));
+    Ok(())
+}
+
+pub fn bpf_tools() -> Result<BpfTools> {
+    bpf::tools(&Cache::open()?)
+}
+
+pub fn guest_tools() -> Result<GuestTools> {
+    let cache = Cache::open()?;
+    Ok(GuestTools { qemu: qemu::qemu(&cache)?, busybox: qemu::busybox(&cache)? })
+}
+
+pub fn kernel(row: &kernels::Row) -> Result<Kernel> {
+    kernel::kernel(&Cache::open()?, row)
+}
+
+/// The directory that outlives checkouts.
+struct Cache {
+    root: PathBuf,
+}
+
+impl Cache {
+    fn open() -> Result<Cache> {
+        Ok(Cache { root: host::cache_dir()? })
+    }
+
+    /// The entry of this name, made now if it is not there. `make` fills an empty directory; `good` says whether an entry
+    /// is what it should be, and an entry that is not is made anew.
+    fn entry(
+        &self,
+        name: &str,
+        good: impl Fn(&Path) -> bool,
+        make: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<PathBuf> {
+        let entry = self.root.join(name);
+        if good(&entry) {
+            return Ok(entry);
+        }
+        let temporary = self.root.join("tmp").join(name.replace('/', "-"));
+        fs::create_dir_all(self.root.join("tmp"))
+            .with_context(|| format!("cannot make the cache {}", self.root.display()))?;
+        // One at a time: two that fill the same entry would do the work twice and rename over each other.
+        let lock = fs::File::create(self.root.join("tmp/lock")).context("cannot make the cache's lock")?;
+        if lock.try_lock().is_err() {
+            say::step("waiting for another set-up on this cache", || Ok(lock.lock()?))?;
+        }
+        if good(&entry) {
+            return Ok(entry);
+        }
+        clear(&temporary)?;
+        fs::create_dir_all(&temporary).with_context(|| format!("cannot make {}", temporary.display()))?;
+        make(&temporary)?;
+        if let Some(parent) = entry.parent() {
+            fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
+        }
+        clear(&entry)?;
+        fs::rename(&temporary, &entry).with_context(|| format!("cannot put {} in place", entry.display()))?;
+        if !good(&entry) {
+            bail!("{} was made and is not what it should be", entry.display());
+        }
+        Ok(entry)
+    }
+
+    /// A scratch directory for downloads, empty.
+    fn scratch(&self) -> Result<PathBuf> {
+        let scratch = self.root.join("tmp/downloads");
+        clear(&scratch)?;
+        fs::create_dir_all(&scratch).with_context(|| format!("cannot make {}", scratch.display()))?;
+        Ok(scratch)
+    }
+}
+
+fn clear(path: &Path) -> Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_is_whole_or_not_there() {
+        let root = std::env::temp_dir().join(format!("xtask-cache-{}", std::process::id()));
+        let cache = Cache { root: root.clone() };
+        let good = |path: &Path| path.join("whole").exists();
+        let broken = cache.entry("a/b", good, |into| {
+            fs::write(into.join("half"), "")?;
+            bail!("the line is cut")
+        });
+        assert!(broken.is_err() && !root.join("a/b").exists());
+        let made = cache.entry("a/b", good, |into| {
+            assert!(!into.join("half").exists(), "begins empty");
+            Ok(fs::write(into.join("whole"), "")?)
+        });
+        assert_eq!(made.unwrap(), root.join("a/b"));
+        cache.entry("a/b", good, |_| panic!("made twice")).unwrap();
+        fs::remove_dir_all(root).unwrap();
+    }
+}
