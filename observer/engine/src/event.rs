@@ -251,6 +251,44 @@ pub enum Body {
     },
 }
 
+impl Body {
+    /// Its number on the wire.
+    #[must_use]
+    pub fn kind(&self) -> u16 {
+        match self {
+            Body::Task { .. } => kinds::TASK,
+            Body::TaskExit { .. } => kinds::TASK_EXIT,
+            Body::Fork { .. } => kinds::FORK,
+            Body::OpBegin { .. } => kinds::OP_BEGIN,
+            Body::CallbackBegin { .. } => kinds::CALLBACK_BEGIN,
+            Body::OpEnd { .. } => kinds::OP_END,
+            Body::Lookup { .. } => kinds::LOOKUP,
+            Body::Share { .. } => kinds::SHARE,
+            Body::TableAlloc { .. } => kinds::TABLE_ALLOC,
+            Body::Unshare { .. } => kinds::UNSHARE,
+            Body::Unlinked { .. } => kinds::UNLINKED,
+            Body::TableFree { .. } => kinds::TABLE_FREE,
+            Body::Lock { step, .. } => match step {
+                LockStep::Ask => kinds::LOCK_ASK,
+                LockStep::Try => kinds::LOCK_TRY,
+                LockStep::Busy => kinds::LOCK_BUSY,
+                LockStep::GaveUp => kinds::LOCK_GAVE_UP,
+                LockStep::Release => kinds::LOCK_RELEASE,
+                LockStep::Downgrade => kinds::LOCK_DOWNGRADE,
+                LockStep::WaitBegin => kinds::WAIT_BEGIN,
+                LockStep::WaitEnd => kinds::WAIT_END,
+            },
+            Body::LockName { .. } => kinds::LOCK_NAME,
+            Body::LockForget { .. } => kinds::LOCK_FORGET,
+            Body::FolioAsk { .. } => kinds::FOLIO_ASK,
+            Body::FolioHeld { .. } => kinds::FOLIO_HELD,
+            Body::FolioRelease { .. } => kinds::FOLIO_RELEASE,
+            Body::FolioWait { .. } => kinds::FOLIO_WAIT,
+            Body::Stack { .. } => kinds::STACK,
+        }
+    }
+}
+
 /// One decoded record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event {

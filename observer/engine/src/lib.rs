@@ -1,7 +1,7 @@
 //! The engine: events and ticks in, lifetimes, lock order and findings out.
 //!
 //! Pure. It reads no file, clock, environment or thread; time is event time. Live, replay and tests call the same
-//! `push`.
+//! [`Engine::push`].
 
 pub mod event;
 pub mod finding;
@@ -9,3 +9,18 @@ pub mod lock_class;
 pub mod order;
 pub mod setup;
 pub mod view;
+
+mod cycles;
+mod engine;
+mod fx;
+mod graph;
+mod leases;
+mod locks;
+mod loss;
+mod rules;
+mod tables;
+mod tasks;
+mod windows;
+
+pub use engine::Engine;
+pub use loss::Hole;

@@ -1,0 +1,336 @@
+//! The engine itself: takes events in, hands them to the rules, and answers with findings and views.
+//!
+//! Decides the order in which one event touches tasks, tables, locks and leases. The rules are in the modules: what
+//! page-table events mean in `engine/pages`, lock events in `engine/locking`.
+
+mod locking;
+mod pages;
+
+use std::{collections::VecDeque, sync::Arc};
+
+use observer_ebpf::kinds;
+
+use crate::{
+    event::{Body, Event, SiteId, Tid},
+    finding::{Finding, Side, TaskRef},
+    fx::FxMap,
+    graph::Graph,
+    leases::Lease,
+    locks::Locks,
+    loss::{Hole, Losses},
+    rules::Rules,
+    setup::Setup,
+    tables::Tables,
+    tasks::{Frame, HoldSet, Popped, TaskId, Tasks},
+    view::{EdgeView, Stats, TableView},
+    windows::Windows,
+};
+
+/// Kind numbers are below this.
+const KINDS: usize = 64;
+/// Ended leases remembered for unlinks that are told late and as an interval.
+const ENDED_KEPT: usize = 256;
+
+/// A lease that has ended, with the task that had it.
+#[derive(Debug)]
+struct Ended {
+    lease: Lease,
+    holder: (Tid, u32, [u8; 16]),
+    until_ns: u64,
+}
+
+/// Counts that are not derived from the state.
+#[derive(Debug, Default)]
+struct Counts {
+    events: u64,
+    first_ns: u64,
+    leases: u64,
+    lookups: u64,
+    shares: u64,
+    removals_exact: u64,
+    removals_diff: u64,
+    removals_both: u64,
+    unmatched_ends: u64,
+    unmatched_begins: u64,
+    unknown_releases: u64,
+    missed_folio_releases: u64,
+    forgotten_leases: u64,
+}
+
+/// Events and ticks in, findings out.
+#[derive(Debug)]
+pub struct Engine {
+    rules: Rules,
+    tasks: Tasks,
+    tables: Tables,
+    locks: Locks,
+    graph: Graph,
+    windows: Windows,
+    losses: Losses,
+    /// Findings about one event, by their id.
+    singles: Vec<Finding>,
+    /// Tasks that have leases; some that had are still in it.
+    lessees: Vec<TaskId>,
+    ended: VecDeque<Ended>,
+    /// Leases that ended before this may be forgotten.
+    ended_floor_ns: u64,
+    /// Task thought to hold a folio's lock.
+    folio_holders: FxMap<u64, TaskId>,
+    by_kind: [u64; KINDS],
+    counts: Counts,
+    now_ns: u64,
+    finished: bool,
+}
+
+impl Engine {
+    #[must_use]
+    pub fn new(setup: Setup) -> Engine {
+        Engine {
+            rules: Rules::new(setup),
+            tasks: Tasks::default(),
+            tables: Tables::default(),
+            locks: Locks::default(),
+            graph: Graph::default(),
+            windows: Windows::default(),
+            losses: Losses::default(),
+            singles: Vec::new(),
+            lessees: Vec::new(),
+            ended: VecDeque::new(),
+            ended_floor_ns: 0,
+            folio_holders: FxMap::default(),
+            by_kind: [0; KINDS],
+            counts: Counts::default(),
+            now_ns: 0,
+            finished: false,
+        }
+    }
+
+    /// Takes one event. Events come ordered by time; one that comes late is taken as if it happened now.
+    pub fn push(&mut self, event: &Event) {
+        if self.counts.events == 0 {
+            self.counts.first_ns = event.time_ns;
+        }
+        self.counts.events += 1;
+        self.by_kind[usize::from(event.body.kind()) % KINDS] += 1;
+        self.now_ns = self.now_ns.max(event.time_ns);
+        let id = self.tasks.claim(event.tid, event.cpu);
+        let task = &mut self.tasks[id];
+        if task.last_ns != 0 && self.losses.touches_task((task.cpu, task.last_ns), (event.cpu, event.time_ns))
+        {
+            task.touched_by_loss();
+        }
+        task.cpu = event.cpu;
+        self.settle(id, event);
+        self.dispatch(id, event);
+        // The task may be gone, and its place unused.
+        self.tasks[id].last_ns = event.time_ns;
+    }
+
+    fn dispatch(&mut self, id: TaskId, event: &Event) {
+        let now_ns = event.time_ns;
+        match event.body {
+            Body::Task { tgid, comm, mm } => {
+                if self.tasks[id].tgid != 0 && self.tasks[id].tgid != tgid {
+                    self.task_gone(id, now_ns);
+                    self.tasks.claim(event.tid, event.cpu);
+                }
+                let task = &mut self.tasks[id];
+                (task.tgid, task.comm, task.mm) = (tgid, comm, mm);
+            }
+            Body::TaskExit { .. } => self.task_gone(id, now_ns),
+            // What the parent did before orders what the child does: predicted windows will need it, windows do not.
+            Body::Fork { .. } | Body::Stack { .. } => {}
+            Body::OpBegin { .. } => self.op_begin(id, event),
+            Body::CallbackBegin { mm, addr, pte } => self.callback_begin(id, event, mm, addr, pte),
+            Body::OpEnd { .. } => self.op_end(id, event),
+            Body::Lookup { mm, addr, pte, repeats } => self.lookup(id, event, (mm, addr, pte), repeats),
+            Body::Share { mm, addr, pte, .. } => {
+                self.counts.shares += 1;
+                self.tables.shared(mm, addr.gib(), pte.table(), now_ns);
+            }
+            Body::TableAlloc { mm, addr, table } => self.tables.born(mm, addr.gib(), table, now_ns),
+            Body::Unshare { mm, addr, pte } => self.unshare(id, event, mm, addr, pte),
+            Body::Unlinked { mm, gib, table, lo_ns, .. } => self.unlinked(id, event, (mm, gib, table), lo_ns),
+            Body::TableFree { mm, table, count } => self.table_free(id, event, mm, table, count),
+            Body::Lock { step, class, mode, lock, .. } => self.lock(id, event, step, class, mode, lock.0),
+            Body::LockName { class, lock, owner, .. } => self.locks.name(lock.0, class, owner),
+            Body::LockForget { lock, .. } => self.locks.forget(lock.0),
+            Body::FolioAsk { mapping, index, folio } => self.folio_ask(id, event, mapping, index, folio),
+            Body::FolioHeld { folio, mapping, index, how } => {
+                self.folio_held(id, event, (folio, mapping, index), how);
+            }
+            Body::FolioRelease { folio, .. } => self.folio_release(folio),
+            Body::FolioWait { folio, mapping, .. } => self.folio_wait(id, event, folio, mapping),
+        }
+    }
+
+    /// Takes note of loss that is known to have happened.
+    pub fn hole(&mut self, hole: Hole) {
+        self.losses.add(&hole);
+    }
+
+    /// Event time has come this far, even if nothing happened.
+    pub fn tick(&mut self, now_ns: u64) {
+        self.now_ns = self.now_ns.max(now_ns);
+        self.find_stuck();
+    }
+
+    /// No event follows: what is open ends here. Later calls do nothing.
+    pub fn finish(&mut self) {
+        if std::mem::replace(&mut self.finished, true) {
+            return;
+        }
+        self.find_stuck();
+        let ids: Vec<TaskId> = self.tasks.ids().collect();
+        for id in ids {
+            let task = &mut self.tasks[id];
+            if self.losses.touches(task.cpu, task.last_ns, self.now_ns) {
+                task.touched_by_loss();
+            }
+            self.end_leases(id, self.now_ns, |_| true);
+        }
+    }
+
+    /// Everything concluded so far, worst first, then by id.
+    #[must_use]
+    pub fn findings(&self) -> Vec<Finding> {
+        let mut all: Vec<Finding> = self.windows.findings().chain(self.singles.iter().cloned()).collect();
+        all.extend(crate::cycles::findings(&self.graph, &self.tasks, &self.locks, |s| self.rules.name(s)));
+        all.extend(crate::cycles::against_order(&self.graph, self.rules.orders(), |s| self.rules.name(s)));
+        for finding in &mut all {
+            finding.doubts.extend(self.rules.doubts(finding.kind()));
+        }
+        all.sort_by(|a, b| (a.rank, &a.id).cmp(&(b.rank, &b.id)));
+        all
+    }
+
+    /// Tables alive, and some that died last; ordered by address.
+    #[must_use]
+    pub fn tables(&self) -> Vec<TableView> {
+        self.tables.views()
+    }
+
+    /// Edges of the class graph, ordered by class and mode.
+    #[must_use]
+    pub fn edges(&self) -> Vec<EdgeView> {
+        self.graph.views(|s| self.rules.name(s))
+    }
+
+    /// A task alive, as it is known.
+    #[must_use]
+    pub fn task_name(&self, tid: Tid) -> Option<TaskRef> {
+        self.tasks.find(tid).map(|id| self.tasks[id].reference())
+    }
+
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let c = &self.counts;
+        Stats {
+            events: c.events,
+            by_kind: kinds::TABLE.iter().map(|k| (k.name, self.by_kind[usize::from(k.number)])).collect(),
+            first_ns: c.first_ns,
+            last_ns: self.now_ns,
+            lost: self.losses.lost,
+            holes: self.losses.holes,
+            lost_by_reason: self.losses.by_reason.iter().map(|(reason, n)| (*reason, *n)).collect(),
+            live_leases: self.tasks.iter().map(|t| t.leases.len()).sum(),
+            leases: c.leases,
+            live_tasks: self.tasks.len(),
+            live_tables: self.tables.alive(),
+            lookups: c.lookups,
+            shares: c.shares,
+            removals_exact: c.removals_exact,
+            removals_diff: c.removals_diff,
+            removals_both: c.removals_both,
+            windows: self.windows.count,
+            unmatched_ends: c.unmatched_ends,
+            unmatched_begins: c.unmatched_begins,
+            unknown_releases: c.unknown_releases,
+            missed_frees: self.tables.missed_frees,
+            missed_folio_releases: c.missed_folio_releases,
+            forgotten_leases: c.forgotten_leases,
+        }
+    }
+
+    fn op_begin(&mut self, id: TaskId, event: &Event) {
+        if self.tasks[id].frames.is_empty() {
+            // A hold whose release may have been lost is not carried from one operation into the next.
+            self.tasks[id].holds.retain(|h| !h.lossy);
+            // A lookup in no operation was for something that is over now.
+            self.end_leases(id, event.time_ns, |_| true);
+        }
+        self.push_frame(id, event);
+    }
+
+    fn push_frame(&mut self, id: TaskId, event: &Event) {
+        if let Popped::To { depth, missed } = self.tasks[id].begin_cuts(event.site) {
+            self.counts.unmatched_begins += missed;
+            let last_ns = self.tasks[id].last_ns;
+            self.cut(id, depth, last_ns);
+        }
+        let foreign_until = self.rules.foreign_until(event.site);
+        self.tasks[id].frames.push(Frame { site: event.site, foreign_until });
+    }
+
+    fn op_end(&mut self, id: TaskId, event: &Event) {
+        if self.rules.ptl_release_unseen() {
+            self.drop_ptls(id, event.time_ns);
+        }
+        match self.tasks[id].end_pops(event.site) {
+            Popped::Nothing => self.counts.unmatched_ends += 1,
+            Popped::To { depth, missed } => {
+                self.counts.unmatched_begins += missed;
+                if missed > 0 {
+                    let last_ns = self.tasks[id].last_ns;
+                    self.cut(id, depth + 1, last_ns);
+                }
+                self.cut(id, depth, event.time_ns);
+            }
+        }
+    }
+
+    /// Leaves `depth` operations on the stack; the leases of the others end.
+    fn cut(&mut self, id: TaskId, depth: usize, now_ns: u64) {
+        self.tasks[id].frames.truncate(depth);
+        self.end_leases(id, now_ns, |lease| lease.depth > depth);
+    }
+
+    fn task_gone(&mut self, id: TaskId, now_ns: u64) {
+        self.end_leases(id, now_ns, |_| true);
+        for hold in &self.tasks[id].holds {
+            self.folio_holders.remove(&hold.instance.addr);
+        }
+        self.tasks.remove(id);
+    }
+
+    /// One side of a finding, as it is now.
+    fn side(&self, id: TaskId, site: SiteId, time_ns: u64) -> Side {
+        let task = &self.tasks[id];
+        Side {
+            task: task.reference(),
+            site: self.rules.name(site),
+            time_ns,
+            holds: HoldSet::of(&task.holds).to_vec(),
+        }
+    }
+
+    /// On whose behalf an event happens.
+    fn on_behalf(&self, id: TaskId, site: SiteId) -> SiteId {
+        self.rules.canonical(self.tasks[id].site(site))
+    }
+
+    /// Adds to a finding about single events, or makes it.
+    fn single(&mut self, finding: Finding) {
+        match self.singles.iter_mut().find(|f| f.id == finding.id) {
+            Some(known) => {
+                known.count += 1;
+                known.last_ns = finding.last_ns;
+            }
+            None => self.singles.push(finding),
+        }
+    }
+
+    fn name(&self, site: SiteId) -> Arc<str> {
+        self.rules.name(site)
+    }
+}

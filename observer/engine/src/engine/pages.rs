@@ -1,0 +1,317 @@
+//! What page-table events do to leases: who has a pointer, and whose link went away under it.
+
+use super::{ENDED_KEPT, Ended, Engine};
+use crate::{
+    event::{Addr, Class, Event, Mm, Pte, Table},
+    finding::{Doubt, Evidence, Finding, FreedShared, Rank, TaskRef, Use},
+    leases::{Hit, Lease, Pointer, Sort},
+    tables::Removal,
+    tasks::{HoldSet, TaskId, comm_text},
+};
+
+/// A link that went away, and when.
+#[derive(Clone, Copy, Debug)]
+struct Unlink {
+    mm: Mm,
+    /// `None`: all of this mm's links to the table.
+    gib: Option<Addr>,
+    table: Table,
+    lo_ns: u64,
+    hi_ns: u64,
+    freed: bool,
+}
+
+impl Unlink {
+    fn concerns(&self, lease: &Lease) -> bool {
+        lease.mm == self.mm && lease.table == self.table && self.gib.is_none_or(|gib| lease.addr.gib() == gib)
+    }
+}
+
+impl Engine {
+    pub(super) fn lookup(
+        &mut self,
+        id: TaskId,
+        event: &Event,
+        (mm, addr, pte): (Mm, Addr, Pte),
+        repeats: u32,
+    ) {
+        let now_ns = event.time_ns;
+        self.counts.lookups += 1 + u64::from(repeats);
+        if repeats > 0
+            && let Some(table) = self.tasks[id].last_table
+        {
+            self.tables.looked_up_again(table, repeats);
+        }
+        self.tasks[id].last_table = (pte.0 != 0).then_some(pte.table());
+        let foreign = self.tasks[id].frames.last().and_then(|f| f.foreign_until);
+        if foreign.is_none() {
+            for lease in &mut self.tasks[id].leases {
+                if lease.mm == mm {
+                    lease.looked_up_again(addr.gib());
+                }
+            }
+            self.end_leases(id, now_ns, |l| l.sort == Sort::Own && l.mm == mm);
+            if self.rules.ptl_release_unseen() {
+                self.drop_ptls(id, now_ns);
+            }
+        }
+        if pte.0 == 0 {
+            return;
+        }
+        let (generation, table_birth_ns) = self.tables.looked_up(mm, addr.gib(), pte.table(), now_ns);
+        let sort = match foreign {
+            None => Sort::Own,
+            Some(class) if self.tasks[id].holds.iter().any(|h| h.class.wire() == class) => {
+                Sort::Foreign(class)
+            }
+            // Without the lock that it is given up with, its end cannot be known.
+            Some(_) => return,
+        };
+        let pointer = Pointer { mm, addr, pte, generation, table_birth_ns };
+        self.lease(id, event, sort, pointer);
+    }
+
+    pub(super) fn callback_begin(&mut self, id: TaskId, event: &Event, mm: Mm, addr: Addr, pte: Pte) {
+        self.push_frame(id, event);
+        if pte.0 == 0 {
+            return;
+        }
+        let site = self.on_behalf(id, event.site);
+        let depth = self.tasks[id].frames.len();
+        let handed = |l: &&mut Lease| l.sort == Sort::Own && l.mm == mm && l.pte.table() == pte.table();
+        if let Some(lease) = self.tasks[id].leases.iter_mut().find(handed) {
+            lease.hand_over(addr, pte, site, depth);
+            return;
+        }
+        let (generation, table_birth_ns) = self.tables.looked_up(mm, addr.gib(), pte.table(), event.time_ns);
+        self.lease(id, event, Sort::Callback, Pointer { mm, addr, pte, generation, table_birth_ns });
+    }
+
+    fn lease(&mut self, id: TaskId, event: &Event, sort: Sort, pointer: Pointer) {
+        let site = self.on_behalf(id, event.site);
+        let task = &self.tasks[id];
+        let holds = HoldSet::of(&task.holds);
+        let at = (event.time_ns, event.cpu, site);
+        let mut lease = Lease::new(sort, pointer, at, task.frames.len(), holds);
+        for hold in &task.holds {
+            let class = hold.class.wire();
+            let of_this = class != Class::Ptl || self.is_ptl_of(hold.instance.addr, lease.table);
+            if of_this && self.rules.excludes(class, hold.mode) {
+                lease.exclude_by(hold.instance.addr);
+            }
+        }
+        self.counts.leases += 1;
+        let task = &mut self.tasks[id];
+        task.leases.push(lease);
+        if !std::mem::replace(&mut task.listed, true) {
+            self.lessees.push(id);
+        }
+    }
+
+    pub(super) fn is_ptl_of(&self, lock: u64, table: Table) -> bool {
+        self.locks.get(lock).is_some_and(|l| l.owner == table.0)
+    }
+
+    /// Ends the task's leases for which `over` says so.
+    pub(super) fn end_leases(&mut self, id: TaskId, now_ns: u64, over: impl Fn(&Lease) -> bool) {
+        let mut at = 0;
+        while at < self.tasks[id].leases.len() {
+            if over(&self.tasks[id].leases[at]) {
+                self.end_lease(id, at, now_ns, false);
+            } else {
+                at += 1;
+            }
+        }
+    }
+
+    pub(super) fn end_lease(&mut self, id: TaskId, at: usize, now_ns: u64, by_lock: bool) {
+        let mut lease = self.tasks[id].leases.swap_remove(at);
+        lease.end(now_ns, by_lock);
+        if lease.hit.is_some() {
+            let task = &self.tasks[id];
+            self.windows.ended(&lease, || task.reference(), |s| self.rules.name(s));
+        } else if !self.rules.unshare_exact() {
+            let task = &self.tasks[id];
+            let holder = (task.tid, task.tgid, task.comm);
+            if self.ended.len() == ENDED_KEPT
+                && let Some(oldest) = self.ended.pop_front()
+            {
+                self.ended_floor_ns = self.ended_floor_ns.max(oldest.until_ns);
+            }
+            let until_ns = lease.ends().1;
+            self.ended.push_back(Ended { lease, holder, until_ns });
+        }
+    }
+
+    pub(super) fn unshare(&mut self, id: TaskId, event: &Event, mm: Mm, addr: Addr, pte: Pte) {
+        let now_ns = event.time_ns;
+        self.counts.removals_exact += 1;
+        self.tables.unshared(mm, addr.gib(), pte.table(), now_ns, event.tid);
+        let table = pte.table();
+        let unlink = Unlink { mm, gib: Some(addr.gib()), table, lo_ns: now_ns, hi_ns: now_ns, freed: false };
+        self.unlink(id, event, unlink);
+    }
+
+    pub(super) fn unlinked(
+        &mut self,
+        id: TaskId,
+        event: &Event,
+        (mm, gib, table): (Mm, Addr, Table),
+        lo_ns: u64,
+    ) {
+        let hi_ns = event.time_ns;
+        let lo_ns = lo_ns.min(hi_ns);
+        self.counts.removals_diff += 1;
+        match self.tables.unlinked(mm, gib.gib(), table, (lo_ns, hi_ns), event.tid) {
+            Removal::Known => self.counts.removals_both += 1,
+            Removal::New => {
+                let unlink = Unlink { mm, gib: Some(gib.gib()), table, lo_ns, hi_ns, freed: false };
+                self.unlink(id, event, unlink);
+                self.unlink_of_ended(id, event, unlink);
+            }
+        }
+    }
+
+    pub(super) fn table_free(&mut self, id: TaskId, event: &Event, mm: Mm, table: Table, count: u32) {
+        let now_ns = event.time_ns;
+        let unlink = Unlink { mm, gib: None, table, lo_ns: now_ns, hi_ns: now_ns, freed: true };
+        self.unlink(id, event, unlink);
+        let Some(generation) = self.tables.get(table).map(|t| t.generation) else { return };
+        let left = self.tables.freed(mm, table, now_ns, event.tid);
+        if left.is_empty() && count == 0 {
+            return;
+        }
+        let site = self.on_behalf(id, event.site);
+        let side = self.side(id, site, now_ns);
+        // The kernel's own count is its word; the engine's links alone may be stale, with loss more so.
+        let lossy = count == 0 && self.losses.holes > 0;
+        let rank = match (count, lossy) {
+            (1.., _) => Rank::Freed,
+            (0, true) => Rank::Incomplete,
+            (0, false) => Rank::Possible,
+        };
+        self.single(Finding {
+            id: format!("freed-shared:{}:{}", side.site, rank.name()),
+            rank,
+            count: 1,
+            first_ns: now_ns,
+            last_ns: now_ns,
+            doubts: if lossy { vec![Doubt::Loss] } else { Vec::new() },
+            evidence: Evidence::FreedShared(FreedShared {
+                side,
+                table,
+                generation,
+                mm,
+                count,
+                links: left.iter().map(|l| (l.mm, l.gib)).collect(),
+            }),
+        });
+    }
+
+    /// Other tasks' leases on the link, from now on without it.
+    fn unlink(&mut self, id: TaskId, event: &Event, unlink: Unlink) {
+        let Some(generation) = self.tables.get(unlink.table).map(|t| t.generation) else { return };
+        let mut at = 0;
+        while at < self.lessees.len() {
+            let other = self.lessees[at];
+            if self.tasks[other].leases.is_empty() {
+                self.tasks[other].listed = false;
+                self.lessees.swap_remove(at);
+                continue;
+            }
+            at += 1;
+            if other == id {
+                continue;
+            }
+            for i in 0..self.tasks[other].leases.len() {
+                let lease = &self.tasks[other].leases[i];
+                if unlink.concerns(lease) && lease.generation == generation && lease.start_ns < unlink.hi_ns {
+                    self.hit(id, event, unlink, other, i);
+                }
+            }
+            self.free_hits(other, generation, unlink);
+        }
+    }
+
+    /// The table's page is given back: inside the windows that are open on it, whatever mm they are of.
+    fn free_hits(&mut self, other: TaskId, generation: u32, unlink: Unlink) {
+        if !unlink.freed {
+            return;
+        }
+        for lease in &mut self.tasks[other].leases {
+            if lease.table == unlink.table
+                && lease.generation == generation
+                && let Some(hit) = &mut lease.hit
+            {
+                hit.freed_ns.get_or_insert(unlink.hi_ns);
+            }
+        }
+    }
+
+    fn hit(&mut self, id: TaskId, event: &Event, unlink: Unlink, other: TaskId, at: usize) {
+        let holder = &self.tasks[other];
+        let lease = &holder.leases[at];
+        let lossy = self.losses.touches(holder.cpu, holder.last_ns, unlink.hi_ns)
+            || self.losses.touches(event.cpu, lease.start_ns, unlink.hi_ns);
+        let lo_ns = unlink.lo_ns.max(lease.start_ns);
+        let active = lease.is_active() || lease.ends().1 > lo_ns;
+        if lease.hit.is_some() {
+            return;
+        }
+        let site = self.on_behalf(id, event.site);
+        let ptl = |h: &&crate::tasks::LockHold| {
+            h.class.wire() == Class::Ptl && self.is_ptl_of(h.instance.addr, unlink.table)
+        };
+        let hit = Hit {
+            lo_ns,
+            hi_ns: unlink.hi_ns,
+            unlinker: self.side(id, site, unlink.hi_ns),
+            unlink_site: site,
+            unlinker_ptl: self.tasks[id].holds.iter().find(ptl).map(|h| h.instance.addr),
+            counts: active,
+            used: Use::No,
+            freed_ns: None,
+            revalidated: false,
+        };
+        let lease = &mut self.tasks[other].leases[at];
+        lease.lossy |= lossy;
+        lease.hit = Some(Box::new(hit));
+    }
+
+    /// An unlink that is only known as an interval may have hit leases that ended inside it.
+    fn unlink_of_ended(&mut self, id: TaskId, event: &Event, unlink: Unlink) {
+        if unlink.lo_ns < self.ended_floor_ns {
+            self.counts.forgotten_leases += 1;
+        }
+        let Some(generation) = self.tables.get(unlink.table).map(|t| t.generation) else { return };
+        let site = self.on_behalf(id, event.site);
+        let lossy_here = |e: &Ended| self.losses.touches(event.cpu, e.lease.start_ns, unlink.hi_ns);
+        let mut hits = Vec::new();
+        for (at, e) in self.ended.iter().enumerate() {
+            let met = unlink.concerns(&e.lease) && e.lease.generation == generation;
+            if met && e.holder.0 != event.tid && e.lease.start_ns < unlink.hi_ns && e.until_ns > unlink.lo_ns
+            {
+                hits.push((at, lossy_here(e)));
+            }
+        }
+        for (at, lossy) in hits {
+            let unlinker = self.side(id, site, unlink.hi_ns);
+            let Ended { lease, holder: (tid, tgid, comm), .. } = &mut self.ended[at];
+            lease.lossy |= lossy;
+            lease.hit = Some(Box::new(Hit {
+                lo_ns: unlink.lo_ns.max(lease.start_ns),
+                hi_ns: unlink.hi_ns,
+                unlinker,
+                unlink_site: site,
+                unlinker_ptl: None,
+                counts: true,
+                used: Use::No,
+                freed_ns: None,
+                revalidated: false,
+            }));
+            let holder = TaskRef { tid: *tid, tgid: *tgid, comm: comm_text(comm), cpu: lease.cpu };
+            self.windows.ended(lease, || holder, |s| self.rules.name(s));
+            lease.hit = None;
+        }
+    }
+}

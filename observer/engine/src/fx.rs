@@ -1,0 +1,54 @@
+//! A hash map whose hasher has no seed: the same events take the same path on any machine.
+//!
+//! Keys are kernel addresses and small numbers from a trusted decoder, so that no defence against chosen keys is
+//! needed. Its order is still an accident of layout: nothing that reaches a finding or a view is taken from an
+//! iteration without sorting.
+
+use std::hash::{BuildHasherDefault, Hasher};
+
+/// Map with a fixed hash.
+#[allow(clippy::disallowed_types, reason = "the hasher is fixed here; iteration is never shown unsorted")]
+pub(crate) type FxMap<K, V> = std::collections::HashMap<K, V, BuildHasherDefault<Fx>>;
+
+/// Multiply and rotate, word by word.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Fx(u64);
+
+/// 2^64 divided by the golden ratio, odd: spreads low entropy over the high bits.
+const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+
+impl Fx {
+    #[inline]
+    fn add(&mut self, word: u64) {
+        self.0 = (self.0.rotate_left(5) ^ word).wrapping_mul(SPREAD);
+    }
+}
+
+impl Hasher for Fx {
+    fn write(&mut self, bytes: &[u8]) {
+        for b in bytes {
+            self.add(u64::from(*b));
+        }
+    }
+
+    #[inline]
+    fn write_u16(&mut self, n: u16) {
+        self.add(u64::from(n));
+    }
+
+    #[inline]
+    fn write_u32(&mut self, n: u32) {
+        self.add(u64::from(n));
+    }
+
+    #[inline]
+    fn write_u64(&mut self, n: u64) {
+        self.add(n);
+    }
+
+    #[inline]
+    fn finish(&self) -> u64 {
+        // The map takes its place from the low bits and its tag from the high ones; page addresses are poor in both.
+        self.0 ^ self.0 >> 32
+    }
+}

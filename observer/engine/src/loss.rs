@@ -1,0 +1,75 @@
+//! Where records are known to be missing.
+//!
+//! Decides whether an interval on a CPU is touched by loss. What that does to a finding is the rules' business.
+
+use std::collections::BTreeMap;
+
+/// Records that did not arrive: known to have happened in this interval on this CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hole {
+    pub cpu: u16,
+    pub lo_ns: u64,
+    pub hi_ns: u64,
+    pub lost: u64,
+    /// Name of the reason.
+    pub reason: &'static str,
+}
+
+/// Holes kept apart per CPU; older ones are merged into one that covers them all.
+const KEPT: usize = 128;
+
+/// The holes so far.
+#[derive(Debug, Default)]
+pub(crate) struct Losses {
+    by_cpu: Vec<Vec<(u64, u64)>>,
+    /// Latest end of a hole on any CPU; 0: none.
+    latest_ns: u64,
+    pub holes: u64,
+    pub lost: u64,
+    pub by_reason: BTreeMap<&'static str, u64>,
+}
+
+impl Losses {
+    pub fn add(&mut self, hole: &Hole) {
+        let cpu = usize::from(hole.cpu);
+        if self.by_cpu.len() <= cpu {
+            self.by_cpu.resize_with(cpu + 1, Vec::new);
+        }
+        let kept = &mut self.by_cpu[cpu];
+        if kept.len() == KEPT {
+            // Covering both is the safe side: more is called incomplete, nothing is called sure.
+            let (lo, hi) = kept.remove(0);
+            kept[0] = (kept[0].0.min(lo), kept[0].1.max(hi));
+        }
+        kept.push((hole.lo_ns, hole.hi_ns));
+        self.latest_ns = self.latest_ns.max(hole.hi_ns);
+        self.holes += 1;
+        self.lost += hole.lost;
+        *self.by_reason.entry(hole.reason).or_default() += hole.lost;
+    }
+
+    /// Whether records of `cpu` between the two times may be missing.
+    #[inline]
+    pub fn touches(&self, cpu: u16, from_ns: u64, to_ns: u64) -> bool {
+        from_ns <= self.latest_ns
+            && self.holes > 0
+            && self.by_cpu.get(usize::from(cpu)).is_some_and(|holes| overlap(holes, from_ns, to_ns))
+    }
+
+    /// Whether records of a task may be missing between two of its events. A task that changed CPU in between may have
+    /// been anywhere.
+    #[inline]
+    pub fn touches_task(&self, from: (u16, u64), to: (u16, u64)) -> bool {
+        if self.holes == 0 || from.1 > self.latest_ns {
+            return false;
+        }
+        if from.0 == to.0 {
+            return self.touches(from.0, from.1, to.1);
+        }
+        self.by_cpu.iter().any(|holes| overlap(holes, from.1, to.1))
+    }
+}
+
+fn overlap(holes: &[(u64, u64)], from_ns: u64, to_ns: u64) -> bool {
+    holes.iter().any(|(lo, hi)| *lo <= to_ns && *hi >= from_ns)
+}

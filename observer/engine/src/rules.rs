@@ -1,0 +1,128 @@
+//! The setup, digested: what the rules look up while events pass.
+//!
+//! Decides nothing that the setup does not say.
+
+use std::sync::Arc;
+
+use crate::{
+    event::{Class, Mode, SiteId},
+    finding::{Doubt, Kind},
+    setup::{DocumentedOrder, Exclusion, Grade, Role, Setup},
+};
+
+#[derive(Debug)]
+struct SiteRow {
+    name: Arc<str>,
+    canonical: SiteId,
+    foreign_until: Option<Class>,
+    try_then_block: bool,
+}
+
+/// Roles without which a kind of finding is less than it looks.
+fn needs(kind: Kind) -> &'static [Role] {
+    match kind {
+        Kind::Window => &[Role::Operation, Role::Lookup, Role::Unshare, Role::Lock, Role::Ptl],
+        Kind::Cycle | Kind::AgainstOrder | Kind::Relock => &[Role::Lock, Role::FolioHeld, Role::FolioRelease],
+        Kind::FreedShared => &[Role::Share, Role::Unshare, Role::TableFree],
+    }
+}
+
+/// The setup by site number, class and role.
+#[derive(Debug)]
+pub(crate) struct Rules {
+    setup: Setup,
+    sites: Vec<Option<SiteRow>>,
+    doubts: Vec<(Kind, Vec<Doubt>)>,
+    unshare_exact: bool,
+    ptl_release_unseen: bool,
+}
+
+impl Rules {
+    pub fn new(setup: Setup) -> Rules {
+        let mut sites: Vec<Option<SiteRow>> = Vec::new();
+        for site in &setup.sites {
+            let at = usize::from(site.id.0);
+            if sites.len() <= at {
+                sites.resize_with(at + 1, || None);
+            }
+            // One function can have two sites; it is one place to people.
+            let canonical =
+                setup.sites.iter().find(|s| s.function == site.function).map_or(site.id, |s| s.id);
+            sites[at] = Some(SiteRow {
+                name: site.function.as_str().into(),
+                canonical,
+                foreign_until: site.foreign_lookup_until,
+                try_then_block: site.try_then_block,
+            });
+        }
+        let doubts = Kind::ALL
+            .into_iter()
+            .map(|kind| {
+                let weak = setup
+                    .coverage
+                    .iter()
+                    .filter(|c| c.grade != Grade::Exact && needs(kind).contains(&c.role));
+                let words = weak.map(|c| {
+                    let part = if c.part.is_empty() { String::new() } else { format!(" ({})", c.part) };
+                    Doubt::Coverage(format!("{}{part} is {}", c.role.name(), c.grade.name()))
+                });
+                (kind, words.collect())
+            })
+            .collect();
+        let graded = |role, part: &str| setup.coverage.iter().find(|c| c.role == role && c.part == part);
+        Rules {
+            unshare_exact: graded(Role::Unshare, "").is_some_and(|c| c.grade == Grade::Exact),
+            ptl_release_unseen: graded(Role::Ptl, "release").is_some_and(|c| c.grade != Grade::Exact),
+            sites,
+            doubts,
+            setup,
+        }
+    }
+
+    fn site(&self, site: SiteId) -> Option<&SiteRow> {
+        self.sites.get(usize::from(site.0))?.as_ref()
+    }
+
+    /// Kernel function of a site.
+    pub fn name(&self, site: SiteId) -> Arc<str> {
+        self.site(site).map_or_else(|| format!("site {}", site.0).into(), |s| Arc::clone(&s.name))
+    }
+
+    /// The first site of the same function.
+    pub fn canonical(&self, site: SiteId) -> SiteId {
+        self.site(site).map_or(site, |s| s.canonical)
+    }
+
+    pub fn foreign_until(&self, site: SiteId) -> Option<Class> {
+        self.site(site)?.foreign_until
+    }
+
+    pub fn try_then_block(&self, site: SiteId) -> bool {
+        self.site(site).is_some_and(|s| s.try_then_block)
+    }
+
+    /// Whether a hold excludes unlinks, at most sites at least.
+    pub fn excludes(&self, class: Class, mode: Option<Mode>) -> bool {
+        let fits = |e: &Exclusion| e.class == class && mode.is_some_and(|m| e.modes.contains(&m));
+        self.setup.exclusions.iter().any(fits)
+    }
+
+    pub fn orders(&self) -> &[DocumentedOrder] {
+        &self.setup.orders
+    }
+
+    /// Every removal is told at its moment: intervals add nothing.
+    pub fn unshare_exact(&self) -> bool {
+        self.unshare_exact
+    }
+
+    /// The release of a PTL cannot be seen on this kernel: a hold ends at the task's next lookup, sleep or end of
+    /// operation at the latest.
+    pub fn ptl_release_unseen(&self) -> bool {
+        self.ptl_release_unseen
+    }
+
+    pub fn doubts(&self, kind: Kind) -> impl Iterator<Item = Doubt> + '_ {
+        self.doubts.iter().filter(move |(k, _)| *k == kind).flat_map(|(_, d)| d.iter().cloned())
+    }
+}

@@ -1,0 +1,271 @@
+//! Page tables: lifetimes, links, generations.
+//!
+//! Decides when a table is born, dies, and which upper-level entries point to it; and which records of a removal speak
+//! of the same removal. Does not know tasks' leases.
+
+use std::collections::VecDeque;
+
+use crate::{
+    event::{Addr, Mm, Table, Tid},
+    fx::FxMap,
+    view::{LinkView, TableView},
+};
+
+/// Dead tables that are still shown, and whose last removals are still recognised.
+const DEAD_KEPT: usize = 1024;
+/// Removed links remembered per table.
+const REMOVED_KEPT: usize = 64;
+
+/// A link, or what is remembered of it.
+#[derive(Clone, Copy, Debug)]
+struct Link {
+    mm: Mm,
+    gib: Addr,
+    since_ns: u64,
+    /// When it went away, and who took it away.
+    removed: Option<(u64, Tid)>,
+    /// The enclosing function's comparison told the same removal.
+    told_by_diff: bool,
+}
+
+/// One page-table page.
+#[derive(Debug)]
+pub(crate) struct PageTable {
+    pub generation: u32,
+    pub birth_ns: u64,
+    birth_seen: bool,
+    last_ns: u64,
+    alive: bool,
+    links: Vec<Link>,
+    pub lookups: u64,
+    shares: u64,
+    unshares: u64,
+}
+
+/// What a report of a removal turned out to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Removal {
+    /// The link is gone now.
+    New,
+    /// The same removal was told before, by its moment.
+    Known,
+}
+
+/// All tables.
+#[derive(Debug, Default)]
+pub(crate) struct Tables {
+    by_address: FxMap<Table, PageTable>,
+    dead: VecDeque<(Table, u32)>,
+    /// Highest generation of a table that was forgotten: no new one may take a number up to it.
+    forgotten_generation: u32,
+    alive: usize,
+    pub missed_frees: u64,
+}
+
+impl PageTable {
+    fn link(&mut self, mm: Mm, gib: Addr, now_ns: u64) {
+        match self.links.iter_mut().find(|l| l.mm == mm && l.gib == gib) {
+            Some(link) if link.removed.is_none() => {}
+            Some(link) => *link = Link { mm, gib, since_ns: now_ns, removed: None, told_by_diff: false },
+            None => self.links.push(Link { mm, gib, since_ns: now_ns, removed: None, told_by_diff: false }),
+        }
+    }
+
+    fn remove(&mut self, mm: Mm, gib: Addr, now_ns: u64, tid: Tid) {
+        if let Some(link) = self.links.iter_mut().find(|l| l.mm == mm && l.gib == gib) {
+            link.removed = Some((now_ns, tid));
+            link.told_by_diff = false;
+        }
+        self.unshares += 1;
+        if self.links.iter().filter(|l| l.removed.is_some()).count() > REMOVED_KEPT
+            && let Some(oldest) = (0..self.links.len())
+                .filter(|i| self.links[*i].removed.is_some())
+                .min_by_key(|i| self.links[*i].removed)
+        {
+            self.links.remove(oldest);
+        }
+    }
+
+    /// Links that are in place.
+    pub fn live_links(&self) -> impl Iterator<Item = LinkView> + '_ {
+        self.links.iter().filter(|l| l.removed.is_none()).map(|l| LinkView {
+            mm: l.mm,
+            gib: l.gib,
+            since_ns: l.since_ns,
+        })
+    }
+}
+
+impl Tables {
+    pub fn get(&self, table: Table) -> Option<&PageTable> {
+        self.by_address.get(&table)
+    }
+
+    pub fn alive(&self) -> usize {
+        self.alive
+    }
+
+    /// The table, alive; born by first sight if it was not known or dead.
+    #[inline]
+    fn touch(&mut self, table: Table, now_ns: u64) -> &mut PageTable {
+        let floor = self.forgotten_generation;
+        let alive = &mut self.alive;
+        let entry = self.by_address.entry(table).or_insert_with(|| PageTable {
+            generation: floor,
+            birth_ns: 0,
+            birth_seen: false,
+            last_ns: 0,
+            alive: false,
+            links: Vec::new(),
+            lookups: 0,
+            shares: 0,
+            unshares: 0,
+        });
+        if !entry.alive {
+            *alive += 1;
+            entry.alive = true;
+            entry.generation += 1;
+            entry.birth_ns = now_ns;
+            entry.birth_seen = false;
+            (entry.lookups, entry.shares, entry.unshares) = (0, 0, 0);
+        }
+        entry.last_ns = now_ns;
+        entry
+    }
+
+    /// A new table was made and linked.
+    pub fn born(&mut self, mm: Mm, gib: Addr, table: Table, now_ns: u64) {
+        if self.get(table).is_some_and(|t| t.alive) {
+            self.missed_frees += 1;
+            self.die(table, now_ns, Tid(0));
+        }
+        let entry = self.touch(table, now_ns);
+        entry.birth_seen = true;
+        entry.link(mm, gib, now_ns);
+    }
+
+    /// A lookup returned a pointer into the table. Returns its generation and birth.
+    #[inline]
+    pub fn looked_up(&mut self, mm: Mm, gib: Addr, table: Table, now_ns: u64) -> (u32, u64) {
+        let entry = self.touch(table, now_ns);
+        entry.lookups += 1;
+        entry.link(mm, gib, now_ns);
+        (entry.generation, entry.birth_ns)
+    }
+
+    /// Lookups that were counted but not sent.
+    pub fn looked_up_again(&mut self, table: Table, times: u32) {
+        if let Some(entry) = self.by_address.get_mut(&table) {
+            entry.lookups += u64::from(times);
+        }
+    }
+
+    pub fn shared(&mut self, mm: Mm, gib: Addr, table: Table, now_ns: u64) {
+        let entry = self.touch(table, now_ns);
+        entry.shares += 1;
+        entry.link(mm, gib, now_ns);
+    }
+
+    /// The link went away at `now_ns`.
+    pub fn unshared(&mut self, mm: Mm, gib: Addr, table: Table, now_ns: u64, tid: Tid) {
+        let entry = self.touch(table, now_ns);
+        entry.link(mm, gib, now_ns);
+        entry.remove(mm, gib, now_ns, tid);
+    }
+
+    /// The link went away between two times. A removal that is known by its moment, in that interval, is the same one.
+    pub fn unlinked(
+        &mut self,
+        mm: Mm,
+        gib: Addr,
+        table: Table,
+        (lo_ns, hi_ns): (u64, u64),
+        tid: Tid,
+    ) -> Removal {
+        // A table that died since is looked at, not brought to life.
+        let known = self.by_address.get_mut(&table).and_then(|t| {
+            t.links.iter_mut().find(|l| {
+                l.mm == mm
+                    && l.gib == gib
+                    && !l.told_by_diff
+                    && l.removed.is_some_and(|(at, _)| lo_ns <= at && at <= hi_ns)
+            })
+        });
+        if let Some(link) = known {
+            link.told_by_diff = true;
+            return Removal::Known;
+        }
+        if self.get(table).is_some_and(|t| !t.alive) {
+            return Removal::New;
+        }
+        self.unshared(mm, gib, table, hi_ns, tid);
+        if let Some(entry) = self.by_address.get_mut(&table)
+            && let Some(link) = entry.links.iter_mut().find(|l| l.mm == mm && l.gib == gib)
+        {
+            link.told_by_diff = true;
+        }
+        Removal::New
+    }
+
+    /// The page is given back. Returns the links that are still in place.
+    pub fn freed(&mut self, mm: Mm, table: Table, now_ns: u64, tid: Tid) -> Vec<LinkView> {
+        let Some(entry) = self.by_address.get_mut(&table) else { return Vec::new() };
+        entry.last_ns = now_ns;
+        for link in entry.links.iter_mut().filter(|l| l.mm == mm && l.removed.is_none()) {
+            link.removed = Some((now_ns, tid));
+            link.told_by_diff = true;
+        }
+        let mut left: Vec<LinkView> = entry.live_links().collect();
+        left.sort_unstable();
+        self.die(table, now_ns, tid);
+        left
+    }
+
+    fn die(&mut self, table: Table, now_ns: u64, tid: Tid) {
+        let Some(entry) = self.by_address.get_mut(&table) else { return };
+        if !entry.alive {
+            return;
+        }
+        entry.alive = false;
+        entry.last_ns = now_ns;
+        self.alive -= 1;
+        for link in entry.links.iter_mut().filter(|l| l.removed.is_none()) {
+            link.removed = Some((now_ns, tid));
+            link.told_by_diff = true;
+        }
+        self.dead.push_back((table, entry.generation));
+        if self.dead.len() > DEAD_KEPT
+            && let Some((old, generation)) = self.dead.pop_front()
+            && self.by_address.get(&old).is_some_and(|t| !t.alive && t.generation == generation)
+        {
+            self.by_address.remove(&old);
+            self.forgotten_generation = self.forgotten_generation.max(generation);
+        }
+    }
+
+    /// Ordered by address.
+    pub fn views(&self) -> Vec<TableView> {
+        let mut views: Vec<TableView> = self
+            .by_address
+            .iter()
+            .map(|(table, t)| {
+                let mut links: Vec<LinkView> = t.live_links().collect();
+                links.sort_unstable();
+                TableView {
+                    table: *table,
+                    generation: t.generation,
+                    birth_ns: t.birth_ns,
+                    birth_seen: t.birth_seen,
+                    last_ns: t.last_ns,
+                    links,
+                    lookups: t.lookups,
+                    shares: t.shares,
+                    unshares: t.unshares,
+                    alive: t.alive,
+                }
+            })
+            .collect();
+        views.sort_unstable_by_key(|v| v.table);
+        views
+    }
+}

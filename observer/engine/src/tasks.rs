@@ -1,0 +1,305 @@
+//! Tasks: who they are, the watched operations they are inside, what they hold and what they wait for.
+//!
+//! Decides which operation an event belongs to (the innermost one) and how begins and ends pair up when some are
+//! missing. What holds and leases mean is in `locks` and `leases`.
+
+use crate::{
+    event::{Class, Mapping, Mm, Mode, SiteId, Table, Tid},
+    finding::{Hold, Known, TaskRef},
+    fx::FxMap,
+    leases::Lease,
+    lock_class::LockClass,
+};
+
+/// Operations nest a handful deep; a stack deeper than this has lost its ends.
+const DEPTH_MAX: usize = 32;
+
+/// A lock that can be told from others that had the same address before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Instance {
+    /// The lock; of a folio lock the folio.
+    pub addr: u64,
+    /// Which object at this address; of a folio lock its mapping.
+    pub life: u64,
+}
+
+/// A hold as the engine keeps it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LockHold {
+    pub class: LockClass,
+    pub instance: Instance,
+    pub mode: Option<Mode>,
+    pub known: Known,
+    pub since_ns: u64,
+    pub lossy: bool,
+    /// Times it was asked for again.
+    pub again: u8,
+    /// For folio locks.
+    pub mapping: Mapping,
+    pub index: u64,
+}
+
+impl LockHold {
+    pub fn shown(&self) -> Hold {
+        Hold {
+            class: self.class,
+            lock: self.instance.addr,
+            mode: self.mode,
+            known: self.known,
+            since_ns: self.since_ns,
+            lossy: self.lossy,
+        }
+    }
+}
+
+/// Holds at a moment, kept without allocating; what is beyond eight is cut off the evidence.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HoldSet {
+    n: u8,
+    holds: [Hold; HoldSet::MAX],
+}
+
+impl HoldSet {
+    const MAX: usize = 8;
+    const NONE: Hold =
+        Hold { class: LockClass::Ptl, lock: 0, mode: None, known: Known::Asked, since_ns: 0, lossy: false };
+
+    pub fn of(holds: &[LockHold]) -> HoldSet {
+        let mut set = HoldSet { n: 0, holds: [HoldSet::NONE; HoldSet::MAX] };
+        for (to, from) in set.holds.iter_mut().zip(holds) {
+            *to = from.shown();
+            set.n += 1;
+        }
+        set
+    }
+
+    pub fn to_vec(self) -> Vec<Hold> {
+        self.holds[..usize::from(self.n)].to_vec()
+    }
+}
+
+/// A watched operation or callback that has begun.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Frame {
+    pub site: SiteId,
+    /// Lookups inside are looks at a partner's mm, given up with the release of this class.
+    pub foreign_until: Option<Class>,
+}
+
+/// What a task asked for and has not been seen to have.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Asked {
+    Lock {
+        addr: u64,
+        at_ns: u64,
+    },
+    /// `told`: which folio is known, and its edges are made.
+    Folio {
+        mapping: Mapping,
+        index: u64,
+        at_ns: u64,
+        site: SiteId,
+        told: bool,
+    },
+}
+
+/// One task.
+#[derive(Debug)]
+pub(crate) struct Task {
+    pub tid: Tid,
+    pub tgid: u32,
+    pub comm: [u8; 16],
+    pub mm: Mm,
+    pub cpu: u16,
+    pub last_ns: u64,
+    pub frames: Vec<Frame>,
+    pub holds: Vec<LockHold>,
+    pub leases: Vec<Lease>,
+    pub asked: Option<Asked>,
+    /// Lock or folio that it is seen waiting for.
+    pub waiting: Option<u64>,
+    /// Table of the last lookup, to which lookups that were counted but not sent belong.
+    pub last_table: Option<Table>,
+    /// In the engine's list of tasks that have leases.
+    pub listed: bool,
+}
+
+impl Task {
+    fn new(tid: Tid) -> Task {
+        Task {
+            tid,
+            tgid: 0,
+            comm: [0; 16],
+            mm: Mm(0),
+            cpu: 0,
+            last_ns: 0,
+            frames: Vec::new(),
+            holds: Vec::new(),
+            leases: Vec::new(),
+            asked: None,
+            waiting: None,
+            last_table: None,
+            listed: false,
+        }
+    }
+
+    /// On whose behalf something at `site` happens.
+    pub fn site(&self, site: SiteId) -> SiteId {
+        self.frames.last().map_or(site, |f| f.site)
+    }
+
+    pub fn reference(&self) -> TaskRef {
+        TaskRef { tid: self.tid, tgid: self.tgid, comm: comm_text(&self.comm), cpu: self.cpu }
+    }
+
+    /// Loss may hide anything that this task did: what it is thought to have is no longer sure.
+    pub fn touched_by_loss(&mut self) {
+        for hold in &mut self.holds {
+            hold.lossy = true;
+        }
+        for lease in &mut self.leases {
+            lease.lossy = true;
+        }
+    }
+}
+
+/// Command name as text; control characters and broken UTF-8 become visible replacements.
+pub(crate) fn comm_text(comm: &[u8; 16]) -> String {
+    let end = comm.iter().position(|b| *b == 0).unwrap_or(comm.len());
+    String::from_utf8_lossy(&comm[..end])
+        .chars()
+        .map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c })
+        .collect()
+}
+
+/// How many frames an end takes off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Popped {
+    /// No such begin.
+    Nothing,
+    /// Down to this depth; `missed` inner ends were not seen.
+    To { depth: usize, missed: u64 },
+}
+
+/// All tasks alive.
+#[derive(Debug, Default)]
+pub(crate) struct Tasks {
+    slots: Vec<Task>,
+    free: Vec<u32>,
+    by_tid: FxMap<u32, u32>,
+    /// Last task of each CPU: nearly always the next one too.
+    recent: Vec<(Tid, u32)>,
+}
+
+/// Place of a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TaskId(u32);
+
+impl std::ops::Index<TaskId> for Tasks {
+    type Output = Task;
+    fn index(&self, id: TaskId) -> &Task {
+        &self.slots[id.0 as usize]
+    }
+}
+
+impl std::ops::IndexMut<TaskId> for Tasks {
+    fn index_mut(&mut self, id: TaskId) -> &mut Task {
+        &mut self.slots[id.0 as usize]
+    }
+}
+
+impl Tasks {
+    pub fn find(&self, tid: Tid) -> Option<TaskId> {
+        self.by_tid.get(&tid.0).map(|slot| TaskId(*slot))
+    }
+
+    /// The task, made if it was not known.
+    #[inline]
+    pub fn claim(&mut self, tid: Tid, cpu: u16) -> TaskId {
+        let at = usize::from(cpu);
+        if let Some((recent, slot)) = self.recent.get(at)
+            && *recent == tid
+            && self.slots.get(*slot as usize).is_some_and(|t| t.tid == tid)
+        {
+            return TaskId(*slot);
+        }
+        let slot = match self.by_tid.get(&tid.0) {
+            Some(slot) => *slot,
+            None => self.make(tid),
+        };
+        if self.recent.len() <= at {
+            // An unused entry is checked like any other.
+            self.recent.resize(at + 1, (Tid(u32::MAX), 0));
+        }
+        self.recent[at] = (tid, slot);
+        TaskId(slot)
+    }
+
+    fn make(&mut self, tid: Tid) -> u32 {
+        let slot = match self.free.pop() {
+            Some(slot) => {
+                let task = &mut self.slots[slot as usize];
+                (task.tid, task.last_ns) = (tid, 0);
+                slot
+            }
+            None => {
+                self.slots.push(Task::new(tid));
+                (self.slots.len() - 1) as u32
+            }
+        };
+        self.by_tid.insert(tid.0, slot);
+        slot
+    }
+
+    /// Forgets a task; its place, with its buffers, is used again.
+    pub fn remove(&mut self, id: TaskId) {
+        let tid = self[id].tid;
+        self.by_tid.remove(&tid.0);
+        let task = &mut self.slots[id.0 as usize];
+        let (mut frames, mut holds, mut leases) = (
+            std::mem::take(&mut task.frames),
+            std::mem::take(&mut task.holds),
+            std::mem::take(&mut task.leases),
+        );
+        frames.clear();
+        holds.clear();
+        leases.clear();
+        let listed = task.listed;
+        *task = Task { frames, holds, leases, listed, ..Task::new(Tid(u32::MAX)) };
+        self.free.push(id.0);
+    }
+
+    pub fn len(&self) -> usize {
+        self.by_tid.len()
+    }
+
+    /// Places of the tasks alive, in an order that depends on the events only.
+    pub fn ids(&self) -> impl Iterator<Item = TaskId> + '_ {
+        (0..self.slots.len() as u32).map(TaskId).filter(|id| self[*id].tid != Tid(u32::MAX))
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Task> {
+        self.ids().map(|id| &self[id])
+    }
+}
+
+impl Task {
+    /// Where the begin of `site` makes the stack be cut first: a function that is begun again has ended before.
+    pub fn begin_cuts(&self, site: SiteId) -> Popped {
+        if let Some(depth) = self.frames.iter().position(|f| f.site == site) {
+            return Popped::To { depth, missed: (self.frames.len() - depth) as u64 };
+        }
+        if self.frames.len() == DEPTH_MAX {
+            return Popped::To { depth: 0, missed: DEPTH_MAX as u64 };
+        }
+        Popped::Nothing
+    }
+
+    /// What the end of `site` takes off.
+    pub fn end_pops(&self, site: SiteId) -> Popped {
+        match self.frames.iter().rposition(|f| f.site == site) {
+            Some(depth) => Popped::To { depth, missed: (self.frames.len() - depth - 1) as u64 },
+            None => Popped::Nothing,
+        }
+    }
+}
