@@ -15,13 +15,14 @@ mod theme;
 pub mod view;
 mod words;
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
 use ratatui::crossterm::event::{self, Event};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
@@ -38,8 +39,12 @@ const FRAME: Duration = Duration::from_millis(50);
 /// How long the input thread may take to see that it has to end.
 const INPUT_POLL: Duration = Duration::from_millis(100);
 
-/// Shows snapshots until the person quits, a signal ends the process, or (live) the sender is gone. Over a recording the
-/// last picture stays until the person quits.
+/// How long a terminal that takes nothing may hold up the end of the program.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Shows snapshots until the person quits, SIGINT, SIGTERM or SIGHUP comes, or (live) the sender is gone. Over a
+/// recording the last picture stays until the person quits. That it returned means quit: a [`Command::Quit`] is sent too,
+/// but finds no room in a full channel. Await it to its end: a dropped one gives the terminal back a moment later.
 ///
 /// # Errors
 /// The terminal cannot be taken over or written to.
@@ -48,20 +53,35 @@ pub async fn run(
     commands: mpsc::Sender<Command>,
     mode: Mode,
 ) -> anyhow::Result<()> {
-    let (done, ended) = oneshot::channel();
+    let mut signals = Signals::watch()?;
+    let (stop, stopped) = oneshot::channel();
+    let (done, mut ended) = oneshot::channel();
+    let (shown, sent) = (snapshots.clone(), commands.clone());
     let thread = std::thread::Builder::new()
         .name("tui".into())
         .spawn(move || {
             let result = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
+                .enable_time()
                 .build()
                 .context("cannot start the dashboard's runtime")
-                .and_then(|runtime| runtime.block_on(show(snapshots, commands, mode)));
+                .and_then(|runtime| runtime.block_on(show(shown, sent, mode, stopped)));
             // Nobody waits any more when the receiver is gone.
             let _ = done.send(result);
         })
         .context("cannot start the dashboard's thread")?;
-    match ended.await {
+    let result = tokio::select! {
+        result = &mut ended => result,
+        () = end_asked(&mut signals, snapshots, mode) => {
+            let _ = stop.send(());
+            let _ = commands.try_send(Command::Quit);
+            match tokio::time::timeout(PATIENCE, ended).await {
+                Ok(result) => result,
+                // The thread hangs in a write that the terminal does not take; restoring it would hang as well.
+                Err(_) => return Ok(()),
+            }
+        }
+    };
+    match result {
         Ok(result) => result,
         Err(_) => match thread.join() {
             Ok(()) => Ok(()),
@@ -70,13 +90,38 @@ pub async fn run(
     }
 }
 
+/// Signals that end a program, and would leave the terminal as it is if they did so at once.
+struct Signals([Signal; 3]);
+
+impl Signals {
+    fn watch() -> anyhow::Result<Signals> {
+        let watch = |kind, name| signal(kind).with_context(|| format!("cannot watch for {name}"));
+        Ok(Signals([
+            watch(SignalKind::interrupt(), "SIGINT")?,
+            watch(SignalKind::terminate(), "SIGTERM")?,
+            watch(SignalKind::hangup(), "SIGHUP")?,
+        ]))
+    }
+}
+
+/// Waits for a reason to end that is none of the person's keys.
+async fn end_asked(signals: &mut Signals, mut snapshots: watch::Receiver<Arc<Snapshot>>, mode: Mode) {
+    let Signals([interrupt, terminate, hangup]) = signals;
+    let gone = async { while snapshots.changed().await.is_ok() {} };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+        _ = hangup.recv() => {}
+        () = gone, if mode == Mode::Live => {}
+    }
+}
+
 async fn show(
     mut snapshots: watch::Receiver<Arc<Snapshot>>,
     commands: mpsc::Sender<Command>,
     mode: Mode,
+    mut stopped: oneshot::Receiver<()>,
 ) -> anyhow::Result<()> {
-    let mut terminated = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
-    let mut hung_up = signal(SignalKind::hangup()).context("cannot watch for SIGHUP")?;
     let mut screen = Screen::take()?;
     let mut input = Input::start()?;
     let theme = Theme::from_environment();
@@ -89,26 +134,15 @@ async fn show(
         let due = drawn.map_or_else(Instant::now, |at| at + FRAME);
         tokio::select! {
             biased;
-            _ = terminated.recv() => return quit(&commands),
-            _ = hung_up.recv() => return quit(&commands),
-            event = input.events.recv() => match event {
-                Some(Event::Key(key)) if key.is_press() => {
-                    match state.key(key) {
-                        Effect::Nothing => {}
-                        Effect::Redraw => screen.renew().context("cannot draw on the terminal")?,
-                        Effect::Send(Command::Quit) => return quit(&commands),
-                        // A full channel means that the pipeline has many of them before it: one less is no loss.
-                        Effect::Send(command) => drop(commands.try_send(command)),
-                    }
-                    dirty = true;
+            _ = &mut stopped => return Ok(()),
+            event = input.events.recv() => {
+                if on_input(event, &mut state, &mut screen, &commands)?.is_break() {
+                    // The pipeline may be gone already: then there is nothing left to tell it.
+                    let _ = commands.try_send(Command::Quit);
+                    return Ok(());
                 }
-                Some(Event::Resize(..)) => {
-                    screen.renew().context("cannot draw on the terminal")?;
-                    dirty = true;
-                }
-                Some(_) => {}
-                None => return quit(&commands),
-            },
+                dirty = true;
+            }
             () = tokio::time::sleep_until(due), if dirty => {
                 if screen.lost() {
                     anyhow::bail!("the dashboard ended because another part of the program panicked");
@@ -123,7 +157,6 @@ async fn show(
             changed = snapshots.changed(), if sender_there => {
                 match changed {
                     Ok(()) => state.show(snapshots.borrow_and_update().clone()),
-                    Err(_) if mode == Mode::Live => return Ok(()),
                     Err(_) => sender_there = false,
                 }
                 dirty = true;
@@ -132,10 +165,26 @@ async fn show(
     }
 }
 
-/// The pipeline may be gone already: then there is nothing left to tell it.
-fn quit(commands: &mpsc::Sender<Command>) -> anyhow::Result<()> {
-    let _ = commands.try_send(Command::Quit);
-    Ok(())
+/// What the terminal sent; a break: the person wants to quit, or the terminal cannot be read any more.
+fn on_input(
+    event: Option<Event>,
+    state: &mut State,
+    screen: &mut Screen,
+    commands: &mpsc::Sender<Command>,
+) -> anyhow::Result<ControlFlow<()>> {
+    match event {
+        None => return Ok(ControlFlow::Break(())),
+        Some(Event::Resize(..)) => screen.renew().context("cannot draw on the terminal")?,
+        Some(Event::Key(key)) if key.is_press() => match state.key(key) {
+            Effect::Nothing => {}
+            Effect::Redraw => screen.renew().context("cannot draw on the terminal")?,
+            Effect::Send(Command::Quit) => return Ok(ControlFlow::Break(())),
+            // A full channel means that the pipeline has many of them before it: one less is no loss.
+            Effect::Send(command) => drop(commands.try_send(command)),
+        },
+        Some(_) => {}
+    }
+    Ok(ControlFlow::Continue(()))
 }
 
 /// The thread that reads the terminal.

@@ -283,3 +283,37 @@ fn a_task_cannot_name_itself_into_the_terminal() {
         assert!(shown.contains("evil") && !shown.contains(['\x1b', '\x07']), "{shown}");
     }
 }
+
+#[test]
+fn an_open_detail_scrolls_by_pages_and_follows_the_rows() {
+    let mut snapshot = sample::thousands();
+    for (i, finding) in snapshot.findings.iter_mut().enumerate() {
+        finding.detail = (0..100).map(|line| format!("evidence {line} of finding {i}")).collect();
+    }
+    let size = (80, 24);
+    let mut state = dashboard(snapshot, size);
+    press(&mut state, "1<Enter>");
+    assert!(picture(&state, size, &Theme::PLAIN).contains("evidence 0 of finding 0\n"));
+    press(&mut state, "<PgDn>");
+    let shown = picture(&state, size, &Theme::PLAIN);
+    assert!(!shown.contains("evidence 0 of") && shown.contains("evidence 10 of finding 0\n"), "{shown}");
+    press(&mut state, "<End>");
+    assert!(picture(&state, size, &Theme::PLAIN).contains("evidence 99 of finding 0\n"));
+    press(&mut state, "j");
+    assert!(picture(&state, size, &Theme::PLAIN).contains("evidence 0 of finding 1\n"));
+    press(&mut state, "<Esc>");
+    assert_eq!((state.detail(), state.selected_row()), (None, Some(1)));
+}
+
+#[test]
+fn the_help_scrolls_to_its_end_and_no_further() {
+    let size = (80, 24);
+    let mut state = dashboard(sample::one_row(), size);
+    press(&mut state, "?<End><PgDn>");
+    let end = state.help();
+    assert!(picture(&state, size, &Theme::PLAIN).contains("revalidated"));
+    press(&mut state, "k");
+    assert_eq!(state.help().map(|n| n + 1), end);
+    press(&mut state, "?");
+    assert_eq!(state.help(), None);
+}

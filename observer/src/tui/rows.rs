@@ -2,6 +2,8 @@
 //!
 //! Decides the columns and the words. Sorting and cutting to a bound is the snapshot's.
 
+use observer_engine::finding::Kind;
+
 use super::state::Tab;
 use super::text::Text;
 use super::theme::Tone;
@@ -101,7 +103,7 @@ pub fn columns(tab: Tab, width: u16) -> Vec<(usize, Column)> {
 }
 
 fn is_window(row: &FindingRow) -> bool {
-    row.kind == "window"
+    row.kind == Kind::Window.name()
 }
 
 fn window(s: &Snapshot, i: usize) -> Option<&FindingRow> {

@@ -7,7 +7,7 @@ use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
-use ratatui::backend::CrosstermBackend;
+use ratatui::backend::{Backend, ClearType, CrosstermBackend};
 use ratatui::crossterm::{cursor, execute, terminal};
 use ratatui::layout::Rect;
 use ratatui::{Terminal, TerminalOptions, Viewport};
@@ -32,21 +32,17 @@ impl Screen {
         restore_on_panic();
         terminal::enable_raw_mode().context("cannot put the terminal into raw mode")?;
         TAKEN.store(true, Ordering::SeqCst);
-        let screen = (|| {
+        let options = TerminalOptions { viewport: Viewport::Fixed(area()) };
+        let terminal = Terminal::with_options(CrosstermBackend::new(io::stdout()), options);
+        let screen = terminal.and_then(|terminal| {
+            let mut screen = Screen { terminal };
             execute!(io::stdout(), terminal::EnterAlternateScreen, cursor::Hide)?;
-            let options = TerminalOptions { viewport: Viewport::Fixed(area()) };
-            Terminal::with_options(CrosstermBackend::new(io::stdout()), options)
-        })();
-        match screen {
-            Ok(mut terminal) => {
-                terminal.clear().context("cannot clear the terminal")?;
-                Ok(Screen { terminal })
-            }
-            Err(e) => {
-                restore();
-                Err(e).context("cannot draw on the terminal")
-            }
+            screen.renew().map(|()| screen)
+        });
+        if screen.is_err() {
+            restore();
         }
+        screen.context("cannot draw on the terminal")
     }
 
     /// Draws for the size that the terminal has now, from scratch.
@@ -54,8 +50,9 @@ impl Screen {
     /// # Errors
     /// The terminal cannot be written to.
     pub fn renew(&mut self) -> io::Result<()> {
-        self.terminal.resize(area())?;
-        self.terminal.clear()
+        // `Terminal::clear` asks the terminal where its cursor is, and a serial line may never answer.
+        self.terminal.backend_mut().clear_region(ClearType::All)?;
+        self.terminal.resize(area())
     }
 
     /// A panic elsewhere has given the terminal back under our feet.

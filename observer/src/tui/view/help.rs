@@ -1,5 +1,6 @@
 //! The help: every key from the table of keys, then the words that the views use.
 
+use observer_engine::finding::Rank;
 use ratatui::Frame;
 use ratatui::layout::Rect;
 
@@ -24,6 +25,24 @@ const WORDS: &[(&str, &str)] = &[
     ("blind", "what this kernel and this level do not let us see: findings there cannot appear"),
     ("coverage", "exact: each at its moment; bounded: within an interval; inferred: from other evidence"),
 ];
+
+/// What a rank says, in a line.
+fn rank_words(rank: Rank) -> &'static str {
+    match rank {
+        Rank::Confirmed => "a deadlock: its tasks were seen waiting for each other",
+        Rank::Freed => "the table was given back while the pointer into it was held",
+        Rank::Used => "the pointer was used after the table was taken away",
+        Rank::Feasible => "a deadlock that can happen: nothing known keeps its sides apart",
+        Rank::Held => "the pointer was held for certain after that; no use was seen",
+        Rank::Predicted => "nothing excludes the two; it did not happen in this run",
+        Rank::AgainstOrder => "locks asked for against the documented order",
+        Rank::Possible => "the pointer may have been given up before",
+        Rank::Guarded => "a cycle whose sides a common lock keeps apart",
+        Rank::ClassOnly => "a cycle of lock classes that no lock instances close",
+        Rank::Incomplete => "loss touches the evidence",
+        Rank::Revalidated => "the pointer was looked up again under the PTL: correct",
+    }
+}
 
 /// Rows of text that the help has on a screen of this height: all but its title and the footer.
 #[must_use]
@@ -60,9 +79,18 @@ pub fn lines(mode: Mode, width: u16) -> Vec<Text> {
         lines.extend(entries.iter().flat_map(|e| entry(e).wrap(width, key_width.min(width / 2))));
     }
     lines.push(Text::default());
+    let mut explain = |word: &str, tone, meaning: &str| {
+        let text = Text::new(tone, fit(word, 14, false)).and(Tone::Plain, meaning);
+        lines.extend(text.wrap(width, 14.min(width / 2)));
+    };
     for (word, meaning) in WORDS {
-        let text = Text::new(Tone::Label, fit(word, 10, false)).and(Tone::Plain, *meaning);
-        lines.extend(text.wrap(width, 10.min(width / 2)));
+        explain(word, Tone::Label, meaning);
+    }
+    explain("", Tone::Plain, "");
+    explain("RANK", Tone::Label, "worst first; an alarm is predicted or worse");
+    for rank in Rank::ALL {
+        let tone = if rank.is_alarm() { Tone::Alarm } else { Tone::Label };
+        explain(rank.name(), tone, rank_words(rank));
     }
     lines
 }
