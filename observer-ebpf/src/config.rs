@@ -136,10 +136,8 @@ pub mod value {
         11 PMD_SIZE "pmd-size"
         /// Only tasks of this process and the objects they touch; 0: all.
         12 ONLY_TGID "only-tgid"
-        /// 1: diagnostics of the programs through aya-log.
-        13 LOG "log"
         /// Bytes of a fault mutex.
-        14 FAULT_MUTEX_BYTES "fault-mutex-bytes"
+        13 FAULT_MUTEX_BYTES "fault-mutex-bytes"
     }
 }
 

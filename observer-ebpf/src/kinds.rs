@@ -138,8 +138,8 @@ kinds! {
     33 FOLIO_WAIT "folio_wait" ("" "") {
         "folio" "address of the struct page or folio", "mapping" "its mapping word", "index" "its index in the file",
     }
-    /// First time this task came by this site inside this operation: the stack, by number.
-    40 STACK "stack" ("stack_id" "number in the stack map; user space stores the frames beside it") { "op" "site of the innermost operation, 0xffff: none" }
+    /// The stack, by number, at the first time that this task began this operation; sent before its `op_begin`.
+    40 STACK "stack" ("stack_id" "number in the stack map; user space stores the frames beside it") { "op" "site of the operation" }
 }
 
 /// The `kind` field of a record of `kind`: its number in bits 0..14, its size class in bits 14..16 (1, 2, 3 for one,

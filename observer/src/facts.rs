@@ -18,6 +18,15 @@ pub struct Facts {
     pub holes: Vec<Hole>,
 }
 
+impl Facts {
+    /// The same facts without the rows of some functions, as if the kernel had them not.
+    #[must_use]
+    pub fn without(mut self, functions: &[String]) -> Facts {
+        self.sites.retain(|s| !functions.iter().any(|f| f == s.name()));
+        self
+    }
+}
+
 /// A function or tracepoint that can serve a role.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]

@@ -1,11 +1,12 @@
 //! Counting and sending: the CPU's state, its ring, the record built in the reserved slot.
 
-use core::{arch::asm, ptr};
+use core::{arch::asm, ffi::c_void, ptr};
 
 use aya_ebpf::{
     btf_maps::{ArrayOfMaps, PerCpuArray, RingBuf},
-    helpers::{bpf_get_current_pid_tgid, bpf_get_smp_processor_id, bpf_ktime_get_ns},
-    macros::btf_map,
+    helpers::{bpf_get_current_pid_tgid, bpf_get_smp_processor_id, bpf_get_stackid, bpf_ktime_get_ns},
+    macros::{btf_map, map},
+    maps::StackTrace,
 };
 use observer_ebpf::{HEADER_BYTES, Header, config::PerCpu, kinds, loss};
 
@@ -18,6 +19,10 @@ const NO_WAKEUP: u64 = 1;
 
 #[btf_map]
 static RINGS: ArrayOfMaps<RingBuf<[u64; 8], RING_TEMPLATE_BYTES>, CPUS> = ArrayOfMaps::new();
+
+/// Stacks that the kernel keeps by number; equal ones share a number.
+#[map]
+static STACKS: StackTrace = StackTrace::with_max_entries(4096, 0);
 
 #[btf_map]
 static CPU: PerCpuArray<PerCpu, 1> = PerCpuArray::new();
@@ -112,5 +117,17 @@ impl Cpu {
             }
         }
         slot.submit(NO_WAKEUP);
+    }
+
+    /// Sends the stack of a tracing program's function, by number. Dear (some 5,000 instructions): never on every event.
+    #[inline(always)]
+    pub fn emit_stack(self, site: usize, ctx: *const u64) {
+        // SAFETY: the context is the program's own; the map is a stack map.
+        let id = unsafe { bpf_get_stackid(ctx as *mut c_void, (&raw const STACKS) as *mut c_void, 0) };
+        if id < 0 {
+            self.lose::<{ loss::NO_STACK }>();
+            return;
+        }
+        self.emit(site, kinds::STACK, id as u32, [site as u64]);
     }
 }

@@ -5,6 +5,7 @@
 
 use core::ptr::{read_volatile, write_volatile};
 
+use aya_log_ebpf::debug;
 use observer_ebpf::{class, config::value, kinds, lock_arg, loss};
 
 use crate::{
@@ -71,6 +72,7 @@ pub fn watch<const CLASS: u32>(cpu: Cpu, site: usize, lock: u64, owner: u64, vma
             1
         } else {
             cpu.lose::<{ loss::LOCK_TABLE_FULL }>();
+            debug!((), "site {}: no room for a lock of class {}", site, CLASS);
             return;
         };
         write_volatile(&raw mut (*ways)[at], opaque(lock) + u64::from(CLASS));

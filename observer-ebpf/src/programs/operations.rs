@@ -49,6 +49,10 @@ pub fn begin<const SITE: usize>(ctx: *const u64) {
     }
     let Some(task) = tasks::claim(cpu, SITE) else { return };
     task.open |= 1 << SITE;
+    if task.stacks & 1 << SITE == 0 {
+        task.stacks |= 1 << SITE;
+        cpu.emit_stack(SITE, ctx);
+    }
     task.allocs = 0;
     task.forget_sent();
     watch::<{ class::MMAP_LOCK }>(cpu, SITE, field_of(mm, field::MM_MMAP_LOCK), mm, 0);

@@ -6,6 +6,7 @@ use aya_ebpf::{
     helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns},
     macros::btf_map,
 };
+use aya_log_ebpf::debug;
 use observer_ebpf::{
     config::{SNAPSHOT_GIB, field, value},
     kinds, loss,
@@ -94,6 +95,7 @@ pub fn take(cpu: Cpu, mm: u64, start: u64, end: u64) {
     snapshot.count = i as u64;
     if gib < end {
         cpu.lose::<{ loss::RANGE_CUT }>();
+        debug!((), "range cut at {:x} of {:x}", gib, end);
     }
 }
 

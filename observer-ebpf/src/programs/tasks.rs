@@ -7,6 +7,7 @@ use aya_ebpf::{
     helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_task},
     macros::btf_map,
 };
+use aya_log_ebpf::debug;
 use observer_ebpf::{
     config::{NO_FIELD, field, site},
     kinds, loss,
@@ -38,6 +39,8 @@ pub struct Task {
     pub repeats: u64,
     /// Tables made since the last share began.
     pub allocs: u64,
+    /// Operations whose stack was sent, a bit each by site.
+    pub stacks: u64,
     /// A typed pointer stored here and read back is a number.
     number: u64,
 }
@@ -96,12 +99,14 @@ pub fn claim(cpu: Cpu, site: usize) -> Option<&'static mut Task> {
     if task.owner != id {
         if task.owner != 0 && task.open != 0 {
             cpu.lose::<{ loss::SLOT_BUSY }>();
+            debug!((), "site {}: the slot of task {} is another's", site, id as u32);
             return None;
         }
         task.owner = id;
         task.open = 0;
         task.pte = 0;
         task.repeats = 0;
+        task.stacks = 0;
         task.forget_sent();
         introduce(cpu, site, id);
     }

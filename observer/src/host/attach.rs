@@ -6,9 +6,10 @@
 use std::{collections::BTreeMap, os::fd::AsFd as _, time::Duration};
 
 use anyhow::{Context as _, bail};
+use aya_log::EbpfLogger;
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Array, ArrayOfMaps, Map, MapData, PerCpuArray, RingBuf},
+    maps::{Array, ArrayOfMaps, Map, MapData, PerCpuArray, RingBuf, StackTraceMap},
     programs::{BtfTracePoint, FEntry, FExit, KProbe, ProgramError, RawTracePoint},
 };
 use observer_ebpf::config::{PerCpu, arg, site, value};
@@ -50,6 +51,27 @@ struct PerCpuValue(PerCpu);
 // SAFETY: integers only, no padding, any bit pattern is a value.
 unsafe impl aya::Pod for PerCpuValue {}
 
+/// Levels of aya-log as the programs compare them.
+mod aya_log_level {
+    pub const OFF: u8 = 0;
+    pub const DEBUG: u8 = 4;
+}
+
+/// Diagnostics of the programs, a line each.
+pub struct ToStderr;
+
+impl log::Log for ToStderr {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        eprintln!("observer: program: {}", record.args());
+    }
+
+    fn flush(&self) {}
+}
+
 /// Programs at work in the kernel.
 pub struct Attached {
     ebpf: Ebpf,
@@ -58,6 +80,8 @@ pub struct Attached {
     /// Keeps the rings reachable for the programs.
     _outer: ArrayOfMaps<MapData, MapData>,
     counters: PerCpuArray<MapData, PerCpuValue>,
+    stacks: StackTraceMap<MapData>,
+    logger: Option<EbpfLogger<ToStderr>>,
     pub failures: Vec<Failure>,
     /// Names of attached programs.
     attached: Vec<String>,
@@ -100,26 +124,29 @@ pub fn attach(plan: &Plan, only_tgid: u32, log: bool) -> anyhow::Result<Attached
     let mut values = plan.values.clone();
     peek(object, plan, &mut values).context("cannot read the kernel's variables")?;
     values[value::ONLY_TGID] = u64::from(only_tgid);
-    values[value::LOG] = u64::from(log);
 
     let mut args = [[observer_ebpf::config::NO_ARG; arg::COUNT]; site::COUNT];
     for site in &plan.sites {
         args[usize::from(site.id)] = site.args;
     }
+    let log_level = if log { aya_log_level::DEBUG } else { aya_log_level::OFF };
     let mut ebpf = EbpfLoader::new()
         .override_global("ARGS", args.as_slice(), true)
         .override_global("FIELDS", plan.fields.as_slice(), true)
         .override_global("VALUES", values.as_slice(), true)
+        .override_global("AYA_LOG_LEVEL", &log_level, true)
         .load(object)
         .context("cannot load the eBPF object")?;
-    if log && let Err(e) = aya_log::EbpfLogger::init(&mut ebpf) {
-        eprintln!("observer: no diagnostics from the programs: {e}");
-    }
+    let logger = match log {
+        true => Some(EbpfLogger::init_with_logger(&mut ebpf, ToStderr).context("cannot open the programs' log")?),
+        false => None,
+    };
     let (outer, rings) = make_rings(&mut ebpf)?;
     let counters =
         PerCpuArray::try_from(ebpf.take_map("CPU").context("the eBPF object has no map CPU")?)?;
+    let stacks = StackTraceMap::try_from(ebpf.take_map("STACKS").context("the eBPF object has no map STACKS")?)?;
     let mut attached =
-        Attached { ebpf, rings, _outer: outer, counters, failures: Vec::new(), attached: Vec::new() };
+        Attached { ebpf, rings, _outer: outer, counters, stacks, logger, failures: Vec::new(), attached: Vec::new() };
     attached.attach_all(plan)?;
     Ok(attached)
 }
@@ -269,6 +296,18 @@ impl Attached {
     /// The map cannot be read.
     pub fn counters(&self) -> anyhow::Result<Vec<PerCpu>> {
         Ok(self.counters.get(&0, 0)?.iter().map(|v| v.0).collect())
+    }
+
+    /// Prints what the programs had to say.
+    pub fn flush_log(&mut self) {
+        if let Some(logger) = &mut self.logger {
+            logger.flush();
+        }
+    }
+
+    /// Frames of a stack, innermost first; empty if the kernel has dropped it.
+    pub fn stack(&self, id: u32) -> Vec<u64> {
+        self.stacks.get(&id, 0).map(|trace| trace.frames().iter().map(|f| f.ip).collect()).unwrap_or_default()
     }
 
     /// Detaches all programs; rings and counters stay readable. What the kernel skipped, by program.

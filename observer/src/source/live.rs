@@ -3,15 +3,18 @@
 //! Decides when a pass is complete, and bounds it. A timer, not a wake-up: a wake-up per record costs the traced
 //! kernel more than the record (385 to 430 instructions against some 190, measured).
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
-use observer_ebpf::loss;
+use observer_ebpf::{kinds, loss};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::{
-    host::{attach::Attached, plan::Plan, probe, probe::Host},
-    meta::{Closing, End, FORMAT_VERSION, Filter, Meta, SiteCount, setup},
-    source::{Batch, Loss, Mark, Pass, Source},
+    host::{attach::Attached, plan::Plan, probe, probe::Host, symbols::Symbols},
+    meta::{Closing, End, FORMAT_VERSION, Filter, Meta, SiteCount, Symbol, setup},
+    source::{Batch, Loss, Mark, Pass, Source, Stack},
 };
 
 /// Time between passes. The ring of a CPU holds ten times what an exerciser makes of it in that time.
@@ -32,6 +35,9 @@ pub struct Live {
     told: Vec<[u64; loss::COUNT]>,
     /// When the counters were looked at last.
     looked_ns: u64,
+    symbols: Symbols,
+    told_stacks: BTreeSet<u32>,
+    told_symbols: BTreeSet<u64>,
     misses: Vec<crate::meta::Misses>,
 }
 
@@ -40,6 +46,15 @@ enum State {
     Running,
     /// Detached; this many passes are still to be given.
     Draining(u32),
+}
+
+/// Number of the stack that a record tells, if it is one that does.
+fn stack_id(record: &[u8]) -> Option<u32> {
+    let kind = u16::from_le_bytes([*record.get(16)?, *record.get(17)?]);
+    if kind != kinds::on_wire(kinds::STACK) {
+        return None;
+    }
+    Some(u32::from_le_bytes(record.get(20..24)?.try_into().ok()?))
 }
 
 /// Nanoseconds of `CLOCK_MONOTONIC`, the clock of the records.
@@ -52,13 +67,13 @@ fn monotonic_ns() -> u64 {
 
 impl Live {
     /// Wraps attached programs. Needs a tokio runtime with time.
-    pub fn new(attached: Attached, host: &Host, plan: &Plan, filter: Filter) -> Live {
+    pub fn new(attached: Attached, host: Host, plan: &Plan, filter: Filter) -> Live {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let meta = Meta {
             format_version: FORMAT_VERSION,
             wire_version: observer_ebpf::WIRE_VERSION,
             observer_version: env!("CARGO_PKG_VERSION").to_owned(),
-            kernel: host.kernel.clone(),
+            kernel: host.kernel,
             boot_id: probe::boot_id(),
             cpus_online: attached.rings.iter().map(|(cpu, _)| *cpu).collect(),
             start_ns: monotonic_ns(),
@@ -70,13 +85,25 @@ impl Live {
         };
         let mut ticks = interval(PERIOD);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Live { attached, meta, ticks, passes: 0, state: State::Running, told: Vec::new(), looked_ns: 0, misses: Vec::new() }
+        Live {
+            attached,
+            meta,
+            ticks,
+            passes: 0,
+            state: State::Running,
+            told: Vec::new(),
+            looked_ns: 0,
+            symbols: host.symbols,
+            told_stacks: BTreeSet::new(),
+            told_symbols: BTreeSet::new(),
+            misses: Vec::new(),
+        }
     }
 
     fn pass(&mut self) -> anyhow::Result<Pass> {
         let time_ns = monotonic_ns();
         let mut complete = true;
-        let mut batches = Vec::new();
+        let (mut batches, mut stack_ids) = (Vec::new(), Vec::new());
         for (cpu, ring) in &mut self.attached.rings {
             let mut bytes = Vec::new();
             loop {
@@ -85,7 +112,10 @@ impl Live {
                     break;
                 }
                 match ring.next() {
-                    Some(record) => bytes.extend_from_slice(&record),
+                    Some(record) => {
+                        stack_ids.extend(stack_id(&record));
+                        bytes.extend_from_slice(&record);
+                    }
                     None => break,
                 }
             }
@@ -93,17 +123,33 @@ impl Live {
                 batches.push(Batch { cpu: *cpu, bytes });
             }
         }
+        self.attached.flush_log();
         let number = self.passes;
         self.passes += 1;
         let look = number.is_multiple_of(LOSS_EVERY) || self.state != State::Running;
         let loss = if look { self.new_loss()? } else { Vec::new() };
-        Ok(Pass {
-            mark: Mark { number, time_ns, complete },
-            batches,
-            loss,
-            stacks: Vec::new(),
-            symbols: Vec::new(),
-        })
+        let (stacks, symbols) = self.new_stacks(&stack_ids);
+        Ok(Pass { mark: Mark { number, time_ns, complete }, batches, loss, stacks, symbols })
+    }
+
+    /// Frames of the stacks not told before, and names of addresses not told before.
+    fn new_stacks(&mut self, ids: &[u32]) -> (Vec<Stack>, Vec<Symbol>) {
+        let (mut stacks, mut symbols) = (Vec::new(), Vec::new());
+        for &id in ids {
+            if !self.told_stacks.insert(id) {
+                continue;
+            }
+            let frames = self.attached.stack(id);
+            for &address in &frames {
+                if self.told_symbols.insert(address)
+                    && let Some((name, offset)) = self.symbols.resolve(address)
+                {
+                    symbols.push(Symbol { address, name: name.to_owned(), offset });
+                }
+            }
+            stacks.push(Stack { id, frames });
+        }
+        (stacks, symbols)
     }
 
     fn new_loss(&mut self) -> anyhow::Result<Vec<Loss>> {
