@@ -4,7 +4,16 @@
 
 use std::{env, fs, path::PathBuf};
 
+/// The recording that `observer replay` shows without a file.
+const SAMPLE: &str = "../fixtures/share-unmap.obs";
+
 fn main() {
+    println!("cargo::rustc-check-cfg=cfg(sample)");
+    println!("cargo::rerun-if-changed=../fixtures");
+    if let Ok(sample) = fs::canonicalize(SAMPLE) {
+        println!("cargo::rustc-env=OBSERVER_SAMPLE={}", sample.display());
+        println!("cargo::rustc-cfg=sample");
+    }
     println!("cargo::rustc-check-cfg=cfg(bpf_object)");
     println!("cargo::rerun-if-env-changed=OBSERVER_BPF_OBJECT");
     let Some(object) = env::var_os("OBSERVER_BPF_OBJECT").map(PathBuf::from) else { return };

@@ -1,6 +1,15 @@
 //! The daemon behind the `observer` command, as a library so that its tests can reach it.
 
+pub mod cli;
+pub mod exercise;
+pub mod facts;
+pub mod hint;
+pub mod host;
 pub mod meta;
+pub mod recording;
+pub mod report;
+pub mod run;
+pub mod sink;
 pub mod snapshot;
 pub mod source;
 pub mod tui;

@@ -2,7 +2,13 @@
 //!
 //! Decides what a drain pass is. Nothing behind this trait knows the engine, nothing before it knows a kernel.
 
-use crate::meta::{Closing, End, Meta, Notice, Symbol};
+pub mod live;
+pub mod replay;
+
+use crate::{
+    meta::{Closing, End, Meta, Notice, Symbol},
+    snapshot::{Command, Position},
+};
 pub use observer_engine::order::Mark;
 
 /// Bytes of one CPU in one pass, as they came out of its ring: whole records, one after the other.
@@ -20,6 +26,8 @@ pub struct Loss {
     pub reason: u16,
     /// Total since the start.
     pub total: u64,
+    /// Time of the look before at these counters: it was lost after that.
+    pub since_ns: u64,
 }
 
 /// Frames of one stack, innermost first.
@@ -58,6 +66,14 @@ pub trait Source {
     /// How the run ended, once `next` gave `None`. A live source takes `end` for its answer, a recording tells what
     /// it holds; `None`: the recording breaks off.
     fn closing(&mut self, end: End) -> anyhow::Result<Option<Closing>>;
+
+    /// Where it stands, for a dashboard.
+    fn position(&self) -> Position {
+        Position::Live
+    }
+
+    /// Does what a person at the dashboard asked for; a kernel cannot be paused.
+    fn command(&mut self, _command: Command) {}
 
     /// What a reader of the findings has to know about this source, once `next` gave `None`.
     fn notices(&self) -> Vec<Notice> {

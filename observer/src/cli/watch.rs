@@ -1,0 +1,117 @@
+//! `observer attach` and `observer record`: the running kernel through the pipeline.
+
+use std::{
+    io::{self, IsTerminal},
+    path::PathBuf,
+    process::ExitCode,
+    sync::Arc,
+};
+
+use tokio::sync::{mpsc, watch};
+
+use super::LiveArgs;
+use crate::{
+    facts,
+    host::{attach, plan, probe},
+    meta::Filter,
+    recording::Writer,
+    run::{Dashboard, Options, Outcome, run},
+    sink::{line::Lines, text},
+    snapshot::Snapshot,
+    source::{Source, live::Live},
+    tui,
+};
+
+/// Commands of the dashboard that may wait to be looked at.
+const COMMANDS: usize = 16;
+
+pub fn attach(live: LiveArgs, record: Option<PathBuf>, force: bool) -> anyhow::Result<ExitCode> {
+    let dashboard = on_terminal() && record.as_ref().is_none_or(|path| path.as_os_str() != "-");
+    let to_stdout = record.as_ref().is_some_and(|path| path.as_os_str() == "-");
+    let outcome = super::block_on(async {
+        let (source, mut options) = start(&live)?;
+        if let Some(path) = &record {
+            options.recorder = Some(Writer::create(path, force, source.meta())?);
+        }
+        if dashboard {
+            return with_dashboard(source, options, tui::Mode::Live).await;
+        }
+        let out: Box<dyn io::Write> = if to_stdout { Box::new(io::stderr()) } else { Box::new(io::stdout()) };
+        options.lines = Some(Lines::new(out, source.meta().start_ns));
+        plain(source, options).await
+    })?;
+    match record {
+        Some(path) => told(&outcome, Some(&path)),
+        None if dashboard => told(&outcome, None),
+        None => Ok(super::print(|out| text::write(out, &outcome.report))?),
+    }?;
+    Ok(code(&outcome))
+}
+
+pub fn record(live: LiveArgs, output: PathBuf, force: bool) -> anyhow::Result<ExitCode> {
+    let outcome = super::block_on(async {
+        let (source, mut options) = start(&live)?;
+        options.recorder = Some(Writer::create(&output, force, source.meta())?);
+        options.lines = Some(Lines::new(Box::new(io::stderr()), source.meta().start_ns));
+        plain(source, options).await
+    })?;
+    told(&outcome, Some(&output))?;
+    Ok(code(&outcome))
+}
+
+/// A dashboard can be shown and steered.
+pub fn on_terminal() -> bool {
+    io::stdin().is_terminal() && io::stdout().is_terminal()
+}
+
+/// Shows a source until somebody has seen enough.
+pub fn show(source: impl Source, options: Options, mode: tui::Mode) -> anyhow::Result<Outcome> {
+    super::block_on(with_dashboard(source, options, mode))
+}
+
+/// Attaches. Everything is detached when the source is dropped.
+fn start(args: &LiveArgs) -> anyhow::Result<(Live, Options)> {
+    let facts = facts::load()?;
+    if let Some((what, hint)) = attach::refusal(&probe::probe_permission()) {
+        use crate::hint::Hint;
+        return Err(anyhow::Error::msg(what)).hint(hint);
+    }
+    let host = probe::probe_host()?;
+    let plan = plan::plan(&facts, &host, args.level);
+    let attached = attach::attach(&plan, args.pid.unwrap_or(0), args.verbose)?;
+    let filter = Filter { pid: args.pid, ..Filter::default() };
+    let options = Options { duration: args.duration, command: args.command.clone(), ..Options::default() };
+    Ok((Live::new(attached, host, &plan, filter), options))
+}
+
+async fn plain(mut source: impl Source, options: Options) -> anyhow::Result<Outcome> {
+    run(&mut source, options).await
+}
+
+async fn with_dashboard(
+    mut source: impl Source,
+    mut options: Options,
+    mode: tui::Mode,
+) -> anyhow::Result<Outcome> {
+    let (snapshots, shown) = watch::channel(Arc::new(Snapshot::default()));
+    let (asked, commands) = mpsc::channel(COMMANDS);
+    options.dashboard = Some(Dashboard { snapshots, commands });
+    // The dashboard has a thread of its own; the run ends when it does, since nobody can quit any more then.
+    let (outcome, dashboard) = tokio::join!(run(&mut source, options), tui::run(shown, asked, mode));
+    dashboard?;
+    outcome
+}
+
+/// What somebody who was watching has to know at the end.
+fn told(outcome: &Outcome, recorded: Option<&PathBuf>) -> io::Result<()> {
+    let mut text = Vec::new();
+    text::summary(&mut text, &outcome.report)?;
+    if let Some(path) = recorded {
+        text.extend_from_slice(format!("recorded  {}\n", path.display()).as_bytes());
+    }
+    io::Write::write_all(&mut io::stderr(), &text)
+}
+
+fn code(outcome: &Outcome) -> ExitCode {
+    outcome.command.map_or(ExitCode::SUCCESS, |code| ExitCode::from(u8::try_from(code).unwrap_or(1)))
+}

@@ -1,0 +1,70 @@
+//! The next step that an error message ends in.
+//!
+//! Decides how a hint travels with an error: beside the chain, not as a link of it. What the hint says is the business
+//! of whoever knows what failed.
+
+use std::fmt::Write;
+
+/// An error with a hint. Reads as the error itself.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+struct Hinted {
+    error: anyhow::Error,
+    hint: String,
+}
+
+/// Adds a hint to whatever fails.
+pub trait Hint<T> {
+    /// `hint` goes on a line of its own after the chain: `try: …`.
+    ///
+    /// # Errors
+    /// The same as before.
+    fn hint(self, hint: impl Into<String>) -> anyhow::Result<T>;
+}
+
+impl<T, E: Into<anyhow::Error>> Hint<T> for Result<T, E> {
+    fn hint(self, hint: impl Into<String>) -> anyhow::Result<T> {
+        self.map_err(|e| Hinted { error: e.into(), hint: hint.into() }.into())
+    }
+}
+
+/// The chain on one line, then the first hint in it on a second one.
+#[must_use]
+pub fn explain(error: &anyhow::Error) -> String {
+    let mut text = String::from("observer");
+    let mut hint = None;
+    tell(error, &mut text, &mut hint);
+    text.push('\n');
+    if let Some(hint) = hint {
+        let _ = writeln!(text, "try: {hint}");
+    }
+    text
+}
+
+fn tell<'a>(error: &'a anyhow::Error, text: &mut String, hint: &mut Option<&'a str>) {
+    for link in error.chain() {
+        if let Some(hinted) = link.downcast_ref::<Hinted>() {
+            hint.get_or_insert(&hinted.hint);
+            return tell(&hinted.error, text, hint);
+        }
+        let _ = write!(text, ": {link}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context;
+
+    #[test]
+    fn the_chain_is_told_once_and_the_hint_after_it() {
+        let low = std::io::Error::other("operation not permitted");
+        let err =
+            Err::<(), _>(low).context("load program").hint("run it as root").context("attach").unwrap_err();
+        assert_eq!(
+            explain(&err),
+            "observer: attach: load program: operation not permitted\ntry: run it as root\n"
+        );
+        assert_eq!(explain(&anyhow::anyhow!("plain")), "observer: plain\n");
+    }
+}

@@ -1,0 +1,58 @@
+//! Recordings: what a run was made of, kept so that it can be run again.
+//!
+//! Decides what is in the container and under which names; [`columns`] decides how a batch is laid out inside a
+//! message. The container is MCAP with chunks, checksums and zstd. Bytes are kept as they came and passes stay
+//! passes, so that the pipeline behind cannot tell a recording from a kernel.
+//!
+//! | channel | one message | encoding |
+//! | --- | --- | --- |
+//! | `meta` | the first of all: [`crate::meta::Meta`] | JSON |
+//! | `loss`, `stacks`, `symbols` | what a pass brought of each, before its mark; left out when nothing | JSON |
+//! | `cpu/N` | the bytes of one CPU's ring in one pass | [`columns`] |
+//! | `pass` | the mark that ends a pass: number, time in nanoseconds, 1 if complete | 8 + 8 + 1 bytes, little endian |
+//! | `closing` | the last of all: [`crate::meta::Closing`] | JSON |
+//!
+//! Chunks end with a pass. A reader takes a chunk whole or not at all: what a kill, a crash or a full disk leaves behind
+//! reads up to the last whole chunk.
+
+pub mod columns;
+pub mod reader;
+pub mod writer;
+
+pub use reader::Reader;
+pub use writer::Writer;
+
+/// Profile in the container's header, by which a recording is known from other MCAP files.
+const PROFILE: &str = "observer";
+
+/// Channel names.
+mod topic {
+    pub const META: &str = "meta";
+    pub const PASS: &str = "pass";
+    pub const LOSS: &str = "loss";
+    pub const STACKS: &str = "stacks";
+    pub const SYMBOLS: &str = "symbols";
+    pub const CLOSING: &str = "closing";
+    /// Followed by the CPU's number.
+    pub const CPU: &str = "cpu/";
+}
+
+/// Loss totals as they are written.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct WireLoss {
+    cpu: u16,
+    /// Number of the reason; names are in `closing`.
+    reason: u16,
+    total: u64,
+    since_ns: u64,
+}
+
+/// A stack as it is written.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct WireStack {
+    id: u32,
+    frames: Vec<u64>,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,315 @@
+//! Reads a recording, pass by pass.
+//!
+//! Decides what is still believed of a file that is cut off or damaged: every chunk before the first one that is not
+//! whole or whose checksum is wrong, nothing after, and the reader says so in words.
+
+use std::io::Read;
+
+use mcap::{
+    McapError,
+    records::Record,
+    sans_io::{LinearReadEvent, LinearReader, LinearReaderOptions},
+};
+use observer_ebpf::WIRE_VERSION;
+use serde::Deserialize;
+
+use super::{PROFILE, WireLoss, WireStack, columns, topic};
+use crate::{
+    meta::{Closing, FORMAT_VERSION, Meta, Notice},
+    source::{Batch, Loss, Mark, Pass, Stack},
+};
+
+/// No record or chunk of ours comes near it; a damaged length does.
+const RECORD_BYTES_MAX: usize = 256 << 20;
+
+/// Bytes asked from the file at once, at least.
+const READ_BYTES: usize = 64 << 10;
+
+/// Why a file is not shown at all.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    #[error("the file is empty")]
+    Empty,
+    #[error("not a recording: it does not begin like an MCAP file")]
+    Foreign,
+    #[error("not a recording of observer, but an MCAP file with profile {profile:?} made by {library:?}")]
+    OtherMcap { profile: String, library: String },
+    #[error(
+        "recorded by observer {observer} in format {format} with records of version {wire}; this one reads format \
+         {FORMAT_VERSION} with records of version {WIRE_VERSION}"
+    )]
+    OtherVersion { observer: String, format: u32, wire: u16 },
+    #[error("the recording breaks off before it says what it is of")]
+    NoMeta,
+    #[error("the recording's description of itself is not understood")]
+    BadMeta(#[source] serde_json::Error),
+    #[error("read")]
+    Io(#[from] std::io::Error),
+}
+
+impl Refused {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> String {
+        match self {
+            Refused::Empty | Refused::NoMeta => {
+                "record again; observer needs a moment to write a recording's beginning".into()
+            }
+            Refused::Foreign | Refused::OtherMcap { .. } => {
+                "a file made by observer record -o FILE, or observer replay without a file for the sample"
+                    .into()
+            }
+            Refused::OtherVersion { observer, .. } => format!("observer {observer}"),
+            Refused::BadMeta(_) => "the version of observer that recorded it".into(),
+            Refused::Io(_) => "whether the file can be read at all".into(),
+        }
+    }
+}
+
+/// What [`Reader::next_message`] found.
+enum Message {
+    /// Topic and bytes.
+    Data(String, Vec<u8>),
+    End,
+}
+
+/// Versions alone, which every format tells in the same place.
+#[derive(Deserialize)]
+struct Versions {
+    format_version: u32,
+    wire_version: u16,
+    observer_version: String,
+}
+
+/// A recording being read.
+pub struct Reader {
+    input: Box<dyn Read>,
+    mcap: LinearReader,
+    /// Topics by channel number.
+    topics: Vec<Option<String>>,
+    meta: Meta,
+    closing: Option<Closing>,
+    read_bytes: u64,
+    last_ns: u64,
+    /// Why reading ended early.
+    broken: Option<String>,
+    ended: bool,
+}
+
+impl Reader {
+    /// Reads up to the description of the run.
+    ///
+    /// # Errors
+    /// [`Refused`]: this is no recording that this version can show.
+    pub fn new(input: Box<dyn Read>) -> Result<Reader, Refused> {
+        let options = LinearReaderOptions::default()
+            .with_prevalidate_chunk_crcs(true)
+            .with_record_length_limit(RECORD_BYTES_MAX);
+        let mut reader = Reader {
+            input,
+            mcap: LinearReader::new_with_options(options),
+            topics: Vec::new(),
+            meta: Meta::default(),
+            closing: None,
+            read_bytes: 0,
+            last_ns: 0,
+            broken: None,
+            ended: false,
+        };
+        reader.header()?;
+        match reader.next_message()? {
+            Message::Data(topic, bytes) if topic == topic::META => reader.meta = parse_meta(&bytes)?,
+            _ => return Err(Refused::NoMeta),
+        }
+        reader.last_ns = reader.meta.start_ns;
+        Ok(reader)
+    }
+
+    #[must_use]
+    pub fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
+    /// Bytes of the file that were read so far.
+    #[must_use]
+    pub fn read_bytes(&self) -> u64 {
+        self.read_bytes
+    }
+
+    /// How the run ended, after the last pass; `None`: the recording breaks off.
+    #[must_use]
+    pub fn closing(&self) -> Option<&Closing> {
+        self.closing.as_ref()
+    }
+
+    /// What has to be said about the recording, after the last pass.
+    #[must_use]
+    pub fn notices(&self) -> Vec<Notice> {
+        // The closing comes last: where it is there, nothing but the container's index can be missing.
+        if self.closing.is_some() {
+            return Vec::new();
+        }
+        let seconds = self.last_ns.saturating_sub(self.meta.start_ns) as f64 / 1e9;
+        let why = self.broken.as_deref().unwrap_or("has no end");
+        vec![Notice(format!("recording {why} after {seconds:.1} s: what came later is not in this output"))]
+    }
+
+    /// The next pass; `None` at the end, whatever kind of end it is.
+    ///
+    /// # Errors
+    /// The file cannot be read. What it holds is never an error.
+    pub fn next_pass(&mut self) -> std::io::Result<Option<Pass>> {
+        let mut pass = Pass::default();
+        while !self.ended {
+            let (topic, bytes) = match self.next_message() {
+                Ok(Message::Data(topic, bytes)) => (topic, bytes),
+                Ok(Message::End) => break,
+                Err(Refused::Io(e)) => return Err(e),
+                Err(other) => {
+                    self.give_up(&format!("is damaged ({other})"));
+                    break;
+                }
+            };
+            match self.add(&mut pass, &topic, &bytes) {
+                Ok(true) => {
+                    self.last_ns = pass.mark.time_ns;
+                    return Ok(Some(pass));
+                }
+                Ok(false) => {}
+                Err(why) => self.give_up(&format!("is damaged ({topic}: {why})")),
+            }
+        }
+        Ok(None)
+    }
+
+    fn give_up(&mut self, why: &str) {
+        self.broken.get_or_insert_with(|| why.to_owned());
+        self.ended = true;
+    }
+
+    /// Adds a message to the pass; true if it was the mark that ends it.
+    fn add(&mut self, pass: &mut Pass, topic: &str, bytes: &[u8]) -> anyhow::Result<bool> {
+        match topic {
+            topic::PASS => {
+                pass.mark = parse_mark(bytes).ok_or_else(|| anyhow::anyhow!("not a mark"))?;
+                return Ok(true);
+            }
+            topic::LOSS => {
+                let loss =
+                    |l: WireLoss| Loss { cpu: l.cpu, reason: l.reason, total: l.total, since_ns: l.since_ns };
+                pass.loss = serde_json::from_slice::<Vec<_>>(bytes)?.into_iter().map(loss).collect();
+            }
+            topic::STACKS => {
+                let stack = |s: WireStack| Stack { id: s.id, frames: s.frames };
+                pass.stacks = serde_json::from_slice::<Vec<_>>(bytes)?.into_iter().map(stack).collect();
+            }
+            topic::SYMBOLS => pass.symbols = serde_json::from_slice(bytes)?,
+            topic::CLOSING => self.closing = Some(serde_json::from_slice(bytes)?),
+            _ => {
+                // A channel of a later version of the same format adds something that this one need not know.
+                if let Some(cpu) = topic.strip_prefix(topic::CPU).and_then(|n| n.parse().ok()) {
+                    pass.batches.push(Batch { cpu, bytes: columns::unfold(bytes)? });
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// Magic and header record.
+    fn header(&mut self) -> Result<(), Refused> {
+        match self.next_record()? {
+            Ok(Some(Record::Header(header))) if header.profile == PROFILE => Ok(()),
+            Ok(Some(Record::Header(header))) => {
+                Err(Refused::OtherMcap { profile: header.profile, library: header.library })
+            }
+            Err(McapError::UnexpectedEof) if self.read_bytes == 0 => Err(Refused::Empty),
+            Err(McapError::UnexpectedEof) if self.read_bytes > mcap::MAGIC.len() as u64 => {
+                Err(Refused::NoMeta)
+            }
+            _ => Err(Refused::Foreign),
+        }
+    }
+
+    fn next_message(&mut self) -> Result<Message, Refused> {
+        loop {
+            match self.next_record()? {
+                Ok(Some(Record::Channel(channel))) => {
+                    let at = usize::from(channel.id);
+                    if self.topics.len() <= at {
+                        self.topics.resize(at + 1, None);
+                    }
+                    self.topics[at] = Some(channel.topic);
+                }
+                Ok(Some(Record::Message { header, data })) => {
+                    if let Some(Some(topic)) = self.topics.get(usize::from(header.channel_id)) {
+                        return Ok(Message::Data(topic.clone(), data.into_owned()));
+                    }
+                }
+                Ok(Some(_)) => {}
+                Ok(None) => {
+                    self.ended = true;
+                    return Ok(Message::End);
+                }
+                Err(why) => {
+                    self.give_up(&match why {
+                        McapError::UnexpectedEof => "is truncated".to_owned(),
+                        other => format!("is damaged ({})", lower(&other.to_string())),
+                    });
+                    return Ok(Message::End);
+                }
+            }
+        }
+    }
+
+    /// The outer error is the file's, the inner one the container's.
+    fn next_record(&mut self) -> std::io::Result<Result<Option<Record<'static>>, McapError>> {
+        loop {
+            match self.mcap.next_event() {
+                None => return Ok(Ok(None)),
+                Some(Err(e)) => return Ok(Err(e)),
+                Some(Ok(LinearReadEvent::Record { data, opcode })) => {
+                    return Ok(mcap::parse_record(opcode, data).map(|r| Some(r.into_owned())));
+                }
+                Some(Ok(LinearReadEvent::ReadRequest(need))) => {
+                    let into = self.mcap.insert(need.clamp(READ_BYTES, RECORD_BYTES_MAX));
+                    let n = loop {
+                        match self.input.read(into) {
+                            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+                            other => break other?,
+                        }
+                    };
+                    self.mcap.notify_read(n);
+                    self.read_bytes += n as u64;
+                }
+            }
+        }
+    }
+}
+
+fn parse_meta(bytes: &[u8]) -> Result<Meta, Refused> {
+    let versions: Versions = serde_json::from_slice(bytes).map_err(Refused::BadMeta)?;
+    if versions.format_version != FORMAT_VERSION || versions.wire_version != WIRE_VERSION {
+        return Err(Refused::OtherVersion {
+            observer: versions.observer_version,
+            format: versions.format_version,
+            wire: versions.wire_version,
+        });
+    }
+    serde_json::from_slice(bytes).map_err(Refused::BadMeta)
+}
+
+fn parse_mark(bytes: &[u8]) -> Option<Mark> {
+    let (number, rest) = bytes.split_first_chunk::<8>()?;
+    let (time, rest) = rest.split_first_chunk::<8>()?;
+    let [complete] = rest else { return None };
+    Some(Mark {
+        number: u64::from_le_bytes(*number),
+        time_ns: u64::from_le_bytes(*time),
+        complete: *complete != 0,
+    })
+}
+
+fn lower(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |c| c.to_lowercase().chain(chars).collect())
+}

@@ -1,0 +1,238 @@
+//! Recordings there and back, whole, cut and damaged.
+
+use std::{
+    collections::BTreeMap,
+    io::Cursor,
+    sync::{Arc, Mutex},
+};
+
+use observer_ebpf::{WIRE_VERSION, kinds};
+
+use super::{Reader, Writer, reader::Refused};
+use crate::{
+    meta::{Closing, End, FORMAT_VERSION, Meta, Symbol},
+    source::{Batch, Loss, Mark, Pass, Stack},
+};
+
+/// Bytes that a writer wrote, looked at while it writes.
+#[derive(Clone, Default)]
+struct Shared(Arc<Mutex<Vec<u8>>>);
+
+impl Shared {
+    fn bytes(&self) -> Vec<u8> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+impl std::io::Write for Shared {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn meta() -> Meta {
+    Meta {
+        format_version: FORMAT_VERSION,
+        wire_version: WIRE_VERSION,
+        observer_version: "9.9.9".into(),
+        start_ns: 1_000_000_000,
+        ..Meta::default()
+    }
+}
+
+fn record(time_ns: u64, seq: u32) -> Vec<u8> {
+    let mut bytes = time_ns.to_le_bytes().to_vec();
+    bytes.extend(seq.to_le_bytes());
+    bytes.extend(77u32.to_le_bytes());
+    bytes.extend(kinds::on_wire(kinds::LOOKUP).to_le_bytes());
+    bytes.extend(40u16.to_le_bytes());
+    bytes.extend(0u32.to_le_bytes());
+    for word in [0xffff_8880_1234_5000, 0x7f00_0000_0000 + (u64::from(seq % 64) << 21), 0xffff_8880_4444_4000]
+    {
+        bytes.extend(u64::to_le_bytes(word));
+    }
+    bytes
+}
+
+/// Passes of 100 ms.
+fn passes(n: u64) -> Vec<Pass> {
+    let mut seq = 0;
+    let one = |number: u64| {
+        let mark =
+            Mark { number, time_ns: 1_000_000_000 + (number + 1) * 100_000_000, complete: number % 5 != 2 };
+        let batch = |cpu: u16, seq: &mut u32| {
+            let mut bytes = Vec::new();
+            for i in 0..50 {
+                bytes.extend(record(mark.time_ns - 50_000 + i * 997 % 1013, *seq));
+                *seq += 1;
+            }
+            Batch { cpu, bytes }
+        };
+        let mut pass =
+            Pass { mark, batches: vec![batch(1, &mut seq), batch(0, &mut seq)], ..Pass::default() };
+        if number == 3 {
+            pass.loss = vec![Loss { cpu: 1, reason: 0, total: 9, since_ns: 8 }];
+            pass.stacks = vec![Stack { id: 5, frames: vec![u64::MAX - 4096, 1] }];
+            pass.symbols = vec![Symbol { address: 1, name: "f".into(), offset: 16 }];
+        }
+        pass
+    };
+    (0..n).map(one).collect()
+}
+
+fn closing() -> Closing {
+    Closing { end: End::Command(3), end_ns: 7, sites: vec![], misses: vec![], loss: BTreeMap::new() }
+}
+
+fn write(passes: &[Pass]) -> Vec<u8> {
+    let out = Shared::default();
+    let mut writer = Writer::new(Box::new(out.clone()), &meta()).unwrap();
+    for pass in passes {
+        writer.pass(pass).unwrap();
+    }
+    writer.finish(Some(&closing())).unwrap();
+    out.bytes()
+}
+
+fn read(bytes: &[u8]) -> (Reader, Vec<Pass>) {
+    let mut reader = Reader::new(Box::new(Cursor::new(bytes.to_vec()))).unwrap();
+    let mut passes = Vec::new();
+    while let Some(pass) = reader.next_pass().unwrap() {
+        passes.push(pass);
+    }
+    (reader, passes)
+}
+
+#[test]
+fn everything_comes_back_as_it_was() {
+    let written = passes(40);
+    let (reader, read) = read(&write(&written));
+    assert_eq!(read, written);
+    assert_eq!(reader.meta(), &meta());
+    assert_eq!(reader.closing(), Some(&closing()));
+    assert_eq!(reader.notices(), []);
+}
+
+#[test]
+fn a_killed_writer_loses_at_most_the_last_second() {
+    let out = Shared::default();
+    let mut writer = Writer::new(Box::new(out.clone()), &meta()).unwrap();
+    let written = passes(40);
+    for (i, pass) in written.iter().enumerate() {
+        writer.pass(pass).unwrap();
+        let (reader, read) = read(&out.bytes());
+        assert_eq!(read, written[..read.len()]);
+        assert!(i + 1 - read.len() < 10, "{} of {} passes", read.len(), i + 1);
+        let seconds = read.len() as f64 / 10.0;
+        let notice =
+            format!("recording is truncated after {seconds:.1} s: what came later is not in this output");
+        assert_eq!(reader.notices()[0].0, notice);
+    }
+}
+
+#[test]
+fn cut_anywhere_it_gives_whole_passes_and_says_so() {
+    let written = passes(25);
+    let bytes = write(&written);
+    let mut most = 0;
+    for cut in (0..bytes.len()).step_by(61) {
+        let Ok(mut reader) = Reader::new(Box::new(Cursor::new(bytes[..cut].to_vec()))) else {
+            assert_eq!(most, 0);
+            continue;
+        };
+        let mut n = 0;
+        while let Some(pass) = reader.next_pass().unwrap() {
+            assert_eq!(pass, written[n]);
+            n += 1;
+        }
+        assert!(n >= most);
+        most = n;
+        assert_eq!(reader.notices().is_empty(), reader.closing().is_some());
+    }
+    assert_eq!(most, written.len());
+}
+
+#[test]
+fn nothing_behind_a_flipped_bit_is_believed() {
+    let written = passes(25);
+    let bytes = write(&written);
+    let (mut damaged, mut silent) = (0, 0);
+    for at in (0..bytes.len()).step_by(37) {
+        let mut bytes = bytes.clone();
+        bytes[at] ^= 0x10;
+        let Ok(mut reader) = Reader::new(Box::new(Cursor::new(bytes))) else { continue };
+        if reader.meta() != &meta() {
+            panic!("byte {at}: a changed description was believed");
+        }
+        let mut n = 0;
+        while let Some(pass) = reader.next_pass().unwrap() {
+            assert_eq!(pass, written[n], "byte {at}");
+            n += 1;
+        }
+        damaged += usize::from(!reader.notices().is_empty());
+        silent += usize::from(n < written.len() && reader.notices().is_empty());
+    }
+    assert_eq!(silent, 0);
+    assert!(damaged > 10);
+}
+
+fn refused(bytes: Vec<u8>) -> Refused {
+    match Reader::new(Box::new(Cursor::new(bytes))) {
+        Ok(_) => panic!("was not refused"),
+        Err(why) => why,
+    }
+}
+
+#[test]
+fn what_is_no_recording_is_named() {
+    assert!(matches!(refused(vec![]), Refused::Empty));
+    assert!(matches!(refused(b"ELF?".to_vec()), Refused::Foreign));
+    assert!(matches!(refused(vec![0; 4096]), Refused::Foreign));
+    assert!(matches!(refused(write(&[])[..60].to_vec()), Refused::NoMeta));
+    let mut other = mcap::WriteOptions::new().profile("ros2").create(Cursor::new(Vec::new())).unwrap();
+    other.finish().unwrap();
+    let why = refused(other.into_inner().into_inner());
+    assert!(matches!(&why, Refused::OtherMcap { profile, .. } if profile == "ros2"));
+}
+
+#[test]
+fn another_version_is_refused_with_both_numbers() {
+    let out = Shared::default();
+    let later = Meta { wire_version: WIRE_VERSION + 1, ..meta() };
+    Writer::new(Box::new(out.clone()), &later).unwrap().finish(None).unwrap();
+    let why = refused(out.bytes());
+    let text = why.to_string();
+    assert!(text.contains("recorded by observer 9.9.9"), "{text}");
+    assert!(text.contains(&format!("records of version {}; this one", WIRE_VERSION + 1)), "{text}");
+    assert_eq!(why.hint(), "observer 9.9.9");
+}
+
+#[test]
+fn files_are_private_and_are_not_overwritten() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = std::env::temp_dir().join(format!("observer-recording-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let path = dir.join("a.obs");
+    Writer::create(&path, false, &meta()).unwrap().finish(None).unwrap();
+    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let err = Writer::create(&path, false, &meta()).err().unwrap();
+    let text = crate::hint::explain(&err);
+    assert!(text.starts_with("observer: create recording "), "{text}");
+    assert!(text.ends_with("\ntry: another name, or --force to overwrite it\n"), "{text}");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    Writer::create(&path, true, &meta()).unwrap().finish(None).unwrap();
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    std::fs::remove_dir_all(&dir).unwrap();
+}
+
+#[test]
+fn an_event_takes_at_most_eight_bytes() {
+    let written = passes(200);
+    let events = 200 * 2 * 50;
+    let bytes = write(&written).len();
+    assert!(bytes <= 8 * events, "{} bytes an event", bytes as f64 / events as f64);
+}

@@ -1,0 +1,174 @@
+//! Writes a recording while the run goes on.
+//!
+//! Decides when a chunk ends: with the pass in which it is [`FLUSH_NS`] of event time old or [`FLUSH_BYTES`] long.
+//! Chunks are built in memory and written in one go, so that the file never holds a chunk with a length to be filled in
+//! later, and so that a pipe or a serial line is as good as a file.
+
+use std::{
+    collections::BTreeMap,
+    fs::{File, OpenOptions},
+    io::{self, BufWriter, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+};
+
+use anyhow::Context;
+use mcap::{records::MessageHeader, write::NoSeek};
+use serde::Serialize;
+
+use super::{PROFILE, WireLoss, WireStack, columns, topic};
+use crate::{
+    hint::Hint,
+    meta::{Closing, Meta},
+    source::Pass,
+};
+
+/// Event time after which a chunk ends, below the second that a crash may cost.
+const FLUSH_NS: u64 = 900_000_000;
+
+/// Bytes of batches after which a chunk ends.
+const FLUSH_BYTES: usize = 2 << 20;
+
+/// A recording in the making.
+pub struct Writer {
+    out: mcap::Writer<NoSeek<BufWriter<Box<dyn Write>>>>,
+    channels: BTreeMap<String, u16>,
+    /// Event time of the last flush.
+    flushed_ns: u64,
+    unflushed_bytes: usize,
+    last_ns: u64,
+    sequence: u32,
+}
+
+impl Writer {
+    /// Creates `path`, readable by its owner only, since recordings hold kernel addresses; `-` is standard output.
+    ///
+    /// # Errors
+    /// The file exists and `force` is not set, or it cannot be written.
+    pub fn create(path: &Path, force: bool, meta: &Meta) -> anyhow::Result<Writer> {
+        if path.as_os_str() == "-" {
+            return Writer::new(Box::new(io::stdout()), meta).context("write recording to standard output");
+        }
+        let file = open(path, force).with_context(|| format!("create recording {}", path.display()))?;
+        Writer::new(Box::new(file), meta).with_context(|| format!("write recording {}", path.display()))
+    }
+
+    /// Writes to anything that takes bytes in order.
+    ///
+    /// # Errors
+    /// `out` cannot be written.
+    pub fn new(out: Box<dyn Write>, meta: &Meta) -> anyhow::Result<Writer> {
+        let options = mcap::WriteOptions::new()
+            .profile(PROFILE)
+            .library(concat!("observer ", env!("CARGO_PKG_VERSION")))
+            .compression(Some(mcap::Compression::Zstd))
+            .compression_threads(0)
+            .chunk_size(None)
+            .disable_seeking(true)
+            .emit_message_indexes(false)
+            .calculate_data_section_crc(false);
+        let out = options.create(NoSeek::new(BufWriter::new(out)))?;
+        let mut writer = Writer {
+            out,
+            channels: BTreeMap::new(),
+            flushed_ns: meta.start_ns,
+            unflushed_bytes: 0,
+            last_ns: meta.start_ns,
+            sequence: 0,
+        };
+        writer.json(topic::META, meta)?;
+        writer.out.flush()?;
+        Ok(writer)
+    }
+
+    /// Adds a pass.
+    ///
+    /// # Errors
+    /// The file cannot be written; nothing more can be added then.
+    pub fn pass(&mut self, pass: &Pass) -> anyhow::Result<()> {
+        self.last_ns = pass.mark.time_ns;
+        self.sequence = pass.mark.number as u32;
+        if !pass.loss.is_empty() {
+            let loss = |l: &crate::source::Loss| WireLoss {
+                cpu: l.cpu,
+                reason: l.reason,
+                total: l.total,
+                since_ns: l.since_ns,
+            };
+            self.json(topic::LOSS, &pass.loss.iter().map(loss).collect::<Vec<_>>())?;
+        }
+        if !pass.stacks.is_empty() {
+            let stack = |s: &crate::source::Stack| WireStack { id: s.id, frames: s.frames.clone() };
+            self.json(topic::STACKS, &pass.stacks.iter().map(stack).collect::<Vec<_>>())?;
+        }
+        if !pass.symbols.is_empty() {
+            self.json(topic::SYMBOLS, &pass.symbols)?;
+        }
+        for batch in &pass.batches {
+            self.message(&format!("{}{}", topic::CPU, batch.cpu), "columns", &columns::fold(&batch.bytes))?;
+        }
+        let mut mark = [0; 17];
+        mark[..8].copy_from_slice(&pass.mark.number.to_le_bytes());
+        mark[8..16].copy_from_slice(&pass.mark.time_ns.to_le_bytes());
+        mark[16] = u8::from(pass.mark.complete);
+        self.message(topic::PASS, "mark", &mark)?;
+        if self.unflushed_bytes >= FLUSH_BYTES || self.last_ns >= self.flushed_ns.saturating_add(FLUSH_NS) {
+            self.out.flush()?;
+            self.flushed_ns = self.last_ns;
+            self.unflushed_bytes = 0;
+        }
+        Ok(())
+    }
+
+    /// Ends the recording.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn finish(mut self, closing: Option<&Closing>) -> anyhow::Result<()> {
+        if let Some(closing) = closing {
+            self.json(topic::CLOSING, closing)?;
+        }
+        self.out.finish()?;
+        self.out.into_inner().into_inner().flush()?;
+        Ok(())
+    }
+
+    fn json(&mut self, topic: &str, value: &impl Serialize) -> anyhow::Result<()> {
+        let bytes = serde_json::to_vec(value)?;
+        self.message(topic, "json", &bytes)
+    }
+
+    fn message(&mut self, topic: &str, encoding: &str, data: &[u8]) -> anyhow::Result<()> {
+        let channel_id = match self.channels.get(topic) {
+            Some(id) => *id,
+            None => {
+                let id = self.out.add_channel(0, topic, encoding, &BTreeMap::new())?;
+                self.channels.insert(topic.to_owned(), id);
+                id
+            }
+        };
+        let (log_time, sequence) = (self.last_ns, self.sequence);
+        let header = MessageHeader { channel_id, sequence, log_time, publish_time: log_time };
+        self.out.write_to_known_channel(&header, data)?;
+        self.unflushed_bytes += data.len();
+        Ok(())
+    }
+}
+
+fn open(path: &Path, force: bool) -> anyhow::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).mode(0o600);
+    if !force {
+        let made = options.create_new(true).open(path);
+        let exists = made.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::AlreadyExists);
+        return if exists { made.hint("another name, or --force to overwrite it") } else { Ok(made?) };
+    }
+    // An overwritten file is replaced, not filled again: its old mode and its other names stay what they were. What is
+    // no regular file (a serial line, a pipe) is written where it is.
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if found.is_file() => std::fs::remove_file(path)?,
+        Ok(_) => return Ok(options.open(path)?),
+        Err(_) => {}
+    }
+    Ok(options.create_new(true).open(path)?)
+}

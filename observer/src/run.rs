@@ -1,0 +1,272 @@
+//! The run: one pipeline, whatever the source.
+//!
+//! Decides when a run ends (the source ends, a signal, the duration is over, the command after `--` ends, somebody
+//! quits) and who gets each pass: the recorder first, then the pipeline, then whoever watches. What a pass means is
+//! [`pipeline`]'s business. Live and replay differ in the source and in nothing else.
+
+pub mod pipeline;
+
+use std::{
+    pin::Pin,
+    process::{ExitStatus, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context;
+use tokio::{
+    process::{Child, Command as Process},
+    signal::unix::{Signal, SignalKind, signal},
+    sync::{mpsc, watch},
+    time::{Instant, Sleep, sleep, timeout},
+};
+
+use self::pipeline::Pipeline;
+use crate::{
+    hint::Hint,
+    meta::End,
+    recording::Writer,
+    report::Report,
+    sink::line::{Lines, Progress},
+    snapshot::{Command, Snapshot},
+    source::{Pass, Source},
+};
+
+/// A new snapshot and new lines at most this often.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// How long a command may take to end after it was asked to.
+const CHILD_GRACE: Duration = Duration::from_secs(2);
+
+/// Where the dashboard hangs.
+pub struct Dashboard {
+    pub snapshots: watch::Sender<Arc<Snapshot>>,
+    pub commands: mpsc::Receiver<Command>,
+}
+
+/// What goes with a run.
+#[derive(Default)]
+pub struct Options {
+    pub recorder: Option<Writer>,
+    pub duration: Option<Duration>,
+    /// The command after `--`; empty: none.
+    pub command: Vec<String>,
+    pub dashboard: Option<Dashboard>,
+    pub lines: Option<Lines>,
+}
+
+/// What came out of it.
+pub struct Outcome {
+    pub report: Report,
+    /// Exit code of the command if the run ended with it; 128 and the signal if it was killed.
+    pub command: Option<i32>,
+}
+
+/// Runs a source to its end.
+///
+/// # Errors
+/// The source or the recorder fails, the setup is of a later version, or the command cannot be started.
+pub async fn run(source: &mut impl Source, mut options: Options) -> anyhow::Result<Outcome> {
+    let mut pipeline = Pipeline::new(source.meta())?;
+    let mut stops = Stops::new(&mut options)?;
+    let mut looked = Looked { at: Instant::now(), yielded: Instant::now() };
+    let mut end = None;
+    loop {
+        let step = tokio::select! {
+            biased;
+            stop = stops.next(), if end.is_none() => stop,
+            pass = source.next() => match pass? {
+                Some(pass) => Step::Pass(pass),
+                None => break,
+            },
+        };
+        match step {
+            Step::Pass(pass) => {
+                if let Some(recorder) = &mut options.recorder {
+                    recorder.pass(&pass).context("write recording")?;
+                }
+                pipeline.pass(&pass);
+            }
+            Step::Command(command) => source.command(command),
+            Step::End(why) => {
+                end = Some(why);
+                source.stop();
+            }
+        }
+        looked.look(source, &pipeline, &mut options, &stops).await?;
+    }
+    let end = end.unwrap_or(End::Source);
+    let closing = source.closing(end.clone())?;
+    if let Some(recorder) = options.recorder.take() {
+        recorder.finish(closing.as_ref()).context("write recording")?;
+    }
+    let notices = source.notices().into_iter().map(|n| n.0).collect();
+    let report = pipeline.finish(source.meta(), closing, notices);
+    if let Some(lines) = &mut options.lines {
+        quietly(lines.findings(&report.findings))?;
+    }
+    if let Some(dashboard) = &stops.dashboard {
+        dashboard.snapshots.send_replace(Arc::new(pipeline::last_snapshot(&report, source.position())));
+    }
+    if !matches!(end, End::Quit | End::Interrupted) {
+        stops.quit().await;
+    }
+    stops.end_child().await?;
+    let command = if let End::Command(code) = end { Some(code) } else { None };
+    Ok(Outcome { report, command })
+}
+
+enum Step {
+    Pass(Pass),
+    Command(Command),
+    End(End),
+}
+
+/// All that can end a run, besides its source.
+struct Stops {
+    interrupt: Signal,
+    terminate: Signal,
+    deadline: Option<Pin<Box<Sleep>>>,
+    child: Option<Child>,
+    dashboard: Option<Dashboard>,
+}
+
+impl Stops {
+    fn new(options: &mut Options) -> anyhow::Result<Stops> {
+        let watch_for = |kind, name| signal(kind).with_context(|| format!("watch for {name}"));
+        let dashboard = options.dashboard.take();
+        Ok(Stops {
+            interrupt: watch_for(SignalKind::interrupt(), "SIGINT")?,
+            terminate: watch_for(SignalKind::terminate(), "SIGTERM")?,
+            deadline: options.duration.map(|d| Box::pin(sleep(d))),
+            child: start(&options.command, dashboard.is_some())?,
+            dashboard,
+        })
+    }
+
+    async fn next(&mut self) -> Step {
+        tokio::select! {
+            _ = self.interrupt.recv() => Step::End(End::Interrupted),
+            _ = self.terminate.recv() => Step::End(End::Interrupted),
+            () = async { if let Some(d) = &mut self.deadline { d.await } else { std::future::pending().await } } => {
+                Step::End(End::Duration)
+            }
+            code = wait(&mut self.child) => Step::End(End::Command(code)),
+            command = command(&mut self.dashboard) => match command {
+                Some(Command::Quit) | None => Step::End(End::Quit),
+                Some(other) => Step::Command(other),
+            },
+        }
+    }
+
+    /// Waits until somebody has seen enough of the dashboard.
+    async fn quit(&mut self) {
+        while self.dashboard.is_some() {
+            tokio::select! {
+                _ = self.interrupt.recv() => return,
+                _ = self.terminate.recv() => return,
+                command = command(&mut self.dashboard) => {
+                    if matches!(command, Some(Command::Quit) | None) {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Asks the command to end, if it runs still, and makes sure that it does.
+    async fn end_child(&mut self) -> anyhow::Result<()> {
+        // No id: it was waited for already.
+        if let Some(child) = &mut self.child
+            && let Some(pid) = child.id()
+        {
+            // SAFETY: sends a signal to a child that was not waited for, so that its id is still its own.
+            unsafe { libc::kill(pid as libc::pid_t, libc::SIGTERM) };
+            if timeout(CHILD_GRACE, child.wait()).await.is_err() {
+                child.start_kill().context("kill the command")?;
+            }
+            child.wait().await.context("wait for the command")?;
+        }
+        Ok(())
+    }
+}
+
+/// Starts the command. Under a dashboard it is mute: the terminal is taken.
+fn start(command: &[String], mute: bool) -> anyhow::Result<Option<Child>> {
+    let Some((program, args)) = command.split_first() else { return Ok(None) };
+    let mut process = Process::new(program);
+    process.args(args).kill_on_drop(true);
+    if mute {
+        process.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    }
+    let child = process.spawn().with_context(|| format!("start {program}"));
+    child.hint("the command after --, as a shell would find it").map(Some)
+}
+
+async fn wait(child: &mut Option<Child>) -> i32 {
+    match child {
+        Some(child) => child.wait().await.map_or(1, code),
+        None => std::future::pending().await,
+    }
+}
+
+async fn command(dashboard: &mut Option<Dashboard>) -> Option<Command> {
+    match dashboard {
+        Some(dashboard) => dashboard.commands.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn code(status: ExitStatus) -> i32 {
+    use std::os::unix::process::ExitStatusExt;
+    status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
+}
+
+/// A reader that has gone away ends nothing: the run has more than one.
+fn quietly(written: std::io::Result<()>) -> std::io::Result<()> {
+    written.or_else(|e| if e.kind() == std::io::ErrorKind::BrokenPipe { Ok(()) } else { Err(e) })
+}
+
+/// When the watchers were served last.
+struct Looked {
+    at: Instant,
+    yielded: Instant,
+}
+
+impl Looked {
+    async fn look(
+        &mut self,
+        source: &impl Source,
+        pipeline: &Pipeline,
+        options: &mut Options,
+        stops: &Stops,
+    ) -> anyhow::Result<()> {
+        // A source that always has something would never let the runtime look at signals.
+        if self.yielded.elapsed() >= LOOK / 10 {
+            tokio::task::yield_now().await;
+            self.yielded = Instant::now();
+        }
+        if self.at.elapsed() < LOOK {
+            return Ok(());
+        }
+        self.at = Instant::now();
+        if let Some(dashboard) = &stops.dashboard {
+            let snapshot = pipeline.snapshot(source.meta(), source.position());
+            dashboard.snapshots.send_replace(Arc::new(snapshot));
+        }
+        if let Some(lines) = &mut options.lines {
+            let findings = pipeline.findings();
+            let stats = pipeline.stats();
+            let progress = Progress {
+                events: stats.events,
+                lost: pipeline.lost(),
+                shares: stats.shares,
+                unshares: stats.removals_exact + stats.removals_diff - stats.removals_both,
+                findings: findings.len(),
+            };
+            quietly(lines.findings(&findings))?;
+            quietly(lines.progress(pipeline.now_ns(), progress))?;
+        }
+        Ok(())
+    }
+}

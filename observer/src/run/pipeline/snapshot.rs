@@ -1,0 +1,176 @@
+//! The picture of a run for a dashboard.
+//!
+//! Decides which rows make it into the picture and in which words; see [`crate::snapshot`].
+
+use std::cmp::Reverse;
+
+use observer_engine::{
+    finding::Finding,
+    order::Counts,
+    setup::Coverage,
+    view::{EdgeView, Stats, TableView},
+};
+
+use super::Pipeline;
+use crate::{
+    meta::Meta,
+    report::Report,
+    sink::{text, words},
+    snapshot::{CoverageRow, EdgeRow, FindingRow, Position, ROWS_MAX, Snapshot, TableRow},
+};
+
+/// Event groups, by the names of their kinds.
+const GROUPS: [(&str, &[&str]); 6] = [
+    ("lookups", &["lookup"]),
+    ("links", &["share", "table_alloc"]),
+    ("unlinks", &["unshare", "unlinked", "table_free"]),
+    ("operations", &["op_begin", "op_end", "callback_begin"]),
+    ("folio locks", &["folio_ask", "folio_held", "folio_release", "folio_wait"]),
+    ("tasks", &["task", "task_exit", "fork", "stack"]),
+];
+
+/// What both a running and an ended run can show.
+struct Parts<'a> {
+    meta: &'a Meta,
+    coverage: &'a [Coverage],
+    findings: &'a [Finding],
+    edges: &'a [EdgeView],
+    tables: &'a [TableView],
+    stats: &'a Stats,
+    counts: Counts,
+    loss: Vec<(&'static str, u64)>,
+    notices: &'a [String],
+    passes: u64,
+    now_ns: u64,
+}
+
+impl Pipeline {
+    /// The run as it is now.
+    #[must_use]
+    pub fn snapshot(&self, meta: &Meta, position: Position) -> Snapshot {
+        let parts = Parts {
+            meta,
+            coverage: &self.coverage,
+            findings: &self.engine.findings(),
+            edges: &self.engine.edges(),
+            tables: &self.engine.tables(),
+            stats: &self.engine.stats(),
+            counts: self.order.counts(),
+            loss: self.losses.by_reason(None),
+            notices: &[],
+            passes: self.passes,
+            now_ns: self.now_ns,
+        };
+        parts.snapshot(position)
+    }
+}
+
+/// The run as it was at its end.
+#[must_use]
+pub fn last_snapshot(report: &Report, position: Position) -> Snapshot {
+    let parts = Parts {
+        meta: &report.meta,
+        coverage: &report.coverage,
+        findings: &report.findings,
+        edges: &report.edges,
+        tables: &report.tables,
+        stats: &report.stats,
+        counts: report.counts,
+        loss: report.loss.clone(),
+        notices: &report.notices,
+        passes: report.passes,
+        now_ns: report.end_ns,
+    };
+    parts.snapshot(if position == Position::Live { Position::Ended } else { position })
+}
+
+impl Parts<'_> {
+    fn snapshot(self, position: Position) -> Snapshot {
+        let start_ns = self.meta.start_ns;
+        let filter = &self.meta.filter;
+        let anybody = *filter == crate::meta::Filter::default();
+        let mut tables: Vec<&TableView> = self.tables.iter().collect();
+        tables
+            .sort_by_key(|t| (Reverse(t.alive), Reverse(t.shares + t.unshares), Reverse(t.lookups), t.table));
+        Snapshot {
+            kernel_release: self.meta.kernel.release.clone(),
+            machine: self.meta.kernel.machine.clone(),
+            level: self.meta.level.name(),
+            filter: if anybody { String::new() } else { text::filter(filter) },
+            position,
+            now_ns: self.now_ns,
+            elapsed_ns: self.now_ns.saturating_sub(start_ns),
+            drains: self.passes,
+            events: groups(self.stats),
+            loss: self.loss,
+            late: self.counts.late,
+            undecodable: self.counts.undecodable(),
+            leases: self.stats.live_leases as u64,
+            tasks: self.stats.live_tasks as u64,
+            findings: self.findings.iter().take(ROWS_MAX).map(|f| finding(f, start_ns)).collect(),
+            findings_total: self.findings.len(),
+            edges: self.edges.iter().take(ROWS_MAX).map(|e| edge(e, start_ns)).collect(),
+            edges_total: self.edges.len(),
+            tables: tables.iter().take(ROWS_MAX).map(|t| table(t)).collect(),
+            tables_total: self.tables.len(),
+            coverage: self.coverage.iter().map(coverage).collect(),
+            notices: self.notices.to_vec(),
+        }
+    }
+}
+
+fn groups(stats: &Stats) -> Vec<(&'static str, u64)> {
+    let of = |names: &[&str]| stats.by_kind.iter().filter(|(n, _)| names.contains(n)).map(|(_, c)| c).sum();
+    let mut groups: Vec<(&'static str, u64)> =
+        GROUPS.iter().map(|(name, kinds)| (*name, of(kinds))).collect();
+    let grouped: u64 = groups.iter().map(|(_, n)| n).sum();
+    groups.push(("locks", stats.events.saturating_sub(grouped)));
+    groups
+}
+
+fn finding(f: &Finding, start_ns: u64) -> FindingRow {
+    let (certain_ns, possible_ns) = match &f.evidence {
+        observer_engine::finding::Evidence::Window(w) => (w.longest.certain_ns, w.longest.possible_ns),
+        _ => (0, 0),
+    };
+    FindingRow {
+        id: f.id.clone(),
+        rank: f.rank.name(),
+        alarm: f.rank.is_alarm(),
+        kind: f.kind().name(),
+        summary: words::summary(f),
+        count: f.count,
+        first_ns: f.first_ns,
+        certain_ns,
+        possible_ns,
+        detail: words::detail(f, start_ns),
+    }
+}
+
+fn edge(e: &EdgeView, start_ns: u64) -> EdgeRow {
+    EdgeRow {
+        from: words::lock(e.from, e.from_mode),
+        to: words::lock(e.to, e.to_mode),
+        trylock: e.trylock,
+        count: e.count,
+        tasks: u64::from(e.tasks),
+        detail: words::edge_detail(e, start_ns),
+    }
+}
+
+fn table(t: &TableView) -> TableRow {
+    TableRow {
+        address: t.table.0,
+        generation: t.generation,
+        alive: t.alive,
+        born_ns: t.birth_ns,
+        sharers: t.links.iter().map(|l| (l.mm.0, l.gib.0)).collect(),
+        lookups: t.lookups,
+        shares: t.shares,
+        unshares: t.unshares,
+    }
+}
+
+fn coverage(c: &Coverage) -> CoverageRow {
+    CoverageRow { role: c.role.name(), part: c.part.clone(), grade: c.grade.name(), reason: c.reason.clone() }
+}

@@ -1,0 +1,189 @@
+//! The report for programs.
+//!
+//! Decides the schema, [`SCHEMA`]: its own types, since the engine's are free to change. Times are nanoseconds of the
+//! watched machine's `CLOCK_MONOTONIC`, spans end in `_ns` too; addresses are strings in hexadecimal, since 64 bits do
+//! not fit a number of every reader. Keys come in the order of the types below.
+
+pub mod finding;
+
+use std::io::{self, Write};
+
+use observer_engine::view::{EdgeView, Stats, TableView};
+use serde::Serialize;
+
+use crate::{
+    meta::{Closing, Filter, Kernel, Level, setup::Coverage},
+    report::Report,
+};
+
+/// Name and version of the schema; the version rises with every change that a reader could stumble over.
+pub const SCHEMA: &str = "observer-report/1";
+
+/// The report.
+#[derive(Serialize)]
+struct Wire<'a> {
+    schema: &'static str,
+    observer_version: &'a str,
+    kernel: &'a Kernel,
+    boot_id: &'a str,
+    level: Level,
+    filter: &'a Filter,
+    start_ns: u64,
+    end_ns: u64,
+    /// Worst rank found, `null`: none within this coverage.
+    worst: Option<&'static str>,
+    alarms: usize,
+    notices: &'a [String],
+    findings: Vec<finding::Wire>,
+    edges: Vec<Edge>,
+    tables: Vec<Table>,
+    counts: Counts,
+    loss: Vec<Loss>,
+    coverage: &'a [Coverage],
+    /// `null`: the recording breaks off.
+    closing: Option<&'a Closing>,
+}
+
+#[derive(Serialize)]
+struct Edge {
+    from: &'static str,
+    from_mode: Option<&'static str>,
+    to: &'static str,
+    to_mode: Option<&'static str>,
+    trylock: bool,
+    count: u64,
+    tasks: u32,
+    instances: usize,
+    lossy: bool,
+    first_site: String,
+    first_ns: u64,
+}
+
+#[derive(Serialize)]
+struct Table {
+    table: String,
+    generation: u32,
+    birth_ns: u64,
+    birth_seen: bool,
+    alive: bool,
+    links: Vec<Link>,
+    lookups: u64,
+    shares: u64,
+    unshares: u64,
+}
+
+#[derive(Serialize)]
+struct Link {
+    mm: String,
+    gib: String,
+}
+
+#[derive(Serialize)]
+struct Counts {
+    passes: u64,
+    events: u64,
+    /// Kind and count, in the order of the kinds' numbers.
+    by_kind: Vec<(&'static str, u64)>,
+    late: u64,
+    /// Sequence numbers that never came.
+    gaps: u64,
+    undecodable: u64,
+    lookups: u64,
+    leases: u64,
+    shares: u64,
+    removals_exact: u64,
+    removals_diff: u64,
+    removals_both: u64,
+    windows: u64,
+    unmatched_begins: u64,
+    unmatched_ends: u64,
+    unknown_releases: u64,
+}
+
+#[derive(Serialize)]
+struct Loss {
+    reason: &'static str,
+    total: u64,
+}
+
+/// Writes the report, with a newline at its end.
+///
+/// # Errors
+/// The output cannot be written.
+pub fn write(out: &mut dyn Write, report: &Report) -> io::Result<()> {
+    let m = &report.meta;
+    let wire = Wire {
+        schema: SCHEMA,
+        observer_version: &m.observer_version,
+        kernel: &m.kernel,
+        boot_id: &m.boot_id,
+        level: m.level,
+        filter: &m.filter,
+        start_ns: m.start_ns,
+        end_ns: report.end_ns,
+        worst: report.worst().map(observer_engine::finding::Rank::name),
+        alarms: report.alarms(),
+        notices: &report.notices,
+        findings: report.findings.iter().map(finding::Wire::from).collect(),
+        edges: report.edges.iter().map(edge).collect(),
+        tables: report.tables.iter().map(table).collect(),
+        counts: counts(report, &report.stats),
+        loss: report.loss.iter().map(|&(reason, total)| Loss { reason, total }).collect(),
+        coverage: &m.setup.coverage,
+        closing: report.closing.as_ref(),
+    };
+    serde_json::to_writer_pretty(&mut *out, &wire)?;
+    writeln!(out)
+}
+
+fn edge(e: &EdgeView) -> Edge {
+    Edge {
+        from: e.from.name(),
+        from_mode: e.from_mode.map(observer_engine::event::Mode::name),
+        to: e.to.name(),
+        to_mode: e.to_mode.map(observer_engine::event::Mode::name),
+        trylock: e.trylock,
+        count: e.count,
+        tasks: e.tasks,
+        instances: e.instances,
+        lossy: e.lossy,
+        first_site: e.first.site.to_string(),
+        first_ns: e.first.time_ns,
+    }
+}
+
+fn table(t: &TableView) -> Table {
+    let links = t.links.iter().map(|l| Link { mm: l.mm.to_string(), gib: l.gib.to_string() });
+    Table {
+        table: t.table.to_string(),
+        generation: t.generation,
+        birth_ns: t.birth_ns,
+        birth_seen: t.birth_seen,
+        alive: t.alive,
+        links: links.collect(),
+        lookups: t.lookups,
+        shares: t.shares,
+        unshares: t.unshares,
+    }
+}
+
+fn counts(report: &Report, s: &Stats) -> Counts {
+    Counts {
+        passes: report.passes,
+        events: s.events,
+        by_kind: s.by_kind.clone(),
+        late: report.counts.late,
+        gaps: report.counts.lost,
+        undecodable: report.counts.undecodable(),
+        lookups: s.lookups,
+        leases: s.leases,
+        shares: s.shares,
+        removals_exact: s.removals_exact,
+        removals_diff: s.removals_diff,
+        removals_both: s.removals_both,
+        windows: s.windows,
+        unmatched_begins: s.unmatched_begins,
+        unmatched_ends: s.unmatched_ends,
+        unknown_releases: s.unknown_releases,
+    }
+}

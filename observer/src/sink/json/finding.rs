@@ -1,0 +1,226 @@
+//! Findings in the report for programs.
+//!
+//! Decides the wire types of evidence, one for each kind; see [`super`] for times and addresses.
+
+use observer_engine::{
+    event::Mode,
+    finding::{
+        Evidence, Finding, Hold as EngineHold, Side as EngineSide, Step as EngineStep, Use, WindowCase,
+    },
+};
+use serde::Serialize;
+
+use crate::sink::words;
+
+/// One finding.
+#[derive(Serialize)]
+pub struct Wire {
+    id: String,
+    rank: &'static str,
+    kind: &'static str,
+    alarm: bool,
+    count: u64,
+    first_ns: u64,
+    last_ns: u64,
+    /// One line for people.
+    summary: String,
+    /// What could make it false, for people.
+    doubts: Vec<String>,
+    evidence: Wired,
+}
+
+/// Evidence by kind; the kind is the finding's.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Wired {
+    Window { first: Box<Case>, longest: Box<Case> },
+    Cycle { steps: Vec<Step>, gate: Option<Lock> },
+    AgainstOrder { step: Box<Step>, source: String },
+    Relock { held: Hold, asked_mode: Option<&'static str>, side: Side },
+    FreedShared { side: Side, table: String, generation: u32, mm: String, count: u32, links: Vec<Link> },
+}
+
+#[derive(Serialize)]
+struct Case {
+    holder: Side,
+    unlinker: Side,
+    mm: String,
+    addr: String,
+    pte: String,
+    table: String,
+    generation: u32,
+    table_birth_ns: u64,
+    unlink_lo_ns: u64,
+    unlink_hi_ns: u64,
+    certain_ns: u64,
+    possible_ns: u64,
+    /// `no`, `contract` or `seen`.
+    used: &'static str,
+    used_ns: Option<u64>,
+    freed_ns: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct Side {
+    tid: u32,
+    tgid: u32,
+    comm: String,
+    cpu: u16,
+    site: String,
+    time_ns: u64,
+    holds: Vec<Hold>,
+}
+
+#[derive(Serialize)]
+struct Hold {
+    class: &'static str,
+    lock: String,
+    mode: Option<&'static str>,
+    known: &'static str,
+    since_ns: u64,
+    lossy: bool,
+}
+
+#[derive(Serialize)]
+struct Lock {
+    class: &'static str,
+    lock: String,
+}
+
+#[derive(Serialize)]
+struct Link {
+    mm: String,
+    gib: String,
+}
+
+#[derive(Serialize)]
+struct Step {
+    from: &'static str,
+    from_mode: Option<&'static str>,
+    from_lock: String,
+    from_known: &'static str,
+    to: &'static str,
+    to_mode: Option<&'static str>,
+    to_lock: String,
+    waiting: bool,
+    count: u64,
+    side: Side,
+}
+
+impl From<&Finding> for Wire {
+    fn from(f: &Finding) -> Wire {
+        Wire {
+            id: f.id.clone(),
+            rank: f.rank.name(),
+            kind: f.kind().name(),
+            alarm: f.rank.is_alarm(),
+            count: f.count,
+            first_ns: f.first_ns,
+            last_ns: f.last_ns,
+            summary: words::summary(f),
+            doubts: f.doubts.iter().map(words::doubt).collect(),
+            evidence: evidence(&f.evidence),
+        }
+    }
+}
+
+fn evidence(e: &Evidence) -> Wired {
+    match e {
+        Evidence::Window(w) => {
+            Wired::Window { first: Box::new(case(&w.first)), longest: Box::new(case(&w.longest)) }
+        }
+        Evidence::Cycle(c) => Wired::Cycle {
+            steps: c.steps.iter().map(step).collect(),
+            gate: c.gate.map(|(class, lock)| Lock { class: class.name(), lock: address(lock) }),
+        },
+        Evidence::AgainstOrder(a) => {
+            Wired::AgainstOrder { step: Box::new(step(&a.step)), source: a.source.clone() }
+        }
+        Evidence::Relock(r) => {
+            Wired::Relock { held: hold(&r.held), asked_mode: mode(r.asked_mode), side: side(&r.side) }
+        }
+        Evidence::FreedShared(f) => Wired::FreedShared {
+            side: side(&f.side),
+            table: f.table.to_string(),
+            generation: f.generation,
+            mm: f.mm.to_string(),
+            count: f.count,
+            links: f
+                .links
+                .iter()
+                .map(|(mm, gib)| Link { mm: mm.to_string(), gib: gib.to_string() })
+                .collect(),
+        },
+    }
+}
+
+fn case(c: &WindowCase) -> Case {
+    let (used, used_ns) = match c.used {
+        Use::No => ("no", None),
+        Use::Contract => ("contract", None),
+        Use::Seen(ns) => ("seen", Some(ns)),
+    };
+    Case {
+        holder: side(&c.holder),
+        unlinker: side(&c.unlinker),
+        mm: c.mm.to_string(),
+        addr: c.addr.to_string(),
+        pte: c.pte.to_string(),
+        table: c.table.to_string(),
+        generation: c.generation,
+        table_birth_ns: c.table_birth_ns,
+        unlink_lo_ns: c.unlink_lo_ns,
+        unlink_hi_ns: c.unlink_hi_ns,
+        certain_ns: c.certain_ns,
+        possible_ns: c.possible_ns,
+        used,
+        used_ns,
+        freed_ns: c.freed_ns,
+    }
+}
+
+fn side(s: &EngineSide) -> Side {
+    Side {
+        tid: s.task.tid.0,
+        tgid: s.task.tgid,
+        comm: s.task.comm.clone(),
+        cpu: s.task.cpu,
+        site: s.site.to_string(),
+        time_ns: s.time_ns,
+        holds: s.holds.iter().map(hold).collect(),
+    }
+}
+
+fn hold(h: &EngineHold) -> Hold {
+    Hold {
+        class: h.class.name(),
+        lock: address(h.lock),
+        mode: mode(h.mode),
+        known: h.known.name(),
+        since_ns: h.since_ns,
+        lossy: h.lossy,
+    }
+}
+
+fn step(s: &EngineStep) -> Step {
+    Step {
+        from: s.from.name(),
+        from_mode: mode(s.from_mode),
+        from_lock: address(s.from_lock),
+        from_known: s.from_known.name(),
+        to: s.to.name(),
+        to_mode: mode(s.to_mode),
+        to_lock: address(s.to_lock),
+        waiting: s.waiting,
+        count: s.count,
+        side: side(&s.side),
+    }
+}
+
+fn mode(m: Option<Mode>) -> Option<&'static str> {
+    m.map(Mode::name)
+}
+
+fn address(a: u64) -> String {
+    format!("{a:#x}")
+}

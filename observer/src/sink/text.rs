@@ -1,0 +1,258 @@
+//! The report for people.
+//!
+//! Decides what stands where: what was watched, what was found, how sure that is. "None" never stands without the
+//! coverage that it holds within.
+
+use std::io::{self, Write};
+
+use observer_ebpf::loss::REASONS;
+use observer_engine::{
+    setup::{Grade, Role},
+    view::{EdgeView, TableView},
+};
+
+use super::words;
+use crate::{
+    meta::{End, Filter},
+    report::Report,
+};
+
+/// Tables that the report lists; what is beyond is counted.
+const TABLES_MAX: usize = 10;
+
+/// Writes the report.
+///
+/// # Errors
+/// The output cannot be written.
+pub fn write(out: &mut dyn Write, report: &Report) -> io::Result<()> {
+    header(out, report)?;
+    findings(out, report)?;
+    edges(out, report)?;
+    tables(out, report)?;
+    coverage(out, report)?;
+    loss(out, report)
+}
+
+/// Writes what the report begins with, and how much was found.
+///
+/// # Errors
+/// The output cannot be written.
+pub fn summary(out: &mut dyn Write, report: &Report) -> io::Result<()> {
+    header(out, report)?;
+    let found = words::plural(report.findings.len() as u64, "finding");
+    match report.worst() {
+        Some(worst) => {
+            let alarms = words::plural(report.alarms() as u64, "alarm");
+            writeln!(out, "found     {found}, {alarms}; the worst is {}", worst.name())
+        }
+        None => writeln!(out, "found     none within this coverage"),
+    }
+}
+
+fn header(out: &mut dyn Write, r: &Report) -> io::Result<()> {
+    let m = &r.meta;
+    let build = m.kernel.build_id.as_ref().map_or(String::new(), |id| format!(", build-id {id}"));
+    writeln!(out, "kernel    {} ({}){build}", m.kernel.release, m.kernel.machine)?;
+    let end = r.closing.as_ref().map_or("its end is not known".to_owned(), |c| end(&c.end));
+    let (span, level) = (words::span(r.duration_ns()), m.level.name());
+    writeln!(out, "run       {span}, level {level}, watching {}; {end}", filter(&m.filter))?;
+    let s = &r.stats;
+    writeln!(
+        out,
+        "seen      {} events: {} lookups, {} shares, {} unlinks, {} tables, {} lock-order edges",
+        words::number(s.events),
+        words::number(s.lookups),
+        words::number(s.shares),
+        words::number(s.removals_exact + s.removals_diff - s.removals_both),
+        words::number(r.tables.len() as u64),
+        words::number(r.edges.len() as u64),
+    )?;
+    let lost: Vec<String> = r.loss.iter().map(|(name, n)| format!("{} {name}", words::number(*n))).collect();
+    let lost = if lost.is_empty() { "nothing".to_owned() } else { lost.join(", ") };
+    writeln!(out, "lost      {lost}")?;
+    for notice in &r.notices {
+        writeln!(out, "notice    {notice}")?;
+    }
+    Ok(())
+}
+
+/// Who is watched, in words.
+#[must_use]
+pub fn filter(f: &Filter) -> String {
+    let parts: Vec<String> = [
+        f.pid.map(|pid| format!("process {pid}")),
+        f.comm.as_ref().map(|comm| format!("command {comm}")),
+        f.cgroup.as_ref().map(|path| format!("cgroup {path}")),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    if parts.is_empty() { "everybody".into() } else { parts.join(", ") }
+}
+
+fn end(end: &End) -> String {
+    match end {
+        End::Interrupted => "ended by a signal".into(),
+        End::Duration => "ended when its duration was over".into(),
+        End::Command(code) => format!("ended with its command, exit code {code}"),
+        End::Quit => "ended at the dashboard".into(),
+        End::Source => "ended with its source".into(),
+    }
+}
+
+fn findings(out: &mut dyn Write, r: &Report) -> io::Result<()> {
+    writeln!(out)?;
+    if r.findings.is_empty() {
+        writeln!(out, "FINDINGS  none within this coverage")?;
+        for c in r.coverage.iter().filter(|c| c.grade != Grade::Exact) {
+            writeln!(out, "          {} {}: {}", part(c.role, &c.part), c.grade.name(), c.reason)?;
+        }
+        if !r.loss.is_empty() || !r.notices.is_empty() || r.missed() > 0 {
+            writeln!(out, "          and within what was lost or cut off, see above and at the end")?;
+        }
+        return Ok(());
+    }
+    let n = words::plural(r.findings.len() as u64, "finding");
+    writeln!(out, "FINDINGS  {n}, {}, worst first", words::plural(r.alarms() as u64, "alarm"))?;
+    for (i, f) in r.findings.iter().enumerate() {
+        writeln!(out)?;
+        writeln!(out, "{:>3}. {} {}: {}", i + 1, f.rank.name(), f.kind().name(), words::summary(f))?;
+        let first = words::moment(f.first_ns, r.meta.start_ns);
+        let times = if f.count == 1 {
+            format!("once, at {first}")
+        } else {
+            let last = words::moment(f.last_ns, r.meta.start_ns);
+            format!("{} times, from {first} to {last}", words::number(f.count))
+        };
+        writeln!(out, "     {:<9} {}, {times}", "id", f.id)?;
+        for line in words::detail(f, r.meta.start_ns) {
+            writeln!(out, "     {}", line.trim_end())?;
+        }
+    }
+    Ok(())
+}
+
+fn edges(out: &mut dyn Write, r: &Report) -> io::Result<()> {
+    writeln!(out)?;
+    if r.edges.is_empty() {
+        return writeln!(
+            out,
+            "LOCK ORDER  no lock was asked for while another was held, within this coverage"
+        );
+    }
+    writeln!(out, "LOCK ORDER  what was asked for while what was held")?;
+    writeln!(out, "  {:<22} {:<24} {:>9} {:>5}  first seen in", "held", "asked for", "times", "tasks")?;
+    for e in &r.edges {
+        writeln!(out, "  {}", edge(e))?;
+    }
+    Ok(())
+}
+
+fn edge(e: &EdgeView) -> String {
+    let tries = if e.trylock { " try" } else { "" };
+    let to = format!("{}{tries}", words::lock(e.to, e.to_mode));
+    let more = if e.tasks >= EdgeView::TASKS_MAX { "+" } else { "" };
+    let lossy = if e.lossy { ", incomplete" } else { "" };
+    let tasks = format!("{}{more}", e.tasks);
+    let from = words::lock(e.from, e.from_mode);
+    format!("{from:<22} {to:<24} {:>9} {tasks:>5}  {}{lossy}", words::number(e.count), e.first.site)
+}
+
+fn tables(out: &mut dyn Write, r: &Report) -> io::Result<()> {
+    writeln!(out)?;
+    let s = &r.stats;
+    let alive = r.tables.iter().filter(|t| t.alive).count();
+    writeln!(
+        out,
+        "TABLES  {} alive at the end of {} shown; unlinks seen at their moment {}, by comparing entries {}, both ways {}",
+        alive,
+        r.tables.len(),
+        words::number(s.removals_exact),
+        words::number(s.removals_diff),
+        words::number(s.removals_both),
+    )?;
+    if r.tables.is_empty() {
+        return Ok(());
+    }
+    writeln!(
+        out,
+        "  {:<18} {:>4} {:>6} {:>9} {:>9} {:>9}  born",
+        "table", "life", "links", "lookups", "shares", "unshares"
+    )?;
+    let mut rows: Vec<&TableView> = r.tables.iter().collect();
+    rows.sort_by_key(|t| {
+        (std::cmp::Reverse(t.shares + t.unshares), std::cmp::Reverse(t.lookups), t.birth_ns, t.table)
+    });
+    for t in rows.iter().take(TABLES_MAX) {
+        writeln!(
+            out,
+            "  {:<18} {:>4} {:>6} {:>9} {:>9} {:>9}  {}{}",
+            t.table.to_string(),
+            t.generation,
+            t.links.len(),
+            words::number(t.lookups),
+            words::number(t.shares),
+            words::number(t.unshares),
+            words::moment(t.birth_ns, r.meta.start_ns),
+            if t.birth_seen { "" } else { " or before" },
+        )?;
+    }
+    if rows.len() > TABLES_MAX {
+        writeln!(out, "  and {} less active", words::number((rows.len() - TABLES_MAX) as u64))?;
+    }
+    Ok(())
+}
+
+fn part(role: Role, part: &str) -> String {
+    if part.is_empty() { role.name().to_owned() } else { format!("{} ({part})", role.name()) }
+}
+
+fn coverage(out: &mut dyn Write, r: &Report) -> io::Result<()> {
+    writeln!(out)?;
+    writeln!(out, "COVERAGE  what this kernel let us see")?;
+    if r.coverage.is_empty() {
+        writeln!(out, "  the plan tells of no role")?;
+    }
+    for c in &r.coverage {
+        let line = format!("  {:<34} {:<9} {}", part(c.role, &c.part), c.grade.name(), c.reason);
+        writeln!(out, "{}", line.trim_end())?;
+    }
+    let Some(closing) = &r.closing else { return Ok(()) };
+    writeln!(out)?;
+    writeln!(out, "SITES  calls counted by the probes, before any filter")?;
+    writeln!(out, "  {:<34} {:<14} {:>12} {:>12}", "function", "role", "calls", "of its role")?;
+    for s in &closing.sites {
+        let site = r.meta.setup.sites.iter().find(|site| site.id == s.site);
+        let (function, role) = site.map_or(("?", "?"), |s| (s.function.as_str(), s.role.as_str()));
+        let (hits, outcomes) = (words::number(s.hits), words::number(s.outcomes));
+        writeln!(out, "  {function:<34} {role:<14} {hits:>12} {outcomes:>12}")?;
+    }
+    Ok(())
+}
+
+fn loss(out: &mut dyn Write, r: &Report) -> io::Result<()> {
+    writeln!(out)?;
+    let c = &r.counts;
+    if r.loss.is_empty() && c.late + c.undecodable() + r.missed() == 0 {
+        return writeln!(out, "LOSS  nothing was lost in {} drain passes", words::number(r.passes));
+    }
+    writeln!(out, "LOSS  in {} drain passes", words::number(r.passes))?;
+    for (name, n) in &r.loss {
+        let doc = REASONS.iter().find(|(reason, _)| reason == name).map_or("", |(_, doc)| doc.trim());
+        writeln!(out, "  {name:<18} {:>12}  {doc}", words::number(*n))?;
+    }
+    let rest = [
+        ("late", c.late, "Came after its time in the order had passed."),
+        ("short", c.short, "Bytes that are no whole record."),
+        ("unknown-kind", c.unknown_kind, "Records of a kind that this version does not know."),
+        ("unknown-value", c.unknown_value, "Records with a class or mode that this version does not know."),
+        ("missed", r.missed(), "Hits of programs that the kernel did not run."),
+    ];
+    for (name, n, doc) in rest.into_iter().filter(|(_, n, _)| *n > 0) {
+        writeln!(out, "  {name:<18} {:>12}  {doc}", words::number(n))?;
+    }
+    for m in r.closing.iter().flat_map(|c| &c.misses) {
+        writeln!(out, "  missed by program {}: {}", m.program, words::number(m.recursion))?;
+    }
+    Ok(())
+}

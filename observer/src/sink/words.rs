@@ -1,0 +1,316 @@
+//! The words for findings, used by the report, the lines and the dashboard alike.
+//!
+//! Decides how evidence reads. Times are told from the start of the run; addresses as the kernel prints them.
+
+use observer_engine::{
+    event::Mode,
+    finding::{
+        Cycle, Doubt, Evidence, Finding, FreedShared, Hold, Known, Relock, Side, Step, TaskRef, Use,
+        WindowCase,
+    },
+    lock_class::LockClass,
+    view::EdgeView,
+};
+
+/// A span of time with the unit that fits.
+#[must_use]
+pub fn span(ns: u64) -> String {
+    match ns {
+        0..1_000 => format!("{ns} ns"),
+        1_000..1_000_000 => format!("{}.{:03} us", ns / 1_000, ns % 1_000),
+        1_000_000..1_000_000_000 => format!("{}.{:03} ms", ns / 1_000_000, ns / 1_000 % 1_000),
+        _ => format!("{}.{:03} s", ns / 1_000_000_000, ns / 1_000_000 % 1_000),
+    }
+}
+
+/// A moment, from the start of the run.
+#[must_use]
+pub fn moment(ns: u64, start_ns: u64) -> String {
+    let since = ns.saturating_sub(start_ns);
+    format!("+{}.{:06} s", since / 1_000_000_000, since / 1_000 % 1_000_000)
+}
+
+/// A number with its thousands apart.
+#[must_use]
+pub fn number(n: u64) -> String {
+    let digits = n.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (i, c) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(c);
+    }
+    text
+}
+
+/// `one finding`, `2 findings`.
+#[must_use]
+pub fn plural(n: u64, one: &str) -> String {
+    format!("{} {one}{}", number(n), if n == 1 { "" } else { "s" })
+}
+
+/// `i_mmap_rwsem(write)`; a lock that has one mode only goes without it.
+#[must_use]
+pub fn lock(class: LockClass, mode: Option<Mode>) -> String {
+    match mode {
+        Some(Mode::Exclusive) => class.name().to_owned(),
+        Some(mode) => format!("{}({})", class.name(), mode.name()),
+        None => format!("{}(?)", class.name()),
+    }
+}
+
+/// One line.
+#[must_use]
+pub fn summary(finding: &Finding) -> String {
+    match &finding.evidence {
+        Evidence::Window(w) => {
+            let c = &w.longest;
+            let part = if c.certain_ns > 0 {
+                format!("for {}", span(c.certain_ns))
+            } else {
+                format!("for up to {}", span(c.possible_ns))
+            };
+            let (holder, unlinker) = (&c.holder.site, &c.unlinker.site);
+            format!("{holder} had a pte pointer whose table {unlinker} took away, {part}")
+        }
+        Evidence::Cycle(c) => chain(c),
+        Evidence::AgainstOrder(a) => {
+            format!("{} asked for while {} is held, in {}", asked(&a.step), held(&a.step), a.step.side.site)
+        }
+        Evidence::Relock(r) => format!(
+            "{} asked for by the task that holds it as {}, in {}",
+            lock(r.held.class, r.asked_mode),
+            lock(r.held.class, r.held.mode),
+            r.side.site
+        ),
+        Evidence::FreedShared(f) => {
+            format!(
+                "{} gave a table's page back that others still use, in {}",
+                task(&f.side.task),
+                f.side.site
+            )
+        }
+    }
+}
+
+/// The evidence: both sides, what was between them, what could make it false.
+#[must_use]
+pub fn detail(finding: &Finding, start_ns: u64) -> Vec<String> {
+    let mut out = Vec::new();
+    match &finding.evidence {
+        Evidence::Window(w) => {
+            window(&mut out, &w.first, start_ns);
+            if w.longest != w.first {
+                out.push("longest of them".into());
+                window(&mut out, &w.longest, start_ns);
+            }
+        }
+        Evidence::Cycle(c) => cycle(&mut out, c, start_ns),
+        Evidence::AgainstOrder(a) => {
+            step(&mut out, &a.step, start_ns);
+            out.push(row("order", &format!("documented in {}", a.source)));
+        }
+        Evidence::Relock(r) => relock(&mut out, r, start_ns),
+        Evidence::FreedShared(f) => freed_shared(&mut out, f, start_ns),
+    }
+    out.extend(finding.doubts.iter().map(|d| row("but", &doubt(d))));
+    out
+}
+
+/// The evidence of an edge.
+#[must_use]
+pub fn edge_detail(e: &EdgeView, start_ns: u64) -> Vec<String> {
+    let (w, at) = (&e.first, moment(e.first.time_ns, start_ns));
+    let how = if e.trylock { "took by trylock" } else { "asked for" };
+    let mut out = vec![
+        row("first", &format!("{} on cpu {} in {} at {at}", task(&w.task), w.task.cpu, w.site)),
+        row("", &format!("{how} {} {:#x}", lock(e.to, e.to_mode), w.to_lock)),
+        row(
+            "",
+            &format!("holding {} {:#x} ({})", lock(e.from, e.from_mode), w.from_lock, known(w.from_known)),
+        ),
+        row("seen", &format!("{}, on {}", times(e.count), plural(e.instances as u64, "lock pair"))),
+    ];
+    if e.trylock {
+        out.push(row("but", "a trylock makes no wait: no step of a deadlock"));
+    }
+    if e.lossy {
+        out.push(row("but", "records were lost around every one of them"));
+    }
+    out
+}
+
+/// `once`, `2 times`.
+#[must_use]
+pub fn times(n: u64) -> String {
+    if n == 1 { "once".into() } else { format!("{} times", number(n)) }
+}
+
+fn row(name: &str, text: &str) -> String {
+    format!("{name:<9} {text}")
+}
+
+fn task(t: &TaskRef) -> String {
+    let comm = if t.comm.is_empty() { "?" } else { &t.comm };
+    match t.tgid {
+        0 => format!("task {} ({comm})", t.tid.0),
+        tgid => format!("task {} ({comm}, process {tgid})", t.tid.0),
+    }
+}
+
+fn window(out: &mut Vec<String>, c: &WindowCase, start_ns: u64) {
+    let at = |ns| moment(ns, start_ns);
+    side(out, "holder", &c.holder, &format!("looked up at {}", at(c.holder.time_ns)));
+    out.push(row("", &format!("mm {}, address {}, pte {}", c.mm, c.addr, c.pte)));
+    holding(out, &c.holder.holds);
+    let gone = if c.unlink_lo_ns == c.unlink_hi_ns {
+        format!("link gone at {}", at(c.unlink_hi_ns))
+    } else {
+        format!("link gone between {} and {}", at(c.unlink_lo_ns), at(c.unlink_hi_ns))
+    };
+    side(out, "unlinker", &c.unlinker, &gone);
+    holding(out, &c.unlinker.holds);
+    out.push(row(
+        "table",
+        &format!("{}, life {} of this address, since {}", c.table, c.generation, at(c.table_birth_ns)),
+    ));
+    let used = match c.used {
+        Use::No => "no use seen after it".to_owned(),
+        Use::Contract => "in use by contract: inside a callback that was handed the pointer".to_owned(),
+        Use::Seen(ns) => format!("used: took the table's PTL at {}", at(ns)),
+    };
+    out.push(row(
+        "stale",
+        &format!("certain {}, possible {}; {used}", span(c.certain_ns), span(c.possible_ns)),
+    ));
+    if let Some(ns) = c.freed_ns {
+        out.push(row("freed", &format!("the table's page was given back at {}", at(ns))));
+    }
+}
+
+fn side(out: &mut Vec<String>, name: &str, s: &Side, what: &str) {
+    out.push(row(name, &format!("{} on cpu {} in {}, {what}", task(&s.task), s.task.cpu, s.site)));
+}
+
+fn holding(out: &mut Vec<String>, holds: &[Hold]) {
+    if holds.is_empty() {
+        out.push(row("", "holding no watched lock"));
+    }
+    for h in holds {
+        let doubt = if h.lossy { "; its release may be among what was lost" } else { "" };
+        out.push(row(
+            "",
+            &format!("holding {} {:#x} ({}{doubt})", lock(h.class, h.mode), h.lock, known(h.known)),
+        ));
+    }
+}
+
+/// How a hold is known, in words.
+fn known(k: Known) -> &'static str {
+    match k {
+        Known::Asked => "asked for",
+        Known::Asking => "asked for, perhaps not given yet",
+        Known::Tried => "by trylock",
+        Known::Returned => "returned locked by a lookup",
+        Known::Contract => "inferred: the function's contract is a locked folio",
+        Known::SlowPath => "after waiting",
+    }
+}
+
+fn held(s: &Step) -> String {
+    lock(s.from, s.from_mode)
+}
+
+fn asked(s: &Step) -> String {
+    lock(s.to, s.to_mode)
+}
+
+fn chain(c: &Cycle) -> String {
+    let mut text: Vec<String> = c.steps.iter().map(held).collect();
+    if let Some(first) = c.steps.first() {
+        text.push(first.from.name().to_owned());
+    }
+    text.join(" -> ")
+}
+
+fn cycle(out: &mut Vec<String>, c: &Cycle, start_ns: u64) {
+    for s in &c.steps {
+        step(out, s, start_ns);
+    }
+    if let Some((class, address)) = c.gate {
+        out.push(row(
+            "gate",
+            &format!("all sides hold {} {address:#x}, which keeps them apart", class.name()),
+        ));
+    }
+}
+
+fn step(out: &mut Vec<String>, s: &Step, start_ns: u64) {
+    let waits = if s.waiting { "waits for" } else { "asked for" };
+    let at = moment(s.side.time_ns, start_ns);
+    let times = if s.count == 1 { String::new() } else { format!(", {} times in all", number(s.count)) };
+    side(out, "side", &s.side, &format!("{waits} {} {:#x} at {at}{times}", asked(s), s.to_lock));
+    holding(out, &s.side.holds);
+    if !s.side.holds.iter().any(|h| h.lock == s.from_lock) {
+        out.push(row("", &format!("holding {} {:#x} ({})", held(s), s.from_lock, known(s.from_known))));
+    }
+}
+
+fn relock(out: &mut Vec<String>, r: &Relock, start_ns: u64) {
+    let what = format!(
+        "asked for {} {:#x} at {}",
+        lock(r.held.class, r.asked_mode),
+        r.held.lock,
+        moment(r.side.time_ns, start_ns)
+    );
+    side(out, "task", &r.side, &what);
+    holding(out, &r.side.holds);
+}
+
+fn freed_shared(out: &mut Vec<String>, f: &FreedShared, start_ns: u64) {
+    side(out, "task", &f.side, &format!("gave the page back at {}", moment(f.side.time_ns, start_ns)));
+    holding(out, &f.side.holds);
+    let table = format!("{}, life {} of this address, mm {}", f.table, f.generation, f.mm);
+    out.push(row("table", &format!("{table}; the kernel's share count was {}", f.count)));
+    for (mm, gib) in &f.links {
+        out.push(row("link", &format!("mm {mm}, GiB of {gib}")));
+    }
+}
+
+/// What could make a finding false, in words.
+#[must_use]
+pub fn doubt(d: &Doubt) -> String {
+    match d {
+        Doubt::Loss => "records were lost on these CPUs while it happened".into(),
+        Doubt::UnlinkInterval => "the moment of the unlink is known as an interval only".into(),
+        Doubt::NoOperation => "looked up in no watched operation: the end of its use is not known".into(),
+        Doubt::InferredHold(class) => format!("the hold of {} is inferred", class.name()),
+        Doubt::QueuedWriter { class, writer_seen: true } => {
+            format!("needs a writer of {} queued between two readers; writers were seen", class.name())
+        }
+        Doubt::QueuedWriter { class, writer_seen: false } => {
+            format!(
+                "needs a writer of {} queued between two readers; none was seen in this run",
+                class.name()
+            )
+        }
+        Doubt::FewTasks => "fewer tasks than steps were seen".into(),
+        Doubt::InstancesCut => "more pairs of instances than are kept".into(),
+        Doubt::Coverage(what) => format!("not fully seen on this kernel: {what}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_and_numbers_read_well() {
+        let spans = [0, 999, 1_000, 1_400_500, 61_000_000_000].map(span);
+        assert_eq!(spans, ["0 ns", "999 ns", "1.000 us", "1.400 ms", "61.000 s"]);
+        assert_eq!([0, 999, 1_000, 1_234_567].map(number), ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!(moment(3_000_001_000, 1_000_000_000), "+2.000001 s");
+        assert_eq!([plural(1, "edge"), plural(2_000, "edge")], ["1 edge", "2,000 edges"]);
+    }
+}
