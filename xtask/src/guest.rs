@@ -104,6 +104,7 @@ impl Guest {
         self
     }
 
+    /// Shared out between two nodes, hence rounded up to an even number.
     pub fn cpus(mut self, cpus: u32) -> Self {
         self.cpus = cpus;
         self

@@ -126,8 +126,8 @@ fn take_terminal() -> io::Result<File> {
         .map_err(|error| named("cannot open", "/dev/ttyS0", &error))?;
     let lowest = terminal.into_raw_fd();
     for fd in 0..3 {
-        // SAFETY: `lowest` is open; when it already is `fd`, dup2 does nothing.
-        if unsafe { libc::dup2(lowest, fd) } < 0 {
+        // SAFETY: `lowest` is open. It usually is 0 already, where dup2 does nothing, not even clear close-on-exec.
+        if unsafe { libc::dup2(lowest, fd) < 0 || libc::fcntl(fd, libc::F_SETFD, 0) < 0 } {
             return Err(io::Error::last_os_error());
         }
     }

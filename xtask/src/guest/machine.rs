@@ -100,13 +100,15 @@ fn command(guest: &Guest, initramfs: &Path, frames: &Path, kernel_log: &Path) ->
     let mut command = guest.tools.qemu.command();
     command.args(["-nodefaults", "-no-user-config", "-display", "none", "-vga", "none", "-no-reboot"]);
     command.args(["-accel", "tcg,thread=multi", "-cpu", "max"]);
-    command.args(["-smp", &guest.cpus.to_string(), "-m", &guest.memory_mib.to_string()]);
-    let half = guest.cpus.div_ceil(2);
-    for (node, first, last) in [(0, 0, half - 1), (1, half, guest.cpus - 1)] {
-        let memory = guest.memory_mib / 2;
+    // A node is a socket: the kernel warns of cores of one socket that sit in two nodes.
+    let half = guest.cpus.div_ceil(2).max(1);
+    command.args(["-smp", &format!("{},sockets=2,cores={half},threads=1", 2 * half)]);
+    command.args(["-m", &format!("{}M", guest.memory_mib)]);
+    for node in 0..2 {
+        let (memory, first) = (guest.memory_mib / 2, node * half);
         command.arg("-object").arg(format!("memory-backend-ram,size={memory}M,id=m{node}"));
-        let cpus = if first <= last { format!(",cpus={first}-{last}") } else { String::new() };
-        command.arg("-numa").arg(format!("node,nodeid={node},memdev=m{node}{cpus}"));
+        command.arg("-numa");
+        command.arg(format!("node,nodeid={node},memdev=m{node},cpus={first}-{}", first + half - 1));
     }
     let file = |id: &str, path: &Path| {
         // A comma ends a value in QEMU's options, two of them mean one.
