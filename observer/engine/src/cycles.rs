@@ -215,7 +215,8 @@ fn class_cycles(graph: &Graph) -> Vec<Vec<&Edge>> {
         }
     }
     let mut found = Vec::new();
-    for edge in best.values() {
+    // Every cycle is found once: from its least class.
+    for edge in best.values().filter(|e| e.to.0 > e.from.0) {
         walk_classes(&best, &mut vec![*edge], &mut found);
     }
     found

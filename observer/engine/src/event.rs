@@ -289,6 +289,51 @@ impl Body {
     }
 }
 
+impl Body {
+    /// `arg` and payload words as on the wire; words beyond the kind's are 0.
+    #[must_use]
+    pub fn wire(&self) -> (u32, [u64; 5]) {
+        match *self {
+            Body::Task { tgid, comm, mm } => {
+                let half = |at: usize| comm[at..at + 8].iter().rev().fold(0, |w, b| w << 8 | u64::from(*b));
+                (tgid, [half(0), half(8), mm.0, 0, 0])
+            }
+            Body::TaskExit { tgid, mm } => (tgid, [mm.0, 0, 0, 0, 0]),
+            Body::Fork { child, child_tgid } => (child.0, [child_tgid.into(), 0, 0, 0, 0]),
+            Body::OpBegin { mm, start, end } => (0, [mm.0, start.0, end.0, 0, 0]),
+            Body::CallbackBegin { mm, addr, pte } | Body::Unshare { mm, addr, pte } => {
+                (0, [mm.0, addr.0, pte.0, 0, 0])
+            }
+            Body::OpEnd { ret } => (0, [ret, 0, 0, 0, 0]),
+            Body::Lookup { mm, addr, pte, repeats } => (repeats, [mm.0, addr.0, pte.0, 0, 0]),
+            Body::Share { mm, addr, pte, count } => (count, [mm.0, addr.0, pte.0, 0, 0]),
+            Body::TableAlloc { mm, addr, table } => (0, [mm.0, addr.0, table.0, 0, 0]),
+            Body::Unlinked { mm, gib, table, lo_ns, now, count } => {
+                (count, [mm.0, gib.0, table.0, lo_ns, now])
+            }
+            Body::TableFree { mm, table, count } => (count, [mm.0, table.0, 0, 0, 0]),
+            Body::Lock { class, mode, lock, failed, .. } => {
+                let arg = class as u32 | mode.map_or(0, |m| m as u32) << 8 | u32::from(failed) << 31;
+                (arg, [lock.0, 0, 0, 0, 0])
+            }
+            Body::LockName { class, lock, owner, vma } => (class as u32, [lock.0, owner, vma, 0, 0]),
+            Body::LockForget { class, lock } => (class as u32, [lock.0, 0, 0, 0, 0]),
+            Body::FolioAsk { mapping, index, folio } => (0, [mapping.0, index, folio.0, 0, 0]),
+            Body::FolioHeld { folio, mapping, index, how } => (how as u32, [folio.0, mapping.0, index, 0, 0]),
+            Body::FolioRelease { folio, mapping, index } | Body::FolioWait { folio, mapping, index } => {
+                (0, [folio.0, mapping.0, index, 0, 0])
+            }
+            Body::Stack { stack, op } => (stack, [op.0.into(), 0, 0, 0, 0]),
+        }
+    }
+
+    /// From the wire; `None`: a kind, class, mode or `how` that this version does not know.
+    #[must_use]
+    pub fn from_wire(kind: u16, arg: u32, words: &[u64; 5]) -> Option<Body> {
+        body(kind, arg, |i| words[i])
+    }
+}
+
 /// One decoded record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event {

@@ -8,6 +8,7 @@ pub mod finding;
 pub mod lock_class;
 pub mod order;
 pub mod setup;
+pub mod trace;
 pub mod view;
 
 mod cycles;

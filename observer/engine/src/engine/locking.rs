@@ -28,7 +28,7 @@ impl Engine {
                 Asked::Lock { addr, at_ns } if self.now_ns.saturating_sub(at_ns) >= STUCK_NS => {
                     self.tasks[id].waiting = Some(addr);
                 }
-                Asked::Folio { mapping, index, at_ns, site }
+                Asked::Folio { mapping, index, at_ns, site, .. }
                     if self.now_ns.saturating_sub(at_ns) >= STUCK_NS =>
                 {
                     self.folio_stuck(id, site, (mapping, index), at_ns);
@@ -117,9 +117,8 @@ impl Engine {
                 if class != Class::Ptl && self.rules.ptl_release_unseen() {
                     self.drop_ptls(id, event.time_ns);
                 }
-                if self.take(id, event, (class.into(), mode, lock), Known::Asking) {
-                    self.tasks[id].asked = Some(Asked::Lock { addr: lock, at_ns: event.time_ns });
-                }
+                self.take(id, event, (class.into(), mode, lock), Known::Asking);
+                self.tasks[id].asked = Some(Asked::Lock { addr: lock, at_ns: event.time_ns });
             }
             LockStep::Try => {
                 self.take(id, event, (class.into(), mode, lock), Known::Tried);
@@ -138,14 +137,14 @@ impl Engine {
         }
     }
 
-    /// The task asks for, or got, a lock. Returns whether a hold was added.
+    /// The task asks for, or got, a lock.
     fn take(
         &mut self,
         id: TaskId,
         event: &Event,
         (class, mode, addr): (LockClass, Option<Mode>, u64),
         known: Known,
-    ) -> bool {
+    ) {
         let lock = self.locks.see(addr, class.wire());
         lock.writer_seen |= mode != Some(Mode::Read);
         let instance = Instance { addr, life: lock.life };
@@ -157,7 +156,7 @@ impl Engine {
             if known == Known::Asking {
                 self.relock(id, event, at, mode);
             }
-            return false;
+            return;
         }
         let ask = Ask { class, instance, mode, trylock, time_ns: event.time_ns, site };
         self.graph.asked(&self.tasks[id], &ask);
@@ -172,7 +171,6 @@ impl Engine {
             mapping: Mapping(0),
             index: 0,
         });
-        true
     }
 
     fn give_up(&mut self, id: TaskId, addr: u64) {

@@ -1,0 +1,302 @@
+//! What a trace, or a recording, is expected to lead to.
+//!
+//! The expected findings are all of them: one that is not expected is a difference like one that is missing. Edges,
+//! tables and counts are spot checks.
+
+use std::fmt;
+
+use super::parse::number;
+use crate::{
+    Engine,
+    finding::{Evidence, Finding, Kind, Rank, Step, Use},
+    lock_class::LockClass,
+    view::{EdgeView, Stats, TableView},
+};
+
+/// One `expect` line, without that word.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expectation {
+    text: String,
+    what: What,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum What {
+    None,
+    Finding { rank: Rank, kind: Kind, fields: Vec<(String, String)> },
+    Edge { from: String, to: String, absent: bool, fields: Vec<(String, String)> },
+    Table { address: u64, fields: Vec<(String, String)> },
+    Stats { fields: Vec<(String, String)> },
+}
+
+impl fmt::Display for Expectation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "expect {}", self.text)
+    }
+}
+
+impl std::str::FromStr for Expectation {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Expectation, String> {
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let what = match words.as_slice() {
+            ["none"] => What::None,
+            ["no", "edge", from, to] => edge(from, to, true, &[])?,
+            ["edge", from, to, rest @ ..] => edge(from, to, false, rest)?,
+            ["table", address, rest @ ..] => {
+                What::Table { address: number(address)?, fields: fields(rest, TABLE_FIELDS)? }
+            }
+            ["stat", rest @ ..] => What::Stats { fields: fields(rest, STAT_FIELDS)? },
+            [rank, kind, rest @ ..] => {
+                let kind = Kind::from_name(kind).ok_or_else(|| format!("`{kind}` is no kind of finding"))?;
+                What::Finding {
+                    rank: Rank::from_name(rank).ok_or_else(|| format!("`{rank}` is no rank"))?,
+                    kind,
+                    fields: fields(rest, finding_fields(kind))?,
+                }
+            }
+            _ => return Err("`expect none`, `expect RANK KIND …` or another form was expected".into()),
+        };
+        Ok(Expectation { text: words.join(" "), what })
+    }
+}
+
+const TABLE_FIELDS: &[&str] = &["generation", "links", "sharers", "lookups", "shares", "unshares", "alive"];
+const STAT_FIELDS: &[&str] = &[
+    "events",
+    "lost",
+    "live_leases",
+    "leases",
+    "live_tasks",
+    "live_tables",
+    "lookups",
+    "shares",
+    "removals_exact",
+    "removals_diff",
+    "removals_both",
+    "windows",
+    "unmatched_ends",
+    "unmatched_begins",
+    "unknown_releases",
+    "missed_frees",
+    "missed_folio_releases",
+    "forgotten_leases",
+];
+const EDGE_FIELDS: &[&str] = &["count", "tasks", "instances", "site", "how"];
+
+fn finding_fields(kind: Kind) -> &'static [&'static str] {
+    match kind {
+        Kind::Window => &[
+            "lookup",
+            "unlink",
+            "certain",
+            "possible",
+            "used",
+            "table",
+            "generation",
+            "holder",
+            "unlinker",
+            "count",
+        ],
+        Kind::Cycle => &["path", "gate", "count"],
+        Kind::AgainstOrder => &["from", "to", "source", "count"],
+        Kind::Relock => &["class", "held", "asked", "site", "count"],
+        Kind::FreedShared => &["table", "links", "shared", "site", "count"],
+    }
+}
+
+fn fields(words: &[&str], known: &[&str]) -> Result<Vec<(String, String)>, String> {
+    let mut fields = Vec::new();
+    for word in words {
+        let (key, value) = word.split_once('=').ok_or_else(|| format!("`{word}` has no value"))?;
+        if !known.contains(&key) {
+            return Err(format!("`{key}` cannot be expected here; there are {}", known.join(", ")));
+        }
+        fields.push((key.to_owned(), value.to_owned()));
+    }
+    Ok(fields)
+}
+
+fn edge(from: &str, to: &str, absent: bool, rest: &[&str]) -> Result<What, String> {
+    let check = |end: &str| {
+        let name = end.split(':').next().unwrap_or("");
+        LockClass::from_name(name).map(|_| ()).ok_or_else(|| format!("`{name}` is no lock class"))
+    };
+    check(from)?;
+    check(to)?;
+    let mut fields = match rest {
+        ["try", more @ ..] => {
+            let mut fields = fields(more, EDGE_FIELDS)?;
+            fields.push(("try".into(), "yes".into()));
+            fields
+        }
+        more => fields(more, EDGE_FIELDS)?,
+    };
+    if !absent && !fields.iter().any(|(key, _)| key == "try") {
+        fields.push(("try".into(), "no".into()));
+    }
+    Ok(What::Edge { from: from.into(), to: to.into(), absent, fields })
+}
+
+/// Differences between expectations and the engine.
+pub(super) fn check(expectations: &[Expectation], engine: &Engine) -> Vec<String> {
+    let findings = engine.findings();
+    let edges = engine.edges();
+    let (tables, stats) = (engine.tables(), engine.stats());
+    let mut unexpected: Vec<&Finding> = findings.iter().collect();
+    let mut differences = Vec::new();
+    for expected in expectations {
+        let met = match &expected.what {
+            What::None => findings.is_empty(),
+            What::Finding { rank, kind, fields } => {
+                let fits = |f: &&Finding| {
+                    f.rank == *rank && f.kind() == *kind && all(fields, |key| finding_field(f, key))
+                };
+                unexpected.iter().position(fits).map(|at| unexpected.remove(at)).is_some()
+            }
+            What::Edge { from, to, absent, fields } => {
+                let fits = |e: &EdgeView| {
+                    end_fits(from, e.from, e.from_mode)
+                        && end_fits(to, e.to, e.to_mode)
+                        && all(fields, |key| edge_field(e, key))
+                };
+                edges.iter().any(fits) != *absent
+            }
+            What::Table { address, fields } => {
+                tables.iter().any(|t| t.table.0 == *address && all(fields, |key| table_field(t, key)))
+            }
+            What::Stats { fields } => all(fields, |key| stat_field(&stats, key)),
+        };
+        if !met {
+            differences.push(format!("not met: {expected}"));
+        }
+    }
+    differences.extend(unexpected.iter().map(|f| format!("not expected: {}", words(f))));
+    differences
+}
+
+/// A finding as the expectation that it would meet, with all its fields.
+fn words(finding: &Finding) -> String {
+    let kind = finding.kind();
+    let mut text = format!("expect {} {}", finding.rank.name(), kind.name());
+    for key in finding_fields(kind) {
+        if let Some(value) = finding_field(finding, key) {
+            text.push_str(&format!(" {key}={value}"));
+        }
+    }
+    text
+}
+
+fn all(fields: &[(String, String)], value: impl Fn(&str) -> Option<String>) -> bool {
+    fields.iter().all(|(key, expected)| {
+        value(key)
+            .is_some_and(|v| v == *expected || number(expected).is_ok_and(|n| Some(n) == number(&v).ok()))
+    })
+}
+
+fn end_fits(expected: &str, class: LockClass, mode: Option<crate::event::Mode>) -> bool {
+    match expected.split_once(':') {
+        None => class.name() == expected,
+        Some((name, m)) => class.name() == name && mode.is_some_and(|mode| mode.name() == m),
+    }
+}
+
+fn mode_name(mode: Option<crate::event::Mode>) -> String {
+    mode.map_or("unknown", crate::event::Mode::name).to_owned()
+}
+
+fn finding_field(finding: &Finding, key: &str) -> Option<String> {
+    if key == "count" {
+        return Some(finding.count.to_string());
+    }
+    match (&finding.evidence, key) {
+        (Evidence::Window(w), _) => {
+            let case = &w.longest;
+            Some(match key {
+                "lookup" => case.holder.site.to_string(),
+                "unlink" => case.unlinker.site.to_string(),
+                "certain" => case.certain_ns.to_string(),
+                "possible" => case.possible_ns.to_string(),
+                "used" => match case.used {
+                    Use::No => "no".into(),
+                    Use::Contract => "contract".into(),
+                    Use::Seen(_) => "seen".into(),
+                },
+                "table" => case.table.to_string(),
+                "generation" => case.generation.to_string(),
+                "holder" => format!("t{}", case.holder.task.tid.0),
+                "unlinker" => format!("t{}", case.unlinker.task.tid.0),
+                _ => return None,
+            })
+        }
+        (Evidence::Cycle(c), "path") => Some(path(&c.steps)),
+        (Evidence::Cycle(c), "gate") => c.gate.map(|(class, _)| class.name().to_owned()),
+        (Evidence::AgainstOrder(a), "from") => Some(a.step.from.name().to_owned()),
+        (Evidence::AgainstOrder(a), "to") => Some(a.step.to.name().to_owned()),
+        (Evidence::AgainstOrder(a), "source") => Some(a.source.replace(' ', "_")),
+        (Evidence::Relock(r), "class") => Some(r.held.class.name().to_owned()),
+        (Evidence::Relock(r), "held") => Some(mode_name(r.held.mode)),
+        (Evidence::Relock(r), "asked") => Some(mode_name(r.asked_mode)),
+        (Evidence::Relock(r), "site") => Some(r.side.site.to_string()),
+        (Evidence::FreedShared(f), "table") => Some(f.table.to_string()),
+        (Evidence::FreedShared(f), "links") => Some(f.links.len().to_string()),
+        (Evidence::FreedShared(f), "shared") => Some(f.count.to_string()),
+        (Evidence::FreedShared(f), "site") => Some(f.side.site.to_string()),
+        _ => None,
+    }
+}
+
+fn path(steps: &[Step]) -> String {
+    steps.iter().map(|s| s.from.name()).collect::<Vec<_>>().join(">")
+}
+
+fn edge_field(edge: &EdgeView, key: &str) -> Option<String> {
+    Some(match key {
+        "count" => edge.count.to_string(),
+        "tasks" => edge.tasks.to_string(),
+        "instances" => edge.instances.to_string(),
+        "site" => edge.first.site.to_string(),
+        "how" => edge.first.from_known.name().to_owned(),
+        "try" => if edge.trylock { "yes" } else { "no" }.to_owned(),
+        _ => return None,
+    })
+}
+
+fn table_field(table: &TableView, key: &str) -> Option<String> {
+    Some(match key {
+        "generation" => table.generation.to_string(),
+        "links" => table.links.len().to_string(),
+        "sharers" => table.sharers().to_string(),
+        "lookups" => table.lookups.to_string(),
+        "shares" => table.shares.to_string(),
+        "unshares" => table.unshares.to_string(),
+        "alive" => if table.alive { "yes" } else { "no" }.to_owned(),
+        _ => return None,
+    })
+}
+
+fn stat_field(stats: &Stats, key: &str) -> Option<String> {
+    let value = match key {
+        "events" => stats.events,
+        "lost" => stats.lost,
+        "live_leases" => stats.live_leases as u64,
+        "leases" => stats.leases,
+        "live_tasks" => stats.live_tasks as u64,
+        "live_tables" => stats.live_tables as u64,
+        "lookups" => stats.lookups,
+        "shares" => stats.shares,
+        "removals_exact" => stats.removals_exact,
+        "removals_diff" => stats.removals_diff,
+        "removals_both" => stats.removals_both,
+        "windows" => stats.windows,
+        "unmatched_ends" => stats.unmatched_ends,
+        "unmatched_begins" => stats.unmatched_begins,
+        "unknown_releases" => stats.unknown_releases,
+        "missed_frees" => stats.missed_frees,
+        "missed_folio_releases" => stats.missed_folio_releases,
+        "forgotten_leases" => stats.forgotten_leases,
+        _ => return None,
+    };
+    Some(value.to_string())
+}
