@@ -39,6 +39,8 @@ const FRAME: Duration = Duration::from_millis(50);
 /// How long the input thread may take to see that it has to end.
 const INPUT_POLL: Duration = Duration::from_millis(100);
 
+const LOST: &str = "the dashboard ended because another part of the program panicked";
+
 /// How long a terminal that takes nothing may hold up the end of the program.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -144,8 +146,8 @@ async fn show(
                 dirty = true;
             }
             () = tokio::time::sleep_until(due), if dirty => {
-                if screen.lost() {
-                    anyhow::bail!("the dashboard ended because another part of the program panicked");
+                if !terminal::taken() {
+                    anyhow::bail!(LOST);
                 }
                 screen.terminal.draw(|frame| {
                     state.fit(frame.area());
@@ -173,6 +175,7 @@ fn on_input(
     commands: &mpsc::Sender<Command>,
 ) -> anyhow::Result<ControlFlow<()>> {
     match event {
+        None if !terminal::taken() => anyhow::bail!(LOST),
         None => return Ok(ControlFlow::Break(())),
         Some(Event::Resize(..)) => screen.renew().context("cannot draw on the terminal")?,
         Some(Event::Key(key)) if key.is_press() => match state.key(key) {
@@ -202,7 +205,7 @@ impl Input {
         let thread = std::thread::Builder::new()
             .name("tui-input".into())
             .spawn(move || {
-                while !asked.load(Ordering::Relaxed) {
+                while !asked.load(Ordering::Relaxed) && terminal::taken() {
                     let sent = match event::poll(INPUT_POLL) {
                         Ok(false) => continue,
                         Ok(true) => event::read().map(|e| sender.blocking_send(e)),

@@ -1,9 +1,12 @@
-//! The dashboard without a terminal: keys in, pictures out, compared with the ones under `tests/snapshots`.
+//! The dashboard: keys in, pictures out, without a terminal; and on one, that it gives it back.
 //!
+//! Pictures are compared with the ones under `tests/snapshots`.
 //! `INSTA_UPDATE=always cargo test -p observer --test tui` writes them anew; the difference is there to be read.
 
 #[path = "tui/sample.rs"]
 mod sample;
+#[path = "tui/terminal.rs"]
+mod terminal;
 
 use std::sync::Arc;
 

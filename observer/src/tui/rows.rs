@@ -7,7 +7,8 @@ use observer_engine::finding::Kind;
 use super::state::Tab;
 use super::text::Text;
 use super::theme::Tone;
-use super::words::{clock, count as digits, some, span};
+use super::words::short_span;
+use crate::sink::words::{moment, number, plural, span};
 use crate::snapshot::{CoverageRow, EdgeRow, FindingRow, Snapshot, TableRow};
 
 /// Which row it is, whatever its place: what a selection holds on to.
@@ -47,7 +48,7 @@ const OVERVIEW: &[Column] = &[
     left("RANK", 13),
     left("KIND", 12),
     right("COUNT", 7),
-    wide(right("FIRST", 10), 120),
+    wide(right("FIRST", 14), 120),
     wide(right("CERTAIN", 8), 120),
     wide(right("POSSIBLE", 8), 120),
     left("WHAT", 0),
@@ -57,7 +58,7 @@ const WINDOWS: &[Column] = &[
     right("COUNT", 7),
     right("CERTAIN", 8),
     right("POSSIBLE", 8),
-    wide(right("FIRST", 10), 120),
+    wide(right("FIRST", 14), 120),
     left("WHAT", 0),
 ];
 const LOCKS: &[Column] = &[
@@ -76,7 +77,7 @@ const TABLES: &[Column] = &[
     right("LOOKUPS", 10),
     right("SHARES", 8),
     right("UNSHARES", 8),
-    wide(right("SEEN FROM", 10), 120),
+    wide(right("SEEN FROM", 14), 120),
     wide(left("LINKS mm@address", 0), 100),
 ];
 const COVERAGE: &[Column] = &[left("ROLE", 14), left("PART", 22), left("GRADE", 9), left("WHY", 0)];
@@ -186,8 +187,8 @@ pub fn cells(s: &Snapshot, tab: Tab, i: usize) -> Vec<(Tone, String)> {
             (Tone::Plain, e.from.clone()),
             (Tone::Plain, e.to.clone()),
             (if e.trylock { Tone::Faint } else { Tone::Plain }, ask(e).into()),
-            (Tone::Plain, digits(e.count)),
-            (Tone::Plain, digits(e.tasks)),
+            (Tone::Plain, number(e.count)),
+            (Tone::Plain, number(e.tasks)),
             (Tone::Plain, String::new()),
         ],
         Some(Row::Table(t)) => table_cells(s, t),
@@ -203,9 +204,9 @@ pub fn cells(s: &Snapshot, tab: Tab, i: usize) -> Vec<(Tone, String)> {
 
 fn finding_cells(s: &Snapshot, tab: Tab, f: &FindingRow) -> Vec<(Tone, String)> {
     let rank = (rank_tone(f), f.rank.to_owned());
-    let number = (Tone::Plain, digits(f.count));
+    let number = (Tone::Plain, number(f.count));
     let first = (Tone::Plain, since_start(s, f.first_ns));
-    let part = |ns| if is_window(f) && ns > 0 { span(ns) } else { "-".into() };
+    let part = |ns| if is_window(f) && ns > 0 { short_span(ns) } else { "-".into() };
     let certain = (Tone::Plain, part(f.certain_ns));
     let possible = (Tone::Plain, part(f.possible_ns));
     let what = (Tone::Plain, f.summary.clone());
@@ -223,9 +224,9 @@ fn table_cells(s: &Snapshot, t: &TableRow) -> Vec<(Tone, String)> {
         (tone, t.generation.to_string()),
         (tone, state(t).into()),
         (tone, t.sharers.len().to_string()),
-        (tone, digits(t.lookups)),
-        (tone, digits(t.shares)),
-        (tone, digits(t.unshares)),
+        (tone, number(t.lookups)),
+        (tone, number(t.shares)),
+        (tone, number(t.unshares)),
         (tone, since_start(s, t.born_ns)),
         (tone, links.join(" ")),
     ]
@@ -253,7 +254,7 @@ fn grade_tone(grade: &str) -> Tone {
 
 /// Event time as time since the start of the run.
 fn since_start(s: &Snapshot, time_ns: u64) -> String {
-    clock(time_ns.saturating_sub(s.now_ns.saturating_sub(s.elapsed_ns)))
+    moment(time_ns, s.now_ns.saturating_sub(s.elapsed_ns))
 }
 
 /// The detail of a row, wrapped to a width.
@@ -288,7 +289,7 @@ fn words(lines: &[String]) -> Vec<Text> {
 
 fn finding_head(s: &Snapshot, f: &FindingRow) -> Vec<Text> {
     let mut times = Text::new(Tone::Label, "seen ")
-        .and(Tone::Plain, format!("{} x, first at {}", digits(f.count), since_start(s, f.first_ns)));
+        .and(Tone::Plain, format!("{} x, first at {}", number(f.count), since_start(s, f.first_ns)));
     if is_window(f) {
         let certain = if f.certain_ns > 0 { span(f.certain_ns) } else { "none".into() };
         times = times
@@ -308,8 +309,8 @@ fn edge_head(e: &EdgeRow) -> Text {
         Tone::Plain,
         format!(
             ": the second was {how} while the first was held; {} x by {}",
-            digits(e.count),
-            some(e.tasks, "task")
+            number(e.count),
+            plural(e.tasks, "task")
         ),
     )
 }
@@ -321,9 +322,9 @@ fn table_head(s: &Snapshot, t: &TableRow) -> Text {
             ": {}, seen from {} on; {} lookups, {} shares, {} unshares",
             state(t),
             since_start(s, t.born_ns),
-            digits(t.lookups),
-            digits(t.shares),
-            digits(t.unshares)
+            number(t.lookups),
+            number(t.shares),
+            number(t.unshares)
         ),
     )
 }

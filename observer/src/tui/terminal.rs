@@ -54,18 +54,18 @@ impl Screen {
         self.terminal.backend_mut().clear_region(ClearType::All)?;
         self.terminal.resize(area())
     }
-
-    /// A panic elsewhere has given the terminal back under our feet.
-    #[must_use]
-    pub fn lost(&self) -> bool {
-        !TAKEN.load(Ordering::SeqCst)
-    }
 }
 
 impl Drop for Screen {
     fn drop(&mut self) {
         restore();
     }
+}
+
+/// Whether the terminal is ours. It is not before [`Screen::take`], and not any more once a panic anywhere has given it
+/// back under our feet.
+pub fn taken() -> bool {
+    TAKEN.load(Ordering::SeqCst)
 }
 
 /// Size to draw for: the terminal's own, else `COLUMNS` and `LINES`, else 80×24.

@@ -12,8 +12,8 @@ use super::rows;
 use super::state::{State, Tab};
 use super::text::{Text, fit};
 use super::theme::{Theme, Tone};
-use super::words::{count, some};
 use super::{keys, state::Mode};
+use crate::sink::words::{number, plural};
 
 pub use panel::rows as panel_rows;
 
@@ -60,7 +60,7 @@ fn tabs(frame: &mut Frame, area: Rect, state: &State, theme: &Theme) {
             let name: String = tab.name().chars().take(name_chars).collect();
             let rows = rows::count(snapshot, tab);
             let more = if rows::beyond(snapshot, tab) > 0 { "+" } else { "" };
-            let rows = if counts { format!(" {}{more}", count(rows as u64)) } else { String::new() };
+            let rows = if counts { format!(" {}{more}", number(rows as u64)) } else { String::new() };
             let tone = if tab == state.tab() { Tone::Selected } else { Tone::Plain };
             let gap = if name.is_empty() { "" } else { " " };
             text = text.and(tone, format!(" {}{gap}{name}{rows} ", i + 1));
@@ -70,7 +70,7 @@ fn tabs(frame: &mut Frame, area: Rect, state: &State, theme: &Theme) {
     let names = [(9, true), (9, false), (3, false), (0, false)].map(|(chars, counts)| wording(chars, counts));
     let mut line = choose(area.width, names);
     let all = state.row_count();
-    let place = format!("{}/{}", count((state.selected() + 1).min(all) as u64), count(all as u64));
+    let place = format!("{}/{}", number((state.selected() + 1).min(all) as u64), number(all as u64));
     if let Some(gap) = usize::from(area.width).checked_sub(line.width() + place.len() + 1) {
         line = line.and(Tone::Plain, " ".repeat(gap + 1)).and(Tone::Faint, place);
     }
@@ -124,7 +124,7 @@ fn empty(state: &State) -> String {
     let s = state.snapshot();
     let all = rows::count(s, state.tab());
     if all > 0 {
-        return format!("none of {} rows has \"{}\" (Esc: show all)", count(all as u64), state.filter().0);
+        return format!("none of {} rows has \"{}\" (Esc: show all)", number(all as u64), state.filter().0);
     }
     if s.drains == 0 && state.tab() != Tab::Coverage {
         return "nothing drained yet".into();
@@ -153,8 +153,8 @@ fn detail(frame: &mut Frame, area: Rect, state: &State, theme: &Theme) {
     let scroll = usize::from(scroll);
     let below = lines.len().saturating_sub(scroll + shown);
     let more =
-        if below > 0 { format!(", {} below: PgDn", some(below as u64, "line")) } else { String::new() };
-    let title = format!(" row {} of {}{more}", state.selected() + 1, count(state.row_count() as u64));
+        if below > 0 { format!(", {} below: PgDn", plural(below as u64, "line")) } else { String::new() };
+    let title = format!(" row {} of {}{more}", state.selected() + 1, number(state.row_count() as u64));
     let title = Text::new(Tone::Bar, fit(&title, width, false));
     put(frame, area, std::iter::once(title).chain(lines.into_iter().skip(scroll)), theme);
 }
@@ -162,7 +162,7 @@ fn detail(frame: &mut Frame, area: Rect, state: &State, theme: &Theme) {
 fn footer(frame: &mut Frame, area: Rect, state: &State, theme: &Theme) {
     let (filter, typing) = state.filter();
     if typing {
-        let found = format!("  {}; Enter: keep, Esc: as before", some(state.row_count() as u64, "row"));
+        let found = format!("  {}; Enter: keep, Esc: as before", plural(state.row_count() as u64, "row"));
         let line =
             Text::new(Tone::Label, format!("/{filter}")).and(Tone::Selected, " ").and(Tone::Faint, found);
         return put(frame, area, [line], theme);

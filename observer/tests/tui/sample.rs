@@ -113,7 +113,7 @@ pub fn window(i: usize) -> FindingRow {
         summary: if cycle {
             "folio_lock(file) -> i_mmap_rwsem(read) -> folio_lock(file)".into()
         } else {
-            "smaps_hugetlb_range held a pte pointer while hugetlb_unshare_all_pmds took its table".into()
+            "smaps_hugetlb_range had a pte pointer whose table hugetlb_unshare_all_pmds took away, for 12.345 us".into()
         },
         count: 3 + i as u64,
         first_ns: START_NS + 400_000_000,

@@ -4,11 +4,12 @@ use ratatui::Frame;
 use ratatui::layout::Rect;
 
 use super::{choose, put};
+use crate::sink::words::{number, plural};
 use crate::snapshot::{CoverageRow, Position, Snapshot};
 use crate::tui::state::State;
 use crate::tui::text::{Text, fit};
 use crate::tui::theme::{Theme, Tone};
-use crate::tui::words::{clock, count, rate, some};
+use crate::tui::words::{clock, rate};
 
 pub fn draw(frame: &mut Frame, area: Rect, state: &State, theme: &Theme) {
     let width = area.width;
@@ -83,29 +84,29 @@ fn flow(state: &State, width: u16) -> Text {
     let label =
         |text: Text, name: &str, value: String| text.and(Tone::Label, name).and(Tone::Plain, value + "  ");
     let mut text = label(Text::default(), "events/s ", now);
-    text = label(text, "total ", count(total));
+    text = label(text, "total ", number(total));
     let tone = if alarms > 0 { Tone::Alarm } else { Tone::Plain };
     let findings = text
         .and(Tone::Label, "findings ")
-        .and(Tone::Plain, count(s.findings_total as u64))
-        .and(tone, format!(" ({more}{})  ", some(alarms as u64, "alarm")));
+        .and(Tone::Plain, number(s.findings_total as u64))
+        .and(tone, format!(" ({more}{})  ", plural(alarms as u64, "alarm")));
     let tables = label(findings.clone(), "tables ", format!("{alive} alive"));
-    let full = label(label(tables.clone(), "leases ", count(s.leases)), "tasks ", count(s.tasks));
+    let full = label(label(tables.clone(), "leases ", number(s.leases)), "tasks ", number(s.tasks));
     choose(width, [full, tables, findings])
 }
 
 /// What was lost and what cannot be seen: the one line that is always there.
 fn trust(s: &Snapshot, width: u16) -> Text {
     let lost: u64 = s.loss.iter().map(|(_, n)| n).sum();
-    let reasons: Vec<String> = s.loss.iter().map(|(name, n)| format!("{name} {}", count(*n))).collect();
+    let reasons: Vec<String> = s.loss.iter().map(|(name, n)| format!("{name} {}", number(*n))).collect();
     let loss = |reasons: &str| match lost {
         0 => Text::new(Tone::Label, "loss ").and(Tone::Good, "0"),
-        n => Text::new(Tone::Label, "loss ").and(Tone::Alarm, count(n) + reasons),
+        n => Text::new(Tone::Label, "loss ").and(Tone::Alarm, number(n) + reasons),
     };
     let odd = |mut text: Text| {
         for (name, n) in [("late", s.late), ("undecodable", s.undecodable)] {
             if n > 0 {
-                text = text.and(Tone::Label, format!("  {name} ")).and(Tone::Caution, count(n));
+                text = text.and(Tone::Label, format!("  {name} ")).and(Tone::Caution, number(n));
             }
         }
         text
@@ -115,12 +116,12 @@ fn trust(s: &Snapshot, width: u16) -> Text {
         _ if s.coverage.is_empty() => text.and(Tone::Alarm, "  coverage unknown"),
         (0, 0) => text.and(Tone::Label, "  blind ").and(Tone::Good, "none"),
         _ if long => text.and(Tone::Label, "  ").and(Tone::Caution, blind_words(s)),
-        (b, p) => text.and(Tone::Label, "  blind ").and(Tone::Caution, some((b + p) as u64, "role")),
+        (b, p) => text.and(Tone::Label, "  blind ").and(Tone::Caution, plural((b + p) as u64, "role")),
     };
     let shortest = Text::new(Tone::Label, "loss ")
         .and(
             if lost > 0 { Tone::Alarm } else { Tone::Good },
-            if lost < 10_000 { count(lost) } else { rate(lost as f64) },
+            if lost < 10_000 { number(lost) } else { rate(lost as f64) },
         )
         .and(Tone::Label, " blind ")
         .and(
@@ -177,5 +178,5 @@ pub fn coverage_words(s: &Snapshot) -> String {
     let weak = roles(s, |c| !matches!(c.grade, "exact" | "blind"));
     let weak = if weak.is_empty() { String::new() } else { format!("; not exact: {}", weak.join(", ")) };
     let lost: u64 = s.loss.iter().map(|(_, n)| n).sum();
-    format!("{}{weak}; loss {}", blind_words(s), count(lost))
+    format!("{}{weak}; loss {}", blind_words(s), number(lost))
 }

@@ -5,11 +5,11 @@ use ratatui::Frame;
 use ratatui::layout::Rect;
 
 use super::put;
+use crate::sink::words::plural;
 use crate::tui::keys;
 use crate::tui::state::{Mode, State};
 use crate::tui::text::{Text, fit};
 use crate::tui::theme::{Theme, Tone};
-use crate::tui::words::some;
 
 /// Words that a column or a header line uses without room to explain them.
 const WORDS: &[(&str, &str)] = &[
@@ -102,7 +102,7 @@ pub fn draw(frame: &mut Frame, area: Rect, state: &State, scroll: u16, theme: &T
     let lines = lines(state.mode(), area.width);
     let below = lines.len().saturating_sub(usize::from(scroll) + usize::from(body.height));
     let more =
-        if below > 0 { format!(", {} below: PgDn", some(below as u64, "line")) } else { String::new() };
+        if below > 0 { format!(", {} below: PgDn", plural(below as u64, "line")) } else { String::new() };
     let words = format!(" keys and words; ? or Esc: back{more}");
     put(frame, title, [Text::new(Tone::Bar, fit(&words, usize::from(area.width), false))], theme);
     put(frame, body, lines.into_iter().skip(usize::from(scroll)), theme);

@@ -4,12 +4,13 @@ use ratatui::Frame;
 use ratatui::layout::Rect;
 
 use super::put;
+use crate::sink::words::number;
 use crate::snapshot::Snapshot;
 use crate::tui::history::COLUMN_NS;
 use crate::tui::state::{State, Tab};
 use crate::tui::text::{Text, fit};
 use crate::tui::theme::{Theme, Tone};
-use crate::tui::words::{count, rate};
+use crate::tui::words::rate;
 
 /// Lines that the panel would like: a head, and a line for every group.
 #[must_use]
@@ -38,7 +39,7 @@ pub fn draw(frame: &mut Frame, area: Rect, state: &State, theme: &Theme) {
         let columns = state.history().columns(i, room);
         let peak = columns.iter().copied().fold(0.0, f64::max);
         let now = state.history().rate(i).map_or("-".into(), rate);
-        let before = format!("{}{now:>8}{:>15}{:>8} ", fit(name, 15, false), count(*total), rate(peak));
+        let before = format!("{}{now:>8}{:>15}{:>8} ", fit(name, 15, false), number(*total), rate(peak));
         lines.push(Text::new(Tone::Plain, before).and(Tone::Good, sparkline(&columns, peak, room, theme)));
     }
     put(frame, area, lines, theme);
