@@ -83,7 +83,7 @@ pub(crate) fn findings(
             let (locks, pair) = e.first();
             e.step(locks, pair, &name, false)
         });
-        let last_ns = chain.iter().map(|e| e.first().1.first_ns).max();
+        let last_ns = chain.iter().map(|e| e.first().1.first.time_ns).max();
         add(&mut found, classes, verdict, steps.collect(), last_ns);
     }
     found.into_values().collect()
@@ -210,7 +210,7 @@ fn class_cycles(graph: &Graph) -> Vec<Vec<&Edge>> {
     let closing = graph.edges().iter().filter(|e| can_close(e) && e.from.0 != e.to.0);
     for edge in closing {
         let place = best.entry((edge.from.0, edge.to.0)).or_insert(edge);
-        if (edge.lossy, edge.first().1.first_ns) < (place.lossy, place.first().1.first_ns) {
+        if (edge.lossy, edge.first().1.first.time_ns) < (place.lossy, place.first().1.first.time_ns) {
             *place = edge;
         }
     }
@@ -367,15 +367,15 @@ fn against(edge: &Edge, order: &DocumentedOrder, name: impl Fn(SiteId) -> Arc<st
     if edge.lossy {
         doubts.push(Doubt::Loss);
     }
-    if pair.from_known == Known::Contract {
+    if pair.first.from_known == Known::Contract {
         doubts.push(Doubt::InferredHold(edge.from.0));
     }
     Finding {
         id: format!("order:{}>{}:{}", edge.from.0.name(), edge.to.0.name(), order.source),
         rank: if edge.lossy { Rank::Incomplete } else { Rank::AgainstOrder },
         count: edge.count,
-        first_ns: pair.first_ns,
-        last_ns: pair.first_ns,
+        first_ns: pair.first.time_ns,
+        last_ns: pair.first.time_ns,
         doubts,
         evidence: Evidence::AgainstOrder(Box::new(AgainstOrder { step, source: order.source.clone() })),
     }

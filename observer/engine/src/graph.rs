@@ -9,7 +9,7 @@ use crate::{
     finding::{Known, Side, Step, TaskRef},
     fx::FxMap,
     lock_class::LockClass,
-    tasks::{HoldSet, Instance, LockHold, Task},
+    tasks::{HoldSet, Instance, LockHold, Task, comm_text},
     view::{EdgeView, EdgeWitness},
 };
 
@@ -17,8 +17,8 @@ use crate::{
 const PAIRS_MAX: usize = 2048;
 /// Tasks kept per pair of instances: a cycle of so many steps can still be told to have as many tasks.
 const PAIR_TASKS: usize = 4;
-/// Other locks held on both sides, kept per pair.
-const GATES: usize = 6;
+/// Other locks held, kept per pair. One that is cut off can only make a cycle worse than it is.
+const GATES: usize = 4;
 
 /// Class and mode of one end of an edge.
 pub(crate) type End = (LockClass, Option<Mode>);
@@ -32,19 +32,32 @@ pub(crate) struct Gate {
     pub read: bool,
 }
 
-/// An edge between two instances.
+/// An edge between two instances. What changes with every occurrence is together, the rest is out of the way.
 #[derive(Clone, Debug)]
 pub(crate) struct Pair {
+    pub last_ns: u64,
     tasks: [Tid; PAIR_TASKS],
     tasks_n: u8,
-    gates: [Option<Gate>; GATES],
     pub lossy: bool,
-    pub first_ns: u64,
-    pub last_ns: u64,
+    gates: [Option<Gate>; GATES],
+    pub first: Box<First>,
+}
+
+/// The first occurrence of an edge between two instances.
+#[derive(Clone, Debug)]
+pub(crate) struct First {
+    pub time_ns: u64,
+    pub from_known: Known,
     site: SiteId,
     task: (Tid, u32, [u8; 16], u16),
-    pub from_known: Known,
     holds: HoldSet,
+}
+
+impl First {
+    fn task_ref(&self) -> TaskRef {
+        let (tid, tgid, comm, cpu) = self.task;
+        TaskRef { tid, tgid, comm: comm_text(&comm), cpu }
+    }
 }
 
 impl Pair {
@@ -105,26 +118,19 @@ impl Edge {
             from: self.from.0,
             from_mode: self.from.1,
             from_lock: locks.0.addr,
-            from_known: pair.from_known,
+            from_known: pair.first.from_known,
             to: self.to.0,
             to_mode: self.to.1,
             to_lock: locks.1.addr,
             side: Side {
-                task: pair.task_ref(),
-                site: name(pair.site),
-                time_ns: pair.first_ns,
-                holds: pair.holds.to_vec(),
+                task: pair.first.task_ref(),
+                site: name(pair.first.site),
+                time_ns: pair.first.time_ns,
+                holds: pair.first.holds.to_vec(),
             },
             count: self.count,
             waiting,
         }
-    }
-}
-
-impl Pair {
-    fn task_ref(&self) -> TaskRef {
-        let (tid, tgid, comm, cpu) = self.task;
-        TaskRef { tid, tgid, comm: crate::tasks::comm_text(&comm), cpu }
     }
 }
 
@@ -217,11 +223,11 @@ impl Graph {
                 instances: e.pairs.len(),
                 lossy: e.lossy,
                 first: EdgeWitness {
-                    task: e.first.task_ref(),
-                    site: name(e.first.site),
-                    time_ns: e.first.first_ns,
+                    task: e.first.first.task_ref(),
+                    site: name(e.first.first.site),
+                    time_ns: e.first.first.time_ns,
                     from_lock: e.first_locks.0.addr,
-                    from_known: e.first.from_known,
+                    from_known: e.first.first.from_known,
                     to_lock: e.first_locks.1.addr,
                 },
             })
@@ -239,18 +245,14 @@ impl Pair {
         }
         let mut tasks = [Tid(0); PAIR_TASKS];
         tasks[0] = task.tid;
-        Pair {
-            tasks,
-            tasks_n: 1,
-            gates,
-            lossy: hold.lossy,
-            first_ns: ask.time_ns,
-            last_ns: ask.time_ns,
+        let first = First {
+            time_ns: ask.time_ns,
+            from_known: hold.known,
             site: ask.site,
             task: (task.tid, task.tgid, task.comm, task.cpu),
-            from_known: hold.known,
             holds: HoldSet::of(&task.holds),
-        }
+        };
+        Pair { last_ns: ask.time_ns, tasks, tasks_n: 1, lossy: hold.lossy, gates, first: Box::new(first) }
     }
 
     /// Seen again: what is not held this time was no gate.
