@@ -49,19 +49,19 @@ macro_rules! programs {
 }
 
 programs! { fentry FEntryContext operations::begin, OP;
-    0 op_begin_0 1 op_begin_1 2 op_begin_2 3 op_begin_3 4 op_begin_4 5 op_begin_5 6 op_begin_6 7 op_begin_7
-    8 op_begin_8 9 op_begin_9 10 op_begin_10 11 op_begin_11 12 op_begin_12 13 op_begin_13 14 op_begin_14
-    15 op_begin_15 16 op_begin_16 17 op_begin_17 18 op_begin_18 19 op_begin_19 20 op_begin_20 21 op_begin_21
-    22 op_begin_22 23 op_begin_23 24 op_begin_24 25 op_begin_25 26 op_begin_26 27 op_begin_27 28 op_begin_28
-    29 op_begin_29 30 op_begin_30 31 op_begin_31 32 op_begin_32 33 op_begin_33 34 op_begin_34 35 op_begin_35
-    36 op_begin_36 37 op_begin_37 38 op_begin_38 39 op_begin_39 }
+0 op_begin_0 1 op_begin_1 2 op_begin_2 3 op_begin_3 4 op_begin_4 5 op_begin_5 6 op_begin_6 7 op_begin_7
+8 op_begin_8 9 op_begin_9 10 op_begin_10 11 op_begin_11 12 op_begin_12 13 op_begin_13 14 op_begin_14
+15 op_begin_15 16 op_begin_16 17 op_begin_17 18 op_begin_18 19 op_begin_19 20 op_begin_20 21 op_begin_21
+22 op_begin_22 23 op_begin_23 24 op_begin_24 25 op_begin_25 26 op_begin_26 27 op_begin_27 28 op_begin_28
+29 op_begin_29 30 op_begin_30 31 op_begin_31 32 op_begin_32 33 op_begin_33 34 op_begin_34 35 op_begin_35
+36 op_begin_36 37 op_begin_37 38 op_begin_38 39 op_begin_39 }
 programs! { fexit FExitContext operations::end, OP;
-    0 op_end_0 1 op_end_1 2 op_end_2 3 op_end_3 4 op_end_4 5 op_end_5 6 op_end_6 7 op_end_7
-    8 op_end_8 9 op_end_9 10 op_end_10 11 op_end_11 12 op_end_12 13 op_end_13 14 op_end_14
-    15 op_end_15 16 op_end_16 17 op_end_17 18 op_end_18 19 op_end_19 20 op_end_20 21 op_end_21
-    22 op_end_22 23 op_end_23 24 op_end_24 25 op_end_25 26 op_end_26 27 op_end_27 28 op_end_28
-    29 op_end_29 30 op_end_30 31 op_end_31 32 op_end_32 33 op_end_33 34 op_end_34 35 op_end_35
-    36 op_end_36 37 op_end_37 38 op_end_38 39 op_end_39 }
+0 op_end_0 1 op_end_1 2 op_end_2 3 op_end_3 4 op_end_4 5 op_end_5 6 op_end_6 7 op_end_7
+8 op_end_8 9 op_end_9 10 op_end_10 11 op_end_11 12 op_end_12 13 op_end_13 14 op_end_14
+15 op_end_15 16 op_end_16 17 op_end_17 18 op_end_18 19 op_end_19 20 op_end_20 21 op_end_21
+22 op_end_22 23 op_end_23 24 op_end_24 25 op_end_25 26 op_end_26 27 op_end_27 28 op_end_28
+29 op_end_29 30 op_end_30 31 op_end_31 32 op_end_32 33 op_end_33 34 op_end_34 35 op_end_35
+36 op_end_36 37 op_end_37 38 op_end_38 39 op_end_39 }
 
 programs! { fexit FExitContext tables::lookup, LOOKUP; 0 lookup_0 1 lookup_1 2 lookup_2 3 lookup_3 }
 programs! { fexit FExitContext tables::share, SHARE; 0 share_0 }
@@ -80,9 +80,9 @@ fn unshare_1(ctx: RetProbeContext) -> u32 {
 }
 
 programs! { fentry FEntryContext locks::ask, ASK;
-    0 ask_0 1 ask_1 2 ask_2 3 ask_3 4 ask_4 5 ask_5 6 ask_6 7 ask_7 }
+0 ask_0 1 ask_1 2 ask_2 3 ask_3 4 ask_4 5 ask_5 6 ask_6 7 ask_7 }
 programs! { fexit FExitContext locks::ask_end, ASK;
-    0 ask_end_0 1 ask_end_1 2 ask_end_2 3 ask_end_3 4 ask_end_4 5 ask_end_5 6 ask_end_6 7 ask_end_7 }
+0 ask_end_0 1 ask_end_1 2 ask_end_2 3 ask_end_3 4 ask_end_4 5 ask_end_5 6 ask_end_6 7 ask_end_7 }
 programs! { fexit FExitContext locks::trylock, TRY; 0 try_0 1 try_1 2 try_2 3 try_3 }
 programs! { fentry FEntryContext locks::release, RELEASE; 0 release_0 1 release_1 2 release_2 3 release_3 }
 programs! { fentry FEntryContext locks::downgrade, DOWNGRADE; 0 downgrade_0 }
@@ -92,17 +92,17 @@ programs! { btf_tracepoint BtfTracePointContext locks::wait, WAIT; 0 wait_0 1 wa
 programs! { fentry FEntryContext locks::object_end, OBJECT_END; 0 object_end_0 1 object_end_1 2 object_end_2 }
 
 programs! { fentry FEntryContext folios::lookup_begin, FOLIO_LOOKUP;
-    0 folio_ask_0 1 folio_ask_1 }
+0 folio_ask_0 1 folio_ask_1 }
 programs! { fexit FExitContext folios::lookup_end, FOLIO_LOOKUP;
-    0 folio_got_0 1 folio_got_1 }
+0 folio_got_0 1 folio_got_1 }
 programs! { fentry FEntryContext folios::contract, FOLIO_CONTRACT;
-    0 contract_0 1 contract_1 2 contract_2 3 contract_3 4 contract_4 5 contract_5 6 contract_6 7 contract_7
-    8 contract_8 9 contract_9 10 contract_10 11 contract_11 12 contract_12 13 contract_13 14 contract_14
-    15 contract_15 16 contract_16 17 contract_17 18 contract_18 19 contract_19 }
+0 contract_0 1 contract_1 2 contract_2 3 contract_3 4 contract_4 5 contract_5 6 contract_6 7 contract_7
+8 contract_8 9 contract_9 10 contract_10 11 contract_11 12 contract_12 13 contract_13 14 contract_14
+15 contract_15 16 contract_16 17 contract_17 18 contract_18 19 contract_19 }
 programs! { fentry FEntryContext folios::slow_begin, FOLIO_SLOW;
-    0 folio_wait_0 1 folio_wait_1 2 folio_wait_2 }
+0 folio_wait_0 1 folio_wait_1 2 folio_wait_2 }
 programs! { fexit FExitContext folios::slow_end, FOLIO_SLOW;
-    0 folio_woken_0 1 folio_woken_1 2 folio_woken_2 }
+0 folio_woken_0 1 folio_woken_1 2 folio_woken_2 }
 programs! { fentry FEntryContext folios::unlock, FOLIO_UNLOCK; 0 folio_unlock_0 }
 
 programs! { btf_tracepoint BtfTracePointContext tasks::exit, TASK; 0 task_exit }

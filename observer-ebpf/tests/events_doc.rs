@@ -63,7 +63,12 @@ fn the_document_is_what_the_code_says() {
 fn kinds_are_sorted_and_sized() {
     assert!(kinds::TABLE.windows(2).all(|w| w[0].number < w[1].number));
     for kind in kinds::TABLE {
-        assert_eq!(kinds::from_wire(kinds::on_wire(kind.number)), (kind.number, kind.words.len()), "{}", kind.name);
+        assert_eq!(
+            kinds::from_wire(kinds::on_wire(kind.number)),
+            (kind.number, kind.words.len()),
+            "{}",
+            kind.name
+        );
         assert!(HEADER_BYTES + 8 * kind.words.len() <= observer_ebpf::RECORD_BYTES_MAX);
     }
 }

@@ -14,7 +14,7 @@ use std::{path::PathBuf, process::ExitCode, str::FromStr, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use observer_engine::finding::Rank;
 
-use crate::meta::Level;
+use crate::{doctor::Options, meta::Level};
 
 /// Live race observer for Linux hugetlbfs page-table sharing.
 #[derive(Debug, Parser)]
@@ -36,6 +36,9 @@ enum Command {
         /// Overwrite the recording if it exists.
         #[arg(long, requires = "record")]
         force: bool,
+        /// No dashboard: lines on standard error, and at the end the report in this format.
+        #[arg(long, value_enum, value_name = "FORMAT")]
+        format: Option<Format>,
     },
     /// Record the running kernel, to replay or report on any machine.
     Record {
@@ -96,6 +99,14 @@ enum Command {
         /// The level to plan for.
         #[arg(long, value_enum, default_value = "full")]
         level: Level,
+        /// Load and attach everything for a moment, to hear the kernel's answers.
+        #[arg(long, conflicts_with = "btf")]
+        attach: bool,
+        /// Treat this function as if the kernel had it not; may be given more than once.
+        #[arg(long, value_name = "FUNCTION")]
+        without: Vec<String>,
+        #[arg(long, value_enum, default_value = "text")]
+        format: Format,
     },
 }
 
@@ -111,6 +122,9 @@ struct LiveArgs {
     /// What to probe, for what it costs.
     #[arg(long, value_enum, default_value = "full")]
     level: Level,
+    /// Do not probe this function; the roles that it serves may become blind. May be given more than once.
+    #[arg(long, value_name = "FUNCTION")]
+    without: Vec<String>,
     /// Diagnostics of the eBPF programs on standard error.
     #[arg(short, long)]
     verbose: bool,
@@ -179,14 +193,17 @@ fn duration(text: &str) -> Result<Duration, String> {
 /// Whatever stands in the way, to be told by [`crate::hint::explain`].
 pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
-        Command::Attach { live, record, force } => watch::attach(live, record, force),
+        Command::Attach { live, record, force, format } => watch::attach(live, record, force, format),
         Command::Record { live, output, force } => watch::record(live, output, force),
         Command::Replay { file, speed } => recorded::replay(file, speed),
         Command::Report { files, format, fail_on } => recorded::report(&files, format, fail_on),
         Command::Exercise { scenarios, list, duration, forever, seed } => {
             exercise::exercise(&scenarios, list, duration, forever, seed)
         }
-        Command::Doctor { btf, symbols, level } => doctor::doctor(btf.zip(symbols), level),
+        Command::Doctor { btf, symbols, level, attach, without, format } => {
+            let json = matches!(format, Format::Json);
+            doctor::doctor(&Options { files: btf.zip(symbols), level, attach, without, json })
+        }
     }
 }
 

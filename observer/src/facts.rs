@@ -270,9 +270,8 @@ pub fn load() -> Result<Facts, Error> {
     let fields: FieldsFile = parse("fields.toml", include_str!("../facts/fields.toml"))?;
     let rules: RulesFile = parse("rules.toml", include_str!("../facts/rules.toml"))?;
     for site in &sites.site {
-        let row = |what: &str| {
-            Err(Error::Row { file: "sites.toml", what: format!("{}: {what}", site.name()) })
-        };
+        let row =
+            |what: &str| Err(Error::Row { file: "sites.toml", what: format!("{}: {what}", site.name()) });
         if site.function.is_empty() == site.tracepoint.is_empty() {
             return row("a row names either a function or a tracepoint");
         }
@@ -290,7 +289,8 @@ pub fn load() -> Result<Facts, Error> {
         }
     }
     let classes = &observer_ebpf::class::NAMES[1..];
-    let named = rules.exclusion.iter().map(|e| &e.class).chain(rules.order.iter().flat_map(|o| &o.outer_to_inner));
+    let named =
+        rules.exclusion.iter().map(|e| &e.class).chain(rules.order.iter().flat_map(|o| &o.outer_to_inner));
     for class in named {
         if !classes.contains(&class.as_str()) {
             return Err(Error::Row { file: "rules.toml", what: format!("no lock class '{class}'") });
@@ -319,7 +319,11 @@ mod tests {
             assert!(facts.fields.iter().any(|f| f.name == *name), "no row for field {name}");
         }
         for field in &facts.fields {
-            assert!(observer_ebpf::config::field::NAMES.contains(&field.name.as_str()), "unknown {}", field.name);
+            assert!(
+                observer_ebpf::config::field::NAMES.contains(&field.name.as_str()),
+                "unknown {}",
+                field.name
+            );
         }
     }
 

@@ -72,7 +72,12 @@ pub fn lookup_end<const SITE: usize>(ctx: *const u64) {
     }
     let Some(cpu) = Cpu::this() else { return };
     cpu.outcome::<SITE>();
-    cpu.emit(SITE, kinds::FOLIO_HELD, how::RETURNED, [folio, mapping, argument(ctx, column(SITE, arg::START))]);
+    cpu.emit(
+        SITE,
+        kinds::FOLIO_HELD,
+        how::RETURNED,
+        [folio, mapping, argument(ctx, column(SITE, arg::START))],
+    );
 }
 
 /// Entry of a function whose contract is a locked folio.

@@ -105,7 +105,9 @@ pub fn load(pointer: u64, number: usize) -> u64 {
     }
     let v: u64;
     // SAFETY: the verifier turns loads through typed pointers into loads that read 0 on a fault.
-    unsafe { asm!("{p} += {o}", "{v} = *(u64 *)({p} + 0)", p = inout(reg) pointer => _, o = in(reg) offset, v = lateout(reg) v) };
+    unsafe {
+        asm!("{p} += {o}", "{v} = *(u64 *)({p} + 0)", p = inout(reg) pointer => _, o = in(reg) offset, v = lateout(reg) v)
+    };
     v
 }
 
@@ -118,7 +120,9 @@ pub fn load32(pointer: u64, number: usize) -> u32 {
     }
     let v: u64;
     // SAFETY: as in `load`.
-    unsafe { asm!("{p} += {o}", "{v} = *(u32 *)({p} + 0)", p = inout(reg) pointer => _, o = in(reg) offset, v = lateout(reg) v) };
+    unsafe {
+        asm!("{p} += {o}", "{v} = *(u32 *)({p} + 0)", p = inout(reg) pointer => _, o = in(reg) offset, v = lateout(reg) v)
+    };
     v as u32
 }
 
@@ -204,7 +208,9 @@ pub fn peek() {
     while i < PEEKS {
         // SAFETY: as in `column`.
         let at = unsafe { read_volatile(&PEEK_AT[i]) };
-        if at != 0 && let (Some(v), Some(slot)) = (read(at), PEEKED.get_ptr_mut(i as u32)) {
+        if at != 0
+            && let (Some(v), Some(slot)) = (read(at), PEEKED.get_ptr_mut(i as u32))
+        {
             // SAFETY: a pointer into the array.
             unsafe { *slot = v };
         }

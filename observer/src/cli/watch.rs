@@ -9,14 +9,14 @@ use std::{
 
 use tokio::sync::{mpsc, watch};
 
-use super::LiveArgs;
+use super::{Format, LiveArgs};
 use crate::{
     facts,
     host::{attach, plan, probe},
     meta::Filter,
     recording::Writer,
     run::{Dashboard, Options, Outcome, run},
-    sink::{line::Lines, text},
+    sink::{json, line::Lines, text},
     snapshot::Snapshot,
     source::{Source, live::Live},
     tui,
@@ -25,8 +25,14 @@ use crate::{
 /// Commands of the dashboard that may wait to be looked at.
 const COMMANDS: usize = 16;
 
-pub fn attach(live: LiveArgs, record: Option<PathBuf>, force: bool) -> anyhow::Result<ExitCode> {
-    let dashboard = on_terminal() && record.as_ref().is_none_or(|path| path.as_os_str() != "-");
+pub fn attach(
+    live: LiveArgs,
+    record: Option<PathBuf>,
+    force: bool,
+    format: Option<Format>,
+) -> anyhow::Result<ExitCode> {
+    let dashboard =
+        format.is_none() && on_terminal() && record.as_ref().is_none_or(|path| path.as_os_str() != "-");
     let to_stdout = record.as_ref().is_some_and(|path| path.as_os_str() == "-");
     let outcome = super::block_on(async {
         let (source, mut options) = start(&live)?;
@@ -36,15 +42,19 @@ pub fn attach(live: LiveArgs, record: Option<PathBuf>, force: bool) -> anyhow::R
         if dashboard {
             return with_dashboard(source, options, tui::Mode::Live).await;
         }
-        let out: Box<dyn io::Write> = if to_stdout { Box::new(io::stderr()) } else { Box::new(io::stdout()) };
+        let out: Box<dyn io::Write> =
+            if to_stdout || format.is_some() { Box::new(io::stderr()) } else { Box::new(io::stdout()) };
         options.lines = Some(Lines::new(out, source.meta().start_ns));
         plain(source, options).await
     })?;
-    match record {
-        Some(path) => told(&outcome, Some(&path)),
-        None if dashboard => told(&outcome, None),
-        None => Ok(super::print(|out| text::write(out, &outcome.report))?),
-    }?;
+    if dashboard || to_stdout {
+        told(&outcome, record.as_ref())?;
+    } else {
+        super::print(|out| match format {
+            Some(Format::Json) => json::write(out, &outcome.report),
+            Some(Format::Text) | None => text::write(out, &outcome.report),
+        })?;
+    }
     Ok(code(&outcome))
 }
 
@@ -71,7 +81,7 @@ pub fn show(source: impl Source, options: Options, mode: tui::Mode) -> anyhow::R
 
 /// Attaches. Everything is detached when the source is dropped.
 fn start(args: &LiveArgs) -> anyhow::Result<(Live, Options)> {
-    let facts = facts::load()?;
+    let facts = facts::load()?.without(&args.without);
     if let Some((what, hint)) = attach::refusal(&probe::probe_permission()) {
         use crate::hint::Hint;
         return Err(anyhow::Error::msg(what)).hint(hint);

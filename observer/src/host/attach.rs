@@ -6,12 +6,12 @@
 use std::{collections::BTreeMap, os::fd::AsFd as _, time::Duration};
 
 use anyhow::{Context as _, bail};
-use aya_log::EbpfLogger;
 use aya::{
     Ebpf, EbpfLoader,
     maps::{Array, ArrayOfMaps, Map, MapData, PerCpuArray, RingBuf, StackTraceMap},
     programs::{BtfTracePoint, FEntry, FExit, KProbe, ProgramError, RawTracePoint},
 };
+use aya_log::EbpfLogger;
 use observer_ebpf::config::{PerCpu, arg, site, value};
 
 use crate::{
@@ -138,15 +138,25 @@ pub fn attach(plan: &Plan, only_tgid: u32, log: bool) -> anyhow::Result<Attached
         .load(object)
         .context("cannot load the eBPF object")?;
     let logger = match log {
-        true => Some(EbpfLogger::init_with_logger(&mut ebpf, ToStderr).context("cannot open the programs' log")?),
+        true => {
+            Some(EbpfLogger::init_with_logger(&mut ebpf, ToStderr).context("cannot open the programs' log")?)
+        }
         false => None,
     };
     let (outer, rings) = make_rings(&mut ebpf)?;
-    let counters =
-        PerCpuArray::try_from(ebpf.take_map("CPU").context("the eBPF object has no map CPU")?)?;
-    let stacks = StackTraceMap::try_from(ebpf.take_map("STACKS").context("the eBPF object has no map STACKS")?)?;
-    let mut attached =
-        Attached { ebpf, rings, _outer: outer, counters, stacks, logger, failures: Vec::new(), attached: Vec::new() };
+    let counters = PerCpuArray::try_from(ebpf.take_map("CPU").context("the eBPF object has no map CPU")?)?;
+    let stacks =
+        StackTraceMap::try_from(ebpf.take_map("STACKS").context("the eBPF object has no map STACKS")?)?;
+    let mut attached = Attached {
+        ebpf,
+        rings,
+        _outer: outer,
+        counters,
+        stacks,
+        logger,
+        failures: Vec::new(),
+        attached: Vec::new(),
+    };
     attached.attach_all(plan)?;
     Ok(attached)
 }
@@ -168,7 +178,8 @@ fn peek(object: &[u8], plan: &Plan, values: &mut [u64]) -> anyhow::Result<()> {
         *at = peek.address;
     }
     let mut ebpf = EbpfLoader::new().override_global("PEEK_AT", addresses.as_slice(), true).load(object)?;
-    let program: &mut RawTracePoint = ebpf.program_mut("peek").context("the object has no program peek")?.try_into()?;
+    let program: &mut RawTracePoint =
+        ebpf.program_mut("peek").context("the object has no program peek")?.try_into()?;
     program.load().map_err(verifier)?;
     program.attach("sys_enter")?;
     let array: Array<_, u64> = Array::try_from(ebpf.map("PEEKED").context("the object has no map PEEKED")?)?;
@@ -192,7 +203,8 @@ fn peek(object: &[u8], plan: &Plan, values: &mut [u64]) -> anyhow::Result<()> {
     }
     // The fault mutexes end where the table's base and count say; sizes come from BTF.
     let count = named.get("fault-mutex-count").copied().unwrap_or(0);
-    values[value::FAULT_MUTEX_END] = values[value::FAULT_MUTEX_BASE] + count * values[value::FAULT_MUTEX_BYTES];
+    values[value::FAULT_MUTEX_END] =
+        values[value::FAULT_MUTEX_BASE] + count * values[value::FAULT_MUTEX_BYTES];
     Ok(())
 }
 
@@ -220,7 +232,8 @@ fn verifier(e: ProgramError) -> anyhow::Error {
         ProgramError::LoadError { io_error, verifier_log } => {
             let log = verifier_log.to_string();
             let lines: Vec<_> = log.lines().filter(|l| !l.starts_with("processed ")).collect();
-            let tail = lines[lines.len().saturating_sub(if cfg!(debug_assertions) { 30 } else { 2 })..].join(" | ");
+            let tail =
+                lines[lines.len().saturating_sub(if cfg!(debug_assertions) { 30 } else { 2 })..].join(" | ");
             anyhow::anyhow!("load refused: {io_error}; verifier: {tail}")
         }
         other => anyhow::Error::new(other),
@@ -233,7 +246,11 @@ impl Attached {
         // Locks and tables first, operations last: whatever happens inside an operation that is seen to begin, from its
         // first lock on, is seen too.
         let is_operation = |id: u16| usize::from(id) < site::OP + site::OPS;
-        let order = plan.sites.iter().filter(|s| !is_operation(s.id)).chain(plan.sites.iter().filter(|s| is_operation(s.id)));
+        let order = plan
+            .sites
+            .iter()
+            .filter(|s| !is_operation(s.id))
+            .chain(plan.sites.iter().filter(|s| is_operation(s.id)));
         for site in order {
             for program in &site.programs {
                 match self.attach_program(program, &btf) {
@@ -264,7 +281,8 @@ impl Attached {
     }
 
     fn attach_program(&mut self, program: &Program, btf: &aya::Btf) -> anyhow::Result<()> {
-        let loaded = self.ebpf.program_mut(&program.name).with_context(|| format!("no program {}", program.name))?;
+        let loaded =
+            self.ebpf.program_mut(&program.name).with_context(|| format!("no program {}", program.name))?;
         match program.attach {
             Attach::Fentry => {
                 let p: &mut FEntry = loaded.try_into()?;
@@ -315,7 +333,8 @@ impl Attached {
         let mut misses = Vec::new();
         for name in std::mem::take(&mut self.attached) {
             let Some(program) = self.ebpf.program_mut(&name) else { continue };
-            if let Ok(recursion) = program.fd().map_err(anyhow::Error::from).and_then(|fd| recursion_misses(fd.as_fd()))
+            if let Ok(recursion) =
+                program.fd().map_err(anyhow::Error::from).and_then(|fd| recursion_misses(fd.as_fd()))
                 && recursion > 0
             {
                 misses.push(Misses { program: name.clone(), recursion });
@@ -363,7 +382,8 @@ fn recursion_misses(fd: std::os::fd::BorrowedFd<'_>) -> anyhow::Result<u64> {
         info: info.as_mut_ptr() as u64,
     };
     // SAFETY: `attr` and the buffer live across the call, their sizes are passed; the kernel writes at most `len`.
-    let ret = unsafe { libc::syscall(libc::SYS_bpf, BPF_OBJ_GET_INFO_BY_FD, &raw const attr, size_of::<Attr>()) };
+    let ret =
+        unsafe { libc::syscall(libc::SYS_bpf, BPF_OBJ_GET_INFO_BY_FD, &raw const attr, size_of::<Attr>()) };
     if ret < 0 {
         return Err(std::io::Error::last_os_error().into());
     }

@@ -108,13 +108,8 @@ impl Btf {
             return Err(Error::Format("sections beyond the end"));
         }
         let void = Type { name: 0, kind: 0, kind_flag: false, vlen: 0, size_or_type: 0, extra: 0 };
-        let mut btf = Btf {
-            data,
-            strings_at,
-            types: vec![void],
-            functions: HashMap::new(),
-            structs: HashMap::new(),
-        };
+        let mut btf =
+            Btf { data, strings_at, types: vec![void], functions: HashMap::new(), structs: HashMap::new() };
         let mut at = types_at;
         while at < types_end {
             at = btf.parse_type(at).ok_or(Error::Format("malformed type"))?;
@@ -174,7 +169,9 @@ impl Btf {
         for _ in 0..32 {
             let ty = *self.types.get(id as usize)?;
             match ty.kind {
-                kind::TYPEDEF | kind::VOLATILE | kind::CONST | kind::RESTRICT | kind::TYPE_TAG => id = ty.size_or_type,
+                kind::TYPEDEF | kind::VOLATILE | kind::CONST | kind::RESTRICT | kind::TYPE_TAG => {
+                    id = ty.size_or_type
+                }
                 _ => return Some((id, ty)),
             }
         }
@@ -187,7 +184,9 @@ impl Btf {
             Some((_, ty)) if ty.kind == kind::ARRAY => {
                 let (element, count) = (self.word(ty.extra), self.word(ty.extra + 8));
                 match (element, count) {
-                    (Some(element), Some(count)) if element != id => self.bytes_of(element).saturating_mul(count),
+                    (Some(element), Some(count)) if element != id => {
+                        self.bytes_of(element).saturating_mul(count)
+                    }
                     _ => 0,
                 }
             }

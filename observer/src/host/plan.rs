@@ -112,7 +112,9 @@ fn level_of(role: Role) -> Level {
 fn family(fact: &facts::Site) -> (usize, usize, Vec<(&'static str, Attach)>) {
     use Attach::{Fentry, Fexit, Kretprobe, Tracepoint};
     match fact.role {
-        Role::Operation | Role::Callback => (site::OP, site::OPS, vec![("op_end", Fexit), ("op_begin", Fentry)]),
+        Role::Operation | Role::Callback => {
+            (site::OP, site::OPS, vec![("op_end", Fexit), ("op_begin", Fentry)])
+        }
         Role::Lookup => (site::LOOKUP, site::LOOKUPS, vec![("lookup", Fexit)]),
         Role::Share => (site::SHARE, site::SHARES, vec![("share", Fexit)]),
         Role::TableAlloc => (site::TABLE_ALLOC, site::TABLE_ALLOCS, vec![("table_alloc", Fexit)]),
@@ -155,7 +157,11 @@ pub fn plan(facts: &Facts, host: &Host, level: Level) -> Plan {
             Ok(Some(site)) => plan.sites.push(site),
             Ok(None) => {}
             Err(reason) => {
-                plan.refused.push(Refused { role: role(fact.role), function: fact.name().to_owned(), reason });
+                plan.refused.push(Refused {
+                    role: role(fact.role),
+                    function: fact.name().to_owned(),
+                    reason,
+                });
             }
         }
     }
@@ -217,7 +223,11 @@ fn resolve_function(
     copies: &[(&'static str, Attach)],
 ) -> Result<(String, [u8; arg::COUNT]), String> {
     let name = &fact.function;
-    let symbol = if fact.compiler_suffix { host.symbols.with_suffix(name) } else { host.symbols.address(name).map(|_| name.as_str()) };
+    let symbol = if fact.compiler_suffix {
+        host.symbols.with_suffix(name)
+    } else {
+        host.symbols.address(name).map(|_| name.as_str())
+    };
     let Some(symbol) = symbol else { return Err(format!("no symbol {name} on this kernel")) };
     if copies.iter().all(|(_, attach)| *attach == Attach::Kretprobe) {
         return Ok((symbol.to_owned(), [NO_ARG; arg::COUNT]));
@@ -358,12 +368,10 @@ fn plan_values(facts: &Facts, host: &Host, plan: &mut Plan) {
 
 fn plan_rules(facts: &Facts, host: &Host, plan: &mut Plan) {
     use observer_engine::event::{Class, Mode as EngineMode};
-    let class = |name: &str| {
-        class::NAMES.iter().position(|n| *n == name).and_then(|n| Class::from_wire(n as u32))
-    };
-    let has_field = |name: &str| {
-        facts.fields.iter().any(|f| f.name == name && field_path(f, &host.btf).is_some())
-    };
+    let class =
+        |name: &str| class::NAMES.iter().position(|n| *n == name).and_then(|n| Class::from_wire(n as u32));
+    let has_field =
+        |name: &str| facts.fields.iter().any(|f| f.name == name && field_path(f, &host.btf).is_some());
     let has_function = |name: &str| host.symbols.address(name).is_some();
     for fact in &facts.exclusions {
         if let Some(class) = class(&fact.class) {
@@ -372,7 +380,8 @@ fn plan_rules(facts: &Facts, host: &Host, plan: &mut Plan) {
         }
     }
     for fact in &facts.orders {
-        let applies = fact.when.as_deref().is_none_or(has_field) && !fact.when_not.as_deref().is_some_and(has_field);
+        let applies =
+            fact.when.as_deref().is_none_or(has_field) && !fact.when_not.as_deref().is_some_and(has_field);
         if applies {
             plan.orders.push(setup::DocumentedOrder {
                 source: fact.source.clone(),
@@ -381,8 +390,8 @@ fn plan_rules(facts: &Facts, host: &Host, plan: &mut Plan) {
         }
     }
     for fact in &facts.holes {
-        let applies =
-            fact.when.as_deref().is_none_or(has_function) && !fact.when_not.as_deref().is_some_and(has_function);
+        let applies = fact.when.as_deref().is_none_or(has_function)
+            && !fact.when_not.as_deref().is_some_and(has_function);
         if applies && level_of(fact.role) <= plan.level {
             plan.holes.push(Coverage {
                 role: role(fact.role),
@@ -432,7 +441,12 @@ impl Plan {
                     && working > 0
                 {
                     let part = site.fact.name().to_owned();
-                    rows.push(Coverage { role: wanted, part, grade: Grade::Blind, reason: failure.reason.clone() });
+                    rows.push(Coverage {
+                        role: wanted,
+                        part,
+                        grade: Grade::Blind,
+                        reason: failure.reason.clone(),
+                    });
                 }
             }
             rows.extend(self.holes.iter().filter(|h| h.role == wanted && !h.part.is_empty()).cloned());

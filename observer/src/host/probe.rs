@@ -99,7 +99,11 @@ pub fn probe_permission() -> Permission {
         }
         Some(CAPABILITIES.iter().filter(|(_, n)| effective >> n & 1 == 0).map(|(name, _)| *name).collect())
     });
-    Permission { lockdown, missing_capabilities, tracing_refused: try_tracing().err().and_then(|e| e.raw_os_error()) }
+    Permission {
+        lockdown,
+        missing_capabilities,
+        tracing_refused: try_tracing().err().and_then(|e| e.raw_os_error()),
+    }
 }
 
 /// Loads the smallest raw tracepoint program and drops it again: what every attach needs first.

@@ -27,7 +27,8 @@ impl Symbols {
     /// # Errors
     /// [`Error`].
     pub fn read(path: &str) -> Result<Symbols, Error> {
-        let text = std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+        let text =
+            std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
         let symbols = Symbols::parse(&text);
         if symbols.by_name.is_empty() { Err(Error::Empty { path: path.to_owned() }) } else { Ok(symbols) }
     }
@@ -36,7 +37,9 @@ impl Symbols {
         let (mut by_name, mut by_address) = (BTreeMap::new(), Vec::new());
         for line in text.lines() {
             let mut parts = line.split_ascii_whitespace();
-            let (Some(address), Some(kind), Some(name)) = (parts.next(), parts.next(), parts.next()) else { continue };
+            let (Some(address), Some(kind), Some(name)) = (parts.next(), parts.next(), parts.next()) else {
+                continue;
+            };
             // Modules come with a fourth column; a name of the kernel proper wins.
             let Ok(address) = u64::from_str_radix(address, 16) else { continue };
             let in_module = parts.next().is_some();

@@ -40,6 +40,8 @@ struct Wire<'a> {
     counts: Counts,
     loss: Vec<Loss>,
     coverage: &'a [Coverage],
+    /// What was attached, and what it counted before any filter.
+    sites: Vec<Site<'a>>,
     /// `null`: the recording breaks off.
     closing: Option<&'a Closing>,
 }
@@ -101,6 +103,17 @@ struct Counts {
 }
 
 #[derive(Serialize)]
+struct Site<'a> {
+    site: u16,
+    function: &'a str,
+    role: &'a str,
+    /// Calls; `null`: the recording breaks off.
+    hits: Option<u64>,
+    /// Calls that did what the role is about.
+    outcomes: Option<u64>,
+}
+
+#[derive(Serialize)]
 struct Loss {
     reason: &'static str,
     total: u64,
@@ -130,10 +143,23 @@ pub fn write(out: &mut dyn Write, report: &Report) -> io::Result<()> {
         counts: counts(report, &report.stats),
         loss: report.loss.iter().map(|&(reason, total)| Loss { reason, total }).collect(),
         coverage: &m.setup.coverage,
+        sites: sites(report),
         closing: report.closing.as_ref(),
     };
     serde_json::to_writer_pretty(&mut *out, &wire)?;
     writeln!(out)
+}
+
+fn sites(report: &Report) -> Vec<Site<'_>> {
+    let counted = |id: u16| report.closing.as_ref().and_then(|c| c.sites.iter().find(|s| s.site == id));
+    let sites = report.meta.setup.sites.iter().map(|s| Site {
+        site: s.id,
+        function: &s.function,
+        role: &s.role,
+        hits: counted(s.id).map(|c| c.hits),
+        outcomes: counted(s.id).map(|c| c.outcomes),
+    });
+    sites.collect()
 }
 
 fn edge(e: &EdgeView) -> Edge {

@@ -203,7 +203,9 @@ impl Source for Live {
         let counters = self.attached.counters()?;
         let sites = self.meta.setup.sites.iter().map(|s| {
             let at = usize::from(s.id);
-            let sum = |of: fn(&observer_ebpf::config::PerCpu, usize) -> u64| counters.iter().map(|c| of(c, at)).sum();
+            let sum = |of: fn(&observer_ebpf::config::PerCpu, usize) -> u64| {
+                counters.iter().map(|c| of(c, at)).sum()
+            };
             SiteCount { site: s.id, hits: sum(|c, at| c.hits[at]), outcomes: sum(|c, at| c.outcomes[at]) }
         });
         let loss = loss::REASONS.iter().enumerate().filter_map(|(i, (name, _))| {

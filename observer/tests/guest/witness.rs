@@ -33,7 +33,8 @@ fn path(rest: &str) -> PathBuf {
 fn append(file: &str, line: &str) -> Result<()> {
     use std::io::Write as _;
     let at = path(file);
-    let mut f = fs::OpenOptions::new().append(true).open(&at).with_context(|| format!("open {}", at.display()))?;
+    let mut f =
+        fs::OpenOptions::new().append(true).open(&at).with_context(|| format!("open {}", at.display()))?;
     f.write_all(format!("{line}\n").as_bytes()).with_context(|| format!("write '{line}' to {}", at.display()))
 }
 
@@ -123,7 +124,8 @@ impl Witness {
 impl Drop for Witness {
     fn drop(&mut self) {
         for name in ["alloc", "offset", "share", "table", "unshare"] {
-            let trigger = fs::read_to_string(path(&format!("events/{GROUP}/{name}/trigger"))).unwrap_or_default();
+            let trigger =
+                fs::read_to_string(path(&format!("events/{GROUP}/{name}/trigger"))).unwrap_or_default();
             for line in trigger.lines().filter(|l| l.starts_with("hist:")) {
                 let spec = line.split(" [").next().unwrap_or(line);
                 let _ = append(&format!("events/{GROUP}/{name}/trigger"), &format!("!{spec}"));
