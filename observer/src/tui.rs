@@ -44,8 +44,7 @@ const LOST: &str = "the dashboard ended because another part of the program pani
 /// How long a terminal that takes nothing may hold up the end of the program.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Shows snapshots until the person quits, SIGINT, SIGTERM or SIGHUP comes, or (live) the sender is gone. Over a
-/// recording the last picture stays until the person quits. That it returned means quit: a [`Command::Quit`] is sent too,
+/// Shows snapshots until the person quits, SIGINT, SIGTERM or SIGHUP comes, or the sender is gone. That it returned means quit: a [`Command::Quit`] is sent too,
 /// but finds no room in a full channel. Await it to its end: a dropped one gives the terminal back a moment later.
 ///
 /// # Errors
@@ -73,7 +72,7 @@ pub async fn run(
         .context("cannot start the dashboard's thread")?;
     let result = tokio::select! {
         result = &mut ended => result,
-        () = end_asked(&mut signals, snapshots, mode) => {
+        () = end_asked(&mut signals, snapshots) => {
             let _ = stop.send(());
             let _ = commands.try_send(Command::Quit);
             match tokio::time::timeout(PATIENCE, ended).await {
@@ -107,14 +106,14 @@ impl Signals {
 }
 
 /// Waits for a reason to end that is none of the person's keys.
-async fn end_asked(signals: &mut Signals, mut snapshots: watch::Receiver<Arc<Snapshot>>, mode: Mode) {
+async fn end_asked(signals: &mut Signals, mut snapshots: watch::Receiver<Arc<Snapshot>>) {
     let Signals([interrupt, terminate, hangup]) = signals;
     let gone = async { while snapshots.changed().await.is_ok() {} };
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
         _ = hangup.recv() => {}
-        () = gone, if mode == Mode::Live => {}
+        () = gone => {}
     }
 }
 
@@ -129,7 +128,6 @@ async fn show(
     let theme = Theme::from_environment();
     let first = snapshots.borrow_and_update().clone();
     let mut state = State::new(mode, first);
-    let mut sender_there = true;
     let mut drawn: Option<Instant> = None;
     let mut dirty = true;
     loop {
@@ -156,11 +154,11 @@ async fn show(
                 drawn = Some(Instant::now());
                 dirty = false;
             }
-            changed = snapshots.changed(), if sender_there => {
-                match changed {
-                    Ok(()) => state.show(snapshots.borrow_and_update().clone()),
-                    Err(_) => sender_there = false,
+            changed = snapshots.changed() => {
+                if changed.is_err() {
+                    return Ok(());
                 }
+                state.show(snapshots.borrow_and_update().clone());
                 dirty = true;
             }
         }

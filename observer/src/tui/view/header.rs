@@ -6,7 +6,7 @@ use ratatui::layout::Rect;
 use super::{choose, put};
 use crate::sink::words::{number, plural};
 use crate::snapshot::{CoverageRow, Position, Snapshot};
-use crate::tui::state::State;
+use crate::tui::state::{Mode, State};
 use crate::tui::text::{Text, fit};
 use crate::tui::theme::{Theme, Tone};
 use crate::tui::words::{clock, rate};
@@ -54,6 +54,8 @@ fn run(state: &State, width: u16) -> Text {
 fn position(state: &State) -> String {
     let pace = state.pace();
     match &state.latest().position {
+        // Before the first picture nothing is known of the recording.
+        Position::Live if state.mode() == Mode::Replay => "replay".into(),
         Position::Live => "live".into(),
         Position::Ended => "ended (final)".into(),
         Position::Replay { file, ended: true, .. } => format!("replay {file} at its end (final)"),
@@ -113,6 +115,7 @@ fn trust(s: &Snapshot, width: u16) -> Text {
     };
     let (blind, partly) = unseen(s);
     let seen = |text: Text, long: bool| match (blind.len(), partly.len()) {
+        _ if s.coverage.is_empty() && s.drains == 0 => text.and(Tone::Label, "  coverage not told yet"),
         _ if s.coverage.is_empty() => text.and(Tone::Alarm, "  coverage unknown"),
         (0, 0) => text.and(Tone::Label, "  blind ").and(Tone::Good, "none"),
         _ if long => text.and(Tone::Label, "  ").and(Tone::Caution, blind_words(s)),
