@@ -18,7 +18,7 @@ use tokio::{
     process::{Child, Command as Process},
     signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, watch},
-    time::{Instant, Sleep, sleep, timeout},
+    time::{Instant, Sleep, sleep, sleep_until, timeout},
 };
 
 use self::pipeline::Pipeline;
@@ -69,9 +69,10 @@ pub struct Outcome {
 pub async fn run(source: &mut impl Source, mut options: Options) -> anyhow::Result<Outcome> {
     let mut pipeline = Pipeline::new(source.meta())?;
     let mut stops = Stops::new(&mut options)?;
-    let mut looked = Looked { at: Instant::now(), yielded: Instant::now() };
+    let mut looked = Looked { at: None, news: true, yielded: Instant::now() };
     let mut end = None;
     loop {
+        let look = looked.look(source, &pipeline, &mut options, &stops).await?;
         let step = tokio::select! {
             biased;
             stop = stops.next(), if end.is_none() => stop,
@@ -79,8 +80,10 @@ pub async fn run(source: &mut impl Source, mut options: Options) -> anyhow::Resu
                 Some(pass) => Step::Pass(pass),
                 None => break,
             },
+            () = sleep_until(look.unwrap_or_else(Instant::now)), if look.is_some() => Step::Look,
         };
         match step {
+            Step::Look => {}
             Step::Pass(pass) => {
                 if let Some(recorder) = &mut options.recorder {
                     recorder.pass(&pass).context("write recording")?;
@@ -93,7 +96,7 @@ pub async fn run(source: &mut impl Source, mut options: Options) -> anyhow::Resu
                 source.stop();
             }
         }
-        looked.look(source, &pipeline, &mut options, &stops).await?;
+        looked.news = true;
     }
     let end = end.unwrap_or(End::Source);
     let closing = source.closing(end.clone())?;
@@ -117,6 +120,8 @@ pub async fn run(source: &mut impl Source, mut options: Options) -> anyhow::Resu
 }
 
 enum Step {
+    /// It is time to serve the watchers.
+    Look,
     Pass(Pass),
     Command(Command),
     End(End),
@@ -229,27 +234,33 @@ fn quietly(written: std::io::Result<()>) -> std::io::Result<()> {
 
 /// When the watchers were served last.
 struct Looked {
-    at: Instant,
+    at: Option<Instant>,
+    /// Something happened since.
+    news: bool,
     yielded: Instant,
 }
 
 impl Looked {
+    /// Serves the watchers if it is time; else tells when it will be, if there is news for them.
     async fn look(
         &mut self,
         source: &impl Source,
         pipeline: &Pipeline,
         options: &mut Options,
         stops: &Stops,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<Option<Instant>> {
         // A source that always has something would never let the runtime look at signals.
         if self.yielded.elapsed() >= LOOK / 10 {
             tokio::task::yield_now().await;
             self.yielded = Instant::now();
         }
-        if self.at.elapsed() < LOOK {
-            return Ok(());
+        if let Some(due) = self.at.map(|at| at + LOOK).filter(|due| *due > Instant::now()) {
+            return Ok(self.news.then_some(due));
         }
-        self.at = Instant::now();
+        if !std::mem::replace(&mut self.news, false) {
+            return Ok(None);
+        }
+        self.at = Some(Instant::now());
         if let Some(dashboard) = &stops.dashboard {
             let snapshot = pipeline.snapshot(source.meta(), source.position());
             dashboard.snapshots.send_replace(Arc::new(snapshot));
@@ -267,6 +278,9 @@ impl Looked {
             quietly(lines.findings(&findings))?;
             quietly(lines.progress(pipeline.now_ns(), progress))?;
         }
-        Ok(())
+        Ok(None)
     }
 }
+
+#[cfg(test)]
+mod tests;

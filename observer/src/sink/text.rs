@@ -59,13 +59,13 @@ fn header(out: &mut dyn Write, r: &Report) -> io::Result<()> {
     let s = &r.stats;
     writeln!(
         out,
-        "seen      {} events: {} lookups, {} shares, {} unlinks, {} tables, {} lock-order edges",
-        words::number(s.events),
-        words::number(s.lookups),
-        words::number(s.shares),
-        words::number(s.removals_exact + s.removals_diff - s.removals_both),
-        words::number(r.tables.len() as u64),
-        words::number(r.edges.len() as u64),
+        "seen      {}: {}, {}, {}, {}, {}",
+        words::plural(s.events, "event"),
+        words::plural(s.lookups, "lookup"),
+        words::plural(s.shares, "share"),
+        words::plural(s.removals_exact + s.removals_diff - s.removals_both, "unlink"),
+        words::plural(r.tables.len() as u64, "table"),
+        words::plural(r.edges.len() as u64, "lock-order edge"),
     )?;
     let lost: Vec<String> = r.loss.iter().map(|(name, n)| format!("{} {name}", words::number(*n))).collect();
     let lost = if lost.is_empty() { "nothing".to_owned() } else { lost.join(", ") };
@@ -122,7 +122,7 @@ fn findings(out: &mut dyn Write, r: &Report) -> io::Result<()> {
             format!("once, at {first}")
         } else {
             let last = words::moment(f.last_ns, r.meta.start_ns);
-            format!("{} times, from {first} to {last}", words::number(f.count))
+            format!("{}, from {first} to {last}", words::times(f.count))
         };
         writeln!(out, "     {:<9} {}, {times}", "id", f.id)?;
         for line in words::detail(f, r.meta.start_ns) {

@@ -170,3 +170,6 @@ impl Source for Replay {
         self.reader.notices()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,147 @@
+//! How a run ends.
+
+use super::*;
+use crate::{
+    meta::{Closing, Meta},
+    source::Mark,
+};
+
+/// A kernel on which nothing happens.
+struct Endless {
+    meta: Meta,
+    stopped: bool,
+    passes: u64,
+}
+
+impl Endless {
+    fn new() -> Endless {
+        Endless { meta: Meta::default(), stopped: false, passes: 0 }
+    }
+}
+
+impl Source for Endless {
+    fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
+    async fn next(&mut self) -> anyhow::Result<Option<Pass>> {
+        if self.stopped {
+            return Ok(None);
+        }
+        sleep(Duration::from_millis(1)).await;
+        self.passes += 1;
+        let mark = Mark { number: self.passes, time_ns: self.passes * 1_000_000, complete: true };
+        Ok(Some(Pass { mark, ..Pass::default() }))
+    }
+
+    fn stop(&mut self) {
+        self.stopped = true;
+    }
+
+    fn closing(&mut self, end: End) -> anyhow::Result<Option<Closing>> {
+        Ok(Some(Closing { end, end_ns: 0, sites: vec![], misses: vec![], loss: Default::default() }))
+    }
+}
+
+fn run_endless(options: Options) -> anyhow::Result<Outcome> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut source = Endless::new();
+        timeout(Duration::from_secs(20), run(&mut source, options)).await.expect("the run does not end")
+    })
+}
+
+fn shell(script: &str) -> Vec<String> {
+    ["sh", "-c", script].map(str::to_owned).to_vec()
+}
+
+#[test]
+fn a_run_ends_with_its_command_and_has_its_exit_code() {
+    let outcome = run_endless(Options { command: shell("exit 7"), ..Options::default() }).unwrap();
+    assert_eq!(outcome.command, Some(7));
+    assert_eq!(outcome.report.closing.unwrap().end, End::Command(7));
+    let outcome = run_endless(Options { command: shell("kill -9 $$"), ..Options::default() }).unwrap();
+    assert_eq!(outcome.command, Some(137));
+}
+
+#[test]
+fn a_run_that_ends_first_ends_its_command() {
+    let duration = Some(Duration::from_millis(200));
+    let begin = Instant::now();
+    let options = Options { command: shell("exec sleep 1000"), duration, ..Options::default() };
+    let outcome = run_endless(options).unwrap();
+    assert_eq!(outcome.command, None);
+    assert_eq!(outcome.report.closing.unwrap().end, End::Duration);
+    assert!(begin.elapsed() < CHILD_GRACE);
+}
+
+#[test]
+fn a_command_that_cannot_be_started_is_an_error_with_a_next_step() {
+    let command = vec!["/nonexistent/command".to_owned()];
+    let err = run_endless(Options { command, ..Options::default() }).err().unwrap();
+    let text = crate::hint::explain(&err);
+    assert!(text.starts_with("observer: start /nonexistent/command: No such file"), "{text}");
+    assert!(text.contains("\ntry: the command after --"), "{text}");
+}
+
+#[test]
+fn somebody_at_the_dashboard_can_quit() {
+    let (snapshots, shown) = watch::channel(Arc::new(Snapshot::default()));
+    let (asked, commands) = mpsc::channel(1);
+    asked.try_send(Command::Quit).unwrap();
+    let outcome =
+        run_endless(Options { dashboard: Some(Dashboard { snapshots, commands }), ..Options::default() });
+    assert_eq!(outcome.unwrap().report.closing.unwrap().end, End::Quit);
+    assert_eq!(shown.borrow().position, crate::snapshot::Position::Ended);
+}
+
+#[test]
+fn a_command_to_a_source_that_gives_nothing_is_shown_soon() {
+    /// A recording that is paused.
+    struct Paused(Endless, bool);
+    impl Source for Paused {
+        fn meta(&self) -> &Meta {
+            &self.0.meta
+        }
+        async fn next(&mut self) -> anyhow::Result<Option<Pass>> {
+            std::future::pending().await
+        }
+        fn stop(&mut self) {}
+        fn closing(&mut self, _: End) -> anyhow::Result<Option<Closing>> {
+            Ok(None)
+        }
+        fn position(&self) -> crate::snapshot::Position {
+            crate::snapshot::Position::Replay {
+                file: String::new(),
+                permille: 0,
+                paused: self.1,
+                speed: None,
+                ended: false,
+            }
+        }
+        fn command(&mut self, command: Command) {
+            self.1 = command == Command::Pause(true);
+        }
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let (snapshots, mut shown) = watch::channel(Arc::new(Snapshot::default()));
+        let (asked, commands) = mpsc::channel(1);
+        let dashboard = Some(Dashboard { snapshots, commands });
+        let mut source = Paused(Endless::new(), false);
+        let options = Options { dashboard, ..Options::default() };
+        let person = async {
+            let paused = |s: &Arc<Snapshot>| {
+                matches!(s.position, crate::snapshot::Position::Replay { paused: true, .. })
+            };
+            shown.changed().await.unwrap();
+            assert!(!paused(&shown.borrow_and_update()));
+            asked.send(Command::Pause(true)).await.unwrap();
+            timeout(Duration::from_secs(10), shown.wait_for(paused)).await.unwrap().unwrap();
+        };
+        tokio::select! {
+            _ = run(&mut source, options) => panic!("the run ended"),
+            () = person => {}
+        }
+    });
+}

@@ -1,0 +1,194 @@
+//! The command line over recordings: what it prints and how it exits. No root, no kernel.
+//!
+//! The recordings of `fixtures/` are held against their expected findings; those made here, by hand, show what a file
+//! can be besides whole.
+
+// Helpers of a test may fail like the test itself.
+#![allow(clippy::unwrap_used)]
+
+#[path = "cli/made.rs"]
+mod made;
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use observer::{meta::Meta, recording::Writer};
+
+/// A folder of this test's own, gone with it.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Scratch {
+        let path = std::env::temp_dir().join(format!("observer-cli-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Scratch(path)
+    }
+
+    fn file(&self, name: &str, bytes: &[u8]) -> PathBuf {
+        let path = self.0.join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn observer(args: &[&str], file: &Path) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_observer")).args(args).arg(file).output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// Standard error without the scratch folder's name.
+fn stderr(output: &Output, scratch: &Scratch) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap().replace(scratch.0.to_str().unwrap(), "DIR")
+}
+
+#[test]
+fn live_report_and_those_of_its_recording_are_the_same_bytes() {
+    let scratch = Scratch::new("same");
+    let (live, bytes) = made::recorded(&made::race());
+    let file = scratch.file("race.obs", &bytes);
+    for (format, live) in [("text", &live.text), ("json", &live.json)] {
+        for _ in 0..2 {
+            let told = observer(&["report", "--fail-on", "never", "--format", format], &file);
+            assert_eq!(&stdout(&told), live);
+            assert!(told.status.success());
+        }
+    }
+    // Without a terminal, replay is the report.
+    assert_eq!(stdout(&observer(&["replay"], &file)), live.text);
+}
+
+#[test]
+fn the_report_reads_like_this() {
+    let (live, _) = made::recorded(&made::race());
+    insta::assert_snapshot!("race.txt", live.text);
+    insta::assert_snapshot!("race.json", live.json);
+}
+
+#[test]
+fn none_never_stands_without_its_coverage() {
+    let (live, _) = made::recorded(&made::quiet());
+    insta::assert_snapshot!("quiet.txt", live.text);
+    assert!(!live.text.contains("clean"));
+}
+
+#[test]
+fn loss_is_told_and_reaches_the_findings() {
+    let (live, _) = made::recorded(&made::lossy());
+    insta::assert_snapshot!("lossy.txt", live.text);
+}
+
+#[test]
+fn exit_codes_follow_the_rank_asked_for() {
+    let scratch = Scratch::new("codes");
+    let race = scratch.file("race.obs", &made::recorded(&made::race()).1);
+    let quiet = scratch.file("quiet.obs", &made::recorded(&made::quiet()).1);
+    let code = |file: &Path, rank: &str| observer(&["report", "--fail-on", rank], file).status.code();
+    assert_eq!(code(&race, "revalidated"), Some(3));
+    assert_eq!(code(&race, "held"), Some(3));
+    assert_eq!(code(&race, "confirmed"), Some(0));
+    assert_eq!(code(&race, "never"), Some(0));
+    assert_eq!(code(&race, "bad"), Some(2));
+    assert_eq!(code(&quiet, "revalidated"), Some(0));
+    assert_eq!(observer(&["report"], &race).status.code(), Some(3));
+    assert_eq!(observer(&["report"], &quiet).status.code(), Some(0));
+    assert_eq!(observer(&["report"], &scratch.0.join("none.obs")).status.code(), Some(1));
+}
+
+#[test]
+fn a_truncated_recording_gives_what_it_holds_and_says_so() {
+    let scratch = Scratch::new("cut");
+    let (_, bytes) = made::recorded(&made::race());
+    let cut = scratch.file("cut.obs", &bytes[..bytes.len() / 2]);
+    let told = observer(&["report", "--fail-on", "never"], &cut);
+    assert!(told.status.success());
+    let notice = "recording is truncated after 1.8 s: what came later is not in this output";
+    let text = stdout(&told);
+    assert!(text.contains(&format!("\nnotice    {notice}\n")), "{text}");
+    assert!(text.contains("1. used window: "), "{text}");
+    assert_eq!(stderr(&told, &scratch), format!("observer: DIR/cut.obs: {notice}\n"));
+    let json = stdout(&observer(&["report", "--fail-on", "never", "--format", "json"], &cut));
+    assert!(json.contains(notice), "{json}");
+    assert!(json.contains("\"closing\": null"), "{json}");
+}
+
+#[test]
+fn a_damaged_recording_says_what_is_wrong_with_it() {
+    let scratch = Scratch::new("damaged");
+    let (_, mut bytes) = made::recorded(&made::race());
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    let told = observer(&["report", "--fail-on", "never"], &scratch.file("damaged.obs", &bytes));
+    assert!(told.status.success());
+    let text = stdout(&told);
+    assert!(text.contains("notice    recording is damaged ("), "{text}");
+}
+
+#[test]
+fn what_cannot_be_shown_is_refused_with_a_next_step() {
+    let scratch = Scratch::new("refused");
+    let other = {
+        let mut out = mcap::WriteOptions::new()
+            .profile("ros2")
+            .library("x")
+            .create(std::io::Cursor::new(Vec::new()))
+            .unwrap();
+        out.finish().unwrap();
+        out.into_inner().into_inner()
+    };
+    let later = scratch.0.join("later.obs");
+    let meta =
+        Meta { wire_version: 999, observer_version: "7.0.0".into(), format_version: 2, ..Meta::default() };
+    Writer::create(&later, false, &meta).unwrap().finish(None).unwrap();
+    let files = [
+        scratch.file("empty.obs", b""),
+        scratch.file("foreign.obs", b"\x7fELF and so on, long enough for a header"),
+        scratch.file("other.obs", &other),
+        later,
+        scratch.0.join("none.obs"),
+    ];
+    let mut text = String::new();
+    for file in &files {
+        for command in ["report", "replay"] {
+            let told = observer(&[command], file);
+            assert_eq!(told.status.code(), Some(1));
+            assert!(told.stdout.is_empty());
+            if command == "report" {
+                text.push_str(&stderr(&told, &scratch));
+            }
+        }
+    }
+    insta::assert_snapshot!("refused", text);
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let scratch = Scratch::new("pipe");
+    let file = scratch.file("race.obs", &made::recorded(&made::race()).1);
+    let script =
+        format!("'{}' report --fail-on never '{}' | true", env!("CARGO_BIN_EXE_observer"), file.display());
+    let told = Command::new("bash").args(["-c", &format!("set -o pipefail; {script}")]).output().unwrap();
+    assert_eq!((told.status.code(), stderr(&told, &scratch)), (Some(0), String::new()));
+}
+
+#[test]
+fn fixtures_give_their_expected_findings() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures");
+    let mut files: Vec<PathBuf> = std::fs::read_dir(&fixtures).unwrap().map(|e| e.unwrap().path()).collect();
+    files.sort();
+    for file in files.iter().filter(|f| f.extension().is_some_and(|e| e == "obs")) {
+        let expected = std::fs::read_to_string(file.with_extension("expected.json")).unwrap();
+        let told = observer(&["report", "--fail-on", "never", "--format", "json"], file);
+        assert!(stdout(&told) == expected, "{} differs from its expected findings", file.display());
+    }
+}

@@ -1,0 +1,268 @@
+//! Runs made by hand: records, passes, and a source that gives them.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, Write},
+    sync::{Arc, Mutex},
+};
+
+use observer::{
+    meta::{Closing, End, FORMAT_VERSION, Filter, Kernel, Level, Meta, SiteCount, setup},
+    recording::Writer,
+    run::{Options, run},
+    sink::{json, text},
+    source::{Batch, Loss, Mark, Pass, Source},
+};
+use observer_ebpf::{WIRE_VERSION, class, kinds, lock_arg, mode};
+
+const START_NS: u64 = 5_000_000_000;
+/// Time between passes: forty of them are four seconds, several chunks.
+const PASS_NS: u64 = 100_000_000;
+const PASSES: u64 = 40;
+
+const SMAPS: u16 = 0;
+const ZAP: u16 = 1;
+const WALK: u16 = 40;
+const UNSHARE: u16 = 46;
+const DOWN: u16 = 49;
+
+const MM: u64 = 0xffff_8880_0400_0000;
+const ADDR: u64 = 0x7f00_4000_0000;
+const TABLE: u64 = 0xffff_8880_0123_4000;
+const RWSEM: u64 = 0xffff_8880_0777_0040;
+const MMAP: u64 = MM + 0x78;
+
+/// A record before it has its number.
+struct Record {
+    cpu: u16,
+    /// Since the start.
+    at_ns: u64,
+    tid: u32,
+    kind: u16,
+    site: u16,
+    arg: u32,
+    words: Vec<u64>,
+}
+
+/// A run: what its source gives.
+pub struct Run {
+    records: Vec<Record>,
+    /// Records of this CPU, by number, that found the ring full.
+    lost: Option<(u16, std::ops::Range<u32>)>,
+}
+
+/// What came out of a run live.
+pub struct Told {
+    pub text: String,
+    pub json: String,
+}
+
+fn record(cpu: u16, at_ns: u64, tid: u32, kind: u16, site: u16, arg: u32, words: &[u64]) -> Record {
+    Record { cpu, at_ns, tid, kind, site, arg, words: words.to_vec() }
+}
+
+fn task(cpu: u16, at_ns: u64, tid: u32, comm: &str) -> Record {
+    let mut name = [0; 16];
+    name[..comm.len()].copy_from_slice(comm.as_bytes());
+    let word = |at: usize| u64::from_le_bytes(name[at..at + 8].try_into().unwrap());
+    record(cpu, at_ns, tid, kinds::TASK, 0, tid, &[word(0), word(8), MM])
+}
+
+/// Two tasks without a window: a walk, then an unshare.
+pub fn quiet() -> Run {
+    let read = lock_arg(class::MMAP_LOCK, mode::READ);
+    let write = lock_arg(class::I_MMAP, mode::WRITE);
+    let records = vec![
+        task(0, 1_000, 11, "walker"),
+        record(0, 2_000, 11, kinds::LOCK_ASK, DOWN, read, &[MMAP]),
+        record(0, 3_000, 11, kinds::OP_BEGIN, SMAPS, 0, &[MM, ADDR, ADDR + 0x20_0000]),
+        record(0, 4_000, 11, kinds::LOOKUP, WALK, 0, &[MM, ADDR, TABLE]),
+        record(0, 5_000, 11, kinds::OP_END, SMAPS, 0, &[0]),
+        record(0, 6_000, 11, kinds::LOCK_RELEASE, DOWN, read, &[MMAP]),
+        task(1, 1_000_000, 22, "unmapper"),
+        record(1, 1_001_000, 22, kinds::LOCK_ASK, DOWN, lock_arg(class::MMAP_LOCK, mode::WRITE), &[MMAP]),
+        record(1, 1_002_000, 22, kinds::OP_BEGIN, ZAP, 0, &[MM, ADDR, ADDR + 0x20_0000]),
+        record(1, 1_003_000, 22, kinds::LOCK_ASK, DOWN, write, &[RWSEM]),
+        record(1, 1_004_000, 22, kinds::UNSHARE, UNSHARE, 0, &[MM, ADDR, TABLE]),
+        record(1, 1_005_000, 22, kinds::LOCK_RELEASE, DOWN, write, &[RWSEM]),
+        record(1, 1_006_000, 22, kinds::OP_END, ZAP, 0, &[0]),
+    ];
+    Run { records, lost: None }
+}
+
+/// The same two, and a window each 200 ms: the walk's callback was handed the pointer, and another task unshares.
+pub fn race() -> Run {
+    let mut run = quiet();
+    for i in 1..20u64 {
+        let at = i * 2 * PASS_NS;
+        let write = lock_arg(class::I_MMAP, mode::WRITE);
+        let zap = [MM, ADDR, ADDR + 0x20_0000];
+        run.records.extend([
+            record(0, at, 11, kinds::CALLBACK_BEGIN, SMAPS, 0, &[MM, ADDR, TABLE]),
+            record(1, at + 1_000, 22, kinds::OP_BEGIN, ZAP, 0, &zap),
+            record(1, at + 2_000, 22, kinds::LOCK_ASK, DOWN, write, &[RWSEM]),
+            record(1, at + 3_000, 22, kinds::UNSHARE, UNSHARE, 0, &[MM, ADDR, TABLE]),
+            record(1, at + 4_000, 22, kinds::LOCK_RELEASE, DOWN, write, &[RWSEM]),
+            record(1, at + 5_000, 22, kinds::OP_END, ZAP, 0, &[0]),
+            record(0, at + 900_000 + i * 1_000, 11, kinds::OP_END, SMAPS, 0, &[0]),
+        ]);
+    }
+    run
+}
+
+/// The race with a hole in the walker's stream: from inside its second callback to inside its last.
+pub fn lossy() -> Run {
+    Run { lost: Some((0, 9..43)), ..race() }
+}
+
+fn site(id: u16, function: &str, role: &str) -> setup::Site {
+    let (function, role) = (function.to_owned(), role.to_owned());
+    setup::Site { id, function, role, foreign_lookup_until: None, try_then_block: false }
+}
+
+fn coverage(role: &str, grade: &str, reason: &str) -> setup::Coverage {
+    let (role, grade, reason) = (role.to_owned(), grade.to_owned(), reason.to_owned());
+    setup::Coverage { role, part: String::new(), grade, reason }
+}
+
+fn meta() -> Meta {
+    Meta {
+        format_version: FORMAT_VERSION,
+        wire_version: WIRE_VERSION,
+        observer_version: "0.0.0-test".into(),
+        kernel: Kernel {
+            release: "6.12.0-made".into(),
+            version: "#1 by hand".into(),
+            machine: "x86_64".into(),
+            build_id: Some("00ff".into()),
+            btf_hash: None,
+        },
+        boot_id: "11111111-2222-3333-4444-555555555555".into(),
+        cpus_online: vec![0, 1],
+        start_ns: START_NS,
+        start_realtime_ns: 1_700_000_000_000_000_000,
+        command: vec!["observer".into(), "record".into()],
+        level: Level::Full,
+        filter: Filter::default(),
+        setup: setup::Setup {
+            sites: vec![
+                site(SMAPS, "smaps_hugetlb_range", "callback"),
+                site(ZAP, "unmap_hugepage_range", "operation"),
+                site(WALK, "hugetlb_walk", "lookup"),
+                site(UNSHARE, "huge_pmd_unshare", "unshare"),
+                site(DOWN, "down_write", "lock"),
+            ],
+            exclusions: vec![],
+            orders: vec![],
+            coverage: vec![
+                coverage("lookup", "exact", ""),
+                coverage("unshare", "exact", ""),
+                coverage("folio-held", "inferred", "the fast path is inlined"),
+                coverage("ptl", "blind", "spin_lock is inlined"),
+            ],
+        },
+    }
+}
+
+/// A source that gives a run, as a kernel would.
+struct Made {
+    meta: Meta,
+    passes: std::vec::IntoIter<Pass>,
+    lost: u64,
+}
+
+impl Run {
+    fn source(&self) -> Made {
+        let mut passes: Vec<Pass> = (0..PASSES)
+            .map(|number| Pass {
+                mark: Mark { number, time_ns: START_NS + (number + 1) * PASS_NS, complete: number % 9 != 4 },
+                batches: vec![Batch { cpu: 1, bytes: vec![] }, Batch { cpu: 0, bytes: vec![] }],
+                ..Pass::default()
+            })
+            .collect();
+        let mut seq = [0u32; 2];
+        let mut records: Vec<&Record> = self.records.iter().collect();
+        records.sort_by_key(|r| r.at_ns);
+        let mut lost = 0;
+        for r in records {
+            let number = seq[usize::from(r.cpu)];
+            seq[usize::from(r.cpu)] += 1;
+            if self.lost.as_ref().is_some_and(|(cpu, numbers)| *cpu == r.cpu && numbers.contains(&number)) {
+                lost += 1;
+                continue;
+            }
+            let pass = &mut passes[(r.at_ns / PASS_NS) as usize];
+            pass.batches[usize::from(1 - r.cpu)].bytes.extend(r.bytes(number));
+        }
+        for pass in &mut passes {
+            pass.batches.retain(|b| !b.bytes.is_empty());
+        }
+        if lost > 0 {
+            passes[30].loss = vec![Loss { cpu: 0, reason: 0, total: lost, since_ns: START_NS }];
+        }
+        Made { meta: meta(), passes: passes.into_iter(), lost }
+    }
+}
+
+impl Record {
+    fn bytes(&self, seq: u32) -> Vec<u8> {
+        let mut bytes = (START_NS + self.at_ns).to_le_bytes().to_vec();
+        bytes.extend(seq.to_le_bytes());
+        bytes.extend(self.tid.to_le_bytes());
+        bytes.extend(kinds::on_wire(self.kind).to_le_bytes());
+        bytes.extend(self.site.to_le_bytes());
+        bytes.extend(self.arg.to_le_bytes());
+        for word in &self.words {
+            bytes.extend(word.to_le_bytes());
+        }
+        bytes
+    }
+}
+
+impl Source for Made {
+    fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
+    async fn next(&mut self) -> anyhow::Result<Option<Pass>> {
+        Ok(self.passes.next())
+    }
+
+    fn stop(&mut self) {}
+
+    fn closing(&mut self, end: End) -> anyhow::Result<Option<Closing>> {
+        let loss: BTreeMap<_, _> =
+            [("ring-full".to_owned(), self.lost)].into_iter().filter(|l| l.1 > 0).collect();
+        let sites = vec![SiteCount { site: UNSHARE, hits: 21, outcomes: 20 }];
+        let end_ns = START_NS + (PASSES + 1) * PASS_NS;
+        Ok(Some(Closing { end, end_ns, sites, misses: vec![], loss }))
+    }
+}
+
+#[derive(Clone, Default)]
+struct Shared(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Shared {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Runs it with a recorder: what is told live, and the recording.
+pub fn recorded(made: &Run) -> (Told, Vec<u8>) {
+    let mut source = made.source();
+    let file = Shared::default();
+    let recorder = Writer::new(Box::new(file.clone()), source.meta()).unwrap();
+    let options = Options { recorder: Some(recorder), ..Options::default() };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let report = runtime.block_on(run(&mut source, options)).unwrap().report;
+    let (mut text, mut json) = (Vec::new(), Vec::new());
+    text::write(&mut text, &report).unwrap();
+    json::write(&mut json, &report).unwrap();
+    let told = Told { text: String::from_utf8(text).unwrap(), json: String::from_utf8(json).unwrap() };
+    let bytes = file.0.lock().unwrap().clone();
+    (told, bytes)
+}
