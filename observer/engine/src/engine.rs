@@ -265,8 +265,8 @@ impl Engine {
     fn push_frame(&mut self, id: TaskId, event: &Event) {
         if let Popped::To { depth, missed } = self.tasks[id].begin_cuts(event.site) {
             self.counts.unmatched_begins += missed;
-            let last_ns = self.tasks[id].last_ns;
-            self.cut(id, depth, last_ns);
+            let seen_ns = self.tasks[id].last_ns;
+            self.cut(id, depth, event.time_ns, seen_ns);
         }
         let foreign_until = self.rules.foreign_until(event.site);
         self.tasks[id].frames.push(Frame { site: event.site, foreign_until });
@@ -281,18 +281,18 @@ impl Engine {
             Popped::To { depth, missed } => {
                 self.counts.unmatched_begins += missed;
                 if missed > 0 {
-                    let last_ns = self.tasks[id].last_ns;
-                    self.cut(id, depth + 1, last_ns);
+                    let seen_ns = self.tasks[id].last_ns;
+                    self.cut(id, depth + 1, event.time_ns, seen_ns);
                 }
-                self.cut(id, depth, event.time_ns);
+                self.cut(id, depth, event.time_ns, event.time_ns);
             }
         }
     }
 
     /// Leaves `depth` operations on the stack; the leases of the others end.
-    fn cut(&mut self, id: TaskId, depth: usize, now_ns: u64) {
+    fn cut(&mut self, id: TaskId, depth: usize, now_ns: u64, seen_ns: u64) {
         self.tasks[id].frames.truncate(depth);
-        self.end_leases(id, now_ns, |lease| lease.depth > depth);
+        self.end_leases_seen(id, now_ns, seen_ns, |lease| lease.depth > depth);
     }
 
     fn task_gone(&mut self, id: TaskId, now_ns: u64) {

@@ -48,8 +48,6 @@ pub(crate) struct Hit {
     pub unlink_site: SiteId,
     /// The table's PTL if the unlinker held it: whoever asked before and got it later took it after the unlink.
     pub unlinker_ptl: Option<u64>,
-    /// The lease was active at that time or was used later: it is a window.
-    pub counts: bool,
     pub used: Use,
     pub freed_ns: Option<u64>,
     /// Looked up again under the PTL before anything else was done with it.
@@ -137,13 +135,6 @@ impl Lease {
         self.sort = Sort::Callback;
         (self.addr, self.pte, self.site, self.depth) = (addr, pte, site, depth);
         self.dormant = false;
-        if let Some(hit) = &mut self.hit {
-            hit.counts = true;
-        }
-    }
-
-    pub fn is_active(&self) -> bool {
-        !self.dormant
     }
 
     /// The task released a lock.
@@ -177,7 +168,6 @@ impl Lease {
         self.ptl = Some(lock);
         self.dormant = false;
         if let Some(hit) = &mut self.hit {
-            hit.counts = true;
             let after = asked_ns >= hit.hi_ns || hit.unlinker_ptl == Some(lock);
             if after && hit.used == Use::No {
                 hit.used = Use::Seen(asked_ns.max(hit.hi_ns));
@@ -197,10 +187,11 @@ impl Lease {
         }
     }
 
-    /// It ends now. `lock_end`: by the release that it waited for; callbacks are in use up to their end.
-    pub fn end(&mut self, now_ns: u64, lock_end: bool) {
-        if lock_end || self.sort == Sort::Callback || self.ptl.is_some() {
-            self.certain_ns = now_ns;
+    /// It ends now; `seen_ns` is how far that is certain: earlier than now if the end of its operation was missed.
+    /// `by_lock`: by the release that it waited for; callbacks are in use up to their end.
+    pub fn end(&mut self, now_ns: u64, seen_ns: u64, by_lock: bool) {
+        if by_lock || self.sort == Sort::Callback || self.ptl.is_some() {
+            self.certain_ns = seen_ns;
         }
         if !self.dormant {
             self.active_until_ns = now_ns;

@@ -35,7 +35,7 @@ pub(crate) struct Windows {
 fn rank(lease: &Lease) -> Option<Rank> {
     let hit = lease.hit.as_ref()?;
     let (certain_ns, possible_ns) = lease.ends();
-    if !hit.counts || possible_ns <= hit.lo_ns {
+    if possible_ns <= hit.lo_ns {
         return None;
     }
     Some(if lease.lossy {

@@ -199,7 +199,7 @@ impl Engine {
         let mut at = 0;
         while at < self.tasks[id].leases.len() {
             if self.tasks[id].leases[at].sort == Sort::Foreign(class) {
-                self.end_lease(id, at, now_ns, true);
+                self.end_lease(id, at, (now_ns, now_ns), true);
             } else {
                 at += 1;
             }

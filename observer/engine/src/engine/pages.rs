@@ -114,19 +114,30 @@ impl Engine {
 
     /// Ends the task's leases for which `over` says so.
     pub(super) fn end_leases(&mut self, id: TaskId, now_ns: u64, over: impl Fn(&Lease) -> bool) {
+        self.end_leases_seen(id, now_ns, now_ns, over);
+    }
+
+    /// The same, where the end was missed: the task was last seen in it at `seen_ns`.
+    pub(super) fn end_leases_seen(
+        &mut self,
+        id: TaskId,
+        now_ns: u64,
+        seen_ns: u64,
+        over: impl Fn(&Lease) -> bool,
+    ) {
         let mut at = 0;
         while at < self.tasks[id].leases.len() {
             if over(&self.tasks[id].leases[at]) {
-                self.end_lease(id, at, now_ns, false);
+                self.end_lease(id, at, (now_ns, seen_ns), false);
             } else {
                 at += 1;
             }
         }
     }
 
-    pub(super) fn end_lease(&mut self, id: TaskId, at: usize, now_ns: u64, by_lock: bool) {
+    pub(super) fn end_lease(&mut self, id: TaskId, at: usize, (now_ns, seen_ns): (u64, u64), by_lock: bool) {
         let mut lease = self.tasks[id].leases.swap_remove(at);
-        lease.end(now_ns, by_lock);
+        lease.end(now_ns, seen_ns, by_lock);
         if lease.hit.is_some() {
             let task = &self.tasks[id];
             self.windows.ended(&lease, || task.reference(), |s| self.rules.name(s));
@@ -254,7 +265,6 @@ impl Engine {
         let lossy = self.losses.touches(holder.cpu, holder.last_ns, unlink.hi_ns)
             || self.losses.touches(event.cpu, lease.start_ns, unlink.hi_ns);
         let lo_ns = unlink.lo_ns.max(lease.start_ns);
-        let active = lease.is_active() || lease.ends().1 > lo_ns;
         if lease.hit.is_some() {
             return;
         }
@@ -268,7 +278,6 @@ impl Engine {
             unlinker: self.side(id, site, unlink.hi_ns),
             unlink_site: site,
             unlinker_ptl: self.tasks[id].holds.iter().find(ptl).map(|h| h.instance.addr),
-            counts: active,
             used: Use::No,
             freed_ns: None,
             revalidated: false,
@@ -304,7 +313,6 @@ impl Engine {
                 unlinker,
                 unlink_site: site,
                 unlinker_ptl: None,
-                counts: true,
                 used: Use::No,
                 freed_ns: None,
                 revalidated: false,
