@@ -83,7 +83,7 @@ pub(crate) fn findings(
             let (locks, pair) = e.first();
             e.step(locks, pair, &name, false)
         });
-        let last_ns = chain.iter().map(|e| e.first().1.first.time_ns).max();
+        let last_ns = chain.iter().map(|e| e.last_ns).max();
         add(&mut found, classes, verdict, steps.collect(), last_ns);
     }
     found.into_values().collect()
@@ -375,7 +375,7 @@ fn against(edge: &Edge, order: &DocumentedOrder, name: impl Fn(SiteId) -> Arc<st
         rank: if edge.lossy { Rank::Incomplete } else { Rank::AgainstOrder },
         count: edge.count,
         first_ns: pair.first.time_ns,
-        last_ns: pair.first.time_ns,
+        last_ns: edge.last_ns,
         doubts,
         evidence: Evidence::AgainstOrder(Box::new(AgainstOrder { step, source: order.source.clone() })),
     }

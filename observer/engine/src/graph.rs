@@ -84,6 +84,7 @@ pub(crate) struct Edge {
     pub to: End,
     pub trylock: bool,
     pub count: u64,
+    pub last_ns: u64,
     tasks: Vec<Tid>,
     /// Every occurrence is touched by loss.
     pub lossy: bool,
@@ -182,6 +183,7 @@ impl Graph {
                 to: (ask.class, ask.mode),
                 trylock: ask.trylock,
                 count: 0,
+                last_ns: 0,
                 tasks: Vec::new(),
                 lossy: true,
                 first: fresh(),
@@ -193,6 +195,7 @@ impl Graph {
         });
         let edge = &mut self.edges[place as usize];
         edge.count += 1;
+        edge.last_ns = ask.time_ns;
         edge.lossy &= hold.lossy;
         if edge.tasks.len() < EdgeView::TASKS_MAX as usize && !edge.tasks.contains(&task.tid) {
             edge.tasks.push(task.tid);
