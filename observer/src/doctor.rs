@@ -100,7 +100,7 @@ pub fn run(options: &Options, out: &mut dyn Write) -> anyhow::Result<Verdict> {
     let plan = plan(&facts, &host, options.level);
     let refusal = match options.files {
         Some(_) => None,
-        None => attach::refusal(&probe::probe_permission()),
+        None => attach::refusal(&plan),
     };
     let failures = match (&refusal, options.attach && options.files.is_none()) {
         (None, true) => attach::attach(&plan, 0, false)?.failures.clone(),
@@ -144,7 +144,7 @@ fn wire<'a>(
         function: site.function.clone(),
         role: site.role.name(),
         programs: planned.programs.iter().map(|p| p.name.clone()).collect(),
-        refused: failures.iter().find(|f| f.site == planned.id).map(|f| f.reason.clone()).unwrap_or_default(),
+        refused: failures.iter().find(|f| f.site == planned.id).map(Failure::reason).unwrap_or_default(),
     });
     let unused = plan.refused.iter().map(|r| Unused {
         function: r.function.clone(),

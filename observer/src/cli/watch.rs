@@ -82,10 +82,6 @@ pub fn show(source: impl Source, options: Options, mode: tui::Mode) -> anyhow::R
 /// Attaches. Everything is detached when the source is dropped.
 fn start(args: &LiveArgs) -> anyhow::Result<(Live, Options)> {
     let facts = facts::load()?.without(&args.without);
-    if let Some((what, hint)) = attach::refusal(&probe::probe_permission()) {
-        use crate::hint::Hint;
-        return Err(anyhow::Error::msg(what)).hint(hint);
-    }
     let host = probe::probe_host()?;
     let plan = plan::plan(&facts, &host, args.level);
     let attached = attach::attach(&plan, args.pid.unwrap_or(0), args.verbose)?;

@@ -15,9 +15,10 @@ use aya_log::EbpfLogger;
 use observer_ebpf::config::{PerCpu, arg, site, value};
 
 use crate::{
+    facts::Role,
     hint::Hint,
     host::{
-        plan::{Attach, Failure, Plan, Program},
+        plan::{self, Attach, Failure, Plan, Program},
         probe::{self, Permission},
     },
     meta::Misses,
@@ -87,13 +88,43 @@ pub struct Attached {
     attached: Vec<String>,
 }
 
-/// Why a kernel refuses to be traced, with what to do; `None`: it does not.
-pub fn refusal(permission: &Permission) -> Option<(String, String)> {
-    let errno = permission.tracing_refused?;
-    let answer = std::io::Error::from_raw_os_error(errno);
-    let what = format!("the kernel refuses to load a tracing program: {answer}");
+/// Why the kernel refuses to be traced by this process, with what to do; `None`: it does not, or that cannot be told.
+///
+/// Asks with the smallest program, then with one that hangs on a function, as nearly all do: a kernel may allow the one
+/// and refuse the other.
+pub fn refusal(plan: &Plan) -> Option<(String, String)> {
+    let permission = probe::probe_permission();
+    let what = match permission.tracing_refused {
+        Some(errno) => {
+            let answer = std::io::Error::from_raw_os_error(errno);
+            format!("the kernel refuses to load a tracing program: {answer}")
+        }
+        None => format!("the kernel refuses programs on functions: {}", function_refused(plan)?),
+    };
+    Some(advice(what, &permission))
+}
+
+/// The answer to an attempt to load one fentry program of the plan.
+fn function_refused(plan: &Plan) -> Option<String> {
+    let program = plan.sites.iter().flat_map(|s| &s.programs).find(|p| p.attach == Attach::Fentry)?;
+    let btf = aya::Btf::from_sys_fs().ok()?;
+    let mut ebpf = EbpfLoader::new().load(object().ok()?).ok()?;
+    let loaded: &mut FEntry = ebpf.program_mut(&program.name)?.try_into().ok()?;
+    match loaded.load(&program.target, &btf) {
+        Err(ProgramError::LoadError { io_error, .. })
+            if io_error.kind() == std::io::ErrorKind::PermissionDenied =>
+        {
+            // The verifier answers with "permission denied" too, about the program; a refusal has another number.
+            (io_error.raw_os_error() == Some(libc::EPERM))
+                .then(|| format!("fentry on {}: {io_error}", program.target))
+        }
+        _ => None,
+    }
+}
+
+fn advice(what: String, permission: &Permission) -> (String, String) {
     let locked = permission.lockdown.as_deref().is_some_and(|l| l != "none");
-    Some(match (&permission.missing_capabilities, locked) {
+    match (&permission.missing_capabilities, locked) {
         (Some(missing), _) if !missing.is_empty() => (
             format!("{what}; this process lacks {}", missing.join(", ")),
             "run as root, or give the binary the capabilities named".to_owned(),
@@ -104,11 +135,12 @@ pub fn refusal(permission: &Permission) -> Option<(String, String)> {
                 .to_owned(),
         ),
         _ => (
-            format!("{what}; this process has the capabilities, and no lockdown is told"),
-            "a container, a seccomp filter or a kernel without BPF tracing refuses it: try on the host, or in a guest by `cargo xtask vm`"
+            format!("{what}; this process has the capabilities"),
+            "lockdown (mount securityfs, read /sys/kernel/security/lockdown), a security module, a container or the \
+             kernel's configuration forbids it: try on another kernel, or in a guest by `cargo xtask vm`"
                 .to_owned(),
         ),
-    })
+    }
 }
 
 /// Attaches what the plan says. `only_tgid` 0: everybody.
@@ -116,7 +148,7 @@ pub fn refusal(permission: &Permission) -> Option<(String, String)> {
 /// # Errors
 /// The kernel refuses tracing altogether, or a map cannot be made. A single program that is refused is no error.
 pub fn attach(plan: &Plan, only_tgid: u32, log: bool) -> anyhow::Result<Attached> {
-    if let Some((what, hint)) = refusal(&probe::probe_permission()) {
+    if let Some((what, hint)) = refusal(plan) {
         return Err(anyhow::Error::msg(what)).hint(hint);
     }
     raise_memlock();
@@ -266,16 +298,22 @@ impl Attached {
                             site: site.id,
                             program: program.name.clone(),
                             target: program.target.clone(),
-                            reason: format!("{kind} on {}: {e:#}", program.target),
+                            attempt: format!("{kind} on {}", program.target),
+                            error: format!("{e:#}"),
                         });
                     }
                 }
             }
         }
-        if self.attached.is_empty() {
-            let first = self.failures.first().map(|f| f.reason.clone()).unwrap_or_default();
-            return Err(anyhow::anyhow!("not one program could be attached; the first: {first}"))
-                .hint("`observer doctor` lists what this kernel has, role by role");
+        let is_attached = |role: Role| {
+            plan.sites.iter().any(|s| s.fact.role == role && self.failures.iter().all(|f| f.site != s.id))
+        };
+        if !is_attached(Role::Operation) || !is_attached(Role::Lookup) {
+            let why = plan::summary(&self.failures).join("; ");
+            return Err(anyhow::anyhow!(
+                "neither operations nor lookups can be watched on this kernel: {why}"
+            ))
+            .hint("`observer doctor --attach` lists what this kernel has and refuses, role by role");
         }
         Ok(())
     }

@@ -413,8 +413,40 @@ pub struct Failure {
     pub site: u16,
     pub program: String,
     pub target: String,
-    /// What was tried, and the kernel's answer.
-    pub reason: String,
+    /// What was tried, as in `fexit on hugetlb_fault`.
+    pub attempt: String,
+    /// The kernel's answer.
+    pub error: String,
+}
+
+impl Failure {
+    /// Attempt and answer.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        format!("{}: {}", self.attempt, self.error)
+    }
+}
+
+/// Attempts of one answer that are named; the others are counted.
+const NAMED_ATTEMPTS: usize = 3;
+
+/// One sentence for each answer, with the attempts that got it: a kernel that refuses all says it once.
+pub fn summary<'a>(failures: impl IntoIterator<Item = &'a Failure>) -> Vec<String> {
+    let mut by_error: Vec<(&str, Vec<&str>)> = Vec::new();
+    for failure in failures {
+        match by_error.iter_mut().find(|(error, _)| *error == failure.error) {
+            Some((_, attempts)) => attempts.push(&failure.attempt),
+            None => by_error.push((&failure.error, vec![&failure.attempt])),
+        }
+    }
+    let sentence = |(error, attempts): (&str, Vec<&str>)| {
+        let named = attempts.iter().take(NAMED_ATTEMPTS).copied().collect::<Vec<_>>().join(", ");
+        match attempts.len().saturating_sub(NAMED_ATTEMPTS) {
+            0 => format!("{named}: {error}"),
+            more => format!("{named} and {more} more: {error}"),
+        }
+    };
+    by_error.into_iter().map(sentence).collect()
 }
 
 impl Plan {
@@ -441,12 +473,7 @@ impl Plan {
                     && working > 0
                 {
                     let part = site.fact.name().to_owned();
-                    rows.push(Coverage {
-                        role: wanted,
-                        part,
-                        grade: Grade::Blind,
-                        reason: failure.reason.clone(),
-                    });
+                    rows.push(Coverage { role: wanted, part, grade: Grade::Blind, reason: failure.reason() });
                 }
             }
             rows.extend(self.holes.iter().filter(|h| h.role == wanted && !h.part.is_empty()).cloned());
@@ -455,10 +482,8 @@ impl Plan {
     }
 
     fn why_blind(&self, wanted: setup::Role, sites: &[&PlannedSite], failures: &[Failure]) -> String {
-        let mut reasons: Vec<String> = Vec::new();
-        for site in sites {
-            reasons.extend(failures.iter().filter(|f| f.site == site.id).map(|f| f.reason.clone()));
-        }
+        let failed = failures.iter().filter(|f| sites.iter().any(|s| s.id == f.site));
+        let mut reasons = summary(failed);
         reasons.extend(self.refused.iter().filter(|r| r.role == wanted).map(|r| r.reason.clone()));
         if reasons.is_empty() {
             format!("not probed at level {}", self.level.name())
