@@ -50,6 +50,7 @@ pub fn bpf_object() -> Result<PathBuf> {
     command.arg(&build_dir);
     // Stable rustc builds `core` when it is told that it may.
     command.env("RUSTC_BOOTSTRAP", "1").env("RUSTC", &tools.rustc);
+    command.env("LD_LIBRARY_PATH", &tools.llvm);
     command.env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", &tools.linker);
     command.env("CARGO_ENCODED_RUSTFLAGS", BPF_FLAGS.join("\x1f"));
     for (key, value) in BPF_PROFILE {

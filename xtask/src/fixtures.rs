@@ -15,12 +15,16 @@ struct Fixture {
     command: &'static str,
 }
 
+/// The first is the sample that `observer replay` shows without a file.
 const FIXTURES: &[Fixture] = &[
-    Fixture { name: "share-unmap", kernel: "6.12", command: "observer exercise share-unmap" },
-    Fixture { name: "fault-truncate", kernel: "6.12", command: "observer exercise fault-truncate" },
-    Fixture { name: "migrate", kernel: "6.12", command: "observer exercise migrate" },
+    Fixture { name: "share-unmap", kernel: "6.12", command: "observer exercise share unmap exit mprotect" },
+    Fixture {
+        name: "fault-truncate",
+        kernel: "6.12",
+        command: "observer exercise fault-truncate --duration 500ms",
+    },
+    Fixture { name: "migrate", kernel: "6.12", command: "observer exercise migrate punch" },
 ];
-const DURATION: &str = "5s";
 const TIMEOUT: Duration = Duration::from_secs(300);
 
 #[derive(Args)]
@@ -54,7 +58,7 @@ impl Fixture {
         let kernel = setup::kernel(&kernels::row(self.kernel)?)?;
         eprintln!("--- {}: {} on {kernel}", self.name, self.command);
         let made = host::target_dir()?.join("fixtures");
-        let record = format!("observer record -o /out/{recording} --duration {DURATION} -- {}", self.command);
+        let record = format!("observer record -o /out/{recording} -- {}", self.command);
         let outcome = Guest::new(&kernel, &setup::guest_tools()?)
             .file("/bin/observer", observer)
             .command(["sh", "-c", &record])
@@ -68,12 +72,11 @@ impl Fixture {
         }
         // The findings of this very build: a test holds every later one against them.
         let report = std::process::Command::new(observer)
-            .args(["report", "--format", "json"])
+            .args(["report", "--format", "json", "--fail-on", "never"])
             .arg(made.join(&recording))
             .output()
             .context("cannot run observer report")?;
-        // 3 says that there are findings, and those are wanted here.
-        if !matches!(report.status.code(), Some(0 | 3)) {
+        if !report.status.success() {
             bail!("observer report: {}: {}", report.status, String::from_utf8_lossy(&report.stderr).trim());
         }
         fs::create_dir_all(&directory).context("cannot make fixtures/")?;

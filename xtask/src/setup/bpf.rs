@@ -29,6 +29,8 @@ pub struct BpfTools {
     /// A rustc whose sysroot has the sources of `core`.
     pub rustc: PathBuf,
     pub linker: PathBuf,
+    /// Where rustc's LLVM is; the linker looks for it in `LD_LIBRARY_PATH`.
+    pub llvm: PathBuf,
     release: String,
 }
 
@@ -60,7 +62,7 @@ pub(super) fn tools(cache: &Cache) -> Result<BpfTools> {
     let program = rustc_with_sources(cache, &rustc)
         .with_context(|| format!("cannot get the sources of core for rustc {}", rustc.release))?;
     let linker = linker(cache, &rustc).context("cannot build bpf-linker")?;
-    Ok(BpfTools { rustc: program, linker, release: rustc.release })
+    Ok(BpfTools { rustc: program, linker, llvm: rustc.sysroot.join("lib"), release: rustc.release })
 }
 
 impl Rustc {
