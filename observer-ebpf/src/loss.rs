@@ -27,6 +27,6 @@ reasons! {
     6 READ_FAULT "read-fault"
     /// A lookup on behalf of no watched operation: of a function without a row, or begun before attach.
     7 OUTSIDE_OPERATION "outside-operation"
-    /// A stack could not be kept: the kernel's table had another one in its place.
+    /// The kernel gave no stack.
     8 NO_STACK "no-stack"
 }

@@ -20,6 +20,9 @@ const NO_WAKEUP: u64 = 1;
 #[btf_map]
 static RINGS: ArrayOfMaps<RingBuf<[u64; 8], RING_TEMPLATE_BYTES>, CPUS> = ArrayOfMaps::new();
 
+/// `BPF_F_REUSE_STACKID`: of two stacks that want one place the younger stays; user space reads them as they come.
+const REUSE_STACKID: u64 = 1 << 10;
+
 /// Stacks that the kernel keeps by number; equal ones share a number.
 #[map]
 static STACKS: StackTrace = StackTrace::with_max_entries(4096, 0);
@@ -123,7 +126,7 @@ impl Cpu {
     #[inline(always)]
     pub fn emit_stack(self, site: usize, ctx: *const u64) {
         // SAFETY: the context is the program's own; the map is a stack map.
-        let id = unsafe { bpf_get_stackid(ctx as *mut c_void, (&raw const STACKS) as *mut c_void, 0) };
+        let id = unsafe { bpf_get_stackid(ctx as *mut c_void, (&raw const STACKS) as *mut c_void, REUSE_STACKID) };
         if id < 0 {
             self.lose::<{ loss::NO_STACK }>();
             return;

@@ -4,7 +4,7 @@
 //! kernel more than the record (385 to 430 instructions against some 190, measured).
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -36,7 +36,8 @@ pub struct Live {
     /// When the counters were looked at last.
     looked_ns: u64,
     symbols: Symbols,
-    told_stacks: BTreeSet<u32>,
+    /// By number; a number is told again when the kernel has given its place to another stack.
+    told_stacks: BTreeMap<u32, Vec<u64>>,
     told_symbols: BTreeSet<u64>,
     misses: Vec<crate::meta::Misses>,
 }
@@ -94,7 +95,7 @@ impl Live {
             told: Vec::new(),
             looked_ns: 0,
             symbols: host.symbols,
-            told_stacks: BTreeSet::new(),
+            told_stacks: BTreeMap::new(),
             told_symbols: BTreeSet::new(),
             misses: Vec::new(),
         }
@@ -136,10 +137,10 @@ impl Live {
     fn new_stacks(&mut self, ids: &[u32]) -> (Vec<Stack>, Vec<Symbol>) {
         let (mut stacks, mut symbols) = (Vec::new(), Vec::new());
         for &id in ids {
-            if !self.told_stacks.insert(id) {
+            let frames = self.attached.stack(id);
+            if self.told_stacks.get(&id) == Some(&frames) {
                 continue;
             }
-            let frames = self.attached.stack(id);
             for &address in &frames {
                 if self.told_symbols.insert(address)
                     && let Some((name, offset)) = self.symbols.resolve(address)
@@ -147,6 +148,7 @@ impl Live {
                     symbols.push(Symbol { address, name: name.to_owned(), offset });
                 }
             }
+            self.told_stacks.insert(id, frames.clone());
             stacks.push(Stack { id, frames });
         }
         (stacks, symbols)
