@@ -34,7 +34,7 @@ pub fn observer() -> Result<PathBuf> {
     observer_with(&bpf_object()?)
 }
 
-fn observer_with(object: &Path) -> Result<PathBuf> {
+pub fn observer_with(object: &Path) -> Result<PathBuf> {
     static_binary("observer", &[("OBSERVER_BPF_OBJECT", object)])
 }
 

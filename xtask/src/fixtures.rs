@@ -17,6 +17,12 @@ struct Fixture {
 
 /// The first is the sample that `observer replay` shows without a file.
 const FIXTURES: &[Fixture] = &[
+    // Stock 6.12.95 has this deadlock (mm/hugetlb.c, fixed by 6.18): found from a run in which nothing hangs.
+    Fixture {
+        name: "fault-mutex-folio",
+        kernel: "6.12",
+        command: "observer exercise share punch abba-fault-mutex",
+    },
     Fixture { name: "share-unmap", kernel: "6.12", command: "observer exercise share unmap exit mprotect" },
     Fixture {
         name: "fault-truncate",

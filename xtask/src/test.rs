@@ -53,8 +53,15 @@ impl Test {
             setup::all()?;
             quick(&mut tally);
         }
+        if let Err(error) = self.guests(&mut tally) {
+            tally.failures.push(format!("{error:#}"));
+        }
+        tally.finish()
+    }
+
+    fn guests(&self, tally: &mut Tally) -> Result<()> {
         let object = build::bpf_object()?;
-        let observer = build::static_binary("observer", &[("OBSERVER_BPF_OBJECT", &object)])?;
+        let observer = build::observer_with(&object)?;
         let tests = build::guest_tests(&object)?;
         let tools = setup::guest_tools()?;
         let begun = Instant::now();
@@ -73,7 +80,7 @@ impl Test {
                 tally.guest(&row.name, &guest.run()?);
             }
             if !self.soak || begun.elapsed().as_secs_f64() >= self.hours * 3600.0 {
-                return tally.finish();
+                return Ok(());
             }
         }
     }
