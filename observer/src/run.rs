@@ -51,6 +51,8 @@ pub struct Options {
     pub duration: Option<Duration>,
     /// The command after `--`; empty: none.
     pub command: Vec<String>,
+    /// Standard output is for the report: what the command writes there goes to standard error.
+    pub stdout_is_taken: bool,
     pub dashboard: Option<Dashboard>,
     pub lines: Option<Lines>,
 }
@@ -144,7 +146,7 @@ impl Stops {
             interrupt: watch_for(SignalKind::interrupt(), "SIGINT")?,
             terminate: watch_for(SignalKind::terminate(), "SIGTERM")?,
             deadline: options.duration.map(|d| Box::pin(sleep(d))),
-            child: start(&options.command, dashboard.is_some())?,
+            child: start(&options.command, dashboard.is_some(), options.stdout_is_taken)?,
             dashboard,
         })
     }
@@ -197,12 +199,14 @@ impl Stops {
 }
 
 /// Starts the command. Under a dashboard it is mute: the terminal is taken.
-fn start(command: &[String], mute: bool) -> anyhow::Result<Option<Child>> {
+fn start(command: &[String], mute: bool, stdout_is_taken: bool) -> anyhow::Result<Option<Child>> {
     let Some((program, args)) = command.split_first() else { return Ok(None) };
     let mut process = Process::new(program);
     process.args(args).kill_on_drop(true);
     if mute {
         process.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    } else if stdout_is_taken {
+        process.stdout(std::io::stderr());
     }
     let child = process.spawn().with_context(|| format!("start {program}"));
     child.hint("the command after --, as a shell would find it").map(Some)

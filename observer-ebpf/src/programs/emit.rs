@@ -126,7 +126,8 @@ impl Cpu {
     #[inline(always)]
     pub fn emit_stack(self, site: usize, ctx: *const u64) {
         // SAFETY: the context is the program's own; the map is a stack map.
-        let id = unsafe { bpf_get_stackid(ctx as *mut c_void, (&raw const STACKS) as *mut c_void, REUSE_STACKID) };
+        let id =
+            unsafe { bpf_get_stackid(ctx as *mut c_void, (&raw const STACKS) as *mut c_void, REUSE_STACKID) };
         if id < 0 {
             self.lose::<{ loss::NO_STACK }>();
             return;

@@ -42,8 +42,9 @@ pub fn attach(
         if dashboard {
             return with_dashboard(source, options, tui::Mode::Live).await;
         }
+        options.stdout_is_taken = to_stdout || format.is_some();
         let out: Box<dyn io::Write> =
-            if to_stdout || format.is_some() { Box::new(io::stderr()) } else { Box::new(io::stdout()) };
+            if options.stdout_is_taken { Box::new(io::stderr()) } else { Box::new(io::stdout()) };
         options.lines = Some(Lines::new(out, source.meta().start_ns));
         plain(source, options).await
     })?;
@@ -62,6 +63,7 @@ pub fn record(live: LiveArgs, output: PathBuf, force: bool) -> anyhow::Result<Ex
     let outcome = super::block_on(async {
         let (source, mut options) = start(&live)?;
         options.recorder = Some(Writer::create(&output, force, source.meta())?);
+        options.stdout_is_taken = output.as_os_str() == "-";
         options.lines = Some(Lines::new(Box::new(io::stderr()), source.meta().start_ns));
         plain(source, options).await
     })?;
