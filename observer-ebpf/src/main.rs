@@ -4,6 +4,9 @@
 //! number alone, and what a copy reads comes from the constant tables that user space fills before loading. A kernel
 //! attaches one tracing program to one function, hence the copies.
 //!
+//! Nothing is counted or sent before the last program is attached, nor after user space has said stop: a lock that is
+//! seen to be taken is seen to be released.
+//!
 //! Order in every program: count the hit, then filter, then look at the task, then emit. Every exit that drops what
 //! should have been a record counts a reason ([`observer_ebpf::loss`]).
 #![no_std]
@@ -42,7 +45,9 @@ macro_rules! programs {
     ($kind:ident $context:ident $module:ident::$body:ident, $first:ident; $($index:literal $name:ident)+) => { $(
         #[$kind]
         fn $name(ctx: $context) -> i32 {
-            $module::$body::<{ site::$first + $index }>(ctx.as_ptr().cast());
+            if emit::is_enabled() {
+                $module::$body::<{ site::$first + $index }>(ctx.as_ptr().cast());
+            }
             0
         }
     )+ };
@@ -70,12 +75,16 @@ programs! { fentry FEntryContext tables::free, TABLE_FREE; 0 table_free_0 }
 
 #[kretprobe]
 fn unshare_0(ctx: RetProbeContext) -> u32 {
-    tables::unshare::<{ site::UNSHARE }>(ctx.ret::<u64>());
+    if emit::is_enabled() {
+        tables::unshare::<{ site::UNSHARE }>(ctx.ret::<u64>());
+    }
     0
 }
 #[kretprobe]
 fn unshare_1(ctx: RetProbeContext) -> u32 {
-    tables::unshare::<{ site::UNSHARE + 1 }>(ctx.ret::<u64>());
+    if emit::is_enabled() {
+        tables::unshare::<{ site::UNSHARE + 1 }>(ctx.ret::<u64>());
+    }
     0
 }
 

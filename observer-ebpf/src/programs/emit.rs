@@ -30,6 +30,18 @@ static STACKS: StackTrace = StackTrace::with_max_entries(4096, 0);
 #[btf_map]
 static CPU: PerCpuArray<PerCpu, 1> = PerCpuArray::new();
 
+/// 1 while the programs are to work. Alone in its section, so that user space can write it by itself.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".data")]
+static mut ENABLED: u64 = 0;
+
+/// Whether all programs are attached and none is asked to stop.
+#[inline(always)]
+pub fn is_enabled() -> bool {
+    // SAFETY: a word that only user space writes.
+    unsafe { ptr::read_volatile(&raw const ENABLED) != 0 }
+}
+
 /// The current CPU's state.
 #[derive(Clone, Copy)]
 pub struct Cpu(*mut PerCpu);

@@ -89,7 +89,7 @@ fn start(args: &LiveArgs) -> anyhow::Result<(Live, Options)> {
     let attached = attach::attach(&plan, args.pid.unwrap_or(0), args.verbose)?;
     let filter = Filter { pid: args.pid, ..Filter::default() };
     let options = Options { duration: args.duration, command: args.command.clone(), ..Options::default() };
-    Ok((Live::new(attached, host, &plan, filter), options))
+    Ok((Live::start(attached, host, &plan, filter)?, options))
 }
 
 async fn plain(mut source: impl Source, options: Options) -> anyhow::Result<Outcome> {

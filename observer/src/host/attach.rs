@@ -366,6 +366,16 @@ impl Attached {
         self.stacks.get(&id, 0).map(|trace| trace.frames().iter().map(|f| f.ip).collect()).unwrap_or_default()
     }
 
+    /// Lets the programs work, all at once, or stops them all at once.
+    ///
+    /// # Errors
+    /// The switch cannot be written.
+    pub fn enable(&mut self, on: bool) -> anyhow::Result<()> {
+        let data = self.ebpf.map_mut(".data").context("the eBPF object has no section .data")?;
+        let mut switch: Array<_, u64> = Array::try_from(data)?;
+        switch.set(0, u64::from(on), 0).context("cannot switch the programs")
+    }
+
     /// Detaches all programs; rings and counters stay readable. What the kernel skipped, by program.
     pub fn detach(&mut self) -> Vec<Misses> {
         let mut misses = Vec::new();

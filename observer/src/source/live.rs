@@ -39,13 +39,12 @@ pub struct Live {
     /// By number; a number is told again when the kernel has given its place to another stack.
     told_stacks: BTreeMap<u32, Vec<u64>>,
     told_symbols: BTreeSet<u64>,
-    misses: Vec<crate::meta::Misses>,
 }
 
 #[derive(PartialEq, Eq)]
 enum State {
     Running,
-    /// Detached; this many passes are still to be given.
+    /// Switched off; this many passes are still to be given.
     Draining(u32),
 }
 
@@ -67,8 +66,11 @@ fn monotonic_ns() -> u64 {
 }
 
 impl Live {
-    /// Wraps attached programs. Needs a tokio runtime with time.
-    pub fn new(attached: Attached, host: Host, plan: &Plan, filter: Filter) -> Live {
+    /// Lets attached programs work. Needs a tokio runtime with time.
+    ///
+    /// # Errors
+    /// The programs cannot be switched on.
+    pub fn start(mut attached: Attached, host: Host, plan: &Plan, filter: Filter) -> anyhow::Result<Live> {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let meta = Meta {
             format_version: FORMAT_VERSION,
@@ -86,7 +88,8 @@ impl Live {
         };
         let mut ticks = interval(PERIOD);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Live {
+        attached.enable(true)?;
+        Ok(Live {
             attached,
             meta,
             ticks,
@@ -97,8 +100,7 @@ impl Live {
             symbols: host.symbols,
             told_stacks: BTreeMap::new(),
             told_symbols: BTreeSet::new(),
-            misses: Vec::new(),
-        }
+        })
     }
 
     fn pass(&mut self) -> anyhow::Result<Pass> {
@@ -195,13 +197,15 @@ impl Source for Live {
 
     fn stop(&mut self) {
         if self.state == State::Running {
-            self.misses = self.attached.detach();
+            // If it cannot be switched off, detaching stops it too, only not all at once.
+            let _ = self.attached.enable(false);
             // Two: the rule of the order keeps back what is younger than the last but one complete pass.
             self.state = State::Draining(2);
         }
     }
 
     fn closing(&mut self, end: End) -> anyhow::Result<Option<Closing>> {
+        let misses = self.attached.detach();
         let counters = self.attached.counters()?;
         let sites = self.meta.setup.sites.iter().map(|s| {
             let at = usize::from(s.id);
@@ -218,7 +222,7 @@ impl Source for Live {
             end,
             end_ns: monotonic_ns(),
             sites: sites.collect(),
-            misses: self.misses.clone(),
+            misses,
             loss: loss.collect(),
         }))
     }
