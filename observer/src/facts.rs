@@ -3,6 +3,7 @@
 //! The one place where a kernel symbol is spelled. Decides what a well-formed row is; which rows serve on a given
 //! kernel is the plan's business ([`crate::host::plan`]).
 
+use observer_engine::setup;
 use serde::Deserialize;
 
 /// All facts.
@@ -147,6 +148,9 @@ pub struct Args {
 pub struct Field {
     pub name: String,
     pub paths: Vec<String>,
+    /// Roles that see nothing without it.
+    #[serde(default)]
+    pub blinds: Vec<String>,
     pub source: String,
 }
 
@@ -159,6 +163,9 @@ pub struct Variable {
     pub bytes: u8,
     /// Value where the kernel has no such symbol.
     pub absent: Option<u64>,
+    /// Roles that see nothing without it.
+    #[serde(default)]
+    pub blinds: Vec<String>,
     pub source: String,
 }
 
@@ -286,6 +293,13 @@ pub fn load() -> Result<Facts, Error> {
         }
         if site.source.is_empty() {
             return row("a row cites its source");
+        }
+    }
+    let blinds =
+        fields.field.iter().flat_map(|f| &f.blinds).chain(fields.variable.iter().flat_map(|v| &v.blinds));
+    for role in blinds {
+        if setup::Role::from_name(role).is_none() {
+            return Err(Error::Row { file: "fields.toml", what: format!("no role '{role}'") });
         }
     }
     let classes = &observer_ebpf::class::NAMES[1..];

@@ -3,6 +3,9 @@
 //! Why not aya's: its parser keeps the types to itself. Format: Documentation/bpf/btf.rst. All accesses are checked; a
 //! malformed file is an error, never a panic.
 
+#[cfg(test)]
+pub mod build;
+
 use std::collections::HashMap;
 
 /// BTF that could not be read.

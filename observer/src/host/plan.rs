@@ -77,6 +77,8 @@ pub struct Plan {
     pub exclusions: Vec<setup::Exclusion>,
     pub orders: Vec<setup::DocumentedOrder>,
     pub holes: Vec<Coverage>,
+    /// Roles that see nothing whatever attaches, and why.
+    pub blind: Vec<(setup::Role, String)>,
     pub level: Level,
 }
 
@@ -321,6 +323,11 @@ fn field_path<'a>(field: &'a facts::Field, btf: &Btf) -> Option<(&'a str, crate:
 fn plan_values(facts: &Facts, host: &Host, plan: &mut Plan) {
     plan.fields = vec![NO_FIELD; field::COUNT];
     plan.values = vec![0; value::COUNT];
+    let mut blinded = Vec::new();
+    let mut blind = |roles: &[String], reason: &str| {
+        let roles = roles.iter().filter_map(|r| setup::Role::from_name(r));
+        blinded.extend(roles.map(|role| (role, reason.to_owned())));
+    };
     let mut set = |name: &str, v: u64| {
         if let Some(i) = value::NAMES.iter().position(|n| *n == name) {
             plan.values[i] = v;
@@ -336,6 +343,7 @@ fn plan_values(facts: &Facts, host: &Host, plan: &mut Plan) {
         let (Some(i), Some((path, at))) =
             (field::NAMES.iter().position(|n| *n == fact.name), field_path(fact, &host.btf))
         else {
+            blind(&fact.blinds, &format!("BTF has no field {}", fact.paths.join(" or ")));
             continue;
         };
         plan.fields[i] = at.offset;
@@ -357,13 +365,13 @@ fn plan_values(facts: &Facts, host: &Host, plan: &mut Plan) {
                     plan.values[i] = absent;
                 }
             }
-            _ => plan.refused.push(Refused {
-                role: setup::Role::Ptl,
-                function: fact.symbol.clone(),
-                reason: format!("no address of the variable {} in the symbol table", fact.symbol),
-            }),
+            _ => {
+                let reason = format!("no address of the variable {} in the symbol table", fact.symbol);
+                blind(&fact.blinds, &reason);
+            }
         }
     }
+    plan.blind = blinded;
 }
 
 fn plan_rules(facts: &Facts, host: &Host, plan: &mut Plan) {
@@ -458,8 +466,11 @@ impl Plan {
             let failed = |s: &PlannedSite| failures.iter().find(|f| f.site == s.id);
             let working = sites.iter().filter(|s| failed(s).is_none()).count();
             let hole = self.holes.iter().find(|h| h.role == wanted && h.part.is_empty());
+            let without = self.blind.iter().find(|(role, _)| *role == wanted);
             let (grade, reason) = if working == 0 {
                 (Grade::Blind, self.why_blind(wanted, &sites, failures))
+            } else if let Some((_, reason)) = without {
+                (Grade::Blind, reason.clone())
             } else if let Some(hole) = hole {
                 (hole.grade, hole.reason.clone())
             } else if wanted == setup::Role::Unlink {
@@ -524,3 +535,6 @@ fn serves(site: &PlannedSite, wanted: setup::Role) -> bool {
         _ => role(site.fact.role) == wanted,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -33,6 +33,12 @@ impl Symbols {
         if symbols.by_name.is_empty() { Err(Error::Empty { path: path.to_owned() }) } else { Ok(symbols) }
     }
 
+    /// A table given as text.
+    #[cfg(test)]
+    pub fn of(text: &str) -> Symbols {
+        Symbols::parse(text)
+    }
+
     fn parse(text: &str) -> Symbols {
         let (mut by_name, mut by_address) = (BTreeMap::new(), Vec::new());
         for line in text.lines() {
