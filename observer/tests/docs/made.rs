@@ -1,0 +1,199 @@
+//! A report that has everything: each rank, each kind of finding, each way in which a hold is known.
+//!
+//! It makes no sense as a run; it is there to be written out.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use observer::{
+    meta::{Closing, End, Kernel, Meta, Misses, SiteCount, setup},
+    report::Report,
+};
+use observer_engine::{
+    event::{Addr, Mm, Mode, Pte, Table, Tid},
+    finding::{
+        AgainstOrder, Cycle, Doubt, Evidence, Finding, FreedShared, Hold, Kind, Known, Rank, Relock, Side,
+        Step, TaskRef, Use, Window, WindowCase,
+    },
+    lock_class::LockClass,
+    order::Counts,
+    view::{EdgeView, EdgeWitness, LinkView, Stats, TableView},
+};
+
+const KNOWN: [Known; 6] =
+    [Known::Asked, Known::Asking, Known::Tried, Known::Returned, Known::Contract, Known::SlowPath];
+
+/// A variant that is added stops this from compiling until `KNOWN` and the document have it.
+fn is_listed(known: Known) {
+    match known {
+        Known::Asked | Known::Asking | Known::Tried | Known::Returned | Known::Contract | Known::SlowPath => {
+        }
+    }
+}
+
+fn hold(known: Known) -> Hold {
+    is_listed(known);
+    Hold { class: LockClass::IMmap, lock: 0x40, mode: Some(Mode::Read), known, since_ns: 1, lossy: false }
+}
+
+fn side() -> Side {
+    Side {
+        task: TaskRef { tid: Tid(11), tgid: 10, comm: "walker".into(), cpu: 1 },
+        site: Arc::from("smaps_hugetlb_range"),
+        time_ns: 1,
+        holds: KNOWN.map(hold).to_vec(),
+    }
+}
+
+fn case(used: Use) -> WindowCase {
+    WindowCase {
+        holder: side(),
+        unlinker: side(),
+        mm: Mm(1),
+        addr: Addr(2),
+        pte: Pte(3),
+        table: Table(4),
+        generation: 1,
+        table_birth_ns: 1,
+        unlink_lo_ns: 2,
+        unlink_hi_ns: 3,
+        certain_ns: 4,
+        possible_ns: 5,
+        used,
+        freed_ns: Some(6),
+    }
+}
+
+fn step(to_mode: Option<Mode>) -> Step {
+    Step {
+        from: LockClass::FaultMutex,
+        from_mode: Some(Mode::Exclusive),
+        from_lock: 1,
+        from_known: Known::Asked,
+        to: LockClass::FolioFile,
+        to_mode,
+        to_lock: 2,
+        side: side(),
+        count: 1,
+        waiting: true,
+    }
+}
+
+fn evidence(kind: Kind, used: Use) -> Evidence {
+    match kind {
+        Kind::Window => Evidence::Window(Box::new(Window { first: case(used), longest: case(used) })),
+        Kind::Cycle => Evidence::Cycle(Cycle {
+            steps: vec![step(Some(Mode::Write)), step(None)],
+            gate: Some((LockClass::Inode, 3)),
+        }),
+        Kind::AgainstOrder => {
+            Evidence::AgainstOrder(Box::new(AgainstOrder { step: step(None), source: "mm/rmap.c".into() }))
+        }
+        Kind::Relock => {
+            Evidence::Relock(Relock { held: hold(Known::Asked), asked_mode: Some(Mode::Write), side: side() })
+        }
+        Kind::FreedShared => Evidence::FreedShared(FreedShared {
+            side: side(),
+            table: Table(4),
+            generation: 1,
+            mm: Mm(1),
+            count: 1,
+            links: vec![(Mm(5), Addr(6))],
+        }),
+    }
+}
+
+/// As many findings as there are ranks; kinds and uses go round.
+fn findings() -> Vec<Finding> {
+    let kinds = Kind::ALL.into_iter().cycle();
+    let uses = [Use::No, Use::Contract, Use::Seen(7)].into_iter().flat_map(|used| [used; 5]).cycle();
+    let finding = |((rank, kind), used)| Finding {
+        id: "made".into(),
+        rank,
+        count: 1,
+        first_ns: 1,
+        last_ns: 2,
+        doubts: vec![Doubt::Loss],
+        evidence: evidence(kind, used),
+    };
+    Rank::ALL.into_iter().zip(kinds).zip(uses).map(finding).collect()
+}
+
+fn meta() -> Meta {
+    let coverage = |part: &str, reason: &str| setup::Coverage {
+        role: "lookup".into(),
+        part: part.into(),
+        grade: "blind".into(),
+        reason: reason.into(),
+    };
+    let site = |id, function: &str| setup::Site {
+        id,
+        function: function.into(),
+        role: "lookup".into(),
+        foreign_lookup_until: None,
+        try_then_block: false,
+    };
+    Meta {
+        kernel: Kernel { build_id: Some("00ff".into()), ..Kernel::default() },
+        setup: setup::Setup {
+            sites: vec![site(1, "counted"), site(2, "not_counted")],
+            coverage: vec![coverage("", ""), coverage("GUP-fast", "no function")],
+            ..setup::Setup::default()
+        },
+        ..Meta::default()
+    }
+}
+
+/// The report.
+pub fn everything() -> Report {
+    let link = LinkView { mm: Mm(1), gib: Addr(1 << 30), since_ns: 1 };
+    let first = EdgeWitness {
+        task: side().task,
+        site: side().site,
+        time_ns: 1,
+        from_lock: 1,
+        from_known: Known::Asked,
+        to_lock: 2,
+    };
+    Report {
+        meta: meta(),
+        closing: Some(Closing {
+            end: End::Command(0),
+            end_ns: 9,
+            sites: vec![SiteCount { site: 1, hits: 3, outcomes: 2 }],
+            misses: vec![Misses { program: "lookup_0".into(), recursion: 1 }],
+            loss: BTreeMap::from([("ring-full".into(), 1)]),
+        }),
+        notices: vec!["a notice".into()],
+        coverage: Vec::new(),
+        findings: findings(),
+        edges: vec![EdgeView {
+            from: LockClass::MmapLock,
+            from_mode: Some(Mode::Read),
+            to: LockClass::Ptl,
+            to_mode: None,
+            trylock: false,
+            count: 1,
+            tasks: 1,
+            instances: 1,
+            lossy: false,
+            first,
+        }],
+        tables: vec![TableView {
+            table: Table(4),
+            generation: 1,
+            birth_ns: 1,
+            birth_seen: true,
+            last_ns: 2,
+            links: vec![link],
+            lookups: 1,
+            shares: 1,
+            unshares: 1,
+            alive: true,
+        }],
+        stats: Stats { by_kind: vec![("lookup", 1)], ..Stats::default() },
+        counts: Counts::default(),
+        passes: 1,
+        loss: vec![("ring-full", 1)],
+        end_ns: 9,
+    }
+}
