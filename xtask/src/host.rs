@@ -6,12 +6,19 @@ use std::{
     ffi::OsStr,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::LazyLock,
 };
 
 use anyhow::{Context as _, Result, bail};
 
 pub fn workspace() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+    static WORKSPACE: LazyLock<PathBuf> = LazyLock::new(|| {
+        // Of the run, not of the build: checkouts that share a target directory share this binary.
+        let package = env::var_os("CARGO_MANIFEST_DIR");
+        let package = package.map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+        package.parent().map_or_else(|| PathBuf::from("."), Path::to_path_buf)
+    });
+    &WORKSPACE
 }
 
 /// Cargo's target directory of this workspace, wherever the environment or a configuration put it.
@@ -80,8 +87,9 @@ pub fn in_path(program: &str) -> Option<PathBuf> {
 
 /// The command as one would type it, short enough for an error message.
 fn words(command: &Command) -> String {
-    let mut words: Vec<String> =
-        std::iter::once(command.get_program()).chain(command.get_args()).map(short).collect();
+    let program = Path::new(command.get_program());
+    let program = program.file_name().unwrap_or(program.as_os_str());
+    let mut words: Vec<String> = std::iter::once(program).chain(command.get_args()).map(short).collect();
     if words.len() > 8 {
         words.truncate(8);
         words.push("…".into());
