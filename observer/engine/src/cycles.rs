@@ -15,7 +15,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use crate::{
     event::{Mode, SiteId, Tid},
     finding::{AgainstOrder, Cycle, Doubt, Evidence, Finding, Known, Rank, Step},
-    graph::{Edge, Graph, Pair},
+    graph::{Edge, Graph, Pair, Witness},
     lock_class::LockClass,
     locks::Locks,
     setup::DocumentedOrder,
@@ -58,8 +58,10 @@ pub(crate) fn findings(
     for chain in instance_cycles(graph) {
         let Some(verdict) = judge(&chain, tasks, locks) else { continue };
         let classes = chain.iter().map(|a| a.edge.from.0).collect();
-        let steps = chain.iter().zip(&verdict.waiting);
-        let steps = steps.map(|(a, waiting)| a.edge.step((a.from, a.to), a.pair, &name, *waiting)).collect();
+        let seen = witnesses(&chain);
+        let steps = chain.iter().zip(&verdict.waiting).zip(seen);
+        let steps =
+            steps.map(|((a, waiting), seen)| a.edge.step((a.from, a.to), seen, &name, *waiting)).collect();
         let last_ns = chain.iter().map(|a| a.pair.last_ns).max();
         add(&mut found, classes, verdict, steps, last_ns);
     }
@@ -81,12 +83,32 @@ pub(crate) fn findings(
         };
         let steps = chain.iter().map(|e| {
             let (locks, pair) = e.first();
-            e.step(locks, pair, &name, false)
+            e.step(locks, &pair.first, &name, false)
         });
         let last_ns = chain.iter().map(|e| e.last_ns).max();
         add(&mut found, classes, verdict, steps.collect(), last_ns);
     }
     found.into_values().collect()
+}
+
+/// One witness for each step, by as many tasks as there are: the sides of a deadlock are different tasks.
+fn witnesses<'a>(chain: &[Hop<'a>]) -> Vec<&'a Witness> {
+    let choice = |picks: u32| -> Vec<&'a Witness> {
+        let of = |(at, hop): (usize, &Hop<'a>)| {
+            let other = (picks >> at & 1) as usize;
+            hop.pair.witnesses().nth(other).unwrap_or(&hop.pair.first)
+        };
+        chain.iter().enumerate().map(of).collect()
+    };
+    let tasks = |picks: &u32| {
+        let mut tids: Vec<Tid> = choice(*picks).iter().map(|w| w.tid()).collect();
+        tids.sort_unstable();
+        tids.dedup();
+        tids.len()
+    };
+    // At most two to the power of the longest cycle; of equal choices the one with the most first witnesses.
+    let best = (0..1u32 << chain.len()).max_by_key(|picks| (tasks(picks), std::cmp::Reverse(*picks)));
+    choice(best.unwrap_or(0))
 }
 
 /// Keeps the worst of the cycles of one chain of classes.
@@ -362,7 +384,7 @@ pub(crate) fn against_order(
 
 fn against(edge: &Edge, order: &DocumentedOrder, name: impl Fn(SiteId) -> Arc<str>) -> Finding {
     let (locks, pair) = edge.first();
-    let step = edge.step(locks, pair, name, false);
+    let step = edge.step(locks, &pair.first, name, false);
     let mut doubts = Vec::new();
     if edge.lossy {
         doubts.push(Doubt::Loss);

@@ -40,12 +40,14 @@ pub(crate) struct Pair {
     tasks_n: u8,
     pub lossy: bool,
     gates: [Option<Gate>; GATES],
-    pub first: Box<First>,
+    pub first: Box<Witness>,
+    /// The first by another task than that: a cycle shows a task for each side.
+    other: Option<Box<Witness>>,
 }
 
-/// The first occurrence of an edge between two instances.
+/// One occurrence of an edge between two instances.
 #[derive(Clone, Debug)]
-pub(crate) struct First {
+pub(crate) struct Witness {
     pub time_ns: u64,
     pub from_known: Known,
     site: SiteId,
@@ -53,7 +55,21 @@ pub(crate) struct First {
     holds: HoldSet,
 }
 
-impl First {
+impl Witness {
+    fn of(task: &Task, hold: &LockHold, ask: &Ask) -> Box<Witness> {
+        Box::new(Witness {
+            time_ns: ask.time_ns,
+            from_known: hold.known,
+            site: ask.site,
+            task: (task.tid, task.tgid, task.comm, task.cpu),
+            holds: HoldSet::of(&task.holds),
+        })
+    }
+
+    pub fn tid(&self) -> Tid {
+        self.task.0
+    }
+
     fn task_ref(&self) -> TaskRef {
         let (tid, tgid, comm, cpu) = self.task;
         TaskRef { tid, tgid, comm: comm_text(&comm), cpu }
@@ -67,6 +83,11 @@ impl Pair {
 
     pub fn gates(&self) -> impl Iterator<Item = &Gate> {
         self.gates.iter().flatten()
+    }
+
+    /// The witnesses, by different tasks.
+    pub fn witnesses(&self) -> impl Iterator<Item = &Witness> {
+        std::iter::once(&*self.first).chain(self.other.as_deref())
     }
 
     fn add_task(&mut self, tid: Tid) {
@@ -111,7 +132,7 @@ impl Edge {
     pub fn step(
         &self,
         locks: (Instance, Instance),
-        pair: &Pair,
+        seen: &Witness,
         name: impl Fn(SiteId) -> Arc<str>,
         waiting: bool,
     ) -> Step {
@@ -119,15 +140,15 @@ impl Edge {
             from: self.from.0,
             from_mode: self.from.1,
             from_lock: locks.0.addr,
-            from_known: pair.first.from_known,
+            from_known: seen.from_known,
             to: self.to.0,
             to_mode: self.to.1,
             to_lock: locks.1.addr,
             side: Side {
-                task: pair.first.task_ref(),
-                site: name(pair.first.site),
-                time_ns: pair.first.time_ns,
-                holds: pair.first.holds.to_vec(),
+                task: seen.task_ref(),
+                site: name(seen.site),
+                time_ns: seen.time_ns,
+                holds: seen.holds.to_vec(),
             },
             count: self.count,
             waiting,
@@ -248,14 +269,8 @@ impl Pair {
         }
         let mut tasks = [Tid(0); PAIR_TASKS];
         tasks[0] = task.tid;
-        let first = First {
-            time_ns: ask.time_ns,
-            from_known: hold.known,
-            site: ask.site,
-            task: (task.tid, task.tgid, task.comm, task.cpu),
-            holds: HoldSet::of(&task.holds),
-        };
-        Pair { last_ns: ask.time_ns, tasks, tasks_n: 1, lossy: hold.lossy, gates, first: Box::new(first) }
+        let first = Witness::of(task, hold, ask);
+        Pair { last_ns: ask.time_ns, tasks, tasks_n: 1, lossy: hold.lossy, gates, first, other: None }
     }
 
     /// Seen again: what is not held this time was no gate.
@@ -263,6 +278,9 @@ impl Pair {
         self.last_ns = ask.time_ns;
         self.lossy &= hold.lossy;
         self.add_task(task.tid);
+        if self.other.is_none() && task.tid != self.first.tid() {
+            self.other = Some(Witness::of(task, hold, ask));
+        }
         for place in &mut self.gates {
             if let Some(gate) = place {
                 match gates_of(task, at).find(|g| g.instance == gate.instance) {
