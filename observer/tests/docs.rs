@@ -1,7 +1,8 @@
 //! The documents say what the code says.
 //!
-//! `docs/cli.md` is written from the command line's own help (`OBSERVER_BLESS=1 cargo test -p observer --test docs`).
-//! `docs/findings.md` is written by hand and held against reports; commands and links in all documents are tried.
+//! `docs/cli.md` is written from the command line's own help, and the finding in the README from a fixture:
+//! `OBSERVER_BLESS=1 cargo test -p observer --test docs`. `docs/findings.md` is written by hand and held against reports;
+//! commands and links in all documents are tried.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
@@ -14,6 +15,7 @@ use std::{
     fmt::Write as _,
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use clap::{CommandFactory as _, Parser as _};
@@ -155,6 +157,33 @@ fn documents() -> Vec<(String, String)> {
         (name, text)
     };
     names.into_iter().map(read).collect()
+}
+
+#[test]
+fn the_finding_in_the_readme_is_a_real_one() {
+    let fixture = root().join("fixtures/fault-mutex-folio.obs");
+    let told = Command::new(env!("CARGO_BIN_EXE_observer"))
+        .args(["report", "--fail-on", "never"])
+        .arg(&fixture)
+        .output()
+        .unwrap();
+    let report = String::from_utf8(told.stdout).unwrap();
+    let first =
+        report.lines().skip_while(|line| !line.starts_with("  1. ")).take_while(|line| !line.is_empty());
+    let finding = first.collect::<Vec<_>>().join("\n");
+    let readme = document("README.md");
+    let (before, rest) = readme.split_once("```text\n").unwrap();
+    let (_, after) = rest.split_once("\n```").unwrap();
+    let text = format!("{before}```text\n{finding}\n```{after}");
+    if std::env::var_os("OBSERVER_BLESS").is_some() {
+        fs::write(root().join("README.md"), &text).unwrap();
+    }
+    assert!(finding.starts_with("  1. feasible cycle: fault_mutex -> folio_lock(file)"), "{finding}");
+    assert!(
+        document("README.md") == text,
+        "README.md shows another finding than {}; try: OBSERVER_BLESS=1 cargo test -p observer --test docs",
+        fixture.display()
+    );
 }
 
 #[test]
