@@ -86,6 +86,8 @@ fn start(args: &LiveArgs) -> anyhow::Result<(Live, Options)> {
     let facts = facts::load()?.without(&args.without);
     let host = probe::probe_host()?;
     let plan = plan::plan(&facts, &host, args.level);
+    // Some seconds where tracing functions is slow, as in an emulator; so is detaching.
+    eprintln!("observer: attaching to {} functions of {}", plan.sites.len(), host.kernel.release);
     let attached = attach::attach(&plan, args.pid.unwrap_or(0), args.verbose)?;
     let filter = Filter { pid: args.pid, ..Filter::default() };
     let options = Options { duration: args.duration, command: args.command.clone(), ..Options::default() };
@@ -105,7 +107,13 @@ async fn with_dashboard(
     let (asked, commands) = mpsc::channel(COMMANDS);
     options.dashboard = Some(Dashboard { snapshots, commands });
     // The dashboard has a thread of its own; the run ends when it does, since nobody can quit any more then.
-    let (outcome, dashboard) = tokio::join!(run(&mut source, options), tui::run(shown, asked, mode));
+    let (outcome, dashboard) = tokio::join!(run(&mut source, options), async {
+        let shown = tui::run(shown, asked, mode).await;
+        if matches!(mode, tui::Mode::Live) {
+            eprintln!("observer: detaching");
+        }
+        shown
+    });
     dashboard?;
     outcome
 }
