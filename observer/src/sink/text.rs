@@ -67,7 +67,11 @@ fn header(out: &mut dyn Write, r: &Report) -> io::Result<()> {
         words::plural(r.tables.len() as u64, "table"),
         words::plural(r.edges.len() as u64, "lock-order edge"),
     )?;
-    let lost: Vec<String> = r.loss.iter().map(|(name, n)| format!("{} {name}", words::number(*n))).collect();
+    let mut lost: Vec<String> =
+        r.loss.iter().map(|(name, n)| format!("{} {name}", words::number(*n))).collect();
+    if r.missed() > 0 {
+        lost.push(format!("{} runs of programs that the kernel skipped", words::number(r.missed())));
+    }
     let lost = if lost.is_empty() { "nothing".to_owned() } else { lost.join(", ") };
     writeln!(out, "lost      {lost}")?;
     for notice in &r.notices {
