@@ -153,6 +153,19 @@ fn the_fault_path_takes_its_locks_in_the_documented_order() {
 
 #[test]
 #[ignore = "needs a guest"]
+fn a_kernel_that_excludes_unshare_gives_no_window() {
+    record("/tmp/protected.obs", &[], &["demo", "--duration", "20s"]);
+    let report = report("/tmp/protected.obs");
+    let (leases, unshares) = (&report["counts"]["leases"], count(&report, "unshare", "outcomes"));
+    println!("{leases} leases, {unshares} unshares");
+    assert!(leases.as_u64().unwrap() >= 1_000 && unshares >= 50, "vacuous");
+    let windows: Vec<_> =
+        report["findings"].as_array().unwrap().iter().filter(|f| f["kind"] == "window").collect();
+    assert!(windows.is_empty(), "{windows:#?}");
+}
+
+#[test]
+#[ignore = "needs a guest"]
 fn live_findings_and_two_replays_are_byte_identical() {
     let bin = std::env::var("OBSERVER_BIN").unwrap();
     for format in ["json", "text"] {

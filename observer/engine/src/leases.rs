@@ -15,7 +15,8 @@
 //!
 //! A callback's lease is active from the callback's begin (or the lookup that it was handed) to its end, whatever is
 //! released meanwhile. A foreign lookup's lease ends with the release of the lock that it names. Sleeping is not holding:
-//! a dormant lease makes no window unless the task takes the table's PTL later.
+//! a dormant lease makes no window unless the task takes the table's PTL later, with no lookup of that table in between:
+//! one table serves many mms, and its lock is taken for the pointer that was looked up last.
 //!
 //! Decides the states; what an unlink makes of them is in `windows`.
 

@@ -98,7 +98,9 @@ impl Engine {
             return;
         }
         let owner = self.locks.get(addr).map_or(0, |l| l.owner);
-        for lease in self.tasks[id].leases.iter_mut().filter(|l| l.table.0 == owner) {
+        // One lock serves all mms that share the table: it is taken for the pointer that was looked up last.
+        let of_table = self.tasks[id].leases.iter_mut().filter(|l| l.table.0 == owner);
+        if let Some(lease) = of_table.max_by_key(|l| l.start_ns) {
             lease.ptl_taken(addr, asked_ns);
         }
     }
