@@ -234,6 +234,8 @@ fn fifty_attaches_under_load_leave_nothing_behind() {
         let running = n % 5 == 0;
         if running {
             wait_for(Duration::from_secs(120), || fs::metadata(file).is_ok());
+            // The recording is made a moment before the run listens to signals.
+            std::thread::sleep(Duration::from_secs(1));
         } else {
             std::thread::sleep(Duration::from_millis(100 + 137 * (n % 20)));
         }
