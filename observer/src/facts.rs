@@ -3,8 +3,8 @@
 //! The one place where a kernel symbol is spelled. Decides what a well-formed row is; which rows serve on a given
 //! kernel is the plan's business ([`crate::host::plan`]).
 
-use observer_engine::setup;
-use serde::Deserialize;
+use observer_engine::setup::Role;
+use serde::{Deserialize, Deserializer, de::Error as _};
 
 /// All facts.
 #[derive(Debug)]
@@ -32,6 +32,7 @@ impl Facts {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Site {
+    #[serde(deserialize_with = "role")]
     pub role: Role,
     #[serde(default)]
     pub function: String,
@@ -66,26 +67,6 @@ impl Site {
     }
 }
 
-/// Roles as facts spell them.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "kebab-case")]
-pub enum Role {
-    Operation,
-    Callback,
-    Lookup,
-    Share,
-    TableAlloc,
-    Unshare,
-    TableFree,
-    Lock,
-    Ptl,
-    Wait,
-    FolioHeld,
-    FolioRelease,
-    Task,
-    ObjectEnd,
-}
-
 /// What a lock function does.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
@@ -114,7 +95,7 @@ pub enum How {
     SlowPath,
 }
 
-/// What ends at an `object-end` site.
+/// What ends at a site after which an address is no watched lock any more.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum Object {
@@ -213,6 +194,7 @@ pub struct Order {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Hole {
+    #[serde(deserialize_with = "role")]
     pub role: Role,
     #[serde(default)]
     pub part: String,
@@ -231,6 +213,12 @@ pub enum Grade {
     Bounded,
     Inferred,
     Blind,
+}
+
+/// Roles are spelled as everywhere.
+fn role<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Role, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    Role::from_name(&name).ok_or_else(|| D::Error::custom(format!("no role '{name}'")))
 }
 
 #[derive(Deserialize)]
@@ -282,14 +270,15 @@ pub fn load() -> Result<Facts, Error> {
         if site.function.is_empty() == site.tracepoint.is_empty() {
             return row("a row names either a function or a tracepoint");
         }
-        if matches!(site.role, Role::Lock | Role::Ptl) && (site.step.is_none() || site.mode.is_none()) {
-            return row("a lock row has a step and a mode");
+        if site.role == Role::Unlink {
+            return row("what unlinks is an operation with `unlinks = true`");
+        }
+        let is_lock = matches!(site.role, Role::Lock | Role::Ptl) && site.object.is_none();
+        if is_lock && (site.step.is_none() || site.mode.is_none()) {
+            return row("a lock row has a step and a mode, or an object that ends");
         }
         if site.role == Role::FolioHeld && site.how.is_none() {
             return row("a folio-held row says how");
-        }
-        if site.role == Role::ObjectEnd && site.object.is_none() {
-            return row("an object-end row says which object");
         }
         if site.source.is_empty() {
             return row("a row cites its source");
@@ -298,7 +287,7 @@ pub fn load() -> Result<Facts, Error> {
     let blinds =
         fields.field.iter().flat_map(|f| &f.blinds).chain(fields.variable.iter().flat_map(|v| &v.blinds));
     for role in blinds {
-        if setup::Role::from_name(role).is_none() {
+        if Role::from_name(role).is_none() {
             return Err(Error::Row { file: "fields.toml", what: format!("no role '{role}'") });
         }
     }

@@ -13,9 +13,9 @@ use aya::{
 };
 use aya_log::EbpfLogger;
 use observer_ebpf::config::{PerCpu, arg, site, value};
+use observer_engine::setup::Role;
 
 use crate::{
-    facts::Role,
     hint::Hint,
     host::{
         plan::{self, Attach, Failure, Plan, Program},
@@ -94,14 +94,14 @@ pub struct Attached {
 /// and refuse the other.
 pub fn refusal(plan: &Plan) -> Option<(String, String)> {
     let permission = probe::probe_permission();
-    let what = match permission.tracing_refused {
-        Some(errno) => {
-            let answer = std::io::Error::from_raw_os_error(errno);
-            format!("the kernel refuses to load a tracing program: {answer}")
-        }
-        None => format!("the kernel refuses programs on functions: {}", function_refused(plan)?),
-    };
+    let what = refused_outright(&permission).or_else(|| function_refused(plan))?;
     Some(advice(what, &permission))
+}
+
+/// The answer to the smallest program.
+fn refused_outright(permission: &Permission) -> Option<String> {
+    let answer = std::io::Error::from_raw_os_error(permission.tracing_refused?);
+    Some(format!("the kernel refuses to load a tracing program: {answer}"))
 }
 
 /// The answer to an attempt to load one fentry program of the plan.
@@ -115,8 +115,9 @@ fn function_refused(plan: &Plan) -> Option<String> {
             if io_error.kind() == std::io::ErrorKind::PermissionDenied =>
         {
             // The verifier answers with "permission denied" too, about the program; a refusal has another number.
-            (io_error.raw_os_error() == Some(libc::EPERM))
-                .then(|| format!("fentry on {}: {io_error}", program.target))
+            (io_error.raw_os_error() == Some(libc::EPERM)).then(|| {
+                format!("the kernel refuses programs on functions: fentry on {}: {io_error}", program.target)
+            })
         }
         _ => None,
     }
@@ -148,7 +149,9 @@ fn advice(what: String, permission: &Permission) -> (String, String) {
 /// # Errors
 /// The kernel refuses tracing altogether, or a map cannot be made. A single program that is refused is no error.
 pub fn attach(plan: &Plan, only_tgid: u32, log: bool) -> anyhow::Result<Attached> {
-    if let Some((what, hint)) = refusal(plan) {
+    let permission = probe::probe_permission();
+    if let Some(what) = refused_outright(&permission) {
+        let (what, hint) = advice(what, &permission);
         return Err(anyhow::Error::msg(what)).hint(hint);
     }
     raise_memlock();
@@ -309,6 +312,9 @@ impl Attached {
             plan.sites.iter().any(|s| s.fact.role == role && self.failures.iter().all(|f| f.site != s.id))
         };
         if !is_attached(Role::Operation) || !is_attached(Role::Lookup) {
+            if let Some((what, hint)) = refusal(plan) {
+                return Err(anyhow::Error::msg(what)).hint(hint);
+            }
             let why = plan::summary(&self.failures).join("; ");
             return Err(anyhow::anyhow!(
                 "neither operations nor lookups can be watched on this kernel: {why}"

@@ -10,10 +10,10 @@ use observer_ebpf::{
     config::{NO_ARG, NO_FIELD, arg, field, flag, site, value},
     mode,
 };
-use observer_engine::setup::{self, Coverage, Grade};
+use observer_engine::setup::{self, Coverage, Grade, Role};
 
 use crate::{
-    facts::{self, Facts, How, Mode, Object, Role, Step},
+    facts::{self, Facts, How, Mode, Object, Step},
     host::{
         btf::{Btf, Signature},
         probe::Host,
@@ -53,7 +53,7 @@ pub struct PlannedSite {
 /// A row that cannot serve here, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
-    pub role: setup::Role,
+    pub role: Role,
     pub function: String,
     pub reason: String,
 }
@@ -78,27 +78,8 @@ pub struct Plan {
     pub orders: Vec<setup::DocumentedOrder>,
     pub holes: Vec<Coverage>,
     /// Roles that see nothing whatever attaches, and why.
-    pub blind: Vec<(setup::Role, String)>,
+    pub blind: Vec<(Role, String)>,
     pub level: Level,
-}
-
-/// The engine's word for a fact's role. Ends of objects are bookkeeping of locks.
-fn role(role: Role) -> setup::Role {
-    match role {
-        Role::Operation => setup::Role::Operation,
-        Role::Callback => setup::Role::Callback,
-        Role::Lookup => setup::Role::Lookup,
-        Role::Share => setup::Role::Share,
-        Role::TableAlloc => setup::Role::TableAlloc,
-        Role::Unshare => setup::Role::Unshare,
-        Role::TableFree => setup::Role::TableFree,
-        Role::Lock | Role::ObjectEnd => setup::Role::Lock,
-        Role::Ptl => setup::Role::Ptl,
-        Role::Wait => setup::Role::Wait,
-        Role::FolioHeld => setup::Role::FolioHeld,
-        Role::FolioRelease => setup::Role::FolioRelease,
-        Role::Task => setup::Role::Task,
-    }
 }
 
 /// Level from which on a role is probed.
@@ -114,7 +95,8 @@ fn level_of(role: Role) -> Level {
 fn family(fact: &facts::Site) -> (usize, usize, Vec<(&'static str, Attach)>) {
     use Attach::{Fentry, Fexit, Kretprobe, Tracepoint};
     match fact.role {
-        Role::Operation | Role::Callback => {
+        // Facts have no rows of role unlink: operations say that they unlink.
+        Role::Operation | Role::Callback | Role::Unlink => {
             (site::OP, site::OPS, vec![("op_end", Fexit), ("op_begin", Fentry)])
         }
         Role::Lookup => (site::LOOKUP, site::LOOKUPS, vec![("lookup", Fexit)]),
@@ -122,6 +104,9 @@ fn family(fact: &facts::Site) -> (usize, usize, Vec<(&'static str, Attach)>) {
         Role::TableAlloc => (site::TABLE_ALLOC, site::TABLE_ALLOCS, vec![("table_alloc", Fexit)]),
         Role::Unshare => (site::UNSHARE, site::UNSHARES, vec![("unshare", Kretprobe)]),
         Role::TableFree => (site::TABLE_FREE, site::TABLE_FREES, vec![("table_free", Fentry)]),
+        Role::Lock if fact.object.is_some() => {
+            (site::OBJECT_END, site::OBJECT_ENDS, vec![("object_end", Fentry)])
+        }
         Role::Lock => match fact.step {
             Some(Step::Try) => (site::TRY, site::TRIES, vec![("try", Fexit)]),
             Some(Step::Release) => (site::RELEASE, site::RELEASES, vec![("release", Fentry)]),
@@ -146,7 +131,6 @@ fn family(fact: &facts::Site) -> (usize, usize, Vec<(&'static str, Attach)>) {
         },
         Role::FolioRelease => (site::FOLIO_UNLOCK, site::FOLIO_UNLOCKS, vec![("folio_unlock", Fentry)]),
         Role::Task => (site::TASK, site::TASKS, vec![("task", Tracepoint)]),
-        Role::ObjectEnd => (site::OBJECT_END, site::OBJECT_ENDS, vec![("object_end", Fentry)]),
     }
 }
 
@@ -154,16 +138,12 @@ fn family(fact: &facts::Site) -> (usize, usize, Vec<(&'static str, Attach)>) {
 pub fn plan(facts: &Facts, host: &Host, level: Level) -> Plan {
     let mut plan = Plan { level, ..Plan::default() };
     let mut used = BTreeMap::new();
-    for fact in facts.sites.iter().filter(|f| level_of(f.role) <= level) {
+    for fact in facts.sites.iter().filter(|f| f.object.is_some() || level_of(f.role) <= level) {
         match plan_site(fact, host, &mut used) {
             Ok(Some(site)) => plan.sites.push(site),
             Ok(None) => {}
             Err(reason) => {
-                plan.refused.push(Refused {
-                    role: role(fact.role),
-                    function: fact.name().to_owned(),
-                    reason,
-                });
+                plan.refused.push(Refused { role: fact.role, function: fact.name().to_owned(), reason });
             }
         }
     }
@@ -325,7 +305,7 @@ fn plan_values(facts: &Facts, host: &Host, plan: &mut Plan) {
     plan.values = vec![0; value::COUNT];
     let mut blinded = Vec::new();
     let mut blind = |roles: &[String], reason: &str| {
-        let roles = roles.iter().filter_map(|r| setup::Role::from_name(r));
+        let roles = roles.iter().filter_map(|r| Role::from_name(r));
         blinded.extend(roles.map(|role| (role, reason.to_owned())));
     };
     let mut set = |name: &str, v: u64| {
@@ -402,7 +382,7 @@ fn plan_rules(facts: &Facts, host: &Host, plan: &mut Plan) {
             && !fact.when_not.as_deref().is_some_and(has_function);
         if applies && level_of(fact.role) <= plan.level {
             plan.holes.push(Coverage {
-                role: role(fact.role),
+                role: fact.role,
                 part: fact.part.clone(),
                 grade: match fact.grade {
                     facts::Grade::Bounded => Grade::Bounded,
@@ -461,7 +441,7 @@ impl Plan {
     /// How well each role is covered, given what attaching refused. Roles above the level are blind by choice.
     pub fn coverage(&self, failures: &[Failure]) -> Vec<Coverage> {
         let mut rows = Vec::new();
-        for wanted in setup::Role::ALL {
+        for wanted in Role::ALL {
             let sites: Vec<_> = self.sites.iter().filter(|s| serves(s, wanted)).collect();
             let failed = |s: &PlannedSite| failures.iter().find(|f| f.site == s.id);
             let working = sites.iter().filter(|s| failed(s).is_none()).count();
@@ -473,7 +453,7 @@ impl Plan {
                 (Grade::Blind, reason.clone())
             } else if let Some(hole) = hole {
                 (hole.grade, hole.reason.clone())
-            } else if wanted == setup::Role::Unlink {
+            } else if wanted == Role::Unlink {
                 (Grade::Bounded, "known between entry and return of the enclosing function".to_owned())
             } else {
                 (Grade::Exact, String::new())
@@ -492,7 +472,7 @@ impl Plan {
         rows
     }
 
-    fn why_blind(&self, wanted: setup::Role, sites: &[&PlannedSite], failures: &[Failure]) -> String {
+    fn why_blind(&self, wanted: Role, sites: &[&PlannedSite], failures: &[Failure]) -> String {
         let failed = failures.iter().filter(|f| sites.iter().any(|s| s.id == f.site));
         let mut reasons = summary(failed);
         reasons.extend(self.refused.iter().filter(|r| r.role == wanted).map(|r| r.reason.clone()));
@@ -512,7 +492,7 @@ impl Plan {
             .map(|s| setup::Site {
                 id: observer_engine::event::SiteId(s.id),
                 function: s.fact.name().to_owned(),
-                role: role(s.fact.role),
+                role: s.fact.role,
                 foreign_lookup_until: s.fact.foreign_lookup_until.as_deref().and_then(|name| {
                     let n = class::NAMES.iter().position(|c| *c == name)?;
                     observer_engine::event::Class::from_wire(n as u32)
@@ -529,10 +509,11 @@ impl Plan {
     }
 }
 
-fn serves(site: &PlannedSite, wanted: setup::Role) -> bool {
+fn serves(site: &PlannedSite, wanted: Role) -> bool {
     match wanted {
-        setup::Role::Unlink => site.fact.unlinks,
-        _ => role(site.fact.role) == wanted,
+        Role::Unlink => site.fact.unlinks,
+        // The end of an object is bookkeeping of its locks, on every level: it shows no lock.
+        _ => site.fact.role == wanted && site.fact.object.is_none(),
     }
 }
 
