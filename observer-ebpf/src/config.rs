@@ -141,90 +141,92 @@ pub mod value {
     }
 }
 
-/// GiB that one snapshot of upper-level entries holds; more are counted as `range-cut`.
-pub const SNAPSHOT_GIB: usize = 64;
-
 /// Site numbers: the program's place in the object. Which kernel function sits there is the plan's business.
 pub mod site {
     /// Watched operations and callbacks: entry and return.
     pub const OP: usize = 0;
     /// How many of them.
-    pub const OPS: usize = 40;
+    pub const OPS: usize = 52;
+    /// The same for functions that cannot be traced: kprobe and kretprobe.
+    pub const OP_PROBED: usize = OP + OPS;
+    /// How many of them.
+    pub const OPS_PROBED: usize = 8;
     /// Return of a function that returns a pte pointer.
-    pub const LOOKUP: usize = 40;
+    pub const LOOKUP: usize = OP_PROBED + OPS_PROBED;
     /// How many of them.
     pub const LOOKUPS: usize = 4;
     /// Return of the function that shares.
-    pub const SHARE: usize = 44;
+    pub const SHARE: usize = LOOKUP + LOOKUPS;
     /// How many of them.
     pub const SHARES: usize = 1;
     /// Return of the function that makes a PMD table.
-    pub const TABLE_ALLOC: usize = 45;
+    pub const TABLE_ALLOC: usize = SHARE + SHARES;
     /// How many of them.
     pub const TABLE_ALLOCS: usize = 1;
     /// Return of the body of unshare.
-    pub const UNSHARE: usize = 46;
+    pub const UNSHARE: usize = TABLE_ALLOC + TABLE_ALLOCS;
     /// How many of them.
     pub const UNSHARES: usize = 2;
     /// Entry of the function that frees a PMD table.
-    pub const TABLE_FREE: usize = 48;
+    pub const TABLE_FREE: usize = UNSHARE + UNSHARES;
     /// How many of them.
     pub const TABLE_FREES: usize = 1;
     /// Entry of a lock function that can block, and its return where it can fail.
-    pub const ASK: usize = 49;
+    pub const ASK: usize = TABLE_FREE + TABLE_FREES;
     /// How many of them.
     pub const ASKS: usize = 8;
     /// Return of a trylock.
-    pub const TRY: usize = 57;
+    pub const TRY: usize = ASK + ASKS;
     /// How many of them.
     pub const TRIES: usize = 4;
     /// Entry of a release.
-    pub const RELEASE: usize = 61;
+    pub const RELEASE: usize = TRY + TRIES;
     /// How many of them.
     pub const RELEASES: usize = 4;
     /// Entry of the downgrade from write to read.
-    pub const DOWNGRADE: usize = 65;
+    pub const DOWNGRADE: usize = RELEASE + RELEASES;
     /// How many of them.
     pub const DOWNGRADES: usize = 1;
     /// Entry of a spinlock function that takes a PTL.
-    pub const SPIN_LOCK: usize = 66;
+    pub const SPIN_LOCK: usize = DOWNGRADE + DOWNGRADES;
     /// How many of them.
     pub const SPIN_LOCKS: usize = 2;
     /// Entry of a spinlock function that releases a PTL.
-    pub const SPIN_UNLOCK: usize = 68;
+    pub const SPIN_UNLOCK: usize = SPIN_LOCK + SPIN_LOCKS;
     /// How many of them.
     pub const SPIN_UNLOCKS: usize = 2;
     /// Contention tracepoints: begin, end.
-    pub const WAIT: usize = 70;
+    pub const WAIT: usize = SPIN_UNLOCK + SPIN_UNLOCKS;
     /// How many of them.
     pub const WAITS: usize = 2;
     /// A page-cache lookup that can return the folio locked: entry and return.
-    pub const FOLIO_LOOKUP: usize = 72;
+    pub const FOLIO_LOOKUP: usize = WAIT + WAITS;
     /// How many of them.
     pub const FOLIO_LOOKUPS: usize = 2;
     /// Entry of a function whose contract is a locked folio.
-    pub const FOLIO_CONTRACT: usize = 74;
+    pub const FOLIO_CONTRACT: usize = FOLIO_LOOKUP + FOLIO_LOOKUPS;
     /// How many of them.
     pub const FOLIO_CONTRACTS: usize = 20;
     /// The folio lock's slow paths: entry and return.
-    pub const FOLIO_SLOW: usize = 94;
+    pub const FOLIO_SLOW: usize = FOLIO_CONTRACT + FOLIO_CONTRACTS;
     /// How many of them.
     pub const FOLIO_SLOWS: usize = 3;
     /// Release of the folio lock.
-    pub const FOLIO_UNLOCK: usize = 97;
+    pub const FOLIO_UNLOCK: usize = FOLIO_SLOW + FOLIO_SLOWS;
     /// How many of them.
     pub const FOLIO_UNLOCKS: usize = 1;
     /// Tracepoints of tasks: exit, fork.
-    pub const TASK: usize = 98;
+    pub const TASK: usize = FOLIO_UNLOCK + FOLIO_UNLOCKS;
     /// How many of them.
     pub const TASKS: usize = 2;
     /// End of an object that holds a lock: inode, VMA, mm.
-    pub const OBJECT_END: usize = 100;
+    pub const OBJECT_END: usize = TASK + TASKS;
     /// How many of them.
     pub const OBJECT_ENDS: usize = 3;
     /// How many site numbers there are.
-    pub const COUNT: usize = 103;
-    const _: () = assert!(OBJECT_END + OBJECT_ENDS == COUNT);
+    pub const COUNT: usize = OBJECT_END + OBJECT_ENDS;
+    // A task keeps a bit for each operation that it is inside.
+    const _: () = assert!(OP == 0 && OP_PROBED + OPS_PROBED <= 64);
 }
 
 /// What the programs keep per CPU. User space reads it after a run, and at every drain for `lost`.

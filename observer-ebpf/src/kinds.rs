@@ -87,10 +87,10 @@ kinds! {
     10 UNSHARE "unshare" ("" "") {
         "mm" "the mm that lost the link", "addr" "address", "pte" "pte pointer: its page is the table",
     }
-    /// The upper-level entry changed over an enclosing function: the link went away between `lo_ns` and the time of this record.
+    /// The upper-level entry behind a lookup changed: the link went away between `lo_ns` and the time of this record.
     11 UNLINKED "unlinked" ("count" "share count of the table at the end") {
         "mm" "the mm that lost the link", "gib" "address of the GiB", "table" "the table that was linked",
-        "lo_ns" "time of the enclosing function's entry, nanoseconds", "now" "the upper-level entry now, 0: none",
+        "lo_ns" "time of the lookup that went through it, nanoseconds", "now" "the upper-level entry now, 0: none",
     }
     /// A table's page is given back by this mm; its upper-level entry was cleared just before.
     12 TABLE_FREE "table_free" ("count" "share count at that moment") {

@@ -19,9 +19,9 @@ reasons! {
     2 SLOT_BUSY "slot-busy"
     /// The lock table had no free place in the set: records of that lock are missing from here on.
     3 LOCK_TABLE_FULL "lock-table-full"
-    /// A range had more GiB than one snapshot holds: changes beyond are not seen by the diff.
+    /// Retired. A range had more GiB than one snapshot of the entries held.
     4 RANGE_CUT "range-cut"
-    /// The snapshot slot of an enclosing function was taken by another task.
+    /// Retired. The snapshot slot of an enclosing function was taken by another task.
     5 SNAPSHOT_BUSY "snapshot-busy"
     /// Kernel memory could not be read.
     6 READ_FAULT "read-fault"

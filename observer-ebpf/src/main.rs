@@ -16,6 +16,8 @@
 
 #[path = "programs/emit.rs"]
 mod emit;
+#[path = "programs/entries.rs"]
+mod entries;
 #[path = "programs/folios.rs"]
 mod folios;
 #[path = "programs/kernel.rs"]
@@ -26,8 +28,6 @@ mod lock_table;
 mod locks;
 #[path = "programs/operations.rs"]
 mod operations;
-#[path = "programs/snapshot.rs"]
-mod snapshot;
 #[path = "programs/tables.rs"]
 mod tables;
 #[path = "programs/tasks.rs"]
@@ -35,14 +35,19 @@ mod tasks;
 
 use aya_ebpf::{
     EbpfContext as _,
-    macros::{btf_tracepoint, fentry, fexit, kretprobe, raw_tracepoint},
-    programs::{BtfTracePointContext, FEntryContext, FExitContext, RawTracePointContext, RetProbeContext},
+    macros::{btf_tracepoint, fentry, fexit, kprobe, kretprobe, raw_tracepoint},
+    programs::{
+        BtfTracePointContext, FEntryContext, FExitContext, ProbeContext, RawTracePointContext,
+        RetProbeContext,
+    },
 };
 use observer_ebpf::config::site;
 
 /// Stamps out the copies of a family: copy `index` calls the body with the family's first site number plus `index`.
 macro_rules! programs {
-    ($kind:ident $context:ident $module:ident::$body:ident, $first:ident; $($index:literal $name:ident)+) => { $(
+    ($kind:ident $context:ident $module:ident::$body:ident $(<$way:ident>)?, $first:ident;
+     $($index:literal $name:ident)+) => { programs! { @each $kind $context ($module::$body) [$($way)?] $first; $($index $name)+ } };
+    (@each $kind:ident $context:ident ($module:ident::$body:ident) [] $first:ident; $($index:literal $name:ident)+) => { $(
         #[$kind]
         fn $name(ctx: $context) -> i32 {
             if emit::is_enabled() {
@@ -51,42 +56,47 @@ macro_rules! programs {
             0
         }
     )+ };
+    (@each $kind:ident $context:ident ($module:ident::$body:ident) [$way:ident] $first:ident;
+     $($index:literal $name:ident)+) => { $(
+        #[$kind]
+        fn $name(ctx: $context) -> u32 {
+            if emit::is_enabled() {
+                $module::$body::<{ site::$first + $index }, kernel::$way>(ctx.as_ptr().cast());
+            }
+            0
+        }
+    )+ };
 }
 
-programs! { fentry FEntryContext operations::begin, OP;
+programs! { fentry FEntryContext operations::begin<Traced>, OP;
 0 op_begin_0 1 op_begin_1 2 op_begin_2 3 op_begin_3 4 op_begin_4 5 op_begin_5 6 op_begin_6 7 op_begin_7
 8 op_begin_8 9 op_begin_9 10 op_begin_10 11 op_begin_11 12 op_begin_12 13 op_begin_13 14 op_begin_14
 15 op_begin_15 16 op_begin_16 17 op_begin_17 18 op_begin_18 19 op_begin_19 20 op_begin_20 21 op_begin_21
 22 op_begin_22 23 op_begin_23 24 op_begin_24 25 op_begin_25 26 op_begin_26 27 op_begin_27 28 op_begin_28
 29 op_begin_29 30 op_begin_30 31 op_begin_31 32 op_begin_32 33 op_begin_33 34 op_begin_34 35 op_begin_35
-36 op_begin_36 37 op_begin_37 38 op_begin_38 39 op_begin_39 }
-programs! { fexit FExitContext operations::end, OP;
-0 op_end_0 1 op_end_1 2 op_end_2 3 op_end_3 4 op_end_4 5 op_end_5 6 op_end_6 7 op_end_7
-8 op_end_8 9 op_end_9 10 op_end_10 11 op_end_11 12 op_end_12 13 op_end_13 14 op_end_14
-15 op_end_15 16 op_end_16 17 op_end_17 18 op_end_18 19 op_end_19 20 op_end_20 21 op_end_21
-22 op_end_22 23 op_end_23 24 op_end_24 25 op_end_25 26 op_end_26 27 op_end_27 28 op_end_28
-29 op_end_29 30 op_end_30 31 op_end_31 32 op_end_32 33 op_end_33 34 op_end_34 35 op_end_35
-36 op_end_36 37 op_end_37 38 op_end_38 39 op_end_39 }
+36 op_begin_36 37 op_begin_37 38 op_begin_38 39 op_begin_39 40 op_begin_40 41 op_begin_41 42 op_begin_42
+43 op_begin_43 44 op_begin_44 45 op_begin_45 46 op_begin_46 47 op_begin_47 48 op_begin_48 49 op_begin_49
+50 op_begin_50 51 op_begin_51 }
+programs! { fexit FExitContext operations::end<Traced>, OP;
+0 op_end_0 1 op_end_1 2 op_end_2 3 op_end_3 4 op_end_4 5 op_end_5 6 op_end_6 7 op_end_7 8 op_end_8 9 op_end_9
+10 op_end_10 11 op_end_11 12 op_end_12 13 op_end_13 14 op_end_14 15 op_end_15 16 op_end_16 17 op_end_17
+18 op_end_18 19 op_end_19 20 op_end_20 21 op_end_21 22 op_end_22 23 op_end_23 24 op_end_24 25 op_end_25
+26 op_end_26 27 op_end_27 28 op_end_28 29 op_end_29 30 op_end_30 31 op_end_31 32 op_end_32 33 op_end_33
+34 op_end_34 35 op_end_35 36 op_end_36 37 op_end_37 38 op_end_38 39 op_end_39 40 op_end_40 41 op_end_41
+42 op_end_42 43 op_end_43 44 op_end_44 45 op_end_45 46 op_end_46 47 op_end_47 48 op_end_48 49 op_end_49
+50 op_end_50 51 op_end_51 }
+programs! { kprobe ProbeContext operations::begin<Probed>, OP_PROBED;
+0 op_enter_0 1 op_enter_1 2 op_enter_2 3 op_enter_3 4 op_enter_4 5 op_enter_5 6 op_enter_6 7 op_enter_7 }
+programs! { kretprobe RetProbeContext operations::end<Probed>, OP_PROBED;
+0 op_leave_0 1 op_leave_1 2 op_leave_2 3 op_leave_3 4 op_leave_4 5 op_leave_5 6 op_leave_6 7 op_leave_7 }
 
 programs! { fexit FExitContext tables::lookup, LOOKUP; 0 lookup_0 1 lookup_1 2 lookup_2 3 lookup_3 }
 programs! { fexit FExitContext tables::share, SHARE; 0 share_0 }
 programs! { fexit FExitContext tables::alloc, TABLE_ALLOC; 0 table_alloc_0 }
 programs! { fentry FEntryContext tables::free, TABLE_FREE; 0 table_free_0 }
 
-#[kretprobe]
-fn unshare_0(ctx: RetProbeContext) -> u32 {
-    if emit::is_enabled() {
-        tables::unshare::<{ site::UNSHARE }>(ctx.ret::<u64>());
-    }
-    0
-}
-#[kretprobe]
-fn unshare_1(ctx: RetProbeContext) -> u32 {
-    if emit::is_enabled() {
-        tables::unshare::<{ site::UNSHARE + 1 }>(ctx.ret::<u64>());
-    }
-    0
-}
+programs! { fexit FExitContext tables::unshare<Traced>, UNSHARE; 0 unshare_0 1 unshare_1 }
+programs! { kretprobe RetProbeContext tables::unshare<Probed>, UNSHARE; 0 unshare_leave_0 1 unshare_leave_1 }
 
 programs! { fentry FEntryContext locks::ask, ASK;
 0 ask_0 1 ask_1 2 ask_2 3 ask_3 4 ask_4 5 ask_5 6 ask_6 7 ask_7 }

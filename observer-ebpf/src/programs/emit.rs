@@ -8,7 +8,11 @@ use aya_ebpf::{
     macros::{btf_map, map},
     maps::StackTrace,
 };
-use observer_ebpf::{HEADER_BYTES, Header, config::PerCpu, kinds, loss};
+use observer_ebpf::{
+    HEADER_BYTES, Header,
+    config::{PerCpu, site},
+    kinds, loss,
+};
 
 /// Bytes of the inner template; user space puts rings of its own size in.
 const RING_TEMPLATE_BYTES: usize = 256 * 1024;
@@ -74,6 +78,15 @@ impl Cpu {
     pub fn outcome<const SITE: usize>(self) {
         // SAFETY: as in `hit`.
         add(unsafe { &raw mut (*self.0).outcomes[SITE] }, 1);
+    }
+
+    /// The same for a site that is known at run time only.
+    #[inline(always)]
+    pub fn outcome_at(self, site: usize) {
+        if site < site::COUNT {
+            // SAFETY: an index below COUNT into a map value.
+            add(unsafe { (&raw mut (*self.0).outcomes).cast::<u64>().add(site) }, 1);
+        }
     }
 
     /// Counts a loss.

@@ -23,13 +23,18 @@ fn is_watched(mapping: u64) -> bool {
     class_of(field_of(mapping, field::MAPPING_I_MMAP)) == class::I_MMAP
 }
 
-/// Whether a folio concerns us: of a watched file, or handled inside a watched operation.
+/// Pages of the smallest folio that hugetlbfs shares tables for.
+const PAGES: u64 = 512;
+
+/// Whether a folio concerns us: of a watched file, or of 2 MiB and handled inside a watched operation, which may migrate
+/// pages of any size. The array of page descriptors is aligned to far more than a folio of it.
 #[inline(always)]
-fn concerns(mapping: u64) -> bool {
+fn concerns(folio: u64, mapping: u64) -> bool {
     if low_half(mapping) & ANON == 0 && is_watched(mapping) {
         return true;
     }
-    tasks::in_operation().is_some()
+    let is_huge = low_half(folio) & (PAGES * value(value::PAGE_STRUCT_BYTES) - 1) == 0;
+    is_huge && tasks::in_operation().is_some()
 }
 
 /// The folio argument with its mapping and index.
@@ -84,7 +89,7 @@ pub fn lookup_end<const SITE: usize>(ctx: *const u64) {
 #[inline(always)]
 pub fn contract<const SITE: usize>(ctx: *const u64) {
     let (folio, mapping, index) = folio::<SITE>(ctx);
-    if folio == 0 || !concerns(mapping) {
+    if folio == 0 || !concerns(folio, mapping) {
         return;
     }
     let Some(cpu) = Cpu::hit::<SITE>() else { return };
@@ -95,7 +100,7 @@ pub fn contract<const SITE: usize>(ctx: *const u64) {
 #[inline(always)]
 pub fn slow_begin<const SITE: usize>(ctx: *const u64) {
     let (folio, mapping, index) = folio::<SITE>(ctx);
-    if !concerns(mapping) {
+    if !concerns(folio, mapping) {
         return;
     }
     let Some(cpu) = Cpu::hit::<SITE>() else { return };
@@ -106,7 +111,7 @@ pub fn slow_begin<const SITE: usize>(ctx: *const u64) {
 #[inline(always)]
 pub fn slow_end<const SITE: usize>(ctx: *const u64) {
     let (folio, mapping, index) = folio::<SITE>(ctx);
-    if !concerns(mapping) || argument(ctx, column(SITE, arg::RET)) as u32 != 0 {
+    if !concerns(folio, mapping) || argument(ctx, column(SITE, arg::RET)) as u32 != 0 {
         return;
     }
     let Some(cpu) = Cpu::this() else { return };
@@ -117,7 +122,7 @@ pub fn slow_end<const SITE: usize>(ctx: *const u64) {
 #[inline(always)]
 pub fn unlock<const SITE: usize>(ctx: *const u64) {
     let (folio, mapping, index) = folio::<SITE>(ctx);
-    if !concerns(mapping) {
+    if !concerns(folio, mapping) {
         return;
     }
     let Some(cpu) = Cpu::hit::<SITE>() else { return };

@@ -81,6 +81,76 @@ pub fn argument(ctx: *const u64, n: u8) -> u64 {
     }
 }
 
+/// How a program hangs on a function: what its context is, and what the verifier makes of the pointers in it.
+pub trait Way {
+    /// Argument `n`, 0 for [`NO_ARG`].
+    fn argument(ctx: *const u64, n: u8) -> u64;
+    /// What the function returned; `n` is the slot of it that a tracing program has.
+    fn returned(ctx: *const u64, n: u8) -> u64;
+    /// The 8 bytes at `number`'s offset from a pointer argument, or from one that was loaded; 0 if it is bad.
+    fn load(pointer: u64, number: usize) -> u64;
+}
+
+/// fentry and fexit: typed pointers, read by plain loads.
+pub struct Traced;
+
+impl Way for Traced {
+    #[inline(always)]
+    fn argument(ctx: *const u64, n: u8) -> u64 {
+        argument(ctx, n)
+    }
+    #[inline(always)]
+    fn returned(ctx: *const u64, n: u8) -> u64 {
+        argument(ctx, n)
+    }
+    #[inline(always)]
+    fn load(pointer: u64, number: usize) -> u64 {
+        load(pointer, number)
+    }
+}
+
+/// kprobe and kretprobe, where a function cannot be traced: registers, and numbers that only the helper may follow.
+pub struct Probed;
+
+impl Way for Probed {
+    /// Arguments beyond the sixth are on the stack and read as 0; the plan asks for none of them.
+    #[inline(always)]
+    fn argument(ctx: *const u64, n: u8) -> u64 {
+        macro_rules! register {
+            ($at:literal) => {{
+                let v: u64;
+                // SAFETY: the context is a `struct pt_regs` (x86-64: arch/x86/include/asm/ptrace.h).
+                unsafe { asm!(concat!("{v} = *(u64 *)({c} + ", $at, ")"), c = in(reg) ctx, v = out(reg) v) };
+                v
+            }};
+        }
+        match n {
+            0 => register!("112"),
+            1 => register!("104"),
+            2 => register!("96"),
+            3 => register!("88"),
+            4 => register!("72"),
+            5 => register!("64"),
+            _ => 0,
+        }
+    }
+    #[inline(always)]
+    fn returned(ctx: *const u64, n: u8) -> u64 {
+        if n == NO_ARG {
+            return 0;
+        }
+        let v: u64;
+        // SAFETY: as above: ax.
+        unsafe { asm!("{v} = *(u64 *)({c} + 80)", c = in(reg) ctx, v = out(reg) v) };
+        v
+    }
+    #[inline(always)]
+    fn load(pointer: u64, number: usize) -> u64 {
+        let offset = offset(number);
+        if offset == NO_FIELD { 0 } else { read(pointer.wrapping_add(offset)).unwrap_or(0) }
+    }
+}
+
 /// Argument `n` as a number that arithmetic is allowed on: read through the helper, as memory.
 #[inline(always)]
 pub fn argument_number(ctx: *const u64, n: u8) -> u64 {

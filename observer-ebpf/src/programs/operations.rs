@@ -12,34 +12,35 @@ use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 
 use crate::{
     emit::Cpu,
-    kernel::{argument, column, field_of, has_flag, load, low_half, ptl_of, value},
+    entries,
+    kernel::{Way, column, field_of, has_flag, low_half, ptl_of, value},
     lock_table::{class_of, watch},
-    snapshot, tasks,
+    tasks,
 };
 
 /// The VMA that a site's function works on, 0 if it has none.
 #[inline(always)]
-fn vma<const SITE: usize>(ctx: *const u64) -> u64 {
-    let vma = argument(ctx, column(SITE, arg::VMA));
-    if has_flag(SITE, flag::VMA_IN_WALK) { load(vma, field::WALK_VMA) } else { vma }
+fn vma<const SITE: usize, W: Way>(ctx: *const u64) -> u64 {
+    let vma = W::argument(ctx, column(SITE, arg::VMA));
+    if has_flag(SITE, flag::VMA_IN_WALK) { W::load(vma, field::WALK_VMA) } else { vma }
 }
 
 /// Entry.
 #[inline(always)]
-pub fn begin<const SITE: usize>(ctx: *const u64) {
+pub fn begin<const SITE: usize, W: Way>(ctx: *const u64) {
     let Some(cpu) = Cpu::hit::<SITE>() else { return };
-    let mut mm = argument(ctx, column(SITE, arg::MM));
+    let mut mm = W::argument(ctx, column(SITE, arg::MM));
     let (mut mapping, mut vma_private, mut the_vma) = (0, 0, 0);
     if column(SITE, arg::VMA) != NO_ARG {
-        the_vma = vma::<SITE>(ctx);
-        let flags = load(the_vma, field::VMA_FLAGS);
+        the_vma = vma::<SITE, W>(ctx);
+        let flags = W::load(the_vma, field::VMA_FLAGS);
         if flags & value(value::VM_HUGETLB) == 0 {
             return;
         }
-        mm = load(the_vma, field::VMA_MM);
-        mapping = load(load(the_vma, field::VMA_FILE), field::FILE_MAPPING);
+        mm = W::load(the_vma, field::VMA_MM);
+        mapping = W::load(W::load(the_vma, field::VMA_FILE), field::FILE_MAPPING);
         if flags & value(value::VM_MAYSHARE) != 0 {
-            vma_private = load(the_vma, field::VMA_PRIVATE);
+            vma_private = W::load(the_vma, field::VMA_PRIVATE);
         }
     }
     let i_mmap = field_of(mapping, field::MAPPING_I_MMAP);
@@ -59,43 +60,42 @@ pub fn begin<const SITE: usize>(ctx: *const u64) {
     watch::<{ class::VMA_LOCK }>(cpu, SITE, field_of(vma_private, field::VMA_LOCK_SEMA), mapping, the_vma);
     if mapping != 0 {
         watch::<{ class::I_MMAP }>(cpu, SITE, i_mmap, mapping, 0);
-        let inode = load(mapping, field::MAPPING_HOST);
+        let inode = W::load(mapping, field::MAPPING_HOST);
         watch::<{ class::INODE }>(cpu, SITE, field_of(inode, field::INODE_LOCK), inode, 0);
     }
 
-    let start = argument(ctx, column(SITE, arg::START));
+    let start = W::argument(ctx, column(SITE, arg::START));
     if has_flag(SITE, flag::CALLBACK) {
-        let pte = argument(ctx, column(SITE, arg::EXTRA));
+        let pte = W::argument(ctx, column(SITE, arg::EXTRA));
         let table = task.number(pte) & !0xfff;
         watch::<{ class::PTL }>(cpu, SITE, ptl_of(table), table, 0);
         cpu.emit(SITE, kinds::CALLBACK_BEGIN, 0, [mm, start, pte]);
         return;
     }
-    let mut end = argument(ctx, column(SITE, arg::END));
+    let mut end = W::argument(ctx, column(SITE, arg::END));
     if has_flag(SITE, flag::END_IS_LENGTH) {
         end = end.wrapping_add(start);
     }
     cpu.emit(SITE, kinds::OP_BEGIN, 0, [mm, start, end]);
     if has_flag(SITE, flag::DIFF) {
-        let mm = task.number(mm);
-        snapshot::take(cpu, mm, start, end);
+        entries::begin(task, SITE);
     }
 }
 
 /// Return. Only operations whose begin was sent end: the VMA may be gone by now.
 #[inline(always)]
-pub fn end<const SITE: usize>(ctx: *const u64) {
+pub fn end<const SITE: usize, W: Way>(ctx: *const u64) {
     let Some(task) = tasks::current() else { return };
     if task.open & 1 << SITE == 0 {
         return;
     }
     let Some(cpu) = Cpu::this() else { return };
     if has_flag(SITE, flag::DIFF) {
-        snapshot::compare::<SITE>(cpu);
+        entries::end(cpu, task);
     }
     task.open &= !(1 << SITE);
     task.forget_sent();
-    let ret = argument(ctx, column(SITE, arg::RET));
+    let ret = W::returned(ctx, column(SITE, arg::RET));
     let ret = if has_flag(SITE, flag::RET_32) { low_half(ret) } else { ret };
     cpu.emit(SITE, kinds::OP_END, 0, [ret]);
 }

@@ -8,7 +8,8 @@ use observer_ebpf::{
 
 use crate::{
     emit::Cpu,
-    kernel::{argument, argument_number, column, load, pointee, ptl_of, shares_of, value},
+    entries,
+    kernel::{Way, argument, argument_number, column, load, pointee, ptl_of, shares_of, value},
     lock_table::{class_of, watch},
     tasks,
 };
@@ -44,6 +45,9 @@ pub fn lookup<const SITE: usize>(ctx: *const u64) {
     let addr = argument(ctx, column(SITE, arg::START));
     (task.mm, task.addr, task.pte) = (mm, addr, pte);
     let table = table_of(pte);
+    if task.unlinks_at != 0 {
+        entries::looked_up(cpu, task, mm, addr, table);
+    }
     if task.sent_table == table && task.sent_mm == mm {
         task.repeats += 1;
         return;
@@ -110,9 +114,9 @@ pub fn free<const SITE: usize>(ctx: *const u64) {
 
 /// Return of the body of unshare: 1 is an unshare, of what this task looked up last.
 #[inline(always)]
-pub fn unshare<const SITE: usize>(ret: u64) {
+pub fn unshare<const SITE: usize, W: Way>(ctx: *const u64) {
     let Some(cpu) = Cpu::hit::<SITE>() else { return };
-    if ret as u32 != 1 {
+    if W::returned(ctx, column(SITE, arg::RET)) as u32 != 1 {
         return;
     }
     cpu.outcome::<SITE>();

@@ -39,6 +39,13 @@ pub struct Task {
     pub repeats: u64,
     /// Tables made since the last share began.
     pub allocs: u64,
+    /// The open operation that may unlink, its site plus one; 0: none.
+    pub unlinks_at: u64,
+    /// The link that its last lookup went through: mm, GiB, table (0: none), when; `link_seen_ns` 0: of nobody else.
+    pub link_mm: u64,
+    pub link_gib: u64,
+    pub link_table: u64,
+    pub link_seen_ns: u64,
     /// Operations whose stack was sent, a bit each by site.
     pub stacks: u64,
     /// A typed pointer stored here and read back is a number.
@@ -106,6 +113,7 @@ pub fn claim(cpu: Cpu, site: usize) -> Option<&'static mut Task> {
         task.open = 0;
         task.pte = 0;
         task.repeats = 0;
+        task.unlinks_at = 0;
         task.stacks = 0;
         task.forget_sent();
         introduce(cpu, site, id);
