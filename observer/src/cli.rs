@@ -102,6 +102,14 @@ enum Command {
         /// Load and attach everything for a moment, to hear the kernel's answers.
         #[arg(long, conflicts_with = "btf")]
         attach: bool,
+        /// Also drive the kernel into every path, and compare what fired with what should have. It uses the pool of huge
+        /// pages, and costs two pages until the next boot where the kernel has memory failure: use a guest, or a machine
+        /// where you may say --on-this-machine.
+        #[arg(long, conflicts_with = "btf")]
+        exercise: bool,
+        /// Let --exercise work on a machine that is no guest of `cargo xtask`.
+        #[arg(long, requires = "exercise")]
+        on_this_machine: bool,
         /// Treat this function as if the kernel had it not; may be given more than once.
         #[arg(long, value_name = "FUNCTION")]
         without: Vec<String>,
@@ -200,9 +208,10 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Exercise { scenarios, list, duration, forever, seed } => {
             exercise::exercise(&scenarios, list, duration, forever, seed)
         }
-        Command::Doctor { btf, symbols, level, attach, without, format } => {
+        Command::Doctor { btf, symbols, level, attach, exercise, on_this_machine, without, format } => {
             let json = matches!(format, Format::Json);
-            doctor::doctor(&Options { files: btf.zip(symbols), level, attach, without, json })
+            let options = Options { files: btf.zip(symbols), level, attach, exercise, without, json };
+            doctor::doctor(&options, on_this_machine)
         }
     }
 }

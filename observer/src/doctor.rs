@@ -1,24 +1,25 @@
 //! `observer doctor`: what this kernel, or a stored one, lets us see, role by role, and what to do about the holes.
 //!
-//! Words the plan; decides nothing about it.
+//! Words the plan and what attaching it came to; decides nothing about either. [`exercise`] adds what really fires.
+
+pub mod exercise;
+mod text;
+mod wire;
 
 use std::io::Write;
 
-use observer_engine::setup::{Coverage, Grade, Role};
-use serde::Serialize;
+use observer_engine::setup::{Grade, Role};
 
 use crate::{
     facts,
     host::{
         attach,
-        plan::{Failure, Plan, plan},
+        plan::{self, Graded, Outcome, Plan, plan},
         probe::{self, Host},
     },
-    meta::{Kernel, Level},
+    meta::Level,
 };
-
-/// Roles without which no finding can be trusted.
-const ESSENTIAL: [Role; 5] = [Role::Lookup, Role::Share, Role::Unshare, Role::TableFree, Role::Lock];
+pub use wire::Wire;
 
 /// What to look at.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +29,8 @@ pub struct Options {
     pub level: Level,
     /// Load and attach everything for a moment, to hear the kernel's answers.
     pub attach: bool,
+    /// Drive the kernel into every path too, and compare what fired with what should have.
+    pub exercise: bool,
     /// Functions that are treated as if the kernel had them not.
     pub without: Vec<String>,
     pub json: bool,
@@ -38,169 +41,77 @@ pub struct Options {
 pub enum Verdict {
     /// Everything essential is covered.
     Covered,
-    /// Something essential is blind, or the kernel refuses tracing.
+    /// Something essential is blind, or the kernel refuses tracing, or something did not fire that should have.
     Holes,
-}
-
-#[derive(Serialize)]
-struct Wire<'a> {
-    schema: &'static str,
-    kernel: &'a Kernel,
-    level: Level,
-    /// What the kernel refuses this process, and what to do; `null`: nothing, or not asked.
-    refused: Option<Refusal>,
-    essential_covered: bool,
-    attached: bool,
-    roles: Vec<Row>,
-    sites: Vec<Site>,
-    unused: Vec<Unused>,
-}
-
-#[derive(Serialize)]
-struct Refusal {
-    what: String,
-    r#try: String,
-}
-
-#[derive(Serialize)]
-struct Row {
-    role: &'static str,
-    part: String,
-    grade: &'static str,
-    reason: String,
-}
-
-#[derive(Serialize)]
-struct Site {
-    site: u16,
-    function: String,
-    role: &'static str,
-    programs: Vec<String>,
-    /// The kernel's answer; empty: attached, or not tried.
-    refused: String,
-}
-
-#[derive(Serialize)]
-struct Unused {
-    function: String,
-    role: &'static str,
-    reason: String,
 }
 
 /// Looks, plans, and words it.
 ///
 /// # Errors
-/// The kernel's types or symbols cannot be read, or the output cannot be written.
+/// The kernel's types or symbols cannot be read, the exerciser cannot run, or the output cannot be written.
 pub fn run(options: &Options, out: &mut dyn Write) -> anyhow::Result<Verdict> {
-    let facts = facts::load()?.without(&options.without);
     let host = match &options.files {
         Some((btf, symbols)) => probe::probe_files(btf, symbols)?,
         None => probe::probe_host()?,
     };
-    let plan = plan(&facts, &host, options.level);
-    let refusal = match options.files {
-        Some(_) => None,
-        None => attach::refusal(&plan),
-    };
-    let failures = match (&refusal, options.attach && options.files.is_none()) {
-        (None, true) => attach::attach(&plan, 0, false)?.failures.clone(),
-        _ => Vec::new(),
-    };
-    let tried = options.attach && options.files.is_none() && refusal.is_none();
-    let coverage = plan.coverage(&failures);
-    let covered = refusal.is_none() && ESSENTIAL.iter().all(|role| is_seen(&coverage, *role));
-    let wire = wire(&plan, &host, &failures, coverage, refusal, covered, tried);
+    let chosen = plan::Options { level: options.level, without: &options.without };
+    let facts = facts::load()?;
+    chosen.check(&facts)?;
+    let plan = plan(&facts, &host, chosen);
+    let kernel = host.kernel.clone();
+    let refusal = if options.files.is_some() { None } else { attach::refusal(&plan) };
+    let asked = (options.attach || options.exercise) && options.files.is_none() && refusal.is_none();
+    let (mut outcomes, mut fired) = (plan.untried(), None);
+    if asked {
+        let attached = attach::attach(&plan, 0, false)?;
+        outcomes = attached.outcomes.clone();
+        if options.exercise {
+            fired = Some(exercised(attached, host, &plan)?);
+        }
+    }
+    let coverage = plan.coverage(&outcomes);
+    let is_covered = refusal.is_none()
+        && essential_is_covered(&coverage, options.level)
+        && fired.as_ref().is_none_or(|scenarios| scenarios.iter().all(|s| s.problems.is_empty()));
+    let wire = Wire::new(&kernel, &plan, &outcomes, coverage, refusal, asked, is_covered, fired);
     if options.json {
         serde_json::to_writer_pretty(&mut *out, &wire)?;
         writeln!(out)?;
     } else {
-        text(&wire, out)?;
+        text::write(&wire, out)?;
     }
-    Ok(if covered { Verdict::Covered } else { Verdict::Holes })
+    Ok(if is_covered { Verdict::Covered } else { Verdict::Holes })
 }
 
-fn is_seen(coverage: &[Coverage], role: Role) -> bool {
-    coverage.iter().any(|c| c.role == role && c.part.is_empty() && c.grade != Grade::Blind)
+/// Everything that is safe and deterministic, one scenario after the other.
+fn exercised(attached: attach::Attached, host: Host, plan: &Plan) -> anyhow::Result<Vec<exercise::Scenario>> {
+    let mut run = exercise::Run::start(attached, host, plan)?;
+    let mut all = Vec::new();
+    for scenario in exercise::scenarios() {
+        eprintln!("observer: {}", scenario.name);
+        all.push(run.scenario(scenario)?);
+    }
+    Ok(all)
 }
 
-fn wire<'a>(
-    plan: &Plan,
-    host: &'a Host,
-    failures: &[Failure],
-    coverage: Vec<Coverage>,
-    refusal: Option<(String, String)>,
-    essential_covered: bool,
-    attached: bool,
-) -> Wire<'a> {
-    let roles = coverage.into_iter().map(|c| Row {
-        role: c.role.name(),
-        part: c.part,
-        grade: c.grade.name(),
-        reason: c.reason,
-    });
-    let setup = plan.setup(&[]);
-    let sites = plan.sites.iter().zip(&setup.sites).map(|(planned, site)| Site {
-        site: planned.id,
-        function: site.function.clone(),
-        role: site.role.name(),
-        programs: planned.programs.iter().map(|p| p.name.clone()).collect(),
-        refused: failures.iter().find(|f| f.site == planned.id).map(Failure::reason).unwrap_or_default(),
-    });
-    let unused = plan.refused.iter().map(|r| Unused {
-        function: r.function.clone(),
-        role: r.role.name(),
-        reason: r.reason.clone(),
-    });
-    Wire {
-        schema: "observer-doctor/1",
-        kernel: &host.kernel,
-        level: plan.level,
-        refused: refusal.map(|(what, hint)| Refusal { what, r#try: hint }),
-        essential_covered,
-        attached,
-        roles: roles.collect(),
-        sites: sites.collect(),
-        unused: unused.collect(),
-    }
-}
-
-fn text(wire: &Wire<'_>, out: &mut dyn Write) -> anyhow::Result<()> {
-    writeln!(out, "kernel   {} {}", wire.kernel.release, wire.kernel.machine)?;
-    writeln!(out, "level    {}", wire.level.name())?;
-    if let Some(refusal) = &wire.refused {
-        writeln!(out, "refused  {}\n  try: {}", refusal.what, refusal.r#try)?;
-        writeln!(out, "\nWhat its types and symbols would allow:")?;
-    } else if !wire.attached {
-        writeln!(out, "\nBy types and symbols; `doctor --attach` also asks the kernel to attach each:")?;
-    }
-    writeln!(out, "\n{:<14} {:<9} reason", "role", "coverage")?;
-    for row in &wire.roles {
-        let name = if row.part.is_empty() { row.role.to_owned() } else { format!("  {}", row.part) };
-        if name.len() > 14 {
-            writeln!(out, "{name}")?;
-            writeln!(out, "{:<14} {:<9} {}", "", row.grade, row.reason)?;
-        } else {
-            writeln!(out, "{name:<14} {:<9} {}", row.grade, row.reason)?;
-        }
-    }
-    let refused: Vec<_> = wire.sites.iter().filter(|s| !s.refused.is_empty()).collect();
-    if !refused.is_empty() {
-        writeln!(out, "\nrefused by the kernel")?;
-        for site in refused {
-            writeln!(out, "  {:<34} {}", site.function, site.refused)?;
-        }
-    }
-    if !wire.unused.is_empty() {
-        writeln!(out, "\nnot on this kernel (other rows serve, or the role says so above)")?;
-        for row in &wire.unused {
-            writeln!(out, "  {:<34} {}", row.function, row.reason)?;
-        }
-    }
-    let verdict = if wire.essential_covered {
-        "every essential role is covered"
-    } else {
-        "not every essential role is covered: findings would be about what is left"
+/// Whether every role is seen without which no finding can be trusted.
+fn essential_is_covered(coverage: &[Graded], level: Level) -> bool {
+    let is_seen = |role: Role| {
+        let mut whole = coverage.iter().map(|g| &g.coverage).filter(|c| c.role == role && c.part.is_empty());
+        whole.any(|c| c.grade != Grade::Blind)
     };
-    writeln!(out, "\n{verdict}")?;
-    Ok(())
+    let pages = [Role::Lookup, Role::Share, Role::TableFree].into_iter().all(is_seen);
+    // Of the two ways to see an unshare one is enough.
+    pages
+        && (is_seen(Role::Unshare) || is_seen(Role::Unlink))
+        && (level == Level::Light || is_seen(Role::Lock))
+}
+
+/// Whether nothing was asked of the kernel: outcomes are hopes.
+fn refused_attempts(outcome: &Outcome) -> String {
+    let failures = crate::host::reason::summary(&outcome.failures).join("; ");
+    match &outcome.skipped {
+        Some(reason) => reason.words(),
+        None => failures,
+    }
 }

@@ -16,16 +16,8 @@ pub struct Facts {
     pub constants: Vec<Constant>,
     pub exclusions: Vec<Exclusion>,
     pub orders: Vec<Order>,
+    pub classes: Vec<Class>,
     pub holes: Vec<Hole>,
-}
-
-impl Facts {
-    /// The same facts without the rows of some functions, as if the kernel had them not.
-    #[must_use]
-    pub fn without(mut self, functions: &[String]) -> Facts {
-        self.sites.retain(|s| !functions.iter().any(|f| f == s.name()));
-        self
-    }
 }
 
 /// A function or tracepoint that can serve a role.
@@ -41,13 +33,17 @@ pub struct Site {
     /// The symbol carries a compiler-made suffix (`.constprop.0`, `.isra.0`); any is taken.
     #[serde(default)]
     pub compiler_suffix: bool,
-    /// Not this row where a symbol of that name exists (with or without a compiler-made suffix).
+    /// Not this row where a symbol of one of these names exists, with or without a compiler-made suffix; `a|b`.
     pub unless: Option<String>,
     #[serde(default)]
     pub args: Args,
-    /// Operations: links may be removed inside; compare the upper-level entries of the range.
+    /// Operations and callbacks: the lookup sites that they are, to people.
     #[serde(default)]
-    pub unlinks: bool,
+    pub looks_up: Vec<LooksUp>,
+    /// Operations: unlink sites that they are, to people. Links may go away inside; the entries behind its lookups are
+    /// compared.
+    #[serde(default)]
+    pub unlinks: Vec<Unlinks>,
     pub foreign_lookup_until: Option<String>,
     pub step: Option<Step>,
     pub mode: Option<Mode>,
@@ -56,14 +52,82 @@ pub struct Site {
     #[serde(default)]
     pub can_fail: bool,
     pub object: Option<Object>,
+    /// What this row is one of several ways to see.
+    covers: Option<String>,
+    /// Without what it covers, the role is blind.
+    #[serde(default)]
+    pub essential: bool,
+    /// What has to be watched too, by what it covers: without it this row's records would be wrong.
+    #[serde(default)]
+    pub needs: Vec<String>,
+    /// Why a kernel may lack it.
+    pub absent: Option<String>,
+    /// The configuration option that builds it.
+    pub config: Option<String>,
+    /// The stock kernels on which it serves; the plan does not look at it, the kernel matrix asserts it.
+    pub on: On,
     /// Where the row was read or measured.
     pub source: String,
+}
+
+/// A lookup site, and the lookup function that it goes through.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct LooksUp {
+    pub site: String,
+    pub through: String,
+    /// Not where a function of this name exists: it is the one then.
+    pub unless: Option<String>,
+}
+
+/// An unlink site.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Unlinks {
+    pub site: String,
+    /// As in [`LooksUp`].
+    pub unless: Option<String>,
+}
+
+/// Kernels that a fact is measured on, the newest Debian builds of five series.
+pub const MEASURED: [&str; 5] = ["5.10", "6.1", "6.12", "6.18", "7.3"];
+
+/// On which of [`MEASURED`] a fact holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct On(Vec<String>);
+
+impl On {
+    #[must_use]
+    pub fn has(&self, kernel: &str) -> bool {
+        self.0.iter().any(|k| k == kernel)
+    }
+}
+
+impl<'de> Deserialize<'de> for On {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<On, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let names: Vec<_> = text.split_ascii_whitespace().map(str::to_owned).collect();
+        match names.iter().find(|n| !MEASURED.contains(&n.as_str())) {
+            Some(name) => Err(D::Error::custom(format!("'{name}' is none of the measured kernels"))),
+            None => Ok(On(names)),
+        }
+    }
 }
 
 impl Site {
     /// What people call it.
     pub fn name(&self) -> &str {
         if self.function.is_empty() { &self.tracepoint } else { &self.function }
+    }
+
+    /// Whether somebody means this row, perhaps by the compiler-made name of its symbol.
+    pub fn is_called(&self, name: &str) -> bool {
+        name.split('.').next() == Some(self.name())
+    }
+
+    /// What it is one of several ways to see; its own name if it is the only one.
+    pub fn covers(&self) -> &str {
+        self.covers.as_deref().unwrap_or(self.name())
     }
 }
 
@@ -123,16 +187,35 @@ pub struct Args {
     pub flags: Vec<String>,
 }
 
+impl Args {
+    /// Whether the row asks for no argument at all.
+    pub fn is_empty(&self) -> bool {
+        let Args { mm, vma, walk, start, end, length, pte, size, entry, tlb, folio, mapping, flags } = self;
+        [mm, vma, walk, start, end, length, pte, size, entry, tlb, folio, mapping, flags]
+            .into_iter()
+            .all(Vec::is_empty)
+    }
+}
+
 /// A field, by paths of which the first that exists is taken.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Field {
     pub name: String,
-    pub paths: Vec<String>,
+    /// In order of preference.
+    pub paths: Vec<Path>,
     /// Roles that see nothing without it.
     #[serde(default)]
     pub blinds: Vec<String>,
     pub source: String,
+}
+
+/// One path of a field, and the measured kernels that have it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Path {
+    pub path: String,
+    pub on: On,
 }
 
 /// A kernel variable.
@@ -144,6 +227,7 @@ pub struct Variable {
     pub bytes: u8,
     /// Value where the kernel has no such symbol.
     pub absent: Option<u64>,
+    pub on: On,
     /// Roles that see nothing without it.
     #[serde(default)]
     pub blinds: Vec<String>,
@@ -190,6 +274,36 @@ pub struct Order {
     pub outer_to_inner: Vec<String>,
 }
 
+/// A lock class: how its instances are known.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Class {
+    pub name: String,
+    pub kind: LockKind,
+    /// Fields and variables by which the address of an instance is found.
+    pub known: Vec<String>,
+    /// The function at which an instance goes away.
+    pub ends: Option<String>,
+    /// Why a kernel may have no such lock.
+    pub absent: Option<String>,
+    pub source: String,
+}
+
+/// Which functions take and release it.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum LockKind {
+    Rwsem,
+    Mutex,
+}
+
+impl LockKind {
+    /// Whether a lock row takes or releases locks of this kind.
+    pub fn has(self, mode: Option<Mode>) -> bool {
+        mode.is_some_and(|m| (m == Mode::Exclusive) == (self == LockKind::Mutex))
+    }
+}
+
 /// What no site can show.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -199,10 +313,8 @@ pub struct Hole {
     #[serde(default)]
     pub part: String,
     pub grade: Grade,
-    /// Only on kernels that have this function.
-    pub when: Option<String>,
-    /// Only on kernels that lack this function.
-    pub when_not: Option<String>,
+    /// Only where no row of the role serves what this names, and then instead of "blind".
+    pub unserved: Option<String>,
     pub reason: String,
 }
 
@@ -241,6 +353,7 @@ struct FieldsFile {
 struct RulesFile {
     exclusion: Vec<Exclusion>,
     order: Vec<Order>,
+    class: Vec<Class>,
     hole: Vec<Hole>,
 }
 
@@ -262,53 +375,110 @@ pub fn load() -> Result<Facts, Error> {
         toml::from_str(text).map_err(|e| Error::Parse { file, source: Box::new(e) })
     }
     let sites: SitesFile = parse("sites.toml", include_str!("../facts/sites.toml"))?;
+    let locks: SitesFile = parse("locks.toml", include_str!("../facts/locks.toml"))?;
     let fields: FieldsFile = parse("fields.toml", include_str!("../facts/fields.toml"))?;
     let rules: RulesFile = parse("rules.toml", include_str!("../facts/rules.toml"))?;
-    for site in &sites.site {
-        let row =
-            |what: &str| Err(Error::Row { file: "sites.toml", what: format!("{}: {what}", site.name()) });
-        if site.function.is_empty() == site.tracepoint.is_empty() {
-            return row("a row names either a function or a tracepoint");
-        }
-        if site.role == Role::Unlink {
-            return row("what unlinks is an operation with `unlinks = true`");
-        }
-        let is_lock = matches!(site.role, Role::Lock | Role::Ptl) && site.object.is_none();
-        if is_lock && (site.step.is_none() || site.mode.is_none()) {
-            return row("a lock row has a step and a mode, or an object that ends");
-        }
-        if site.role == Role::FolioHeld && site.how.is_none() {
-            return row("a folio-held row says how");
-        }
-        if site.source.is_empty() {
-            return row("a row cites its source");
-        }
-    }
-    let blinds =
-        fields.field.iter().flat_map(|f| &f.blinds).chain(fields.variable.iter().flat_map(|v| &v.blinds));
-    for role in blinds {
-        if Role::from_name(role).is_none() {
-            return Err(Error::Row { file: "fields.toml", what: format!("no role '{role}'") });
-        }
-    }
-    let classes = &observer_ebpf::class::NAMES[1..];
-    let named =
-        rules.exclusion.iter().map(|e| &e.class).chain(rules.order.iter().flat_map(|o| &o.outer_to_inner));
-    for class in named {
-        if !classes.contains(&class.as_str()) {
-            return Err(Error::Row { file: "rules.toml", what: format!("no lock class '{class}'") });
-        }
-    }
-    Ok(Facts {
-        sites: sites.site,
+    let facts = Facts {
+        sites: sites.site.into_iter().chain(locks.site).collect(),
         fields: fields.field,
         variables: fields.variable,
         sizes: fields.size,
         constants: fields.constant,
         exclusions: rules.exclusion,
         orders: rules.order,
+        classes: rules.class,
         holes: rules.hole,
-    })
+    };
+    facts.check()?;
+    Ok(facts)
+}
+
+impl Facts {
+    /// What a single row cannot know: that names which rows use are names of other rows.
+    fn check(&self) -> Result<(), Error> {
+        for site in &self.sites {
+            if let Some(what) = self.problem_of(site) {
+                let file = "sites.toml, locks.toml";
+                return Err(Error::Row { file, what: format!("{}: {what}", site.name()) });
+            }
+        }
+        let rules = |what: String| Err(Error::Row { file: "rules.toml", what });
+        let blinds = self.fields.iter().flat_map(|f| &f.blinds);
+        for role in blinds.chain(self.variables.iter().flat_map(|v| &v.blinds)) {
+            if Role::from_name(role).is_none() {
+                return Err(Error::Row { file: "fields.toml", what: format!("no role '{role}'") });
+            }
+        }
+        let classes = &observer_ebpf::class::NAMES[1..];
+        let named = self.exclusions.iter().map(|e| &e.class);
+        let named = named.chain(self.orders.iter().flat_map(|o| &o.outer_to_inner));
+        for class in named.chain(self.classes.iter().map(|c| &c.name)) {
+            if !classes.contains(&class.as_str()) {
+                return rules(format!("no lock class '{class}'"));
+            }
+        }
+        for class in &self.classes {
+            let has_row = |name: &String| {
+                self.fields.iter().any(|f| f.name == *name) || self.variables.iter().any(|v| v.name == *name)
+            };
+            if let Some(name) = class.known.iter().find(|name| !has_row(name)) {
+                return rules(format!("class {}: no field or variable '{name}'", class.name));
+            }
+            if let Some(end) = &class.ends
+                && !self.sites.iter().any(|s| s.object.is_some() && s.function == *end)
+            {
+                return rules(format!("class {}: no object ends at '{end}'", class.name));
+            }
+        }
+        for hole in &self.holes {
+            if let Some(what) = &hole.unserved
+                && !self.sites.iter().any(|s| s.role == hole.role && s.covers() == what)
+            {
+                return rules(format!("hole of {}: no row covers '{what}'", hole.role.name()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a row covers this and needs nothing itself.
+    fn can_be_needed(&self, what: &str) -> bool {
+        let mut rows = self.sites.iter().filter(|s| s.covers() == what).peekable();
+        rows.peek().is_some() && rows.all(|s| s.needs.is_empty())
+    }
+
+    fn problem_of(&self, site: &Site) -> Option<String> {
+        if site.function.is_empty() == site.tracepoint.is_empty() {
+            return Some("a row names either a function or a tracepoint".into());
+        }
+        if site.role == Role::Unlink {
+            return Some("what unlinks is an operation that says so".into());
+        }
+        let is_lock = matches!(site.role, Role::Lock | Role::Ptl) && site.object.is_none();
+        if is_lock && (site.step.is_none() || site.mode.is_none()) {
+            return Some("a lock row has a step and a mode, or an object that ends".into());
+        }
+        if site.role == Role::FolioHeld && site.how.is_none() {
+            return Some("a folio-held row says how".into());
+        }
+        if !site.looks_up.is_empty() && !matches!(site.role, Role::Operation | Role::Callback) {
+            return Some("only operations and callbacks look up".into());
+        }
+        if !site.unlinks.is_empty() && (site.role != Role::Operation || site.looks_up.is_empty()) {
+            return Some("what unlinks is an operation, and looks up".into());
+        }
+        let is_lookup =
+            |l: &&LooksUp| self.sites.iter().any(|s| s.role == Role::Lookup && s.function == l.through);
+        if let Some(l) = site.looks_up.iter().find(|l| !is_lookup(l)) {
+            return Some(format!("no lookup function '{}'", l.through));
+        }
+        if let Some(need) = site.needs.iter().find(|n| !self.can_be_needed(n)) {
+            return Some(format!("needs '{need}', which no row without needs covers"));
+        }
+        if site.source.is_empty() {
+            return Some("a row cites its source".into());
+        }
+        None
+    }
 }
 
 #[cfg(test)]
@@ -332,7 +502,30 @@ mod tests {
 
     #[test]
     fn an_unknown_key_in_a_row_is_refused() {
-        let text = "[[site]]\nrole = \"lookup\"\nfunction = \"f\"\nsource = \"s\"\nattach = \"x\"\n";
-        assert!(toml::from_str::<SitesFile>(text).is_err());
+        let text = "[[site]]\nrole = \"lookup\"\nfunction = \"f\"\non = \"6.12\"\nsource = \"s\"\n";
+        assert!(toml::from_str::<SitesFile>(text).is_ok());
+        assert!(toml::from_str::<SitesFile>(&format!("{text}attach = \"x\"\n")).is_err());
+        assert!(toml::from_str::<SitesFile>(&text.replace("6.12", "6.13")).is_err());
+    }
+
+    #[test]
+    fn a_row_that_names_what_is_not_there_is_refused() {
+        let broken = |change: fn(&mut Facts)| {
+            let mut facts = load().unwrap();
+            change(&mut facts);
+            facts.check().unwrap_err().to_string()
+        };
+        let share = |f: &mut Facts| {
+            f.sites.iter_mut().find(|s| s.role == Role::Share).unwrap().needs.push("x".into())
+        };
+        assert!(broken(share).contains("needs 'x'"));
+        let fault = |f: &mut Facts| f.sites[0].looks_up[0].through = "x".into();
+        assert!(broken(fault).contains("no lookup function 'x'"));
+        assert!(broken(|f| f.classes[0].known.push("x".into())).contains("no field or variable 'x'"));
+        assert!(broken(|f| f.classes[0].ends = Some("x".into())).contains("no object ends at 'x'"));
+        assert!(broken(|f| f.classes[0].name = "x".into()).contains("no lock class 'x'"));
+        assert!(broken(|f| f.fields[0].blinds.push("x".into())).contains("no role 'x'"));
+        assert!(broken(|f| f.holes[0].unserved = Some("x".into())).contains("no row covers 'x'"));
+        assert!(broken(|f| f.sites[0].source.clear()).contains("cites its source"));
     }
 }

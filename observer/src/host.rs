@@ -6,4 +6,5 @@ pub mod attach;
 pub mod btf;
 pub mod plan;
 pub mod probe;
+pub mod reason;
 pub mod symbols;

@@ -11,7 +11,7 @@ use std::{collections::VecDeque, sync::Arc};
 use observer_ebpf::kinds;
 
 use crate::{
-    event::{Body, Event, SiteId, Tid},
+    event::{Body, Class, Event, LockStep, SiteId, Tid},
     finding::{Finding, Side, TaskRef},
     fx::FxMap,
     graph::Graph,
@@ -22,7 +22,7 @@ use crate::{
     setup::Setup,
     tables::Tables,
     tasks::{Frame, HoldSet, Popped, TaskId, Tasks},
-    view::{EdgeView, Stats, TableView},
+    view::{ClassCount, EdgeView, Stats, TableView},
     windows::Windows,
 };
 
@@ -55,6 +55,8 @@ struct Counts {
     unknown_releases: u64,
     missed_folio_releases: u64,
     forgotten_leases: u64,
+    /// Takes and releases by class on the wire.
+    by_class: [[u64; 2]; Class::ALL.len()],
 }
 
 /// Events and ticks in, findings out.
@@ -152,7 +154,16 @@ impl Engine {
             Body::Unshare { mm, addr, pte } => self.unshare(id, event, mm, addr, pte),
             Body::Unlinked { mm, gib, table, lo_ns, .. } => self.unlinked(id, event, (mm, gib, table), lo_ns),
             Body::TableFree { mm, table, count } => self.table_free(id, event, mm, table, count),
-            Body::Lock { step, class, mode, lock, .. } => self.lock(id, event, step, class, mode, lock.0),
+            Body::Lock { step, class, mode, lock, .. } => {
+                match step {
+                    LockStep::Ask | LockStep::Try | LockStep::Busy => {
+                        self.counts.by_class[class as usize - 1][0] += 1
+                    }
+                    LockStep::Release => self.counts.by_class[class as usize - 1][1] += 1,
+                    _ => {}
+                }
+                self.lock(id, event, step, class, mode, lock.0);
+            }
             Body::LockName { class, lock, owner, .. } => self.locks.name(lock.0, class, owner),
             Body::LockForget { lock, .. } => self.locks.forget(lock.0),
             Body::FolioAsk { mapping, index, folio } => self.folio_ask(id, event, mapping, index, folio),
@@ -228,6 +239,13 @@ impl Engine {
         Stats {
             events: c.events,
             by_kind: kinds::TABLE.iter().map(|k| (k.name, self.by_kind[usize::from(k.number)])).collect(),
+            by_class: Class::ALL[..Class::ALL.len() - 1]
+                .iter()
+                .map(|class| {
+                    let [takes, releases] = c.by_class[*class as usize - 1];
+                    ClassCount { class: class.name(), takes, releases }
+                })
+                .collect(),
             first_ns: c.first_ns,
             last_ns: self.now_ns,
             lost: self.losses.lost,

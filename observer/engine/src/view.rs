@@ -83,12 +83,24 @@ impl EdgeView {
     pub const TASKS_MAX: u32 = 8;
 }
 
+/// Calls of lock functions on locks of one class.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClassCount {
+    /// Name on the wire.
+    pub class: &'static str,
+    /// Asks and trylocks, those that failed included.
+    pub takes: u64,
+    pub releases: u64,
+}
+
 /// Counts since the start. Rates are the caller's business.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
     pub events: u64,
     /// Name of each kind in the order of the wire's table, with its count.
     pub by_kind: Vec<(&'static str, u64)>,
+    /// By lock class, in the order of the wire; the folio lock has no calls of its own.
+    pub by_class: Vec<ClassCount>,
     pub first_ns: u64,
     pub last_ns: u64,
     /// Records known to be lost, and holes they make.

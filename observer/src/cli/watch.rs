@@ -83,9 +83,11 @@ pub fn show(source: impl Source, options: Options, mode: tui::Mode) -> anyhow::R
 
 /// Attaches. Everything is detached when the source is dropped.
 fn start(args: &LiveArgs) -> anyhow::Result<(Live, Options)> {
-    let facts = facts::load()?.without(&args.without);
     let host = probe::probe_host()?;
-    let plan = plan::plan(&facts, &host, args.level);
+    let chosen = plan::Options { level: args.level, without: &args.without };
+    let facts = facts::load()?;
+    chosen.check(&facts)?;
+    let plan = plan::plan(&facts, &host, chosen);
     // Some seconds where tracing functions is slow, as in an emulator; so is detaching.
     eprintln!("observer: attaching to {} functions of {}", plan.sites.len(), host.kernel.release);
     let attached = attach::attach(&plan, args.pid.unwrap_or(0), args.verbose)?;

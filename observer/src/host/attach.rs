@@ -18,8 +18,9 @@ use observer_engine::setup::Role;
 use crate::{
     hint::Hint,
     host::{
-        plan::{self, Attach, Failure, Plan, Program},
+        plan::{Attach, Failure, Outcome, Plan, Program, Way},
         probe::{self, Permission},
+        reason::{self, Reason},
     },
     meta::Misses,
 };
@@ -83,9 +84,20 @@ pub struct Attached {
     counters: PerCpuArray<MapData, PerCpuValue>,
     stacks: StackTraceMap<MapData>,
     logger: Option<EbpfLogger<ToStderr>>,
-    pub failures: Vec<Failure>,
-    /// Names of attached programs.
-    attached: Vec<String>,
+    /// What became of the plan's sites, in their order.
+    pub outcomes: Vec<Outcome>,
+    /// Attached programs.
+    attached: Vec<Program>,
+}
+
+/// What a program cost the verifier and is in the kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loaded {
+    pub program: Program,
+    /// Instructions that the verifier looked at; `None`: the kernel does not tell (before 5.16).
+    pub verified: Option<u32>,
+    /// Instructions of the program as the verifier left it.
+    pub translated: u32,
 }
 
 /// Why the kernel refuses to be traced by this process, with what to do; `None`: it does not, or that cannot be told.
@@ -106,7 +118,8 @@ fn refused_outright(permission: &Permission) -> Option<String> {
 
 /// The answer to an attempt to load one fentry program of the plan.
 fn function_refused(plan: &Plan) -> Option<String> {
-    let program = plan.sites.iter().flat_map(|s| &s.programs).find(|p| p.attach == Attach::Fentry)?;
+    let programs = plan.sites.iter().flat_map(|s| &s.ways).flat_map(|w| &w.programs);
+    let program = programs.into_iter().find(|p| p.attach == Attach::Fentry)?;
     let btf = aya::Btf::from_sys_fs().ok()?;
     let mut ebpf = EbpfLoader::new().load(object().ok()?).ok()?;
     let loaded: &mut FEntry = ebpf.program_mut(&program.name)?.try_into().ok()?;
@@ -161,8 +174,9 @@ pub fn attach(plan: &Plan, only_tgid: u32, log: bool) -> anyhow::Result<Attached
     values[value::ONLY_TGID] = u64::from(only_tgid);
 
     let mut args = [[observer_ebpf::config::NO_ARG; arg::COUNT]; site::COUNT];
-    for site in &plan.sites {
-        args[usize::from(site.id)] = site.args;
+    // The ways of one site have a place each, or read the same arguments.
+    for way in plan.sites.iter().flat_map(|s| &s.ways).rev() {
+        args[usize::from(way.site)] = way.args;
     }
     let log_level = if log { aya_log_level::DEBUG } else { aya_log_level::OFF };
     let mut ebpf = EbpfLoader::new()
@@ -189,7 +203,7 @@ pub fn attach(plan: &Plan, only_tgid: u32, log: bool) -> anyhow::Result<Attached
         counters,
         stacks,
         logger,
-        failures: Vec::new(),
+        outcomes: vec![Outcome::default(); plan.sites.len()],
         attached: Vec::new(),
     };
     attached.attach_all(plan)?;
@@ -261,67 +275,121 @@ fn make_rings(ebpf: &mut Ebpf) -> anyhow::Result<Rings> {
     Ok((outer, rings))
 }
 
+/// What the verifier says about its own work, at the end of every log.
+const VERIFIER_CHATTER: [&str; 4] = ["processed ", "verification time ", "stack depth ", "max_states"];
+
 /// Errno and the verifier's last words, which name the cause; the whole log is long.
 fn verifier(e: ProgramError) -> anyhow::Error {
     match e {
         ProgramError::LoadError { io_error, verifier_log } => {
             let log = verifier_log.to_string();
-            let lines: Vec<_> = log.lines().filter(|l| !l.starts_with("processed ")).collect();
-            let tail =
-                lines[lines.len().saturating_sub(if cfg!(debug_assertions) { 30 } else { 2 })..].join(" | ");
-            anyhow::anyhow!("load refused: {io_error}; verifier: {tail}")
+            let is_chatter = |l: &&str| l.is_empty() || VERIFIER_CHATTER.iter().any(|c| l.starts_with(c));
+            let lines: Vec<_> = log.lines().filter(|l| !is_chatter(l)).collect();
+            let tail = &lines[lines.len().saturating_sub(if cfg!(debug_assertions) { 30 } else { 2 })..];
+            match tail {
+                [] => anyhow::anyhow!("load refused: {io_error}"),
+                _ => anyhow::anyhow!("load refused: {io_error}; verifier: {}", tail.join(" | ")),
+            }
         }
         other => anyhow::Error::new(other),
     }
 }
 
+/// The kernel's own errno that C libraries have no name for.
+fn named(error: String) -> String {
+    error.replace("Unknown error 524", "ENOTSUPP")
+}
+
 impl Attached {
     fn attach_all(&mut self, plan: &Plan) -> anyhow::Result<()> {
         let btf = aya::Btf::from_sys_fs().context("cannot read the kernel's BTF")?;
-        // Locks and tables first, operations last: whatever happens inside an operation that is seen to begin, from its
-        // first lock on, is seen too.
-        let is_operation = |id: u16| usize::from(id) < site::OP + site::OPS;
-        let order = plan
-            .sites
-            .iter()
-            .filter(|s| !is_operation(s.id))
-            .chain(plan.sites.iter().filter(|s| is_operation(s.id)));
-        for site in order {
-            for program in &site.programs {
-                match self.attach_program(program, &btf) {
-                    Ok(()) => self.attached.push(program.name.clone()),
-                    Err(e) => {
-                        let kind = match program.attach {
-                            Attach::Fentry => "fentry",
-                            Attach::Fexit => "fexit",
-                            Attach::Kretprobe => "kretprobe",
-                            Attach::Tracepoint => "tp_btf",
-                        };
-                        self.failures.push(Failure {
-                            site: site.id,
-                            program: program.name.clone(),
-                            target: program.target.clone(),
-                            attempt: format!("{kind} on {}", program.target),
-                            error: format!("{e:#}"),
-                        });
-                    }
-                }
-            }
-        }
-        let is_attached = |role: Role| {
-            plan.sites.iter().any(|s| s.fact.role == role && self.failures.iter().all(|f| f.site != s.id))
+        // What others need comes before them. Operations come last: whatever happens inside an operation that is seen to
+        // begin, from its first lock on, is seen too.
+        let turn = |i: &usize| {
+            let fact = &plan.sites[*i].fact;
+            (matches!(fact.role, Role::Operation | Role::Callback), !fact.needs.is_empty(), *i)
         };
-        if !is_attached(Role::Operation) || !is_attached(Role::Lookup) {
+        let mut order: Vec<usize> = (0..plan.sites.len()).collect();
+        order.sort_by_key(turn);
+        for i in order {
+            self.outcomes[i] = match self.missing_need(plan, i) {
+                Some(reason) => Outcome { skipped: Some(reason), ..Outcome::default() },
+                None => self.attach_site(&plan.sites[i].ways, &btf),
+            };
+        }
+        let works = |role: Role| plan.working(&self.outcomes).any(|(site, _)| site.fact.role == role);
+        if !works(Role::Operation) || !works(Role::Lookup) {
             if let Some((what, hint)) = refusal(plan) {
                 return Err(anyhow::Error::msg(what)).hint(hint);
             }
-            let why = plan::summary(&self.failures).join("; ");
+            let why = reason::summary(self.outcomes.iter().flat_map(|o| &o.failures)).join("; ");
             return Err(anyhow::anyhow!(
                 "neither operations nor lookups can be watched on this kernel: {why}"
             ))
             .hint("`observer doctor --attach` lists what this kernel has and refuses, role by role");
         }
         Ok(())
+    }
+
+    /// What a site needs and nothing serves.
+    fn missing_need(&self, plan: &Plan, site: usize) -> Option<Reason> {
+        plan.sites[site].fact.needs.iter().find_map(|need| {
+            let rows = plan.sites.iter().zip(&self.outcomes).filter(|(s, _)| s.fact.covers() == need);
+            let failures: Vec<Vec<Failure>> = rows
+                .map(|(_, outcome)| if outcome.way.is_some() { None } else { Some(outcome.failures.clone()) })
+                .collect::<Option<_>>()?;
+            let why = Box::new(Reason::Refused(failures.concat()));
+            Some(Reason::Needs { what: need.clone(), why })
+        })
+    }
+
+    /// Tries the ways of a site in turn; of a way that fails nothing stays attached.
+    fn attach_site(&mut self, ways: &[Way], btf: &aya::Btf) -> Outcome {
+        let mut outcome = Outcome::default();
+        for (n, way) in ways.iter().enumerate() {
+            let mut done = Vec::new();
+            for program in &way.programs {
+                match self.attach_program(program, btf) {
+                    Ok(()) => done.push(program.clone()),
+                    Err(e) => {
+                        outcome
+                            .failures
+                            .push(Failure { attempt: program.attempt(), error: named(format!("{e:#}")) });
+                        break;
+                    }
+                }
+            }
+            if done.len() == way.programs.len() {
+                self.attached.append(&mut done);
+                outcome.way = Some(n);
+                break;
+            }
+            for program in done {
+                self.unload(&program.name);
+            }
+        }
+        outcome
+    }
+
+    fn unload(&mut self, name: &str) {
+        if let Some(program) = self.ebpf.program_mut(name) {
+            // It fails only if it is not loaded.
+            let _ = program.unload_any();
+        }
+    }
+
+    /// What the attached programs cost.
+    #[must_use]
+    pub fn loaded(&self) -> Vec<Loaded> {
+        let info = |program: &Program| {
+            let info = self.ebpf.program(&program.name)?.info().ok()?;
+            Some(Loaded {
+                program: program.clone(),
+                verified: info.verified_instruction_count().filter(|n| *n > 0),
+                translated: info.size_translated().unwrap_or(0) / 8,
+            })
+        };
+        self.attached.iter().filter_map(info).collect()
     }
 
     fn attach_program(&mut self, program: &Program, btf: &aya::Btf) -> anyhow::Result<()> {
@@ -338,7 +406,7 @@ impl Attached {
                 p.load(&program.target, btf).map_err(verifier)?;
                 p.attach()?;
             }
-            Attach::Kretprobe => {
+            Attach::Kprobe | Attach::Kretprobe => {
                 let p: &mut KProbe = loaded.try_into()?;
                 p.load().map_err(verifier)?;
                 p.attach(&program.target, 0)?;
@@ -385,7 +453,7 @@ impl Attached {
     /// Detaches all programs; rings and counters stay readable. What the kernel skipped, by program.
     pub fn detach(&mut self) -> Vec<Misses> {
         let mut misses = Vec::new();
-        for name in std::mem::take(&mut self.attached) {
+        for Program { name, .. } in std::mem::take(&mut self.attached) {
             let Some(program) = self.ebpf.program_mut(&name) else { continue };
             if let Ok(recursion) =
                 program.fd().map_err(anyhow::Error::from).and_then(|fd| recursion_misses(fd.as_fd()))

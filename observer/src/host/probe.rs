@@ -2,7 +2,7 @@
 //!
 //! Three-valued where the kernel may not tell: "could not tell" is never taken for "no".
 
-use std::{fs, io};
+use std::{collections::HashSet, fs, io};
 
 use crate::{
     host::{btf::Btf, symbols::Symbols},
@@ -18,7 +18,39 @@ pub struct Host {
     pub kernel: Kernel,
     pub btf: Btf,
     pub symbols: Symbols,
+    /// Functions that can be traced; `None`: the kernel does not tell this process.
+    pub traceable: Option<HashSet<String>>,
+    /// The kernel's configuration as text; `None`: not found.
+    pub config: Option<String>,
 }
+
+impl Host {
+    /// A kernel known by its types and symbols only.
+    #[must_use]
+    pub fn of(kernel: Kernel, btf: Btf, symbols: Symbols) -> Host {
+        Host { kernel, btf, symbols, traceable: None, config: None }
+    }
+
+    /// Whether a function can be traced; `None`: could not tell.
+    #[must_use]
+    pub fn can_trace(&self, symbol: &str) -> Option<bool> {
+        self.traceable.as_ref().map(|all| all.contains(symbol))
+    }
+
+    /// Whether an option is built in or a module; `None`: could not tell.
+    #[must_use]
+    pub fn config_has(&self, option: &str) -> Option<bool> {
+        let is_set =
+            |line: &str| line.strip_prefix(option).is_some_and(|rest| matches!(rest.trim_end(), "=y" | "=m"));
+        self.config.as_ref().map(|config| config.lines().any(is_set))
+    }
+}
+
+/// Where the kernel lists what can be traced: tracefs, at either of its places.
+const TRACEABLE_PATHS: [&str; 2] = [
+    "/sys/kernel/tracing/available_filter_functions",
+    "/sys/kernel/debug/tracing/available_filter_functions",
+];
 
 /// What the kernel lets this process do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +72,13 @@ const CAP_SYS_ADMIN: u32 = 21;
 /// # Errors
 /// Types or symbols cannot be read.
 pub fn probe_host() -> anyhow::Result<Host> {
-    Ok(Host { kernel: probe_kernel(), btf: Btf::read(BTF_PATH)?, symbols: Symbols::read(SYMBOLS_PATH)? })
+    let mut host = Host::of(probe_kernel(), Btf::read(BTF_PATH)?, Symbols::read(SYMBOLS_PATH)?);
+    host.traceable = TRACEABLE_PATHS.iter().find_map(|path| fs::read_to_string(path).ok()).map(|list| {
+        // Functions of modules have the module's name behind theirs.
+        list.lines().filter_map(|line| line.split_ascii_whitespace().next().map(str::to_owned)).collect()
+    });
+    host.config = fs::read_to_string(format!("/boot/config-{}", host.kernel.release)).ok();
+    Ok(host)
 }
 
 /// A kernel known by files of it. Its release is not among them.
@@ -49,7 +87,7 @@ pub fn probe_host() -> anyhow::Result<Host> {
 /// Types or symbols cannot be read.
 pub fn probe_files(btf: &str, symbols: &str) -> anyhow::Result<Host> {
     let kernel = Kernel { release: "(stored files)".to_owned(), ..Kernel::default() };
-    Ok(Host { kernel, btf: Btf::read(btf)?, symbols: Symbols::read(symbols)? })
+    Ok(Host::of(kernel, Btf::read(btf)?, Symbols::read(symbols)?))
 }
 
 /// Names of the running kernel.

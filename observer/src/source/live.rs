@@ -8,11 +8,17 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use observer_ebpf::{kinds, loss};
+use observer_ebpf::{config::PerCpu, kinds, loss};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::{
-    host::{attach::Attached, plan::Plan, probe, probe::Host, symbols::Symbols},
+    host::{
+        attach::{Attached, Loaded},
+        plan::Plan,
+        probe,
+        probe::Host,
+        symbols::Symbols,
+    },
     meta::{Closing, End, FORMAT_VERSION, Filter, Meta, SiteCount, Symbol, setup},
     source::{Batch, Loss, Mark, Pass, Source, Stack},
 };
@@ -84,7 +90,7 @@ impl Live {
             command: std::env::args().collect(),
             level: plan.level,
             filter,
-            setup: setup::Setup::from(&plan.setup(&attached.failures)),
+            setup: setup::Setup::from(&plan.setup(&attached.outcomes)),
         };
         let mut ticks = interval(PERIOD);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -101,6 +107,34 @@ impl Live {
             told_stacks: BTreeMap::new(),
             told_symbols: BTreeSet::new(),
         })
+    }
+
+    /// What the attached programs cost.
+    #[must_use]
+    pub fn loaded(&self) -> Vec<Loaded> {
+        self.attached.loaded()
+    }
+
+    /// Counts so far, by site in the order of the setup.
+    ///
+    /// # Errors
+    /// The counters cannot be read.
+    pub fn site_counts(&self) -> anyhow::Result<Vec<SiteCount>> {
+        let counters = self.attached.counters()?;
+        let sites = self.meta.setup.sites.iter().map(|s| {
+            let at = usize::from(s.id);
+            let sum = |of: fn(&PerCpu, usize) -> u64| counters.iter().map(|c| of(c, at)).sum();
+            SiteCount { site: s.id, hits: sum(|c, at| c.hits[at]), outcomes: sum(|c, at| c.outcomes[at]) }
+        });
+        Ok(sites.collect())
+    }
+
+    /// Losses so far, of every reason.
+    ///
+    /// # Errors
+    /// The counters cannot be read.
+    pub fn lost(&self) -> anyhow::Result<u64> {
+        Ok(self.attached.counters()?.iter().flat_map(|c| c.lost).sum())
     }
 
     fn pass(&mut self) -> anyhow::Result<Pass> {
@@ -207,13 +241,6 @@ impl Source for Live {
     fn closing(&mut self, end: End) -> anyhow::Result<Option<Closing>> {
         let misses = self.attached.detach();
         let counters = self.attached.counters()?;
-        let sites = self.meta.setup.sites.iter().map(|s| {
-            let at = usize::from(s.id);
-            let sum = |of: fn(&observer_ebpf::config::PerCpu, usize) -> u64| {
-                counters.iter().map(|c| of(c, at)).sum()
-            };
-            SiteCount { site: s.id, hits: sum(|c, at| c.hits[at]), outcomes: sum(|c, at| c.outcomes[at]) }
-        });
         let loss = loss::REASONS.iter().enumerate().filter_map(|(i, (name, _))| {
             let total: u64 = counters.iter().map(|c| c.lost[i]).sum();
             (total > 0).then(|| ((*name).to_owned(), total))
@@ -221,7 +248,7 @@ impl Source for Live {
         Ok(Some(Closing {
             end,
             end_ns: monotonic_ns(),
-            sites: sites.collect(),
+            sites: self.site_counts()?,
             misses,
             loss: loss.collect(),
         }))

@@ -1,5 +1,8 @@
 //! The plan as a table: what a kernel has, and what becomes of it.
 
+use observer_ebpf::config::{NO_ARG, flag, site};
+use observer_engine::setup::Grade;
+
 use super::*;
 use crate::{
     host::{btf::build::Build, symbols::Symbols},
@@ -16,7 +19,7 @@ fn host(functions: &[(&str, &[(&str, &str)])], more_symbols: &[&str]) -> Host {
     btf.record("page", &["flags", "pt_share_count", "ptl"]);
     let names = functions.iter().map(|(name, _)| *name).chain(more_symbols.iter().copied());
     let table: String = names.enumerate().map(|(i, n)| format!("ffffffff8100{i:04x} T {n}\n")).collect();
-    Host { kernel: Kernel::default(), btf: btf.finish(), symbols: Symbols::of(&table) }
+    Host::of(Kernel::default(), btf.finish(), Symbols::of(&table))
 }
 
 const VMA: (&str, &str) = ("vma", "vm_area_struct");
@@ -27,8 +30,33 @@ fn planned<'a>(plan: &'a Plan, function: &str) -> Option<&'a PlannedSite> {
 }
 
 fn plan_of(host: &Host, level: Level) -> Plan {
-    plan(&facts::load().unwrap(), host, level)
+    plan(&facts::load().unwrap(), host, Options { level, without: &[] })
 }
+
+fn refused<'a>(plan: &'a Plan, function: &str) -> Option<&'a Reason> {
+    plan.refused.iter().find(|r| r.fact.name() == function).map(|r| &r.reason)
+}
+
+/// The rows of a role: part, grade, reason.
+fn rows(plan: &Plan, outcomes: &[Outcome], role: Role) -> Vec<(String, Grade, String)> {
+    let of_role = plan.coverage(outcomes).into_iter().map(|g| g.coverage).filter(|c| c.role == role);
+    of_role.map(|c| (c.part, c.grade, c.reason)).collect()
+}
+
+/// Outcomes in which the kernel refuses every way of one function.
+fn without(plan: &Plan, function: &str) -> Vec<Outcome> {
+    let refused = |site: &PlannedSite| site.fact.name() == function;
+    let outcome = |site: &PlannedSite| match refused(site) {
+        false => Outcome::hoped(),
+        true => Outcome {
+            failures: vec![Failure { attempt: site.ways[0].programs[0].attempt(), error: "EBUSY".into() }],
+            ..Outcome::default()
+        },
+    };
+    plan.sites.iter().map(outcome).collect()
+}
+
+const MORE: (&str, &str) = ("more", "");
 
 #[test]
 fn arguments_are_found_by_name_and_type_wherever_they_stand() {
@@ -36,7 +64,7 @@ fn arguments_are_found_by_name_and_type_wherever_they_stand() {
     let three = host(&[("huge_pte_alloc", &[MM, ("addr", ""), ("sz", "")])], &[]);
     for (host, row) in [(four, [0, NO_ARG, 2, NO_ARG, 3, 4]), (three, [0, NO_ARG, 1, NO_ARG, 2, 3])] {
         let plan = plan_of(&host, Level::Full);
-        assert_eq!(planned(&plan, "huge_pte_alloc").unwrap().args[..6], row);
+        assert_eq!(planned(&plan, "huge_pte_alloc").unwrap().ways[0].args[..6], row);
     }
 }
 
@@ -45,97 +73,285 @@ fn an_argument_of_another_type_is_refused_with_the_signature() {
     let host = host(&[("huge_pte_alloc", &[("mm", "vm_area_struct"), ("addr", ""), ("sz", "")])], &[]);
     let plan = plan_of(&host, Level::Full);
     assert!(planned(&plan, "huge_pte_alloc").is_none());
-    let refused = plan.refused.iter().find(|r| r.function == "huge_pte_alloc").unwrap();
-    assert!(
-        refused.reason.contains("no argument mm mm_struct *: it takes (vm_area_struct * mm,"),
-        "{}",
-        refused.reason
-    );
+    let words = refused(&plan, "huge_pte_alloc").unwrap().words();
+    assert!(words.contains("no argument mm mm_struct *: it takes (vm_area_struct * mm,"), "{words}");
 }
+
+#[test]
+fn a_function_is_traced_and_probed_only_where_tracing_may_be_refused() {
+    let few: &[(&str, &str)] = &[VMA, ("address", ""), ("end", ""), ("newprot", "")];
+    let many: &[(&str, &str)] = &[MM, VMA, MORE, MORE, MORE, MORE, MORE, MORE, MORE];
+    let host = host(
+        &[("hugetlb_change_protection", few), ("follow_hugetlb_page", many)],
+        &["hugetlb_vma_maps_page.isra.0", "soft_offline_page"],
+    );
+    let plan = plan_of(&host, Level::Full);
+    let attempts = |function: &str| -> Vec<Vec<String>> {
+        let ways = &planned(&plan, function).unwrap().ways;
+        ways.iter().map(|w| w.programs.iter().map(|p| p.attempt()).collect()).collect()
+    };
+    let traced = |f: &str| vec![format!("fexit on {f}"), format!("fentry on {f}")];
+    let probed = |f: &str| vec![format!("kretprobe on {f}"), format!("kprobe on {f}")];
+    assert_eq!(attempts("hugetlb_change_protection"), [traced("hugetlb_change_protection")]);
+    assert_eq!(
+        attempts("follow_hugetlb_page"),
+        [traced("follow_hugetlb_page"), probed("follow_hugetlb_page")],
+        "nine arguments: a trampoline may refuse"
+    );
+    // A copy that the compiler made has no types; the row asks for no argument.
+    assert_eq!(attempts("hugetlb_vma_maps_page"), [probed("hugetlb_vma_maps_page.isra.0")]);
+    let ways = &planned(&plan, "follow_hugetlb_page").unwrap().ways;
+    assert!(usize::from(ways[0].site) < site::OP_PROBED && usize::from(ways[1].site) >= site::OP_PROBED);
+    assert_eq!(attempts("soft_offline_page"), [probed("soft_offline_page")], "no types, no arguments wanted");
+}
+
+#[test]
+fn an_argument_on_the_stack_is_out_of_reach_of_a_probe() {
+    let late: &[(&str, &str)] = &[MORE, MORE, MORE, MORE, MORE, MORE, ("mm", "mm_struct"), VMA];
+    let plan = plan_of(&host(&[("follow_hugetlb_page", late)], &[]), Level::Full);
+    assert_eq!(planned(&plan, "follow_hugetlb_page").unwrap().ways.len(), 1, "tracing may still work");
+}
+
+#[test]
+fn what_the_kernel_does_not_list_as_traceable_is_not_tried() {
+    let mut host = host(&[("huge_pte_alloc", &[MM, ("addr", ""), ("sz", "")])], &[]);
+    for (list, served) in
+        [(None, true), (Some(vec!["huge_pte_alloc".to_owned()]), true), (Some(vec![]), false)]
+    {
+        host.traceable = list.map(|l| l.into_iter().collect());
+        let plan = plan_of(&host, Level::Full);
+        assert_eq!(planned(&plan, "huge_pte_alloc").is_some(), served);
+        assert_eq!(matches!(refused(&plan, "huge_pte_alloc"), Some(Reason::NotTraceable(_))), !served);
+    }
+}
+
+#[test]
+fn a_known_configuration_explains_a_missing_function() {
+    let mut host = host(&[], &[]);
+    for (config, words) in [
+        (
+            None,
+            "no symbol memory_failure: CONFIG_MEMORY_FAILURE is off in the cloud flavours of 5.10 and 6.1",
+        ),
+        (
+            Some("# CONFIG_MEMORY_FAILURE is not set\n"),
+            "no symbol memory_failure: this kernel is built without CONFIG_MEMORY_FAILURE",
+        ),
+        (
+            Some("CONFIG_MEMORY_FAILURE=y\n"),
+            "no symbol memory_failure: CONFIG_MEMORY_FAILURE is off in the cloud flavours of 5.10 and 6.1",
+        ),
+    ] {
+        host.config = config.map(str::to_owned);
+        assert_eq!(refused(&plan_of(&host, Level::Full), "memory_failure").unwrap().words(), words);
+    }
+}
+
+const LOOKUPS: [(&str, &[(&str, &str)]); 2] = [
+    ("huge_pte_alloc", &[MM, ("addr", ""), ("sz", "")]),
+    ("huge_pte_offset", &[MM, ("addr", ""), ("sz", "")]),
+];
 
 #[test]
 fn the_body_of_unshare_is_found_under_its_compiler_made_name_and_the_wrapper_left_out() {
     let wrapper: (&str, &[(&str, &str)]) = ("huge_pmd_unshare", &[VMA]);
-    let both = host(&[wrapper], &["__huge_pmd_unshare.constprop.0.isra.0"]);
+    let both = host(&[LOOKUPS[1], wrapper], &["__huge_pmd_unshare.constprop.0.isra.0"]);
     let plan = plan_of(&both, Level::Full);
     assert!(planned(&plan, "huge_pmd_unshare").is_none());
-    let body = &planned(&plan, "__huge_pmd_unshare").unwrap().programs[0];
-    assert_eq!(
-        (body.attach, body.target.as_str()),
-        (Attach::Kretprobe, "__huge_pmd_unshare.constprop.0.isra.0")
-    );
+    let ways = &planned(&plan, "__huge_pmd_unshare").unwrap().ways;
+    assert_eq!(ways.len(), 1, "no types: no fexit");
+    assert_eq!(ways[0].programs[0].attempt(), "kretprobe on __huge_pmd_unshare.constprop.0.isra.0");
+    assert_eq!(ways[0].args[arg::RET], 0);
 
-    let alone = plan_of(&host(&[wrapper], &[]), Level::Full);
-    assert!(planned(&alone, "__huge_pmd_unshare").is_none());
-    assert_eq!(planned(&alone, "huge_pmd_unshare").unwrap().programs[0].target, "huge_pmd_unshare");
+    let alone = plan_of(&host(&[LOOKUPS[1], wrapper], &[]), Level::Full);
+    let ways = &planned(&alone, "huge_pmd_unshare").unwrap().ways;
+    let attempts: Vec<_> = ways.iter().map(|w| w.programs[0].attempt()).collect();
+    assert_eq!(attempts, ["fexit on huge_pmd_unshare", "kretprobe on huge_pmd_unshare"]);
+
+    // Hidden from us, the body is not taken to be the wrapper.
+    let names = ["__huge_pmd_unshare.constprop.0.isra.0".to_owned()];
+    let hidden =
+        super::plan(&facts::load().unwrap(), &both, Options { without: &names, ..Options::default() });
+    assert!(planned(&hidden, "huge_pmd_unshare").is_none());
+    let unshare = &rows(&hidden, &hidden.untried(), Role::Unshare)[0];
+    assert_eq!(
+        (unshare.1, unshare.2.as_str()),
+        (Grade::Blind, "__huge_pmd_unshare is not to be watched (--without)")
+    );
+}
+
+#[test]
+fn a_row_whose_need_is_not_watched_is_not_watched_either() {
+    let body: (&str, &[(&str, &str)]) = ("huge_pmd_unshare", &[VMA]);
+    // No lookup function at all: what an unshare is about could not be told.
+    let plan = plan_of(&host(&[body], &[]), Level::Full);
+    assert!(
+        matches!(refused(&plan, "huge_pmd_unshare"), Some(Reason::Needs { what, .. }) if what == "huge_pte_offset")
+    );
+    // Asks without releases would be held for ever.
+    let plan = plan_of(&host(&[("down_read", &[("sem", "rw_semaphore")])], &[]), Level::Full);
+    let lock = &rows(&plan, &plan.untried(), Role::Lock)[0];
+    assert_eq!(lock.1, Grade::Blind);
+    assert!(lock.2.contains("needs up_read, which is not watched: no symbol up_read"), "{}", lock.2);
 }
 
 #[test]
 fn levels_leave_roles_out_and_say_so() {
     let locks: &[(&str, &[(&str, &str)])] = &[
-        ("down_read", &[("sem", "rw_semaphore")]),
+        ("up_read", &[("sem", "rw_semaphore")]),
         ("_raw_spin_lock", &[("lock", "raw_spinlock")]),
         ("hugetlbfs_evict_inode", &[("inode", "inode")]),
     ];
-    for (level, down_read, spin_lock) in
+    for (level, up_read, spin_lock) in
         [(Level::Light, false, false), (Level::Locks, true, false), (Level::Full, true, true)]
     {
         let plan = plan_of(&host(locks, &[]), level);
-        assert_eq!(planned(&plan, "down_read").is_some(), down_read, "{level:?}");
+        assert_eq!(planned(&plan, "up_read").is_some(), up_read, "{level:?}");
         assert_eq!(planned(&plan, "_raw_spin_lock").is_some(), spin_lock, "{level:?}");
-        let ptl = plan.coverage(&[]).into_iter().find(|c| c.role == Role::Ptl).unwrap();
-        let lock = plan.coverage(&[]).into_iter().find(|c| c.role == Role::Lock).unwrap();
-        // The end of an inode is attached on every level and shows no lock. From `locks` on locks are probed; that
-        // these types lack the field to know them by is then the reason.
-        let probed = lock.reason.starts_with("BTF has no field");
-        assert_eq!((lock.grade, probed), (Grade::Blind, down_read), "{level:?}: {lock:?}");
-        // At full the probe is there, but this kernel hides where its page descriptors are.
-        let reason = if spin_lock {
-            "no address of the variable page_offset_base in the symbol table".to_owned()
-        } else {
-            format!("not probed at level {}", level.name())
-        };
-        assert_eq!((ptl.grade, ptl.reason), (Grade::Blind, reason));
+        assert!(planned(&plan, "hugetlbfs_evict_inode").is_some(), "the end of an inode shows no lock");
+        let graded = plan.coverage(&plan.untried());
+        let whole = |role| graded.iter().find(|g| g.coverage.role == role).unwrap();
+        let not_probed = format!("not probed at level {}", level.name());
+        let ptl = whole(Role::Ptl);
+        assert_eq!(ptl.coverage.grade, Grade::Blind, "this kernel hides where its page descriptors are");
+        assert_eq!(ptl.coverage.reason == not_probed, !spin_lock);
+        assert_eq!(
+            ptl.advice,
+            if spin_lock {
+                "run as root, or sysctl kernel.kptr_restrict=0: the symbol table hides its addresses"
+            } else {
+                "--level full"
+            }
+        );
+        assert_eq!(whole(Role::Lock).coverage.reason == not_probed, !up_read);
     }
 }
 
 #[test]
-fn what_attaching_refused_makes_a_part_blind_and_all_of_it_the_role() {
-    let lookups: &[(&str, &[(&str, &str)])] = &[
-        ("huge_pte_alloc", &[MM, ("addr", ""), ("sz", "")]),
-        ("huge_pte_offset", &[MM, ("addr", ""), ("sz", "")]),
-    ];
-    let plan = plan_of(&host(lookups, &[]), Level::Full);
-    let failure = |function: &str| Failure {
-        site: planned(&plan, function).unwrap().id,
-        program: "p".into(),
-        target: function.into(),
-        attempt: format!("fexit on {function}"),
-        error: "ENOTSUPP".into(),
-    };
-    let lookup = |failures: &[Failure]| {
-        let rows = plan.coverage(failures);
-        rows.into_iter().filter(|c| c.role == Role::Lookup && c.part != "GUP-fast").collect::<Vec<_>>()
-    };
-    assert_eq!(lookup(&[]).iter().map(|c| c.grade).collect::<Vec<_>>(), [Grade::Exact]);
-    let one = lookup(&[failure("huge_pte_alloc")]);
-    assert_eq!(one.iter().map(|c| c.grade).collect::<Vec<_>>(), [Grade::Exact, Grade::Blind]);
-    assert_eq!(
-        (one[1].part.as_str(), one[1].reason.as_str()),
-        ("huge_pte_alloc", "fexit on huge_pte_alloc: ENOTSUPP")
-    );
-    let all = lookup(&[failure("huge_pte_alloc"), failure("huge_pte_offset")]);
-    assert_eq!(all.len(), 1);
-    assert_eq!(all[0].reason, "fexit on huge_pte_alloc, fexit on huge_pte_offset: ENOTSUPP");
+fn what_is_essential_makes_the_role_blind_and_what_is_not_a_part() {
+    let plan = plan_of(&host(&LOOKUPS, &[]), Level::Full);
+    assert_eq!(rows(&plan, &plan.untried(), Role::Lookup)[0].1, Grade::Exact);
+    let lookup = &rows(&plan, &without(&plan, "huge_pte_alloc"), Role::Lookup)[0];
+    assert_eq!((lookup.1, lookup.2.as_str()), (Grade::Blind, "fexit on huge_pte_alloc: EBUSY"));
     // What was refused is not among the sites that the engine is told.
-    assert!(plan.setup(&[failure("huge_pte_alloc")]).sites.iter().all(|s| s.function != "huge_pte_alloc"));
+    let setup = plan.setup(&without(&plan, "huge_pte_alloc"));
+    assert!(setup.sites.iter().all(|s| s.function != "huge_pte_alloc"));
+    assert!(setup.coverage.iter().any(|c| c.role == Role::Lookup && c.grade == Grade::Blind));
 }
 
 #[test]
-fn holes_apply_by_what_the_kernel_has() {
-    let gup = |plan: &Plan| plan.holes.iter().any(|h| h.part.starts_with("GUP ("));
-    assert!(!gup(&plan_of(&host(&[], &[]), Level::Full)));
-    assert!(gup(&plan_of(&host(&[], &["vma_pgtable_walk_begin"]), Level::Full)));
+fn a_lookup_site_needs_its_operation_and_its_lookup_function() {
+    let fault: (&str, &[(&str, &str)]) = ("hugetlb_fault", &[MM, VMA, ("address", "")]);
+    let plan = plan_of(&host(&[LOOKUPS[0], LOOKUPS[1], fault], &[]), Level::Full);
+    let site = |outcomes: &[Outcome], name: &str| {
+        let (_, grade, reason) =
+            rows(&plan, outcomes, Role::Lookup).into_iter().find(|r| r.0 == name).unwrap();
+        (grade, reason)
+    };
+    assert_eq!(site(&plan.untried(), "page fault"), (Grade::Exact, String::new()));
+    let needs = "needs huge_pte_alloc, which is not watched: fexit on huge_pte_alloc: EBUSY".to_owned();
+    assert_eq!(site(&without(&plan, "huge_pte_alloc"), "page fault"), (Grade::Blind, needs));
+    assert_eq!(site(&without(&plan, "huge_pte_alloc"), "page fault, first look").0, Grade::Exact);
+    assert_eq!(
+        site(&without(&plan, "hugetlb_fault"), "page fault"),
+        (Grade::Blind, "fexit on hugetlb_fault: EBUSY".into())
+    );
+    let (grade, reason) = site(&plan.untried(), "GUP: process_vm_readv, /proc/PID/mem, O_DIRECT");
+    assert_eq!(grade, Grade::Blind);
+    assert!(reason.starts_with("no symbol follow_hugetlb_page: the walk is inlined into"), "{reason}");
+}
+
+#[test]
+fn an_unlink_site_is_served_by_the_function_that_this_kernel_has_for_it() {
+    let one = |name: &'static str| -> (&'static str, &'static [(&'static str, &'static str)]) {
+        (name, &[VMA, ("address", "")])
+    };
+    let migration = |functions: &[(&str, &[(&str, &str)])], hidden: &[String]| {
+        let host = host(functions, &[]);
+        let plan =
+            super::plan(&facts::load().unwrap(), &host, Options { without: hidden, ..Options::default() });
+        let found =
+            rows(&plan, &plan.untried(), Role::Unlink).into_iter().find(|r| r.0 == "migration").unwrap();
+        (found.1, found.2)
+    };
+    let old = migration(&[LOOKUPS[1], one("try_to_unmap_one")], &[]);
+    assert_eq!(old, (Grade::Bounded, "the entries behind the lookups of try_to_unmap_one".into()));
+    let new = migration(&[LOOKUPS[1], one("try_to_unmap_one"), one("try_to_migrate_one")], &[]);
+    assert_eq!(new, (Grade::Bounded, "the entries behind the lookups of try_to_migrate_one".into()));
+    // Where the newer one exists and is not watched, the older one is no excuse.
+    let hidden = ["try_to_migrate_one".to_owned()];
+    let blind = migration(&[LOOKUPS[1], one("try_to_unmap_one"), one("try_to_migrate_one")], &hidden);
+    assert_eq!(blind, (Grade::Blind, "try_to_migrate_one is not to be watched (--without)".into()));
+}
+
+/// All lock functions, with the fields that their classes are known by.
+fn locks_host(more: &[&str]) -> Host {
+    let mut btf = Build::default();
+    let sem: &[(&str, &str)] = &[("sem", "rw_semaphore")];
+    let lock: &[(&str, &str)] = &[("lock", "mutex")];
+    let functions = [
+        ("down_read", sem),
+        ("down_write", sem),
+        ("down_read_trylock", sem),
+        ("down_write_trylock", sem),
+        ("up_read", sem),
+        ("up_write", sem),
+        ("downgrade_write", sem),
+        ("mutex_lock", lock),
+        ("mutex_unlock", lock),
+        ("hugetlbfs_evict_inode", &[("inode", "inode")]),
+    ];
+    for (name, params) in functions {
+        btf.function(name, params);
+    }
+    btf.record("vm_area_struct", &["vm_mm", "vm_file", "vm_private_data"]);
+    btf.record("file", &["f_mapping"]);
+    btf.record("address_space", &["host", "i_mmap_rwsem"]);
+    let names = functions.iter().map(|(name, _)| *name).chain(more.iter().copied());
+    let table: String = names.enumerate().map(|(i, n)| format!("ffffffff8100{i:04x} T {n}\n")).collect();
+    Host::of(Kernel::default(), btf.finish(), Symbols::of(&table))
+}
+
+#[test]
+fn a_lock_class_needs_its_address_its_functions_and_its_end() {
+    let plan = plan_of(&locks_host(&[]), Level::Full);
+    let class = |outcomes: &[Outcome], name: &str| {
+        let (_, grade, reason) = rows(&plan, outcomes, Role::Lock).into_iter().find(|r| r.0 == name).unwrap();
+        (grade, reason)
+    };
+    assert_eq!(class(&plan.untried(), "i_mmap_rwsem"), (Grade::Exact, String::new()));
+    let (grade, reason) = class(&plan.untried(), "vma_lock");
+    assert_eq!(grade, Grade::Exact, "there is none, and nothing is missed");
+    assert!(reason.starts_with("no hugetlb vma_lock before"), "{reason}");
+    let (grade, reason) = class(&plan.untried(), "fault_mutex");
+    assert_eq!(grade, Grade::Blind);
+    assert!(reason.contains("no address of the variable hugetlb_fault_mutex_table"), "{reason}");
+    let (grade, reason) = class(&without(&plan, "hugetlbfs_evict_inode"), "i_mmap_rwsem");
+    assert_eq!(grade, Grade::Inferred);
+    assert!(reason.starts_with("needs the end of its object, which is not watched: fentry on"), "{reason}");
+    // One of its functions is not watched: the whole role is blind, and has no parts to trust.
+    assert_eq!(rows(&plan, &without(&plan, "down_write"), Role::Lock)[0].1, Grade::Blind);
+}
+
+#[test]
+fn contention_that_no_tracepoint_tells_is_inferred_and_an_unseen_release_bounded() {
+    let spin: &[(&str, &str)] = &[("lock", "raw_spinlock")];
+    let plan = plan_of(&host(&[("_raw_spin_lock", spin)], &[]), Level::Full);
+    let wait = &rows(&plan, &plan.untried(), Role::Wait)[0];
+    assert_eq!(wait.1, Grade::Inferred);
+    assert!(wait.2.ends_with("a wait is an ask that stays unanswered for a second"), "{}", wait.2);
+    let spoken =
+        plan_of(&host(&[], &["__tracepoint_contention_begin", "__tracepoint_contention_end"]), Level::Full);
+    assert_eq!(rows(&spoken, &spoken.untried(), Role::Wait)[0].1, Grade::Exact);
+}
+
+#[test]
+fn with_preempt_rt_the_page_table_lock_is_another_function() {
+    let spin: &[(&str, &str)] = &[("lock", "spinlock")];
+    let rt = plan_of(&host(&[("_raw_spin_lock", spin), ("rt_spin_lock", spin)], &[]), Level::Full);
+    assert!(planned(&rt, "_raw_spin_lock").is_none() && planned(&rt, "rt_spin_lock").is_some());
+    let plain = plan_of(&host(&[("_raw_spin_lock", spin)], &[]), Level::Full);
+    assert!(planned(&plain, "_raw_spin_lock").is_some());
 }
 
 #[test]
@@ -146,13 +362,33 @@ fn the_documented_order_is_the_one_of_a_kernel_with_or_without_vma_lock() {
 }
 
 #[test]
-fn every_program_of_a_plan_has_its_own_place() {
-    let host = host(
-        &[("down_read", &[("sem", "rw_semaphore")]), ("down_write", &[("sem", "rw_semaphore")])],
-        &["__tracepoint_contention_begin", "__tracepoint_contention_end"],
-    );
+fn an_operation_that_unlinks_compares_and_others_do_not() {
+    let args: &[(&str, &str)] = &[VMA, ("start", ""), ("end", "")];
+    let host = host(&[LOOKUPS[1], ("__unmap_hugepage_range", args), ("hugetlbfs_file_mmap", args)], &[]);
     let plan = plan_of(&host, Level::Full);
-    let mut programs: Vec<_> = plan.sites.iter().flat_map(|s| &s.programs).map(|p| p.name.as_str()).collect();
+    let compares = |f: &str| planned(&plan, f).unwrap().ways[0].args[arg::FLAGS] & flag::DIFF != 0;
+    assert!(compares("__unmap_hugepage_range") && !compares("hugetlbfs_file_mmap"));
+}
+
+#[test]
+fn every_program_of_a_plan_has_its_own_place() {
+    let sem: &[(&str, &str)] = &[("sem", "rw_semaphore")];
+    let functions = ["down_read", "down_write", "up_read", "up_write"].map(|name| (name, sem));
+    let host = host(&functions, &["__tracepoint_contention_begin", "__tracepoint_contention_end"]);
+    let plan = plan_of(&host, Level::Full);
+    let ways = plan.sites.iter().flat_map(|s| &s.ways);
+    let mut programs: Vec<_> = ways.flat_map(|w| &w.programs).map(|p| p.name.as_str()).collect();
     programs.sort_unstable();
-    assert_eq!(programs, ["ask_0", "ask_1", "wait_0", "wait_1"]);
+    assert_eq!(programs, ["ask_0", "ask_1", "release_0", "release_1", "wait_0", "wait_1"]);
+}
+
+#[test]
+fn a_function_to_leave_out_has_to_be_one_that_would_be_watched() {
+    let facts = facts::load().unwrap();
+    let check = |name: &str| {
+        let without = [name.to_owned()];
+        Options { without: &without, ..Options::default() }.check(&facts).is_ok()
+    };
+    assert!(check("huge_pte_alloc") && check("__huge_pmd_unshare.isra.0") && check("contention_begin"));
+    assert!(!check("huge_pte_aloc") && !check(""));
 }

@@ -1,0 +1,352 @@
+//! `doctor --exercise`: what really fires. The exerciser drives the kernel into one path after the other while everything
+//! is attached, and what each role saw is compared with what it should have seen.
+//!
+//! What should have fired is known without another witness: every scenario shares a table, faults, and takes each class of
+//! lock; the two ways of seeing an unshare check each other; and a scenario says how many unshares it causes. The tests in
+//! guests hold the same counts against a witness that shares no code with observer.
+
+use std::{path::PathBuf, process::Stdio, time::Duration};
+
+use anyhow::Context as _;
+use observer_engine::{
+    setup::{Coverage, Grade, Role},
+    view::Stats,
+};
+use serde::Serialize;
+use tokio::{io::AsyncReadExt as _, process::Command, runtime::Runtime};
+
+use crate::{
+    exercise::{self, Kind},
+    host::{attach::Attached, attach::Loaded, plan::Plan, probe::Host},
+    meta::{Closing, End, Filter, SiteCount},
+    run::pipeline::Pipeline,
+    source::{Source as _, live::Live},
+};
+
+/// A scenario takes a second or two, emulated ten; one that hangs is killed.
+const LIMIT: Duration = Duration::from_secs(120);
+/// Complete passes after which everything that happened before them is in order and counted.
+const SETTLE_PASSES: u32 = 3;
+
+/// How a scenario ended, in the exerciser's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ending {
+    Done,
+    Skipped,
+    Failed,
+}
+
+impl Ending {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Ending::Done => "done",
+            Ending::Skipped => "skipped",
+            Ending::Failed => "failed",
+        }
+    }
+}
+
+/// How often something was seen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Fired {
+    /// Role, lock class, or `CLASS released`.
+    pub name: String,
+    pub count: u64,
+}
+
+/// One scenario and what was seen of it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Scenario {
+    pub name: String,
+    pub outcome: Ending,
+    pub text: String,
+    pub fired: Vec<Fired>,
+    /// Entries by watched function, of those that count before any filter.
+    pub functions: Vec<Fired>,
+    /// What did not fire that should have, or disagrees.
+    pub problems: Vec<String>,
+}
+
+/// The scenarios that are run: all that are deterministic and safe.
+pub fn scenarios() -> impl Iterator<Item = &'static exercise::Scenario> {
+    exercise::list().iter().filter(|s| matches!(s.kind, Kind::Path | Kind::Once))
+}
+
+/// Everything attached, and running.
+pub struct Run {
+    runtime: Runtime,
+    live: Live,
+    pipeline: Pipeline,
+    exe: PathBuf,
+    coverage: Vec<Coverage>,
+    counted: Counted,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Counted {
+    sites: Vec<SiteCount>,
+    stats: Stats,
+    lost: u64,
+}
+
+impl Run {
+    /// Lets attached programs work; the exerciser is this executable.
+    ///
+    /// # Errors
+    /// The programs cannot be switched on.
+    pub fn start(attached: Attached, host: Host, plan: &Plan) -> anyhow::Result<Run> {
+        Run::start_with(attached, host, plan, std::env::current_exe().context("find this executable")?)
+    }
+
+    /// The same, with another executable as the exerciser.
+    ///
+    /// # Errors
+    /// As [`Run::start`].
+    pub fn start_with(attached: Attached, host: Host, plan: &Plan, exe: PathBuf) -> anyhow::Result<Run> {
+        let coverage = plan.coverage(&attached.outcomes).into_iter().map(|g| g.coverage).collect();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let live = runtime.block_on(async { Live::start(attached, host, plan, Filter::default()) })?;
+        let pipeline = Pipeline::new(live.meta())?;
+        let mut run = Run { runtime, live, pipeline, exe, coverage, counted: Counted::default() };
+        run.settle()?;
+        run.counted = run.count()?;
+        Ok(run)
+    }
+
+    /// What the attached programs cost.
+    #[must_use]
+    pub fn loaded(&self) -> Vec<Loaded> {
+        self.live.loaded()
+    }
+
+    /// Runs one scenario and tells what was seen of it.
+    ///
+    /// # Errors
+    /// The exerciser cannot be started, or the rings cannot be read.
+    pub fn scenario(&mut self, scenario: &exercise::Scenario) -> anyhow::Result<Scenario> {
+        let (ending, text) = self.exercise(&scenario.name)?;
+        self.settle()?;
+        let now = self.count()?;
+        let before = std::mem::replace(&mut self.counted, now);
+        let fired = self.fired(&before);
+        let functions = self.functions(&before);
+        let mut problems = Vec::new();
+        if ending == Ending::Failed {
+            problems.push(format!("the scenario failed: {text}"));
+        }
+        if ending == Ending::Done {
+            problems.extend(self.silent(&fired));
+        }
+        if self.is_seen(Role::Unshare) && self.is_seen(Role::Unlink) {
+            let (body, entries) = (count_of(&fired, "unshare"), count_of(&fired, "unlink"));
+            if body != entries {
+                problems.push(format!("unshares: {body} by the body, {entries} by the entries"));
+            }
+        }
+        let lost = self.counted.lost - before.lost;
+        if lost > 0 {
+            problems.push(format!("{lost} records lost"));
+        }
+        Ok(Scenario { name: scenario.name.to_string(), outcome: ending, text, fired, functions, problems })
+    }
+
+    /// Stops and detaches. What the kernel skipped and what was lost are problems of the whole run.
+    ///
+    /// # Errors
+    /// The counters cannot be read.
+    pub fn finish(mut self) -> anyhow::Result<Vec<String>> {
+        self.live.stop();
+        while let Some(pass) = self.runtime.block_on(self.live.next())? {
+            self.pipeline.pass(&pass);
+        }
+        let Some(Closing { misses, loss, .. }) = self.live.closing(End::Source)? else {
+            return Ok(Vec::new());
+        };
+        let missed = misses
+            .iter()
+            .map(|m| format!("{} hits of {} were skipped by the kernel", m.recursion, m.program));
+        let lost = loss.iter().map(|(reason, n)| format!("{n} lost: {reason}"));
+        Ok(missed.chain(lost).collect())
+    }
+
+    /// Starts the exerciser and drains the rings until it ends.
+    fn exercise(&mut self, name: &str) -> anyhow::Result<(Ending, String)> {
+        let (live, pipeline, exe) = (&mut self.live, &mut self.pipeline, &self.exe);
+        let said = self.runtime.block_on(async {
+            let mut child = Command::new(exe)
+                .args(["exercise", name])
+                .stdin(Stdio::null())
+                .stdout(Stdio::piped())
+                .kill_on_drop(true)
+                .spawn()
+                .with_context(|| format!("start {} exercise {name}", exe.display()))?;
+            let mut stdout = child.stdout.take().context("the exerciser's output")?;
+            let ended = async {
+                let mut said = String::new();
+                stdout.read_to_string(&mut said).await?;
+                child.wait().await.map(|_| said)
+            };
+            let mut ended = std::pin::pin!(tokio::time::timeout(LIMIT, ended));
+            loop {
+                tokio::select! {
+                    said = &mut ended => {
+                        let said = said.with_context(|| format!("{name} took more than {} s", LIMIT.as_secs()))?;
+                        return anyhow::Ok(said?);
+                    }
+                    pass = live.next() => {
+                        if let Some(pass) = pass? {
+                            pipeline.pass(&pass);
+                        }
+                    }
+                }
+            }
+        })?;
+        parse_outcome(&said).with_context(|| format!("what did exercise {name} say: {said:?}"))
+    }
+
+    /// Until everything so far is counted.
+    fn settle(&mut self) -> anyhow::Result<()> {
+        let mut complete = 0;
+        while complete < SETTLE_PASSES {
+            let Some(pass) = self.runtime.block_on(self.live.next())? else { return Ok(()) };
+            complete += u32::from(pass.mark.complete);
+            self.pipeline.pass(&pass);
+        }
+        Ok(())
+    }
+
+    fn count(&self) -> anyhow::Result<Counted> {
+        let lost = self.live.lost()?;
+        Ok(Counted { sites: self.live.site_counts()?, stats: self.pipeline.stats(), lost })
+    }
+
+    fn is_seen(&self, role: Role) -> bool {
+        self.coverage.iter().any(|c| c.role == role && c.part.is_empty() && c.grade != Grade::Blind)
+    }
+
+    /// Hits or outcomes since `before`, by site.
+    fn risen<'a>(
+        &'a self,
+        before: &'a Counted,
+        of: fn(&SiteCount) -> u64,
+    ) -> impl Iterator<Item = (Role, &'a str, u64)> {
+        let sites = &self.live.meta().setup.sites;
+        sites.iter().enumerate().filter_map(move |(i, site)| {
+            let was = before.sites.get(i).map_or(0, of);
+            Some((Role::from_name(&site.role)?, site.function.as_str(), of(self.counted.sites.get(i)?) - was))
+        })
+    }
+
+    fn fired(&self, before: &Counted) -> Vec<Fired> {
+        let hits: fn(&SiteCount) -> u64 = |c| c.hits;
+        let outcomes: fn(&SiteCount) -> u64 = |c| c.outcomes;
+        let rows = [
+            ("lookup", Role::Lookup, hits),
+            ("share", Role::Share, outcomes),
+            ("unshare", Role::Unshare, outcomes),
+            ("unlink", Role::Operation, outcomes),
+            ("table-alloc", Role::TableAlloc, outcomes),
+            ("table-free", Role::TableFree, hits),
+            ("folio-held", Role::FolioHeld, hits),
+            ("folio-release", Role::FolioRelease, hits),
+        ];
+        let mut fired: Vec<Fired> = rows
+            .into_iter()
+            .map(|(name, role, of)| {
+                let count = self.risen(before, of).filter(|(r, ..)| *r == role).map(|(.., n)| n).sum();
+                Fired { name: name.to_owned(), count }
+            })
+            .collect();
+        for now in &self.counted.stats.by_class {
+            let was =
+                before.stats.by_class.iter().find(|c| c.class == now.class).copied().unwrap_or_default();
+            fired.push(Fired { name: now.class.to_owned(), count: now.takes - was.takes });
+            fired.push(Fired { name: format!("{} released", now.class), count: now.releases - was.releases });
+        }
+        fired
+    }
+
+    fn functions(&self, before: &Counted) -> Vec<Fired> {
+        let counts_all = [
+            Role::Operation,
+            Role::Callback,
+            Role::Lookup,
+            Role::Share,
+            Role::TableAlloc,
+            Role::TableFree,
+            Role::Unshare,
+        ];
+        let hits = self.risen(before, |c| c.hits).filter(|(role, ..)| counts_all.contains(role));
+        let mut functions: Vec<Fired> = Vec::new();
+        for (_, name, count) in hits {
+            // One function can be two sites, which count the same.
+            if functions.iter().all(|f| f.name != name) {
+                functions.push(Fired { name: name.to_owned(), count });
+            }
+        }
+        functions
+    }
+
+    /// Every scenario maps, faults, shares and unmaps: what has seen nothing of it does not work.
+    fn silent(&self, fired: &[Fired]) -> Vec<String> {
+        let roles = [
+            (Role::Lookup, "lookup"),
+            (Role::Share, "share"),
+            (Role::TableAlloc, "table-alloc"),
+            (Role::TableFree, "table-free"),
+            (Role::FolioRelease, "folio-release"),
+            (Role::Ptl, "ptl"),
+        ];
+        let roles = roles.into_iter().filter(|(role, _)| self.is_seen(*role)).map(|(_, name)| name);
+        // One that is exact and has a reason does not exist on this kernel.
+        let classes = self.coverage.iter().filter(|c| {
+            c.role == Role::Lock
+                && c.grade != Grade::Blind
+                && (c.grade != Grade::Exact || c.reason.is_empty())
+        });
+        roles
+            .chain(classes.map(|c| c.part.as_str()))
+            .filter(|name| count_of(fired, name) == 0 && fired.iter().any(|f| f.name == **name))
+            .map(|name| format!("{name} did not fire"))
+            .collect()
+    }
+}
+
+fn count_of(fired: &[Fired], name: &str) -> u64 {
+    fired.iter().find(|f| f.name == name).map_or(0, |f| f.count)
+}
+
+/// The exerciser's line about a scenario: `NAME  done  WORDS (12 ms)`.
+fn parse_outcome(said: &str) -> Option<(Ending, String)> {
+    let line = said.lines().next()?;
+    let (_, rest) = line.split_once(' ')?;
+    let (word, text) = rest.trim_start().split_once(' ')?;
+    let ending = match word {
+        "done" => Ending::Done,
+        "skipped" => Ending::Skipped,
+        "failed" | "hung" | "stopped" => Ending::Failed,
+        _ => return None,
+    };
+    let text = text.trim();
+    let text = text.rsplit_once(" (").filter(|(_, ms)| ms.ends_with(" ms)")).map_or(text, |(text, _)| text);
+    Some((ending, text.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_exercisers_line_is_understood() {
+        let line =
+            "share                          done     2 tasks, 8 pages (12 ms)\n1 done, 0 skipped, 0 failed\n";
+        assert_eq!(parse_outcome(line), Some((Ending::Done, "2 tasks, 8 pages".into())));
+        let line = "mremap    skipped  this kernel cannot (mremap: Invalid argument (os error 22)) (3 ms)\n";
+        let (ending, text) = parse_outcome(line).unwrap();
+        assert_eq!((ending, text.ends_with("(os error 22))")), (Ending::Skipped, true));
+        assert_eq!(parse_outcome("error: there is no scenario"), None);
+        assert_eq!(parse_outcome(""), None);
+    }
+}

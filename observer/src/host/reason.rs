@@ -1,0 +1,161 @@
+//! Why something is not seen, in words, and what can be done about it.
+//!
+//! Every place that gives up on a role says one of these; nobody passes a bare `None` on.
+
+use crate::{host::plan::Failure, meta::Level};
+
+/// Why a row does not serve, or a role is not exact.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The chosen level leaves it out; the level that has it.
+    Level { chosen: Level, needed: Level },
+    /// The user asked not to watch it.
+    Hidden(String),
+    /// The symbol table has no such function; why that may be, and the option that would build it where the kernel's
+    /// configuration is known to lack it.
+    NoSymbol { name: String, absent: Option<String>, not_built: Option<String> },
+    /// No such tracepoint.
+    NoTracepoint { name: String, absent: Option<String> },
+    /// The function exists, but its types do not: its arguments are not known.
+    NoTypes { symbol: String },
+    /// The function takes other arguments than the row says.
+    Arguments(String),
+    /// The kernel lists what can be traced, and this is not in the list.
+    NotTraceable(String),
+    /// More rows of this kind than the object has programs.
+    NoRoom(usize),
+    /// A field that no path of its row finds.
+    NoField(String),
+    /// A variable whose address the symbol table does not have, or hides.
+    NoVariable(String),
+    /// It would be wrong without something else, which is not watched.
+    Needs { what: String, why: Box<Reason> },
+    /// The kernel was asked, and answered.
+    Refused(Vec<Failure>),
+    /// A fact about the kernel.
+    Fact(String),
+    /// Several of these.
+    All(Vec<Reason>),
+}
+
+impl Reason {
+    /// One reason out of several, each told once.
+    pub fn all(reasons: impl IntoIterator<Item = Reason>) -> Reason {
+        let mut distinct: Vec<Reason> = Vec::new();
+        for reason in reasons {
+            if !distinct.contains(&reason) {
+                distinct.push(reason);
+            }
+        }
+        match distinct.len() {
+            1 => distinct.remove(0),
+            _ => Reason::All(distinct),
+        }
+    }
+
+    /// What stands in the way: the symbol, the attempt, the answer.
+    pub fn words(&self) -> String {
+        match self {
+            Reason::Level { chosen, .. } => format!("not probed at level {}", chosen.name()),
+            Reason::Hidden(name) => format!("{name} is not to be watched (--without)"),
+            Reason::NoSymbol { name, not_built: Some(option), .. } => {
+                format!("no symbol {name}: this kernel is built without {option}")
+            }
+            Reason::NoSymbol { name, absent, .. } => with_why(&format!("no symbol {name}"), absent),
+            Reason::NoTracepoint { name, absent } => with_why(&format!("no tracepoint {name}"), absent),
+            Reason::NoTypes { symbol } => {
+                format!("symbol {symbol} exists, but BTF has no function of that name")
+            }
+            Reason::Arguments(words) => words.clone(),
+            Reason::NotTraceable(symbol) => {
+                format!("{symbol} cannot be traced: it is not in the kernel's available_filter_functions")
+            }
+            Reason::NoRoom(n) => format!("the object has no more than {n} programs of this kind"),
+            Reason::NoField(paths) => format!("BTF has no field {paths}"),
+            Reason::NoVariable(symbol) => format!("no address of the variable {symbol} in the symbol table"),
+            Reason::Needs { what, why } => format!("needs {what}, which is not watched: {}", why.words()),
+            Reason::Refused(failures) => summary(failures).join("; "),
+            Reason::Fact(words) => words.clone(),
+            Reason::All(reasons) => reasons.iter().map(Reason::words).collect::<Vec<_>>().join("; "),
+        }
+    }
+
+    /// What somebody could do; empty: nothing, the kernel is so.
+    pub fn advice(&self) -> String {
+        match self {
+            Reason::Level { needed, .. } => format!("--level {}", needed.name()),
+            Reason::Hidden(name) => format!("leave out --without {name}"),
+            Reason::NoSymbol { not_built: Some(option), .. } => {
+                format!("a kernel with {option}, if that path matters")
+            }
+            Reason::NoSymbol { absent: None, name, .. } => {
+                format!("if this kernel has {name} under another name, that is one row in observer/facts/")
+            }
+            Reason::NoTypes { .. } | Reason::Arguments(_) => {
+                "if the function only changed, that is one row in observer/facts/".to_owned()
+            }
+            Reason::NoField(_) => {
+                "a kernel with CONFIG_DEBUG_INFO_BTF and this field; if it moved, one row in \
+                                   observer/facts/fields.toml"
+                    .to_owned()
+            }
+            Reason::NoVariable(_) => {
+                "run as root, or sysctl kernel.kptr_restrict=0: the symbol table hides its addresses"
+                    .to_owned()
+            }
+            Reason::Needs { why, .. } => why.advice(),
+            Reason::Refused(failures) => refused_advice(failures),
+            Reason::All(reasons) => {
+                let all: Vec<_> = reasons.iter().map(Reason::advice).filter(|a| !a.is_empty()).collect();
+                all.first().cloned().unwrap_or_default()
+            }
+            Reason::NoSymbol { .. }
+            | Reason::NoTracepoint { .. }
+            | Reason::NotTraceable(_)
+            | Reason::NoRoom(_)
+            | Reason::Fact(_) => String::new(),
+        }
+    }
+}
+
+fn with_why(what: &str, why: &Option<String>) -> String {
+    match why {
+        Some(why) => format!("{what}: {why}"),
+        None => what.to_owned(),
+    }
+}
+
+/// Errno of an attempt that the kernel will never grant: more than six arguments, or a struct among them.
+const ENOTSUPP: &str = "524";
+
+fn refused_advice(failures: &[Failure]) -> String {
+    if failures.iter().any(|f| f.error.contains("os error 1)") || f.error.contains("os error 13)")) {
+        return "run as root, outside lockdown and containers".to_owned();
+    }
+    if failures.iter().any(|f| f.error.contains(ENOTSUPP)) {
+        return "a kernel with CONFIG_KPROBES: it is the way to functions that cannot be traced".to_owned();
+    }
+    String::new()
+}
+
+/// Attempts of one answer that are named; the others are counted.
+const NAMED_ATTEMPTS: usize = 3;
+
+/// One sentence for each answer, with the attempts that got it: a kernel that refuses all says it once.
+pub fn summary<'a>(failures: impl IntoIterator<Item = &'a Failure>) -> Vec<String> {
+    let mut by_error: Vec<(&str, Vec<&str>)> = Vec::new();
+    for failure in failures {
+        match by_error.iter_mut().find(|(error, _)| *error == failure.error) {
+            Some((_, attempts)) => attempts.push(&failure.attempt),
+            None => by_error.push((&failure.error, vec![&failure.attempt])),
+        }
+    }
+    let sentence = |(error, attempts): (&str, Vec<&str>)| {
+        let named = attempts.iter().take(NAMED_ATTEMPTS).copied().collect::<Vec<_>>().join(", ");
+        match attempts.len().saturating_sub(NAMED_ATTEMPTS) {
+            0 => format!("{named}: {error}"),
+            more => format!("{named} and {more} more: {error}"),
+        }
+    };
+    by_error.into_iter().map(sentence).collect()
+}
