@@ -19,7 +19,7 @@ use crate::{
     locks::Locks,
     loss::{Hole, Losses},
     rules::Rules,
-    setup::Setup,
+    setup::{Coverage, Setup},
     tables::Tables,
     tasks::{Frame, HoldSet, Popped, TaskId, Tasks},
     view::{ClassCount, EdgeView, Stats, TableView},
@@ -209,10 +209,21 @@ impl Engine {
         all.extend(crate::cycles::findings(&self.graph, &self.tasks, &self.locks, |s| self.rules.name(s)));
         all.extend(crate::cycles::against_order(&self.graph, self.rules.orders(), |s| self.rules.name(s)));
         for finding in &mut all {
-            finding.doubts.extend(self.rules.doubts(finding.kind()));
+            finding.doubts.extend(self.rules.doubts(finding.kind(), self.entries_only() > 0));
         }
         all.sort_by(|a, b| (a.rank, &a.id).cmp(&(b.rank, &b.id)));
         all
+    }
+
+    /// Links seen gone by the entries, and not told by the body of unshare.
+    fn entries_only(&self) -> u64 {
+        self.counts.removals_diff - self.counts.removals_both
+    }
+
+    /// What can be seen, as far as the run itself has not proved it wrong.
+    #[must_use]
+    pub fn coverage(&self) -> Vec<Coverage> {
+        self.rules.coverage(self.entries_only(), self.counts.removals_exact + self.entries_only())
     }
 
     /// Tables alive, and some that died last; ordered by address.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::{
     event::{Class, Mode, SiteId},
     finding::{Doubt, Kind},
-    setup::{DocumentedOrder, Exclusion, Grade, Role, Setup},
+    setup::{Coverage, DocumentedOrder, Exclusion, Grade, Role, Setup},
 };
 
 #[derive(Debug)]
@@ -25,6 +25,13 @@ fn needs(kind: Kind) -> &'static [Role] {
         Kind::Cycle | Kind::AgainstOrder | Kind::Relock => &[Role::Lock, Role::FolioHeld, Role::FolioRelease],
         Kind::FreedShared => &[Role::Share, Role::Unshare, Role::TableFree],
     }
+}
+
+/// Whether a hole bears on findings of a kind. Lookup sites, unlink sites and functions that are not watched are where
+/// there may be other findings; they take nothing from this one.
+fn weakens(c: &Coverage, kind: Kind) -> bool {
+    let elsewhere = matches!(c.role, Role::Operation | Role::Callback | Role::Lookup | Role::Unlink);
+    c.grade != Grade::Exact && needs(kind).contains(&c.role) && (c.part.is_empty() || !elsewhere)
 }
 
 /// The setup by site number, class and role.
@@ -58,10 +65,7 @@ impl Rules {
         let doubts = Kind::ALL
             .into_iter()
             .map(|kind| {
-                let weak = setup
-                    .coverage
-                    .iter()
-                    .filter(|c| c.grade != Grade::Exact && needs(kind).contains(&c.role));
+                let weak = setup.coverage.iter().filter(|c| weakens(c, kind));
                 let words = weak.map(|c| {
                     let part = if c.part.is_empty() { String::new() } else { format!(" ({})", c.part) };
                     Doubt::Coverage(format!("{}{part} is {}", c.role.name(), c.grade.name()))
@@ -111,6 +115,22 @@ impl Rules {
         &self.setup.orders
     }
 
+    /// The setup's coverage, as the run has proved it: of the two ways of seeing an unshare each checks the other.
+    /// `entries_only`: links that the entries showed gone and the body of unshare did not tell; of `all`.
+    pub fn coverage(&self, entries_only: u64, all: u64) -> Vec<Coverage> {
+        let mut coverage = self.setup.coverage.clone();
+        for c in &mut coverage {
+            if entries_only > 0 && c.role == Role::Unshare && c.part.is_empty() && c.grade == Grade::Exact {
+                c.grade = Grade::Bounded;
+                c.reason = format!(
+                    "{entries_only} of {all} links that went away were seen by the entries behind the lookups only: what \
+                     is probed as the body of unshare is not all of it, or its records were lost"
+                );
+            }
+        }
+        coverage
+    }
+
     /// Every removal is told at its moment: intervals add nothing.
     pub fn unshare_exact(&self) -> bool {
         self.unshare_exact
@@ -122,7 +142,10 @@ impl Rules {
         self.ptl_release_unseen
     }
 
-    pub fn doubts(&self, kind: Kind) -> impl Iterator<Item = Doubt> + '_ {
-        self.doubts.iter().filter(move |(k, _)| *k == kind).flat_map(|(_, d)| d.iter().cloned())
+    /// What bears on findings of a kind; `is_partial`: the body of unshare was proved not to tell all.
+    pub fn doubts(&self, kind: Kind, is_partial: bool) -> impl Iterator<Item = Doubt> + '_ {
+        let partial = is_partial && self.unshare_exact && needs(kind).contains(&Role::Unshare);
+        let told = self.doubts.iter().filter(move |(k, _)| *k == kind).flat_map(|(_, d)| d.iter().cloned());
+        told.chain(partial.then(|| Doubt::Coverage("unshare is bounded".into())))
     }
 }

@@ -65,6 +65,8 @@ pub struct Scenario {
     pub fired: Vec<Fired>,
     /// Entries by watched function, of those that count before any filter.
     pub functions: Vec<Fired>,
+    /// Stale-pointer windows of any rank: there should be none, since nothing races.
+    pub windows: u64,
     /// What did not fire that should have, or disagrees.
     pub problems: Vec<String>,
 }
@@ -145,11 +147,13 @@ impl Run {
                 problems.push(format!("unshares: {body} by the body, {entries} by the entries"));
             }
         }
+        let windows = self.counted.stats.windows - before.stats.windows;
         let lost = self.counted.lost - before.lost;
         if lost > 0 {
             problems.push(format!("{lost} records lost"));
         }
-        Ok(Scenario { name: scenario.name.to_string(), outcome: ending, text, fired, functions, problems })
+        let name = scenario.name.to_string();
+        Ok(Scenario { name, outcome: ending, text, fired, functions, windows, problems })
     }
 
     /// Stops and detaches. What the kernel skipped and what was lost are problems of the whole run.

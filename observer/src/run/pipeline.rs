@@ -28,7 +28,6 @@ use crate::{
 pub struct Pipeline {
     order: Order,
     engine: Engine,
-    coverage: Vec<setup::Coverage>,
     losses: Losses,
     passes: u64,
     start_ns: u64,
@@ -54,7 +53,6 @@ impl Pipeline {
         let setup = setup::Setup::try_from(&meta.setup)?;
         Ok(Pipeline {
             order: Order::new(),
-            coverage: setup.coverage.clone(),
             engine: Engine::new(setup),
             losses: Losses::default(),
             passes: 0,
@@ -97,7 +95,7 @@ impl Pipeline {
         Report {
             meta: meta.clone(),
             notices,
-            coverage: self.coverage,
+            coverage: self.engine.coverage(),
             findings: self.engine.findings(),
             edges: self.engine.edges(),
             tables: self.engine.tables(),

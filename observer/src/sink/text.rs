@@ -7,7 +7,7 @@ use std::io::{self, Write};
 
 use observer_ebpf::loss::REASONS;
 use observer_engine::{
-    setup::{Grade, Role},
+    setup::{Coverage, Grade, Role},
     view::{EdgeView, TableView},
 };
 
@@ -108,7 +108,12 @@ fn findings(out: &mut dyn Write, r: &Report) -> io::Result<()> {
     writeln!(out)?;
     if r.findings.is_empty() {
         writeln!(out, "FINDINGS  none within this coverage")?;
-        for c in r.coverage.iter().filter(|c| c.grade != Grade::Exact) {
+        // A part that is seen as its role is adds nothing.
+        let of_role = |c: &Coverage| r.coverage.iter().find(|w| w.role == c.role && w.part.is_empty());
+        let adds = |c: &&Coverage| {
+            c.grade != Grade::Exact && (c.part.is_empty() || of_role(c).is_none_or(|w| w.grade != c.grade))
+        };
+        for c in r.coverage.iter().filter(adds) {
             writeln!(out, "          {} {}: {}", part(c.role, &c.part), c.grade.name(), c.reason)?;
         }
         if !r.loss.is_empty() || !r.notices.is_empty() || r.missed() > 0 {
@@ -217,9 +222,20 @@ fn coverage(out: &mut dyn Write, r: &Report) -> io::Result<()> {
     if r.coverage.is_empty() {
         writeln!(out, "  the plan tells of no role")?;
     }
-    for c in &r.coverage {
-        let line = format!("  {:<34} {:<9} {}", part(c.role, &c.part), c.grade.name(), c.reason);
-        writeln!(out, "{}", line.trim_end())?;
+    for role in Role::ALL {
+        let (exact, others): (Vec<_>, Vec<_>) = r
+            .coverage
+            .iter()
+            .filter(|c| c.role == role)
+            .partition(|c| c.grade == Grade::Exact && !c.part.is_empty() && c.reason.is_empty());
+        for (i, c) in others.into_iter().enumerate() {
+            let line = format!("  {:<34} {:<9} {}", part(c.role, &c.part), c.grade.name(), c.reason);
+            writeln!(out, "{}", line.trim_end())?;
+            if i == 0 && !exact.is_empty() {
+                let parts: Vec<_> = exact.iter().map(|c| c.part.as_str()).collect();
+                writeln!(out, "  {:<34} {:<9} {}", "", "exact", parts.join("; "))?;
+            }
+        }
     }
     let Some(closing) = &r.closing else { return Ok(()) };
     writeln!(out)?;

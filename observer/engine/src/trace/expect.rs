@@ -10,6 +10,7 @@ use crate::{
     Engine,
     finding::{Evidence, Finding, Kind, Rank, Step, Use},
     lock_class::LockClass,
+    setup::{Grade, Role},
     view::{EdgeView, Stats, TableView},
 };
 
@@ -23,10 +24,29 @@ pub struct Expectation {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum What {
     None,
-    Finding { rank: Rank, kind: Kind, fields: Vec<(String, String)> },
-    Edge { from: String, to: String, absent: bool, fields: Vec<(String, String)> },
-    Table { address: u64, fields: Vec<(String, String)> },
-    Stats { fields: Vec<(String, String)> },
+    Finding {
+        rank: Rank,
+        kind: Kind,
+        fields: Vec<(String, String)>,
+    },
+    Edge {
+        from: String,
+        to: String,
+        absent: bool,
+        fields: Vec<(String, String)>,
+    },
+    Table {
+        address: u64,
+        fields: Vec<(String, String)>,
+    },
+    Stats {
+        fields: Vec<(String, String)>,
+    },
+    /// Coverage as the run leaves it.
+    Coverage {
+        role: Role,
+        grade: Grade,
+    },
 }
 
 impl fmt::Display for Expectation {
@@ -47,6 +67,13 @@ impl std::str::FromStr for Expectation {
             ["table", address, rest @ ..] => {
                 What::Table { address: number(address)?, fields: fields(rest, TABLE_FIELDS)? }
             }
+            ["coverage", role, grade] => What::Coverage {
+                role: Role::from_name(role).ok_or_else(|| format!("`{role}` is no role"))?,
+                grade: Grade::ALL
+                    .into_iter()
+                    .find(|g| g.name() == *grade)
+                    .ok_or_else(|| format!("`{grade}` is no grade"))?,
+            },
             ["stat", rest @ ..] => What::Stats { fields: fields(rest, STAT_FIELDS)? },
             [rank, kind, rest @ ..] => {
                 let kind = Kind::from_name(kind).ok_or_else(|| format!("`{kind}` is no kind of finding"))?;
@@ -167,6 +194,9 @@ pub(super) fn check(expectations: &[Expectation], engine: &Engine) -> Vec<String
                 tables.iter().any(|t| t.table.0 == *address && all(fields, |key| table_field(t, key)))
             }
             What::Stats { fields } => all(fields, |key| stat_field(&stats, key)),
+            What::Coverage { role, grade } => {
+                engine.coverage().iter().any(|c| c.role == *role && c.part.is_empty() && c.grade == *grade)
+            }
         };
         if !met {
             differences.push(format!("not met: {expected}"));

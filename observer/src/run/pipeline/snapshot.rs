@@ -50,7 +50,7 @@ impl Pipeline {
     pub fn snapshot(&self, meta: &Meta, position: Position) -> Snapshot {
         let parts = Parts {
             meta,
-            coverage: &self.coverage,
+            coverage: &self.engine.coverage(),
             findings: &self.engine.findings(),
             edges: &self.engine.edges(),
             tables: &self.engine.tables(),
