@@ -96,6 +96,12 @@ enum Command {
         /// Symbols of another kernel: its /proc/kallsyms.
         #[arg(long, value_name = "FILE", requires = "btf")]
         symbols: Option<String>,
+        /// Another kernel, out of a file that --save made.
+        #[arg(long, value_name = "FILE", conflicts_with_all = ["btf", "attach", "exercise", "save"])]
+        from: Option<String>,
+        /// Keep what observer asks of this kernel, and with --attach its answers, in a small file without addresses.
+        #[arg(long, value_name = "FILE", conflicts_with = "btf")]
+        save: Option<String>,
         /// The level to plan for.
         #[arg(long, value_enum, default_value = "full")]
         level: Level,
@@ -208,9 +214,21 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Exercise { scenarios, list, duration, forever, seed } => {
             exercise::exercise(&scenarios, list, duration, forever, seed)
         }
-        Command::Doctor { btf, symbols, level, attach, exercise, on_this_machine, without, format } => {
+        Command::Doctor {
+            btf,
+            symbols,
+            from,
+            save,
+            level,
+            attach,
+            exercise,
+            on_this_machine,
+            without,
+            format,
+        } => {
             let json = matches!(format, Format::Json);
-            let options = Options { files: btf.zip(symbols), level, attach, exercise, without, json };
+            let options =
+                Options { files: btf.zip(symbols), from, save, level, attach, exercise, without, json };
             doctor::doctor(&options, on_this_machine)
         }
     }

@@ -8,14 +8,16 @@ mod wire;
 
 use std::io::Write;
 
+use anyhow::Context as _;
 use observer_engine::setup::{Grade, Role};
 
 use crate::{
-    facts,
+    facts::{self, Facts},
     host::{
         attach,
-        plan::{self, Graded, Outcome, Plan, plan},
+        plan::{self, Failure, Graded, Outcome, Plan, plan},
         probe::{self, Host},
+        saved::Saved,
     },
     meta::Level,
 };
@@ -26,6 +28,10 @@ pub use wire::Wire;
 pub struct Options {
     /// BTF and symbol table of another machine; both or none.
     pub files: Option<(String, String)>,
+    /// A file that [`Options::save`] made, perhaps on another machine.
+    pub from: Option<String>,
+    /// Keep what was asked of this kernel, and its answers.
+    pub save: Option<String>,
     pub level: Level,
     /// Load and attach everything for a moment, to hear the kernel's answers.
     pub attach: bool,
@@ -50,25 +56,34 @@ pub enum Verdict {
 /// # Errors
 /// The kernel's types or symbols cannot be read, the exerciser cannot run, or the output cannot be written.
 pub fn run(options: &Options, out: &mut dyn Write) -> anyhow::Result<Verdict> {
-    let host = match &options.files {
-        Some((btf, symbols)) => probe::probe_files(btf, symbols)?,
-        None => probe::probe_host()?,
+    let saved = options.from.as_deref().map(Saved::read).transpose()?;
+    let host = match (&saved, &options.files) {
+        (Some(saved), _) => saved.host(),
+        (None, Some((btf, symbols))) => probe::probe_files(btf, symbols)?,
+        (None, None) => probe::probe_host()?,
     };
+    let is_here = saved.is_none() && options.files.is_none();
     let chosen = plan::Options { level: options.level, without: &options.without };
     let facts = facts::load()?;
     chosen.check(&facts)?;
     let plan = plan(&facts, &host, chosen);
     let kernel = host.kernel.clone();
-    let refusal = if options.files.is_some() { None } else { attach::refusal(&plan) };
-    let asked = (options.attach || options.exercise) && options.files.is_none() && refusal.is_none();
-    let (mut outcomes, mut fired) = (plan.untried(), None);
-    if asked {
+    let refusal = if is_here { attach::refusal(&plan) } else { None };
+    let mut answers = saved.and_then(|saved| saved.refused());
+    let mut outcomes = plan.answered(answers.as_deref().unwrap_or_default());
+    let mut fired = None;
+    if is_here && refusal.is_none() && (options.attach || options.exercise) {
         let attached = attach::attach(&plan, 0, false)?;
         outcomes = attached.outcomes.clone();
+        answers = Some(outcomes.iter().flat_map(|o| o.failures.clone()).collect());
+        save(options, &facts, &host, answers.as_deref())?;
         if options.exercise {
             fired = Some(exercised(attached, host, &plan)?);
         }
+    } else {
+        save(options, &facts, &host, None)?;
     }
+    let asked = answers.is_some();
     let coverage = plan.coverage(&outcomes);
     let is_covered = refusal.is_none()
         && essential_is_covered(&coverage, options.level)
@@ -81,6 +96,13 @@ pub fn run(options: &Options, out: &mut dyn Write) -> anyhow::Result<Verdict> {
         text::write(&wire, out)?;
     }
     Ok(if is_covered { Verdict::Covered } else { Verdict::Holes })
+}
+
+fn save(options: &Options, facts: &Facts, host: &Host, answers: Option<&[Failure]>) -> anyhow::Result<()> {
+    let Some(path) = &options.save else { return Ok(()) };
+    let mut text = serde_json::to_string_pretty(&Saved::of(facts, host, answers))?;
+    text.push('\n');
+    std::fs::write(path, text).with_context(|| format!("cannot write {path}"))
 }
 
 /// Everything that is safe and deterministic, one scenario after the other.

@@ -60,6 +60,8 @@ pub struct Site {
     /// What has to be watched too, by what it covers: without it this row's records would be wrong.
     #[serde(default)]
     pub needs: Vec<String>,
+    /// A symbol with less code than this is a wrapper of something else.
+    pub at_least_bytes: Option<u64>,
     /// Why a kernel may lack it.
     pub absent: Option<String>,
     /// The configuration option that builds it.

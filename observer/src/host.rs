@@ -7,4 +7,6 @@ pub mod btf;
 pub mod plan;
 pub mod probe;
 pub mod reason;
+pub mod saved;
 pub mod symbols;
+pub mod types;

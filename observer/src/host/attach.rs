@@ -20,7 +20,7 @@ use crate::{
     host::{
         plan::{Attach, Failure, Outcome, Plan, Program, Way},
         probe::{self, Permission},
-        reason::{self, Reason},
+        reason,
     },
     meta::Misses,
 };
@@ -312,7 +312,7 @@ impl Attached {
         let mut order: Vec<usize> = (0..plan.sites.len()).collect();
         order.sort_by_key(turn);
         for i in order {
-            self.outcomes[i] = match self.missing_need(plan, i) {
+            self.outcomes[i] = match plan.missing_need(&self.outcomes, i) {
                 Some(reason) => Outcome { skipped: Some(reason), ..Outcome::default() },
                 None => self.attach_site(&plan.sites[i].ways, &btf),
             };
@@ -329,18 +329,6 @@ impl Attached {
             .hint("`observer doctor --attach` lists what this kernel has and refuses, role by role");
         }
         Ok(())
-    }
-
-    /// What a site needs and nothing serves.
-    fn missing_need(&self, plan: &Plan, site: usize) -> Option<Reason> {
-        plan.sites[site].fact.needs.iter().find_map(|need| {
-            let rows = plan.sites.iter().zip(&self.outcomes).filter(|(s, _)| s.fact.covers() == need);
-            let failures: Vec<Vec<Failure>> = rows
-                .map(|(_, outcome)| if outcome.way.is_some() { None } else { Some(outcome.failures.clone()) })
-                .collect::<Option<_>>()?;
-            let why = Box::new(Reason::Refused(failures.concat()));
-            Some(Reason::Needs { what: need.clone(), why })
-        })
     }
 
     /// Tries the ways of a site in turn; of a way that fails nothing stays attached.

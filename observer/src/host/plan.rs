@@ -248,6 +248,46 @@ impl Plan {
         vec![Outcome::hoped(); self.sites.len()]
     }
 
+    /// The outcomes where the kernel refuses these attempts and no others.
+    #[must_use]
+    pub fn answered(&self, refused: &[Failure]) -> Vec<Outcome> {
+        let outcome = |site: &PlannedSite| {
+            let mut outcome = Outcome::default();
+            for (n, way) in site.ways.iter().enumerate() {
+                let refusal =
+                    way.programs.iter().find_map(|p| refused.iter().find(|f| f.attempt == p.attempt()));
+                match refusal {
+                    Some(failure) => outcome.failures.push(failure.clone()),
+                    None => {
+                        outcome.way = Some(n);
+                        break;
+                    }
+                }
+            }
+            outcome
+        };
+        let mut outcomes: Vec<Outcome> = self.sites.iter().map(outcome).collect();
+        for site in 0..outcomes.len() {
+            if let Some(reason) = self.missing_need(&outcomes, site) {
+                outcomes[site] = Outcome { skipped: Some(reason), ..Outcome::default() };
+            }
+        }
+        outcomes
+    }
+
+    /// What a site needs and nothing serves.
+    #[must_use]
+    pub fn missing_need(&self, outcomes: &[Outcome], site: usize) -> Option<Reason> {
+        self.sites[site].fact.needs.iter().find_map(|need| {
+            let rows = self.sites.iter().zip(outcomes).filter(|(s, _)| s.fact.covers() == need);
+            let failures: Vec<Vec<Failure>> = rows
+                .map(|(_, outcome)| if outcome.way.is_some() { None } else { Some(outcome.failures.clone()) })
+                .collect::<Option<_>>()?;
+            let why = Box::new(Reason::Refused(failures.concat()));
+            Some(Reason::Needs { what: need.clone(), why })
+        })
+    }
+
     /// Sites that work, with the way that does.
     pub fn working<'a>(
         &'a self,

@@ -5,7 +5,7 @@
 use std::{collections::HashSet, fs, io};
 
 use crate::{
-    host::{btf::Btf, symbols::Symbols},
+    host::{btf::Btf, symbols::Symbols, types::Types},
     meta::Kernel,
 };
 
@@ -16,7 +16,7 @@ pub const SYMBOLS_PATH: &str = "/proc/kallsyms";
 /// The kernel, its types and its symbols: all that the plan needs.
 pub struct Host {
     pub kernel: Kernel,
-    pub btf: Btf,
+    pub types: Types,
     pub symbols: Symbols,
     /// Functions that can be traced; `None`: the kernel does not tell this process.
     pub traceable: Option<HashSet<String>>,
@@ -27,8 +27,8 @@ pub struct Host {
 impl Host {
     /// A kernel known by its types and symbols only.
     #[must_use]
-    pub fn of(kernel: Kernel, btf: Btf, symbols: Symbols) -> Host {
-        Host { kernel, btf, symbols, traceable: None, config: None }
+    pub fn of(kernel: Kernel, types: Types, symbols: Symbols) -> Host {
+        Host { kernel, types, symbols, traceable: None, config: None }
     }
 
     /// Whether a function can be traced; `None`: could not tell.
@@ -72,7 +72,7 @@ const CAP_SYS_ADMIN: u32 = 21;
 /// # Errors
 /// Types or symbols cannot be read.
 pub fn probe_host() -> anyhow::Result<Host> {
-    let mut host = Host::of(probe_kernel(), Btf::read(BTF_PATH)?, Symbols::read(SYMBOLS_PATH)?);
+    let mut host = Host::of(probe_kernel(), Types::Btf(Btf::read(BTF_PATH)?), Symbols::read(SYMBOLS_PATH)?);
     host.traceable = TRACEABLE_PATHS.iter().find_map(|path| fs::read_to_string(path).ok()).map(|list| {
         // Functions of modules have the module's name behind theirs.
         list.lines().filter_map(|line| line.split_ascii_whitespace().next().map(str::to_owned)).collect()
@@ -87,7 +87,7 @@ pub fn probe_host() -> anyhow::Result<Host> {
 /// Types or symbols cannot be read.
 pub fn probe_files(btf: &str, symbols: &str) -> anyhow::Result<Host> {
     let kernel = Kernel { release: "(stored files)".to_owned(), ..Kernel::default() };
-    Ok(Host::of(kernel, Btf::read(btf)?, Symbols::read(symbols)?))
+    Ok(Host::of(kernel, Types::Btf(Btf::read(btf)?), Symbols::read(symbols)?))
 }
 
 /// Names of the running kernel.

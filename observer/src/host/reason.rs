@@ -20,6 +20,8 @@ pub enum Reason {
     NoTypes { symbol: String },
     /// The function takes other arguments than the row says.
     Arguments(String),
+    /// The function is there, and only calls another one that does its work.
+    Wrapper { symbol: String, bytes: u64 },
     /// The kernel lists what can be traced, and this is not in the list.
     NotTraceable(String),
     /// More rows of this kind than the object has programs.
@@ -67,6 +69,11 @@ impl Reason {
                 format!("symbol {symbol} exists, but BTF has no function of that name")
             }
             Reason::Arguments(words) => words.clone(),
+            Reason::Wrapper { symbol, bytes } => {
+                format!(
+                    "{symbol} has {bytes} bytes, a wrapper: the work is done under a name that no row has"
+                )
+            }
             Reason::NotTraceable(symbol) => {
                 format!("{symbol} cannot be traced: it is not in the kernel's available_filter_functions")
             }
@@ -93,6 +100,9 @@ impl Reason {
             }
             Reason::NoTypes { .. } | Reason::Arguments(_) => {
                 "if the function only changed, that is one row in observer/facts/".to_owned()
+            }
+            Reason::Wrapper { .. } => {
+                "find its name in the symbol table; it is one row in observer/facts/".to_owned()
             }
             Reason::NoField(_) => {
                 "a kernel with CONFIG_DEBUG_INFO_BTF and this field; if it moved, one row in \

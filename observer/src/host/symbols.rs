@@ -33,13 +33,9 @@ impl Symbols {
         if symbols.by_name.is_empty() { Err(Error::Empty { path: path.to_owned() }) } else { Ok(symbols) }
     }
 
-    /// A table given as text.
-    #[cfg(test)]
-    pub fn of(text: &str) -> Symbols {
-        Symbols::parse(text)
-    }
-
-    fn parse(text: &str) -> Symbols {
+    /// Parses a table given as text; lines that are none are skipped.
+    #[must_use]
+    pub fn parse(text: &str) -> Symbols {
         let (mut by_name, mut by_address) = (BTreeMap::new(), Vec::new());
         for line in text.lines() {
             let mut parts = line.split_ascii_whitespace();
@@ -83,6 +79,13 @@ impl Symbols {
             .find(|symbol| SUFFIXES.iter().any(|s| symbol[name.len()..].starts_with(s)))
     }
 
+    /// Bytes from a function's symbol to the next one; `None`: no such function, or its address is hidden.
+    pub fn bytes(&self, name: &str) -> Option<u64> {
+        let address = self.address(name).filter(|a| *a != 0)?;
+        let next = self.text.partition_point(|(at, _)| *at <= address);
+        Some(self.text.get(next)?.0 - address)
+    }
+
     /// Name and offset of a text address.
     pub fn resolve(&self, address: u64) -> Option<(&str, u64)> {
         let i = self.text.partition_point(|(at, _)| *at <= address).checked_sub(1)?;
@@ -114,6 +117,8 @@ ffffffffc0000000 t _text\t[module]
         assert_eq!(s.address("_text"), Some(0xffff_ffff_8100_0000));
         assert_eq!(s.resolve(0xffff_ffff_8100_0210), Some(("huge_pmd_unshare", 0x10)));
         assert_eq!(s.resolve(0), None);
+        assert_eq!(s.bytes("__huge_pmd_unshare_other"), Some(0x80));
+        assert_eq!((s.bytes("vmemmap_base"), s.bytes("none")), (None, None));
     }
 
     #[test]

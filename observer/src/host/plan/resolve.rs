@@ -155,8 +155,8 @@ struct Target {
 
 fn tracepoint(fact: &facts::Site, host: &Host) -> Result<Target, Reason> {
     let name = &fact.tracepoint;
-    let known = host.btf.size_of(&format!("trace_event_raw_{name}")).is_some()
-        || host.btf.function(&format!("__bpf_trace_{name}")).is_some()
+    let known = host.types.size_of(&format!("trace_event_raw_{name}")).is_some()
+        || host.types.function(&format!("__bpf_trace_{name}")).is_some()
         || host.symbols.address(&format!("__tracepoint_{name}")).is_some();
     if !known {
         return Err(Reason::NoTracepoint { name: name.clone(), absent: fact.absent.clone() });
@@ -182,11 +182,16 @@ fn function(fact: &facts::Site, host: &Host) -> Result<Function, Reason> {
         let not_built = fact.config.clone().filter(|option| host.config_has(option) == Some(false));
         return Err(Reason::NoSymbol { name: name.clone(), absent: fact.absent.clone(), not_built });
     };
+    if let (Some(least), Some(bytes)) = (fact.at_least_bytes, host.symbols.bytes(symbol))
+        && bytes < least
+    {
+        return Err(Reason::Wrapper { symbol: symbol.to_owned(), bytes });
+    }
     if host.can_trace(symbol) == Some(false) {
         return Err(Reason::NotTraceable(symbol.to_owned()));
     }
     // A compiler-made copy takes what the compiler chose.
-    let signature = host.btf.function(name).filter(|_| symbol == name);
+    let signature = host.types.function(name).filter(|_| symbol == name);
     Ok(Function { symbol: symbol.to_owned(), signature })
 }
 

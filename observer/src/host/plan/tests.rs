@@ -5,7 +5,7 @@ use observer_engine::setup::Grade;
 
 use super::*;
 use crate::{
-    host::{btf::build::Build, symbols::Symbols},
+    host::{btf::build::Build, symbols::Symbols, types::Types},
     meta::Kernel,
 };
 
@@ -19,7 +19,7 @@ fn host(functions: &[(&str, &[(&str, &str)])], more_symbols: &[&str]) -> Host {
     btf.record("page", &["flags", "pt_share_count", "ptl"]);
     let names = functions.iter().map(|(name, _)| *name).chain(more_symbols.iter().copied());
     let table: String = names.enumerate().map(|(i, n)| format!("ffffffff8100{i:04x} T {n}\n")).collect();
-    Host::of(Kernel::default(), btf.finish(), Symbols::of(&table))
+    Host::of(Kernel::default(), Types::Btf(btf.finish()), Symbols::parse(&table))
 }
 
 const VMA: (&str, &str) = ("vma", "vm_area_struct");
@@ -168,6 +168,17 @@ fn the_body_of_unshare_is_found_under_its_compiler_made_name_and_the_wrapper_lef
     let attempts: Vec<_> = ways.iter().map(|w| w.programs[0].attempt()).collect();
     assert_eq!(attempts, ["fexit on huge_pmd_unshare", "kretprobe on huge_pmd_unshare"]);
 
+    // What has no more code than a call is a wrapper, whatever the body is called.
+    let table =
+        "ffffffff81000000 T huge_pte_offset\nffffffff81000100 T huge_pmd_unshare\nffffffff81000130 T next\n";
+    let mut small = host(&[LOOKUPS[1], wrapper], &[]);
+    small.symbols = Symbols::parse(table);
+    let plan = plan_of(&small, Level::Full);
+    assert_eq!(
+        refused(&plan, "huge_pmd_unshare"),
+        Some(&Reason::Wrapper { symbol: "huge_pmd_unshare".into(), bytes: 48 })
+    );
+
     // Hidden from us, the body is not taken to be the wrapper.
     let names = ["__huge_pmd_unshare.constprop.0.isra.0".to_owned()];
     let hidden =
@@ -309,7 +320,7 @@ fn locks_host(more: &[&str]) -> Host {
     btf.record("address_space", &["host", "i_mmap_rwsem"]);
     let names = functions.iter().map(|(name, _)| *name).chain(more.iter().copied());
     let table: String = names.enumerate().map(|(i, n)| format!("ffffffff8100{i:04x} T {n}\n")).collect();
-    Host::of(Kernel::default(), btf.finish(), Symbols::of(&table))
+    Host::of(Kernel::default(), Types::Btf(btf.finish()), Symbols::parse(&table))
 }
 
 #[test]

@@ -12,7 +12,7 @@ use observer_engine::{
 use super::{Peek, Plan, resolve::mode_number};
 use crate::{
     facts::{self, Facts},
-    host::{btf::Btf, probe::Host, reason::Reason},
+    host::{probe::Host, reason::Reason, types::Types},
 };
 
 /// A lock class by its name.
@@ -22,8 +22,8 @@ pub(super) fn class(name: &str) -> Option<Class> {
 }
 
 /// First of a field's paths that this kernel has.
-fn field_path<'a>(field: &'a facts::Field, btf: &Btf) -> Option<(&'a str, crate::host::btf::FieldAt)> {
-    field.paths.iter().find_map(|p| Some((p.path.as_str(), btf.field(&p.path)?)))
+fn field_path<'a>(field: &'a facts::Field, types: &Types) -> Option<(&'a str, crate::host::btf::FieldAt)> {
+    field.paths.iter().find_map(|p| Some((p.path.as_str(), types.field(&p.path)?)))
 }
 
 pub(super) fn plan_values(facts: &Facts, host: &Host, plan: &mut Plan) {
@@ -33,11 +33,11 @@ pub(super) fn plan_values(facts: &Facts, host: &Host, plan: &mut Plan) {
         set(plan, &fact.name, fact.value);
     }
     for fact in &facts.sizes {
-        set(plan, &fact.name, host.btf.size_of(&fact.r#type).unwrap_or(0));
+        set(plan, &fact.name, host.types.size_of(&fact.r#type).unwrap_or(0));
     }
     for fact in &facts.fields {
         let number = field::NAMES.iter().position(|n| *n == fact.name);
-        let (Some(i), Some((path, at))) = (number, field_path(fact, &host.btf)) else {
+        let (Some(i), Some((path, at))) = (number, field_path(fact, &host.types)) else {
             let paths: Vec<_> = fact.paths.iter().map(|p| p.path.as_str()).collect();
             lack(plan, &fact.name, &fact.blinds, Reason::NoField(paths.join(" or ")));
             continue;
@@ -75,7 +75,7 @@ fn lack(plan: &mut Plan, name: &str, blinds: &[String], reason: Reason) {
 
 pub(super) fn plan_rules(facts: &Facts, host: &Host, plan: &mut Plan) {
     let has_field =
-        |name: &str| facts.fields.iter().any(|f| f.name == name && field_path(f, &host.btf).is_some());
+        |name: &str| facts.fields.iter().any(|f| f.name == name && field_path(f, &host.types).is_some());
     for fact in &facts.exclusions {
         if let Some(class) = class(&fact.class) {
             let modes = fact.modes.iter().filter_map(|m| EngineMode::from_wire(mode_number(*m))).collect();

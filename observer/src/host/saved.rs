@@ -1,0 +1,219 @@
+//! A kernel as far as the facts ask for it, in one small file: what `doctor --save` writes and `doctor --from` reads on any
+//! machine, and what the plan is tested against without booting five kernels.
+//!
+//! Types and symbols of all else are left out, and so are addresses. Answers of the kernel to attempts to attach are kept.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context as _, bail};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    facts::Facts,
+    hint::Hint as _,
+    host::{
+        btf::{FieldAt, Param, Signature},
+        plan::Failure,
+        probe::Host,
+        symbols::Symbols,
+        types::Types,
+    },
+    meta::Kernel,
+};
+
+const SCHEMA: &str = "observer-kernel/1";
+
+/// The file.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Saved {
+    schema: String,
+    pub kernel: Kernel,
+    /// Signatures in BTF, as C would write them without the function's name; `null`: none of that name.
+    functions: BTreeMap<String, Option<Function>>,
+    fields: BTreeMap<String, Option<Field>>,
+    /// Bytes of types.
+    sizes: BTreeMap<String, Option<u64>>,
+    /// Symbols that were asked for and are there, compiler-made names included; bytes of functions, 0: not known.
+    symbols: BTreeMap<String, u64>,
+    /// The symbol table hid its addresses.
+    addresses_hidden: bool,
+    /// Of the symbols, those that cannot be traced; `null`: the kernel did not tell.
+    untraceable: Option<BTreeSet<String>>,
+    /// Options asked for; `null`: the configuration was not found.
+    config: Option<BTreeMap<String, bool>>,
+    /// Attempts that the kernel refused; `null`: it was not asked.
+    refused: Option<Vec<Answer>>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Function {
+    params: Vec<Parameter>,
+    ret_bytes: u32,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Parameter {
+    name: String,
+    r#type: String,
+    bytes: u32,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    by_value_struct: bool,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Field {
+    offset: u64,
+    bytes: u32,
+    is_pointer: bool,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Answer {
+    attempt: String,
+    error: String,
+}
+
+impl Saved {
+    /// What the facts ask of a kernel, and its answers to attempts to attach if it was asked.
+    #[must_use]
+    pub fn of(facts: &Facts, host: &Host, refused: Option<&[Failure]>) -> Saved {
+        let sites = || facts.sites.iter();
+        let tracepoints = || sites().map(|s| &s.tracepoint).filter(|t| !t.is_empty());
+        let functions = sites().map(|s| s.function.clone()).filter(|f| !f.is_empty());
+        let functions = functions.chain(tracepoints().map(|t| format!("__bpf_trace_{t}")));
+        let paths = facts.fields.iter().flat_map(|f| &f.paths).map(|p| p.path.clone());
+        let sizes = facts.sizes.iter().map(|s| s.r#type.clone());
+        let sizes = sizes.chain(tracepoints().map(|t| format!("trace_event_raw_{t}")));
+        let unless = sites().flat_map(|s| s.unless.iter().flat_map(|u| u.split('|')));
+        let also = sites().flat_map(|s| s.looks_up.iter().filter_map(|l| l.unless.as_deref()));
+        let also = also.chain(sites().flat_map(|s| s.unlinks.iter().filter_map(|u| u.unless.as_deref())));
+        let asked =
+            sites().map(|s| s.function.clone()).chain(facts.variables.iter().map(|v| v.symbol.clone()));
+        let asked = asked.chain(tracepoints().map(|t| format!("__tracepoint_{t}")));
+        let asked = asked.chain(unless.chain(also).map(str::to_owned)).filter(|name| !name.is_empty());
+        let there = asked.filter_map(|name| host.symbols.with_suffix(&name).map(str::to_owned));
+        let symbols: BTreeMap<String, u64> =
+            there.map(|s| (s.clone(), host.symbols.bytes(&s).unwrap_or(0))).collect();
+        let options = sites().filter_map(|s| s.config.clone());
+        Saved {
+            schema: SCHEMA.to_owned(),
+            kernel: host.kernel.clone(),
+            functions: functions.map(|f| (f.clone(), host.types.function(&f).map(Function::from))).collect(),
+            fields: paths.map(|p| (p.clone(), host.types.field(&p).map(Field::from))).collect(),
+            sizes: sizes.map(|s| (s.clone(), host.types.size_of(&s))).collect(),
+            addresses_hidden: host.symbols.are_hidden(),
+            untraceable: host
+                .traceable
+                .as_ref()
+                .map(|all| symbols.keys().filter(|s| !all.contains(*s)).cloned().collect()),
+            symbols,
+            config: host
+                .config
+                .as_ref()
+                .map(|_| options.filter_map(|o| Some((o.clone(), host.config_has(&o)?))).collect()),
+            refused: refused.map(|all| {
+                all.iter().map(|f| Answer { attempt: f.attempt.clone(), error: f.error.clone() }).collect()
+            }),
+        }
+    }
+
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// It cannot be read, or is something else.
+    pub fn read(path: &str) -> anyhow::Result<Saved> {
+        const HINT: &str =
+            "a file that `observer doctor --save FILE` wrote; for a kernel's BTF use --btf and --symbols";
+        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?;
+        let saved: Saved =
+            serde_json::from_str(&text).with_context(|| format!("{path} is no saved kernel")).hint(HINT)?;
+        if saved.schema != SCHEMA {
+            bail!("{path} is of schema {:?}, this observer reads {SCHEMA:?}", saved.schema);
+        }
+        Ok(saved)
+    }
+
+    /// The kernel's answers; `None`: it was not asked.
+    #[must_use]
+    pub fn refused(&self) -> Option<Vec<Failure>> {
+        let all = self.refused.as_ref()?;
+        Some(all.iter().map(|a| Failure { attempt: a.attempt.clone(), error: a.error.clone() }).collect())
+    }
+
+    /// The kernel that was saved. A fact that is younger than the file finds nothing there.
+    #[must_use]
+    pub fn host(&self) -> Host {
+        let types = Types::Saved {
+            functions: known(&self.functions, |f| Signature::from(f.clone())),
+            fields: known(&self.fields, |f| FieldAt::from(*f)),
+            sizes: known(&self.sizes, |s| *s),
+        };
+        // Any addresses will do, since nothing is attached, as long as the distances are right.
+        let mut address = if self.addresses_hidden { 0 } else { 0xffff_ffff_8100_0000_u64 };
+        let mut table = String::new();
+        for (symbol, bytes) in &self.symbols {
+            table.push_str(&format!("{address:016x} T {symbol}\n"));
+            if !self.addresses_hidden {
+                address += if *bytes == 0 { 1 << 20 } else { *bytes };
+            }
+        }
+        table.push_str(&format!("{address:016x} T _etext\n"));
+        let mut host = Host::of(self.kernel.clone(), types, Symbols::parse(&table));
+        host.traceable = self
+            .untraceable
+            .as_ref()
+            .map(|not| self.symbols.keys().filter(|s| !not.contains(*s)).cloned().collect());
+        host.config = self.config.as_ref().map(|options| {
+            options
+                .iter()
+                .map(|(o, set)| if *set { format!("{o}=y\n") } else { format!("# {o} is not set\n") })
+                .collect()
+        });
+        host
+    }
+}
+
+fn known<T, U>(all: &BTreeMap<String, Option<T>>, convert: impl Fn(&T) -> U) -> BTreeMap<String, U> {
+    all.iter().filter_map(|(name, there)| Some((name.clone(), convert(there.as_ref()?)))).collect()
+}
+
+impl From<Signature> for Function {
+    fn from(s: Signature) -> Function {
+        let param = |p: Param| Parameter {
+            name: p.name,
+            r#type: p.ty,
+            bytes: p.bytes,
+            by_value_struct: p.by_value_struct,
+        };
+        Function { params: s.params.into_iter().map(param).collect(), ret_bytes: s.ret_bytes }
+    }
+}
+
+impl From<Function> for Signature {
+    fn from(f: Function) -> Signature {
+        let param = |p: Parameter| Param {
+            name: p.name,
+            ty: p.r#type,
+            bytes: p.bytes,
+            by_value_struct: p.by_value_struct,
+        };
+        Signature { params: f.params.into_iter().map(param).collect(), ret_bytes: f.ret_bytes }
+    }
+}
+
+impl From<FieldAt> for Field {
+    fn from(f: FieldAt) -> Field {
+        Field { offset: f.offset, bytes: f.bytes, is_pointer: f.is_pointer }
+    }
+}
+
+impl From<Field> for FieldAt {
+    fn from(f: Field) -> FieldAt {
+        FieldAt { offset: f.offset, bytes: f.bytes, is_pointer: f.is_pointer }
+    }
+}

@@ -1,0 +1,191 @@
+//! The matrix of one kernel: every scenario, and what each role saw of it beside what the witness counted.
+//!
+//! Writes `/out/matrix.json` for `cargo xtask matrix`, which judges and prints: this side measures and compares facts, it
+//! decides nothing about what is good enough.
+
+use std::{collections::BTreeMap, env, fs};
+
+use anyhow::{Context as _, Result};
+use observer::{
+    doctor::exercise::{self, Ending, Run},
+    facts::{self, Facts, MEASURED},
+    host::{
+        attach,
+        plan::{self, Outcome, Plan, plan},
+        probe::{self, Host},
+    },
+    meta::Level,
+};
+use observer_engine::setup::{Coverage, Grade, Role};
+use serde_json::{Value, json};
+
+use super::witness::{Counts, Witness};
+
+/// Which of the witness's measures a role or lock class of ours is held against.
+const COMPARED: [(&str, &str, Role, &str); 15] = [
+    ("lookup", "lookup", Role::Lookup, ""),
+    ("share", "share", Role::Share, ""),
+    ("unshare", "unshare", Role::Unshare, ""),
+    ("unlink", "unshare", Role::Unlink, ""),
+    ("table-alloc", "table-alloc", Role::TableAlloc, ""),
+    ("table-free", "table-free", Role::TableFree, ""),
+    ("i_mmap_rwsem", "i_mmap_rwsem", Role::Lock, "i_mmap_rwsem"),
+    ("i_mmap_rwsem released", "i_mmap_rwsem released", Role::Lock, "i_mmap_rwsem"),
+    ("vma_lock", "vma_lock", Role::Lock, "vma_lock"),
+    ("vma_lock released", "vma_lock released", Role::Lock, "vma_lock"),
+    ("fault_mutex", "fault_mutex", Role::Lock, "fault_mutex"),
+    ("fault_mutex released", "fault_mutex released", Role::Lock, "fault_mutex"),
+    ("ptl", "ptl", Role::Ptl, ""),
+    ("ptl released", "ptl released", Role::Ptl, "release"),
+    ("folio-release", "folio-release", Role::FolioRelease, ""),
+];
+
+/// Measures everything and writes it down.
+pub fn run() -> Result<()> {
+    let row = env::var("OBSERVER_GUEST_KERNEL").unwrap_or_default();
+    let wanted = env::var("OBSERVER_MATRIX_SCENARIOS").unwrap_or_default();
+    let exe = env::var_os("OBSERVER_BIN").context("OBSERVER_BIN: run by `cargo xtask matrix`")?;
+    let facts = facts::load()?;
+    let host = probe::probe_host()?;
+    let release = host.kernel.release.clone();
+    let plan = plan(&facts, &host, plan::Options { level: Level::Full, without: &[] });
+    let attached = attach::attach(&plan, 0, false)?;
+    let outcomes = attached.outcomes.clone();
+    let facts_checked = check_facts(&facts, &host, &plan, &outcomes, &row);
+    let coverage = plan.coverage(&outcomes);
+    let symbols = watched(&plan, &outcomes);
+
+    let mut run = Run::start_with(attached, host, &plan, exe.into())?;
+    let programs = programs(&run);
+    let targets: Vec<String> = symbols.values().cloned().collect();
+    let witness = Witness::start(&targets)?;
+    let mut scenarios = Vec::new();
+    let mut failures = Vec::new();
+    let graded: Vec<Coverage> = coverage.iter().map(|g| g.coverage.clone()).collect();
+    for scenario in exercise::scenarios() {
+        if !wanted.is_empty() && !wanted.split(',').any(|w| w == scenario.name) {
+            continue;
+        }
+        let before = witness.counts()?;
+        let seen = run.scenario(scenario)?;
+        let after = witness.counts()?;
+        println!("{:<18} {:<8} {}", seen.name, seen.outcome.name(), seen.text);
+        failures.extend(seen.problems.iter().map(|p| format!("{}: {p}", seen.name)));
+        failures.extend(functions_differ(&seen, &symbols, &before, &after));
+        scenarios.push(measured(&seen, &graded, &before, &after));
+    }
+    drop(witness);
+    failures.extend(run.finish()?);
+
+    let coverage: Vec<Value> = coverage.iter().map(coverage_row).collect();
+    let (checked, problems) = facts_checked;
+    let matrix = json!({
+        "schema": "observer-matrix/1",
+        "kernel": release,
+        "row": row,
+        "coverage": coverage,
+        "programs": programs,
+        "scenarios": scenarios,
+        "facts": { "checked": checked, "problems": problems },
+        "failures": failures,
+    });
+    fs::create_dir_all("/out")?;
+    fs::write("/out/matrix.json", serde_json::to_vec_pretty(&matrix)?).context("write /out/matrix.json")?;
+    Ok(())
+}
+
+fn coverage_row(graded: &plan::Graded) -> Value {
+    let c = &graded.coverage;
+    json!({
+        "role": c.role.name(), "part": c.part, "grade": c.grade.name(), "reason": c.reason, "advice": graded.advice,
+    })
+}
+
+fn programs(run: &Run) -> Vec<Value> {
+    let row = |loaded: attach::Loaded| {
+        let name = &loaded.program.name;
+        let family = name.trim_end_matches(|c: char| c.is_ascii_digit()).trim_end_matches('_');
+        json!({
+            "program": name, "family": family, "target": loaded.program.target,
+            "attempt": loaded.program.attach.name(), "verified": loaded.verified, "translated": loaded.translated,
+        })
+    };
+    run.loaded().into_iter().map(row).collect()
+}
+
+/// Functions whose every entry is counted, with the symbol that they are watched under.
+fn watched(plan: &Plan, outcomes: &[Outcome]) -> BTreeMap<String, String> {
+    let counts_all = |role: Role| {
+        use Role::{Callback, Lookup, Operation, Share, TableAlloc, TableFree, Unshare};
+        [Operation, Callback, Lookup, Share, TableAlloc, TableFree, Unshare].contains(&role)
+    };
+    let sites = plan.working(outcomes).filter(|(site, _)| counts_all(site.fact.role));
+    sites.map(|(site, way)| (site.fact.name().to_owned(), way.programs[0].target.clone())).collect()
+}
+
+/// A row of facts has to serve on the kernels that it says, and on no other of the five.
+fn check_facts(facts: &Facts, host: &Host, plan: &Plan, outcomes: &[Outcome], row: &str) -> (usize, Vec<String>) {
+    if !MEASURED.contains(&row) {
+        return (0, Vec::new());
+    }
+    let (mut checked, mut problems) = (0, Vec::new());
+    let mut check = |what: String, says: bool, is: bool| {
+        checked += 1;
+        if says != is {
+            let words = |there: bool| if there { "there" } else { "not there" };
+            problems.push(format!("{what}: is {}, and the row says {}", words(is), words(says)));
+        }
+    };
+    for site in &facts.sites {
+        let serves = plan.working(outcomes).any(|(s, _)| s.fact.role == site.role && s.fact.name() == site.name());
+        check(format!("{} as {}", site.name(), site.role.name()), site.on.has(row), serves);
+    }
+    for path in facts.fields.iter().flat_map(|f| &f.paths) {
+        check(path.path.clone(), path.on.has(row), host.types.field(&path.path).is_some());
+    }
+    for variable in &facts.variables {
+        check(variable.symbol.clone(), variable.on.has(row), host.symbols.address(&variable.symbol).is_some());
+    }
+    (checked, problems)
+}
+
+/// Entries that observer's program and the witness's probe counted differently.
+fn functions_differ(
+    seen: &exercise::Scenario,
+    symbols: &BTreeMap<String, String>,
+    before: &Counts,
+    after: &Counts,
+) -> Vec<String> {
+    let hits = |counts: &Counts, symbol: &str| counts.functions.get(symbol).copied().flatten();
+    let differ = |ours: &exercise::Fired| {
+        let symbol = symbols.get(&ours.name)?;
+        let theirs = hits(after, symbol)? - hits(before, symbol)?;
+        (theirs != ours.count)
+            .then(|| format!("{}: {symbol} was entered {theirs} times, and {} were seen", seen.name, ours.count))
+    };
+    seen.functions.iter().filter_map(differ).collect()
+}
+
+fn measured(seen: &exercise::Scenario, coverage: &[Coverage], before: &Counts, after: &Counts) -> Value {
+    let (before, after) = (before.measures(), after.measures());
+    let theirs = |name: &str| {
+        let of = |all: &[(&str, Option<u64>)]| all.iter().find(|(n, _)| *n == name).and_then(|(_, n)| *n);
+        Some(of(&after)? - of(&before)?)
+    };
+    // What is not seen, and is said not to be, is not compared.
+    let is_blind = |role: Role, part: &str| {
+        let mut rows = coverage.iter().filter(|c| c.role == role && (c.part.is_empty() || c.part == part));
+        rows.any(|c| c.grade == Grade::Blind)
+    };
+    let rows = COMPARED.iter().filter_map(|(name, witness, role, part)| {
+        let ours = seen.fired.iter().find(|f| f.name == *name)?.count;
+        let theirs = theirs(witness).filter(|_| !is_blind(*role, part));
+        Some(json!({ "name": name, "witness": theirs, "observer": ours }))
+    });
+    let skipped = seen.outcome == Ending::Skipped;
+    let measures: Vec<Value> = if skipped { Vec::new() } else { rows.collect() };
+    json!({
+        "name": seen.name, "outcome": seen.outcome.name(), "text": seen.text, "measures": measures,
+        "extra": [{ "name": "windows", "value": seen.windows }],
+    })
+}
