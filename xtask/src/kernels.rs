@@ -1,10 +1,23 @@
-//! The kernels under test: the rows of `kernels.toml`, and which of an archive's packages a row means. Pure; downloading
-//! is `setup::kernel`'s.
+//! The kernels that guests boot: the rows of `kernels.toml`, and what a person may name instead of a row. Pure: which of an
+//! archive's packages is meant is decided in `choose`, and downloading is `setup::kernel`'s.
 
-use std::{cmp::Ordering, collections::HashSet};
+mod choose;
+mod package;
+mod version;
+
+use std::collections::HashSet;
 
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
+
+pub use self::{
+    choose::{Choice, in_series, near, nearest, wanted},
+    package::{Offer, Package, Wanted, offer},
+    version::compare,
+};
+
+/// What is meant by a version without a flavour: the images are small, and boot fastest.
+pub const FLAVOUR: &str = "cloud-amd64";
 
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
@@ -21,25 +34,100 @@ pub struct Row {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Table {
+    suites: Vec<String>,
     kernel: Vec<Row>,
+}
+
+/// A kernel to boot, before the archive was asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Selection {
+    Row(Row),
+    /// A version of Debian's kernel packages.
+    Version(Wanted),
+}
+
+impl Selection {
+    /// What it is called in output: the row's name, or what was typed.
+    pub fn name(&self) -> &str {
+        match self {
+            Selection::Row(row) => &row.name,
+            Selection::Version(wanted) => &wanted.name,
+        }
+    }
+
+    pub fn row(&self) -> Option<&Row> {
+        match self {
+            Selection::Row(row) => Some(row),
+            Selection::Version(_) => None,
+        }
+    }
 }
 
 /// The rows of the project's own table.
 pub fn rows() -> Result<Vec<Row>> {
-    parse(include_str!("../kernels.toml"))
+    Ok(table()?.kernel)
 }
 
-pub fn row(name: &str) -> Result<Row> {
+/// Every suite that is looked through for a kernel that no row names.
+pub fn suites() -> Result<Vec<String>> {
+    Ok(table()?.suites)
+}
+
+pub fn row(name: &str) -> Result<Selection> {
     let rows = rows()?;
-    let names: Vec<&str> = rows.iter().map(|row| row.name.as_str()).collect();
-    let names = names.join(", ");
     match rows.iter().find(|row| row.name == name) {
-        Some(row) => Ok(row.clone()),
-        None => bail!("no kernel {name:?} in xtask/kernels.toml\ntry: one of {names}"),
+        Some(row) => Ok(Selection::Row(row.clone())),
+        None => bail!("no kernel {name:?} in xtask/kernels.toml\ntry: one of {}", names(&rows)),
     }
 }
 
-fn parse(text: &str) -> Result<Vec<Row>> {
+/// What a person means by `--kernel` and `--flavour`: a row, else a version. A row is of one flavour; its name together with
+/// another flavour is the newest of its series.
+pub fn select(text: &str, flavour: Option<&str>) -> Result<Selection> {
+    select_from(&rows()?, text.trim(), flavour)
+}
+
+fn select_from(rows: &[Row], text: &str, flavour: Option<&str>) -> Result<Selection> {
+    let is_meant = |row: &&Row| row.name == text && flavour.is_none_or(|flavour| flavour == row.flavour);
+    if let Some(row) = rows.iter().find(is_meant) {
+        return Ok(Selection::Row(row.clone()));
+    }
+    match Wanted::parse(text, flavour.unwrap_or(FLAVOUR)) {
+        Some(wanted) => Ok(Selection::Version(wanted)),
+        None => bail!(
+            "{text:?} names no kernel\ntry: a row of xtask/kernels.toml ({}), or a version of Debian's kernel packages \
+             such as 6.19.14 or 6.1.0-47-rt-amd64",
+            names(rows)
+        ),
+    }
+}
+
+/// All that `--kernel` names, each once; without any the rows that are under test.
+pub fn select_all(texts: &[String], flavour: Option<&str>) -> Result<Vec<Selection>> {
+    let rows = rows()?;
+    if texts.is_empty() {
+        let tested = rows.iter().filter(|row| row.test);
+        return tested.map(|row| select_from(&rows, &row.name, flavour)).collect();
+    }
+    let mut selections: Vec<Selection> = Vec::new();
+    for text in texts {
+        let selection = select_from(&rows, text.trim(), flavour)?;
+        if !selections.contains(&selection) {
+            selections.push(selection);
+        }
+    }
+    Ok(selections)
+}
+
+fn names(rows: &[Row]) -> String {
+    rows.iter().map(|row| row.name.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+fn table() -> Result<Table> {
+    parse(include_str!("../kernels.toml"))
+}
+
+fn parse(text: &str) -> Result<Table> {
     let table: Table = toml::from_str(text).context("cannot read xtask/kernels.toml")?;
     let mut names = HashSet::new();
     for row in &table.kernel {
@@ -50,92 +138,40 @@ fn parse(text: &str) -> Result<Vec<Row>> {
             bail!("xtask/kernels.toml: kernel {} is there twice", row.name);
         }
     }
-    Ok(table.kernel)
-}
-
-/// A package of an archive that may hold the row's kernel.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Package {
-    pub name: String,
-    pub version: String,
+    Ok(table)
 }
 
 impl Row {
-    /// Up to 6.18 the image is in `linux-image-*`; from 6.19 on that is an empty shell around `linux-binary-*`. Both
-    /// are candidates, and the file inside decides.
-    pub fn is_candidate(&self, package: &str) -> bool {
-        ["linux-image-", "linux-binary-"].iter().any(|prefix| {
-            package
-                .strip_prefix(prefix)
-                .and_then(|rest| rest.strip_prefix(&self.name))
-                .and_then(|rest| rest.strip_prefix(['.', '-', '+']))
-                .map(|rest| rest.strip_suffix("-unsigned").unwrap_or(rest))
-                .is_some_and(|rest| rest.ends_with(&format!("-{}", self.flavour)))
-        })
-    }
-
-    /// The version to take out of what an archive has: the known one, else the nearest after it, else the nearest before
-    /// it. Without a known one the newest.
-    pub fn choose<'a>(&self, versions: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-        let mut versions: Vec<&str> = versions.into_iter().collect();
-        versions.sort_by(|a, b| compare(a, b));
-        let Some(known) = &self.known else { return versions.last().copied() };
-        // "6.12.95" sorts before every package version of 6.12.95, and after those of 6.12.94.
-        let after = versions.partition_point(|version| compare(version, known) == Ordering::Less);
-        versions.get(after).or_else(|| versions.last()).copied()
+    /// Whether a release or a package's version is of the row's series.
+    pub fn has(&self, version: &str) -> bool {
+        package::begins_with(version, &self.name)
     }
 
     pub fn is_known(&self, version: &str) -> bool {
         let upstream = version.split_once('-').map_or(version, |(upstream, _)| upstream);
         self.known.as_deref().is_none_or(|known| known == upstream)
     }
-}
 
-/// Order of Debian package versions without an epoch: parts that are not numbers and parts that are, in turn; `~` comes
-/// before everything, the end included.
-pub fn compare(a: &str, b: &str) -> Ordering {
-    let (mut a, mut b) = (a, b);
-    while !a.is_empty() || !b.is_empty() {
-        let (text_a, rest_a) = split_while(a, |byte| !byte.is_ascii_digit());
-        let (text_b, rest_b) = split_while(b, |byte| !byte.is_ascii_digit());
-        let weights = |text: &str| {
-            let mut weights: Vec<i32> = text.bytes().map(weight).collect();
-            weights.push(0);
-            weights
-        };
-        let order = weights(text_a).cmp(&weights(text_b));
-        if order.is_ne() {
-            return order;
+    /// What a person should know about the version that stands for this row.
+    pub fn notice(&self, version: &str) -> Option<String> {
+        let Row { name, .. } = self;
+        let known = self.known.as_deref().unwrap_or(name);
+        if !self.has(version) {
+            let side = if compare(version, known).is_gt() { "after" } else { "before" };
+            return Some(format!(
+                "kernel {name}: no suite has the series any more, {version} is the nearest {side} it"
+            ));
         }
-        let (number_a, rest_a) = split_while(rest_a, |byte| byte.is_ascii_digit());
-        let (number_b, rest_b) = split_while(rest_b, |byte| byte.is_ascii_digit());
-        let (number_a, number_b) = (number_a.trim_start_matches('0'), number_b.trim_start_matches('0'));
-        let order = number_a.len().cmp(&number_b.len()).then(number_a.cmp(number_b));
-        if order.is_ne() {
-            return order;
-        }
-        (a, b) = (rest_a, rest_b);
+        (!self.is_known(version))
+            .then(|| format!("kernel {name}: its suites have no {known} any more, taking {version}"))
     }
-    Ordering::Equal
-}
-
-fn weight(byte: u8) -> i32 {
-    match byte {
-        b'~' => -1,
-        byte if byte.is_ascii_alphabetic() => i32::from(byte),
-        byte => i32::from(byte) + 256,
-    }
-}
-
-fn split_while(text: &str, keep: impl Fn(u8) -> bool) -> (&str, &str) {
-    text.split_at(text.bytes().position(|byte| !keep(byte)).unwrap_or(text.len()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn row(name: &str, known: Option<&str>) -> Row {
+    pub fn row(name: &str, known: Option<&str>) -> Row {
         Row {
             name: name.into(),
             flavour: "cloud-amd64".into(),
@@ -149,61 +185,51 @@ mod tests {
     fn the_projects_own_table_reads() {
         let rows = rows().unwrap();
         assert!(rows.iter().any(|row| row.name == "6.12" && row.test));
+        let suites = suites().unwrap();
+        for suite in rows.iter().flat_map(|row| &row.suites) {
+            assert!(suites.contains(suite), "{suite} is not among the suites that are looked through");
+        }
     }
 
     #[test]
     fn a_bad_table_is_refused() {
-        let good = "[[kernel]]\nname='6.1'\nflavour='cloud-amd64'\nsuites=['bookworm']\n";
-        assert_eq!(parse(good).unwrap().len(), 1);
-        assert!(parse(&good.repeat(2)).unwrap_err().to_string().contains("twice"));
-        assert!(parse(&good.replace("'bookworm'", "")).unwrap_err().to_string().contains("no suite"));
+        let row = "[[kernel]]\nname='6.1'\nflavour='cloud-amd64'\nsuites=['bookworm']\n";
+        let good = format!("suites=['bookworm']\n{row}");
+        assert_eq!(parse(&good).map(|table| table.kernel.len()).ok(), Some(1));
+        let error = |text: String| parse(&text).map(drop).unwrap_err().to_string();
+        assert!(error(format!("{good}{row}")).contains("twice"));
+        assert!(error(format!("suites=[]\n{}", row.replace("'bookworm'", ""))).contains("no suite"));
         assert!(parse(&format!("{good}sweets=1\n")).is_err());
+        assert!(parse(row).is_err(), "no suites to look through");
     }
 
     #[test]
-    fn candidates_are_told_from_neighbours() {
-        let six = row("6.12", None);
-        for yes in [
-            "linux-image-6.12.95+deb12-cloud-amd64",
-            "linux-image-6.12.95+deb12-cloud-amd64-unsigned",
-            "linux-binary-6.12.95+deb12-cloud-amd64",
+    fn a_row_wins_unless_another_flavour_is_asked_for() {
+        let rows = [row("6.1", None), row("6.12", None)];
+        let select = |text: &str, flavour| select_from(&rows, text, flavour).unwrap();
+        assert_eq!(select("6.1", None), Selection::Row(rows[0].clone()));
+        assert_eq!(select("6.12", Some("cloud-amd64")), Selection::Row(rows[1].clone()));
+        for (text, flavour, needle, wanted) in [
+            ("6.12", Some("rt-amd64"), "6.12", "rt-amd64"),
+            ("6.16", None, "6.16", FLAVOUR),
+            ("6.1.0-47-rt-amd64", None, "6.1.0-47", "rt-amd64"),
+            ("6.1.0-47-rt-amd64", Some("amd64"), "6.1.0-47", "rt-amd64"),
+            ("6.12.95", Some("amd64"), "6.12.95", "amd64"),
         ] {
-            assert!(six.is_candidate(yes), "{yes}");
+            let Selection::Version(found) = select(text, flavour) else { panic!("{text} is no row") };
+            assert_eq!((found.needle.as_str(), found.flavour.as_str()), (needle, wanted), "{text}");
         }
-        for no in [
-            "linux-image-6.12.95+deb12-cloud-amd64-dbg",
-            "linux-image-6.12.95+deb12-amd64",
-            "linux-image-6.1.0-40-cloud-amd64",
-            "linux-headers-6.12.95+deb12-cloud-amd64",
-            "linux-image-cloud-amd64",
-        ] {
-            assert!(!six.is_candidate(no), "{no}");
-        }
-        assert!(row("6.1", None).is_candidate("linux-image-6.1.0-40-cloud-amd64"));
-        assert!(!row("6.1", None).is_candidate("linux-image-6.12.95+deb12-cloud-amd64"));
+        let error = select_from(&rows, "newest", None).unwrap_err().to_string();
+        assert!(error.contains("\"newest\"") && error.contains("\ntry: ") && error.contains("6.1, 6.12"));
     }
 
     #[test]
-    fn the_known_version_is_taken_else_its_nearest() {
-        let have = ["6.12.43-1~bpo12+1", "6.12.95-1~bpo12+1", "6.12.94-1~bpo12+1", "6.12.107-1"];
-        let choose = |known: Option<&str>| row("6.12", known).choose(have);
-        assert_eq!(choose(Some("6.12.95")), Some("6.12.95-1~bpo12+1"));
-        assert_eq!(choose(Some("6.12.90")), Some("6.12.94-1~bpo12+1"));
-        assert_eq!(choose(Some("6.12.200")), Some("6.12.107-1"));
-        assert_eq!(choose(None), Some("6.12.107-1"));
-        assert_eq!(row("6.12", None).choose([]), None);
-        assert!(row("6.12", Some("6.12.95")).is_known("6.12.95-1~bpo12+1"));
-        assert!(!row("6.12", Some("6.12.9")).is_known("6.12.95-1~bpo12+1"));
-    }
-
-    #[test]
-    fn versions_order_as_the_archive_orders_them() {
-        let ordered =
-            ["6.1~rc1-1", "6.1-1~bpo1", "6.1-1", "6.1-1+b1", "6.1-1.1", "6.1.9-1", "6.1.010-1", "6.1.11-1"];
-        for (index, a) in ordered.iter().enumerate() {
-            for (other, b) in ordered.iter().enumerate() {
-                assert_eq!(compare(a, b), index.cmp(&other), "{a} against {b}");
-            }
-        }
+    fn what_stands_for_a_row_is_told() {
+        let row = row("6.12", Some("6.12.95"));
+        assert_eq!(row.notice("6.12.95-1~bpo12+1"), None);
+        assert!(row.notice("6.12.107-1").unwrap().contains("no 6.12.95 any more, taking 6.12.107-1"));
+        assert!(row.notice("6.16.3-1~bpo13+1").unwrap().contains("nearest after"));
+        assert!(row.notice("6.1.176-1").unwrap().contains("nearest before"));
+        assert_eq!(super::tests::row("6.12", None).notice("6.12.3-1"), None);
     }
 }

@@ -40,8 +40,8 @@ pub fn all() -> Result<()> {
     part(bpf::tools(&cache).map(|tools| tools.to_string()));
     part(qemu::qemu(&cache).map(|qemu| qemu.to_string()));
     part(qemu::busybox(&cache).map(|_| "busybox".into()));
-    for row in kernels::rows()?.iter().filter(|row| row.test) {
-        part(kernel::kernel(&cache, row).map(|kernel| kernel.to_string()));
+    for selection in kernels::select_all(&[], None)? {
+        part(kernel::kernel(&cache, &selection).map(|kernel| kernel.to_string()));
     }
     if !problems.is_empty() {
         bail!("set-up is not complete\n{}", problems.join("\n"));
@@ -60,8 +60,20 @@ pub fn guest_tools() -> Result<GuestTools> {
     Ok(GuestTools { qemu: qemu::qemu(&cache)?, busybox: qemu::busybox(&cache)? })
 }
 
-pub fn kernel(row: &kernels::Row) -> Result<Kernel> {
-    kernel::kernel(&Cache::open()?, row)
+pub fn kernel(selection: &kernels::Selection) -> Result<Kernel> {
+    kernel::kernel(&Cache::open()?, selection)
+}
+
+/// All of them, or one report of all that cannot be had.
+pub fn kernels(selections: &[kernels::Selection]) -> Result<Vec<Kernel>> {
+    let (mut kernels, mut problems) = (Vec::new(), Vec::new());
+    for selection in selections {
+        match kernel(selection) {
+            Ok(kernel) => kernels.push(kernel),
+            Err(error) => problems.push(format!("{error:#}")),
+        }
+    }
+    if problems.is_empty() { Ok(kernels) } else { bail!("{}", problems.join("\n")) }
 }
 
 /// The directory that outlives checkouts.
@@ -87,13 +99,7 @@ impl Cache {
             return Ok(entry);
         }
         let temporary = self.root.join("tmp").join(name.replace('/', "-"));
-        fs::create_dir_all(self.root.join("tmp"))
-            .with_context(|| format!("cannot make the cache {}", self.root.display()))?;
-        // One at a time: two that fill the same entry would do the work twice and rename over each other.
-        let lock = fs::File::create(self.root.join("tmp/lock")).context("cannot make the cache's lock")?;
-        if lock.try_lock().is_err() {
-            say::step("waiting for another set-up on this cache", || Ok(lock.lock()?))?;
-        }
+        let _lock = self.lock()?;
         if good(&entry) {
             return Ok(entry);
         }
@@ -109,6 +115,18 @@ impl Cache {
             bail!("{} was made and is not what it should be", entry.display());
         }
         Ok(entry)
+    }
+
+    /// One at a time: two that fill the same entry would do the work twice and rename over each other, and apt-get refuses
+    /// to read lists that another one reads. Held as long as the file lives, and not to be taken twice.
+    fn lock(&self) -> Result<fs::File> {
+        fs::create_dir_all(self.root.join("tmp"))
+            .with_context(|| format!("cannot make the cache {}", self.root.display()))?;
+        let lock = fs::File::create(self.root.join("tmp/lock")).context("cannot make the cache's lock")?;
+        if lock.try_lock().is_err() {
+            say::step("waiting for another set-up on this cache", || Ok(lock.lock()?))?;
+        }
+        Ok(lock)
     }
 
     /// A scratch directory for downloads, empty.

@@ -26,9 +26,13 @@ pub struct Test {
     /// How long the soak repeats them
     #[arg(long, default_value_t = 1.0, requires = "soak")]
     hours: f64,
-    /// Only this kernel of xtask/kernels.toml; may be given more than once
-    #[arg(long = "kernel", conflicts_with = "quick")]
+    /// Only this kernel: a row of xtask/kernels.toml, or a version of Debian's kernel packages or the beginning of one; may be
+    /// given more than once
+    #[arg(long = "kernel", value_name = "KERNEL", conflicts_with = "quick")]
     kernels: Vec<String>,
+    /// The flavour of kernels that are named without one: cloud-amd64, amd64 or rt-amd64
+    #[arg(long, conflicts_with = "quick")]
+    flavour: Option<String>,
     /// Only guest tests whose name contains this
     #[arg(long, conflicts_with = "quick")]
     filter: Option<String>,
@@ -60,36 +64,30 @@ impl Test {
     }
 
     fn guests(&self, tally: &mut Tally) -> Result<()> {
+        let kernels = setup::kernels(&kernels::select_all(&self.kernels, self.flavour.as_deref())?)?;
         let object = build::bpf_object()?;
         let observer = build::observer_with(&object)?;
         let tests = build::guest_tests(&object)?;
         let tools = setup::guest_tools()?;
         let begun = Instant::now();
         loop {
-            for row in self.rows()? {
-                let guest = Guest::new(&setup::kernel(&row)?, &tools)
+            for kernel in &kernels {
+                let guest = Guest::new(kernel, &tools)
                     .file("/bin/observer", &observer)
                     .file("/bin/guest-tests", &tests)
                     .env("OBSERVER_BIN", "/bin/observer")
-                    .env("OBSERVER_GUEST_KERNEL", &row.name)
+                    .env("OBSERVER_GUEST_KERNEL", &kernel.name)
                     .env("RUST_BACKTRACE", "1")
                     .command(self.command())
                     .timeout(Some(GUEST_TIMEOUT))
                     .echo();
-                eprintln!("--- guest tests on kernel {}", row.name);
-                tally.guest(&row.name, &guest.run()?);
+                eprintln!("--- guest tests on kernel {}", kernel.name);
+                tally.guest(&kernel.name, &guest.run()?);
             }
             if !self.soak || begun.elapsed().as_secs_f64() >= self.hours * 3600.0 {
                 return Ok(());
             }
         }
-    }
-
-    fn rows(&self) -> Result<Vec<kernels::Row>> {
-        if self.kernels.is_empty() {
-            return Ok(kernels::rows()?.into_iter().filter(|row| row.test).collect());
-        }
-        self.kernels.iter().map(|name| kernels::row(name)).collect()
     }
 
     fn command(&self) -> Vec<String> {

@@ -14,9 +14,12 @@ use crate::{
 
 #[derive(Args)]
 pub struct Vm {
-    /// The kernel, a name out of xtask/kernels.toml
+    /// The kernel: a row of xtask/kernels.toml, or a version of Debian's kernel packages or the beginning of one
     #[arg(long, default_value = "6.12")]
     kernel: String,
+    /// The flavour, unless the kernel's name has one: cloud-amd64, amd64 or rt-amd64
+    #[arg(long)]
+    flavour: Option<String>,
     /// Puts a file into the guest; may be given more than once
     #[arg(long = "file", value_name = "HOST:GUEST")]
     files: Vec<String>,
@@ -50,7 +53,7 @@ impl Vm {
         if self.command.is_empty() && !interactive {
             bail!("no command for the guest, and no terminal for a shell\ntry: cargo xtask vm -- uname -a");
         }
-        let kernel = setup::kernel(&kernels::row(&self.kernel)?)?;
+        let kernel = setup::kernel(&kernels::select(&self.kernel, self.flavour.as_deref())?)?;
         let mut guest = Guest::new(&kernel, &setup::guest_tools()?);
         if !self.bare {
             guest = guest.file("/bin/observer", &build::observer()?);

@@ -1,4 +1,5 @@
-//! A stock kernel out of Debian's packages. The package is unpacked, not installed; only the image is kept.
+//! A stock kernel out of Debian's packages. The package is unpacked, not installed; only the image is kept. Which package it
+//! is, `kernels` decides.
 
 use std::{
     fmt, fs,
@@ -9,66 +10,165 @@ use anyhow::{Context as _, Result, bail};
 
 use super::{Cache, apt};
 use crate::{
-    kernels::{Package, Row},
+    kernels::{self, Choice, Offer, Package, Row, Selection, Wanted},
     say,
 };
 
 /// A kernel that a guest can boot.
 #[derive(Clone, Debug)]
 pub struct Kernel {
-    /// The row's name.
+    /// The row's name, or what a person wrote.
     pub name: String,
     /// The package's version.
     pub version: String,
+    pub flavour: String,
     pub vmlinuz: PathBuf,
 }
 
 impl fmt::Display for Kernel {
     fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
-        write!(out, "kernel {} ({})", self.name, self.version)
+        let Kernel { name, version, flavour, .. } = self;
+        let flavour = if flavour == kernels::FLAVOUR { String::new() } else { format!(", {flavour}") };
+        write!(out, "kernel {name} ({version}{flavour})")
     }
 }
 
-pub(super) fn kernel(cache: &Cache, row: &Row) -> Result<Kernel> {
-    // The wanted version is part of the name, so that a changed row is looked up anew.
-    let wanted = row.known.as_deref().unwrap_or("newest");
-    let name = format!("kernels/{}-{}-{wanted}", row.name, row.flavour);
-    let good = |entry: &Path| entry.join("vmlinuz").exists() && entry.join("version").exists();
-    let entry = cache.entry(&name, good, |into| fetch(cache, row, into)).with_context(|| {
-        format!("cannot get kernel {} ({}) from {}", row.name, row.flavour, row.suites.join(", "))
-    })?;
-    let version = fs::read_to_string(entry.join("version")).context("cannot read the kernel's version")?;
-    Ok(Kernel { name: row.name.clone(), version: version.trim().to_owned(), vmlinuz: entry.join("vmlinuz") })
+pub(super) fn kernel(cache: &Cache, selection: &Selection) -> Result<Kernel> {
+    if let Selection::Row(row) = selection
+        && let entry = cache.root.join(row_entry(row))
+        && is_whole(&entry)
+    {
+        return kept(selection, &row.flavour, &entry);
+    }
+    let context = || format!("cannot get kernel {}", selection.name());
+    let (choice, offers) = find(cache, selection).with_context(context)?;
+    let name = entry_name(selection, &choice);
+    let entry =
+        cache.entry(&name, is_whole, |into| fetch(cache, &choice, &offers, into)).with_context(context)?;
+    kept(selection, &choice.flavour, &entry)
 }
 
-fn fetch(cache: &Cache, row: &Row, into: &Path) -> Result<()> {
+fn is_whole(entry: &Path) -> bool {
+    entry.join("vmlinuz").exists() && entry.join("version").exists()
+}
+
+fn kept(selection: &Selection, flavour: &str, entry: &Path) -> Result<Kernel> {
+    let version = fs::read_to_string(entry.join("version")).context("cannot read the kernel's version")?;
+    let version = version.trim().to_owned();
+    let notice = selection.row().and_then(|row| row.notice(&version));
+    if let Some(notice) = &notice {
+        say::note(notice);
+    }
+    let name = selection.name().to_owned();
+    Ok(Kernel { name, version, flavour: flavour.to_owned(), vmlinuz: entry.join("vmlinuz") })
+}
+
+/// The wanted version is part of the name, so that a changed row is looked up anew.
+fn row_entry(row: &Row) -> String {
+    let wanted = row.known.as_deref().unwrap_or("newest");
+    format!("kernels/{}-{}-{wanted}", row.name, row.flavour)
+}
+
+/// What stands for a row of another series has the name of its own package: the row is then looked up again the next time,
+/// since a suite that could not be read today may be there tomorrow. No version and no flavour has an underscore in it.
+fn entry_name(selection: &Selection, choice: &Choice) -> String {
+    match selection.row().filter(|row| row.has(&choice.version)) {
+        Some(row) => row_entry(row),
+        None => format!("kernels/{}_{}", choice.flavour, choice.version),
+    }
+}
+
+/// What the archive has, as far as it was read.
+struct Archive<'a> {
+    cache: &'a Cache,
+    unread: Vec<String>,
+}
+
+fn find(cache: &Cache, selection: &Selection) -> Result<(Choice, Vec<Offer>)> {
     apt::check()?;
-    for name in &row.suites {
-        let suite = apt::Suite::open(&cache.root, name)?;
-        let mut packages = Vec::new();
-        for kind in ["linux-image", "linux-binary"] {
-            let prefix = format!("{kind}-{}", row.name);
-            packages.extend(suite.packages(&prefix, |package| row.is_candidate(package))?);
-        }
-        let Some(version) = row.choose(packages.iter().map(|package| package.version.as_str())) else {
-            continue;
-        };
-        if !row.is_known(version) {
-            let known = row.known.as_deref().unwrap_or_default();
-            say::note(&format!("kernel {}: {name} has no {known} any more, taking {version}", row.name));
-        }
-        let mut same: Vec<&Package> = packages.iter().filter(|package| package.version == version).collect();
-        // The signed image and the unsigned one hold the same kernel.
-        same.sort_by_key(|package| package.name.len());
-        for package in same {
-            if image_of(cache, &suite, package, into)? {
-                fs::write(into.join("version"), version).context("cannot keep the kernel's version")?;
-                return Ok(());
+    let _lock = cache.lock()?;
+    let mut archive = Archive { cache, unread: Vec::new() };
+    match selection {
+        Selection::Row(row) => {
+            let offers = archive.read(&row.suites);
+            if let Some(choice) = kernels::in_series(row, &offers) {
+                return Ok((choice, offers));
+            }
+            let offers = archive.read(&kernels::suites()?);
+            match kernels::nearest(row, &offers) {
+                Some(choice) => Ok((choice, offers)),
+                None => Err(archive.has_no(&format!("kernel of the flavour {}", row.flavour), "")),
             }
         }
-        bail!("no package of version {version} in {name} holds an image");
+        Selection::Version(wanted) => {
+            let offers = archive.read(&kernels::suites()?);
+            match kernels::wanted(wanted, &offers) {
+                Some(choice) => Ok((choice, offers)),
+                None => Err(archive.has_no_such(wanted, &offers)),
+            }
+        }
     }
-    bail!("no suite has it\ntry: name a suite that has the series in xtask/kernels.toml")
+}
+
+impl Archive<'_> {
+    /// All kernels of these suites. One that cannot be read is told, and may not matter.
+    fn read(&mut self, suites: &[String]) -> Vec<Offer> {
+        let mut offers = Vec::new();
+        for name in suites {
+            match self.suite(name) {
+                Ok(found) => offers.extend(found),
+                Err(error) if self.unread.contains(name) => drop(error),
+                Err(error) => {
+                    say::note(&format!("{error:#}"));
+                    self.unread.push(name.clone());
+                }
+            }
+        }
+        offers
+    }
+
+    fn suite(&self, name: &str) -> Result<Vec<Offer>> {
+        let suite = apt::Suite::open(&self.cache.root, name)?;
+        let mut offers = Vec::new();
+        let named = |package: &str| Package { name: package.to_owned(), version: String::new() };
+        for kind in ["linux-image-", "linux-binary-"] {
+            let packages = suite.packages(kind, |package| kernels::offer(name, &named(package)).is_some())?;
+            offers.extend(packages.iter().filter_map(|package| kernels::offer(name, package)));
+        }
+        Ok(offers)
+    }
+
+    fn has_no_such(&self, wanted: &Wanted, offers: &[Offer]) -> anyhow::Error {
+        let what = format!("{} of the flavour {}", wanted.needle, wanted.flavour);
+        self.has_no(&what, &kernels::near(wanted, offers))
+    }
+
+    fn has_no(&self, what: &str, near: &str) -> anyhow::Error {
+        let suites = kernels::suites().unwrap_or_default();
+        let (unread, read): (Vec<&str>, Vec<&str>) =
+            suites.iter().map(String::as_str).partition(|suite| self.unread.iter().any(|name| name == suite));
+        if read.is_empty() {
+            let try_line = "try: run this on Debian with a mirror that answers, or in a container of it";
+            return anyhow::anyhow!("no suite of Debian's archive could be read\n{try_line}");
+        }
+        let unread = match unread.as_slice() {
+            [] => String::new(),
+            unread => format!(" (not read: {})", unread.join(", ")),
+        };
+        let near = if near.is_empty() { "another flavour in xtask/kernels.toml" } else { near };
+        anyhow::anyhow!("no {what} in {}{unread}\ntry: {near}", read.join(", "))
+    }
+}
+
+fn fetch(cache: &Cache, choice: &Choice, offers: &[Offer], into: &Path) -> Result<()> {
+    let suite = apt::Suite::open(&cache.root, &choice.suite)?;
+    for offer in choice.packages(offers) {
+        if image_of(cache, &suite, &offer.package, into)? {
+            return fs::write(into.join("version"), &choice.version)
+                .context("cannot keep the kernel's version");
+        }
+    }
+    bail!("no package of version {} in {} holds an image", choice.version, choice.suite)
 }
 
 /// Looks for the image in the package, whatever the package's name promises.
@@ -98,4 +198,55 @@ fn find_image(directory: &Path) -> Option<PathBuf> {
         }
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_kernels_have_one_entry() {
+        let row = |name: &str, known: &str| Row {
+            name: name.into(),
+            flavour: "cloud-amd64".into(),
+            suites: vec!["sid".into()],
+            known: Some(known.into()),
+            test: true,
+        };
+        let wanted = |text: &str| Selection::Version(Wanted::parse(text, "cloud-amd64").unwrap());
+        let choice = |version: &str, flavour: &str| Choice {
+            suite: "sid".into(),
+            version: version.into(),
+            flavour: flavour.into(),
+        };
+        let six = Selection::Row(row("6.12", "6.12.95"));
+        let names = [
+            entry_name(&six, &choice("6.12.95-1~bpo12+1", "cloud-amd64")),
+            entry_name(&Selection::Row(row("6.12", "6.12.96")), &choice("6.12.107-1", "cloud-amd64")),
+            // What stands for another series is not kept as the row's own.
+            entry_name(&six, &choice("6.16.3-1~bpo13+1", "cloud-amd64")),
+            entry_name(&wanted("6.12.95"), &choice("6.12.95-1~bpo12+1", "cloud-amd64")),
+            entry_name(&wanted("6.12.95-amd64"), &choice("6.12.95-1~bpo12+1", "amd64")),
+            entry_name(&wanted("6.12.95-rt-amd64"), &choice("6.12.95-1~bpo12+1", "rt-amd64")),
+            entry_name(&wanted("6.12"), &choice("6.12.107-1", "cloud-amd64")),
+        ];
+        for (index, name) in names.iter().enumerate() {
+            assert!(!names[..index].contains(name), "{name}");
+        }
+        assert_eq!(names[0], "kernels/6.12-cloud-amd64-6.12.95");
+        // The same kernel by another name is the same entry.
+        let again = entry_name(&wanted("6.12.95+deb12"), &choice("6.12.95-1~bpo12+1", "cloud-amd64"));
+        assert_eq!(again, names[3]);
+    }
+
+    #[test]
+    fn a_missing_kernel_is_told_with_what_could_not_be_read() {
+        let cache = Cache { root: PathBuf::new() };
+        let archive = Archive { cache: &cache, unread: vec!["bullseye".into()] };
+        let error = archive.has_no("5.9", "one near it: 6.1.0-47").to_string();
+        assert!(error.starts_with("no 5.9 in bookworm, "), "{error}");
+        assert!(error.ends_with("sid (not read: bullseye)\ntry: one near it: 6.1.0-47"), "{error}");
+        let nothing = Archive { cache: &cache, unread: kernels::suites().unwrap() };
+        assert!(nothing.has_no("5.9", "").to_string().contains("could be read\ntry: "));
+    }
 }
