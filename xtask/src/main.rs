@@ -4,10 +4,12 @@ mod build;
 mod demo;
 mod fixtures;
 mod guest;
+mod guest_tests;
 mod host;
 mod kernels;
 mod say;
 mod setup;
+mod tally;
 mod test;
 mod vm;
 

@@ -1,0 +1,94 @@
+//! The test binary of `observer/tests/guest.rs` in a guest: what is built for it, how it is called, and what its output says.
+//! Which of its tests run on which kernel is decided by `test`.
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::Result;
+
+use crate::{
+    build,
+    guest::Guest,
+    setup::{self, GuestTools, Kernel},
+};
+
+/// For all guest tests on one kernel; emulated, on a machine with other things to do.
+const TIMEOUT: Duration = Duration::from_secs(30 * 60);
+
+/// Built once, for all guests.
+pub struct Binaries {
+    pub observer: PathBuf,
+    pub tests: PathBuf,
+    pub tools: GuestTools,
+}
+
+impl Binaries {
+    pub fn build() -> Result<Binaries> {
+        let object = build::bpf_object()?;
+        let observer = build::observer_with(&object)?;
+        Ok(Binaries { observer, tests: build::guest_tests(&object)?, tools: setup::guest_tools()? })
+    }
+
+    /// A guest that runs the test binary with these arguments. What it says is shown.
+    pub fn guest(&self, kernel: &Kernel, arguments: &[&str]) -> Guest {
+        let fixed = ["/bin/guest-tests", "--ignored", "--test-threads=1", "--nocapture"];
+        Guest::new(kernel, &self.tools)
+            .file("/bin/observer", &self.observer)
+            .file("/bin/guest-tests", &self.tests)
+            .env("OBSERVER_BIN", "/bin/observer")
+            .env("OBSERVER_GUEST_KERNEL", &kernel.name)
+            .env("RUST_BACKTRACE", "1")
+            .command(fixed.iter().chain(arguments).copied())
+            .timeout(Some(TIMEOUT))
+            .echo()
+    }
+}
+
+/// Passed and failed, out of the line that ends the output of a test binary.
+pub fn summary(console: &str) -> Option<(u32, u32)> {
+    let line = console.lines().rev().find_map(|line| line.trim().strip_prefix("test result: "))?;
+    let count = |what: &str| {
+        let (before, _) = line.split_once(&format!(" {what}"))?;
+        before.rsplit(' ').next()?.parse().ok()
+    };
+    Some((count("passed")?, count("failed")?))
+}
+
+/// The names below the last "failures:" of the output.
+pub fn failed_tests(console: &str) -> Vec<&str> {
+    let Some((_, after)) = console.rsplit_once("failures:\n") else { return Vec::new() };
+    after.lines().take_while(|line| line.starts_with("    ")).map(str::trim).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONSOLE: &str = "\
+running 2 tests
+test attaches ... test result: this is a test's own word
+ok
+test counts ... FAILED
+
+failures:
+
+---- counts stdout ----
+failures:
+    counts
+    counts_again
+
+test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 3 filtered out; finished in 1.00s
+
+";
+
+    #[test]
+    fn the_summary_is_the_last_one() {
+        assert_eq!(summary(CONSOLE), Some((1, 2)));
+        assert_eq!(failed_tests(CONSOLE), ["counts", "counts_again"]);
+    }
+
+    #[test]
+    fn a_run_that_broke_off_has_none() {
+        assert_eq!(summary("running 2 tests\ntest attaches ... "), None);
+        assert!(failed_tests("running 2 tests\n").is_empty());
+    }
+}
