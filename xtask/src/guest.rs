@@ -40,7 +40,16 @@ pub struct Guest {
     job: Job,
     timeout: Option<Duration>,
     out: Option<PathBuf>,
-    echo: bool,
+    echo: Echo,
+}
+
+/// Whether the command's output is shown as it comes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Echo {
+    No,
+    Yes,
+    /// Whole lines, each behind this, so that guests side by side can be told apart.
+    Labelled(String),
 }
 
 /// What came of a run.
@@ -58,6 +67,12 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// A run that did not come to booting.
+    pub fn failed(problem: String) -> Outcome {
+        let (console, problems) = (String::new(), vec![problem]);
+        Outcome { exit: None, release: None, console, problems, notices: Vec::new(), seconds: 0.0 }
+    }
+
     /// The one line about a run; the same words on every run, to be searched for.
     pub fn verdict(&self) -> String {
         let release = self.release.as_deref().unwrap_or("unknown");
@@ -95,7 +110,7 @@ impl Guest {
             job: Job::default(),
             timeout: Some(TIMEOUT),
             out: None,
-            echo: false,
+            echo: Echo::No,
         }
     }
 
@@ -140,7 +155,13 @@ impl Guest {
 
     /// Shows the command's output as it comes.
     pub fn echo(mut self) -> Self {
-        self.echo = true;
+        self.echo = Echo::Yes;
+        self
+    }
+
+    /// The same in whole lines behind a label.
+    pub fn echo_as(mut self, label: &str) -> Self {
+        self.echo = Echo::Labelled(label.to_owned());
         self
     }
 
@@ -157,7 +178,7 @@ impl Guest {
                 self.job.env.push((name.to_owned(), value));
             }
         }
-        self.echo = true;
+        self.echo = Echo::Yes;
         let raw = terminal::Raw::enter()?;
         self.boot(Some(raw))
     }

@@ -1,5 +1,5 @@
 //! The test binary of `observer/tests/guest.rs` in a guest: what is built for it, how it is called, and what its output says.
-//! Which of its tests run on which kernel is decided by `test`.
+//! Which of its tests run on which kernel is decided by `matrix` and `test`.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -11,6 +11,8 @@ use crate::{
     setup::{self, GuestTools, Kernel},
 };
 
+/// The one test that runs on every kernel.
+pub const MATRIX: &str = "matrix_of_this_kernel";
 /// For all guest tests on one kernel; emulated, on a machine with other things to do.
 const TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
@@ -28,18 +30,21 @@ impl Binaries {
         Ok(Binaries { observer, tests: build::guest_tests(&object)?, tools: setup::guest_tools()? })
     }
 
-    /// A guest that runs the test binary with these arguments. What it says is shown.
-    pub fn guest(&self, kernel: &Kernel, arguments: &[&str]) -> Guest {
+    /// A guest that runs the test binary with these arguments. What it says is shown, behind `label` if others speak too.
+    pub fn guest(&self, kernel: &Kernel, arguments: &[&str], label: Option<&str>) -> Guest {
         let fixed = ["/bin/guest-tests", "--ignored", "--test-threads=1", "--nocapture"];
-        Guest::new(kernel, &self.tools)
+        let guest = Guest::new(kernel, &self.tools)
             .file("/bin/observer", &self.observer)
             .file("/bin/guest-tests", &self.tests)
             .env("OBSERVER_BIN", "/bin/observer")
             .env("OBSERVER_GUEST_KERNEL", &kernel.name)
             .env("RUST_BACKTRACE", "1")
             .command(fixed.iter().chain(arguments).copied())
-            .timeout(Some(TIMEOUT))
-            .echo()
+            .timeout(Some(TIMEOUT));
+        match label {
+            Some(label) => guest.echo_as(label),
+            None => guest.echo(),
+        }
     }
 }
 

@@ -29,6 +29,17 @@ pub struct Row {
     pub known: Option<String>,
     #[serde(default)]
     pub test: bool,
+    #[serde(default)]
+    pub tests: Tests,
+}
+
+/// Which guest tests a kernel gets.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Tests {
+    All,
+    #[default]
+    Matrix,
 }
 
 #[derive(Deserialize)]
@@ -178,13 +189,14 @@ mod tests {
             suites: vec!["trixie".into()],
             known: known.map(str::to_owned),
             test: false,
+            tests: Tests::Matrix,
         }
     }
 
     #[test]
     fn the_projects_own_table_reads() {
         let rows = rows().unwrap();
-        assert!(rows.iter().any(|row| row.name == "6.12" && row.test));
+        assert!(rows.iter().any(|row| row.name == "6.12" && row.test && row.tests == Tests::All));
         let suites = suites().unwrap();
         for suite in rows.iter().flat_map(|row| &row.suites) {
             assert!(suites.contains(suite), "{suite} is not among the suites that are looked through");
@@ -200,6 +212,7 @@ mod tests {
         assert!(error(format!("{good}{row}")).contains("twice"));
         assert!(error(format!("suites=[]\n{}", row.replace("'bookworm'", ""))).contains("no suite"));
         assert!(parse(&format!("{good}sweets=1\n")).is_err());
+        assert!(parse(&format!("{good}tests='some'\n")).is_err());
         assert!(parse(row).is_err(), "no suites to look through");
     }
 

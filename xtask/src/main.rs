@@ -7,6 +7,8 @@ mod guest;
 mod guest_tests;
 mod host;
 mod kernels;
+mod matrix;
+mod pool;
 mod say;
 mod setup;
 mod tally;
@@ -31,6 +33,8 @@ enum Xtask {
     Demo,
     /// Runs the tests: quick ones, then those in guests
     Test(test::Test),
+    /// Runs every scenario on every kernel and holds observer's counts against a witness's
+    Matrix(matrix::Matrix),
     /// Gets the BPF toolchain, QEMU and the kernels into the cache; a second call does nothing
     Setup,
     /// Builds the eBPF programs and a static observer that holds them
@@ -46,6 +50,7 @@ fn main() -> ExitCode {
     let status: Result<i32> = match Cli::parse().command {
         Xtask::Demo => demo::run(),
         Xtask::Test(test) => test.run().map(done),
+        Xtask::Matrix(matrix) => matrix.run().map(done),
         Xtask::Setup => setup::all().map(done),
         Xtask::Build => build::all().map(done),
         Xtask::Vm(vm) => vm.run(),

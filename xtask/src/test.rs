@@ -1,12 +1,22 @@
-//! `cargo xtask test`: the rings of tests. Quick ones need no kernel; guest tests run on every kernel that the table marks;
-//! soak repeats them. Nothing stops at the first failure: all of them are told together at the end.
+//! `cargo xtask test`: the rings of tests. Quick ones need no kernel; the matrix runs on every kernel that the table marks, and
+//! the other guest tests on those whose row says so; soak repeats both. Nothing stops at the first failure: all of them are
+//! told together at the end.
 
 use std::time::Instant;
 
 use anyhow::Result;
 use clap::Args;
 
-use crate::{guest_tests::Binaries, host, kernels, setup, tally::Tally};
+use crate::{
+    guest::Outcome,
+    guest_tests::{self, Binaries},
+    host,
+    kernels::{self, Selection, Tests},
+    matrix::{self, Books},
+    pool::{self, Jobs},
+    setup::{self, Kernel},
+    tally::Tally,
+};
 
 #[derive(Args)]
 pub struct Test {
@@ -29,6 +39,20 @@ pub struct Test {
     /// Only guest tests whose name contains this
     #[arg(long, conflicts_with = "quick")]
     filter: Option<String>,
+    #[command(flatten)]
+    jobs: Jobs,
+}
+
+/// What is done in one guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Tests,
+    Matrix,
+}
+
+enum Done {
+    Tests(Outcome),
+    Matrix(Box<matrix::Run>),
 }
 
 impl Test {
@@ -49,19 +73,84 @@ impl Test {
     }
 
     fn guests(&self, tally: &mut Tally) -> Result<()> {
-        let kernels = setup::kernels(&kernels::select_all(&self.kernels, self.flavour.as_deref())?)?;
+        let selections = kernels::select_all(&self.kernels, self.flavour.as_deref())?;
+        let books = Books::open()?;
+        let kernels = setup::kernels(&selections)?;
         let binaries = Binaries::build()?;
         let begun = Instant::now();
         loop {
-            for kernel in &kernels {
-                eprintln!("--- guest tests on kernel {}", kernel.name);
-                let filter: Vec<&str> = self.filter.as_deref().into_iter().collect();
-                tally.guest(&kernel.name, &binaries.guest(kernel, &filter).run()?);
-            }
+            self.round(&selections, &kernels, &binaries, &books, tally);
             if !self.soak || begun.elapsed().as_secs_f64() >= self.hours * 3600.0 {
                 return Ok(());
             }
         }
+    }
+
+    fn round(
+        &self,
+        selections: &[Selection],
+        kernels: &[Kernel],
+        binaries: &Binaries,
+        books: &Books,
+        tally: &mut Tally,
+    ) {
+        let tasks: Vec<(Part, &Kernel)> =
+            self.parts(selections).into_iter().map(|(part, index)| (part, &kernels[index])).collect();
+        let jobs = self.jobs.count();
+        let together = jobs.min(tasks.len()) > 1;
+        let done = pool::run(jobs, &tasks, |(part, kernel)| {
+            let label = |text: String| together.then_some(text);
+            match part {
+                Part::Tests => {
+                    let label = label(format!("{} tests", kernel.name));
+                    Done::Tests(self.tests(kernel, binaries, label.as_deref()))
+                }
+                Part::Matrix => {
+                    let label = label(kernel.name.clone());
+                    Done::Matrix(Box::new(matrix::boot(binaries, kernel, &[], label.as_deref())))
+                }
+            }
+        });
+        let mut runs = Vec::new();
+        for (done, (_, kernel)) in done.into_iter().zip(&tasks) {
+            match done {
+                Done::Tests(outcome) => tally.guest(&kernel.name, &outcome, self.filter_means_matrix()),
+                Done::Matrix(run) => runs.push(*run),
+            }
+        }
+        if !runs.is_empty() {
+            matrix::tell(&runs, &[], books, tally);
+        }
+    }
+
+    /// What runs, and on which of the selected kernels. The other guest tests take longest, hence they begin.
+    fn parts(&self, selections: &[Selection]) -> Vec<(Part, usize)> {
+        let is_named = !self.kernels.is_empty() && self.filter.is_some();
+        let gets_tests =
+            |selection: &Selection| is_named || selection.row().is_some_and(|row| row.tests == Tests::All);
+        let all = || selections.iter().enumerate();
+        let tests =
+            all().filter(|(_, selection)| gets_tests(selection)).map(|(index, _)| (Part::Tests, index));
+        let matrix = all().map(|(index, _)| (Part::Matrix, index));
+        match &self.filter {
+            None => tests.chain(matrix).collect(),
+            Some(filter) if filter == guest_tests::MATRIX => matrix.collect(),
+            Some(_) if self.filter_means_matrix() => tests.chain(matrix).collect(),
+            Some(_) => tests.collect(),
+        }
+    }
+
+    fn filter_means_matrix(&self) -> bool {
+        self.filter.as_ref().is_some_and(|filter| guest_tests::MATRIX.contains(filter.as_str()))
+    }
+
+    /// All guest tests but the matrix's.
+    fn tests(&self, kernel: &Kernel, binaries: &Binaries, label: Option<&str>) -> Outcome {
+        eprintln!("--- guest tests on {kernel}");
+        let arguments = ["--skip", guest_tests::MATRIX].into_iter().chain(self.filter.as_deref());
+        let arguments: Vec<&str> = arguments.collect();
+        let run = binaries.guest(kernel, &arguments, label).run();
+        run.unwrap_or_else(|error| Outcome::failed(format!("{error:#}")))
     }
 }
 
@@ -77,5 +166,48 @@ fn quick(tally: &mut Tally) {
             Ok(()) => tally.passed += 1,
             Err(error) => tally.failures.push(format!("{name}: {error:#}")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        test: Test,
+    }
+
+    /// Kernel and part, as "6.12 tests".
+    fn parts(arguments: &[&str]) -> Vec<String> {
+        let test = Command::try_parse_from(["test"].iter().chain(arguments)).unwrap().test;
+        let selections = kernels::select_all(&test.kernels, test.flavour.as_deref()).unwrap();
+        let word = |part| if part == Part::Tests { "tests" } else { "matrix" };
+        let parts = test.parts(&selections).into_iter();
+        parts.map(|(part, index)| format!("{} {}", selections[index].name(), word(part))).collect()
+    }
+
+    #[test]
+    fn each_kernel_gets_the_matrix_and_the_tests_that_its_row_says() {
+        let all = parts(&[]);
+        assert_eq!(all[0], "6.12 tests");
+        for row in kernels::rows().unwrap().iter().filter(|row| row.test) {
+            assert!(all.contains(&format!("{} matrix", row.name)), "{all:?}");
+            let tests = all.contains(&format!("{} tests", row.name));
+            assert_eq!(tests, row.tests == Tests::All, "{all:?}");
+        }
+        assert_eq!(parts(&["--kernel", "6.12"]), ["6.12 tests", "6.12 matrix"]);
+        assert_eq!(parts(&["--kernel", "6.1", "--kernel", "6.19.14"]), ["6.1 matrix", "6.19.14 matrix"]);
+        assert_eq!(parts(&["--kernel", "6.12", "--flavour", "amd64"]), ["6.12-amd64 matrix"]);
+    }
+
+    #[test]
+    fn a_filter_leaves_out_what_it_does_not_name() {
+        assert_eq!(parts(&["--filter", "counts"]), ["6.12 tests"]);
+        assert_eq!(parts(&["--filter", "counts", "--kernel", "6.1"]), ["6.1 tests"]);
+        assert_eq!(parts(&["--filter", "matrix_of_this_kernel", "--kernel", "6.1"]), ["6.1 matrix"]);
+        assert_eq!(parts(&["--filter", "kernel", "--kernel", "6.1"]), ["6.1 tests", "6.1 matrix"]);
     }
 }

@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::{Guest, Outcome, klog, received::Received};
+use super::{Echo, Guest, Outcome, klog, received::Received};
 
 pub const KERNEL_LOG: &str = "kernel.log";
 const FRAMES: &str = "frames";
@@ -39,7 +39,7 @@ pub fn run(guest: &Guest, directory: &Path, initramfs: &Path, interactive: bool)
     let stdin = if interactive { Stdio::piped() } else { Stdio::null() };
     command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut machine = Machine(command.spawn().context("cannot run QEMU")?);
-    let console = pump(&mut machine.0, guest.echo);
+    let console = pump(&mut machine.0, guest.echo.clone());
 
     let mut problems = Vec::new();
     let ended = loop {
@@ -176,19 +176,29 @@ impl Console {
     }
 }
 
-fn pump(machine: &mut Child, echo: bool) -> Console {
+fn pump(machine: &mut Child, echo: Echo) -> Console {
     let text = Arc::new(Mutex::new(Vec::new()));
     let reader = machine.stdout.take().map(|mut from| {
         let text = Arc::clone(&text);
         thread::spawn(move || {
             let mut bytes = [0; 8 << 10];
+            let mut lines = Vec::new();
             while let Ok(count @ 1..) = from.read(&mut bytes) {
                 text.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&bytes[..count]);
-                if echo {
-                    let mut out = io::stdout().lock();
-                    // A reader that went away does not end the guest.
-                    out.write_all(&bytes[..count]).and_then(|()| out.flush()).ok();
+                match &echo {
+                    Echo::No => {}
+                    Echo::Yes => show(&bytes[..count]),
+                    Echo::Labelled(label) => {
+                        lines.extend_from_slice(&bytes[..count]);
+                        show(&whole_lines(&mut lines, label));
+                    }
                 }
+            }
+            if let Echo::Labelled(label) = &echo
+                && !lines.is_empty()
+            {
+                lines.push(b'\n');
+                show(&whole_lines(&mut lines, label));
             }
         })
     });
@@ -204,6 +214,21 @@ fn pump(machine: &mut Child, echo: bool) -> Console {
         });
     }
     Console { text, reader }
+}
+
+fn show(bytes: &[u8]) {
+    let mut out = io::stdout().lock();
+    // A reader that went away does not end the guest.
+    out.write_all(bytes).and_then(|()| out.flush()).ok();
+}
+
+/// Takes the lines that are complete, each behind the label.
+fn whole_lines(bytes: &mut Vec<u8>, label: &str) -> Vec<u8> {
+    let Some(end) = bytes.iter().rposition(|&byte| byte == b'\n') else { return Vec::new() };
+    let rest = bytes.split_off(end + 1);
+    let lines = std::mem::replace(bytes, rest);
+    let line = |line: &[u8]| [label.as_bytes(), b" | ", line].concat();
+    lines.split_inclusive(|&byte| byte == b'\n').flat_map(line).collect()
 }
 
 /// The kernel's log as it grows.
@@ -246,4 +271,20 @@ impl Log {
 fn last_lines(text: &str) -> Vec<String> {
     let lines: Vec<&str> = text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
     lines[lines.len().saturating_sub(LAST_LINES)..].iter().map(|line| format!("  {line}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_stands_before_whole_lines() {
+        let mut bytes = b"one\ntwo\nth".to_vec();
+        assert_eq!(whole_lines(&mut bytes, "6.12"), b"6.12 | one\n6.12 | two\n");
+        assert_eq!(bytes, b"th");
+        assert_eq!(whole_lines(&mut bytes, "6.12"), b"");
+        bytes.extend_from_slice(b"ree\n");
+        assert_eq!(whole_lines(&mut bytes, "6.12"), b"6.12 | three\n");
+        assert_eq!(bytes, b"");
+    }
 }

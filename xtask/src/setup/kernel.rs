@@ -17,12 +17,16 @@ use crate::{
 /// A kernel that a guest can boot.
 #[derive(Clone, Debug)]
 pub struct Kernel {
-    /// The row's name, or what a person wrote.
+    /// The row's name, or what a person wrote, or the version that stands for a row of another series.
     pub name: String,
+    /// Whether it is of a row's series, so that what is recorded of the row holds for it.
+    pub is_row: bool,
     /// The package's version.
     pub version: String,
     pub flavour: String,
     pub vmlinuz: PathBuf,
+    /// That it is not quite what the row says.
+    pub notice: Option<String>,
 }
 
 impl fmt::Display for Kernel {
@@ -59,8 +63,19 @@ fn kept(selection: &Selection, flavour: &str, entry: &Path) -> Result<Kernel> {
     if let Some(notice) = &notice {
         say::note(notice);
     }
-    let name = selection.name().to_owned();
-    Ok(Kernel { name, version, flavour: flavour.to_owned(), vmlinuz: entry.join("vmlinuz") })
+    let (name, is_row) = name_of(selection, &version, flavour);
+    Ok(Kernel { name, is_row, version, flavour: flavour.to_owned(), vmlinuz: entry.join("vmlinuz"), notice })
+}
+
+/// A kernel of another series is not the row: neither its facts nor its grades nor its budget are the row's.
+fn name_of(selection: &Selection, version: &str, flavour: &str) -> (String, bool) {
+    match selection.row() {
+        Some(row) if !row.has(version) => {
+            let wanted = Wanted::parse(version, flavour);
+            (wanted.map_or(version.to_owned(), |wanted| wanted.name), false)
+        }
+        row => (selection.name().to_owned(), row.is_some()),
+    }
 }
 
 /// The wanted version is part of the name, so that a changed row is looked up anew.
@@ -212,6 +227,7 @@ mod tests {
             suites: vec!["sid".into()],
             known: Some(known.into()),
             test: true,
+            tests: kernels::Tests::Matrix,
         };
         let wanted = |text: &str| Selection::Version(Wanted::parse(text, "cloud-amd64").unwrap());
         let choice = |version: &str, flavour: &str| Choice {
@@ -237,6 +253,16 @@ mod tests {
         // The same kernel by another name is the same entry.
         let again = entry_name(&wanted("6.12.95+deb12"), &choice("6.12.95-1~bpo12+1", "cloud-amd64"));
         assert_eq!(again, names[3]);
+    }
+
+    #[test]
+    fn what_stands_for_a_row_has_its_name_only_within_the_series() {
+        let six = kernels::row("6.12").unwrap();
+        assert_eq!(name_of(&six, "6.12.107-1", "cloud-amd64"), ("6.12".into(), true));
+        assert_eq!(name_of(&six, "6.16.3-1~bpo13+1", "cloud-amd64"), ("6.16.3-1~bpo13+1".into(), false));
+        assert_eq!(name_of(&six, "6.16.3-1~bpo13+1", "amd64"), ("6.16.3-1~bpo13+1-amd64".into(), false));
+        let typed = kernels::select("6.12.95", None).unwrap();
+        assert_eq!(name_of(&typed, "6.12.95-1~bpo12+1", "cloud-amd64"), ("6.12.95".into(), false));
     }
 
     #[test]

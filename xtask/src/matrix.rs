@@ -1,0 +1,136 @@
+//! `cargo xtask matrix`: every kernel under test against every scenario. A guest test does the work and writes one JSON file;
+//! here it is booted, read, judged and drawn. With `--write` what was measured becomes the budget and the document.
+
+mod books;
+mod budget;
+mod coverage;
+mod document;
+#[cfg(test)]
+mod fixture;
+mod grid;
+mod judge;
+mod report;
+mod table;
+
+use std::{fs, path::Path};
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+
+pub use self::books::Books;
+use self::report::Report;
+use crate::{
+    guest::Outcome,
+    guest_tests::{self, Binaries},
+    host, kernels,
+    pool::{self, Jobs},
+    setup::{self, Kernel},
+    tally::Tally,
+};
+
+#[derive(Args)]
+pub struct Matrix {
+    /// Only this kernel: a row of xtask/kernels.toml, or a version of Debian's kernel packages or the beginning of one
+    /// (6.19.14, 6.1.0-47-rt-amd64, 6.16); may be given more than once
+    #[arg(long = "kernel", value_name = "KERNEL")]
+    kernels: Vec<String>,
+    /// The flavour of kernels that are named without one: cloud-amd64, amd64 or rt-amd64
+    #[arg(long)]
+    flavour: Option<String>,
+    /// Only this scenario; may be given more than once
+    #[arg(long = "scenario", value_name = "NAME")]
+    scenarios: Vec<String>,
+    /// Makes xtask/budget.toml, docs/coverage.json and docs/coverage.md out of what is measured
+    #[arg(long, conflicts_with = "scenarios")]
+    write: bool,
+    #[command(flatten)]
+    jobs: Jobs,
+}
+
+/// What came of one kernel.
+pub struct Run {
+    kernel: Kernel,
+    outcome: Outcome,
+    /// The report, or why there is none.
+    report: Result<Report, String>,
+}
+
+impl Matrix {
+    pub fn run(self) -> Result<()> {
+        let selections = kernels::select_all(&self.kernels, self.flavour.as_deref())?;
+        let mut books = Books::open()?;
+        let kernels = setup::kernels(&selections)?;
+        let binaries = Binaries::build()?;
+        let jobs = self.jobs.count();
+        let together = jobs.min(kernels.len()) > 1;
+        let runs = pool::run(jobs, &kernels, |kernel| {
+            boot(&binaries, kernel, &self.scenarios, together.then_some(kernel.name.as_str()))
+        });
+        let mut tally = Tally::default();
+        if self.write {
+            match books.record(&runs) {
+                Ok(written) => tally.line(written),
+                Err(error) => tally.failures.push(format!("{error:#}")),
+            }
+        }
+        tell(&runs, &self.scenarios, &books, &mut tally);
+        tally.finish()
+    }
+}
+
+/// Boots a kernel and runs the matrix's test in it; empty `scenarios` are all. Whatever goes wrong is part of the run.
+pub fn boot(binaries: &Binaries, kernel: &Kernel, scenarios: &[String], label: Option<&str>) -> Run {
+    eprintln!("--- matrix on {kernel}");
+    let run = || {
+        let out = host::target_dir()?.join("matrix").join(&kernel.name);
+        // What an earlier run left must not be taken for this one's.
+        if out.exists() {
+            fs::remove_dir_all(&out).with_context(|| format!("cannot remove {}", out.display()))?;
+        }
+        let mut guest = binaries.guest(kernel, &["--exact", guest_tests::MATRIX], label).out(&out);
+        if !scenarios.is_empty() {
+            guest = guest.env("OBSERVER_MATRIX_SCENARIOS", &scenarios.join(","));
+        }
+        let outcome = guest.run()?;
+        let report = read(&out.join("matrix.json"), &outcome);
+        anyhow::Ok((outcome, report))
+    };
+    let (outcome, report) = run().unwrap_or_else(|error| {
+        (Outcome::failed(format!("{error:#}")), Err("the guest did not run".to_owned()))
+    });
+    Run { kernel: kernel.clone(), outcome, report }
+}
+
+fn read(path: &Path, outcome: &Outcome) -> Result<Report, String> {
+    match fs::read_to_string(path) {
+        Ok(text) => Report::parse(&text).map_err(|error| format!("{}: {error:#}", path.display())),
+        Err(_) if guest_tests::summary(&outcome.console) == Some((0, 0)) => {
+            Err(format!("the guest tests have no {}", guest_tests::MATRIX))
+        }
+        Err(_) => Err("the test wrote none".into()),
+    }
+}
+
+/// Prints the one table, and adds what is to be said at the end of the run.
+pub fn tell(runs: &[Run], asked: &[String], books: &Books, tally: &mut Tally) {
+    println!("\n{}", table::table(runs));
+    for run in runs {
+        let name = &run.kernel.name;
+        for notice in &run.outcome.notices {
+            eprintln!("notice: {name}: {notice}");
+        }
+        let mut verdict = judge::judge(run, asked);
+        verdict.failures.extend(books.judge(run));
+        let judge::Verdict { passed, skipped, failures } = verdict;
+        tally.passed += passed;
+        let guest = run.outcome.verdict();
+        let failed = failures.len();
+        tally.line(format!(
+            "kernel {name}: matrix: {passed} passed, {failed} failed, {skipped} skipped; {guest}"
+        ));
+        tally.failures.extend(failures.into_iter().map(|failure| format!("{name}: {failure}")));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,108 @@
+//! Columns of text: aligned for a terminal, and as a table of Markdown. Also how a count is written, here and there.
+
+use super::report::{Measure, Outcome, Scenario};
+
+/// Rows of cells, the first is the head.
+#[derive(Default)]
+pub struct Grid(pub Vec<Vec<String>>);
+
+impl Grid {
+    /// Each line with this before it and two blanks between columns.
+    pub fn aligned(&self, indent: &str) -> String {
+        let width = |column: usize| {
+            let cells = self.0.iter().filter_map(|row| row.get(column));
+            cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+        };
+        let columns = self.0.iter().map(Vec::len).max().unwrap_or(0);
+        let widths: Vec<usize> = (0..columns).map(width).collect();
+        let line = |row: &Vec<String>| {
+            let cells = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}"));
+            let line = format!("{indent}{}", cells.collect::<Vec<_>>().join("  "));
+            format!("{}\n", line.trim_end())
+        };
+        self.0.iter().map(line).collect()
+    }
+
+    pub fn markdown(&self) -> String {
+        let mut lines = self.0.iter().map(|row| {
+            let cells = row.iter().map(|cell| cell.replace('|', "\\|"));
+            format!("| {} |\n", cells.collect::<Vec<_>>().join(" | "))
+        });
+        let head = lines.next().unwrap_or_default();
+        let columns = self.0.first().map_or(0, Vec::len);
+        let rule = format!("|{}\n", " --- |".repeat(columns));
+        format!("{head}{rule}{}", lines.collect::<String>())
+    }
+}
+
+/// Scenario by measure, with a last column for all else that a scenario has to say.
+pub fn scenarios(scenarios: &[Scenario]) -> Grid {
+    let mut measures: Vec<&str> = Vec::new();
+    for measure in scenarios.iter().flat_map(|scenario| &scenario.measures) {
+        if !measures.contains(&measure.name.as_str()) {
+            measures.push(&measure.name);
+        }
+    }
+    let head = ["scenario"].into_iter().chain(measures.iter().copied()).chain([""]);
+    let mut rows = vec![head.map(str::to_owned).collect::<Vec<String>>()];
+    for scenario in scenarios {
+        let cell = |name: &&str| match scenario.measures.iter().find(|measure| measure.name == **name) {
+            Some(measure) => count(measure),
+            None if scenario.outcome == Outcome::Skipped => "-".into(),
+            None => String::new(),
+        };
+        let mut row = vec![scenario.name.clone()];
+        row.extend(measures.iter().map(cell));
+        row.push(said(scenario));
+        rows.push(row);
+    }
+    Grid(rows)
+}
+
+/// The witness's number and that observer's equals it; else both; else observer's alone.
+pub fn count(measure: &Measure) -> String {
+    let Measure { observer, witness, .. } = measure;
+    match witness {
+        Some(witness) if witness == observer => format!("{witness} ="),
+        Some(witness) => format!("{observer}/{witness} !"),
+        None => observer.to_string(),
+    }
+}
+
+fn said(scenario: &Scenario) -> String {
+    let word = match scenario.outcome {
+        Outcome::Done => "",
+        Outcome::Skipped => "skipped",
+        Outcome::Failed => "failed",
+    };
+    // One line, whatever the text is.
+    let text = scenario.text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let parts = [word, &text].into_iter().filter(|part| !part.is_empty());
+    let said = parts.collect::<Vec<_>>().join(": ");
+    let extra = scenario.extra.iter().map(|extra| format!("{} {}", extra.name, extra.value));
+    let said = Some(said).filter(|said| !said.is_empty());
+    said.into_iter().chain(extra).collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_count_says_whether_the_witness_agrees() {
+        let measure = |witness, observer| count(&Measure { name: "lookup".into(), witness, observer });
+        assert_eq!(measure(Some(7), 7), "7 =");
+        assert_eq!(measure(Some(0), 0), "0 =");
+        assert_eq!(measure(Some(8), 7), "7/8 !");
+        assert_eq!(measure(None, 7), "7");
+    }
+
+    #[test]
+    fn columns_are_aligned_and_lines_have_no_blanks_at_their_end() {
+        let grid =
+            Grid([["a", "é|e", ""], ["long", "", "x"]].map(|row| row.map(str::to_owned).to_vec()).to_vec());
+        assert_eq!(grid.aligned("  "), "  a     é|e\n  long       x\n");
+        assert_eq!(grid.markdown(), "| a | é\\|e |  |\n| --- | --- | --- |\n| long |  | x |\n");
+        assert_eq!(Grid::default().aligned(""), "");
+    }
+}
