@@ -6,6 +6,7 @@
 
 mod abba;
 mod crew;
+mod crowd;
 mod demo;
 mod outcome;
 mod paths;
@@ -13,11 +14,13 @@ mod poison;
 mod pool;
 mod process;
 mod race;
+mod reader;
 mod region;
 mod supervise;
 mod sys;
 mod touch;
 mod uffd;
+mod wide;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -38,6 +41,9 @@ pub struct Scenario {
     pub summary: Cow<'static, str>,
     pub kind: Kind,
     pub needs: Cow<'static, [Need]>,
+    /// How many unshares a stock kernel makes of it, if it can run it: the same on 5.10 to 7.3. `None` where the
+    /// schedule decides.
+    pub unshares: Option<u32>,
     pool: Pool,
     run: Run,
 }
@@ -66,7 +72,8 @@ pub enum Need {
 #[derive(Clone)]
 enum Run {
     Fixed(fn(&Context) -> outcome::Result<String>),
-    Pair(&'static race::Reader, &'static race::Writer),
+    Pass(&'static reader::Reader),
+    Pair(&'static reader::Reader, &'static race::Writer),
 }
 
 /// What a scenario is told.
@@ -118,9 +125,15 @@ impl Scenario {
             summary: Cow::Borrowed(summary),
             kind,
             needs: Cow::Borrowed(needs),
+            unshares: None,
             pool: POOL,
             run: Run::Fixed(run),
         }
+    }
+
+    const fn unshares(mut self, number: u32) -> Scenario {
+        self.unshares = Some(number);
+        self
     }
 
     const fn with_pool(mut self, pool: Pool) -> Scenario {
@@ -149,7 +162,9 @@ impl Scenario {
 }
 
 static SCENARIOS: LazyLock<Vec<Scenario>> = LazyLock::new(|| {
-    let mut all = [paths::SCENARIOS, abba::SAFE, &[race::FAULT_TRUNCATE]].concat();
+    let mut all = [paths::SCENARIOS, wide::SCENARIOS, crowd::SCENARIOS].concat();
+    all.extend(reader::scenarios());
+    all.extend([abba::SAFE, &[race::FAULT_TRUNCATE]].concat());
     all.extend(race::scenarios());
     // What poisons memory comes after everything else of its groups.
     all.extend([&[demo::DEMO], poison::SCENARIOS, abba::CONCURRENT].concat());
@@ -258,6 +273,7 @@ fn run_one(
         Err(stop) => Ending::Outcome(Err(stop).into()),
         Ok(()) => supervise::supervise(scenario.limit(context.duration), || match scenario.run {
             Run::Fixed(run) => run(context),
+            Run::Pass(reader) => reader::run(reader),
             Run::Pair(reader, writer) => race::run(reader, writer, context),
         })?,
     };
@@ -347,6 +363,25 @@ mod tests {
         for (group, _) in GROUPS {
             assert!(!names.contains(group), "{group} is both");
             assert!(!selected(&[group]).is_empty());
+        }
+    }
+
+    #[test]
+    fn what_is_deterministic_says_how_many_unshares_it_makes() {
+        let unknown = |scenario: &&Scenario| scenario.unshares.is_none();
+        let fixed = |scenario: &&Scenario| matches!(scenario.kind, Kind::Path | Kind::Once);
+        let names: Vec<&str> = list().iter().filter(fixed).filter(unknown).map(|s| s.name.as_ref()).collect();
+        assert_eq!(names, ["crowd-punch"], "only what runs at once with others may not know");
+        assert!(list().iter().filter(|s| !fixed(s)).all(|s| unknown(&s)), "a race knows no number");
+    }
+
+    #[test]
+    fn every_reader_has_a_pass_of_its_own() {
+        for name in
+            ["smaps", "pagemap", "numa_maps", "mincore", "vmread", "movestat", "mbind", "pagemap-scan"]
+        {
+            assert_eq!(selected(&[name]), [name]);
+            assert!(selected(&["all"]).contains(&name));
         }
     }
 

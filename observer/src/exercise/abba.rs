@@ -23,7 +23,8 @@ pub const SAFE: &[Scenario] = &[
         Kind::Path,
         MOVES,
         migrate,
-    ),
+    )
+    .unshares(0),
     Scenario::new(
         "abba-fault-mutex",
         "private COW (folio, fault mutex) and fault (fault mutex, folio), one after the other",
@@ -31,14 +32,16 @@ pub const SAFE: &[Scenario] = &[
         &[Need::Root],
         fault_mutex,
     )
-    .with_pool(TIGHT),
+    .with_pool(TIGHT)
+    .unshares(0),
     Scenario::new(
         "abba-punch-migrate",
         "punch of a part of a page (i_mmap_rwsem, folio) and migration, one after the other",
         Kind::Path,
         MOVES,
         punch_migrate,
-    ),
+    )
+    .unshares(0),
 ];
 
 pub const CONCURRENT: &[Scenario] = &[

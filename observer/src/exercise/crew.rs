@@ -87,6 +87,11 @@ impl Crew {
             std::thread::sleep(TICK);
         }
         self.board.stop.store(true, Ordering::Relaxed);
+        self.run_to_end()
+    }
+
+    /// Waits until each has ended by itself, or because one of them failed.
+    pub fn run_to_end(self) -> Result<String> {
         for (child, mut reader) in self.members {
             let name = child.name();
             child.join()?;

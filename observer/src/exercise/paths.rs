@@ -1,40 +1,49 @@
 //! The deterministic scenarios: one path of page-table sharing each, two or three tasks, one step after the other.
 //! A is the scenario's main task, P its partner; both map the same GiB at the same address. The number of unshares
-//! that each causes on a stock 6.12 stands beside it. It is for the observer's tests: a scenario itself does not
-//! look at page tables, so it can be run under any observer.
+//! that each causes on a stock kernel stands in its row, and where they come from beside its function. It is for the
+//! observer's tests: a scenario itself does not look at page tables, so it can be run under any observer.
 
 use super::outcome::{OrSkip, Result, Stop};
 use super::process::{Child, Partner};
-use super::region::{AWAY, GIB, HugeFile, PAGES, Region, TOUCHED};
+use super::region::{AWAY, GIB, HUGE, HugeFile, PAGES, Region, TOUCHED};
 use super::sys;
-use super::uffd::Userfault;
+use super::uffd::{Mode, Userfault};
 use super::{Context, Kind, Need, Scenario};
 
 /// Less than a mapping, so that it has to be split.
 const PART: usize = TOUCHED / 2;
 
-const MREMAP: Need = Need::Kernel("mremap of hugetlbfs, 5.16");
+pub const MREMAP: Need = Need::Kernel("mremap of hugetlbfs, 5.16");
+pub const NO_MREMAP: &str = "this kernel cannot mremap hugetlbfs";
 pub const DONTNEED: Need = Need::Kernel("MADV_DONTNEED of hugetlbfs, 5.18");
+const UFFD: Need = Need::Kernel("userfaultfd");
 const UFFD_WP: Need = Need::Kernel("userfaultfd write protection of hugetlbfs, 5.19");
 
 pub const SCENARIOS: &[Scenario] = &[
-    path("share", "two tasks share a table, the second exits", &[], share),
-    path("fork", "a child shares its parent's table at its first fault and exits", &[], fork),
-    path("three", "three tasks share a table and go one by one", &[], three),
-    path("exit", "a third task joins a shared table and exits, then the first unmaps", &[], exit),
-    path("unmap", "one of two tasks that share a table unmaps it", &[], unmap),
-    path("mprotect", "mprotect of a whole shared mapping", &[], mprotect),
-    path("split-mprotect", "mprotect of a part: the VMA is split and unshared", &[], split_mprotect),
-    path("split-munmap", "munmap of a part: the VMA is split and unshared", &[], split_munmap),
-    path("mremap", "mremap of a shared mapping to another GiB, where it shares again", &[MREMAP], mremap),
-    path("punch", "fallocate(PUNCH_HOLE) unshares the mappings of other tasks", &[], punch),
-    path("truncate", "ftruncate to nothing and back unshares the mappings of other tasks", &[], truncate),
-    path("dontneed", "madvise(MADV_DONTNEED) of the touched pages", &[DONTNEED], dontneed),
-    path("migrate", "move_pages to the second memory node and back", &[Need::Root, Need::TwoNodes], migrate),
-    path("uffd-wp", "userfaultfd write protection of a shared mapping", &[Need::Root, UFFD_WP], uffd_wp),
+    path("share", "two tasks share a table, the second exits", &[], share).unshares(1),
+    path("fork", "a child shares its parent's table at its first fault and exits", &[], fork).unshares(1),
+    path("three", "three tasks share a table and go one by one", &[], three).unshares(2),
+    path("exit", "a third task joins a shared table and exits, then the first unmaps", &[], exit).unshares(2),
+    path("unmap", "one of two tasks that share a table unmaps it", &[], unmap).unshares(1),
+    path("mprotect", "mprotect of a whole shared mapping", &[], mprotect).unshares(1),
+    path("split-mprotect", "mprotect of a part: the VMA is split and unshared", &[], split_mprotect)
+        .unshares(1),
+    path("split-munmap", "munmap of a part: the VMA is split and unshared", &[], split_munmap).unshares(1),
+    path("mremap", "mremap of a shared mapping to another GiB, where it shares again", &[MREMAP], mremap)
+        .unshares(2),
+    path("punch", "fallocate(PUNCH_HOLE) unshares the mappings of other tasks", &[], punch).unshares(2),
+    path("truncate", "ftruncate to nothing and back unshares the mappings of other tasks", &[], truncate)
+        .unshares(2),
+    path("dontneed", "madvise(MADV_DONTNEED) of the touched pages", &[DONTNEED], dontneed).unshares(2),
+    path("migrate", "move_pages to the second memory node and back", &[Need::Root, Need::TwoNodes], migrate)
+        .unshares(2),
+    path("uffd-copy", "userfaultfd fills a missing page of a shared mapping", &[Need::Root, UFFD], uffd_copy)
+        .unshares(1),
+    path("uffd-wp", "userfaultfd write protection of a shared mapping", &[Need::Root, UFFD_WP], uffd_wp)
+        .unshares(1),
 ];
 
-const fn path(
+pub const fn path(
     name: &'static str,
     summary: &'static str,
     needs: &'static [Need],
@@ -46,16 +55,20 @@ const fn path(
 /// A and P on one file, both have touched it: the table is shared.
 pub struct Pair {
     pub region: Region,
-    partner: Partner,
-    file: HugeFile,
+    pub partner: Partner,
+    pub file: HugeFile,
 }
 
 impl Pair {
     pub fn new() -> Result<Pair> {
-        let file = HugeFile::new()?;
-        let mut partner = Partner::mapper("partner", &file)?;
+        Pair::of(HugeFile::new()?, Region::shared)
+    }
+
+    /// Both map by `map`.
+    pub fn of(file: HugeFile, map: impl Fn(&HugeFile) -> sys::Result<Region>) -> Result<Pair> {
+        let mut partner = Partner::mapper_of("partner", || map(&file))?;
         partner.map_and_touch()?;
-        let region = Region::shared(&file)?;
+        let region = map(&file)?;
         region.fill()?;
         Ok(Pair { region, partner, file })
     }
@@ -130,7 +143,7 @@ fn unmap(_: &Context) -> Result<String> {
 fn mprotect(_: &Context) -> Result<String> {
     let pair = Pair::new()?;
     pair.region.protect(GIB, libc::PROT_READ)?;
-    load(&pair.region)?;
+    pair.region.load()?;
     pair.end()?;
     Ok("1 GiB made read-only".into())
 }
@@ -139,7 +152,7 @@ fn mprotect(_: &Context) -> Result<String> {
 fn split_mprotect(_: &Context) -> Result<String> {
     let pair = Pair::new()?;
     pair.region.protect(PART, libc::PROT_READ)?;
-    load(&pair.region)?;
+    pair.region.load()?;
     pair.end()?;
     Ok(format!("{} MiB made read-only", PART >> 20))
 }
@@ -155,7 +168,7 @@ fn split_munmap(_: &Context) -> Result<String> {
 /// 2 unshares: the move, and the unmap of what was shared again at the new place.
 fn mremap(_: &Context) -> Result<String> {
     let mut pair = Pair::new()?;
-    pair.region.remap_to(AWAY).or_skip(&[libc::EINVAL], "this kernel cannot mremap hugetlbfs")?;
+    pair.region.remap_to(AWAY).or_skip(&[libc::EINVAL], NO_MREMAP)?;
     pair.region.fill()?;
     pair.end()?;
     Ok(format!("1 GiB moved to {AWAY:#x}"))
@@ -222,21 +235,23 @@ fn move_to(pages: &[usize], node: i32) -> Result<usize> {
     }
 }
 
+/// 1 unshare, A's unmap: a mapping that waits for missing pages goes on to share. Nobody faults meanwhile.
+fn uffd_copy(_: &Context) -> Result<String> {
+    let pair = Pair::new()?;
+    let userfault = Userfault::new(Mode::Missing)?;
+    userfault.register(pair.region.address(), GIB)?;
+    userfault.copy(pair.region.page(PAGES), &vec![1; HUGE])?;
+    pair.end()?;
+    Ok("1 GiB registered, 1 page filled".into())
+}
+
 /// 1 unshare, at the registration; a mapping under write protection does not share again.
 fn uffd_wp(_: &Context) -> Result<String> {
     let pair = Pair::new()?;
-    let userfault = Userfault::new()?;
+    let userfault = Userfault::new(Mode::WriteProtect)?;
     userfault.register(pair.region.address(), GIB)?;
     userfault.write_protect(pair.region.address(), TOUCHED)?;
-    load(&pair.region)?;
+    pair.region.load()?;
     pair.end()?;
     Ok(format!("1 GiB registered, {PAGES} pages protected"))
-}
-
-/// Loads from all touched pages, where a store is not permitted or would wait for ever.
-fn load(region: &Region) -> Result<()> {
-    match (0..PAGES).filter(|&n| region.read(n).is_ok()).count() {
-        PAGES => Ok(()),
-        there => Err(Stop::Fail(format!("load from {PAGES} huge pages: SIGBUS on {}", PAGES - there))),
-    }
 }

@@ -16,21 +16,23 @@ pub const SCENARIOS: &[Scenario] = &[
         Kind::Once,
         &[Need::Root, MEMORY_FAILURE],
         soft_offline,
-    ),
+    )
+    .unshares(2),
     Scenario::new(
         "hwpoison",
         "madvise(MADV_HWPOISON): the page is unmapped everywhere; costs one page until the next boot",
         Kind::Once,
         &[Need::Root, MEMORY_FAILURE],
         hwpoison,
-    ),
+    )
+    .unshares(1),
 ];
 
 /// Any touched page but the first, so that the range does not begin with it.
 const VICTIM: usize = 3 * HUGE;
 const NONE: &str = "this kernel is built without CONFIG_MEMORY_FAILURE";
 
-/// 2 unshares on 6.12: the migration, and A's unmap of what was shared again.
+/// 2 unshares: the migration, and A's unmap of what was shared again.
 fn soft_offline(_: &Context) -> Result<String> {
     let mut pair = Pair::new()?;
     pair.region
@@ -41,7 +43,7 @@ fn soft_offline(_: &Context) -> Result<String> {
     Ok("1 page taken out of service".into())
 }
 
-/// 1 unshare on 6.12. Nobody touches afterwards.
+/// 1 unshare, by the failure. Nobody touches afterwards.
 fn hwpoison(_: &Context) -> Result<String> {
     let pair = Pair::new()?;
     pair.region

@@ -107,10 +107,14 @@ fn write(name: &str, pages: u64) -> Result<()> {
     })
 }
 
+/// The nodes that have memory; none where the kernel knows no nodes.
+pub fn memory_nodes() -> Vec<i32> {
+    sys::read_text("/sys/devices/system/node/has_memory").map_or(Vec::new(), |listed| parse_nodes(&listed))
+}
+
 /// The first two nodes that have memory, if there are two.
 pub fn two_nodes() -> Option<(i32, i32)> {
-    let listed = sys::read_text("/sys/devices/system/node/has_memory").ok()?;
-    match parse_nodes(&listed).as_slice() {
+    match memory_nodes().as_slice() {
         [first, second, ..] => Some((*first, *second)),
         _ => None,
     }

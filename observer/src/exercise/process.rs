@@ -108,13 +108,19 @@ pub struct Partner {
 const EXIT: &str = "exit";
 
 impl Partner {
-    /// One that maps the file when first ordered, and touches it from then on. Fork it before the file is mapped here, so that it inherits nothing.
+    /// One that maps the first GiB of the file, see [`Partner::mapper_of`].
     pub fn mapper(name: &'static str, file: &HugeFile) -> Result<Partner> {
+        Partner::mapper_of(name, || Region::shared(file))
+    }
+
+    /// One that maps when first ordered, and touches it from then on. Fork it before the file is mapped here, so
+    /// that it inherits nothing.
+    pub fn mapper_of(name: &'static str, map: impl Fn() -> sys::Result<Region>) -> Result<Partner> {
         let mut region = None;
         Partner::fork(name, move |_| {
             match &region {
                 Some(region) => Region::fill(region)?,
-                None => region = Some(Region::shared(file)?),
+                None => region = Some(map()?),
             }
             Ok(())
         })
@@ -144,6 +150,10 @@ impl Partner {
             Some(outcome) => outcome.into_result().map(drop).map_err(|stop| stop.of(name)),
             None => Err(Stop::Fail(format!("{name} died when it was ordered to {order}"))),
         }
+    }
+
+    pub fn pid(&self) -> pid_t {
+        self.child.pid()
     }
 
     /// Maps and touches, which shares the table if there is one to share.

@@ -3,17 +3,17 @@
 //! is for the observer to see.
 
 use std::borrow::Cow;
-use std::fs::File;
 use std::time::Duration;
 
-use libc::{c_void, pid_t};
+use libc::pid_t;
 
 use super::crew::{Crew, Shift};
-use super::outcome::{OrSkip, Result, Stop};
+use super::outcome::{Result, Stop};
 use super::paths::{DONTNEED, advise_dontneed};
 use super::process::set_name;
-use super::region::{BASE_PAGE, GIB, HUGE, HugeFile, PAGES, Region, TOUCHED};
-use super::sys::{self, check};
+use super::reader::{READERS, Reader, Reading};
+use super::region::{GIB, HUGE, HugeFile, PAGES, Region};
+use super::sys;
 use super::{Context, Kind, Need, Run, Scenario};
 
 pub const FAULT_TRUNCATE: Scenario = Scenario::new(
@@ -24,23 +24,8 @@ pub const FAULT_TRUNCATE: Scenario = Scenario::new(
     fault_truncate,
 );
 
-pub struct Reader {
-    name: &'static str,
-    summary: &'static str,
-    needs: &'static [Need],
-    pass: fn(&mut Reading) -> Result<()>,
-}
-
-/// Reading another task needs more rights than the scenarios otherwise do, where ptrace is restricted.
-const READERS: &[Reader] = &[
-    Reader { name: "smaps", summary: "/proc/self/smaps", needs: &[], pass: smaps },
-    Reader { name: "pagemap", summary: "/proc/self/pagemap", needs: &[], pass: pagemap },
-    Reader { name: "numa_maps", summary: "/proc/self/numa_maps", needs: &[], pass: numa_maps },
-    Reader { name: "mincore", summary: "mincore", needs: &[], pass: mincore },
-    Reader { name: "vmread", summary: "process_vm_readv", needs: &[Need::Root], pass: vmread },
-    Reader { name: "movestat", summary: "move_pages query", needs: &[Need::Root], pass: movestat },
-    Reader { name: "fault", summary: "page faults", needs: &[], pass: fault },
-];
+/// Not one that only looks: what it finds missing it makes.
+static FAULT: Reader = Reader { name: "fault", summary: "page faults", needs: &[], pass: fault };
 
 pub struct Writer {
     name: &'static str,
@@ -61,7 +46,6 @@ const WRITERS: &[Writer] = &[
     Writer { name: "punch", summary: "fallocate(PUNCH_HOLE)", needs: &[], from: From::Task, round: punch },
     Writer {
         name: "truncate",
-
         summary: "ftruncate to nothing and back",
         needs: &[],
         from: From::Task,
@@ -69,7 +53,6 @@ const WRITERS: &[Writer] = &[
     },
     Writer {
         name: "migrate",
-
         summary: "move_pages between two nodes",
         needs: &[Need::Root, Need::TwoNodes],
         from: From::Task,
@@ -77,7 +60,6 @@ const WRITERS: &[Writer] = &[
     },
     Writer {
         name: "dontneed",
-
         summary: "madvise(MADV_DONTNEED) by another thread",
         needs: &[DONTNEED],
         from: From::Thread,
@@ -87,7 +69,8 @@ const WRITERS: &[Writer] = &[
 
 /// `race:READER:WRITER`, all of them.
 pub fn scenarios() -> Vec<Scenario> {
-    let pairs = READERS.iter().flat_map(|reader| WRITERS.iter().map(move |writer| (reader, writer)));
+    let readers = READERS.iter().chain([&FAULT]);
+    let pairs = readers.flat_map(|reader| WRITERS.iter().map(move |writer| (reader, writer)));
     pairs.map(|(reader, writer)| scenario(reader, writer)).collect()
 }
 
@@ -98,6 +81,7 @@ fn scenario(reader: &'static Reader, writer: &'static Writer) -> Scenario {
         summary: Cow::Owned(format!("{} against {}", reader.summary, writer.summary)),
         kind: Kind::Race,
         needs: Cow::Owned(reader.needs.iter().chain(new).copied().collect()),
+        unshares: None,
         pool: super::POOL,
         run: Run::Pair(reader, writer),
     }
@@ -141,9 +125,7 @@ pub fn run(reader: &'static Reader, writer: &'static Writer, context: &Context) 
 }
 
 fn read(reader: &Reader, region: &Region, peer: pid_t, shift: &Shift) -> Result<()> {
-    // SAFETY: getpid cannot fail.
-    let targets = [unsafe { libc::getpid() }, peer];
-    let mut reading = Reading { region, targets, pagemap: None };
+    let mut reading = Reading::new(region, peer);
     let mut passes = 0;
     while shift.go_on() {
         if passes % PASSES == 0 {
@@ -171,69 +153,6 @@ fn share_only(file: &HugeFile, shift: &mut Shift) -> Result<()> {
         shift.pause(Duration::from_millis(50));
     }
     Ok(())
-}
-
-struct Reading<'a> {
-    region: &'a Region,
-    /// Whose page tables are read, where that can be chosen: this task and its peer.
-    targets: [pid_t; 2],
-    pagemap: Option<File>,
-}
-
-fn smaps(_: &mut Reading) -> Result<()> {
-    sys::read_bytes("/proc/self/smaps")?;
-    Ok(())
-}
-
-fn numa_maps(_: &mut Reading) -> Result<()> {
-    sys::read_bytes("/proc/self/numa_maps").map(drop).or_skip(&[libc::ENOENT], "this kernel has no NUMA")
-}
-
-fn pagemap(reading: &mut Reading) -> Result<()> {
-    const PATH: &str = "/proc/self/pagemap";
-    const ENTRY: usize = 8; // one u64 per 4 KiB page
-    let pagemap = match &mut reading.pagemap {
-        Some(open) => open,
-        closed => {
-            closed.insert(File::open(PATH).map_err(|source| sys::Error::new(format!("open {PATH}"), source))?)
-        }
-    };
-    let mut entries = vec![0; TOUCHED / BASE_PAGE * ENTRY];
-    sys::pread(pagemap, &mut entries, (reading.region.address() / BASE_PAGE * ENTRY) as u64, PATH)?;
-    Ok(())
-}
-
-fn mincore(reading: &mut Reading) -> Result<()> {
-    let mut resident = [0u8; TOUCHED / BASE_PAGE];
-    let address = reading.region.address() as *mut c_void;
-    // SAFETY: one byte for each page of the range.
-    let returned = unsafe { libc::mincore(address, TOUCHED, resident.as_mut_ptr()) };
-    check(returned.into(), || format!("mincore of {TOUCHED} bytes at {address:p}"))?;
-    Ok(())
-}
-
-fn vmread(reading: &mut Reading) -> Result<()> {
-    for target in reading.targets {
-        tolerate(sys::vm_read(target, &reading.region.pages()).map(drop))?;
-    }
-    Ok(())
-}
-
-fn movestat(reading: &mut Reading) -> Result<()> {
-    for target in reading.targets {
-        tolerate(sys::move_pages(target, &reading.region.pages(), None).map(drop))?;
-    }
-    Ok(())
-}
-
-/// In a race a page may be gone (EFAULT), or the peer, which ends at the same time (ESRCH; EPERM while it exits).
-fn tolerate(result: sys::Result<()>) -> Result<()> {
-    match result {
-        Err(error) if !matches!(error.errno(), Some(libc::EFAULT | libc::ESRCH | libc::EPERM)) => {
-            Err(error.into())
-        }
-        _ => Ok(()),
-    }
 }
 
 fn fault(reading: &mut Reading) -> Result<()> {

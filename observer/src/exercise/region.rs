@@ -1,4 +1,4 @@
-//! A hugetlbfs file of one GiB and mappings of it, laid out so that the kernel shares the page table.
+//! A hugetlbfs file of whole GiB and mappings of it, laid out so that the kernel shares the page tables.
 //! Says when a table *can* be shared; whether it was is for the observer to see, not for the exerciser.
 
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -31,13 +31,19 @@ pub struct HugeFile {
 }
 
 impl HugeFile {
+    /// One GiB, which is one page table.
     pub fn new() -> Result<HugeFile> {
+        HugeFile::with_len(GIB)
+    }
+
+    /// Sparse: it takes of the pool what is touched.
+    pub fn with_len(bytes: usize) -> Result<HugeFile> {
         let flags = libc::MFD_CLOEXEC | libc::MFD_HUGETLB | libc::MFD_HUGE_2MB;
         // SAFETY: the name is a valid C string.
         let fd = unsafe { libc::memfd_create(c"observer-exercise".as_ptr(), flags) };
         let fd = sys::owned_fd(fd.into(), || "memfd_create of a file of 2 MiB huge pages".into())?;
         let file = HugeFile { fd };
-        file.set_len(GIB)?;
+        file.set_len(bytes)?;
         Ok(file)
     }
 
@@ -62,31 +68,63 @@ impl HugeFile {
 pub struct Region {
     address: usize,
     bytes: usize,
+    touched: Touched,
 }
+
+/// Which huge pages of a mapping are the touched ones: so many, so far apart.
+#[derive(Clone, Copy)]
+struct Touched {
+    pages: usize,
+    stride: usize,
+}
+
+/// The first few of the file.
+const FIRST: Touched = Touched { pages: PAGES, stride: 1 };
 
 impl Region {
     /// The whole file, shared, at [`HOME`]: what the kernel shares a page table for.
     pub fn shared(file: &HugeFile) -> Result<Region> {
-        Region::map(file, HOME, GIB, libc::MAP_SHARED | libc::MAP_NORESERVE)
+        Region::map(file, HOME, 0, GIB, libc::MAP_SHARED | libc::MAP_NORESERVE, FIRST)
+    }
+
+    /// Several GiB of the file by one mapping, which shares a page table for each; one page of each is touched.
+    pub fn wide(file: &HugeFile, gibs: usize) -> Result<Region> {
+        let touched = Touched { pages: gibs, stride: GIB / HUGE };
+        Region::map(file, HOME, 0, gibs * GIB, libc::MAP_SHARED | libc::MAP_NORESERVE, touched)
+    }
+
+    /// The n-th GiB of the file by itself, n GiB above [`HOME`]; its first page is touched. The kernel merges no
+    /// hugetlbfs mappings, so that each stays a VMA of its own.
+    pub fn nth_gib(file: &HugeFile, n: usize) -> Result<Region> {
+        let touched = Touched { pages: 1, stride: 1 };
+        let flags = libc::MAP_SHARED | libc::MAP_NORESERVE;
+        Region::map(file, HOME + n * GIB, n * GIB, GIB, flags, touched)
     }
 
     /// Only the touched pages, shared, at [`HOME`]: too short for a shared page table.
     pub fn shared_short(file: &HugeFile, bytes: usize) -> Result<Region> {
-        Region::map(file, HOME, bytes, libc::MAP_SHARED | libc::MAP_NORESERVE)
+        Region::map(file, HOME, 0, bytes, libc::MAP_SHARED | libc::MAP_NORESERVE, FIRST)
     }
 
     /// A private mapping that owns a reservation for its pages.
     pub fn private_reserved(file: &HugeFile, bytes: usize) -> Result<Region> {
-        Region::map(file, HOME, bytes, libc::MAP_PRIVATE)
+        Region::map(file, HOME, 0, bytes, libc::MAP_PRIVATE, FIRST)
     }
 
-    fn map(file: &HugeFile, address: usize, bytes: usize, flags: c_int) -> Result<Region> {
+    fn map(
+        file: &HugeFile,
+        address: usize,
+        offset: usize,
+        bytes: usize,
+        flags: c_int,
+        touched: Touched,
+    ) -> Result<Region> {
+        let (at, fd) = (address as *mut c_void, file.fd.as_raw_fd());
         let flags = flags | libc::MAP_FIXED_NOREPLACE;
         // SAFETY: MAP_FIXED_NOREPLACE never takes a range that is in use; the length is not zero.
-        let got =
-            unsafe { libc::mmap(address as *mut c_void, bytes, READ_WRITE, flags, file.fd.as_raw_fd(), 0) };
+        let got = unsafe { libc::mmap(at, bytes, READ_WRITE, flags, fd, offset as off_t) };
         check(got as c_long, || format!("mmap of {bytes} bytes of the hugetlbfs file at {address:#x}"))?;
-        Ok(Region { address, bytes })
+        Ok(Region { address, bytes, touched })
     }
 
     /// Address of the n-th huge page.
@@ -112,20 +150,37 @@ impl Region {
 
     /// Stores into the touched pages. How many were there: a race may take some away meanwhile.
     pub fn touch(&self) -> usize {
-        (0..PAGES).filter(|&n| self.write(n).is_ok()).count()
+        self.touched().filter(|&n| self.write(n).is_ok()).count()
+    }
+
+    /// Numbers of the touched pages.
+    fn touched(&self) -> impl Iterator<Item = usize> {
+        let Touched { pages, stride } = self.touched;
+        (0..pages).map(move |n| n * stride)
     }
 
     /// Stores into the touched pages; all of them must be there.
     pub fn fill(&self) -> Result<()> {
-        match self.touch() {
-            PAGES => Ok(()),
-            there => Err(sys::Error::new(
-                format!("touch of {PAGES} huge pages at {:#x}, of which {there} could be had", self.address),
-                std::io::Error::other("SIGBUS: the pool of huge pages is empty, or a page is poisoned"),
-            )),
-        }
+        self.all_of(self.touch(), "touch")
     }
 
+    /// Loads from the touched pages, where a store is not permitted or would wait for ever; all must be there.
+    pub fn load(&self) -> Result<()> {
+        self.all_of(self.touched().filter(|&n| self.read(n).is_ok()).count(), "load")
+    }
+
+    fn all_of(&self, there: usize, tried: &str) -> Result<()> {
+        let pages = self.touched.pages;
+        if there == pages {
+            return Ok(());
+        }
+        Err(sys::Error::new(
+            format!("{tried} of {pages} huge pages at {:#x}, of which {there} could be had", self.address),
+            std::io::Error::other("SIGBUS: the pool of huge pages is empty, or a page is poisoned"),
+        ))
+    }
+
+    /// `mprotect` from the front.
     pub fn protect(&self, bytes: usize, protection: c_int) -> Result<()> {
         // SAFETY: inside our mapping; accesses that are no longer permitted are not made.
         let returned = unsafe { libc::mprotect(self.address as *mut c_void, bytes, protection) };
@@ -161,6 +216,10 @@ impl Region {
 
     pub fn address(&self) -> usize {
         self.address
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 }
 

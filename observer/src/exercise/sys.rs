@@ -79,12 +79,35 @@ pub fn move_pages(pid: pid_t, pages: &[usize], node: Option<i32>) -> Result<Vec<
     Ok(status)
 }
 
+/// Binds a range to the nodes, and asks whether each page is on one of them. linux/mempolicy.h, not in libc.
+pub fn mbind(address: usize, bytes: usize, nodes: &[i32]) -> Result<()> {
+    const MPOL_MF_STRICT: c_int = 1 << 0;
+    let tried = || format!("mbind(MPOL_BIND, MPOL_MF_STRICT) of {bytes} bytes at {address:#x}");
+    let mask = mask(nodes).ok_or_else(|| Error::new(tried(), io::ErrorKind::Unsupported.into()))?;
+    // SAFETY: the mask is one u64 and its length in bits is given; the kernel only reads it.
+    let returned = unsafe {
+        libc::syscall(
+            libc::SYS_mbind,
+            address,
+            bytes,
+            libc::MPOL_BIND,
+            &mask,
+            // The kernel takes one bit less than it is told.
+            u64::BITS as usize + 1,
+            MPOL_MF_STRICT,
+        )
+    };
+    check(returned, tried).map(drop)
+}
+
+fn mask(nodes: &[i32]) -> Option<u64> {
+    nodes.iter().try_fold(0, |mask, &node| Some(mask | 1u64.checked_shl(node as u32)?))
+}
+
 /// Where this task's next pages come from, as long as there are some. Children inherit it.
 pub fn prefer_node(node: i32) -> Result<()> {
     let tried = || format!("set_mempolicy(MPOL_PREFERRED) to node {node}");
-    let mask = 1u64
-        .checked_shl(node as u32)
-        .ok_or_else(|| Error::new(tried(), io::ErrorKind::Unsupported.into()))?;
+    let mask = mask(&[node]).ok_or_else(|| Error::new(tried(), io::ErrorKind::Unsupported.into()))?;
     // SAFETY: the mask is one u64 and its length in bits is given; the kernel only reads it.
     let returned =
         unsafe { libc::syscall(libc::SYS_set_mempolicy, libc::MPOL_PREFERRED, &mask, u64::BITS as usize) };
