@@ -1,136 +1,239 @@
-//! An independent witness of page-table sharing: tracefs kprobe and kretprobe events, counted by hist triggers.
+//! An independent witness of page-table sharing: tracefs kprobe and kretprobe events, told apart by address.
 //!
-//! It shares no code with observer. Lookups: entries of the two lookup functions. Shares: entries of `huge_pmd_share`
-//! less the tables that were made inside it (`__pmd_alloc` called from there). Unshares: returns of 1 from the body.
-//! None is the same kind of probe on the same symbol as the role it checks: those are fentry and fexit, and for unshare
-//! the comparison of upper-level entries.
+//! It shares no code with observer, and nothing here asks observer's facts: locks are found by where they are born and by
+//! which function takes them, the rest by return values and return addresses. Which probes there are depends on the
+//! symbols that the kernel has. What cannot be counted on a kernel is `None`.
+//!
+//! Shares are entries of `huge_pmd_share` less the tables that were made inside it (`__pmd_alloc` called from there).
+//! "Taken" are calls: of a trylock that failed, too.
 
-use std::{fs, path::PathBuf};
+mod calibrate;
+mod meaning;
+mod symbols;
+mod trace;
+
+use std::{cell::RefCell, collections::BTreeMap};
 
 use anyhow::{Context as _, Result, ensure};
 
-const TRACEFS: &str = "/sys/kernel/tracing";
-const GROUP: &str = "observer_witness";
+use meaning::{Meaning, PAGE_BYTES, Reading, Tally, Variables};
+use symbols::Symbols;
+use trace::{Profile, Trace};
 
-/// What was counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What was counted since the start. Two of them can be subtracted.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Counts {
-    pub lookups: u64,
-    pub shares: u64,
-    pub unshares: u64,
+    measures: Vec<(&'static str, Option<u64>)>,
+    /// Hits by function as it was asked for.
+    pub functions: BTreeMap<String, Option<u64>>,
+}
+
+impl Counts {
+    pub fn measures(&self) -> Vec<(&'static str, Option<u64>)> {
+        self.measures.clone()
+    }
+
+    /// One of the measures; 0 where the kernel cannot be asked.
+    pub fn get(&self, name: &str) -> u64 {
+        self.measures.iter().find(|(n, _)| *n == name).and_then(|(_, count)| *count).unwrap_or(0)
+    }
+
+    /// What came after `before`.
+    pub fn since(&self, before: &Counts) -> Counts {
+        let less = |a: Option<u64>, b: Option<u64>| Some(a? - b?);
+        let measures = self.measures.iter().zip(&before.measures);
+        let functions = self.functions.iter().zip(before.functions.values());
+        Counts {
+            measures: measures.map(|(&(name, a), &(_, b))| (name, less(a, b))).collect(),
+            functions: functions.map(|((name, &a), &b)| (name.clone(), less(a, b))).collect(),
+        }
+    }
 }
 
 /// Probes that count until dropped.
 pub struct Witness {
-    /// Addresses of `huge_pmd_share`, exclusive at the end.
-    share: (u64, u64),
+    trace: Trace,
+    symbols: Symbols,
+    /// What each probe's records mean, by its number.
+    meanings: Vec<Meaning>,
+    /// The probes that count one function each.
+    functions: BTreeMap<String, Option<usize>>,
+    lookups: [usize; 2],
+    share: usize,
+    /// Hits of each probe before the start.
+    before: Vec<u64>,
+    reading: RefCell<Reading>,
 }
 
-fn path(rest: &str) -> PathBuf {
-    PathBuf::from(TRACEFS).join(rest)
-}
+/// One thing to probe: kind, function, what is fetched, which records pass, what they mean.
+type Row<'a> = (&'a str, &'a str, &'a str, &'a str, Meaning);
 
-fn append(file: &str, line: &str) -> Result<()> {
-    use std::io::Write as _;
-    let at = path(file);
-    let mut f =
-        fs::OpenOptions::new().append(true).open(&at).with_context(|| format!("open {}", at.display()))?;
-    f.write_all(format!("{line}\n").as_bytes()).with_context(|| format!("write '{line}' to {}", at.display()))
-}
+/// Instances of a return probe: as many as tasks may sleep in the function.
+const RETURN: &str = "r64";
+const TABLE: &str = " table=$retval:b52@12/64";
+const LOCK: &str = " lock=%di:x64";
+const LOCK_AND_CALLER: &str = " lock=%di:x64 caller=$stack0:x64";
+const VARIABLES: &str = " mutexes=@hugetlb_fault_mutex_table:x64 count=@num_fault_mutexes:u32 \
+                         vmemmap=@vmemmap_base:x64 page_offset=@page_offset_base:x64";
+/// Struct pages of so much memory are looked at: guests have less.
+const MEMORY_BYTES: u64 = 64 << 30;
+/// Of a mutex without debugging, as in all stock kernels.
+const MUTEX_BYTES: u64 = 32;
 
-/// Name of the body of unshare: the compiler chose its suffix.
-fn body(symbols: &str) -> Result<&str> {
-    let names = || symbols.lines().filter_map(|l| l.split_ascii_whitespace().nth(2));
-    names()
-        .find(|n| n.starts_with("__huge_pmd_unshare."))
-        .or_else(|| names().find(|n| *n == "huge_pmd_unshare"))
-        .context("no body of unshare in the symbol table")
-}
+/// Needed everywhere, and there on all kernels.
+const FIRST: &[Row] = &[
+    ("p", "hugetlb_fault", VARIABLES, "", Meaning::Variables),
+    (RETURN, "hugetlbfs_alloc_inode", " inode=$retval:x64", "", Meaning::InodeBorn),
+    ("p", "hugetlbfs_destroy_inode", " inode=%di:x64", "", Meaning::InodeGone),
+    ("p", "__init_rwsem", LOCK_AND_CALLER, "", Meaning::SemaphoreBorn),
+    ("p", "down_read", LOCK_AND_CALLER, "", Meaning::SemaphoreTaken),
+    ("p", "down_read_killable", LOCK, "", Meaning::SemaphoreTaken),
+    ("p", "down_read_trylock", LOCK, "", Meaning::SemaphoreTaken),
+    ("p", "down_write", LOCK, "", Meaning::SemaphoreTaken),
+    ("p", "down_write_killable", LOCK, "", Meaning::SemaphoreTaken),
+    ("p", "down_write_trylock", LOCK, "", Meaning::SemaphoreTaken),
+    ("p", "up_read", LOCK, "", Meaning::SemaphoreReleased),
+    ("p", "up_write", LOCK, "", Meaning::SemaphoreReleased),
+    (RETURN, "huge_pte_alloc", TABLE, "", Meaning::LookedUp),
+    (RETURN, "huge_pte_offset", TABLE, "", Meaning::LookedUp),
+    ("p", "__pmd_alloc", " caller=$stack0:x64", "", Meaning::Made),
+    ("p", "___pmd_free_tlb", " table=%si:b52@12/64", "", Meaning::Freed),
+];
 
-/// First address of a function, and of the symbol after it.
-fn range(symbols: &str, name: &str) -> Result<(u64, u64)> {
-    let mut at: Vec<(u64, &str)> = symbols
-        .lines()
-        .filter_map(|l| {
-            let mut p = l.split_ascii_whitespace();
-            let (address, _, name) = (p.next()?, p.next()?, p.next()?);
-            Some((u64::from_str_radix(address, 16).ok()?, name))
-        })
-        .collect();
-    at.sort_unstable();
-    let i = at.iter().position(|(_, n)| *n == name).with_context(|| format!("no symbol {name}"))?;
-    let from = at[i].0;
-    let to = at[i..].iter().map(|(a, _)| *a).find(|a| *a > from).context("no symbol behind")?;
-    Ok((from, to))
-}
+/// Of these a kernel has the ones of its time.
+const FOLIOS: &[Row] = &[
+    (RETURN, "alloc_huge_page", " page=$retval:x64", "", Meaning::FolioBorn),
+    (RETURN, "alloc_huge_page_vma", " page=$retval:x64", "", Meaning::FolioBorn),
+    (RETURN, "alloc_huge_page_nodemask", " page=$retval:x64", "", Meaning::FolioBorn),
+    (RETURN, "alloc_hugetlb_folio", " page=$retval:x64", "", Meaning::FolioBorn),
+    (RETURN, "alloc_hugetlb_folio_nodemask", " page=$retval:x64", "", Meaning::FolioBorn),
+    (RETURN, "alloc_hugetlb_folio_reserve", " page=$retval:x64", "", Meaning::FolioBorn),
+    ("p", "free_huge_page", " page=%di:x64", "", Meaning::FolioGone),
+    ("p", "free_huge_folio", " page=%di:x64", "", Meaning::FolioGone),
+    ("p", "hugetlb_vma_lock_release", " holder=%di:x64", "", Meaning::VmaLockGone),
+];
 
 impl Witness {
-    /// Sets the probes up and starts counting.
-    pub fn start() -> Result<Witness> {
-        let symbols = fs::read_to_string("/proc/kallsyms")?;
-        let events = [
-            ("alloc", "p", "huge_pte_alloc", "", "hist:keys=__probe_ip"),
-            ("offset", "p", "huge_pte_offset", "", "hist:keys=__probe_ip"),
-            ("share", "p", "huge_pmd_share", "", "hist:keys=__probe_ip"),
-            ("table", "p", "__pmd_alloc", " caller=$stack0:x64", "hist:keys=caller.hex:size=4096"),
-            ("unshare", "r", body(&symbols)?, " ret=$retval:u32", "hist:keys=ret if ret==1"),
-        ];
-        for (name, kind, symbol, args, trigger) in events {
-            append("kprobe_events", &format!("{kind}:{GROUP}/{name} {symbol}{args}"))?;
-            append(&format!("events/{GROUP}/{name}/trigger"), trigger)?;
+    /// Sets the probes up and starts counting; of `functions` the entries are counted, too.
+    ///
+    /// Files and mappings that are there already are not known: their locks are not counted.
+    pub fn start(functions: &[String]) -> Result<Witness> {
+        let mut trace = Trace::new()?;
+        let symbols = Symbols::read()?;
+        let lookups = [trace.count("huge_pte_alloc")?, trace.count("huge_pte_offset")?];
+        let share = trace.count("huge_pmd_share")?;
+        let asked: BTreeMap<String, Option<usize>> =
+            functions.iter().map(|name| (name.clone(), trace.count(name).ok())).collect();
+        let mut witness = Witness {
+            trace,
+            symbols,
+            meanings: Vec::new(),
+            functions: asked,
+            lookups,
+            share,
+            before: Vec::new(),
+            reading: RefCell::default(),
+        };
+        witness.probe_all()?;
+        witness.before = witness.trace.profiles()?.iter().map(|profile| profile.hits).collect();
+        Ok(witness)
+    }
+
+    fn probe_all(&mut self) -> Result<()> {
+        for row in FIRST {
+            self.probe(row)?;
         }
-        Ok(Witness { share: range(&symbols, "huge_pmd_share")? })
+        let here: Vec<_> = FOLIOS.iter().filter(|row| self.symbols.has(row.1)).collect();
+        for row in here {
+            self.probe(row)?;
+        }
+        calibrate::fault()?;
+        self.read()?;
+        let variables = self.reading.borrow().variables.context("the kernel's variables did not show")?;
+        ensure!(self.reading.borrow().i_mmap_offset.is_some(), "no i_mmap_rwsem was taken where it must be");
+        self.probe_filtered(variables)?;
+        // What was counted until here nobody asked for.
+        self.reading.borrow_mut().tally = Tally::default();
+        Ok(())
     }
 
-    /// Hit counts of an event's histogram by key, as text.
-    fn histogram(name: &str) -> Result<Vec<(String, u64)>> {
-        let text = fs::read_to_string(path(&format!("events/{GROUP}/{name}/hist")))?;
-        ensure!(text.contains("Dropped: 0"), "histogram of {name} dropped entries:\n{text}");
-        let lines = text.lines().filter(|l| l.starts_with('{'));
-        lines
-            .map(|l| {
-                let (key, rest) = l.split_once('}').context("no key")?;
-                let hits = rest.split_once("hitcount:").context("no hitcount")?.1;
-                let key = key.split_once(':').context("no key")?.1.trim().to_owned();
-                Ok((key, hits.trim().parse()?))
-            })
-            .collect()
+    /// The probes that need the kernel's variables: their functions serve everybody, and are filtered by address.
+    fn probe_filtered(&mut self, variables: Variables) -> Result<()> {
+        let between = |from: u64, bytes: u64| format!("lock >= {from:#x} && lock < {:#x}", from + bytes);
+        let mutexes = between(variables.mutexes, variables.mutex_count * MUTEX_BYTES);
+        let pages = between(variables.vmemmap, MEMORY_BYTES / 4096 * PAGE_BYTES);
+        let body = self.symbols.unshare()?.to_owned();
+        let unlock = self.symbols.either("folio_unlock", "unlock_page").context("no unlock of folios")?;
+        self.probe(&(RETURN, &body, " ret=$retval:u32", "ret == 1", Meaning::Unshared))?;
+        self.probe(&("p", "mutex_lock", LOCK, &mutexes, Meaning::MutexTaken))?;
+        self.probe(&("p", "mutex_trylock", LOCK, &mutexes, Meaning::MutexTaken))?;
+        self.probe(&("p", "mutex_unlock", LOCK, &mutexes, Meaning::MutexReleased))?;
+        self.probe(&("p", "_raw_spin_lock", LOCK, &pages, Meaning::SpinTaken))?;
+        if self.symbols.has("_raw_spin_unlock") {
+            self.probe(&("p", "_raw_spin_unlock", LOCK, &pages, Meaning::SpinReleased))?;
+        }
+        self.probe(&("p", unlock, " page=%di:x64", "", Meaning::FolioUnlocked))
     }
 
-    /// The counts so far, and the misses of each probe, which are printed and must be 0.
+    fn probe(&mut self, &(kind, symbol, args, filter, meaning): &Row) -> Result<()> {
+        let n = self.trace.probe(kind, symbol, args, filter)?;
+        self.meanings.resize(n, Meaning::Hits);
+        self.meanings.push(meaning);
+        Ok(())
+    }
+
+    /// Takes in what the probes recorded.
+    fn read(&self) -> Result<()> {
+        let mut reading = self.reading.borrow_mut();
+        for record in self.trace.drain()? {
+            reading.apply(self.meanings[record.probe], &record, &self.symbols);
+        }
+        Ok(())
+    }
+
+    /// Two probes may miss: an interrupt that comes while any probe's handler runs asks for spinlocks, and is not looked at
+    /// again. None of its spinlocks is a page table's, and no task is inside a handler when it asks for one.
+    fn check_misses(&self, profiles: &[Profile]) -> Result<()> {
+        for (n, profile) in profiles.iter().enumerate() {
+            let meaning = self.meanings.get(n);
+            let by_interrupts = matches!(meaning, Some(Meaning::SpinTaken | Meaning::SpinReleased));
+            ensure!(
+                by_interrupts || profile.misses == 0,
+                "the witness itself missed {} of {n} ({meaning:?})",
+                profile.misses
+            );
+        }
+        Ok(())
+    }
+
+    /// The counts so far. To be called when nothing is under way: what is read and what hits is not one moment.
     pub fn counts(&self) -> Result<Counts> {
-        let sum = |name: &str| -> Result<u64> { Ok(Self::histogram(name)?.iter().map(|(_, n)| n).sum()) };
-        let inside: u64 = Self::histogram("table")?
-            .iter()
-            .filter_map(|(key, n)| {
-                let caller = u64::from_str_radix(key.trim_start_matches("0x"), 16).ok()?;
-                (caller >= self.share.0 && caller < self.share.1).then_some(n)
-            })
-            .sum();
-        let profile = fs::read_to_string(path("kprobe_profile"))?;
-        println!("witness probes (name, hits, misses):");
-        for line in profile.lines() {
-            println!("  {}", line.trim());
-            ensure!(line.split_ascii_whitespace().last() == Some("0"), "the witness itself missed: {line}");
-        }
-        Ok(Counts {
-            lookups: sum("alloc")? + sum("offset")?,
-            shares: sum("share")? - inside,
-            unshares: sum("unshare")?,
-        })
-    }
-}
-
-impl Drop for Witness {
-    fn drop(&mut self) {
-        for name in ["alloc", "offset", "share", "table", "unshare"] {
-            let trigger =
-                fs::read_to_string(path(&format!("events/{GROUP}/{name}/trigger"))).unwrap_or_default();
-            for line in trigger.lines().filter(|l| l.starts_with("hist:")) {
-                let spec = line.split(" [").next().unwrap_or(line);
-                let _ = append(&format!("events/{GROUP}/{name}/trigger"), &format!("!{spec}"));
-            }
-            let _ = append("kprobe_events", &format!("-:{GROUP}/{name}"));
-        }
+        self.read()?;
+        let profiles = self.trace.profiles()?;
+        self.check_misses(&profiles)?;
+        let hits = |probe: usize| profiles[probe].hits - self.before[probe];
+        let tally = self.reading.borrow().tally;
+        let has = |meaning| self.meanings.contains(&meaning);
+        let when = |there: bool, count: u64| there.then_some(count);
+        let vma_lock = self.symbols.has("hugetlb_vma_lock_read");
+        let measures = vec![
+            ("lookup", Some(self.lookups.into_iter().map(hits).sum())),
+            ("share", Some(hits(self.share) - tally.tables_not_shared)),
+            ("unshare", Some(tally.unshares)),
+            ("table-alloc", Some(tally.tables_made)),
+            ("table-free", Some(tally.tables_freed)),
+            ("i_mmap_rwsem", Some(tally.i_mmap.taken)),
+            ("i_mmap_rwsem released", Some(tally.i_mmap.released)),
+            ("vma_lock", when(vma_lock, tally.vma_lock.taken)),
+            ("vma_lock released", when(vma_lock, tally.vma_lock.released)),
+            ("fault_mutex", Some(tally.mutex.taken)),
+            ("fault_mutex released", Some(tally.mutex.released)),
+            ("ptl", Some(tally.ptl.taken)),
+            // Inline in kernels without a symbol for it, such as 5.10.
+            ("ptl released", when(has(Meaning::SpinReleased), tally.ptl.released)),
+            ("folio-release", when(has(Meaning::FolioBorn), tally.folio_unlocks)),
+        ];
+        let functions = self.functions.iter().map(|(name, probe)| (name.clone(), probe.map(hits))).collect();
+        Ok(Counts { measures, functions })
     }
 }
