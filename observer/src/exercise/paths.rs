@@ -166,6 +166,9 @@ fn split_munmap(_: &Context) -> Result<String> {
 }
 
 /// 2 unshares: the move, and the unmap of what was shared again at the new place.
+///
+/// Only what is shared may be moved to where it could share: otherwise the kernel wants to share at the new place, asks for the
+/// i_mmap_rwsem that it holds for the move, and waits for itself for ever (measured on 6.1 to 7.3).
 fn mremap(_: &Context) -> Result<String> {
     let mut pair = Pair::new()?;
     pair.region.remap_to(AWAY).or_skip(&[libc::EINVAL], NO_MREMAP)?;

@@ -20,8 +20,8 @@ pub const SCENARIOS: &[Scenario] = &[
     path("wide-remap", "mremap of 3 GiB in one call", &[MREMAP], remap).unshares(2 * MOVED as u32),
 ];
 
-/// The kernel counts the bytes that it moved in an int: of 4 GiB it finds that none were, takes everything back, and
-/// says that there is no memory (measured on 6.1 to 7.3).
+/// The kernel counts the bytes that it moved in an int: of 4 GiB it finds that none were, and says that there is no memory
+/// (measured on 6.1 to 7.3).
 const MOVED: usize = 3;
 
 fn pair() -> Result<Pair> {
