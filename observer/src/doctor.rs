@@ -87,7 +87,7 @@ pub fn run(options: &Options, out: &mut dyn Write) -> anyhow::Result<Verdict> {
     let coverage = plan.coverage(&outcomes);
     let is_covered = refusal.is_none()
         && essential_is_covered(&coverage, options.level)
-        && fired.as_ref().is_none_or(|scenarios| scenarios.iter().all(|s| s.problems.is_empty()));
+        && fired.as_ref().is_none_or(exercise::Exercised::is_as_expected);
     let wire = Wire::new(&kernel, &plan, &outcomes, coverage, refusal, asked, is_covered, fired);
     if options.json {
         serde_json::to_writer_pretty(&mut *out, &wire)?;
@@ -106,14 +106,14 @@ fn save(options: &Options, facts: &Facts, host: &Host, answers: Option<&[Failure
 }
 
 /// Everything that is safe and deterministic, one scenario after the other.
-fn exercised(attached: attach::Attached, host: Host, plan: &Plan) -> anyhow::Result<Vec<exercise::Scenario>> {
+fn exercised(attached: attach::Attached, host: Host, plan: &Plan) -> anyhow::Result<exercise::Exercised> {
     let mut run = exercise::Run::start(attached, host, plan)?;
-    let mut all = Vec::new();
+    let mut scenarios = Vec::new();
     for scenario in exercise::scenarios() {
         eprintln!("observer: {}", scenario.name);
-        all.push(run.scenario(scenario)?);
+        scenarios.push(run.scenario(scenario)?);
     }
-    Ok(all)
+    Ok(exercise::Exercised { scenarios, problems: run.finish()? })
 }
 
 /// Whether every role is seen without which no finding can be trusted.

@@ -6,6 +6,7 @@
 
 mod guest {
     pub mod bpf;
+    pub mod matrix;
     pub mod witness;
 }
 
@@ -17,7 +18,6 @@ use std::{
 };
 
 use guest::{bpf::Loaded, witness::Witness};
-use observer::exercise::Kind;
 use serde_json::Value;
 
 /// Every deterministic scenario that unshares, and one race.
@@ -104,57 +104,10 @@ fn compare(options: &[&str]) -> Vec<&'static str> {
     rows.into_iter().filter(|(_, witness, ours)| witness != ours).map(|(role, ..)| role).collect()
 }
 
-/// Where a scenario has to come, by the names that kernels have for it.
-const LOOKUP_SITES: [(&str, &[&str]); 11] = [
-    ("smaps", &["smaps_hugetlb_range"]),
-    ("pagemap", &["pagemap_hugetlb_range"]),
-    ("numa_maps", &["gather_hugetlb_stats"]),
-    ("mincore", &["mincore_hugetlb"]),
-    ("vmread", &["follow_hugetlb_page", "vma_pgtable_walk_begin"]),
-    ("movestat", &["follow_huge_pmd_pte", "folio_walk_start"]),
-    ("mbind", &["queue_pages_hugetlb", "queue_folios_hugetlb"]),
-    ("pagemap-scan", &["pagemap_scan_hugetlb_entry"]),
-    ("uffd-copy", &["hugetlb_mcopy_atomic_pte", "hugetlb_mfill_atomic_pte"]),
-    ("wide-remap", &["move_hugetlb_page_tables"]),
-    // Only who meets another waits.
-    ("crowd-unmap", &["rwsem_down_write_slowpath"]),
-];
-
-/// What each scenario does, with no observer at all: a table to look at, and the unshares that it says of itself.
 #[test]
 #[ignore = "needs a guest"]
-fn witness_counts() {
-    let sites = LOOKUP_SITES.iter().flat_map(|(_, sites)| *sites).map(|site| site.to_string());
-    let witness = Witness::start(&sites.chain(["no_such_function".into()]).collect::<Vec<_>>()).unwrap();
-    let mut wrong = Vec::new();
-    let mut before = witness.counts().unwrap();
-    println!("{:<20} {}", "", before.measures().iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", "));
-    let fixed = |s: &&observer::exercise::Scenario| matches!(s.kind, Kind::Path | Kind::Once);
-    for scenario in observer::exercise::list().iter().filter(fixed) {
-        let output = observer().args(["exercise", &scenario.name]).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stdout);
-        let counts = witness.counts().unwrap();
-        let new = counts.since(&before);
-        before = counts;
-        if !said.contains("1 done") {
-            println!("{said}");
-            assert!(said.contains("1 skipped"));
-            continue;
-        }
-        let cells = new.measures().into_iter().map(|(_, count)| count.map_or("-".into(), |n| n.to_string()));
-        println!("{:<20} {}", scenario.name, cells.map(|cell| format!("{cell:>6}")).collect::<String>());
-        if scenario.unshares.is_some_and(|told| u64::from(told) != new.get("unshare")) {
-            let (told, counted) = (scenario.unshares, new.get("unshare"));
-            wrong.push(format!("{}: {told:?} told, {counted} counted", scenario.name));
-        }
-        let site = LOOKUP_SITES.iter().find(|(name, _)| *name == scenario.name);
-        let reached = |(_, sites): &(_, &[&str])| sites.iter().any(|site| new.functions[*site] > Some(0));
-        if site.is_some_and(|site| !reached(site)) {
-            wrong.push(format!("{}: not in {site:?}", scenario.name));
-        }
-    }
-    assert_eq!(before.functions["no_such_function"], None);
-    assert!(wrong.is_empty(), "{wrong:#?}");
+fn matrix_of_this_kernel() {
+    guest::matrix::run().unwrap();
 }
 
 #[test]

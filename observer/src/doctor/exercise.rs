@@ -1,9 +1,9 @@
 //! `doctor --exercise`: what really fires. The exerciser drives the kernel into one path after the other while everything
 //! is attached, and what each role saw is compared with what it should have seen.
 //!
-//! What should have fired is known without another witness: every scenario shares a table, faults, and takes each class of
-//! lock; the two ways of seeing an unshare check each other; and a scenario says how many unshares it causes. The tests in
-//! guests hold the same counts against a witness that shares no code with observer.
+//! What should have fired is known without another witness: a scenario says how many unshares it causes, the two ways of
+//! seeing one check each other, and together the scenarios reach every role and lock class. The tests in guests hold the
+//! same counts against a witness that shares no code with observer.
 
 use std::{path::PathBuf, process::Stdio, time::Duration};
 
@@ -67,8 +67,23 @@ pub struct Scenario {
     pub functions: Vec<Fired>,
     /// Stale-pointer windows of any rank: there should be none, since nothing races.
     pub windows: u64,
-    /// What did not fire that should have, or disagrees.
+    /// What disagrees with what the scenario says of itself, or with itself.
     pub problems: Vec<String>,
+}
+
+/// All that was exercised.
+#[derive(Clone, Debug, Serialize)]
+pub struct Exercised {
+    pub scenarios: Vec<Scenario>,
+    /// Of the run as a whole.
+    pub problems: Vec<String>,
+}
+
+impl Exercised {
+    #[must_use]
+    pub fn is_as_expected(&self) -> bool {
+        self.problems.is_empty() && self.scenarios.iter().all(|s| s.problems.is_empty())
+    }
 }
 
 /// The scenarios that are run: all that are deterministic and safe.
@@ -138,8 +153,12 @@ impl Run {
         if ending == Ending::Failed {
             problems.push(format!("the scenario failed: {text}"));
         }
-        if ending == Ending::Done {
-            problems.extend(self.silent(&fired));
+        if ending == Ending::Done
+            && self.is_seen(Role::Unshare)
+            && let Some(expected) = scenario.unshares.map(u64::from)
+            && expected != count_of(&fired, "unshare")
+        {
+            problems.push(format!("{expected} unshares were expected, {} seen", count_of(&fired, "unshare")));
         }
         if self.is_seen(Role::Unshare) && self.is_seen(Role::Unlink) {
             let (body, entries) = (count_of(&fired, "unshare"), count_of(&fired, "unlink"));
@@ -156,11 +175,12 @@ impl Run {
         Ok(Scenario { name, outcome: ending, text, fired, functions, windows, problems })
     }
 
-    /// Stops and detaches. What the kernel skipped and what was lost are problems of the whole run.
+    /// Stops and detaches. What never fired, what the kernel skipped and what was lost are problems of the whole run.
     ///
     /// # Errors
     /// The counters cannot be read.
     pub fn finish(mut self) -> anyhow::Result<Vec<String>> {
+        let silent = self.silent(&self.fired(&Counted::default()));
         self.live.stop();
         while let Some(pass) = self.runtime.block_on(self.live.next())? {
             self.pipeline.pass(&pass);
@@ -172,7 +192,7 @@ impl Run {
             .iter()
             .map(|m| format!("{} hits of {} were skipped by the kernel", m.recursion, m.program));
         let lost = loss.iter().map(|(reason, n)| format!("{n} lost: {reason}"));
-        Ok(missed.chain(lost).collect())
+        Ok(silent.into_iter().chain(missed).chain(lost).collect())
     }
 
     /// Starts the exerciser and drains the rings until it ends.
@@ -293,7 +313,7 @@ impl Run {
         functions
     }
 
-    /// Every scenario maps, faults, shares and unmaps: what has seen nothing of it does not work.
+    /// Together the scenarios reach every role and lock class: what has seen nothing of them does not work.
     fn silent(&self, fired: &[Fired]) -> Vec<String> {
         let roles = [
             (Role::Lookup, "lookup"),
@@ -313,7 +333,7 @@ impl Run {
         roles
             .chain(classes.map(|c| c.part.as_str()))
             .filter(|name| count_of(fired, name) == 0 && fired.iter().any(|f| f.name == **name))
-            .map(|name| format!("{name} did not fire"))
+            .map(|name| format!("{name} did not fire in any scenario"))
             .collect()
     }
 }

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use super::{
-    exercise::Scenario,
+    exercise::Exercised,
     wire::{Row, Wire},
 };
 
@@ -38,12 +38,12 @@ pub(super) fn write(wire: &Wire<'_>, out: &mut dyn Write) -> io::Result<()> {
             writeln!(out, "  {:<34} {}", row.function, row.reason)?;
         }
     }
-    if let Some(scenarios) = &wire.exercised {
-        exercised(scenarios, out)?;
+    if let Some(all) = &wire.exercised {
+        exercised(all, out)?;
     }
     let verdict = if wire.essential_covered {
         "every essential role is covered"
-    } else if wire.exercised.iter().flatten().any(|s| !s.problems.is_empty()) {
+    } else if wire.exercised.as_ref().is_some_and(|all| !all.is_as_expected()) {
         "not everything fired that should have: see the lines marked ! above"
     } else {
         "not every essential role is covered: findings would be about what is left"
@@ -66,9 +66,9 @@ fn role(row: &Row, out: &mut dyn Write) -> io::Result<()> {
 }
 
 /// One line a scenario: what fired, role by role.
-fn exercised(scenarios: &[Scenario], out: &mut dyn Write) -> io::Result<()> {
+fn exercised(all: &Exercised, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "\nexercised: what fired, scenario by scenario")?;
-    for scenario in scenarios {
+    for scenario in &all.scenarios {
         writeln!(out, "  {:<18} {:<8} {}", scenario.name, scenario.outcome.name(), scenario.text)?;
         if !scenario.fired.is_empty() {
             let counts: Vec<_> = scenario
@@ -82,6 +82,9 @@ fn exercised(scenarios: &[Scenario], out: &mut dyn Write) -> io::Result<()> {
         for problem in &scenario.problems {
             writeln!(out, "! {:<18} {problem}", "")?;
         }
+    }
+    for problem in &all.problems {
+        writeln!(out, "! {problem}")?;
     }
     Ok(())
 }

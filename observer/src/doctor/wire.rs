@@ -26,7 +26,7 @@ pub struct Wire<'a> {
     pub sites: Vec<Site>,
     pub unused: Vec<Unused>,
     /// What fired in which scenario; `null`: nothing was exercised.
-    pub exercised: Option<Vec<exercise::Scenario>>,
+    pub exercised: Option<exercise::Exercised>,
 }
 
 #[derive(Serialize)]
@@ -76,7 +76,7 @@ impl<'a> Wire<'a> {
         refusal: Option<(String, String)>,
         attached: bool,
         essential_covered: bool,
-        exercised: Option<Vec<exercise::Scenario>>,
+        exercised: Option<exercise::Exercised>,
     ) -> Wire<'a> {
         let roles = coverage.into_iter().map(|Graded { coverage: c, advice }| Row {
             role: c.role.name(),
