@@ -19,7 +19,8 @@ pub mod arg {
     pub const START: usize = 2;
     /// End of the range, exclusive; with [`flag::END_IS_LENGTH`] its length.
     pub const END: usize = 3;
-    /// The pte pointer that a callback is handed; the size that a lookup is for; a lookup's flags.
+    /// The pte pointer that a callback is handed; the size that a lookup is for; a lookup's flags; an operation's file, inode
+    /// or directory entry.
     pub const EXTRA: usize = 4;
     /// Slot of the return value, [`super::NO_ARG`] for a void function.
     pub const RET: usize = 5;
@@ -43,10 +44,14 @@ pub mod flag {
     pub const CALLBACK: u8 = 8;
     /// The return value has 32 bits.
     pub const RET_32: u8 = 16;
-    /// The object that ends is an inode.
+    /// The object that ends is an inode; of an operation, column `EXTRA` is one.
     pub const INODE: u8 = 32;
     /// The object that ends is a VMA.
     pub const VMA: u8 = 64;
+    /// Of an operation, column `EXTRA` is a file; with [`INODE`] a directory entry.
+    pub const FILE: u8 = 64;
+    /// The function is called for hugetlbfs only: its VMA need not be marked as such, or not yet.
+    pub const OWN: u8 = 128;
 }
 
 macro_rules! fields {
@@ -104,6 +109,10 @@ pub mod field {
         19 TASK_PID "task-pid"
         /// Process id of a task.
         20 TASK_TGID "task-tgid"
+        /// Inode of a directory entry.
+        21 DENTRY_INODE "dentry-inode"
+        /// The byte of a folio's page descriptors that tells that it is hugetlb's.
+        22 HUGETLB_MARK "hugetlb-mark"
     }
 }
 
@@ -138,6 +147,8 @@ pub mod value {
         12 ONLY_TGID "only-tgid"
         /// Bytes of a fault mutex.
         13 FAULT_MUTEX_BYTES "fault-mutex-bytes"
+        /// What that byte is then.
+        14 HUGETLB_MARK "hugetlb-mark"
     }
 }
 

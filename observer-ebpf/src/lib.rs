@@ -59,6 +59,8 @@ pub mod class {
     pub const PTL: u32 = 6;
     /// The folio (page) lock. Has no address of its own: the folio names it.
     pub const FOLIO: u32 = 7;
+    /// Never on the wire, only in a lock table entry: the page-table lock of a table that was given back.
+    pub const PTL_OF_FREED: u32 = FOLIO;
 
     /// Names by number, index 0 unused.
     pub const NAMES: [&str; 8] =

@@ -29,4 +29,6 @@ reasons! {
     7 OUTSIDE_OPERATION "outside-operation"
     /// The kernel gave no stack.
     8 NO_STACK "no-stack"
+    /// The kernel did not run a program at a hit: an earlier run of it on that CPU was interrupted or preempted.
+    9 SKIPPED "skipped"
 }

@@ -13,6 +13,7 @@ pub struct Facts {
     pub fields: Vec<Field>,
     pub variables: Vec<Variable>,
     pub sizes: Vec<Size>,
+    pub marks: Vec<Mark>,
     pub constants: Vec<Constant>,
     pub exclusions: Vec<Exclusion>,
     pub orders: Vec<Order>,
@@ -45,6 +46,9 @@ pub struct Site {
     #[serde(default)]
     pub unlinks: Vec<Unlinks>,
     pub foreign_lookup_until: Option<String>,
+    /// The function is called for hugetlbfs only, perhaps before its VMA is marked.
+    #[serde(default)]
+    pub own: bool,
     pub step: Option<Step>,
     pub mode: Option<Mode>,
     pub how: Option<How>,
@@ -187,13 +191,17 @@ pub struct Args {
     pub folio: Vec<String>,
     pub mapping: Vec<String>,
     pub flags: Vec<String>,
+    pub file: Vec<String>,
+    pub inode: Vec<String>,
+    pub dentry: Vec<String>,
 }
 
 impl Args {
     /// Whether the row asks for no argument at all.
     pub fn is_empty(&self) -> bool {
-        let Args { mm, vma, walk, start, end, length, pte, size, entry, tlb, folio, mapping, flags } = self;
-        [mm, vma, walk, start, end, length, pte, size, entry, tlb, folio, mapping, flags]
+        let Args { mm, vma, walk, start, end, length, pte, size, entry, tlb, folio, mapping, .. } = self;
+        let Args { flags, file, inode, dentry, .. } = self;
+        [mm, vma, walk, start, end, length, pte, size, entry, tlb, folio, mapping, flags, file, inode, dentry]
             .into_iter()
             .all(Vec::is_empty)
     }
@@ -242,6 +250,26 @@ pub struct Variable {
 pub struct Size {
     pub name: String,
     pub r#type: String,
+    pub source: String,
+}
+
+/// A byte of a folio that tells what it is.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Mark {
+    pub name: String,
+    /// Field of a page.
+    pub path: String,
+    /// Of the folio's second page.
+    #[serde(default)]
+    pub second_page: bool,
+    /// Bytes from the field's start.
+    #[serde(default)]
+    pub plus: u64,
+    /// The enum that has its values, and which it is.
+    pub r#type: String,
+    pub enumerator: String,
+    pub on: On,
     pub source: String,
 }
 
@@ -347,6 +375,7 @@ struct FieldsFile {
     field: Vec<Field>,
     variable: Vec<Variable>,
     size: Vec<Size>,
+    mark: Vec<Mark>,
     constant: Vec<Constant>,
 }
 
@@ -385,6 +414,7 @@ pub fn load() -> Result<Facts, Error> {
         fields: fields.field,
         variables: fields.variable,
         sizes: fields.size,
+        marks: fields.mark,
         constants: fields.constant,
         exclusions: rules.exclusion,
         orders: rules.order,
@@ -491,7 +521,8 @@ mod tests {
     fn facts_parse_and_cover_what_the_programs_read() {
         let facts = load().unwrap();
         for name in observer_ebpf::config::field::NAMES {
-            assert!(facts.fields.iter().any(|f| f.name == *name), "no row for field {name}");
+            let has_row = facts.fields.iter().any(|f| f.name == *name);
+            assert!(has_row || facts.marks.iter().any(|m| m.name == *name), "no row for field {name}");
         }
         for field in &facts.fields {
             assert!(

@@ -137,6 +137,15 @@ pub struct Misses {
     pub recursion: u64,
 }
 
+impl Misses {
+    /// An interrupt that comes while a spinlock function's program runs takes spinlocks too, so that these come by the
+    /// hundred, and are no loss: no page-table lock is taken in an interrupt.
+    #[must_use]
+    pub fn is_of_spinlocks(&self) -> bool {
+        self.program.starts_with("spin_")
+    }
+}
+
 /// A code address and its name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Symbol {

@@ -21,6 +21,7 @@ pub struct Batch {
 /// What one CPU lost for one reason since the start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Loss {
+    /// `observer_engine::Hole::ANY_CPU`: it is not known which.
     pub cpu: u16,
     /// Index into `observer_ebpf::loss::REASONS`.
     pub reason: u16,

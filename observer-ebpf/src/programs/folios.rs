@@ -3,13 +3,13 @@
 
 use observer_ebpf::{
     class,
-    config::{arg, field, value},
+    config::{NO_FIELD, arg, field, value},
     how, kinds,
 };
 
 use crate::{
     emit::Cpu,
-    kernel::{argument, column, field_of, load, low_half, value},
+    kernel::{argument, column, field_of, load, load8, low_half, offset, value},
     lock_table::class_of,
     tasks,
 };
@@ -26,15 +26,20 @@ fn is_watched(mapping: u64) -> bool {
 /// Pages of the smallest folio that hugetlbfs shares tables for.
 const PAGES: u64 = 512;
 
-/// Whether a folio concerns us: of a watched file, or of 2 MiB and handled inside a watched operation, which may migrate
-/// pages of any size. The array of page descriptors is aligned to far more than a folio of it.
+/// Whether a folio concerns us: of a watched file, or of hugetlb and handled inside a watched operation, which may migrate
+/// pages of any kind. Where the kernel's types do not tell hugetlb's, every folio that lies as they do is taken: the array of
+/// page descriptors is aligned to far more than one of 2 MiB.
 #[inline(always)]
 fn concerns(folio: u64, mapping: u64) -> bool {
     if low_half(mapping) & ANON == 0 && is_watched(mapping) {
         return true;
     }
-    let is_huge = low_half(folio) & (PAGES * value(value::PAGE_STRUCT_BYTES) - 1) == 0;
-    is_huge && tasks::in_operation().is_some()
+    if low_half(folio) & (PAGES * value(value::PAGE_STRUCT_BYTES) - 1) != 0 {
+        return false;
+    }
+    let unmarked = offset(field::HUGETLB_MARK) != NO_FIELD
+        && load8(folio, field::HUGETLB_MARK) != value(value::HUGETLB_MARK);
+    !unmarked && tasks::in_operation().is_some()
 }
 
 /// The folio argument with its mapping and index.

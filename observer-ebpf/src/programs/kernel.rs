@@ -196,6 +196,17 @@ pub fn load32(pointer: u64, number: usize) -> u32 {
     v as u32
 }
 
+/// The byte at `number`'s offset from a typed pointer, through the helper: it may lie beyond the type.
+#[inline(always)]
+pub fn load8(pointer: u64, number: usize) -> u64 {
+    let offset = offset(number);
+    if offset == NO_FIELD {
+        return 0;
+    }
+    // SAFETY: the helper checks the address.
+    unsafe { bpf_probe_read_kernel((opaque(pointer) + offset) as *const u8) }.map_or(0, u64::from)
+}
+
 /// Address of a field of a typed pointer; 0 if the pointer is 0 or the field absent.
 #[inline(always)]
 pub fn field_of(pointer: u64, number: usize) -> u64 {

@@ -66,9 +66,9 @@ pub fn watch<const CLASS: u32>(cpu: Cpu, site: usize, lock: u64, owner: u64, vma
             0
         } else if opaque(second & !7) == lock || second == 0 {
             1
-        } else if first & 7 == u64::from(class::PTL) {
+        } else if first & 7 >= u64::from(class::PTL) {
             0
-        } else if second & 7 == u64::from(class::PTL) {
+        } else if second & 7 >= u64::from(class::PTL) {
             1
         } else {
             cpu.lose::<{ loss::LOCK_TABLE_FULL }>();
@@ -78,6 +78,25 @@ pub fn watch<const CLASS: u32>(cpu: Cpu, site: usize, lock: u64, owner: u64, vma
         write_volatile(&raw mut (*ways)[at], opaque(lock) + u64::from(CLASS));
     }
     cpu.emit(site, kinds::LOCK_NAME, lock_arg(CLASS, 0), [lock, owner, vma]);
+}
+
+/// A page-table lock's table was given back: a stale walker may still take the lock, and so may whoever gets the page.
+#[inline(always)]
+pub fn retire(lock: u64) {
+    if lock == 0 {
+        return;
+    }
+    let ways = ways(lock);
+    let mut way = 0;
+    while way < WAYS {
+        // SAFETY: as in `class_of`.
+        unsafe {
+            if opaque(read_volatile(&raw const (*ways)[way]) & !7) == lock {
+                write_volatile(&raw mut (*ways)[way], opaque(lock) + u64::from(class::PTL_OF_FREED));
+            }
+        }
+        way += 1;
+    }
 }
 
 /// Forgets a lock whose object goes away.

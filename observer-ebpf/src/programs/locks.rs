@@ -25,7 +25,7 @@ fn watched<const SITE: usize>(ctx: *const u64) -> Option<(u64, u32, u32)> {
     let lock = argument(ctx, column(SITE, arg::START));
     let mode = u32::from(column(SITE, arg::MODE));
     let class = if mode == mode::EXCLUSIVE { mutex_class_of(lock) } else { class_of(lock) };
-    if class == 0 || class == class::PTL {
+    if class == 0 || class >= class::PTL {
         return None;
     }
     Some((lock, class, lock_arg(class, mode)))
@@ -85,14 +85,23 @@ pub fn downgrade<const SITE: usize>(ctx: *const u64) {
     cpu.emit(SITE, kinds::LOCK_DOWNGRADE, lock_arg(class, mode::READ), [lock]);
 }
 
-/// A page-table lock of a watched table, taken or released by a task inside a watched operation.
+/// Whether a lock of this class is a page-table lock that concerns us: of a watched table, whatever task has it, since some
+/// walks have no function of their own; of one that was given back, a walker's in a watched operation, and not that of whoever
+/// got the page.
+#[inline(always)]
+fn is_ptl(class: u32) -> bool {
+    class == class::PTL || (class == class::PTL_OF_FREED && tasks::in_operation().is_some())
+}
+
+/// A page-table lock, taken or released.
 #[inline(always)]
 fn ptl<const SITE: usize>(ctx: *const u64, kind: u16) {
     let lock = argument(ctx, column(SITE, arg::START));
-    if class_of(lock) != class::PTL || tasks::in_operation().is_none() {
+    if !is_ptl(class_of(lock)) {
         return;
     }
     let Some(cpu) = Cpu::hit::<SITE>() else { return };
+    tasks::claim(cpu, SITE);
     cpu.emit(SITE, kind, lock_arg(class::PTL, mode::EXCLUSIVE), [lock]);
 }
 
@@ -117,7 +126,12 @@ pub fn wait<const SITE: usize>(ctx: *const u64) {
         0 => class_of(lock),
         mutex => mutex,
     };
-    if class == 0 || (class == class::PTL && tasks::in_operation().is_none()) {
+    let class = match class {
+        class::PTL | class::PTL_OF_FREED if is_ptl(class) => class::PTL,
+        class::PTL_OF_FREED => 0,
+        class => class,
+    };
+    if class == 0 {
         return;
     }
     let Some(cpu) = Cpu::hit::<SITE>() else { return };

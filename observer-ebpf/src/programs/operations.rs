@@ -25,6 +25,16 @@ fn vma<const SITE: usize, W: Way>(ctx: *const u64) -> u64 {
     if has_flag(SITE, flag::VMA_IN_WALK) { W::load(vma, field::WALK_VMA) } else { vma }
 }
 
+/// The mapping of a file, an inode or a directory entry.
+#[inline(always)]
+fn mapping_of<const SITE: usize, W: Way>(object: u64) -> u64 {
+    match (has_flag(SITE, flag::INODE), has_flag(SITE, flag::FILE)) {
+        (true, true) => W::load(W::load(object, field::DENTRY_INODE), field::INODE_MAPPING),
+        (true, false) => W::load(object, field::INODE_MAPPING),
+        _ => W::load(object, field::FILE_MAPPING),
+    }
+}
+
 /// Entry.
 #[inline(always)]
 pub fn begin<const SITE: usize, W: Way>(ctx: *const u64) {
@@ -34,7 +44,7 @@ pub fn begin<const SITE: usize, W: Way>(ctx: *const u64) {
     if column(SITE, arg::VMA) != NO_ARG {
         the_vma = vma::<SITE, W>(ctx);
         let flags = W::load(the_vma, field::VMA_FLAGS);
-        if flags & value(value::VM_HUGETLB) == 0 {
+        if flags & value(value::VM_HUGETLB) == 0 && !has_flag(SITE, flag::OWN) {
             return;
         }
         mm = W::load(the_vma, field::VMA_MM);
@@ -42,6 +52,9 @@ pub fn begin<const SITE: usize, W: Way>(ctx: *const u64) {
         if flags & value(value::VM_MAYSHARE) != 0 {
             vma_private = W::load(the_vma, field::VMA_PRIVATE);
         }
+    }
+    if !has_flag(SITE, flag::CALLBACK) && has_flag(SITE, flag::INODE | flag::FILE) {
+        mapping = mapping_of::<SITE, W>(W::argument(ctx, column(SITE, arg::EXTRA)));
     }
     let i_mmap = field_of(mapping, field::MAPPING_I_MMAP);
     let only = value(value::ONLY_TGID);

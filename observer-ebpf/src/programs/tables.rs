@@ -10,7 +10,7 @@ use crate::{
     emit::Cpu,
     entries,
     kernel::{Way, argument, argument_number, column, load, pointee, ptl_of, shares_of, value},
-    lock_table::{class_of, watch},
+    lock_table::{class_of, retire, watch},
     tasks,
 };
 
@@ -110,6 +110,7 @@ pub fn free<const SITE: usize>(ctx: *const u64) {
     cpu.outcome::<SITE>();
     let mm = load(argument(ctx, column(SITE, arg::EXTRA)), field::TLB_MM);
     cpu.emit(SITE, kinds::TABLE_FREE, shares_of(table), [mm, table, 0]);
+    retire(ptl_of(table));
 }
 
 /// Return of the body of unshare: 1 is an unshare, of what this task looked up last.

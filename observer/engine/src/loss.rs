@@ -7,12 +7,17 @@ use std::collections::BTreeMap;
 /// Records that did not arrive: known to have happened in this interval on this CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hole {
+    /// [`Hole::ANY_CPU`]: it is not known which.
     pub cpu: u16,
     pub lo_ns: u64,
     pub hi_ns: u64,
     pub lost: u64,
     /// Name of the reason.
     pub reason: &'static str,
+}
+
+impl Hole {
+    pub const ANY_CPU: u16 = u16::MAX;
 }
 
 /// Holes kept apart per CPU; older ones are merged into one that covers them all.
@@ -22,6 +27,8 @@ const KEPT: usize = 128;
 #[derive(Debug, Default)]
 pub(crate) struct Losses {
     by_cpu: Vec<Vec<(u64, u64)>>,
+    /// Of a CPU that is not known.
+    anywhere: Vec<(u64, u64)>,
     /// Latest end of a hole on any CPU; 0: none.
     latest_ns: u64,
     pub holes: u64,
@@ -32,10 +39,14 @@ pub(crate) struct Losses {
 impl Losses {
     pub fn add(&mut self, hole: &Hole) {
         let cpu = usize::from(hole.cpu);
-        if self.by_cpu.len() <= cpu {
-            self.by_cpu.resize_with(cpu + 1, Vec::new);
-        }
-        let kept = &mut self.by_cpu[cpu];
+        let kept = if hole.cpu == Hole::ANY_CPU {
+            &mut self.anywhere
+        } else {
+            if self.by_cpu.len() <= cpu {
+                self.by_cpu.resize_with(cpu + 1, Vec::new);
+            }
+            &mut self.by_cpu[cpu]
+        };
         if kept.len() == KEPT {
             // Covering both is the safe side: more is called incomplete, nothing is called sure.
             let (lo, hi) = kept.remove(0);
@@ -53,7 +64,8 @@ impl Losses {
     pub fn touches(&self, cpu: u16, from_ns: u64, to_ns: u64) -> bool {
         from_ns <= self.latest_ns
             && self.holes > 0
-            && self.by_cpu.get(usize::from(cpu)).is_some_and(|holes| overlap(holes, from_ns, to_ns))
+            && (self.by_cpu.get(usize::from(cpu)).is_some_and(|holes| overlap(holes, from_ns, to_ns))
+                || overlap(&self.anywhere, from_ns, to_ns))
     }
 
     /// Whether records of a task may be missing between two of its events. A task that changed CPU in between may have
@@ -66,7 +78,7 @@ impl Losses {
         if from.0 == to.0 {
             return self.touches(from.0, from.1, to.1);
         }
-        self.by_cpu.iter().any(|holes| overlap(holes, from.1, to.1))
+        self.by_cpu.iter().chain([&self.anywhere]).any(|holes| overlap(holes, from.1, to.1))
     }
 }
 

@@ -79,6 +79,13 @@ fn exercised(all: &Exercised, out: &mut dyn Write) -> io::Result<()> {
                 .collect();
             writeln!(out, "  {:<18} {}", "", counts.join(", "))?;
         }
+        if scenario.skipped > 0 {
+            writeln!(
+                out,
+                "  {:<18} {} hits skipped by the kernel: counts may be that much too low",
+                "", scenario.skipped
+            )?;
+        }
         for problem in &scenario.problems {
             writeln!(out, "! {:<18} {problem}", "")?;
         }

@@ -438,19 +438,21 @@ impl Attached {
         switch.set(0, u64::from(on), 0).context("cannot switch the programs")
     }
 
+    /// Hits that the kernel skipped since attaching, by program; those with none are left out.
+    pub fn misses(&self) -> Vec<Misses> {
+        let of = |program: &Program| {
+            let fd = self.ebpf.program(&program.name)?.fd().ok()?;
+            let recursion = recursion_misses(fd.as_fd()).ok().filter(|n| *n > 0)?;
+            Some(Misses { program: program.name.clone(), recursion })
+        };
+        self.attached.iter().filter_map(of).collect()
+    }
+
     /// Detaches all programs; rings and counters stay readable. What the kernel skipped, by program.
     pub fn detach(&mut self) -> Vec<Misses> {
-        let mut misses = Vec::new();
+        let misses = self.misses();
         for Program { name, .. } in std::mem::take(&mut self.attached) {
-            let Some(program) = self.ebpf.program_mut(&name) else { continue };
-            if let Ok(recursion) =
-                program.fd().map_err(anyhow::Error::from).and_then(|fd| recursion_misses(fd.as_fd()))
-                && recursion > 0
-            {
-                misses.push(Misses { program: name.clone(), recursion });
-            }
-            // It fails only if it is not loaded.
-            let _ = program.unload_any();
+            self.unload(&name);
         }
         misses
     }

@@ -34,6 +34,7 @@ mod kind {
     pub const ARRAY: u8 = 3;
     pub const STRUCT: u8 = 4;
     pub const UNION: u8 = 5;
+    pub const ENUM: u8 = 6;
     pub const TYPEDEF: u8 = 8;
     pub const VOLATILE: u8 = 9;
     pub const CONST: u8 = 10;
@@ -50,6 +51,7 @@ pub struct Btf {
     types: Vec<Type>,
     functions: HashMap<String, u32>,
     structs: HashMap<String, Vec<u32>>,
+    enums: HashMap<String, u32>,
 }
 
 /// A parameter of a function.
@@ -111,8 +113,14 @@ impl Btf {
             return Err(Error::Format("sections beyond the end"));
         }
         let void = Type { name: 0, kind: 0, kind_flag: false, vlen: 0, size_or_type: 0, extra: 0 };
-        let mut btf =
-            Btf { data, strings_at, types: vec![void], functions: HashMap::new(), structs: HashMap::new() };
+        let mut btf = Btf {
+            data,
+            strings_at,
+            types: vec![void],
+            functions: HashMap::new(),
+            structs: HashMap::new(),
+            enums: HashMap::new(),
+        };
         let mut at = types_at;
         while at < types_end {
             at = btf.parse_type(at).ok_or(Error::Format("malformed type"))?;
@@ -125,6 +133,9 @@ impl Btf {
                 }
                 kind::STRUCT | kind::UNION => {
                     btf.structs.entry(btf.string(ty.name).to_owned()).or_default().push(id);
+                }
+                kind::ENUM => {
+                    btf.enums.entry(btf.string(ty.name).to_owned()).or_insert(id);
                 }
                 _ => {}
             }
@@ -152,7 +163,7 @@ impl Btf {
             1 | 14 | 17 => 4,
             kind::ARRAY => 12,
             kind::STRUCT | kind::UNION | 15 | 19 => 12 * vlen,
-            6 | kind::FUNC_PROTO => 8 * vlen,
+            kind::ENUM | kind::FUNC_PROTO => 8 * vlen,
             2 | 7..=12 | 16 | 18 => 0,
             _ => return None,
         };
@@ -239,6 +250,15 @@ impl Btf {
         ids.iter().map(|id| u64::from(self.types[*id as usize].size_or_type)).max()
     }
 
+    /// Value of an enumerator of an enum with 32-bit values.
+    pub fn enumerator(&self, ty: &str, name: &str) -> Option<u64> {
+        let ty = self.types.get(*self.enums.get(ty)? as usize)?;
+        (0..ty.vlen as usize).find_map(|i| {
+            let (at, value) = (self.word(ty.extra + 8 * i)?, self.word(ty.extra + 8 * i + 4)?);
+            (self.string(at) == name).then_some(u64::from(value))
+        })
+    }
+
     /// Where `type.field.field` lies; anonymous structs and unions on the way are followed.
     pub fn field(&self, path: &str) -> Option<FieldAt> {
         let (outer, rest) = path.split_once('.')?;
@@ -307,5 +327,8 @@ mod tests {
         assert_eq!(read.ret_bytes, 8);
         assert_eq!(btf.field("task_struct.no_such"), None);
         assert_eq!(btf.function("no_such_function"), None);
+        assert!(btf.enumerator("pageflags", "PG_active").unwrap() > 0);
+        assert_eq!(btf.enumerator("pageflags", "PG_locked"), Some(0));
+        assert_eq!(btf.enumerator("pageflags", "no_such"), None);
     }
 }

@@ -34,6 +34,8 @@ pub struct Saved {
     fields: BTreeMap<String, Option<Field>>,
     /// Bytes of types.
     sizes: BTreeMap<String, Option<u64>>,
+    /// By `type.enumerator`.
+    enumerators: BTreeMap<String, Option<u64>>,
     /// Symbols that were asked for and are there, compiler-made names included; bytes of functions, 0: not known.
     symbols: BTreeMap<String, u64>,
     /// The symbol table hid its addresses.
@@ -87,6 +89,7 @@ impl Saved {
         let functions = sites().map(|s| s.function.clone()).filter(|f| !f.is_empty());
         let functions = functions.chain(tracepoints().map(|t| format!("__bpf_trace_{t}")));
         let paths = facts.fields.iter().flat_map(|f| &f.paths).map(|p| p.path.clone());
+        let paths = paths.chain(facts.marks.iter().map(|m| m.path.clone()));
         let sizes = facts.sizes.iter().map(|s| s.r#type.clone());
         let sizes = sizes.chain(tracepoints().map(|t| format!("trace_event_raw_{t}")));
         let unless = sites().flat_map(|s| s.unless.iter().flat_map(|u| u.split('|')));
@@ -106,6 +109,14 @@ impl Saved {
             functions: functions.map(|f| (f.clone(), host.types.function(&f).map(Function::from))).collect(),
             fields: paths.map(|p| (p.clone(), host.types.field(&p).map(Field::from))).collect(),
             sizes: sizes.map(|s| (s.clone(), host.types.size_of(&s))).collect(),
+            enumerators: facts
+                .marks
+                .iter()
+                .map(|m| {
+                    let value = host.types.enumerator(&m.r#type, &m.enumerator);
+                    (format!("{}.{}", m.r#type, m.enumerator), value)
+                })
+                .collect(),
             addresses_hidden: host.symbols.are_hidden(),
             untraceable: host
                 .traceable
@@ -152,6 +163,7 @@ impl Saved {
             functions: known(&self.functions, |f| Signature::from(f.clone())),
             fields: known(&self.fields, |f| FieldAt::from(*f)),
             sizes: known(&self.sizes, |s| *s),
+            enumerators: known(&self.enumerators, |n| *n),
         };
         // Any addresses will do, since nothing is attached, as long as the distances are right.
         let mut address = if self.addresses_hidden { 0 } else { 0xffff_ffff_8100_0000_u64 };

@@ -11,6 +11,8 @@ pub enum Types {
         functions: BTreeMap<String, Signature>,
         fields: BTreeMap<String, FieldAt>,
         sizes: BTreeMap<String, u64>,
+        /// By `type.enumerator`.
+        enumerators: BTreeMap<String, u64>,
     },
 }
 
@@ -39,6 +41,15 @@ impl Types {
         match self {
             Types::Btf(btf) => btf.size_of(name),
             Types::Saved { sizes, .. } => sizes.get(name).copied(),
+        }
+    }
+
+    /// Value of an enumerator.
+    #[must_use]
+    pub fn enumerator(&self, ty: &str, name: &str) -> Option<u64> {
+        match self {
+            Types::Btf(btf) => btf.enumerator(ty, name),
+            Types::Saved { enumerators, .. } => enumerators.get(&format!("{ty}.{name}")).copied(),
         }
     }
 }

@@ -9,6 +9,7 @@ use std::{
 };
 
 use observer_ebpf::{config::PerCpu, kinds, loss};
+use observer_engine::Hole;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::{
@@ -19,7 +20,7 @@ use crate::{
         probe::Host,
         symbols::Symbols,
     },
-    meta::{Closing, End, FORMAT_VERSION, Filter, Meta, SiteCount, Symbol, setup},
+    meta::{Closing, End, FORMAT_VERSION, Filter, Meta, Misses, SiteCount, Symbol, setup},
     source::{Batch, Loss, Mark, Pass, Source, Stack},
 };
 
@@ -39,6 +40,8 @@ pub struct Live {
     state: State,
     /// Totals told so far, by CPU and reason.
     told: Vec<[u64; loss::COUNT]>,
+    /// Hits that the kernel skipped, told so far.
+    told_skipped: u64,
     /// When the counters were looked at last.
     looked_ns: u64,
     symbols: Symbols,
@@ -102,6 +105,7 @@ impl Live {
             passes: 0,
             state: State::Running,
             told: Vec::new(),
+            told_skipped: 0,
             looked_ns: 0,
             symbols: host.symbols,
             told_stacks: BTreeMap::new(),
@@ -129,7 +133,13 @@ impl Live {
         Ok(sites.collect())
     }
 
-    /// Losses so far, of every reason.
+    /// Hits that the kernel skipped so far, by program.
+    #[must_use]
+    pub fn misses(&self) -> Vec<Misses> {
+        self.attached.misses()
+    }
+
+    /// Losses so far, of every reason that the programs know.
     ///
     /// # Errors
     /// The counters cannot be read.
@@ -203,7 +213,18 @@ impl Live {
                 }
             }
         }
+        let skipped = self.skipped();
+        if skipped > self.told_skipped {
+            self.told_skipped = skipped;
+            let reason = loss::SKIPPED as u16;
+            changed.push(Loss { cpu: Hole::ANY_CPU, reason, total: skipped, since_ns });
+        }
         Ok(changed)
+    }
+
+    /// Hits that the kernel skipped and that may have been ours.
+    fn skipped(&self) -> u64 {
+        self.attached.misses().iter().filter(|m| !m.is_of_spinlocks()).map(|m| m.recursion).sum()
     }
 }
 

@@ -30,8 +30,9 @@ pub fn document(documented: &Documented) -> String {
     write!(text, "\n## Roles\n\n{}", roles_by_kernel(kernels).markdown()).ok();
     write!(text, "\n## Holes\n\n{}", holes(kernels)).ok();
     text.push_str(
-        "\n## Scenarios\n\n`42 =`: both counted 42. `41/42 !`: observer 41, the witness 42. `42`: the witness cannot count it. `-`: \
-         skipped.\nThe numbers are of one boot; the next one's differ, for both.\n",
+        "\n## Scenarios\n\n`42 =`: both counted 42. `41/42 !`: observer 41, the witness 42. `41/42 ~`: the same, and the kernel \
+         told observer that it\nskipped as many hits or more, since an earlier run of the program on that CPU was preempted. `42`: \
+         the witness cannot count it.\n`-`: skipped. The numbers are of one boot; the next one's differ, for both.\n",
     );
     for kernel in kernels {
         let table = grid::scenarios(&kernel.scenarios).markdown();

@@ -64,6 +64,7 @@ pub fn count(measure: &Measure) -> String {
     let Measure { observer, witness, .. } = measure;
     match witness {
         Some(witness) if witness == observer => format!("{witness} ="),
+        Some(witness) if !measure.differs() => format!("{observer}/{witness} ~"),
         Some(witness) => format!("{observer}/{witness} !"),
         None => observer.to_string(),
     }
@@ -90,11 +91,20 @@ mod tests {
 
     #[test]
     fn a_count_says_whether_the_witness_agrees() {
-        let measure = |witness, observer| count(&Measure { name: "lookup".into(), witness, observer });
+        let measure =
+            |witness, observer| count(&Measure { name: "lookup".into(), witness, observer, skipped: 0 });
         assert_eq!(measure(Some(7), 7), "7 =");
         assert_eq!(measure(Some(0), 0), "0 =");
         assert_eq!(measure(Some(8), 7), "7/8 !");
         assert_eq!(measure(None, 7), "7");
+        // What the kernel says that it skipped may be missing, and nothing may be too much.
+        let skipped = |witness, observer| {
+            count(&Measure { name: "lookup".into(), witness: Some(witness), observer, skipped: 2 })
+        };
+        assert_eq!(
+            [(7, 7), (9, 7), (10, 7), (6, 7)].map(|(w, o)| skipped(w, o)),
+            ["7 =", "7/9 ~", "7/10 !", "7/6 !"]
+        );
     }
 
     #[test]

@@ -175,7 +175,12 @@ mod tests {
             let scenario = &mut report.scenarios[0];
             scenario.outcome = Outcome::Failed;
             scenario.text.clear();
-            scenario.measures.push(Measure { name: "free".into(), witness: Some(0), observer: 1 });
+            scenario.measures.push(Measure {
+                name: "free".into(),
+                witness: Some(0),
+                observer: 1,
+                skipped: 0,
+            });
         });
         assert_eq!((verdict.passed, verdict.skipped), (1, 1));
         assert_eq!(

@@ -87,7 +87,8 @@ mod tests {
         report.scenarios[0].measures[0].observer = 1040;
         report.scenarios[1].outcome = Outcome::Failed;
         report.scenarios[1].text = "it hangs".into();
-        report.scenarios[1].measures = vec![Measure { name: "free".into(), witness: Some(0), observer: 0 }];
+        report.scenarios[1].measures =
+            vec![Measure { name: "free".into(), witness: Some(0), observer: 0, skipped: 0 }];
         report.facts.problems.push("x".into());
         bad.report = Ok(report);
         let mut absent = fixture::run();

@@ -145,12 +145,12 @@ fn coverage(rest: &str) -> Result<Coverage> {
 fn hole(rest: &str) -> Result<Hole> {
     let words: Vec<&str> = rest.split_whitespace().collect();
     let [cpu, interval, lost, reason] = words.as_slice() else {
-        return Err("`hole cpuN LO..HI LOST REASON` was expected".into());
+        return Err("`hole cpuN|any LO..HI LOST REASON` was expected".into());
     };
     let (lo, hi) = interval.split_once("..").ok_or_else(|| format!("`{interval}` is no interval"))?;
     let reasons = || loss::REASONS.iter().map(|(name, _)| *name);
     Ok(Hole {
-        cpu: small(prefixed(Some(cpu), "cpu")?)?,
+        cpu: if *cpu == "any" { Hole::ANY_CPU } else { small(prefixed(Some(cpu), "cpu")?)? },
         lo_ns: number(lo)?,
         hi_ns: number(hi)?,
         lost: number(lost)?,

@@ -241,6 +241,9 @@ fn flags(fact: &facts::Site) -> u8 {
     if fact.role == Role::Callback {
         flags |= flag::CALLBACK;
     }
+    if fact.own {
+        flags |= flag::OWN;
+    }
     match fact.object {
         Some(Object::Inode) => flags |= flag::INODE,
         Some(Object::Vma) => flags |= flag::VMA,
@@ -253,7 +256,7 @@ fn flags(fact: &facts::Site) -> u8 {
 fn arguments(fact: &facts::Site, signature: &Signature) -> Result<[u8; arg::COUNT], Reason> {
     let mut row = blank(fact);
     let args = &fact.args;
-    let columns: [(&[String], usize, &str, u8); 13] = [
+    let columns: [(&[String], usize, &str, u8); 16] = [
         (&args.mm, arg::MM, "mm_struct *", 0),
         (&args.mapping, arg::MM, "address_space *", 0),
         (&args.vma, arg::VMA, "vm_area_struct *", 0),
@@ -267,6 +270,9 @@ fn arguments(fact: &facts::Site, signature: &Signature) -> Result<[u8; arg::COUN
         (&args.entry, arg::EXTRA, "", 0),
         (&args.tlb, arg::EXTRA, "mmu_gather *", 0),
         (&args.flags, arg::EXTRA, "", 0),
+        (&args.file, arg::EXTRA, "file *", flag::FILE),
+        (&args.inode, arg::EXTRA, "inode *", flag::INODE),
+        (&args.dentry, arg::EXTRA, "dentry *", flag::FILE | flag::INODE),
     ];
     for (names, column, ty, flag) in columns {
         if names.is_empty() {

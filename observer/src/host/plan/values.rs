@@ -51,6 +51,16 @@ pub(super) fn plan_values(facts: &Facts, host: &Host, plan: &mut Plan) {
             set(plan, "share-count-alone", u64::from(path.ends_with("._refcount")));
         }
     }
+    for fact in facts.marks.iter().rev() {
+        let number = field::NAMES.iter().position(|n| *n == fact.name);
+        let value = host.types.enumerator(&fact.r#type, &fact.enumerator);
+        let (Some(i), Some(at), Some(value)) = (number, host.types.field(&fact.path), value) else {
+            continue;
+        };
+        let page = if fact.second_page { host.types.size_of("page").unwrap_or(0) } else { 0 };
+        plan.fields[i] = page + at.offset + fact.plus;
+        set(plan, &fact.name, value & 0xff);
+    }
     for fact in &facts.variables {
         match (host.symbols.address(&fact.symbol), fact.absent) {
             (Some(address), _) if address != 0 => {

@@ -34,7 +34,7 @@ impl Symbols {
     pub fn unshare(&self) -> Result<&str> {
         let mut names = self.0.iter().map(|(_, name)| name.as_str());
         let body = |n: &&str| n.starts_with("__huge_pmd_unshare.") && !n.ends_with(".cold");
-        let plain = || self.either("huge_pmd_unshare", "huge_pmd_unshare");
+        let plain = || self.has("huge_pmd_unshare").then_some("huge_pmd_unshare");
         names.find(body).or_else(plain).context("no body of unshare in the symbol table")
     }
 
