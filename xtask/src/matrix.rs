@@ -12,7 +12,10 @@ mod judge;
 mod report;
 mod table;
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, Result};
 use clap::Args;
@@ -40,7 +43,7 @@ pub struct Matrix {
     /// Only this scenario; may be given more than once
     #[arg(long = "scenario", value_name = "NAME")]
     scenarios: Vec<String>,
-    /// Makes xtask/budget.toml, docs/coverage.json and docs/coverage.md out of what is measured
+    /// Makes xtask/budget.toml, docs/coverage.json, docs/coverage.md and fixtures/kernels out of what is measured
     #[arg(long, conflicts_with = "scenarios")]
     write: bool,
     #[command(flatten)]
@@ -68,6 +71,11 @@ impl Matrix {
         });
         let mut tally = Tally::default();
         if self.write {
+            for run in runs.iter().filter(|run| run.kernel.is_row && run.report.is_ok()) {
+                if let Err(error) = keep_kernel(run) {
+                    tally.failures.push(format!("{error:#}"));
+                }
+            }
             match books.record(&runs) {
                 Ok(written) => tally.line(written),
                 Err(error) => tally.failures.push(format!("{error:#}")),
@@ -82,7 +90,7 @@ impl Matrix {
 pub fn boot(binaries: &Binaries, kernel: &Kernel, scenarios: &[String], label: Option<&str>) -> Run {
     eprintln!("--- matrix on {kernel}");
     let run = || {
-        let out = host::target_dir()?.join("matrix").join(&kernel.name);
+        let out = out(kernel)?;
         // What an earlier run left must not be taken for this one's.
         if out.exists() {
             fs::remove_dir_all(&out).with_context(|| format!("cannot remove {}", out.display()))?;
@@ -99,6 +107,20 @@ pub fn boot(binaries: &Binaries, kernel: &Kernel, scenarios: &[String], label: O
         (Outcome::failed(format!("{error:#}")), Err("the guest did not run".to_owned()))
     });
     Run { kernel: kernel.clone(), outcome, report }
+}
+
+/// Where the files of a kernel's guest arrive.
+fn out(kernel: &Kernel) -> Result<PathBuf> {
+    Ok(host::target_dir()?.join("matrix").join(&kernel.name))
+}
+
+/// The kernel as `observer doctor --save` keeps one becomes a fixture of the quick tests.
+fn keep_kernel(run: &Run) -> Result<()> {
+    let name = &run.kernel.name;
+    let kept = host::workspace().join(format!("fixtures/kernels/{name}.json"));
+    fs::copy(out(&run.kernel)?.join("kernel.json"), &kept)
+        .with_context(|| format!("cannot keep kernel {name} as {}", kept.display()))?;
+    Ok(())
 }
 
 fn read(path: &Path, outcome: &Outcome) -> Result<Report, String> {

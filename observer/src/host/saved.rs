@@ -149,6 +149,12 @@ impl Saved {
         Ok(saved)
     }
 
+    /// As if the kernel had no function of this name, whatever suffix the compiler gave it.
+    pub fn forget(&mut self, function: &str) {
+        self.symbols.retain(|symbol, _| symbol.split('.').next() != Some(function));
+        self.functions.remove(function);
+    }
+
     /// The kernel's answers; `None`: it was not asked.
     #[must_use]
     pub fn refused(&self) -> Option<Vec<Failure>> {

@@ -11,8 +11,9 @@ use observer::{
     facts::{self, Facts, MEASURED},
     host::{
         attach,
-        plan::{self, Outcome, Plan, plan},
+        plan::{self, Failure, Outcome, Plan, plan},
         probe::{self, Host},
+        saved::Saved,
     },
     meta::Level,
 };
@@ -73,6 +74,8 @@ pub fn run() -> Result<()> {
     let plan = plan(&facts, &host, plan::Options { level: Level::Full, without: &[] });
     let attached = attach::attach(&plan, 0, false)?;
     let outcomes = attached.outcomes.clone();
+    let answers: Vec<Failure> = outcomes.iter().flat_map(|o| o.failures.clone()).collect();
+    let saved = Saved::of(&facts, &host, Some(&answers));
     let facts_checked = check_facts(&facts, &host, &plan, &outcomes, &row);
     let coverage = plan.coverage(&outcomes);
     let symbols = watched(&plan, &outcomes);
@@ -115,6 +118,7 @@ pub fn run() -> Result<()> {
         "failures": failures,
     });
     fs::create_dir_all("/out")?;
+    fs::write("/out/kernel.json", serde_json::to_vec_pretty(&saved)?).context("write /out/kernel.json")?;
     fs::write("/out/matrix.json", serde_json::to_vec_pretty(&matrix)?).context("write /out/matrix.json")?;
     Ok(())
 }
@@ -209,7 +213,7 @@ fn functions_differ(
     let differ = |ours: &exercise::Fired| {
         let symbol = symbols.get(&ours.name).filter(|_| !GENERAL.contains(&ours.name.as_str()))?;
         let theirs = counted.functions.get(symbol).copied().flatten()?;
-        (theirs != ours.count).then(|| {
+        (theirs < ours.count || theirs - ours.count > seen.skipped).then(|| {
             format!("{}: {symbol} was entered {theirs} times, and {} were seen", seen.name, ours.count)
         })
     };
