@@ -36,6 +36,8 @@ pub struct Site {
     pub compiler_suffix: bool,
     /// Not this row where a symbol of one of these names exists, with or without a compiler-made suffix; `a|b`.
     pub unless: Option<String>,
+    /// Not this row where the kernel has this type.
+    pub unless_type: Option<String>,
     #[serde(default)]
     pub args: Args,
     /// Operations and callbacks: the lookup sites that they are, to people.
@@ -82,7 +84,7 @@ pub struct Site {
 pub struct LooksUp {
     pub site: String,
     pub through: String,
-    /// Not where a function of this name exists: it is the one then.
+    /// Not where a function of one of these names exists, `a|b`: it is the one then.
     pub unless: Option<String>,
 }
 

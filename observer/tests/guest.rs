@@ -285,6 +285,42 @@ fn doctor_finds_every_essential_role_and_the_kernel_attaches_them() {
     assert_eq!(hidden.status.code(), Some(3), "a blind essential role is an exit code");
 }
 
+/// Functions to hide, each with the role that is blind then and the kinds of findings that count on that role.
+const HIDDEN: [(&str, &str, &[&str]); 6] = [
+    ("huge_pte_offset", "unshare", &["window", "freed-shared"]),
+    ("__huge_pmd_unshare", "unshare", &["window", "freed-shared"]),
+    ("__pmd_alloc", "share", &["freed-shared"]),
+    ("up_read", "lock", &["window", "cycle", "order", "relock"]),
+    ("folio_unlock", "folio-held", &["cycle", "order", "relock"]),
+    ("_raw_spin_lock", "ptl", &["window"]),
+];
+
+#[test]
+#[ignore = "needs a guest"]
+fn what_is_hidden_is_blind_and_no_finding_claims_otherwise() {
+    for (function, role, kinds) in HIDDEN {
+        record("/tmp/hidden.obs", &["--without", function], &["share", "abba-fault-mutex", "punch"]);
+        let report = report("/tmp/hidden.obs");
+        let coverage = report["coverage"].as_array().unwrap();
+        let row = coverage.iter().find(|c| c["role"] == role && c["part"] == "").unwrap();
+        assert_eq!(row["grade"], "blind", "{function}: {row}");
+        assert!(row["reason"].as_str().unwrap().contains(function), "{function}: {row}");
+        // Nothing is recorded of it either, so that nothing can be wrong about it.
+        let seen = count(&report, role, "outcomes") + count(&report, role, "hits");
+        let is_all_gone = !["lock", "share"].contains(&role);
+        assert!(!is_all_gone || seen == 0, "{function}: {seen} of {role}");
+        for finding in report["findings"].as_array().unwrap() {
+            let doubted = finding["doubts"].to_string().contains(&format!("{role} is blind"));
+            let counts_on_it = kinds.iter().any(|kind| finding["kind"] == *kind);
+            assert!(doubted || !counts_on_it, "{function}: {finding}");
+        }
+        println!(
+            "without {function}: {role} is blind; {} findings",
+            report["findings"].as_array().unwrap().len()
+        );
+    }
+}
+
 #[test]
 #[ignore = "needs a guest"]
 fn without_privilege_the_refusal_says_what_to_do() {

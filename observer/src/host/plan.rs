@@ -186,7 +186,7 @@ pub fn plan(facts: &Facts, host: &Host, options: Options<'_>) -> Plan {
         ..Plan::default()
     };
     let mut places = resolve::Places::default();
-    let exists = |name: &Option<String>| name.as_ref().is_some_and(|n| host.symbols.with_suffix(n).is_some());
+    let exists = |names: &Option<String>| any_exists(names, host);
     for fact in &facts.sites {
         let mut fact = fact.clone();
         fact.looks_up.retain(|l| !exists(&l.unless));
@@ -203,6 +203,11 @@ pub fn plan(facts: &Facts, host: &Host, options: Options<'_>) -> Plan {
     plan
 }
 
+/// Whether a function of one of these names exists.
+fn any_exists(names: &Option<String>, host: &Host) -> bool {
+    names.iter().flat_map(|names| names.split('|')).any(|name| host.symbols.with_suffix(name).is_some())
+}
+
 /// `Ok(None)`: another row serves instead.
 fn plan_site(
     fact: &facts::Site,
@@ -217,8 +222,8 @@ fn plan_site(
     if needed > options.level {
         return Err(Reason::Level { chosen: options.level, needed });
     }
-    let others = fact.unless.iter().flat_map(|names| names.split('|'));
-    if others.into_iter().any(|other| host.symbols.with_suffix(other).is_some()) {
+    let has_type = fact.unless_type.as_ref().is_some_and(|ty| host.types.size_of(ty).is_some());
+    if has_type || any_exists(&fact.unless, host) {
         return Ok(None);
     }
     resolve::ways(fact, host, places).map(Some)

@@ -92,13 +92,15 @@ impl Saved {
         let paths = paths.chain(facts.marks.iter().map(|m| m.path.clone()));
         let sizes = facts.sizes.iter().map(|s| s.r#type.clone());
         let sizes = sizes.chain(tracepoints().map(|t| format!("trace_event_raw_{t}")));
+        let sizes = sizes.chain(sites().filter_map(|s| s.unless_type.clone()));
         let unless = sites().flat_map(|s| s.unless.iter().flat_map(|u| u.split('|')));
         let also = sites().flat_map(|s| s.looks_up.iter().filter_map(|l| l.unless.as_deref()));
         let also = also.chain(sites().flat_map(|s| s.unlinks.iter().filter_map(|u| u.unless.as_deref())));
         let asked =
             sites().map(|s| s.function.clone()).chain(facts.variables.iter().map(|v| v.symbol.clone()));
         let asked = asked.chain(tracepoints().map(|t| format!("__tracepoint_{t}")));
-        let asked = asked.chain(unless.chain(also).map(str::to_owned)).filter(|name| !name.is_empty());
+        let alternatives = unless.chain(also.flat_map(|names| names.split('|'))).map(str::to_owned);
+        let asked = asked.chain(alternatives).filter(|name| !name.is_empty());
         let there = asked.filter_map(|name| host.symbols.with_suffix(&name).map(str::to_owned));
         let symbols: BTreeMap<String, u64> =
             there.map(|s| (s.clone(), host.symbols.bytes(&s).unwrap_or(0))).collect();

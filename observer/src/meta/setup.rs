@@ -105,17 +105,22 @@ impl From<&engine::Setup> for Setup {
             source: o.source.clone(),
             outer_to_inner: names(&o.outer_to_inner),
         };
-        let coverage = |c: &engine::Coverage| Coverage {
-            role: c.role.name().to_owned(),
-            part: c.part.clone(),
-            grade: c.grade.name().to_owned(),
-            reason: c.reason.clone(),
-        };
         Setup {
             sites: s.sites.iter().map(site).collect(),
             exclusions: s.exclusions.iter().map(exclusion).collect(),
             orders: s.orders.iter().map(order).collect(),
-            coverage: s.coverage.iter().map(coverage).collect(),
+            coverage: s.coverage.iter().map(Coverage::from).collect(),
+        }
+    }
+}
+
+impl From<&engine::Coverage> for Coverage {
+    fn from(c: &engine::Coverage) -> Coverage {
+        Coverage {
+            role: c.role.name().to_owned(),
+            part: c.part.clone(),
+            grade: c.grade.name().to_owned(),
+            reason: c.reason.clone(),
         }
     }
 }

@@ -39,7 +39,8 @@ struct Wire<'a> {
     tables: Vec<Table>,
     counts: Counts,
     loss: Vec<Loss>,
-    coverage: &'a [Coverage],
+    /// As the run leaves it.
+    coverage: Vec<Coverage>,
     /// What was attached, and what it counted before any filter.
     sites: Vec<Site<'a>>,
     /// `null`: the recording breaks off.
@@ -142,7 +143,7 @@ pub fn write(out: &mut dyn Write, report: &Report) -> io::Result<()> {
         tables: report.tables.iter().map(table).collect(),
         counts: counts(report, &report.stats),
         loss: report.loss.iter().map(|&(reason, total)| Loss { reason, total }).collect(),
-        coverage: &m.setup.coverage,
+        coverage: report.coverage.iter().map(Coverage::from).collect(),
         sites: sites(report),
         closing: report.closing.as_ref(),
     };

@@ -21,7 +21,7 @@ use symbols::Symbols;
 use trace::{Profile, Trace};
 
 /// What was counted since the start. Two of them can be subtracted.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     measures: Vec<(&'static str, Option<u64>)>,
     /// Hits by function as it was asked for.
@@ -216,6 +216,8 @@ impl Witness {
         let has = |meaning| self.meanings.contains(&meaning);
         let when = |there: bool, count: u64| there.then_some(count);
         let vma_lock = self.symbols.has("hugetlb_vma_lock_read");
+        // With PREEMPT_RT a page-table lock sleeps, lies elsewhere and is taken by other functions than those probed here.
+        let sleeps = self.symbols.has("rt_spin_lock");
         let measures = vec![
             ("lookup", Some(self.lookups.into_iter().map(hits).sum())),
             ("share", Some(hits(self.share) - tally.tables_not_shared)),
@@ -228,9 +230,9 @@ impl Witness {
             ("vma_lock released", when(vma_lock, tally.vma_lock.released)),
             ("fault_mutex", Some(tally.mutex.taken)),
             ("fault_mutex released", Some(tally.mutex.released)),
-            ("ptl", Some(tally.ptl.taken)),
+            ("ptl", when(!sleeps, tally.ptl.taken)),
             // Inline in kernels without a symbol for it, such as 5.10.
-            ("ptl released", when(has(Meaning::SpinReleased), tally.ptl.released)),
+            ("ptl released", when(!sleeps && has(Meaning::SpinReleased), tally.ptl.released)),
             ("folio-release", when(has(Meaning::FolioBorn), tally.folio_unlocks)),
         ];
         let functions = self.functions.iter().map(|(name, probe)| (name.clone(), probe.map(hits))).collect();
