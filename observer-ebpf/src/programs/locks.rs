@@ -10,7 +10,7 @@ use observer_ebpf::{
 
 use crate::{
     emit::Cpu,
-    kernel::{argument, column, field_of, has_flag, load},
+    kernel::{argument, column, field_of, has_flag, load, opaque, ptl_of},
     lock_table::{class_of, forget, mutex_class_of},
     tasks,
 };
@@ -85,19 +85,21 @@ pub fn downgrade<const SITE: usize>(ctx: *const u64) {
     cpu.emit(SITE, kinds::LOCK_DOWNGRADE, lock_arg(class, mode::READ), [lock]);
 }
 
-/// Whether a lock of this class is a page-table lock that concerns us: of a watched table, whatever task has it, since some
-/// walks have no function of their own; of one that was given back, a walker's in a watched operation, and not that of whoever
-/// got the page.
+/// Whether a lock is a page-table lock that concerns us: of a watched table, whatever task has it, since some walks have no
+/// function of their own; of one that was given back, a walker's whose pointer is into it, and not that of whoever got the page.
 #[inline(always)]
-fn is_ptl(class: u32) -> bool {
-    class == class::PTL || (class == class::PTL_OF_FREED && tasks::in_operation().is_some())
+fn is_ptl(class: u32, lock: u64) -> bool {
+    if class != class::PTL_OF_FREED {
+        return class == class::PTL;
+    }
+    tasks::in_operation().is_some_and(|task| task.pte != 0 && opaque(ptl_of(task.pte & !0xfff)) == lock)
 }
 
 /// A page-table lock, taken or released.
 #[inline(always)]
 fn ptl<const SITE: usize>(ctx: *const u64, kind: u16) {
     let lock = argument(ctx, column(SITE, arg::START));
-    if !is_ptl(class_of(lock)) {
+    if !is_ptl(class_of(lock), lock) {
         return;
     }
     let Some(cpu) = Cpu::hit::<SITE>() else { return };
@@ -127,7 +129,7 @@ pub fn wait<const SITE: usize>(ctx: *const u64) {
         mutex => mutex,
     };
     let class = match class {
-        class::PTL | class::PTL_OF_FREED if is_ptl(class) => class::PTL,
+        class::PTL | class::PTL_OF_FREED if is_ptl(class, lock) => class::PTL,
         class::PTL_OF_FREED => 0,
         class => class,
     };
