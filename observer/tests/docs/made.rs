@@ -164,7 +164,7 @@ pub fn everything() -> Report {
             loss: BTreeMap::from([("ring-full".into(), 1)]),
         }),
         notices: vec!["a notice".into()],
-        coverage: Vec::new(),
+        coverage: observer_engine::setup::Setup::try_from(&meta().setup).unwrap().coverage,
         findings: findings(),
         edges: vec![EdgeView {
             from: LockClass::MmapLock,
