@@ -285,6 +285,29 @@ fn doctor_finds_every_essential_role_and_the_kernel_attaches_them() {
     assert_eq!(hidden.status.code(), Some(3), "a blind essential role is an exit code");
 }
 
+#[test]
+#[ignore = "needs a guest"]
+fn doctor_says_what_really_fires() {
+    let output = run(observer().args(["doctor", "--exercise", "--format", "json"]));
+    let doctor: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let exercised = &doctor["exercised"];
+    assert!(output.status.success(), "{exercised:#}");
+    let scenarios = exercised["scenarios"].as_array().unwrap();
+    let unshares = |scenario: &Value| {
+        let fired = scenario["fired"].as_array().unwrap();
+        fired.iter().find(|f| f["name"] == "unshare").unwrap()["count"].as_u64().unwrap()
+    };
+    let total: u64 = scenarios.iter().map(unshares).sum();
+    println!("{} scenarios, {total} unshares", scenarios.len());
+    assert!(scenarios.len() > 30 && total > 200, "vacuous");
+    // Where the one who knows the scenarios best is wrong about one, doctor says so: without its probe nothing fires.
+    let hidden =
+        observer().args(["doctor", "--exercise", "--without", "__unmap_hugepage_range"]).output().unwrap();
+    let said = String::from_utf8_lossy(&hidden.stdout);
+    assert_eq!(hidden.status.code(), Some(3), "{said}");
+    assert!(said.contains("  munmap, exit, MADV_DONTNEED, truncate, hole punch\n"), "{said}");
+}
+
 /// Functions to hide, each with the role that is blind then and the kinds of findings that count on that role.
 const HIDDEN: [(&str, &str, &[&str]); 6] = [
     ("huge_pte_offset", "unshare", &["window", "freed-shared"]),

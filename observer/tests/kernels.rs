@@ -5,6 +5,7 @@
 use std::path::Path;
 
 use observer::{
+    doctor,
     facts::{self, Facts, MEASURED},
     host::{
         plan::{self, Graded, Options, Plan, plan},
@@ -150,6 +151,26 @@ fn a_symbol_that_a_kernel_lacks_is_said_to_be_missing() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn doctor_judges_a_saved_kernel_as_it_would_on_its_machine() {
+    for kernel in MEASURED {
+        let from = format!("{}/../fixtures/kernels/{kernel}.json", env!("CARGO_MANIFEST_DIR"));
+        let doctor = |without: &[&str]| {
+            let without = without.iter().map(|w| (*w).to_owned()).collect();
+            let options = doctor::Options { from: Some(from.clone()), without, ..doctor::Options::default() };
+            let mut said = Vec::new();
+            let verdict = doctor::run(&options, &mut said).unwrap();
+            (verdict, String::from_utf8(said).unwrap())
+        };
+        let (verdict, said) = doctor(&[]);
+        assert_eq!(verdict, doctor::Verdict::Covered, "{kernel}: {said}");
+        assert!(said.ends_with("every essential role is covered\n"), "{kernel}: {said}");
+        let (verdict, said) = doctor(&["huge_pmd_share"]);
+        assert_eq!(verdict, doctor::Verdict::Holes);
+        assert!(said.contains("try: leave out --without huge_pmd_share"), "{kernel}: {said}");
+    }
 }
 
 #[test]

@@ -4,7 +4,10 @@
 
 use std::{collections::HashSet, fs, io};
 
+use anyhow::Context as _;
+
 use crate::{
+    hint::Hint as _,
     host::{btf::Btf, symbols::Symbols, types::Types},
     meta::Kernel,
 };
@@ -87,7 +90,10 @@ pub fn probe_host() -> anyhow::Result<Host> {
 /// Types or symbols cannot be read.
 pub fn probe_files(btf: &str, symbols: &str) -> anyhow::Result<Host> {
     let kernel = Kernel { release: "(stored files)".to_owned(), ..Kernel::default() };
-    Ok(Host::of(kernel, Types::Btf(Btf::read(btf)?), Symbols::read(symbols)?))
+    let types = Btf::read(btf).with_context(|| format!("cannot use {btf} as a kernel's types"));
+    let types = Types::Btf(types.hint("a copy of that kernel's /sys/kernel/btf/vmlinux")?);
+    let symbols = Symbols::read(symbols).with_context(|| format!("cannot use {symbols} as a symbol table"));
+    Ok(Host::of(kernel, types, symbols.hint("a copy of that kernel's /proc/kallsyms, made as root")?))
 }
 
 /// Names of the running kernel.

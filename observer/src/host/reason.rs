@@ -83,7 +83,20 @@ impl Reason {
             Reason::Needs { what, why } => format!("needs {what}, which is not watched: {}", why.words()),
             Reason::Refused(failures) => summary(failures).join("; "),
             Reason::Fact(words) => words.clone(),
-            Reason::All(reasons) => reasons.iter().map(Reason::words).collect::<Vec<_>>().join("; "),
+            Reason::All(reasons) => {
+                // Of too many, that something is not there says least.
+                let is_missing = |r: &&Reason| {
+                    reasons.len() > NAMED_REASONS
+                        && matches!(r, Reason::NoSymbol { .. } | Reason::NoTracepoint { .. })
+                };
+                let (missing, others): (Vec<_>, Vec<_>) = reasons.iter().partition(is_missing);
+                let first = others.into_iter().chain(missing).take(NAMED_REASONS);
+                let told = first.map(Reason::words).collect::<Vec<_>>().join("; ");
+                match reasons.len().saturating_sub(NAMED_REASONS) {
+                    0 => told,
+                    more => format!("{told}; and {more} more"),
+                }
+            }
         }
     }
 
@@ -127,6 +140,9 @@ impl Reason {
         }
     }
 }
+
+/// Reasons that are told one by one; a kernel that lacks everything lacks it in a line.
+const NAMED_REASONS: usize = 5;
 
 fn with_why(what: &str, why: &Option<String>) -> String {
     match why {

@@ -42,6 +42,10 @@ impl Symbols {
             let (Some(address), Some(kind), Some(name)) = (parts.next(), parts.next(), parts.next()) else {
                 continue;
             };
+            // Prose has words of hexadecimal digits too, and no such columns.
+            if address.len() < 8 || kind.len() != 1 {
+                continue;
+            }
             // Modules come with a fourth column; a name of the kernel proper wins.
             let Ok(address) = u64::from_str_radix(address, 16) else { continue };
             let in_module = parts.next().is_some();
@@ -83,7 +87,8 @@ impl Symbols {
     pub fn bytes(&self, name: &str) -> Option<u64> {
         let address = self.address(name).filter(|a| *a != 0)?;
         let next = self.text.partition_point(|(at, _)| *at <= address);
-        Some(self.text.get(next)?.0 - address)
+        let is_text = self.text.get(next.checked_sub(1)?)?.0 == address;
+        is_text.then_some(self.text.get(next)?.0 - address)
     }
 
     /// Name and offset of a text address.

@@ -106,7 +106,7 @@ mod tests {
         let again = Books::open_in(&root).unwrap();
         assert_eq!(again.judge(&fixture::run()), Vec::<String>::new());
         let text = fs::read_to_string(root.join(DOCUMENT)).unwrap();
-        assert!(text.contains("| lookup | exact, gup blind |"), "{text}");
+        assert!(text.contains("| lookup: gup | blind |"), "{text}");
         fs::remove_dir_all(root).unwrap();
     }
 }

@@ -18,7 +18,8 @@ What observer sees of each stock kernel under test, and whether its counts are t
 what a kernel of yours has.
 
 **Grades.** *exact*: every occurrence is seen at its moment. *bounded*: every occurrence is seen, its moment only within an
-interval. *inferred*: known from other evidence only. *blind*: not seen. A grade with words before it is of that part of the role.
+interval. *inferred*: known from other evidence only. *blind*: not seen. Below a role stand its lookup
+sites, unlink sites, lock classes and functions; a kernel that has no word of one has no such thing, or sees it as its role.
 
 **The witness** counts the same thing in the same boot by other means that share no code with observer, and on other probes than
 observer's. Where it cannot count, observer's number stands alone and is not held against anything.
@@ -51,14 +52,31 @@ fn all_roles(kernels: &[Kernel]) -> Vec<&str> {
     roles
 }
 
+/// A line for each role, and one for each of its parts.
 fn roles_by_kernel(kernels: &[Kernel]) -> Grid {
     let names = kernels.iter().map(|kernel| kernel.name.clone());
     let mut rows = vec![["role".to_owned()].into_iter().chain(names).collect::<Vec<_>>()];
-    for role in all_roles(kernels) {
-        let grades = kernels.iter().map(|kernel| table::grades(&kernel.coverage, role));
-        rows.push([role.to_owned()].into_iter().chain(grades).collect());
+    for (role, part) in roles_and_parts(kernels) {
+        let name = if part.is_empty() { role.to_owned() } else { format!("{role}: {part}") };
+        let grade = |kernel: &Kernel| {
+            let row = kernel.coverage.iter().find(|row| row.role == role && row.part == part);
+            row.map_or("", |row| row.grade.name()).to_owned()
+        };
+        rows.push([name].into_iter().chain(kernels.iter().map(grade)).collect());
     }
     Grid(rows)
+}
+
+fn roles_and_parts(kernels: &[Kernel]) -> Vec<(&str, &str)> {
+    let mut all: Vec<(&str, &str)> = Vec::new();
+    for role in all_roles(kernels) {
+        for row in kernels.iter().flat_map(|kernel| &kernel.coverage).filter(|row| row.role == role) {
+            if !all.contains(&(role, &row.part)) {
+                all.push((role, &row.part));
+            }
+        }
+    }
+    all
 }
 
 /// Each hole with its reason, once for all kernels that word it alike.

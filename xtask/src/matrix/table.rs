@@ -48,9 +48,12 @@ pub fn roles(coverage: &[Coverage]) -> Vec<&str> {
     roles
 }
 
-/// "exact, gup blind"; empty if nothing is told of the role.
-pub fn grades(coverage: &[Coverage], role: &str) -> String {
-    let parts = coverage.iter().filter(|row| row.role == role).map(|row| match row.part.as_str() {
+/// "exact, gup blind": parts that are as their role are left out; empty if nothing is told of the role.
+fn grades(coverage: &[Coverage], role: &str) -> String {
+    let whole = coverage.iter().find(|row| row.role == role && row.part.is_empty()).map(|row| row.grade);
+    let told =
+        coverage.iter().filter(|row| row.role == role && (row.part.is_empty() || Some(row.grade) != whole));
+    let parts = told.map(|row| match row.part.as_str() {
         "" => row.grade.name().to_owned(),
         part => format!("{part} {}", row.grade.name()),
     });
