@@ -2,6 +2,7 @@
 //!
 //! Decides nothing: it is the engine's answer beside what the source said about itself.
 
+use observer_ebpf::loss::{REASONS, SKIPPED};
 use observer_engine::{
     finding::{Finding, Rank},
     order::Counts,
@@ -9,7 +10,7 @@ use observer_engine::{
     view::{EdgeView, Stats, TableView},
 };
 
-use crate::meta::{Closing, Meta};
+use crate::meta::{Closing, Meta, Misses};
 
 /// The whole of a run, or of what is left of it.
 #[derive(Clone, Debug)]
@@ -51,9 +52,17 @@ impl Report {
         self.findings.iter().filter(|f| f.rank.is_alarm()).count()
     }
 
-    /// Hits of programs that the kernel did not run.
+    /// Hits of programs that the kernel did not run and that are not told as loss: recordings of before that have only these.
+    /// Not those of spinlock functions, which are interrupts'.
     #[must_use]
     pub fn missed(&self) -> u64 {
-        self.closing.iter().flat_map(|c| &c.misses).map(|m| m.recursion).sum()
+        let told = self.loss.iter().any(|(reason, _)| *reason == REASONS[SKIPPED].0);
+        let missed = self.misses().filter(|m| !told && !m.is_of_spinlocks()).map(|m| m.recursion);
+        missed.sum()
+    }
+
+    /// What the kernel skipped, by program.
+    pub fn misses(&self) -> impl Iterator<Item = &Misses> {
+        self.closing.iter().flat_map(|c| &c.misses)
     }
 }

@@ -253,8 +253,18 @@ fn coverage(out: &mut dyn Write, r: &Report) -> io::Result<()> {
 fn loss(out: &mut dyn Write, r: &Report) -> io::Result<()> {
     writeln!(out)?;
     let c = &r.counts;
+    let by_interrupts: u64 = r.misses().filter(|m| m.is_of_spinlocks()).map(|m| m.recursion).sum();
+    let spinlocks = |out: &mut dyn Write| match by_interrupts {
+        0 => Ok(()),
+        n => writeln!(
+            out,
+            "  (interrupts took spinlocks while a program on one ran: {}, none a page-table lock)",
+            words::times(n)
+        ),
+    };
     if r.loss.is_empty() && c.late + c.undecodable() + r.missed() == 0 {
-        return writeln!(out, "LOSS  nothing was lost in {} drain passes", words::number(r.passes));
+        writeln!(out, "LOSS  nothing was lost in {} drain passes", words::number(r.passes))?;
+        return spinlocks(out);
     }
     writeln!(out, "LOSS  in {} drain passes", words::number(r.passes))?;
     for (name, n) in &r.loss {
@@ -271,8 +281,8 @@ fn loss(out: &mut dyn Write, r: &Report) -> io::Result<()> {
     for (name, n, doc) in rest.into_iter().filter(|(_, n, _)| *n > 0) {
         writeln!(out, "  {name:<18} {:>12}  {doc}", words::number(n))?;
     }
-    for m in r.closing.iter().flat_map(|c| &c.misses) {
+    for m in r.misses().filter(|m| !m.is_of_spinlocks()) {
         writeln!(out, "  missed by program {}: {}", m.program, words::number(m.recursion))?;
     }
-    Ok(())
+    spinlocks(out)
 }
