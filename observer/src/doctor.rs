@@ -9,13 +9,13 @@ mod wire;
 use std::io::Write;
 
 use anyhow::Context as _;
-use observer_engine::setup::{Grade, Role};
+use observer_engine::setup::Role;
 
 use crate::{
     facts::{self, Facts},
     host::{
         attach,
-        plan::{self, Failure, Graded, Outcome, Plan, plan},
+        plan::{self, Failure, Graded, Plan, plan},
         probe::{self, Host},
         saved::Saved,
     },
@@ -118,22 +118,10 @@ fn exercised(attached: attach::Attached, host: Host, plan: &Plan) -> anyhow::Res
 
 /// Whether every role is seen without which no finding can be trusted.
 fn essential_is_covered(coverage: &[Graded], level: Level) -> bool {
-    let is_seen = |role: Role| {
-        let mut whole = coverage.iter().map(|g| &g.coverage).filter(|c| c.role == role && c.part.is_empty());
-        whole.any(|c| c.grade != Grade::Blind)
-    };
+    let is_seen = |role: Role| coverage.iter().any(|g| g.coverage.shows(role));
     let pages = [Role::Lookup, Role::Share, Role::TableFree].into_iter().all(is_seen);
     // Of the two ways to see an unshare one is enough.
     pages
         && (is_seen(Role::Unshare) || is_seen(Role::Unlink))
         && (level == Level::Light || is_seen(Role::Lock))
-}
-
-/// Whether nothing was asked of the kernel: outcomes are hopes.
-fn refused_attempts(outcome: &Outcome) -> String {
-    let failures = crate::host::reason::summary(&outcome.failures).join("; ");
-    match &outcome.skipped {
-        Some(reason) => reason.words(),
-        None => failures,
-    }
 }

@@ -130,6 +130,11 @@ impl Grade {
             Grade::Blind => "blind",
         }
     }
+
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Grade> {
+        Grade::ALL.into_iter().find(|g| g.name() == name)
+    }
 }
 
 /// Coverage of one role (or of one lookup site within a role), with the reason when it is not exact.
@@ -141,6 +146,14 @@ pub struct Coverage {
     pub grade: Grade,
     /// Why, naming the symbol, the attempt and its error; empty for exact.
     pub reason: String,
+}
+
+impl Coverage {
+    /// Whether this is a role as a whole, and something of it is seen.
+    #[must_use]
+    pub fn shows(&self, role: Role) -> bool {
+        self.role == role && self.part.is_empty() && self.grade != Grade::Blind
+    }
 }
 
 /// Everything the engine is told before the first event.

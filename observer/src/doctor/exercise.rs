@@ -28,6 +28,17 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// Complete passes after which everything that happened before them is in order and counted.
 const SETTLE_PASSES: u32 = 3;
 
+/// Roles whose sites count every entry of their function, before any filter.
+pub const COUNTED_WHOLE: [Role; 7] = [
+    Role::Operation,
+    Role::Callback,
+    Role::Lookup,
+    Role::Share,
+    Role::TableAlloc,
+    Role::TableFree,
+    Role::Unshare,
+];
+
 /// How a scenario ended, in the exerciser's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -274,7 +285,7 @@ impl Run {
     }
 
     fn is_seen(&self, role: Role) -> bool {
-        self.coverage.iter().any(|c| c.role == role && c.part.is_empty() && c.grade != Grade::Blind)
+        self.coverage.iter().any(|c| c.shows(role))
     }
 
     /// Hits or outcomes since `before`, by site.
@@ -320,16 +331,7 @@ impl Run {
     }
 
     fn functions(&self, before: &Counted) -> Vec<Fired> {
-        let counts_all = [
-            Role::Operation,
-            Role::Callback,
-            Role::Lookup,
-            Role::Share,
-            Role::TableAlloc,
-            Role::TableFree,
-            Role::Unshare,
-        ];
-        let hits = self.risen(before, |c| c.hits).filter(|(role, ..)| counts_all.contains(role));
+        let hits = self.risen(before, |c| c.hits).filter(|(role, ..)| COUNTED_WHOLE.contains(role));
         let mut functions: Vec<Fired> = Vec::new();
         for (_, name, count) in hits {
             // One function can be two sites, which count the same.

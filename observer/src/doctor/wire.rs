@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{exercise, refused_attempts};
+use super::exercise;
 use crate::{
     host::{
         plan::{Graded, Outcome, Plan},
@@ -93,7 +93,7 @@ impl<'a> Wire<'a> {
                 role: planned.fact.role.name(),
                 attempts: way.programs.iter().map(|p| p.attempt()).collect(),
                 served: outcome.way.is_some(),
-                refused: refused_attempts(outcome),
+                refused: outcome.reason().words(),
             }
         });
         // What the user left out is told by the role, not by each of its functions.

@@ -161,16 +161,16 @@ impl Outcome {
         Outcome { way: Some(0), ..Outcome::default() }
     }
 
-    fn reason(&self) -> Reason {
+    /// Why it does not work, or why the ways before the one that does do not; no words: nothing was refused.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
         self.skipped.clone().unwrap_or_else(|| Reason::Refused(self.failures.clone()))
     }
 }
 
 /// Level from which on a role is probed.
-fn level_of(fact: &facts::Site) -> Level {
-    match fact.role {
-        // The end of an object is bookkeeping of its locks, on every level.
-        Role::Lock if fact.object.is_some() => Level::Light,
+fn level_of(role: Role) -> Level {
+    match role {
         Role::Lock | Role::Wait | Role::FolioHeld | Role::FolioRelease => Level::Locks,
         Role::Ptl => Level::Full,
         _ => Level::Light,
@@ -218,7 +218,8 @@ fn plan_site(
     if options.without.iter().any(|name| fact.is_called(name)) {
         return Err(Reason::Hidden(fact.name().to_owned()));
     }
-    let needed = level_of(fact);
+    // The end of an object is bookkeeping of its locks, on every level.
+    let needed = if fact.object.is_some() { Level::Light } else { level_of(fact.role) };
     if needed > options.level {
         return Err(Reason::Level { chosen: options.level, needed });
     }

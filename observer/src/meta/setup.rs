@@ -79,8 +79,7 @@ fn role(name: &str) -> Result<engine::Role, Unknown> {
 }
 
 fn grade(name: &str) -> Result<engine::Grade, Unknown> {
-    let found = engine::Grade::ALL.into_iter().find(|g| g.name() == name);
-    found.ok_or_else(|| Unknown { what: "grade", name: name.to_owned() })
+    engine::Grade::from_name(name).ok_or_else(|| Unknown { what: "grade", name: name.to_owned() })
 }
 
 fn names(classes: &[Class]) -> Vec<String> {

@@ -152,11 +152,7 @@ fn programs(run: &Run) -> Vec<Value> {
 
 /// Functions whose every entry is counted, with the symbol that they are watched under.
 fn watched(plan: &Plan, outcomes: &[Outcome]) -> BTreeMap<String, String> {
-    let counts_all = |role: Role| {
-        use Role::{Callback, Lookup, Operation, Share, TableAlloc, TableFree, Unshare};
-        [Operation, Callback, Lookup, Share, TableAlloc, TableFree, Unshare].contains(&role)
-    };
-    let sites = plan.working(outcomes).filter(|(site, _)| counts_all(site.fact.role));
+    let sites = plan.working(outcomes).filter(|(site, _)| exercise::COUNTED_WHOLE.contains(&site.fact.role));
     sites.map(|(site, way)| (site.fact.name().to_owned(), way.programs[0].target.clone())).collect()
 }
 

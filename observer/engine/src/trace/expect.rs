@@ -69,10 +69,7 @@ impl std::str::FromStr for Expectation {
             }
             ["coverage", role, grade] => What::Coverage {
                 role: Role::from_name(role).ok_or_else(|| format!("`{role}` is no role"))?,
-                grade: Grade::ALL
-                    .into_iter()
-                    .find(|g| g.name() == *grade)
-                    .ok_or_else(|| format!("`{grade}` is no grade"))?,
+                grade: Grade::from_name(grade).ok_or_else(|| format!("`{grade}` is no grade"))?,
             },
             ["stat", rest @ ..] => What::Stats { fields: fields(rest, STAT_FIELDS)? },
             [rank, kind, rest @ ..] => {

@@ -134,10 +134,7 @@ fn coverage(rest: &str) -> Result<Coverage> {
     Ok(Coverage {
         role: Role::from_name(role).ok_or_else(|| format!("`{role}` is no role"))?,
         part: part.to_owned(),
-        grade: Grade::ALL
-            .into_iter()
-            .find(|g| g.name() == grade)
-            .ok_or_else(|| format!("`{grade}` is no grade"))?,
+        grade: Grade::from_name(grade).ok_or_else(|| format!("`{grade}` is no grade"))?,
         reason: words.next().unwrap_or("").to_owned(),
     })
 }

@@ -6,7 +6,7 @@
 
 use observer_engine::setup::{Coverage, Grade, Role};
 
-use super::{Outcome, Plan, PlannedSite};
+use super::{Outcome, Plan, PlannedSite, level_of};
 use crate::{
     facts::{self, Class},
     host::reason::Reason,
@@ -83,7 +83,7 @@ impl<'a> View<'a> {
         if !is_blind && !matches!(role, Role::Operation | Role::Callback | Role::Unlink) {
             rows.extend(self.unserved_parts(role));
         }
-        let level_is_enough = !rows[0].coverage.reason.starts_with("not probed at level");
+        let level_is_enough = level_of(role) <= self.plan.level;
         let holes = self
             .plan
             .holes
@@ -166,14 +166,7 @@ impl<'a> View<'a> {
 
     /// By lookup site: its operation and its lookup function both have to be watched.
     fn lookup_sites(&self) -> Vec<Graded> {
-        let mut sites: Vec<&str> = Vec::new();
-        for l in self.rows().flat_map(|(fact, _)| &fact.looks_up) {
-            if !sites.contains(&l.site.as_str()) {
-                sites.push(&l.site);
-            }
-        }
-        // Planned rows come first; people look for the order of the facts.
-        sites.sort_unstable();
+        let sites = by_name(self.rows().flat_map(|(fact, _)| &fact.looks_up).map(|l| l.site.as_str()));
         let grade = |site: &&str| {
             let reason =
                 self.whole_path(|f| f.looks_up.iter().find(|l| l.site == **site).map(|l| l.through.as_str()));
@@ -185,10 +178,7 @@ impl<'a> View<'a> {
 
     /// By unlink site, as [`View::lookup_sites`].
     fn unlink_sites(&self) -> Vec<Graded> {
-        let mut sites: Vec<&str> =
-            self.rows().flat_map(|(fact, _)| &fact.unlinks).map(|u| u.site.as_str()).collect();
-        sites.sort_unstable();
-        sites.dedup();
+        let sites = by_name(self.rows().flat_map(|(fact, _)| &fact.unlinks).map(|u| u.site.as_str()));
         let bounded = self.plan.holes.iter().find(|h| h.role == Role::Unlink && h.part.is_empty());
         let grade = |site: &&str| {
             let through = |f: &'a facts::Site| {
@@ -275,6 +265,14 @@ impl<'a> View<'a> {
         }
         rows
     }
+}
+
+/// Each name once, in order: that of the rows depends on what the kernel has.
+fn by_name<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut names: Vec<&str> = names.collect();
+    names.sort_unstable();
+    names.dedup();
+    names
 }
 
 fn grade_of(hole: &facts::Hole) -> Grade {
