@@ -12,6 +12,8 @@ pub enum Role {
     Operation,
     /// A page walk's callback, handed a pte pointer: `callback_begin`, `op_end`.
     Callback,
+    /// A walk with no lookup function: from `op_begin` to `op_end` the task may have a pointer to any entry of the range.
+    Walk,
     Lookup,
     Share,
     TableAlloc,
@@ -30,9 +32,10 @@ pub enum Role {
 }
 
 impl Role {
-    pub const ALL: [Role; 14] = [
+    pub const ALL: [Role; 15] = [
         Role::Operation,
         Role::Callback,
+        Role::Walk,
         Role::Lookup,
         Role::Share,
         Role::TableAlloc,
@@ -53,6 +56,7 @@ impl Role {
         match self {
             Role::Operation => "operation",
             Role::Callback => "callback",
+            Role::Walk => "walk",
             Role::Lookup => "lookup",
             Role::Share => "share",
             Role::TableAlloc => "table-alloc",
@@ -84,6 +88,11 @@ pub struct Site {
     /// For [`Role::Operation`]: its lookups are looks at a partner's mm, whose pointer is given up with the release of a
     /// lock of this class inside the operation (`huge_pmd_share` and `i_mmap_rwsem`); they replace no other lease.
     pub foreign_lookup_until: Option<Class>,
+    /// The function is entered with the mmap_lock of the mm that it looks up in, or with the VMA's own lock, by the kernel's
+    /// contract. The VMA's own lock has no function of its own and cannot be seen.
+    pub vma_locked: bool,
+    /// For operations: they run when the mm has no user left, so that nobody finds it but by the file.
+    pub last_user: bool,
     /// For lock sites: a successful trylock here stands for a wait that would have blocked (*try, then block*).
     pub try_then_block: bool,
 }

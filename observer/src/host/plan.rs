@@ -312,6 +312,8 @@ impl Plan {
             function: site.fact.name().to_owned(),
             role: site.fact.role,
             foreign_lookup_until: site.fact.foreign_lookup_until.as_deref().and_then(values::class),
+            vma_locked: false,
+            last_user: false,
             try_then_block: false,
         });
         setup::Setup {

@@ -27,6 +27,10 @@ pub struct Site {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub foreign_lookup_until: Option<String>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub vma_locked: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub last_user: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub try_then_block: bool,
 }
 
@@ -93,6 +97,8 @@ impl From<&engine::Setup> for Setup {
             function: s.function.clone(),
             role: s.role.name().to_owned(),
             foreign_lookup_until: s.foreign_lookup_until.map(|c| c.name().to_owned()),
+            vma_locked: s.vma_locked,
+            last_user: s.last_user,
             try_then_block: s.try_then_block,
         };
         let exclusion = |e: &engine::Exclusion| Exclusion {
@@ -134,6 +140,8 @@ impl TryFrom<&Setup> for engine::Setup {
                 function: s.function.clone(),
                 role: role(&s.role)?,
                 foreign_lookup_until: s.foreign_lookup_until.as_deref().map(class).transpose()?,
+                vma_locked: s.vma_locked,
+                last_user: s.last_user,
                 try_then_block: s.try_then_block,
             })
         };
@@ -179,6 +187,8 @@ mod tests {
                 function: "huge_pmd_share".into(),
                 role: engine::Role::Operation,
                 foreign_lookup_until: Some(Class::IMmap),
+                vma_locked: true,
+                last_user: true,
                 try_then_block: true,
             }],
             exclusions: vec![engine::Exclusion {

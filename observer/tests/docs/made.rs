@@ -130,6 +130,8 @@ fn meta() -> Meta {
         function: function.into(),
         role: "lookup".into(),
         foreign_lookup_until: None,
+        vma_locked: false,
+        last_user: false,
         try_then_block: false,
     };
     Meta {

@@ -89,11 +89,15 @@ fn site(rest: &str, setup: &Setup) -> Result<Site> {
         function: (*function).to_owned(),
         role,
         foreign_lookup_until: None,
+        vma_locked: false,
+        last_user: false,
         try_then_block: false,
     };
     for mark in marks {
         match mark.split_once('=') {
             Some(("foreign-lookup-until", name)) => site.foreign_lookup_until = Some(class(name)?),
+            None if *mark == "vma-locked" => site.vma_locked = true,
+            None if *mark == "last-user" => site.last_user = true,
             None if *mark == "try-then-block" => site.try_then_block = true,
             _ => return Err(format!("`{mark}` is no mark of a site")),
         }
