@@ -3,6 +3,7 @@
 //! Decides the order in which one event touches tasks, tables, locks and leases. The rules are in the modules: what
 //! page-table events mean in `engine/pages`, lock events in `engine/locking`.
 
+mod lately;
 mod locking;
 mod pages;
 
@@ -11,18 +12,20 @@ use std::{collections::VecDeque, sync::Arc};
 use observer_ebpf::kinds;
 
 use crate::{
-    event::{Body, Class, Event, LockStep, SiteId, Tid},
+    event::{Body, Class, Event, LockStep, Mapping, Mm, SiteId, Tid},
     finding::{Finding, Side, TaskRef},
     fx::FxMap,
     graph::Graph,
     leases::Lease,
+    ledger::Ledger,
     locks::Locks,
     loss::{Hole, Losses},
+    predict::Predictions,
     rules::Rules,
     setup::{Coverage, Setup},
     tables::Tables,
-    tasks::{Frame, HoldSet, Popped, TaskId, Tasks},
-    view::{ClassCount, EdgeView, Stats, TableView},
+    tasks::{Births, Frame, HoldSet, Popped, TaskId, Tasks},
+    view::{ClassCount, EdgeView, MappingView, ProtectionView, Stats, TableView},
     windows::Windows,
 };
 
@@ -68,11 +71,17 @@ pub struct Engine {
     locks: Locks,
     graph: Graph,
     windows: Windows,
+    predictions: Predictions,
+    ledger: Ledger,
     losses: Losses,
     /// Findings about one event, by their id.
     singles: Vec<Finding>,
     /// Tasks that have leases; some that had are still in it.
     lessees: Vec<TaskId>,
+    /// Tasks that did something lately; some that had nothing left are still in it.
+    busy: Vec<TaskId>,
+    /// When children were made that have not been seen yet.
+    births: Births,
     ended: VecDeque<Ended>,
     /// Leases that ended before this may be forgotten.
     ended_floor_ns: u64,
@@ -94,9 +103,13 @@ impl Engine {
             locks: Locks::default(),
             graph: Graph::default(),
             windows: Windows::default(),
+            predictions: Predictions::default(),
+            ledger: Ledger::default(),
             losses: Losses::default(),
             singles: Vec::new(),
             lessees: Vec::new(),
+            busy: Vec::new(),
+            births: Births::default(),
             ended: VecDeque::new(),
             ended_floor_ns: 0,
             folio_holders: FxMap::default(),
@@ -117,9 +130,12 @@ impl Engine {
         self.now_ns = self.now_ns.max(event.time_ns);
         let id = self.tasks.claim(event.tid, event.cpu);
         let task = &mut self.tasks[id];
+        if task.born_ns == 0 {
+            task.born_ns = self.births.take(event.tid).unwrap_or(event.time_ns);
+        }
         if task.last_ns != 0 && self.losses.touches_task((task.cpu, task.last_ns), (event.cpu, event.time_ns))
         {
-            task.touched_by_loss();
+            task.touched_by_loss(event.time_ns);
         }
         task.cpu = event.cpu;
         self.settle(id, event);
@@ -135,22 +151,27 @@ impl Engine {
                 if self.tasks[id].tgid != 0 && self.tasks[id].tgid != tgid {
                     self.task_gone(id, now_ns);
                     self.tasks.claim(event.tid, event.cpu);
+                    self.tasks[id].born_ns = self.births.take(event.tid).unwrap_or(now_ns);
                 }
                 let task = &mut self.tasks[id];
                 (task.tgid, task.comm, task.mm) = (tgid, comm, mm);
             }
             Body::TaskExit { .. } => self.task_gone(id, now_ns),
-            // What the parent did before orders what the child does: predicted windows will need it, windows do not.
-            Body::Fork { .. } | Body::Stack { .. } => {}
+            Body::Fork { child, .. } => self.births.add(child, now_ns),
+            Body::Stack { stack, op } => self.tasks[id].has_stack(op, stack),
             Body::OpBegin { .. } => self.op_begin(id, event),
             Body::CallbackBegin { mm, addr, pte } => self.callback_begin(id, event, mm, addr, pte),
             Body::OpEnd { .. } => self.op_end(id, event),
             Body::Lookup { mm, addr, pte, repeats } => self.lookup(id, event, (mm, addr, pte), repeats),
             Body::Share { mm, addr, pte, .. } => {
                 self.counts.shares += 1;
-                self.tables.shared(mm, addr.gib(), pte.table(), now_ns);
+                let mapping = self.tables.shared(mm, addr.gib(), pte.table(), now_ns, event.tid);
+                self.ledger.shared(mapping, now_ns);
             }
-            Body::TableAlloc { mm, addr, table } => self.tables.born(mm, addr.gib(), table, now_ns),
+            Body::TableAlloc { mm, addr, table } => {
+                self.tables.born(mm, addr.gib(), table, now_ns, event.tid);
+                self.tables_died();
+            }
             Body::Unshare { mm, addr, pte } => self.unshare(id, event, mm, addr, pte),
             Body::Unlinked { mm, gib, table, lo_ns, .. } => self.unlinked(id, event, (mm, gib, table), lo_ns),
             Body::TableFree { mm, table, count } => self.table_free(id, event, mm, table, count),
@@ -165,7 +186,14 @@ impl Engine {
                 self.lock(id, event, step, class, mode, lock.0);
             }
             Body::LockName { class, lock, owner, .. } => self.locks.name(lock.0, class, owner),
-            Body::LockForget { lock, .. } => self.locks.forget(lock.0),
+            Body::LockForget { class, lock } => {
+                if class == Class::MmapLock
+                    && let Some(owner) = self.locks.get(lock.0).map(|l| l.owner)
+                {
+                    self.mm_gone(Mm(owner));
+                }
+                self.locks.forget(lock.0);
+            }
             Body::FolioAsk { mapping, index, folio } => self.folio_ask(id, event, mapping, index, folio),
             Body::FolioHeld { folio, mapping, index, how } => {
                 self.folio_held(id, event, (folio, mapping, index), how);
@@ -184,6 +212,7 @@ impl Engine {
     pub fn tick(&mut self, now_ns: u64) {
         self.now_ns = self.now_ns.max(now_ns);
         self.find_stuck();
+        self.judge_due();
     }
 
     /// No event follows: what is open ends here. Later calls do nothing.
@@ -196,16 +225,18 @@ impl Engine {
         for id in ids {
             let task = &mut self.tasks[id];
             if self.losses.touches(task.cpu, task.last_ns, self.now_ns) {
-                task.touched_by_loss();
+                task.touched_by_loss(self.now_ns);
             }
             self.end_leases(id, self.now_ns, |_| true);
         }
+        self.judge_all();
     }
 
     /// Everything concluded so far, worst first, then by id.
     #[must_use]
     pub fn findings(&self) -> Vec<Finding> {
         let mut all: Vec<Finding> = self.windows.findings().chain(self.singles.iter().cloned()).collect();
+        all.extend(self.predicted());
         all.extend(crate::cycles::findings(&self.graph, &self.tasks, &self.locks, |s| self.rules.name(s)));
         all.extend(crate::cycles::against_order(&self.graph, self.rules.orders(), |s| self.rules.name(s)));
         for finding in &mut all {
@@ -232,10 +263,22 @@ impl Engine {
         self.tables.views()
     }
 
+    /// Shares and unshares by mapping, most unshares first.
+    #[must_use]
+    pub fn mappings(&self) -> Vec<MappingView> {
+        self.ledger.views(&self.tables(), |s| self.rules.name(s))
+    }
+
     /// Edges of the class graph, ordered by class and mode.
     #[must_use]
     pub fn edges(&self) -> Vec<EdgeView> {
         self.graph.views(|s| self.rules.name(s))
+    }
+
+    /// Under which locks leases were, and what removals held.
+    #[must_use]
+    pub fn protection(&self) -> ProtectionView {
+        self.predictions.report().view(|s| self.rules.name(s))
     }
 
     /// A task alive, as it is known.
@@ -289,6 +332,11 @@ impl Engine {
             self.end_leases(id, event.time_ns, |_| true);
         }
         self.push_frame(id, event);
+        if self.rules.is_walk(event.site)
+            && let Body::OpBegin { mm, start, end } = event.body
+        {
+            self.walk(id, event, mm, (start, end));
+        }
     }
 
     fn push_frame(&mut self, id: TaskId, event: &Event) {
@@ -298,7 +346,13 @@ impl Engine {
             self.cut(id, depth, event.time_ns, seen_ns);
         }
         let foreign_until = self.rules.foreign_until(event.site);
-        self.tasks[id].frames.push(Frame { site: event.site, foreign_until });
+        self.tasks[id].frames.push(Frame {
+            site: event.site,
+            begin_ns: event.time_ns,
+            unlinks: 0,
+            unlinked_of: Mapping(0),
+            foreign_until,
+        });
     }
 
     fn op_end(&mut self, id: TaskId, event: &Event) {
@@ -313,6 +367,12 @@ impl Engine {
                     let seen_ns = self.tasks[id].last_ns;
                     self.cut(id, depth + 1, event.time_ns, seen_ns);
                 }
+                let (frame, comm) = (self.tasks[id].frames[depth], self.tasks[id].comm);
+                if frame.unlinks > 0 {
+                    let by = (comm, self.rules.canonical(frame.site));
+                    let took_ns = event.time_ns.saturating_sub(frame.begin_ns);
+                    self.ledger.took(frame.unlinked_of, event.time_ns, by, took_ns);
+                }
                 self.cut(id, depth, event.time_ns, event.time_ns);
             }
         }
@@ -326,6 +386,8 @@ impl Engine {
 
     fn task_gone(&mut self, id: TaskId, now_ns: u64) {
         self.end_leases(id, now_ns, |_| true);
+        self.judge_task(id);
+        self.predictions.exited(self.tasks[id].serial, now_ns);
         for hold in &self.tasks[id].holds {
             self.folio_holders.remove(&hold.instance.addr);
         }
@@ -339,6 +401,7 @@ impl Engine {
             task: task.reference(),
             site: self.rules.name(site),
             time_ns,
+            stack: task.stack(),
             holds: HoldSet::of(&task.holds).to_vec(),
         }
     }

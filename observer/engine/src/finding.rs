@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::{
     event::{Addr, Mm, Mode, Pte, Table, Tid},
     lock_class::LockClass,
+    view::TableEvent,
 };
 
 /// The one scale of all findings, worst first: `Ord` has the worst as the least.
@@ -91,6 +92,8 @@ impl Rank {
 pub enum Kind {
     /// A lease outlived the removal of its link by another task.
     Window,
+    /// Nothing keeps a lease and a removal of its link apart.
+    Prediction,
     /// Lock-order edges that close.
     Cycle,
     /// An edge against a documented order.
@@ -102,13 +105,14 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 5] =
-        [Kind::Window, Kind::Cycle, Kind::AgainstOrder, Kind::Relock, Kind::FreedShared];
+    pub const ALL: [Kind; 6] =
+        [Kind::Window, Kind::Prediction, Kind::Cycle, Kind::AgainstOrder, Kind::Relock, Kind::FreedShared];
 
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Kind::Window => "window",
+            Kind::Prediction => "prediction",
             Kind::Cycle => "cycle",
             Kind::AgainstOrder => "order",
             Kind::Relock => "relock",
@@ -185,6 +189,8 @@ pub struct Side {
     /// Kernel function on whose behalf it happened: the innermost watched operation, else the probed function itself.
     pub site: Arc<str>,
     pub time_ns: u64,
+    /// Number of the stack of that operation, where it was recorded.
+    pub stack: Option<u32>,
     pub holds: Vec<Hold>,
 }
 
@@ -224,6 +230,8 @@ pub struct WindowCase {
     pub used: Use,
     /// When the table's page was given back, if inside the window.
     pub freed_ns: Option<u64>,
+    /// What happened to the table around it, oldest first, up to the end of the lease.
+    pub history: Vec<TableEvent>,
 }
 
 /// Windows of one pair of sites and one rank.
@@ -231,6 +239,26 @@ pub struct WindowCase {
 pub struct Window {
     pub first: WindowCase,
     pub longest: WindowCase,
+}
+
+/// A window that did not happen, and that nothing keeps from happening: one pair of sites and one rank.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prediction {
+    /// One that looked up; its holds are those that lasted through the unprotected part of the lease.
+    pub holder: Side,
+    /// One that removed the link.
+    pub unlinker: Side,
+    pub mm: Mm,
+    /// GiB of the link that both came to.
+    pub gib: Addr,
+    pub table: Table,
+    pub generation: u32,
+    pub leases: u64,
+    pub unlinks: u64,
+    /// Locks that every removal held so that a holder of them would have kept it away.
+    pub would_exclude: Vec<LockClass>,
+    /// Locks that every holder had and that keep other removals away, but that no removal here took.
+    pub unlinker_lacks: Vec<LockClass>,
 }
 
 /// One step of a cycle, or an edge against the documented order: `to` was asked for while `from` was held.
@@ -292,6 +320,7 @@ pub struct FreedShared {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Evidence {
     Window(Box<Window>),
+    Prediction(Box<Prediction>),
     Cycle(Cycle),
     AgainstOrder(Box<AgainstOrder>),
     Relock(Relock),
@@ -338,6 +367,7 @@ impl Finding {
     pub fn kind(&self) -> Kind {
         match self.evidence {
             Evidence::Window(_) => Kind::Window,
+            Evidence::Prediction(_) => Kind::Prediction,
             Evidence::Cycle(_) => Kind::Cycle,
             Evidence::AgainstOrder(_) => Kind::AgainstOrder,
             Evidence::Relock(_) => Kind::Relock,

@@ -148,6 +148,7 @@ impl Edge {
                 task: seen.task_ref(),
                 site: name(seen.site),
                 time_ns: seen.time_ns,
+                stack: None,
                 holds: seen.holds.to_vec(),
             },
             count: self.count,

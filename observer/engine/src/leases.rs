@@ -21,9 +21,10 @@
 //! Decides the states; what an unlink makes of them is in `windows`.
 
 use crate::{
+    cover::Cover,
     event::{Addr, Class, Mm, Pte, SiteId, Table},
     finding::{Side, Use},
-    tasks::HoldSet,
+    tasks::{HoldSet, LockHold},
 };
 
 /// Excluding locks kept per lease; a lookup under more is still held by those.
@@ -38,6 +39,8 @@ pub(crate) enum Sort {
     Own,
     /// A look at a partner's mm, given up with the release of a lock of this class.
     Foreign(Class),
+    /// A walk with no lookup function: some pointer of the range, some of the time.
+    Walk,
 }
 
 /// An unlink that hit the lease.
@@ -47,12 +50,48 @@ pub(crate) struct Hit {
     pub hi_ns: u64,
     pub unlinker: Side,
     pub unlink_site: SiteId,
+    /// What it was a pointer into.
+    pub of: Generation,
     /// The table's PTL if the unlinker held it: whoever asked before and got it later took it after the unlink.
     pub unlinker_ptl: Option<u64>,
     pub used: Use,
     pub freed_ns: Option<u64>,
+    /// The PTL that was taken after the unlink was released again: whatever follows, it was used unchecked.
+    unchecked: bool,
     /// Looked up again under the PTL before anything else was done with it.
     pub revalidated: bool,
+}
+
+impl Hit {
+    /// An unlink between two times, equal where its moment is known.
+    pub fn new(
+        (lo_ns, hi_ns): (u64, u64),
+        unlinker: Side,
+        unlink_site: SiteId,
+        of: Generation,
+        ptl: Option<u64>,
+    ) -> Hit {
+        Hit {
+            lo_ns,
+            hi_ns,
+            unlinker,
+            unlink_site,
+            of,
+            unlinker_ptl: ptl,
+            used: Use::No,
+            freed_ns: None,
+            unchecked: false,
+            revalidated: false,
+        }
+    }
+}
+
+/// A table in one of its lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Generation {
+    pub table: Table,
+    pub generation: u32,
+    pub birth_ns: u64,
 }
 
 /// One lease.
@@ -62,16 +101,18 @@ pub(crate) struct Lease {
     pub mm: Mm,
     pub addr: Addr,
     pub pte: Pte,
-    pub table: Table,
-    pub generation: u32,
-    pub table_birth_ns: u64,
+    pub of: Generation,
     pub start_ns: u64,
     pub cpu: u16,
     /// On whose behalf.
     pub site: SiteId,
     /// Frames on the task's stack at its start; it ends when fewer are left. 0: in no operation.
     pub depth: usize,
-    pub holds: HoldSet,
+    pub cover: Cover,
+    /// For a walk: end of its range.
+    pub to: Addr,
+    /// Stack of the operation.
+    pub stack: Option<u32>,
     excluding: [u64; EXCLUDING_MAX],
     /// Looked up under an excluding lock, all of which were released: not held, unless used again.
     dormant: bool,
@@ -79,6 +120,10 @@ pub(crate) struct Lease {
     guarded: bool,
     /// PTL of the table taken through it, and not released.
     ptl: Option<u64>,
+    /// Looked up again under the PTL: the pointer is given up.
+    retired: bool,
+    /// Ended by a lookup at the same place under the table's PTL, before anything was done with it.
+    pub revalidated: bool,
     /// Last moment at which it was in use for certain.
     certain_ns: u64,
     /// Last moment at which it was active, while dormant.
@@ -93,8 +138,7 @@ pub(crate) struct Pointer {
     pub mm: Mm,
     pub addr: Addr,
     pub pte: Pte,
-    pub generation: u32,
-    pub table_birth_ns: u64,
+    pub of: Generation,
 }
 
 impl Lease {
@@ -104,18 +148,20 @@ impl Lease {
             mm: pointer.mm,
             addr: pointer.addr,
             pte: pointer.pte,
-            table: pointer.pte.table(),
-            generation: pointer.generation,
-            table_birth_ns: pointer.table_birth_ns,
+            of: pointer.of,
             start_ns: at.0,
             cpu: at.1,
             site: at.2,
             depth,
-            holds,
+            cover: Cover::new(holds),
+            to: pointer.addr,
+            stack: None,
             excluding: [0; EXCLUDING_MAX],
             dormant: false,
             guarded: false,
             ptl: None,
+            retired: false,
+            revalidated: false,
             certain_ns: 0,
             active_until_ns: 0,
             lossy: false,
@@ -136,13 +182,40 @@ impl Lease {
         self.sort = Sort::Callback;
         (self.addr, self.pte, self.site, self.depth) = (addr, pte, site, depth);
         self.dormant = false;
+        self.still_used();
     }
 
-    /// The task released a lock.
-    pub fn lock_released(&mut self, lock: u64, now_ns: u64) {
+    /// Whether the pointer may be into the table that this entry of an upper level pointed to.
+    pub fn reaches(&self, mm: Mm, table: Table, gib: Option<Addr>) -> bool {
+        self.mm == mm
+            && match self.sort {
+                Sort::Walk => gib.is_some_and(|gib| self.addr.gib() <= gib && gib < self.to),
+                _ => self.of.table == table && gib.is_none_or(|gib| self.addr.gib() == gib),
+            }
+    }
+
+    /// Whether it was in use for certain at some moment after the lookup.
+    pub fn is_certain(&self) -> bool {
+        self.certain_ns > self.start_ns
+    }
+
+    /// The task released a lock, and holds these.
+    pub fn lock_released(&mut self, lock: u64, now_ns: u64, holds: &[LockHold]) {
+        let slept = self.dormant;
+        self.release(lock, now_ns);
+        // What it was given up with belongs to what covered it.
+        if !self.dormant && !slept {
+            self.cover.released(lock, holds);
+        }
+    }
+
+    fn release(&mut self, lock: u64, now_ns: u64) {
         if self.ptl == Some(lock) {
             self.ptl = None;
             self.certain_ns = now_ns;
+            if let Some(hit) = &mut self.hit {
+                hit.unchecked |= hit.used != Use::No;
+            }
             if self.guarded && self.excluding.iter().all(|l| *l == 0 || *l == lock) {
                 self.excluding = [0; EXCLUDING_MAX];
                 self.sleep(now_ns);
@@ -165,26 +238,53 @@ impl Lease {
     }
 
     /// The task has the table's PTL, for which it asked at `asked_ns`.
-    pub fn ptl_taken(&mut self, lock: u64, asked_ns: u64) {
+    pub fn ptl_taken(&mut self, lock: u64, asked_ns: u64, holds: &[LockHold]) {
         self.ptl = Some(lock);
-        self.dormant = false;
+        if std::mem::take(&mut self.dormant) {
+            self.cover.woken(self.active_until_ns, holds);
+        }
         if let Some(hit) = &mut self.hit {
             let after = asked_ns >= hit.hi_ns || hit.unlinker_ptl == Some(lock);
             if after && hit.used == Use::No {
                 hit.used = Use::Seen(asked_ns.max(hit.hi_ns));
             }
         }
+        self.still_used();
     }
 
-    /// The task looked up again at this place while it holds the table's PTL, taken after the unlink.
-    pub fn looked_up_again(&mut self, gib: Addr) {
-        if self.ptl.is_some()
-            && self.sort == Sort::Own
-            && self.addr.gib() == gib
+    /// The pointer is used: if it was given up before, that was not so.
+    fn still_used(&mut self) {
+        if std::mem::take(&mut self.retired)
             && let Some(hit) = &mut self.hit
-            && matches!(hit.used, Use::Seen(_))
         {
-            hit.revalidated = true;
+            hit.revalidated = false;
+            hit.unchecked = true;
+        }
+    }
+
+    /// The task looks up again in this mm, at this place. Returns whether that ends the lease; one that was hit, and is
+    /// given up by this in time, stays, to see that it is not used after.
+    pub fn looked_up_again(&mut self, gib: Addr, now_ns: u64) -> bool {
+        if self.sort != Sort::Own {
+            return false;
+        }
+        if self.retired {
+            return false;
+        }
+        let under_ptl = self.ptl.is_some() && self.addr.gib() == gib;
+        match &mut self.hit {
+            None => {
+                // A PTL that was released before is a use that nothing checked.
+                self.revalidated = under_ptl && self.certain_ns == 0;
+                true
+            }
+            Some(hit) if under_ptl && matches!(hit.used, Use::Seen(_)) && !hit.unchecked => {
+                hit.revalidated = true;
+                self.retired = true;
+                self.sleep(now_ns);
+                false
+            }
+            Some(_) => true,
         }
     }
 

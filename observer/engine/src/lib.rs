@@ -11,13 +11,16 @@ pub mod setup;
 pub mod trace;
 pub mod view;
 
+mod cover;
 mod cycles;
 mod engine;
 mod fx;
 mod graph;
 mod leases;
+mod ledger;
 mod locks;
 mod loss;
+mod predict;
 mod rules;
 mod tables;
 mod tasks;

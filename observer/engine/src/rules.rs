@@ -16,12 +16,17 @@ struct SiteRow {
     canonical: SiteId,
     foreign_until: Option<Class>,
     try_then_block: bool,
+    vma_locked: bool,
+    last_user: bool,
+    is_walk: bool,
 }
 
 /// Roles without which a kind of finding is less than it looks.
 fn needs(kind: Kind) -> &'static [Role] {
     match kind {
-        Kind::Window => &[Role::Operation, Role::Lookup, Role::Unshare, Role::Lock, Role::Ptl],
+        Kind::Window | Kind::Prediction => {
+            &[Role::Operation, Role::Lookup, Role::Unshare, Role::Lock, Role::Ptl]
+        }
         Kind::Cycle | Kind::AgainstOrder | Kind::Relock => &[Role::Lock, Role::FolioHeld, Role::FolioRelease],
         Kind::FreedShared => &[Role::Share, Role::Unshare, Role::TableFree],
     }
@@ -42,6 +47,7 @@ pub(crate) struct Rules {
     doubts: Vec<(Kind, Vec<Doubt>)>,
     unshare_exact: bool,
     ptl_release_unseen: bool,
+    sees_locks: bool,
 }
 
 impl Rules {
@@ -60,6 +66,9 @@ impl Rules {
                 canonical,
                 foreign_until: site.foreign_lookup_until,
                 try_then_block: site.try_then_block,
+                vma_locked: site.vma_locked,
+                last_user: site.last_user,
+                is_walk: site.role == Role::Walk,
             });
         }
         let doubts = Kind::ALL
@@ -74,7 +83,14 @@ impl Rules {
             })
             .collect();
         let graded = |role, part: &str| setup.coverage.iter().find(|c| c.role == role && c.part == part);
+        let blind = |c: &&Coverage| c.role == Role::Lock && c.grade == Grade::Blind;
+        let bears = |c: &Coverage| {
+            c.part.is_empty()
+                || c.part == Class::MmapLock.name()
+                || setup.exclusions.iter().any(|e| e.class.name() == c.part)
+        };
         Rules {
+            sees_locks: !setup.coverage.iter().filter(blind).any(bears),
             unshare_exact: graded(Role::Unshare, "").is_some_and(|c| c.grade == Grade::Exact),
             ptl_release_unseen: graded(Role::Ptl, "release").is_some_and(|c| c.grade != Grade::Exact),
             sites,
@@ -103,6 +119,33 @@ impl Rules {
 
     pub fn try_then_block(&self, site: SiteId) -> bool {
         self.site(site).is_some_and(|s| s.try_then_block)
+    }
+
+    /// The site is entered with mmap_lock or the VMA's own lock held.
+    pub fn vma_locked(&self, site: SiteId) -> bool {
+        self.site(site).is_some_and(|s| s.vma_locked)
+    }
+
+    /// The operation runs when the mm has no user left.
+    pub fn last_user(&self, site: SiteId) -> bool {
+        self.site(site).is_some_and(|s| s.last_user)
+    }
+
+    /// The operation is a walk with no lookup function.
+    pub fn is_walk(&self, site: SiteId) -> bool {
+        self.site(site).is_some_and(|s| s.is_walk)
+    }
+
+    /// Whether locks of a class exclude removals at an unlink site.
+    pub fn is_excluding(&self, class: Class, unlink: SiteId) -> bool {
+        let name = self.name(unlink);
+        let rows = self.setup.exclusions.iter().filter(|e| e.class == class);
+        rows.into_iter().any(|e| !e.except_unlink_sites.iter().any(|site| **site == *name))
+    }
+
+    /// Whether enough of the locks is seen to say that one was not held.
+    pub fn sees_locks(&self) -> bool {
+        self.sees_locks
     }
 
     /// Whether a hold excludes unlinks, at most sites at least.

@@ -6,13 +6,17 @@
 use std::collections::VecDeque;
 
 use crate::{
-    event::{Addr, Mm, Table, Tid},
+    event::{Addr, Mapping, Mm, Table, Tid},
     fx::FxMap,
-    view::{LinkView, TableView},
+    leases::Generation,
+    predict::Died,
+    view::{LinkView, TableEvent, TableStep, TableView},
 };
 
 /// Dead tables that are still shown, and whose last removals are still recognised.
 const DEAD_KEPT: usize = 1024;
+/// Steps remembered per address.
+const HISTORY_KEPT: usize = 16;
 /// Removed links remembered per table.
 const REMOVED_KEPT: usize = 64;
 
@@ -40,6 +44,9 @@ pub(crate) struct PageTable {
     pub lookups: u64,
     shares: u64,
     unshares: u64,
+    sharers_max: usize,
+    pub mapping: Mapping,
+    history: VecDeque<TableEvent>,
 }
 
 /// What a report of a removal turned out to be.
@@ -56,6 +63,7 @@ pub(crate) enum Removal {
 pub(crate) struct Tables {
     by_address: FxMap<Table, PageTable>,
     dead: VecDeque<(Table, u32)>,
+    died: Vec<Died>,
     /// Highest generation of a table that was forgotten: no new one may take a number up to it.
     forgotten_generation: u32,
     alive: usize,
@@ -63,15 +71,29 @@ pub(crate) struct Tables {
 }
 
 impl PageTable {
-    fn link(&mut self, mm: Mm, gib: Addr, now_ns: u64) {
+    #[inline]
+    fn link(&mut self, mm: Mm, gib: Addr, now_ns: u64, (what, tid): (TableStep, Tid)) {
+        let new = Link { mm, gib, since_ns: now_ns, removed: None, told_by_diff: false };
         match self.links.iter_mut().find(|l| l.mm == mm && l.gib == gib) {
-            Some(link) if link.removed.is_none() => {}
-            Some(link) => *link = Link { mm, gib, since_ns: now_ns, removed: None, told_by_diff: false },
-            None => self.links.push(Link { mm, gib, since_ns: now_ns, removed: None, told_by_diff: false }),
+            Some(link) if link.removed.is_none() => return,
+            Some(link) => *link = new,
+            None => self.links.push(new),
         }
+        let sharers = self.links.iter().filter(|l| l.removed.is_none()).count();
+        self.sharers_max = self.sharers_max.max(sharers);
+        self.happened(now_ns, what, (mm, gib), tid);
+    }
+
+    fn happened(&mut self, time_ns: u64, what: TableStep, (mm, gib): (Mm, Addr), tid: Tid) {
+        if self.history.len() == HISTORY_KEPT {
+            self.history.pop_front();
+        }
+        let generation = self.generation;
+        self.history.push_back(TableEvent { time_ns, generation, what, mm, gib, tid });
     }
 
     fn remove(&mut self, mm: Mm, gib: Addr, now_ns: u64, tid: Tid) {
+        self.happened(now_ns, TableStep::Unshared, (mm, gib), tid);
         if let Some(link) = self.links.iter_mut().find(|l| l.mm == mm && l.gib == gib) {
             link.removed = Some((now_ns, tid));
             link.told_by_diff = false;
@@ -120,6 +142,9 @@ impl Tables {
             lookups: 0,
             shares: 0,
             unshares: 0,
+            sharers_max: 0,
+            mapping: Mapping(0),
+            history: VecDeque::new(),
         });
         if !entry.alive {
             *alive += 1;
@@ -127,30 +152,37 @@ impl Tables {
             entry.generation += 1;
             entry.birth_ns = now_ns;
             entry.birth_seen = false;
-            (entry.lookups, entry.shares, entry.unshares) = (0, 0, 0);
+            (entry.lookups, entry.shares, entry.unshares, entry.sharers_max) = (0, 0, 0, 0);
+            entry.mapping = Mapping(0);
         }
         entry.last_ns = now_ns;
         entry
     }
 
     /// A new table was made and linked.
-    pub fn born(&mut self, mm: Mm, gib: Addr, table: Table, now_ns: u64) {
+    pub fn born(&mut self, mm: Mm, gib: Addr, table: Table, now_ns: u64, tid: Tid) {
         if self.get(table).is_some_and(|t| t.alive) {
             self.missed_frees += 1;
-            self.die(table, now_ns, Tid(0));
+            self.die(table, Mm(0), now_ns, Tid(0));
         }
         let entry = self.touch(table, now_ns);
         entry.birth_seen = true;
-        entry.link(mm, gib, now_ns);
+        entry.link(mm, gib, now_ns, (TableStep::Born, tid));
     }
 
     /// A lookup returned a pointer into the table. Returns its generation and birth.
     #[inline]
-    pub fn looked_up(&mut self, mm: Mm, gib: Addr, table: Table, now_ns: u64) -> (u32, u64) {
+    pub fn looked_up(&mut self, mm: Mm, gib: Addr, table: Table, now_ns: u64, tid: Tid) -> Generation {
         let entry = self.touch(table, now_ns);
         entry.lookups += 1;
-        entry.link(mm, gib, now_ns);
-        (entry.generation, entry.birth_ns)
+        entry.link(mm, gib, now_ns, (TableStep::Seen, tid));
+        Generation { table, generation: entry.generation, birth_ns: entry.birth_ns }
+    }
+
+    /// Which life of this address it is.
+    pub fn generation(&self, table: Table) -> Option<Generation> {
+        let of = |t: &PageTable| Generation { table, generation: t.generation, birth_ns: t.birth_ns };
+        self.get(table).map(of)
     }
 
     /// Lookups that were counted but not sent.
@@ -160,16 +192,34 @@ impl Tables {
         }
     }
 
-    pub fn shared(&mut self, mm: Mm, gib: Addr, table: Table, now_ns: u64) {
+    pub fn shared(&mut self, mm: Mm, gib: Addr, table: Table, now_ns: u64, tid: Tid) -> Mapping {
         let entry = self.touch(table, now_ns);
         entry.shares += 1;
-        entry.link(mm, gib, now_ns);
+        entry.link(mm, gib, now_ns, (TableStep::Shared, tid));
+        entry.mapping
+    }
+
+    /// The table is of this file.
+    pub fn belongs(&mut self, table: Table, mapping: Mapping) {
+        if let Some(entry) = self.by_address.get_mut(&table) {
+            entry.mapping = mapping;
+        }
+    }
+
+    /// What happened to it last, oldest first.
+    pub fn history(&self, table: Table) -> Vec<TableEvent> {
+        self.get(table).map(|t| t.history.iter().copied().collect()).unwrap_or_default()
+    }
+
+    /// Tables that died since the last call.
+    pub fn take_died(&mut self) -> Option<Died> {
+        self.died.pop()
     }
 
     /// The link went away at `now_ns`.
     pub fn unshared(&mut self, mm: Mm, gib: Addr, table: Table, now_ns: u64, tid: Tid) {
         let entry = self.touch(table, now_ns);
-        entry.link(mm, gib, now_ns);
+        entry.link(mm, gib, now_ns, (TableStep::Seen, Tid(0)));
         entry.remove(mm, gib, now_ns, tid);
     }
 
@@ -217,11 +267,11 @@ impl Tables {
         }
         let mut left: Vec<LinkView> = entry.live_links().collect();
         left.sort_unstable();
-        self.die(table, now_ns, tid);
+        self.die(table, mm, now_ns, tid);
         left
     }
 
-    fn die(&mut self, table: Table, now_ns: u64, tid: Tid) {
+    fn die(&mut self, table: Table, mm: Mm, now_ns: u64, tid: Tid) {
         let Some(entry) = self.by_address.get_mut(&table) else { return };
         if !entry.alive {
             return;
@@ -233,6 +283,9 @@ impl Tables {
             link.removed = Some((now_ns, tid));
             link.told_by_diff = true;
         }
+        entry.happened(now_ns, TableStep::Freed, (mm, Addr(0)), tid);
+        let links = entry.links.iter().map(|l| (l.mm, l.gib)).collect();
+        self.died.push(Died { at_ns: now_ns, table, generation: entry.generation, links });
         self.dead.push_back((table, entry.generation));
         if self.dead.len() > DEAD_KEPT
             && let Some((old, generation)) = self.dead.pop_front()
@@ -261,7 +314,10 @@ impl Tables {
                     lookups: t.lookups,
                     shares: t.shares,
                     unshares: t.unshares,
+                    sharers_max: t.sharers_max,
+                    mapping: t.mapping,
                     alive: t.alive,
+                    history: t.history.iter().copied().collect(),
                 }
             })
             .collect();

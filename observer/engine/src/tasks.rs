@@ -3,13 +3,19 @@
 //! Decides which operation an event belongs to (the innermost one) and how begins and ends pair up when some are
 //! missing. What holds and leases mean is in `locks` and `leases`.
 
+use std::collections::VecDeque;
+
 use crate::{
     event::{Class, Mapping, Mm, Mode, SiteId, Table, Tid},
     finding::{Hold, Known, TaskRef},
     fx::FxMap,
     leases::Lease,
     lock_class::LockClass,
+    predict::Happening,
 };
+
+/// A lock whose taking was lost is held no longer than this: what waits for it would be reported as hung.
+const UNSURE_NS: u64 = 10_000_000_000;
 
 /// Operations nest a handful deep; a stack deeper than this has lost its ends.
 const DEPTH_MAX: usize = 32;
@@ -32,6 +38,8 @@ pub(crate) struct LockHold {
     pub known: Known,
     pub since_ns: u64,
     pub lossy: bool,
+    /// Held for writing before, and for reading since.
+    pub downgraded: bool,
     /// Times it was asked for again.
     pub again: u8,
     /// For folio locks.
@@ -52,29 +60,95 @@ impl LockHold {
     }
 }
 
-/// Holds at a moment, kept without allocating; what is beyond eight is cut off the evidence.
+/// A hold as it was at a moment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Held {
+    pub class: LockClass,
+    pub instance: Instance,
+    pub mode: Option<Mode>,
+    known: Known,
+    since_ns: u64,
+    pub lossy: bool,
+    pub downgraded: bool,
+}
+
+impl From<&LockHold> for Held {
+    fn from(h: &LockHold) -> Held {
+        Held {
+            class: h.class,
+            instance: h.instance,
+            mode: h.mode,
+            known: h.known,
+            since_ns: h.since_ns,
+            lossy: h.lossy,
+            downgraded: h.downgraded,
+        }
+    }
+}
+
+impl Held {
+    fn shown(&self) -> Hold {
+        Hold {
+            class: self.class,
+            lock: self.instance.addr,
+            mode: self.mode,
+            known: self.known,
+            since_ns: self.since_ns,
+            lossy: self.lossy,
+        }
+    }
+}
+
+/// Holds at a moment, kept without allocating; what is beyond eight is cut off.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HoldSet {
     n: u8,
-    holds: [Hold; HoldSet::MAX],
+    cut: bool,
+    held: [Held; HoldSet::MAX],
 }
 
 impl HoldSet {
     const MAX: usize = 8;
-    const NONE: Hold =
-        Hold { class: LockClass::Ptl, lock: 0, mode: None, known: Known::Asked, since_ns: 0, lossy: false };
+    const NONE: Held = Held {
+        class: LockClass::Ptl,
+        instance: Instance { addr: 0, life: 0 },
+        mode: None,
+        known: Known::Asked,
+        since_ns: 0,
+        lossy: false,
+        downgraded: false,
+    };
+    pub const EMPTY: HoldSet = HoldSet { n: 0, cut: false, held: [HoldSet::NONE; HoldSet::MAX] };
 
     pub fn of(holds: &[LockHold]) -> HoldSet {
-        let mut set = HoldSet { n: 0, holds: [HoldSet::NONE; HoldSet::MAX] };
-        for (to, from) in set.holds.iter_mut().zip(holds) {
-            *to = from.shown();
-            set.n += 1;
+        let mut set = HoldSet::EMPTY;
+        for hold in holds {
+            set.push(hold.into());
         }
         set
     }
 
+    pub fn push(&mut self, held: Held) {
+        match self.held.get_mut(usize::from(self.n)) {
+            Some(place) => {
+                *place = held;
+                self.n += 1;
+            }
+            None => self.cut = true,
+        }
+    }
+
+    pub fn iter(&self) -> std::slice::Iter<'_, Held> {
+        self.held[..usize::from(self.n)].iter()
+    }
+
+    /// There were more than are kept.
+    pub fn is_cut(&self) -> bool {
+        self.cut
+    }
+
     pub fn to_vec(self) -> Vec<Hold> {
-        self.holds[..usize::from(self.n)].to_vec()
+        self.iter().map(Held::shown).collect()
     }
 }
 
@@ -82,6 +156,10 @@ impl HoldSet {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Frame {
     pub site: SiteId,
+    pub begin_ns: u64,
+    /// Links that went away inside, and the mapping of the last one's table.
+    pub unlinks: u32,
+    pub unlinked_of: Mapping,
     /// Lookups inside are looks at a partner's mm, given up with the release of this class.
     pub foreign_until: Option<Class>,
 }
@@ -106,6 +184,10 @@ pub(crate) enum Asked {
 /// One task.
 #[derive(Debug)]
 pub(crate) struct Task {
+    /// Never the same number twice in a run: thread ids are reused.
+    pub serial: u64,
+    /// When it was made by a task that was seen to make it; else its first event.
+    pub born_ns: u64,
     pub tid: Tid,
     pub tgid: u32,
     pub comm: [u8; 16],
@@ -122,11 +204,23 @@ pub(crate) struct Task {
     pub last_table: Option<Table>,
     /// In the engine's list of tasks that have leases.
     pub listed: bool,
+    /// Until then it may hold locks whose taking was among what was lost.
+    pub unsure_until_ns: u64,
+    /// What it did lately, for predicted windows.
+    pub lately: Vec<Happening>,
+    /// In the engine's list of tasks that did something lately.
+    pub listed_lately: bool,
+    /// Stack that was sent last for an operation.
+    pub stacks: Vec<(SiteId, u32)>,
+    /// Locks released last, and when; only where removals are known as intervals.
+    pub released: VecDeque<(u64, Held)>,
 }
 
 impl Task {
     fn new(tid: Tid) -> Task {
         Task {
+            serial: 0,
+            born_ns: 0,
             tid,
             tgid: 0,
             comm: [0; 16],
@@ -140,6 +234,11 @@ impl Task {
             waiting: None,
             last_table: None,
             listed: false,
+            unsure_until_ns: 0,
+            lately: Vec::new(),
+            listed_lately: false,
+            stacks: Vec::new(),
+            released: VecDeque::new(),
         }
     }
 
@@ -148,18 +247,62 @@ impl Task {
         self.frames.last().map_or(site, |f| f.site)
     }
 
+    pub fn has_stack(&mut self, site: SiteId, stack: u32) {
+        match self.stacks.iter_mut().find(|(s, _)| *s == site) {
+            Some((_, known)) => *known = stack,
+            None => self.stacks.push((site, stack)),
+        }
+    }
+
+    /// Stack of the innermost operation.
+    pub fn stack(&self) -> Option<u32> {
+        let site = self.frames.last()?.site;
+        self.stacks.iter().find(|(s, _)| *s == site).map(|(_, stack)| *stack)
+    }
+
     pub fn reference(&self) -> TaskRef {
         TaskRef { tid: self.tid, tgid: self.tgid, comm: comm_text(&self.comm), cpu: self.cpu }
     }
 
-    /// Loss may hide anything that this task did: what it is thought to have is no longer sure.
-    pub fn touched_by_loss(&mut self) {
+    /// Loss may hide anything that this task did: what it is thought to have is no longer sure, nor what it may have
+    /// besides.
+    pub fn touched_by_loss(&mut self, now_ns: u64) {
+        self.unsure_until_ns = now_ns + UNSURE_NS;
+        for done in &mut self.lately {
+            done.sure = false;
+        }
         for hold in &mut self.holds {
             hold.lossy = true;
         }
         for lease in &mut self.leases {
             lease.lossy = true;
         }
+    }
+}
+
+/// Children that were made, until they are seen. Bounded: a child that is never seen makes room.
+#[derive(Debug, Default)]
+pub(crate) struct Births {
+    at_ns: FxMap<u32, u64>,
+    order: VecDeque<(u32, u64)>,
+}
+
+impl Births {
+    const KEPT: usize = 4096;
+
+    pub fn add(&mut self, child: Tid, at_ns: u64) {
+        self.order.push_back((child.0, at_ns));
+        self.at_ns.insert(child.0, at_ns);
+        if self.order.len() > Births::KEPT
+            && let Some((oldest, at_ns)) = self.order.pop_front()
+            && self.at_ns.get(&oldest) == Some(&at_ns)
+        {
+            self.at_ns.remove(&oldest);
+        }
+    }
+
+    pub fn take(&mut self, child: Tid) -> Option<u64> {
+        if self.at_ns.is_empty() { None } else { self.at_ns.remove(&child.0) }
     }
 }
 
@@ -189,6 +332,10 @@ pub(crate) struct Tasks {
     by_tid: FxMap<u32, u32>,
     /// Last task of each CPU: nearly always the next one too.
     recent: Vec<(Tid, u32)>,
+    /// Tasks so far.
+    serials: u64,
+    /// Rises when a task comes or goes.
+    pub epoch: u64,
 }
 
 /// Place of a task.
@@ -248,6 +395,9 @@ impl Tasks {
             }
         };
         self.by_tid.insert(tid.0, slot);
+        self.serials += 1;
+        self.epoch += 1;
+        self.slots[slot as usize].serial = self.serials;
         slot
     }
 
@@ -255,6 +405,7 @@ impl Tasks {
     pub fn remove(&mut self, id: TaskId) {
         let tid = self[id].tid;
         self.by_tid.remove(&tid.0);
+        self.epoch += 1;
         let task = &mut self.slots[id.0 as usize];
         let (mut frames, mut holds, mut leases) = (
             std::mem::take(&mut task.frames),
@@ -264,13 +415,23 @@ impl Tasks {
         frames.clear();
         holds.clear();
         leases.clear();
-        let listed = task.listed;
-        *task = Task { frames, holds, leases, listed, ..Task::new(Tid(u32::MAX)) };
+        let (listed, listed_lately) = (task.listed, task.listed_lately);
+        *task = Task { frames, holds, leases, listed, listed_lately, ..Task::new(Tid(u32::MAX)) };
         self.free.push(id.0);
     }
 
     pub fn len(&self) -> usize {
         self.by_tid.len()
+    }
+
+    /// Whether the task that had this place then is still there.
+    pub fn is_alive(&self, id: TaskId, serial: u64) -> bool {
+        self[id].serial == serial
+    }
+
+    /// CPU and time of the last event of the task at this place.
+    pub fn last_seen(&self, id: TaskId) -> (u16, u64) {
+        (self[id].cpu, self[id].last_ns)
     }
 
     /// Places of the tasks alive, in an order that depends on the events only.

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::{
-    event::{Addr, Mm, Mode, Table},
+    event::{Addr, Mapping, Mm, Mode, Table, Tid},
     finding::{Known, TaskRef},
     lock_class::LockClass,
 };
@@ -34,7 +34,89 @@ pub struct TableView {
     pub lookups: u64,
     pub shares: u64,
     pub unshares: u64,
+    /// Most mms that linked it at a time.
+    pub sharers_max: usize,
+    /// The file's mapping; 0: not known.
+    pub mapping: Mapping,
     pub alive: bool,
+    /// What happened to it last, oldest first.
+    pub history: Vec<TableEvent>,
+}
+
+/// Something that happened to a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TableEvent {
+    pub time_ns: u64,
+    /// Which life of this address.
+    pub generation: u32,
+    pub what: TableStep,
+    /// The link's mm and GiB.
+    pub mm: Mm,
+    pub gib: Addr,
+    /// By whom; 0: not told.
+    pub tid: Tid,
+}
+
+/// A step in the life of a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TableStep {
+    /// Made, with its first link.
+    Born,
+    /// Linked by sharing.
+    Shared,
+    /// A lookup went through a link that was not known.
+    Seen,
+    /// A link went away.
+    Unshared,
+    /// Its page was given back.
+    Freed,
+}
+
+impl TableStep {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            TableStep::Born => "born",
+            TableStep::Shared => "shared",
+            TableStep::Seen => "seen",
+            TableStep::Unshared => "unshared",
+            TableStep::Freed => "freed",
+        }
+    }
+}
+
+/// What is known of the page tables of one file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MappingView {
+    /// Its `address_space`; 0: all of which it is not known.
+    pub mapping: Mapping,
+    /// Tables alive.
+    pub tables: usize,
+    /// mms that link the table with most of them.
+    pub sharers: usize,
+    pub shares: u64,
+    pub unshares: u64,
+    /// First and last time that a table of it was shared or unshared.
+    pub first_ns: u64,
+    pub last_ns: u64,
+    /// Most in any second of event time.
+    pub peak_shares_per_s: u64,
+    pub peak_unshares_per_s: u64,
+    /// Most unshares first.
+    pub by: Vec<UnsharerView>,
+}
+
+/// Tasks of one name that unshared at one site.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnsharerView {
+    pub comm: String,
+    pub site: Arc<str>,
+    pub unshares: u64,
+    /// Operations that unshared at least one link, whose end was seen.
+    pub operations: u64,
+    /// From their begin to their end.
+    pub total_ns: u64,
+    pub max_ns: u64,
 }
 
 impl TableView {
@@ -134,4 +216,74 @@ pub struct Stats {
     pub missed_folio_releases: u64,
     /// Leases that ended before a bounded unlink was told and were no longer remembered.
     pub forgotten_leases: u64,
+}
+
+/// Under which locks leases were, and what removals held: the proof of absence, as far as it goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProtectionView {
+    /// By name of the site.
+    pub lookups: Vec<LookupProtection>,
+    pub unlinks: Vec<UnlinkProtection>,
+    /// Lookup and unlink sites that met on a link, whenever each came there.
+    pub pairs: Vec<PairProtection>,
+}
+
+/// Leases of one lookup site that are over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LookupProtection {
+    pub site: Arc<str>,
+    pub leases: u64,
+    /// Those on links that were removed at some time of the run.
+    pub on_unlinked: u64,
+    /// By the excluding locks that covered them for their whole life. More than one set: handed from one to the next.
+    pub covered: Vec<(Vec<Vec<LockClass>>, u64)>,
+    /// Under no excluding lock for some part of their life.
+    pub bare: u64,
+    /// Of which nothing can be said: records were lost, or it was in no watched operation.
+    pub unjudged: u64,
+}
+
+/// Removals of one unlink site.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnlinkProtection {
+    pub site: Arc<str>,
+    pub unlinks: u64,
+    /// By the locks of mm, VMA, file and table that were held in a way that keeps others out.
+    pub held: Vec<(Vec<LockClass>, u64)>,
+    pub unjudged: u64,
+}
+
+/// What kept a lookup site and an unlink site apart on the links that both came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PairProtection {
+    pub lookup: Arc<str>,
+    pub unlink: Arc<str>,
+    /// Each time; empty if it was not the same each time.
+    pub always: Vec<ApartView>,
+    /// Sometimes.
+    pub ever: Vec<ApartView>,
+    /// Nothing did, at least once: a predicted window.
+    pub open: bool,
+}
+
+/// What keeps a lease and a removal apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ApartView {
+    /// Both hold a lock of this class, one of them alone.
+    Lock(LockClass),
+    /// The removal holds mmap_lock for writing, the lookup is entered with it or with the VMA's own lock.
+    VmaLocked,
+    /// The mm has no user left.
+    LastUser,
+}
+
+impl ApartView {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            ApartView::Lock(class) => class.name(),
+            ApartView::VmaLocked => "vma-locked",
+            ApartView::LastUser => "last-user",
+        }
+    }
 }

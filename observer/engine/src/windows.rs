@@ -9,9 +9,10 @@ use std::{
 };
 
 use crate::{
-    event::SiteId,
+    event::{SiteId, Table},
     finding::{Doubt, Evidence, Finding, Rank, Side, TaskRef, Use, Window, WindowCase},
     leases::{Lease, Sort},
+    view::TableEvent,
 };
 
 #[derive(Debug)]
@@ -60,6 +61,7 @@ impl Windows {
         lease: &Lease,
         holder: impl FnOnce() -> TaskRef,
         name: impl Fn(SiteId) -> Arc<str>,
+        history: impl Fn(Table) -> Vec<TableEvent>,
     ) {
         let Some(rank) = rank(lease) else { return };
         let Some(hit) = &lease.hit else { return };
@@ -69,15 +71,16 @@ impl Windows {
                 task: TaskRef { cpu: lease.cpu, ..holder() },
                 site: name(lease.site),
                 time_ns: lease.start_ns,
-                holds: lease.holds.to_vec(),
+                stack: lease.stack,
+                holds: lease.cover.at_lookup().to_vec(),
             },
             unlinker: hit.unlinker.clone(),
             mm: lease.mm,
             addr: lease.addr,
             pte: lease.pte,
-            table: lease.table,
-            generation: lease.generation,
-            table_birth_ns: lease.table_birth_ns,
+            table: hit.of.table,
+            generation: hit.of.generation,
+            table_birth_ns: hit.of.birth_ns,
             unlink_lo_ns: hit.lo_ns,
             unlink_hi_ns: hit.hi_ns,
             certain_ns: certain_ns.saturating_sub(hit.hi_ns),
@@ -87,6 +90,7 @@ impl Windows {
                 used => used,
             },
             freed_ns: hit.freed_ns.filter(|at| *at <= possible_ns),
+            history: Vec::new(),
         };
         let doubts = [
             (lease.lossy, Doubt::Loss),
@@ -95,10 +99,23 @@ impl Windows {
         ];
         let doubts = doubts.into_iter().filter(|(applies, _)| *applies).map(|(_, doubt)| doubt);
         self.count += 1;
-        self.merge((lease.site, hit.unlink_site, rank), case, doubts);
+        self.merge((lease.site, hit.unlink_site, rank), case, doubts, history);
     }
 
-    fn merge(&mut self, key: (SiteId, SiteId, Rank), case: WindowCase, doubts: impl Iterator<Item = Doubt>) {
+    fn merge(
+        &mut self,
+        key: (SiteId, SiteId, Rank),
+        mut case: WindowCase,
+        doubts: impl Iterator<Item = Doubt>,
+        history: impl Fn(Table) -> Vec<TableEvent>,
+    ) {
+        let is_longest =
+            |w: &Window| (case.certain_ns, case.possible_ns) > (w.longest.certain_ns, w.longest.possible_ns);
+        let shown =
+            self.merged.get(&key).is_none_or(|m| is_longest(&m.window) || case.unlink_hi_ns < m.first_ns);
+        if shown {
+            case.history = history(case.table);
+        }
         let at_ns = case.unlink_hi_ns;
         let merged = self.merged.entry(key).or_insert_with(|| Merged {
             count: 0,
@@ -119,6 +136,12 @@ impl Windows {
             merged.first_ns = at_ns;
             *first = case;
         }
+    }
+
+    /// The worst of what was seen of a pair of sites.
+    pub fn worst(&self, lookup: SiteId, unlink: SiteId) -> Option<Rank> {
+        let of_pair = (lookup, unlink, Rank::Confirmed)..=(lookup, unlink, Rank::Revalidated);
+        self.merged.range(of_pair).next().map(|((_, _, rank), _)| *rank)
     }
 
     pub fn findings(&self) -> impl Iterator<Item = Finding> + '_ {

@@ -117,7 +117,15 @@ pub fn lossy() -> Run {
 
 fn site(id: u16, function: &str, role: &str) -> setup::Site {
     let (function, role) = (function.to_owned(), role.to_owned());
-    setup::Site { id, function, role, foreign_lookup_until: None, vma_locked: false, last_user: false, try_then_block: false }
+    setup::Site {
+        id,
+        function,
+        role,
+        foreign_lookup_until: None,
+        vma_locked: false,
+        last_user: false,
+        try_then_block: false,
+    }
 }
 
 fn coverage(role: &str, grade: &str, reason: &str) -> setup::Coverage {

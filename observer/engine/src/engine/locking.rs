@@ -19,6 +19,9 @@ fn folio_instance(folio: Folio, mapping: Mapping) -> Instance {
 /// lookups wait inside the page cache's own functions, and 5.10 has no contention tracepoints.
 const STUCK_NS: u64 = 1_000_000_000;
 
+/// Locks released last that are remembered.
+const RELEASED_KEPT: usize = 8;
+
 impl Engine {
     /// Asks that went unanswered for long are waits.
     pub(super) fn find_stuck(&mut self) {
@@ -99,9 +102,10 @@ impl Engine {
         }
         let owner = self.locks.get(addr).map_or(0, |l| l.owner);
         // One lock serves all mms that share the table: it is taken for the pointer that was looked up last.
-        let of_table = self.tasks[id].leases.iter_mut().filter(|l| l.table.0 == owner);
+        let Task { leases, holds, .. } = &mut self.tasks[id];
+        let of_table = leases.iter_mut().filter(|l| l.of.table.0 == owner);
         if let Some(lease) = of_table.max_by_key(|l| l.start_ns) {
-            lease.ptl_taken(addr, asked_ns);
+            lease.ptl_taken(addr, asked_ns, holds);
         }
     }
 
@@ -127,9 +131,10 @@ impl Engine {
                 self.has_now(id, lock, event.time_ns);
             }
             LockStep::GaveUp => self.give_up(id, lock),
-            LockStep::Release => self.release(id, event.time_ns, class, lock),
+            LockStep::Release => self.release(id, event.time_ns, (class, mode), lock),
             LockStep::Downgrade => {
                 if let Some(hold) = self.tasks[id].holds.iter_mut().find(|h| h.instance.addr == lock) {
+                    hold.downgraded = hold.mode != Some(Mode::Read);
                     hold.mode = Some(Mode::Read);
                 }
             }
@@ -169,6 +174,7 @@ impl Engine {
             known,
             since_ns: event.time_ns,
             lossy: false,
+            downgraded: false,
             again: 0,
             mapping: Mapping(0),
             index: 0,
@@ -185,18 +191,31 @@ impl Engine {
         }
     }
 
-    pub(super) fn release(&mut self, id: TaskId, now_ns: u64, class: Class, addr: u64) {
+    pub(super) fn release(
+        &mut self,
+        id: TaskId,
+        now_ns: u64,
+        (class, mode): (Class, Option<Mode>),
+        addr: u64,
+    ) {
         let holds = &mut self.tasks[id].holds;
         match holds.iter().rposition(|h| h.instance.addr == addr) {
             Some(at) if holds[at].again > 0 => {
                 holds[at].again -= 1;
                 return;
             }
-            Some(at) => drop(holds.remove(at)),
-            None => self.counts.unknown_releases += 1,
+            Some(at) => {
+                let hold = holds.remove(at);
+                self.released(id, now_ns, &hold);
+            }
+            None => {
+                self.counts.unknown_releases += 1;
+                self.held_all_the_time(id, class, mode, addr);
+            }
         }
-        for lease in &mut self.tasks[id].leases {
-            lease.lock_released(addr, now_ns);
+        let Task { leases, holds, .. } = &mut self.tasks[id];
+        for lease in leases {
+            lease.lock_released(addr, now_ns, holds);
         }
         let mut at = 0;
         while at < self.tasks[id].leases.len() {
@@ -212,8 +231,20 @@ impl Engine {
     pub(super) fn drop_ptls(&mut self, id: TaskId, now_ns: u64) {
         while let Some(hold) = self.tasks[id].holds.iter().rev().find(|h| h.class == LockClass::Ptl) {
             let addr = hold.instance.addr;
-            self.release(id, now_ns, Class::Ptl, addr);
+            self.release(id, now_ns, (Class::Ptl, None), addr);
         }
+    }
+
+    /// Remembered where the moment of a removal is not known: it may have been held then.
+    fn released(&mut self, id: TaskId, now_ns: u64, hold: &LockHold) {
+        if self.rules.unshare_exact() {
+            return;
+        }
+        let released = &mut self.tasks[id].released;
+        if released.len() == RELEASED_KEPT {
+            released.pop_front();
+        }
+        released.push_back((now_ns, hold.into()));
     }
 
     /// The task asks for what it holds.
@@ -326,6 +357,7 @@ impl Engine {
             known,
             since_ns: event.time_ns,
             lossy: false,
+            downgraded: false,
             again: 0,
             mapping,
             index,
@@ -338,6 +370,10 @@ impl Engine {
             self.counts.unknown_releases += 1;
             return;
         };
-        self.tasks[holder].holds.retain(|h| h.instance.addr != folio.0);
+        let Task { leases, holds, .. } = &mut self.tasks[holder];
+        holds.retain(|h| h.instance.addr != folio.0);
+        for lease in leases {
+            lease.lock_released(folio.0, self.now_ns, holds);
+        }
     }
 }

@@ -2,9 +2,9 @@
 
 use super::{ENDED_KEPT, Ended, Engine};
 use crate::{
-    event::{Addr, Class, Event, Mm, Pte, Table},
-    finding::{Doubt, Evidence, Finding, FreedShared, Rank, TaskRef, Use},
-    leases::{Hit, Lease, Pointer, Sort},
+    event::{Addr, Class, Event, Mapping, Mm, Pte, SiteId, Table},
+    finding::{Doubt, Evidence, Finding, FreedShared, Rank, TaskRef},
+    leases::{Generation, Hit, Lease, Pointer, Sort},
     tables::Removal,
     tasks::{HoldSet, TaskId, comm_text},
 };
@@ -22,8 +22,9 @@ struct Unlink {
 }
 
 impl Unlink {
-    fn concerns(&self, lease: &Lease) -> bool {
-        lease.mm == self.mm && lease.table == self.table && self.gib.is_none_or(|gib| lease.addr.gib() == gib)
+    fn concerns(&self, lease: &Lease, generation: u32) -> bool {
+        let same_life = lease.sort == Sort::Walk || lease.of.generation == generation;
+        same_life && lease.start_ns < self.hi_ns && lease.reaches(self.mm, self.table, self.gib)
     }
 }
 
@@ -45,12 +46,7 @@ impl Engine {
         self.tasks[id].last_table = (pte.0 != 0).then_some(pte.table());
         let foreign = self.tasks[id].frames.last().and_then(|f| f.foreign_until);
         if foreign.is_none() {
-            for lease in &mut self.tasks[id].leases {
-                if lease.mm == mm {
-                    lease.looked_up_again(addr.gib());
-                }
-            }
-            self.end_leases(id, now_ns, |l| l.sort == Sort::Own && l.mm == mm);
+            self.replace_leases(id, now_ns, mm, addr);
             if self.rules.ptl_release_unseen() {
                 self.drop_ptls(id, now_ns);
             }
@@ -58,7 +54,10 @@ impl Engine {
         if pte.0 == 0 {
             return;
         }
-        let (generation, table_birth_ns) = self.tables.looked_up(mm, addr.gib(), pte.table(), now_ns);
+        let of = self.tables.looked_up(mm, addr.gib(), pte.table(), now_ns, event.tid);
+        if foreign.is_some() {
+            self.know_mapping(id, pte.table());
+        }
         let sort = match foreign {
             None => Sort::Own,
             Some(class) if self.tasks[id].holds.iter().any(|h| h.class.wire() == class) => {
@@ -67,8 +66,29 @@ impl Engine {
             // Without the lock that it is given up with, its end cannot be known.
             Some(_) => return,
         };
-        let pointer = Pointer { mm, addr, pte, generation, table_birth_ns };
-        self.lease(id, event, sort, pointer);
+        self.lease(id, event, sort, Pointer { mm, addr, pte, of });
+    }
+
+    /// A lookup in this mm replaces what the task looked up there before.
+    fn replace_leases(&mut self, id: TaskId, now_ns: u64, mm: Mm, addr: Addr) {
+        let mut at = 0;
+        while at < self.tasks[id].leases.len() {
+            let lease = &mut self.tasks[id].leases[at];
+            if lease.mm == mm && lease.looked_up_again(addr.gib(), now_ns) {
+                self.end_lease(id, at, (now_ns, now_ns), false);
+            } else {
+                at += 1;
+            }
+        }
+    }
+
+    /// A walk with no lookup function begins: the walk itself is the lease, of the whole range.
+    pub(super) fn walk(&mut self, id: TaskId, event: &Event, mm: Mm, (start, end): (Addr, Addr)) {
+        let of = Generation { table: Table(0), generation: 0, birth_ns: 0 };
+        self.lease(id, event, Sort::Walk, Pointer { mm, addr: start, pte: Pte(0), of });
+        if let Some(lease) = self.tasks[id].leases.last_mut() {
+            lease.to = end;
+        }
     }
 
     pub(super) fn callback_begin(&mut self, id: TaskId, event: &Event, mm: Mm, addr: Addr, pte: Pte) {
@@ -78,13 +98,15 @@ impl Engine {
         }
         let site = self.on_behalf(id, event.site);
         let depth = self.tasks[id].frames.len();
-        let handed = |l: &&mut Lease| l.sort == Sort::Own && l.mm == mm && l.pte.table() == pte.table();
-        if let Some(lease) = self.tasks[id].leases.iter_mut().find(handed) {
+        let stack = self.tasks[id].stack();
+        let handed = |l: &&mut Lease| l.sort == Sort::Own && l.mm == mm && l.of.table == pte.table();
+        if let Some(lease) = self.tasks[id].leases.iter_mut().filter(handed).max_by_key(|l| l.start_ns) {
             lease.hand_over(addr, pte, site, depth);
+            lease.stack = stack;
             return;
         }
-        let (generation, table_birth_ns) = self.tables.looked_up(mm, addr.gib(), pte.table(), event.time_ns);
-        self.lease(id, event, Sort::Callback, Pointer { mm, addr, pte, generation, table_birth_ns });
+        let of = self.tables.looked_up(mm, addr.gib(), pte.table(), event.time_ns, event.tid);
+        self.lease(id, event, Sort::Callback, Pointer { mm, addr, pte, of });
     }
 
     fn lease(&mut self, id: TaskId, event: &Event, sort: Sort, pointer: Pointer) {
@@ -93,9 +115,10 @@ impl Engine {
         let holds = HoldSet::of(&task.holds);
         let at = (event.time_ns, event.cpu, site);
         let mut lease = Lease::new(sort, pointer, at, task.frames.len(), holds);
+        lease.stack = task.stack();
         for hold in &task.holds {
             let class = hold.class.wire();
-            let of_this = class != Class::Ptl || self.is_ptl_of(hold.instance.addr, lease.table);
+            let of_this = class != Class::Ptl || self.is_ptl_of(hold.instance.addr, lease.of.table);
             if of_this && self.rules.excludes(class, hold.mode) {
                 lease.exclude_by(hold.instance.addr);
             }
@@ -138,9 +161,15 @@ impl Engine {
     pub(super) fn end_lease(&mut self, id: TaskId, at: usize, (now_ns, seen_ns): (u64, u64), by_lock: bool) {
         let mut lease = self.tasks[id].leases.swap_remove(at);
         lease.end(now_ns, seen_ns, by_lock);
+        self.lease_over(id, &lease, now_ns);
         if lease.hit.is_some() {
             let task = &self.tasks[id];
-            self.windows.ended(&lease, || task.reference(), |s| self.rules.name(s));
+            self.windows.ended(
+                &lease,
+                || task.reference(),
+                |s| self.rules.name(s),
+                |t| self.tables.history(t),
+            );
         } else if !self.rules.unshare_exact() {
             let task = &self.tasks[id];
             let holder = (task.tid, task.tgid, task.comm);
@@ -157,8 +186,8 @@ impl Engine {
     pub(super) fn unshare(&mut self, id: TaskId, event: &Event, mm: Mm, addr: Addr, pte: Pte) {
         let now_ns = event.time_ns;
         self.counts.removals_exact += 1;
-        self.tables.unshared(mm, addr.gib(), pte.table(), now_ns, event.tid);
         let table = pte.table();
+        self.tables.unshared(mm, addr.gib(), table, now_ns, event.tid);
         let unlink = Unlink { mm, gib: Some(addr.gib()), table, lo_ns: now_ns, hi_ns: now_ns, freed: false };
         self.unlink(id, event, unlink);
     }
@@ -189,6 +218,7 @@ impl Engine {
         self.unlink(id, event, unlink);
         let Some(generation) = self.tables.get(table).map(|t| t.generation) else { return };
         let left = self.tables.freed(mm, table, now_ns, event.tid);
+        self.tables_died();
         if left.is_empty() && count == 0 {
             return;
         }
@@ -219,9 +249,44 @@ impl Engine {
         });
     }
 
+    /// A table that is looked up, or unshared, under a file's lock is of that file.
+    fn know_mapping(&mut self, id: TaskId, table: Table) {
+        let mut files = self.tasks[id].holds.iter().filter(|h| h.class.wire() == Class::IMmap);
+        if let (Some(hold), None) = (files.next(), files.next())
+            && let Some(lock) = self.locks.get(hold.instance.addr)
+            && lock.owner != 0
+        {
+            self.tables.belongs(table, Mapping(lock.owner));
+        }
+    }
+
+    /// A link went away: for the ledger.
+    fn write_down(&mut self, id: TaskId, site: SiteId, unlink: Unlink) {
+        self.know_mapping(id, unlink.table);
+        let mapping = self.tables.get(unlink.table).map_or(Mapping(0), |t| t.mapping);
+        self.ledger.unshared(mapping, unlink.hi_ns, self.tasks[id].comm, site);
+        if let Some(frame) = self.tasks[id].frames.last_mut() {
+            frame.unlinks += 1;
+            frame.unlinked_of = mapping;
+        }
+    }
+
+    pub(super) fn tables_died(&mut self) {
+        while let Some(died) = self.tables.take_died() {
+            self.predictions.died(died);
+        }
+    }
+
     /// Other tasks' leases on the link, from now on without it.
     fn unlink(&mut self, id: TaskId, event: &Event, unlink: Unlink) {
-        let Some(generation) = self.tables.get(unlink.table).map(|t| t.generation) else { return };
+        let Some(of) = self.tables.generation(unlink.table) else { return };
+        if let (false, Some(gib)) = (unlink.freed, unlink.gib) {
+            let site = self.on_behalf(id, event.site);
+            self.write_down(id, site, unlink);
+            let link = (unlink.mm, gib, (of.table, of.generation));
+            let lossy = self.losses.touches(event.cpu, unlink.lo_ns, unlink.hi_ns);
+            self.removed(id, site, link, (unlink.lo_ns, unlink.hi_ns), lossy);
+        }
         let mut at = 0;
         while at < self.lessees.len() {
             let other = self.lessees[at];
@@ -235,12 +300,11 @@ impl Engine {
                 continue;
             }
             for i in 0..self.tasks[other].leases.len() {
-                let lease = &self.tasks[other].leases[i];
-                if unlink.concerns(lease) && lease.generation == generation && lease.start_ns < unlink.hi_ns {
-                    self.hit(id, event, unlink, other, i);
+                if unlink.concerns(&self.tasks[other].leases[i], of.generation) {
+                    self.hit(id, event, (unlink, of), other, i);
                 }
             }
-            self.free_hits(other, generation, unlink);
+            self.free_hits(other, of.generation, unlink);
         }
     }
 
@@ -250,16 +314,22 @@ impl Engine {
             return;
         }
         for lease in &mut self.tasks[other].leases {
-            if lease.table == unlink.table
-                && lease.generation == generation
-                && let Some(hit) = &mut lease.hit
+            if let Some(hit) = &mut lease.hit
+                && (hit.of.table, hit.of.generation) == (unlink.table, generation)
             {
                 hit.freed_ns.get_or_insert(unlink.hi_ns);
             }
         }
     }
 
-    fn hit(&mut self, id: TaskId, event: &Event, unlink: Unlink, other: TaskId, at: usize) {
+    fn hit(
+        &mut self,
+        id: TaskId,
+        event: &Event,
+        (unlink, of): (Unlink, Generation),
+        other: TaskId,
+        at: usize,
+    ) {
         let holder = &self.tasks[other];
         let lease = &holder.leases[at];
         let lossy = self.losses.touches(holder.cpu, holder.last_ns, unlink.hi_ns)
@@ -272,16 +342,9 @@ impl Engine {
         let ptl = |h: &&crate::tasks::LockHold| {
             h.class.wire() == Class::Ptl && self.is_ptl_of(h.instance.addr, unlink.table)
         };
-        let hit = Hit {
-            lo_ns,
-            hi_ns: unlink.hi_ns,
-            unlinker: self.side(id, site, unlink.hi_ns),
-            unlink_site: site,
-            unlinker_ptl: self.tasks[id].holds.iter().find(ptl).map(|h| h.instance.addr),
-            used: Use::No,
-            freed_ns: None,
-            revalidated: false,
-        };
+        let ptl = self.tasks[id].holds.iter().find(ptl).map(|h| h.instance.addr);
+        let unlinker = self.side(id, site, unlink.hi_ns);
+        let hit = Hit::new((lo_ns, unlink.hi_ns), unlinker, site, of, ptl);
         let lease = &mut self.tasks[other].leases[at];
         lease.lossy |= lossy;
         lease.hit = Some(Box::new(hit));
@@ -292,14 +355,13 @@ impl Engine {
         if unlink.lo_ns < self.ended_floor_ns {
             self.counts.forgotten_leases += 1;
         }
-        let Some(generation) = self.tables.get(unlink.table).map(|t| t.generation) else { return };
+        let Some(of) = self.tables.generation(unlink.table) else { return };
         let site = self.on_behalf(id, event.site);
         let lossy_here = |e: &Ended| self.losses.touches(event.cpu, e.lease.start_ns, unlink.hi_ns);
         let mut hits = Vec::new();
         for (at, e) in self.ended.iter().enumerate() {
-            let met = unlink.concerns(&e.lease) && e.lease.generation == generation;
-            if met && e.holder.0 != event.tid && e.lease.start_ns < unlink.hi_ns && e.until_ns > unlink.lo_ns
-            {
+            let met = unlink.concerns(&e.lease, of.generation);
+            if met && e.holder.0 != event.tid && e.until_ns > unlink.lo_ns {
                 hits.push((at, lossy_here(e)));
             }
         }
@@ -307,18 +369,10 @@ impl Engine {
             let unlinker = self.side(id, site, unlink.hi_ns);
             let Ended { lease, holder: (tid, tgid, comm), .. } = &mut self.ended[at];
             lease.lossy |= lossy;
-            lease.hit = Some(Box::new(Hit {
-                lo_ns: unlink.lo_ns.max(lease.start_ns),
-                hi_ns: unlink.hi_ns,
-                unlinker,
-                unlink_site: site,
-                unlinker_ptl: None,
-                used: Use::No,
-                freed_ns: None,
-                revalidated: false,
-            }));
+            let between = (unlink.lo_ns.max(lease.start_ns), unlink.hi_ns);
+            lease.hit = Some(Box::new(Hit::new(between, unlinker, site, of, None)));
             let holder = TaskRef { tid: *tid, tgid: *tgid, comm: comm_text(comm), cpu: lease.cpu };
-            self.windows.ended(lease, || holder, |s| self.rules.name(s));
+            self.windows.ended(lease, || holder, |s| self.rules.name(s), |t| self.tables.history(t));
             lease.hit = None;
         }
     }

@@ -123,6 +123,9 @@ fn finding_fields(kind: Kind) -> &'static [&'static str] {
             "unlinker",
             "count",
         ],
+        Kind::Prediction => {
+            &["lookup", "unlink", "missing", "lacks", "holder", "unlinker", "leases", "unlinks", "count"]
+        }
         Kind::Cycle => &["path", "gate", "count"],
         Kind::AgainstOrder => &["from", "to", "source", "count"],
         Kind::Relock => &["class", "held", "asked", "site", "count"],
@@ -257,6 +260,17 @@ fn finding_field(finding: &Finding, key: &str) -> Option<String> {
                 _ => return None,
             })
         }
+        (Evidence::Prediction(p), _) => Some(match key {
+            "lookup" => p.holder.site.to_string(),
+            "unlink" => p.unlinker.site.to_string(),
+            "missing" => classes(&p.would_exclude),
+            "lacks" => classes(&p.unlinker_lacks),
+            "holder" => format!("t{}", p.holder.task.tid.0),
+            "unlinker" => format!("t{}", p.unlinker.task.tid.0),
+            "leases" => p.leases.to_string(),
+            "unlinks" => p.unlinks.to_string(),
+            _ => return None,
+        }),
         (Evidence::Cycle(c), "path") => Some(path(&c.steps)),
         (Evidence::Cycle(c), "gate") => c.gate.map(|(class, _)| class.name().to_owned()),
         (Evidence::AgainstOrder(a), "from") => Some(a.step.from.name().to_owned()),
@@ -272,6 +286,13 @@ fn finding_field(finding: &Finding, key: &str) -> Option<String> {
         (Evidence::FreedShared(f), "site") => Some(f.side.site.to_string()),
         _ => None,
     }
+}
+
+fn classes(classes: &[LockClass]) -> String {
+    if classes.is_empty() {
+        return "none".to_owned();
+    }
+    classes.iter().map(|c| c.name()).collect::<Vec<_>>().join(",")
 }
 
 fn path(steps: &[Step]) -> String {

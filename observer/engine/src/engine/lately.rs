@@ -1,0 +1,249 @@
+//! What tasks did, handed on to be judged for predicted windows.
+//!
+//! Decides when: a second after it happened, or when the task or the mm goes, or at the end of the run.
+
+use super::Engine;
+use crate::{
+    event::{Addr, Class, Mm, Mode, SiteId},
+    finding::{Doubt, Evidence, Finding, Prediction, Rank, Side, TaskRef},
+    leases::{Lease, Sort},
+    locks::Locks,
+    predict::{self, Done, Happening, KEPT, Pair, Who, Witness, World},
+    rules::Rules,
+    tasks::{Held, HoldSet, Instance, Task, TaskId, comm_text},
+};
+
+/// Sorted, so that the same locks are the same whatever the order in which they were taken.
+fn phase<'a>(locks: &Locks, held: impl Iterator<Item = &'a Held>) -> Vec<predict::Key> {
+    let mut keys: Vec<predict::Key> = held.map(|h| predict::key(locks, h)).collect();
+    keys.sort_unstable();
+    keys
+}
+
+/// Classes of a phase that exclude removals; of page-table locks only the table's own.
+fn excluding<'a>(rules: &Rules, locks: &Locks, table: u64, held: impl Iterator<Item = &'a Held>) -> u16 {
+    let excludes = |h: &&Held| {
+        let class = h.class.wire();
+        let of_this = class != Class::Ptl || locks.get(h.instance.addr).is_some_and(|l| l.owner == table);
+        of_this && rules.excludes(class, h.mode)
+    };
+    held.filter(excludes).fold(0, |all, h| all | 1 << h.class as u16)
+}
+
+impl Engine {
+    fn who(&self, id: TaskId, time_ns: u64, cpu: u16, stack: Option<u32>) -> Who {
+        let Task { serial, tid, tgid, comm, born_ns, .. } = self.tasks[id];
+        Who { serial, id, tid, tgid, comm, cpu, born_ns, time_ns, stack }
+    }
+
+    /// A lease ended at `now_ns`.
+    pub(super) fn lease_over(&mut self, id: TaskId, lease: &Lease, now_ns: u64) {
+        if !self.rules.sees_locks() {
+            return;
+        }
+        let task = &self.tasks[id];
+        let cover = &lease.cover;
+        let is_walk = lease.sort == Sort::Walk;
+        let table = if is_walk { None } else { Some((lease.of.table, lease.of.generation)) };
+        let certain = is_walk || lease.is_certain();
+        let revalidated = lease.revalidated || lease.hit.as_ref().is_some_and(|h| h.revalidated);
+        let done = Done::Lease { certain, revalidated };
+        let from = if is_walk { lease.addr } else { lease.addr.gib() };
+        let whole = lease.depth > 0 && !cover.is_cut();
+        let sure = !lease.lossy && lease.start_ns >= task.unsure_until_ns;
+        let epoch = self.tasks.epoch;
+        let in_mm = task.mm == lease.mm;
+        let same = |h: &Happening| {
+            h.mm == lease.mm
+                && (h.from, h.to, h.table) == (from, lease.to, table)
+                && (h.site, h.done, h.epoch) == (lease.site, done, epoch)
+                && (h.whole, h.sure, h.in_mm) == (whole, sure, in_mm)
+                && h.phases.len() == cover.phases()
+                && h.phases.iter().enumerate().all(|(n, keys)| predict::are(keys, cover.phase(n)))
+        };
+        if let Some(known) = self.tasks[id].lately.iter_mut().rev().find(|h| same(h)) {
+            known.count += 1;
+            known.last_ns = now_ns;
+            return;
+        }
+        let phases = (0..cover.phases()).map(|n| phase(&self.locks, cover.phase(n))).collect();
+        let covers = (0..cover.phases())
+            .map(|n| excluding(&self.rules, &self.locks, lease.of.table.0, cover.phase(n)))
+            .collect();
+        let who = self.who(id, lease.start_ns, lease.cpu, lease.stack);
+        self.did(
+            id,
+            Happening {
+                mm: lease.mm,
+                from,
+                to: lease.to,
+                table,
+                site: lease.site,
+                done,
+                phases,
+                covers,
+                whole,
+                sure,
+                in_mm,
+                count: 1,
+                who,
+                first_ns: now_ns,
+                last_ns: now_ns,
+                epoch,
+            },
+        );
+    }
+
+    /// A link was removed.
+    pub(super) fn removed(
+        &mut self,
+        id: TaskId,
+        site: SiteId,
+        (mm, gib, table): (Mm, Addr, (crate::event::Table, u32)),
+        (lo_ns, now_ns): (u64, u64),
+        lossy: bool,
+    ) {
+        if !self.rules.sees_locks() {
+            return;
+        }
+        let task = &self.tasks[id];
+        let mut holds = HoldSet::of(&task.holds);
+        // It is not known which of these were held at the moment itself.
+        for (_, held) in task.released.iter().filter(|(at_ns, _)| *at_ns >= lo_ns && lo_ns < now_ns) {
+            holds.push(*held);
+        }
+        let last_user = task.frames.iter().any(|f| self.rules.last_user(f.site));
+        let done = Happening {
+            mm,
+            from: gib,
+            to: gib,
+            table: Some(table),
+            site,
+            done: Done::Unlink { last_user },
+            phases: vec![phase(&self.locks, holds.iter())],
+            covers: vec![excluding(&self.rules, &self.locks, table.0.0, holds.iter())],
+            whole: !holds.is_cut(),
+            sure: !lossy && now_ns >= task.unsure_until_ns,
+            in_mm: task.mm == mm,
+            count: 1,
+            who: self.who(id, now_ns, task.cpu, task.stack()),
+            first_ns: now_ns,
+            last_ns: now_ns,
+            epoch: self.tasks.epoch,
+        };
+        if let Some(known) = self.tasks[id].lately.iter_mut().rev().find(|h| h.is_like(&done)) {
+            known.count += 1;
+            known.last_ns = now_ns;
+            return;
+        }
+        self.did(id, done);
+    }
+
+    fn did(&mut self, id: TaskId, done: Happening) {
+        if self.tasks[id].lately.len() == KEPT {
+            let oldest = self.tasks[id].lately.remove(0);
+            self.judge(&[oldest]);
+        }
+        let task = &mut self.tasks[id];
+        task.lately.push(done);
+        if !std::mem::replace(&mut task.listed_lately, true) {
+            self.busy.push(id);
+        }
+    }
+
+    /// A lock was released that was not seen to be taken: it was held all the time.
+    pub(super) fn held_all_the_time(&mut self, id: TaskId, class: Class, mode: Option<Mode>, addr: u64) {
+        let Some((life, owner)) = self.locks.get(addr).map(|l| (l.life, l.owner)) else { return };
+        let excludes = class != Class::Ptl && self.rules.excludes(class, mode);
+        for done in &mut self.tasks[id].lately {
+            done.was_held(class, Instance { addr, life }, mode != Some(Mode::Read), owner, excludes);
+        }
+    }
+
+    fn judge(&mut self, done: &[Happening]) {
+        let (rules, tasks, losses) = (&self.rules, &self.tasks, &self.losses);
+        let world = World { rules, tasks, losses };
+        for done in done {
+            self.predictions.take(&world, done);
+        }
+    }
+
+    /// Judges all that a task did.
+    pub(super) fn judge_task(&mut self, id: TaskId) {
+        let done = std::mem::take(&mut self.tasks[id].lately);
+        self.judge(&done);
+    }
+
+    /// Judges what has waited long enough.
+    pub(super) fn judge_due(&mut self) {
+        let now_ns = self.now_ns;
+        self.judge_those(|h| h.is_due(now_ns));
+        self.predictions.forget(now_ns);
+    }
+
+    /// Judges all that is left.
+    pub(super) fn judge_all(&mut self) {
+        self.judge_those(|_| true);
+    }
+
+    fn judge_those(&mut self, which: impl Fn(&Happening) -> bool) {
+        let mut at = 0;
+        while at < self.busy.len() {
+            let id = self.busy[at];
+            let lately = &mut self.tasks[id].lately;
+            if lately.iter().any(&which) {
+                let due: Vec<Happening> = lately.extract_if(.., |h| which(h)).collect();
+                self.judge(&due);
+            }
+            if self.tasks[id].lately.is_empty() {
+                self.tasks[id].listed_lately = false;
+                self.busy.swap_remove(at);
+            } else {
+                at += 1;
+            }
+        }
+    }
+
+    /// An mm is gone: its address may be another's from now on.
+    pub(super) fn mm_gone(&mut self, mm: Mm) {
+        self.judge_those(|h| h.mm == mm);
+        self.predictions.mm_gone(mm);
+    }
+
+    /// Predicted windows, but for those of which something as bad was seen.
+    pub(super) fn predicted(&self) -> impl Iterator<Item = Finding> + '_ {
+        let unseen = |((lookup, unlink, rank), _): &(&predict::PairKey, &Pair)| {
+            self.windows.worst(*lookup, *unlink).is_none_or(|seen| seen > *rank)
+        };
+        self.predictions.pairs.iter().filter(unseen).map(|((lookup, unlink, rank), pair)| {
+            let (lookup, unlink) = (self.name(*lookup), self.name(*unlink));
+            let (mm, gib, table, generation) = pair.link;
+            Finding {
+                id: format!("prediction:{lookup}/{unlink}:{}", rank.name()),
+                rank: *rank,
+                count: pair.leases.min(pair.unlinks),
+                first_ns: pair.first_ns,
+                last_ns: pair.last_ns,
+                doubts: if *rank == Rank::Incomplete { vec![Doubt::Loss] } else { Vec::new() },
+                evidence: Evidence::Prediction(Box::new(Prediction {
+                    holder: side(&pair.holder, lookup),
+                    unlinker: side(&pair.unlinker, unlink),
+                    mm,
+                    gib,
+                    table,
+                    generation,
+                    leases: pair.leases,
+                    unlinks: pair.unlinks,
+                    would_exclude: pair.would_exclude.classes().collect(),
+                    unlinker_lacks: pair.unlinker_lacks.classes().collect(),
+                })),
+            }
+        })
+    }
+}
+
+fn side(witness: &Witness, site: std::sync::Arc<str>) -> Side {
+    let Who { tid, tgid, ref comm, cpu, time_ns, stack, .. } = witness.who;
+    let task = TaskRef { tid, tgid, comm: comm_text(comm), cpu };
+    Side { task, site, time_ns, stack, holds: witness.holds.clone() }
+}

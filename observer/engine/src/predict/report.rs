@@ -1,0 +1,157 @@
+//! The protection report: under which locks the leases of each lookup site were, what the removals of each unlink site
+//! held, and what kept the two apart. It is what a run without findings has to show.
+//!
+//! Decides what is counted; words are the sinks' business.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::{
+    Apart,
+    lately::{Done, Happening},
+};
+use crate::{
+    event::SiteId,
+    lock_class::LockClass,
+    view::{ApartView, LookupProtection, PairProtection, ProtectionView, UnlinkProtection},
+};
+
+/// A lookup site.
+#[derive(Clone, Debug, Default)]
+struct Lookups {
+    leases: u64,
+    on_unlinked: u64,
+    /// By the classes of each phase.
+    covers: BTreeMap<Vec<u16>, u64>,
+    /// Lost records, or no watched operation: nothing can be said.
+    unjudged: u64,
+}
+
+/// An unlink site.
+#[derive(Clone, Debug, Default)]
+struct Unlinks {
+    unlinks: u64,
+    /// By the classes held in a way that keeps others out.
+    held: BTreeMap<u16, u64>,
+    unjudged: u64,
+}
+
+/// A lookup site and an unlink site that met on a link.
+#[derive(Clone, Copy, Debug)]
+struct Met {
+    /// Every time.
+    all: Apart,
+    /// At least once.
+    any: Apart,
+    open: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Protection {
+    lookups: BTreeMap<SiteId, Lookups>,
+    unlinks: BTreeMap<SiteId, Unlinks>,
+    met: BTreeMap<(SiteId, SiteId), Met>,
+}
+
+impl Protection {
+    pub fn count(&mut self, done: &Happening) {
+        let n = done.count;
+        match done.done {
+            Done::Lease { .. } => {
+                let row = self.lookups.entry(done.site).or_default();
+                row.leases += n;
+                // A lock that was seen over the whole life was there, whatever was lost.
+                if done.whole && (done.sure || done.covers.iter().all(|c| *c != 0)) {
+                    add(&mut row.covers, &done.covers, n);
+                } else {
+                    row.unjudged += n;
+                }
+            }
+            Done::Unlink { .. } => {
+                let row = self.unlinks.entry(done.site).or_default();
+                row.unlinks += n;
+                if done.whole && done.sure {
+                    let held = done.phases.iter().flatten().filter(|k| k.exclusive && k.is_of_link());
+                    *row.held.entry(held.fold(0, |all, k| all | 1 << k.class as u16)).or_default() += n;
+                } else {
+                    row.unjudged += n;
+                }
+            }
+        }
+    }
+
+    /// Leases whose link another task was seen to remove at some time.
+    pub fn on_unlinked(&mut self, site: SiteId, leases: u64) {
+        self.lookups.entry(site).or_default().on_unlinked += leases;
+    }
+
+    pub fn kept_apart(&mut self, sites: (SiteId, SiteId), by: Apart, is_open: bool) {
+        let met =
+            self.met.entry(sites).or_insert(Met { all: Apart(u16::MAX), any: Apart::NOTHING, open: false });
+        met.open |= is_open;
+        if !is_open {
+            met.all = met.all.and(by);
+            met.any = met.any.or(by);
+        }
+    }
+
+    pub fn view(&self, name: impl Fn(SiteId) -> Arc<str>) -> ProtectionView {
+        let mut view = ProtectionView {
+            lookups: self.lookups.iter().map(|(site, l)| l.view(name(*site))).collect(),
+            unlinks: self.unlinks.iter().map(|(site, u)| u.view(name(*site))).collect(),
+            pairs: self.met.iter().map(|((l, u), met)| met.view(name(*l), name(*u))).collect(),
+        };
+        view.lookups.sort_by(|a, b| a.site.cmp(&b.site));
+        view.unlinks.sort_by(|a, b| a.site.cmp(&b.site));
+        view.pairs.sort_by(|a, b| (&a.lookup, &a.unlink).cmp(&(&b.lookup, &b.unlink)));
+        view
+    }
+}
+
+fn add(covers: &mut BTreeMap<Vec<u16>, u64>, cover: &[u16], n: u64) {
+    match covers.get_mut(cover) {
+        Some(known) => *known += n,
+        None => drop(covers.insert(cover.to_vec(), n)),
+    }
+}
+
+fn classes(bits: u16) -> Vec<LockClass> {
+    Apart(bits).classes().collect()
+}
+
+impl Lookups {
+    fn view(&self, site: Arc<str>) -> LookupProtection {
+        let is_bare = |cover: &[u16]| cover.contains(&0);
+        let covered = self.covers.iter().filter(|(cover, _)| !is_bare(cover));
+        LookupProtection {
+            site,
+            leases: self.leases,
+            on_unlinked: self.on_unlinked,
+            covered: covered.map(|(cover, n)| (cover.iter().map(|c| classes(*c)).collect(), *n)).collect(),
+            bare: self.covers.iter().filter(|(cover, _)| is_bare(cover)).map(|(_, n)| n).sum(),
+            unjudged: self.unjudged,
+        }
+    }
+}
+
+impl Unlinks {
+    fn view(&self, site: Arc<str>) -> UnlinkProtection {
+        UnlinkProtection {
+            site,
+            unlinks: self.unlinks,
+            held: self.held.iter().map(|(bits, n)| (classes(*bits), *n)).collect(),
+            unjudged: self.unjudged,
+        }
+    }
+}
+
+impl Met {
+    fn view(self, lookup: Arc<str>, unlink: Arc<str>) -> PairProtection {
+        let shown = |apart: Apart| {
+            let locks = apart.classes().map(ApartView::Lock);
+            let vma = apart.has(Apart::VMA_LOCKED).then_some(ApartView::VmaLocked);
+            locks.chain(vma).chain(apart.has(Apart::LAST_USER).then_some(ApartView::LastUser)).collect()
+        };
+        let all = if self.any == Apart::NOTHING { Apart::NOTHING } else { self.all };
+        PairProtection { lookup, unlink, always: shown(all), ever: shown(self.any), open: self.open }
+    }
+}

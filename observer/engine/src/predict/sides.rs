@@ -1,0 +1,339 @@
+//! The two sides, by link: who looked up and who removed, under which locks.
+//!
+//! Decides how much is kept. Bounded by what is alive: a link's sides go with its table or its mm, and on one side of one
+//! link there is room for so many different things; the one that was not seen for longest makes room.
+
+use std::collections::BTreeMap;
+
+use super::{
+    Context, Verdict,
+    lately::{Done, Happening, Who},
+    report::Protection,
+};
+use crate::{
+    event::{Addr, Class, Mm, Mode, SiteId, Table},
+    finding::{Hold, Known},
+    lock_class::LockClass,
+    tasks::{Held, Instance, TaskId},
+};
+
+/// Different things kept on one side of a link; a bit each in `Sig::settled`.
+const SIGS_MAX: usize = 32;
+/// Tasks kept for each: the latest.
+const SEEN_MAX: usize = 4;
+
+/// A lock by which sides are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Key {
+    pub class: LockClass,
+    pub instance: Instance,
+    /// Keeps readers out too. A mode that is not known is taken as this one: it makes no false alarm.
+    pub exclusive: bool,
+    /// mm, mapping, inode or table that it belongs to; 0: not told.
+    pub owner: u64,
+}
+
+impl Key {
+    pub fn new(held: &Held, owner: u64) -> Key {
+        Key { class: held.class, instance: held.instance, exclusive: is_exclusive(held), owner }
+    }
+
+    pub fn is(&self, held: &Held) -> bool {
+        self.instance == held.instance && self.class == held.class && self.exclusive == is_exclusive(held)
+    }
+
+    /// A lock of the mm, the VMA, the file or the table, not of one page of it.
+    pub fn is_of_link(self) -> bool {
+        matches!(self.class.wire(), Class::MmapLock | Class::VmaLock | Class::IMmap | Class::Ptl)
+    }
+
+    fn shown(self) -> Hold {
+        let mode = match (self.exclusive, self.class.wire()) {
+            (false, _) => Mode::Read,
+            (true, Class::MmapLock | Class::VmaLock | Class::IMmap | Class::Inode) => Mode::Write,
+            (true, _) => Mode::Exclusive,
+        };
+        let (lock, mode) = (self.instance.addr, Some(mode));
+        Hold { class: self.class, lock, mode, known: Known::Asked, since_ns: 0, lossy: false }
+    }
+}
+
+fn is_exclusive(held: &Held) -> bool {
+    // munmap takes the VMA out of the mm while it holds mmap_lock for writing, and goes on with it for reading: whoever
+    // looks up after that does not find the VMA.
+    held.mode != Some(Mode::Read) || (held.downgraded && held.class == LockClass::MmapLock)
+}
+
+/// A task that did it, and when last.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seen {
+    pub serial: u64,
+    pub id: TaskId,
+    pub born_ns: u64,
+    pub last_ns: u64,
+}
+
+/// The first of many.
+#[derive(Clone, Debug)]
+pub(crate) struct Witness {
+    pub who: Who,
+    pub holds: Vec<Hold>,
+}
+
+impl Witness {
+    /// Whichever came first: not what was judged first.
+    pub fn earliest(&mut self, other: Witness) {
+        if (other.who.time_ns, other.who.serial) < (self.who.time_ns, self.who.serial) {
+            *self = other;
+        }
+    }
+}
+
+/// Things on one side of a link that cannot be told from each other.
+#[derive(Debug)]
+pub(crate) struct Sig {
+    pub site: SiteId,
+    pub certain: bool,
+    pub revalidated: bool,
+    pub last_user: bool,
+    pub sure: bool,
+    pub in_mm: bool,
+    pub phases: Vec<Box<[Key]>>,
+    pub seen: Vec<Seen>,
+    pub count: u64,
+    who: Who,
+    /// Predicted windows that it is part of.
+    pub pairs: Vec<super::PairKey>,
+    /// Those of the other side with which nothing more can come of it.
+    settled: u32,
+}
+
+impl Sig {
+    fn new(done: &Happening) -> Sig {
+        let (certain, revalidated, last_user) = match done.done {
+            Done::Lease { certain, revalidated } => (certain, revalidated, false),
+            Done::Unlink { last_user } => (false, false, last_user),
+        };
+        Sig {
+            site: done.site,
+            certain,
+            revalidated,
+            last_user,
+            sure: done.sure,
+            in_mm: done.in_mm,
+            phases: done.phases.iter().map(|p| p.clone().into_boxed_slice()).collect(),
+            seen: Vec::new(),
+            count: 0,
+            who: done.who,
+            pairs: Vec::new(),
+            settled: 0,
+        }
+    }
+
+    fn is(&self, done: &Happening) -> bool {
+        let same = match done.done {
+            Done::Lease { certain, revalidated } => {
+                (self.certain, self.revalidated) == (certain, revalidated)
+            }
+            Done::Unlink { last_user } => self.last_user == last_user,
+        };
+        same && self.site == done.site
+            && (self.sure, self.in_mm) == (done.sure, done.in_mm)
+            && self.phases.len() == done.phases.len()
+            && self.phases.iter().zip(&done.phases).all(|(a, b)| **a == **b)
+    }
+
+    fn add(&mut self, done: &Happening) {
+        self.count += done.count;
+        let Who { serial, id, born_ns, .. } = done.who;
+        if (done.who.time_ns, serial) < (self.who.time_ns, self.who.serial) {
+            self.who = done.who;
+        }
+        let seen = Seen { serial, id, born_ns, last_ns: done.last_ns };
+        if let Some(known) = self.seen.iter_mut().find(|s| s.serial == serial) {
+            known.last_ns = known.last_ns.max(seen.last_ns);
+        } else if self.seen.len() < SEEN_MAX {
+            self.seen.push(seen);
+        } else if let Some(oldest) = self.seen.iter_mut().min_by_key(|s| (s.last_ns, s.serial)) {
+            *oldest = seen;
+        }
+    }
+
+    fn last_ns(&self) -> u64 {
+        self.seen.iter().map(|s| s.last_ns).max().unwrap_or(0)
+    }
+
+    pub fn witness(&self, phase: usize) -> Witness {
+        Witness { who: self.who, holds: self.phases[phase].iter().map(|k| k.shown()).collect() }
+    }
+}
+
+/// Both sides of one link.
+#[derive(Debug, Default)]
+struct Link {
+    leases: Vec<Sig>,
+    unlinks: Vec<Sig>,
+    /// Leases by site.
+    by_site: Vec<(SiteId, u64)>,
+}
+
+/// A walk's side: of all links of a range.
+#[derive(Debug)]
+struct Walk {
+    from: Addr,
+    to: Addr,
+    sig: Sig,
+}
+
+/// GiB, table, generation.
+type LinkId = (Addr, Table, u32);
+
+/// All links of one mm.
+#[derive(Debug, Default)]
+pub(crate) struct Sides {
+    links: BTreeMap<LinkId, Link>,
+    walks: Vec<Walk>,
+}
+
+/// The place of what was done among its like, and whether it took another's.
+fn place(sigs: &mut Vec<Sig>, done: &Happening) -> (usize, bool) {
+    if let Some(at) = sigs.iter().position(|s| s.is(done)) {
+        return (at, false);
+    }
+    if sigs.len() < SIGS_MAX {
+        sigs.push(Sig::new(done));
+        return (sigs.len() - 1, false);
+    }
+    let oldest = (0..sigs.len()).min_by_key(|i| (sigs[*i].last_ns(), *i)).unwrap_or(0);
+    sigs[oldest] = Sig::new(done);
+    (oldest, true)
+}
+
+/// Counts for the predicted windows that it is part of already.
+fn count(context: &mut Context, sig: &Sig, done: &Happening) {
+    for key in &sig.pairs {
+        if let Some(pair) = context.pairs.get_mut(key) {
+            let (n, first) = match done.done {
+                Done::Lease { .. } => (&mut pair.leases, &mut pair.holder),
+                Done::Unlink { .. } => (&mut pair.unlinks, &mut pair.unlinker),
+            };
+            *n += done.count;
+            if (done.who.time_ns, done.who.serial) < (first.who.time_ns, first.who.serial) {
+                first.who = done.who;
+            }
+            pair.last_ns = pair.last_ns.max(done.last_ns);
+        }
+    }
+}
+
+impl Link {
+    fn lease(&mut self, context: &mut Context, id: (Mm, Addr, Table, u32), done: &Happening) {
+        match self.by_site.iter_mut().find(|(site, _)| *site == done.site) {
+            Some((_, n)) => *n += done.count,
+            None => self.by_site.push((done.site, done.count)),
+        }
+        let (at, _) = place(&mut self.leases, done);
+        let sig = &mut self.leases[at];
+        sig.add(done);
+        count(context, sig, done);
+        for (i, unlink) in self.unlinks.iter_mut().enumerate() {
+            if sig.settled & 1 << i == 0 && context.judge(id, sig, unlink) == Verdict::Settled {
+                sig.settled |= 1 << i;
+            }
+        }
+    }
+
+    fn unlink(&mut self, context: &mut Context, id: (Mm, Addr, Table, u32), done: &Happening) {
+        let (at, is_others) = place(&mut self.unlinks, done);
+        if is_others {
+            self.leases.iter_mut().for_each(|s| s.settled &= !(1 << at));
+        }
+        let sig = &mut self.unlinks[at];
+        sig.add(done);
+        count(context, sig, done);
+        for lease in &mut self.leases {
+            if lease.settled & 1 << at == 0 && context.judge(id, lease, sig) == Verdict::Settled {
+                lease.settled |= 1 << at;
+            }
+        }
+    }
+
+    fn add_unlinked(&self, protection: &mut Protection) {
+        if !self.unlinks.is_empty() {
+            for (site, leases) in &self.by_site {
+                protection.on_unlinked(*site, *leases);
+            }
+        }
+    }
+}
+
+impl Sides {
+    pub fn take(&mut self, context: &mut Context, done: &Happening) {
+        let mm = done.mm;
+        match (done.done, done.table) {
+            (Done::Lease { .. }, Some((table, generation))) => {
+                let link = self.links.entry((done.from, table, generation)).or_default();
+                link.lease(context, (mm, done.from, table, generation), done);
+            }
+            (Done::Unlink { .. }, Some((table, generation))) => {
+                let id = (mm, done.from, table, generation);
+                let link = self.links.entry((done.from, table, generation)).or_default();
+                link.unlink(context, id, done);
+                for walk in self.walks.iter_mut().filter(|w| w.from.gib() <= done.from && done.from < w.to) {
+                    for unlink in &mut link.unlinks {
+                        context.judge(id, &mut walk.sig, unlink);
+                    }
+                }
+            }
+            (Done::Lease { .. }, None) => self.walk(context, mm, done),
+            (Done::Unlink { .. }, None) => {}
+        }
+    }
+
+    fn walk(&mut self, context: &mut Context, mm: Mm, done: &Happening) {
+        let same = |w: &Walk| (w.from, w.to) == (done.from, done.to) && w.sig.is(done);
+        let at = match self.walks.iter().position(same) {
+            Some(at) => at,
+            None => {
+                if self.walks.len() == SIGS_MAX {
+                    self.walks.remove(0);
+                }
+                self.walks.push(Walk { from: done.from, to: done.to, sig: Sig::new(done) });
+                self.walks.len() - 1
+            }
+        };
+        let sig = &mut self.walks[at].sig;
+        sig.add(done);
+        count(context, sig, done);
+        let mut is_unlinked = false;
+        for ((gib, table, generation), link) in &mut self.links {
+            if done.from.gib() <= *gib && *gib < done.to {
+                is_unlinked |= !link.unlinks.is_empty();
+                for unlink in &mut link.unlinks {
+                    context.judge((mm, *gib, *table, *generation), sig, unlink);
+                }
+            }
+        }
+        if is_unlinked {
+            context.protection.on_unlinked(done.site, done.count);
+        }
+    }
+
+    pub fn link_gone(&mut self, id: LinkId, protection: &mut Protection) {
+        if let Some(link) = self.links.remove(&id) {
+            link.add_unlinked(protection);
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.links.is_empty() && self.walks.is_empty()
+    }
+
+    pub fn add_unlinked(&self, protection: &mut Protection) {
+        self.links.values().for_each(|l| l.add_unlinked(protection));
+    }
+
+    pub fn retire(self, protection: &mut Protection) {
+        self.add_unlinked(protection);
+    }
+}
