@@ -80,6 +80,8 @@ pub struct Engine {
     lessees: Vec<TaskId>,
     /// Tasks that did something lately; some that had nothing left are still in it.
     busy: Vec<TaskId>,
+    /// When what they did is looked at again.
+    judge_ns: u64,
     /// When children were made that have not been seen yet.
     births: Births,
     ended: VecDeque<Ended>,
@@ -109,6 +111,7 @@ impl Engine {
             singles: Vec::new(),
             lessees: Vec::new(),
             busy: Vec::new(),
+            judge_ns: 0,
             births: Births::default(),
             ended: VecDeque::new(),
             ended_floor_ns: 0,
@@ -129,12 +132,11 @@ impl Engine {
         self.by_kind[usize::from(event.body.kind()) % KINDS] += 1;
         self.now_ns = self.now_ns.max(event.time_ns);
         let id = self.tasks.claim(event.tid, event.cpu);
-        let task = &mut self.tasks[id];
-        if task.born_ns == 0 {
-            task.born_ns = self.births.take(event.tid).unwrap_or(event.time_ns);
+        if self.tasks[id].last_ns == 0 {
+            self.first_seen(id, event);
         }
-        if task.last_ns != 0 && self.losses.touches_task((task.cpu, task.last_ns), (event.cpu, event.time_ns))
-        {
+        let task = &mut self.tasks[id];
+        if self.losses.touches_task((task.cpu, task.last_ns), (event.cpu, event.time_ns)) {
             task.touched_by_loss(event.time_ns);
         }
         task.cpu = event.cpu;
@@ -144,6 +146,14 @@ impl Engine {
         self.tasks[id].last_ns = event.time_ns;
     }
 
+    /// A task's first event: what it did since it was made, or since the run began, may be among what was lost.
+    fn first_seen(&mut self, id: TaskId, event: &Event) {
+        let made_ns = self.births.take(event.tid);
+        let task = &mut self.tasks[id];
+        task.born_ns = made_ns.unwrap_or(event.time_ns);
+        (task.cpu, task.last_ns) = (Hole::ANY_CPU, made_ns.unwrap_or(self.counts.first_ns));
+    }
+
     fn dispatch(&mut self, id: TaskId, event: &Event) {
         let now_ns = event.time_ns;
         match event.body {
@@ -151,7 +161,7 @@ impl Engine {
                 if self.tasks[id].tgid != 0 && self.tasks[id].tgid != tgid {
                     self.task_gone(id, now_ns);
                     self.tasks.claim(event.tid, event.cpu);
-                    self.tasks[id].born_ns = self.births.take(event.tid).unwrap_or(now_ns);
+                    self.first_seen(id, event);
                 }
                 let task = &mut self.tasks[id];
                 (task.tgid, task.comm, task.mm) = (tgid, comm, mm);

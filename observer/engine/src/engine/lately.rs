@@ -13,6 +13,9 @@ use crate::{
     tasks::{Held, HoldSet, Instance, Task, TaskId, comm_text},
 };
 
+/// How often what waited is looked at.
+const JUDGE_EVERY_NS: u64 = 100_000_000;
+
 /// Sorted, so that the same locks are the same whatever the order in which they were taken.
 fn phase<'a>(locks: &Locks, held: impl Iterator<Item = &'a Held>) -> Vec<predict::Key> {
     let mut keys: Vec<predict::Key> = held.map(|h| predict::key(locks, h)).collect();
@@ -177,6 +180,10 @@ impl Engine {
     /// Judges what has waited long enough.
     pub(super) fn judge_due(&mut self) {
         let now_ns = self.now_ns;
+        if now_ns < self.judge_ns {
+            return;
+        }
+        self.judge_ns = now_ns + JUDGE_EVERY_NS;
         self.judge_those(|h| h.is_due(now_ns));
         self.predictions.forget(now_ns);
     }
@@ -221,7 +228,7 @@ impl Engine {
             Finding {
                 id: format!("prediction:{lookup}/{unlink}:{}", rank.name()),
                 rank: *rank,
-                count: pair.leases.min(pair.unlinks),
+                count: pair.leases,
                 first_ns: pair.first_ns,
                 last_ns: pair.last_ns,
                 doubts: if *rank == Rank::Incomplete { vec![Doubt::Loss] } else { Vec::new() },
