@@ -19,6 +19,7 @@ mod region;
 mod supervise;
 mod sys;
 mod touch;
+mod turns;
 mod uffd;
 mod wide;
 
@@ -56,6 +57,8 @@ pub enum Kind {
     Once,
     /// Tasks against each other for the duration that was asked for.
     Race,
+    /// Tasks one after the other, over in a moment; what it causes is not counted.
+    Turns,
     /// As `Race`, and it can hang the kernel: only by its full name.
     Hang,
 }
@@ -74,9 +77,11 @@ enum Run {
     Fixed(fn(&Context) -> outcome::Result<String>),
     Pass(&'static reader::Reader),
     Pair(&'static reader::Reader, &'static race::Writer),
+    Turns(&'static reader::Reader, &'static race::Writer),
 }
 
 /// What a scenario is told.
+#[derive(Clone, Copy)]
 pub struct Context {
     duration: Duration,
     seed: u64,
@@ -144,7 +149,7 @@ impl Scenario {
     /// Far beyond what it takes, emulated too; whoever is still there then is stuck.
     fn limit(&self, duration: Duration) -> Duration {
         match self.kind {
-            Kind::Path | Kind::Once => Duration::from_secs(60),
+            Kind::Path | Kind::Once | Kind::Turns => Duration::from_secs(60),
             Kind::Race => duration + Duration::from_secs(60),
             // Expected to get stuck, so not waited for long.
             Kind::Hang => duration + Duration::from_secs(10),
@@ -156,6 +161,7 @@ impl Scenario {
         match group {
             "all" => matches!(self.kind, Kind::Path | Kind::Once) || self.name == race::FAULT_TRUNCATE.name,
             "race" => self.kind == Kind::Race && self.name != demo::DEMO.name,
+            "turns" => self.kind == Kind::Turns,
             _ => false,
         }
     }
@@ -165,16 +171,17 @@ static SCENARIOS: LazyLock<Vec<Scenario>> = LazyLock::new(|| {
     let mut all = [paths::SCENARIOS, wide::SCENARIOS, crowd::SCENARIOS].concat();
     all.extend(reader::scenarios());
     all.extend([abba::SAFE, &[race::FAULT_TRUNCATE]].concat());
-    all.extend(race::scenarios());
+    all.extend(race::scenarios().chain(turns::scenarios()));
     // What poisons memory comes after everything else of its groups.
     all.extend([&[demo::DEMO], poison::SCENARIOS, abba::CONCURRENT].concat());
     all
 });
 
 /// Names that stand for several scenarios.
-pub const GROUPS: [(&str, &str); 2] = [
+pub const GROUPS: [(&str, &str); 3] = [
     ("all", "every deterministic scenario that is safe, and fault-truncate"),
     ("race", "every race, one after the other"),
+    ("turns", "the same pairs without a race: each side in turn"),
 ];
 
 /// Every scenario, in the order in which a group runs them.
@@ -275,6 +282,7 @@ fn run_one(
             Run::Fixed(run) => run(context),
             Run::Pass(reader) => reader::run(reader),
             Run::Pair(reader, writer) => race::run(reader, writer, context),
+            Run::Turns(reader, writer) => turns::run(reader, writer, context),
         })?,
     };
     let took_ms = begin.elapsed().as_millis();
@@ -389,6 +397,7 @@ mod tests {
     fn every_reader_meets_every_writer() {
         assert_eq!(list().iter().filter(|scenario| scenario.name.starts_with("race:")).count(), 7 * 4);
         assert_eq!(selected(&["race:smaps:dontneed"]), ["race:smaps:dontneed"]);
+        assert_eq!(selected(&["turns"]).len(), 7 * 4 + 1);
     }
 
     #[test]

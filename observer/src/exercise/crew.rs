@@ -44,6 +44,11 @@ impl Crew {
         Ok(Crew { board, members: Vec::new(), places: Vec::new(), seed })
     }
 
+    /// The place that the next task gets.
+    pub fn next_place(&self) -> usize {
+        self.places.len()
+    }
+
     /// A place on the board for a task, or for a thread of one, see [`Shift::at`].
     pub fn place(&mut self, name: &'static str) -> Result<usize> {
         if self.places.len() == MEMBERS {
@@ -127,6 +132,14 @@ impl Shift {
     /// The same crew seen from another place: for a thread of this task.
     pub fn at(&self, place: usize) -> Shift {
         Shift::new(self.board, place, self.seed)
+    }
+
+    /// Returns when whoever has this place has begun a round.
+    pub fn wait_for(&self, place: usize) {
+        let is_working = || self.board.rounds[place].load(Ordering::Relaxed) > 0;
+        while !is_working() && !self.board.stop.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// To be asked at the head of each round.

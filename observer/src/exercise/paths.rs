@@ -11,7 +11,7 @@ use super::uffd::{Mode, Userfault};
 use super::{Context, Kind, Need, Scenario};
 
 /// Less than a mapping, so that it has to be split.
-const PART: usize = TOUCHED / 2;
+pub const PART: usize = TOUCHED / 2;
 
 pub const MREMAP: Need = Need::Kernel("mremap of hugetlbfs, 5.16");
 pub const NO_MREMAP: &str = "this kernel cannot mremap hugetlbfs";
@@ -227,7 +227,7 @@ fn migrate(context: &Context) -> Result<String> {
 }
 
 /// How many of the pages are on `node` now. None at all is a failure, some are not: a page can be busy.
-fn move_to(pages: &[usize], node: i32) -> Result<usize> {
+pub fn move_to(pages: &[usize], node: i32) -> Result<usize> {
     let status = sys::move_pages(0, pages, Some(node))?;
     match status.iter().filter(|&&on| on == node).count() {
         0 => Err(Stop::Fail(format!(

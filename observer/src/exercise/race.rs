@@ -1,6 +1,9 @@
 //! The racing scenarios: `fault-truncate`, and every reader against every writer. A reader looks pte pointers up
 //! and changes nothing; a writer takes page tables away. A new one of either is one row here. Whether a race was hit
-//! is for the observer to see.
+//! is for the observer to see. The same pairs take turns in `turns`.
+//!
+//! Of n mappings that share a table, whoever comes by the file takes it from the first n - 1 (the kernel looks at them in
+//! the order in which they were made). So the reader maps first: it is its own link that the writer takes.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -28,16 +31,16 @@ pub const FAULT_TRUNCATE: Scenario = Scenario::new(
 static FAULT: Reader = Reader { name: "fault", summary: "page faults", needs: &[], pass: fault };
 
 pub struct Writer {
-    name: &'static str,
+    pub name: &'static str,
     summary: &'static str,
     needs: &'static [Need],
-    from: From,
-    round: fn(&mut Writing) -> Result<()>,
+    pub from: From,
+    pub round: fn(&Writing) -> Result<()>,
 }
 
 /// Where a writer works: what it takes away must be somebody else's, or its own mm's by another thread.
 #[derive(PartialEq, Eq)]
-enum From {
+pub enum From {
     Task,
     Thread,
 }
@@ -68,23 +71,31 @@ const WRITERS: &[Writer] = &[
 ];
 
 /// `race:READER:WRITER`, all of them.
-pub fn scenarios() -> Vec<Scenario> {
-    let readers = READERS.iter().chain([&FAULT]);
-    let pairs = readers.flat_map(|reader| WRITERS.iter().map(move |writer| (reader, writer)));
-    pairs.map(|(reader, writer)| scenario(reader, writer)).collect()
+pub fn scenarios() -> impl Iterator<Item = Scenario> {
+    pairs("race", "against", Kind::Race, Run::Pair)
 }
 
-fn scenario(reader: &'static Reader, writer: &'static Writer) -> Scenario {
-    let new = writer.needs.iter().filter(|need| !reader.needs.contains(need));
-    Scenario {
-        name: Cow::Owned(format!("race:{}:{}", reader.name, writer.name)),
-        summary: Cow::Owned(format!("{} against {}", reader.summary, writer.summary)),
-        kind: Kind::Race,
-        needs: Cow::Owned(reader.needs.iter().chain(new).copied().collect()),
-        unshares: None,
-        pool: super::POOL,
-        run: Run::Pair(reader, writer),
-    }
+/// A scenario for every reader and writer.
+pub fn pairs(
+    word: &'static str,
+    between: &'static str,
+    kind: Kind,
+    run: fn(&'static Reader, &'static Writer) -> Run,
+) -> impl Iterator<Item = Scenario> {
+    let readers = READERS.iter().chain([&FAULT]);
+    let pairs = readers.flat_map(|reader| WRITERS.iter().map(move |writer| (reader, writer)));
+    pairs.map(move |(reader, writer)| {
+        let new = writer.needs.iter().filter(|need| !reader.needs.contains(need));
+        Scenario {
+            name: Cow::Owned(format!("{word}:{}:{}", reader.name, writer.name)),
+            summary: Cow::Owned(format!("{} {between} {}", reader.summary, writer.summary)),
+            kind,
+            needs: Cow::Owned(reader.needs.iter().chain(new).copied().collect()),
+            unshares: None,
+            pool: super::POOL,
+            run: run(reader, writer),
+        }
+    })
 }
 
 /// How many passes a reader makes before it touches its pages again, so that the table is shared again.
@@ -95,13 +106,19 @@ pub fn run(reader: &'static Reader, writer: &'static Writer, context: &Context) 
     let mut crew = Crew::new(context.seed)?;
     match writer.from {
         From::Task => {
+            // Forked first, so that its id is known; it maps when the reader is there.
+            let place = crew.next_place() + 1;
             let peer = crew.add(writer.name, |shift| {
+                shift.wait_for(place);
                 let region = Region::shared(&file)?;
                 region.touch();
-                write(writer, &mut Writing { file: &file, region: &region, context, shift })
+                write(writer, &file, &region, context, shift)
             })?;
-            crew.wait_until_working();
-            crew.add(reader.name, |shift| read(reader, &Region::shared(&file)?, peer, shift))?;
+            crew.add(reader.name, |shift| {
+                let region = Region::shared(&file)?;
+                region.touch();
+                read(reader, &region, peer, shift)
+            })?;
         }
         From::Thread => {
             let peer = crew.add("partner", |shift| share_only(&file, shift))?;
@@ -113,7 +130,7 @@ pub fn run(reader: &'static Reader, writer: &'static Writer, context: &Context) 
                 std::thread::scope(|scope| {
                     let thread = scope.spawn(|| {
                         set_name(writer.name);
-                        write(writer, &mut Writing { file: &file, region: &region, context, shift: other })
+                        write(writer, &file, &region, context, other)
                     });
                     let read = read(reader, &region, peer, shift);
                     thread.join().unwrap_or_else(|_| Err(Stop::Fail("its thread panicked".into()))).and(read)
@@ -137,9 +154,16 @@ fn read(reader: &Reader, region: &Region, peer: pid_t, shift: &Shift) -> Result<
     Ok(())
 }
 
-fn write(writer: &Writer, writing: &mut Writing) -> Result<()> {
-    while writing.shift.go_on() {
-        (writer.round)(writing).inspect_err(|_| writing.shift.stop())?;
+fn write(
+    writer: &Writer,
+    file: &HugeFile,
+    region: &Region,
+    context: &Context,
+    shift: &mut Shift,
+) -> Result<()> {
+    while shift.go_on() {
+        let page = shift.below(PAGES);
+        (writer.round)(&Writing { file, region, context, page }).inspect_err(|_| shift.stop())?;
     }
     Ok(())
 }
@@ -160,29 +184,29 @@ fn fault(reading: &mut Reading) -> Result<()> {
     Ok(())
 }
 
-struct Writing<'a> {
-    file: &'a HugeFile,
-    region: &'a Region,
-    context: &'a Context,
-    shift: &'a mut Shift,
+pub struct Writing<'a> {
+    pub file: &'a HugeFile,
+    pub region: &'a Region,
+    pub context: &'a Context,
+    /// The page to take away, where a writer takes one.
+    pub page: usize,
 }
 
-fn punch(writing: &mut Writing) -> Result<()> {
-    let page = writing.shift.below(PAGES);
-    writing.file.punch(page * HUGE, HUGE)?;
+fn punch(writing: &Writing) -> Result<()> {
+    writing.file.punch(writing.page * HUGE, HUGE)?;
     // Beyond the end or an empty pool: then there is nothing to share this time.
-    let _ = writing.region.write(page);
+    let _ = writing.region.write(writing.page);
     Ok(())
 }
 
-fn truncate(writing: &mut Writing) -> Result<()> {
+fn truncate(writing: &Writing) -> Result<()> {
     writing.file.set_len(0)?;
     writing.file.set_len(GIB)?;
     writing.region.touch();
     Ok(())
 }
 
-fn migrate(writing: &mut Writing) -> Result<()> {
+fn migrate(writing: &Writing) -> Result<()> {
     let (home, away) = writing.context.two_nodes()?;
     for node in [away, home] {
         sys::move_pages(0, &writing.region.pages(), Some(node))?;
@@ -191,7 +215,7 @@ fn migrate(writing: &mut Writing) -> Result<()> {
     Ok(())
 }
 
-fn dontneed(writing: &mut Writing) -> Result<()> {
+fn dontneed(writing: &Writing) -> Result<()> {
     advise_dontneed(writing.region, HUGE)?;
     writing.region.touch();
     Ok(())
