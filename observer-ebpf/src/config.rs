@@ -36,6 +36,8 @@ pub mod arg {
 pub mod flag {
     /// The argument in column `VMA` is a `struct mm_walk`.
     pub const VMA_IN_WALK: u8 = 1;
+    /// Of an operation without a VMA: only where the lock of its mm is watched already.
+    pub const KNOWN_MM: u8 = 1;
     /// Column `END` is a length.
     pub const END_IS_LENGTH: u8 = 2;
     /// Compare the upper-level entries of the range at entry and exit.
@@ -113,6 +115,10 @@ pub mod field {
         21 DENTRY_INODE "dentry-inode"
         /// The byte of a folio's page descriptors that tells that it is hugetlb's.
         22 HUGETLB_MARK "hugetlb-mark"
+        /// First address of a VMA.
+        23 VMA_START "vma-start"
+        /// End of a VMA, exclusive.
+        24 VMA_END "vma-end"
     }
 }
 
@@ -162,8 +168,13 @@ pub mod site {
     pub const OP_PROBED: usize = OP + OPS;
     /// How many of them.
     pub const OPS_PROBED: usize = 8;
+    /// Walks of a VMA by a pair of functions, with no lookup function between them: return of the first, which has taken the
+    /// walk's lock, and entry of the second.
+    pub const WALK: usize = OP_PROBED + OPS_PROBED;
+    /// How many of them.
+    pub const WALKS: usize = 2;
     /// Return of a function that returns a pte pointer.
-    pub const LOOKUP: usize = OP_PROBED + OPS_PROBED;
+    pub const LOOKUP: usize = WALK + WALKS;
     /// How many of them.
     pub const LOOKUPS: usize = 4;
     /// Return of the function that shares.
@@ -236,8 +247,8 @@ pub mod site {
     pub const OBJECT_ENDS: usize = 3;
     /// How many site numbers there are.
     pub const COUNT: usize = OBJECT_END + OBJECT_ENDS;
-    // A task keeps a bit for each operation that it is inside.
-    const _: () = assert!(OP == 0 && OP_PROBED + OPS_PROBED <= 64);
+    // A task keeps a bit for each operation and walk that it is inside.
+    const _: () = assert!(OP == 0 && WALK + WALKS <= 64);
 }
 
 /// What the programs keep per CPU. User space reads it after a run, and at every drain for `lost`.
@@ -252,6 +263,6 @@ pub struct PerCpu {
     /// before any filter; those of generic functions (locks, folios) count what concerns a watched object.
     pub hits: [u64; site::COUNT],
     /// By site, what the role is about, before any filter of what is sent: lookups that returned a pointer, shares
-    /// that linked a table of others, unshares that returned 1, links that went away by the diff.
+    /// that linked a table of others, unshares that returned 1, links that went away by the diff, walks of hugetlb VMAs.
     pub outcomes: [u64; site::COUNT],
 }

@@ -90,6 +90,9 @@ programs! { kprobe ProbeContext operations::begin<Probed>, OP_PROBED;
 programs! { kretprobe RetProbeContext operations::end<Probed>, OP_PROBED;
 0 op_leave_0 1 op_leave_1 2 op_leave_2 3 op_leave_3 4 op_leave_4 5 op_leave_5 6 op_leave_6 7 op_leave_7 }
 
+programs! { fexit FExitContext operations::begin<Traced>, WALK; 0 walk_begin_0 1 walk_begin_1 }
+programs! { fentry FEntryContext operations::end<Traced>, WALK; 0 walk_end_0 1 walk_end_1 }
+
 programs! { fexit FExitContext tables::lookup, LOOKUP; 0 lookup_0 1 lookup_1 2 lookup_2 3 lookup_3 }
 programs! { fexit FExitContext tables::share, SHARE; 0 share_0 }
 programs! { fexit FExitContext tables::alloc, TABLE_ALLOC; 0 table_alloc_0 }

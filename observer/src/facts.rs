@@ -48,6 +48,17 @@ pub struct Site {
     #[serde(default)]
     pub unlinks: Vec<Unlinks>,
     pub foreign_lookup_until: Option<String>,
+    /// Walks: the function whose entry ends it.
+    pub until: Option<String>,
+    /// Every lookup inside happens under the mmap_lock of the mm that is looked up in, or under the VMA's own lock.
+    #[serde(default)]
+    pub vma_locked: bool,
+    /// Runs when the mm has no user left.
+    #[serde(default)]
+    pub last_user: bool,
+    /// Only where the mm's lock is watched already.
+    #[serde(default)]
+    pub known_mm: bool,
     /// The function is called for hugetlbfs only, perhaps before its VMA is marked.
     #[serde(default)]
     pub own: bool,
@@ -78,12 +89,12 @@ pub struct Site {
     pub source: String,
 }
 
-/// A lookup site, and the lookup function that it goes through.
+/// A lookup site, and the lookup function that it goes through; a walk has none.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct LooksUp {
     pub site: String,
-    pub through: String,
+    pub through: Option<String>,
     /// Not where a function of one of these names exists, `a|b`: it is the one then.
     pub unless: Option<String>,
 }
@@ -494,16 +505,27 @@ impl Facts {
         if site.role == Role::FolioHeld && site.how.is_none() {
             return Some("a folio-held row says how".into());
         }
-        if !site.looks_up.is_empty() && !matches!(site.role, Role::Operation | Role::Callback) {
-            return Some("only operations and callbacks look up".into());
+        let has_lookups = matches!(site.role, Role::Operation | Role::Callback | Role::Walk);
+        if (!site.looks_up.is_empty() || site.vma_locked) && !has_lookups {
+            return Some("only operations, callbacks and walks look up".into());
+        }
+        if (site.role == Role::Walk) != site.until.is_some() {
+            return Some("a walk, and nothing else, ends at another function".into());
+        }
+        if site.known_mm && (site.args.mm.is_empty() || !site.args.vma.is_empty()) {
+            return Some("only who is told the mm alone can ask whether it is known".into());
         }
         if !site.unlinks.is_empty() && (site.role != Role::Operation || site.looks_up.is_empty()) {
             return Some("what unlinks is an operation, and looks up".into());
         }
-        let is_lookup =
-            |l: &&LooksUp| self.sites.iter().any(|s| s.role == Role::Lookup && s.function == l.through);
-        if let Some(l) = site.looks_up.iter().find(|l| !is_lookup(l)) {
-            return Some(format!("no lookup function '{}'", l.through));
+        let is_lookup = |name: &str| self.sites.iter().any(|s| s.role == Role::Lookup && s.function == name);
+        for l in &site.looks_up {
+            match &l.through {
+                Some(name) if !is_lookup(name) => return Some(format!("no lookup function '{name}'")),
+                Some(_) if site.role == Role::Walk => return Some("a walk has no lookup function".into()),
+                None if site.role != Role::Walk => return Some("a lookup goes through a function".into()),
+                _ => {}
+            }
         }
         if let Some(need) = site.needs.iter().find(|n| !self.can_be_needed(n)) {
             return Some(format!("needs '{need}', which no row without needs covers"));
@@ -554,8 +576,11 @@ mod tests {
             f.sites.iter_mut().find(|s| s.role == Role::Share).unwrap().needs.push("x".into())
         };
         assert!(broken(share).contains("needs 'x'"));
-        let fault = |f: &mut Facts| f.sites[0].looks_up[0].through = "x".into();
+        let fault = |f: &mut Facts| f.sites[0].looks_up[0].through = Some("x".into());
         assert!(broken(fault).contains("no lookup function 'x'"));
+        assert!(broken(|f| f.sites[0].looks_up[0].through = None).contains("goes through a function"));
+        assert!(broken(|f| f.sites[0].until = Some("x".into())).contains("ends at another function"));
+        assert!(broken(|f| f.sites[0].known_mm = true).contains("told the mm alone"));
         assert!(broken(|f| f.classes[0].known.push("x".into())).contains("no field or variable 'x'"));
         assert!(broken(|f| f.classes[0].ends = Some("x".into())).contains("no object ends at 'x'"));
         assert!(broken(|f| f.classes[0].name = "x".into()).contains("no lock class 'x'"));

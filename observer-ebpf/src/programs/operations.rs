@@ -1,11 +1,12 @@
-//! Watched operations: entry and return of the functions that look up, use or take away page tables.
+//! Watched operations: entry and return of the functions that look up, use or take away page tables. A walk between two
+//! functions is one too: it begins when the first of them returns, with the walk's lock, and ends when the second is entered.
 //!
 //! An operation's begin also names the locks of what it works on, so that they are known by address from then on.
 
 use observer_ebpf::{
     class,
-    config::{NO_ARG, arg, field, flag, value},
-    kinds,
+    config::{NO_ARG, arg, field, flag, site, value},
+    kinds, lock_arg, mode,
 };
 
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
@@ -35,27 +36,51 @@ fn mapping_of<const SITE: usize, W: Way>(object: u64) -> u64 {
     }
 }
 
-/// Entry.
+/// Whether a site is a pair of functions that a walk runs between.
+const fn is_walk(site: usize) -> bool {
+    site >= site::WALK && site < site::WALK + site::WALKS
+}
+
+/// What an operation works on, 0 where it has or tells none.
+#[derive(Clone, Copy)]
+struct Object {
+    mm: u64,
+    vma: u64,
+    /// The lock of a shared mapping's VMA.
+    vma_lock: u64,
+    mapping: u64,
+}
+
+/// `None`: nothing of hugetlbfs, or of nobody that is watched.
+#[inline(always)]
+fn object<const SITE: usize, W: Way>(ctx: *const u64) -> Option<Object> {
+    let mut object = Object { mm: W::argument(ctx, column(SITE, arg::MM)), vma: 0, vma_lock: 0, mapping: 0 };
+    if column(SITE, arg::VMA) != NO_ARG {
+        object.vma = vma::<SITE, W>(ctx);
+        let flags = W::load(object.vma, field::VMA_FLAGS);
+        if flags & value(value::VM_HUGETLB) == 0 && !has_flag(SITE, flag::OWN) {
+            return None;
+        }
+        object.mm = W::load(object.vma, field::VMA_MM);
+        object.mapping = W::load(W::load(object.vma, field::VMA_FILE), field::FILE_MAPPING);
+        if flags & value(value::VM_MAYSHARE) != 0 {
+            object.vma_lock = field_of(W::load(object.vma, field::VMA_PRIVATE), field::VMA_LOCK_SEMA);
+        }
+    } else if has_flag(SITE, flag::KNOWN_MM) && class_of(field_of(object.mm, field::MM_MMAP_LOCK)) == 0 {
+        return None;
+    }
+    if !has_flag(SITE, flag::CALLBACK) && has_flag(SITE, flag::INODE | flag::FILE) {
+        object.mapping = mapping_of::<SITE, W>(W::argument(ctx, column(SITE, arg::EXTRA)));
+    }
+    Some(object)
+}
+
+/// Entry; of a walk the return of the function that begins it.
 #[inline(always)]
 pub fn begin<const SITE: usize, W: Way>(ctx: *const u64) {
     let Some(cpu) = Cpu::hit::<SITE>() else { return };
-    let mut mm = W::argument(ctx, column(SITE, arg::MM));
-    let (mut mapping, mut vma_private, mut the_vma) = (0, 0, 0);
-    if column(SITE, arg::VMA) != NO_ARG {
-        the_vma = vma::<SITE, W>(ctx);
-        let flags = W::load(the_vma, field::VMA_FLAGS);
-        if flags & value(value::VM_HUGETLB) == 0 && !has_flag(SITE, flag::OWN) {
-            return;
-        }
-        mm = W::load(the_vma, field::VMA_MM);
-        mapping = W::load(W::load(the_vma, field::VMA_FILE), field::FILE_MAPPING);
-        if flags & value(value::VM_MAYSHARE) != 0 {
-            vma_private = W::load(the_vma, field::VMA_PRIVATE);
-        }
-    }
-    if !has_flag(SITE, flag::CALLBACK) && has_flag(SITE, flag::INODE | flag::FILE) {
-        mapping = mapping_of::<SITE, W>(W::argument(ctx, column(SITE, arg::EXTRA)));
-    }
+    let Some(object) = object::<SITE, W>(ctx) else { return };
+    let Object { mm, mapping, .. } = object;
     let i_mmap = field_of(mapping, field::MAPPING_I_MMAP);
     let only = value(value::ONLY_TGID);
     if only != 0 && bpf_get_current_pid_tgid() >> 32 != only && class_of(i_mmap) == 0 {
@@ -70,11 +95,22 @@ pub fn begin<const SITE: usize, W: Way>(ctx: *const u64) {
     task.allocs = 0;
     task.forget_sent();
     watch::<{ class::MMAP_LOCK }>(cpu, SITE, field_of(mm, field::MM_MMAP_LOCK), mm, 0);
-    watch::<{ class::VMA_LOCK }>(cpu, SITE, field_of(vma_private, field::VMA_LOCK_SEMA), mapping, the_vma);
+    // A walk has its lock already. Where that was not watched yet nobody saw it taken.
+    let unseen = is_walk(SITE) && object.vma_lock != 0 && class_of(object.vma_lock) != class::VMA_LOCK;
+    watch::<{ class::VMA_LOCK }>(cpu, SITE, object.vma_lock, mapping, object.vma);
+    if unseen {
+        cpu.emit(SITE, kinds::LOCK_TRY, lock_arg(class::VMA_LOCK, mode::READ), [object.vma_lock]);
+    }
     if mapping != 0 {
         watch::<{ class::I_MMAP }>(cpu, SITE, i_mmap, mapping, 0);
         let inode = W::load(mapping, field::MAPPING_HOST);
         watch::<{ class::INODE }>(cpu, SITE, field_of(inode, field::INODE_LOCK), inode, 0);
+    }
+    if is_walk(SITE) {
+        cpu.outcome::<SITE>();
+        let (start, end) = (W::load(object.vma, field::VMA_START), W::load(object.vma, field::VMA_END));
+        cpu.emit(SITE, kinds::OP_BEGIN, 0, [mm, start, end]);
+        return;
     }
 
     let start = W::argument(ctx, column(SITE, arg::START));

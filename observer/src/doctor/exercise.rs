@@ -29,9 +29,10 @@ const LIMIT: Duration = Duration::from_secs(120);
 const SETTLE_PASSES: u32 = 3;
 
 /// Roles whose sites count every entry of their function, before any filter.
-pub const COUNTED_WHOLE: [Role; 7] = [
+pub const COUNTED_WHOLE: [Role; 8] = [
     Role::Operation,
     Role::Callback,
+    Role::Walk,
     Role::Lookup,
     Role::Share,
     Role::TableAlloc,
@@ -306,6 +307,7 @@ impl Run {
         let outcomes: fn(&SiteCount) -> u64 = |c| c.outcomes;
         let rows = [
             ("lookup", Role::Lookup, hits),
+            ("walk", Role::Walk, outcomes),
             ("share", Role::Share, outcomes),
             ("unshare", Role::Unshare, outcomes),
             ("unlink", Role::Operation, outcomes),
@@ -346,19 +348,20 @@ impl Run {
     fn silent(&self, fired: &[Fired]) -> Vec<String> {
         let roles = [
             (Role::Lookup, "lookup"),
+            (Role::Walk, "walk"),
             (Role::Share, "share"),
             (Role::TableAlloc, "table-alloc"),
             (Role::TableFree, "table-free"),
             (Role::FolioRelease, "folio-release"),
             (Role::Ptl, "ptl"),
         ];
-        let roles = roles.into_iter().filter(|(role, _)| self.is_seen(*role)).map(|(_, name)| name);
-        // One that is exact and has a reason does not exist on this kernel.
-        let classes = self.coverage.iter().filter(|c| {
-            c.role == Role::Lock
-                && c.grade != Grade::Blind
-                && (c.grade != Grade::Exact || c.reason.is_empty())
-        });
+        // What is exact and has a reason does not exist on this kernel.
+        let exists =
+            |c: &&Coverage| c.grade != Grade::Blind && (c.grade != Grade::Exact || c.reason.is_empty());
+        let is_there =
+            |role: Role| self.coverage.iter().filter(exists).any(|c| c.role == role && c.part.is_empty());
+        let roles = roles.into_iter().filter(|(role, _)| is_there(*role)).map(|(_, name)| name);
+        let classes = self.coverage.iter().filter(exists).filter(|c| c.role == Role::Lock);
         roles
             .chain(classes.map(|c| c.part.as_str()))
             .filter(|name| count_of(fired, name) == 0 && fired.iter().any(|f| f.name == **name))

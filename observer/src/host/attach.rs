@@ -307,7 +307,7 @@ impl Attached {
         // begin, from its first lock on, is seen too.
         let turn = |i: &usize| {
             let fact = &plan.sites[*i].fact;
-            (matches!(fact.role, Role::Operation | Role::Callback), !fact.needs.is_empty(), *i)
+            (matches!(fact.role, Role::Operation | Role::Callback | Role::Walk), !fact.needs.is_empty(), *i)
         };
         let mut order: Vec<usize> = (0..plan.sites.len()).collect();
         order.sort_by_key(turn);

@@ -312,8 +312,8 @@ impl Plan {
             function: site.fact.name().to_owned(),
             role: site.fact.role,
             foreign_lookup_until: site.fact.foreign_lookup_until.as_deref().and_then(values::class),
-            vma_locked: false,
-            last_user: false,
+            vma_locked: site.fact.vma_locked,
+            last_user: site.fact.last_user,
             try_then_block: false,
         });
         setup::Setup {

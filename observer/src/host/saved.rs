@@ -86,7 +86,8 @@ impl Saved {
     pub fn of(facts: &Facts, host: &Host, refused: Option<&[Failure]>) -> Saved {
         let sites = || facts.sites.iter();
         let tracepoints = || sites().map(|s| &s.tracepoint).filter(|t| !t.is_empty());
-        let functions = sites().map(|s| s.function.clone()).filter(|f| !f.is_empty());
+        let named = || sites().map(|s| s.function.clone()).chain(sites().filter_map(|s| s.until.clone()));
+        let functions = named().filter(|f| !f.is_empty());
         let functions = functions.chain(tracepoints().map(|t| format!("__bpf_trace_{t}")));
         let paths = facts.fields.iter().flat_map(|f| &f.paths).map(|p| p.path.clone());
         let paths = paths.chain(facts.marks.iter().map(|m| m.path.clone()));
@@ -96,8 +97,7 @@ impl Saved {
         let unless = sites().flat_map(|s| s.unless.iter().flat_map(|u| u.split('|')));
         let also = sites().flat_map(|s| s.looks_up.iter().filter_map(|l| l.unless.as_deref()));
         let also = also.chain(sites().flat_map(|s| s.unlinks.iter().filter_map(|u| u.unless.as_deref())));
-        let asked =
-            sites().map(|s| s.function.clone()).chain(facts.variables.iter().map(|v| v.symbol.clone()));
+        let asked = named().chain(facts.variables.iter().map(|v| v.symbol.clone()));
         let asked = asked.chain(tracepoints().map(|t| format!("__tracepoint_{t}")));
         let alternatives = unless.chain(also.flat_map(|names| names.split('|'))).map(str::to_owned);
         let asked = asked.chain(alternatives).filter(|name| !name.is_empty());

@@ -50,8 +50,8 @@ const REACHES: [(&str, &[&str]); 13] = [
     ("pagemap", &["pagemap_hugetlb_range"]),
     ("numa_maps", &["gather_hugetlb_stats"]),
     ("mincore", &["mincore_hugetlb"]),
-    ("vmread", &["follow_hugetlb_page"]),
-    ("movestat", &["follow_huge_pmd_pte"]),
+    ("vmread", &["follow_hugetlb_page", "vma_pgtable_walk_begin"]),
+    ("movestat", &["follow_huge_pmd_pte", "vma_pgtable_walk_begin"]),
     ("mbind", &["queue_pages_hugetlb", "queue_folios_hugetlb"]),
     ("pagemap-scan", &["pagemap_scan_hugetlb_entry"]),
     ("uffd-copy", &["mcopy_atomic", "mfill_atomic_copy"]),
@@ -199,7 +199,9 @@ fn check_facts(
 }
 
 /// Functions that serve all memory: others come by at any time, also between two looks at the counters.
-const GENERAL: [&str; 6] = [
+const GENERAL: [&str; 8] = [
+    "exit_mmap",
+    "vma_pgtable_walk_begin",
     "migrate_pages",
     "try_to_migrate_one",
     "try_to_unmap_one",

@@ -74,13 +74,13 @@ impl<'a> View<'a> {
         let is_blind = whole.coverage.grade == Grade::Blind;
         let mut rows = vec![whole];
         match role {
-            Role::Operation | Role::Callback => rows.extend(self.refused_functions(role)),
+            Role::Operation | Role::Callback | Role::Walk => rows.extend(self.refused_functions(role)),
             Role::Lookup => rows.extend(self.lookup_sites()),
             Role::Unlink => rows.extend(self.unlink_sites()),
             Role::Lock if !is_blind => rows.extend(self.plan.classes.iter().map(|c| self.class(c))),
             _ => {}
         }
-        if !is_blind && !matches!(role, Role::Operation | Role::Callback | Role::Unlink) {
+        if !is_blind && !matches!(role, Role::Operation | Role::Callback | Role::Walk | Role::Unlink) {
             rows.extend(self.unserved_parts(role));
         }
         let level_is_enough = level_of(role) <= self.plan.level;
@@ -103,7 +103,9 @@ impl<'a> View<'a> {
         if let Some(Err(reason)) = self.served(of_role)
             && self.hole_instead(role, None).is_none()
         {
-            return graded(role, "", Grade::Blind, Some(&reason));
+            // Where all of it is looked up by a function there is nothing to see, and nothing is missed.
+            let grade = if self.is_seen_otherwise(role) { Grade::Exact } else { Grade::Blind };
+            return graded(role, "", grade, Some(&reason));
         }
         if let Some((_, reason)) = self.plan.blind.iter().find(|(r, _)| *r == role) {
             return graded(role, "", Grade::Blind, Some(reason));
@@ -150,8 +152,9 @@ impl<'a> View<'a> {
     }
 
     fn unlinks_through(&self, lookup: &facts::Site) -> bool {
-        self.rows()
-            .any(|(f, _)| !f.unlinks.is_empty() && f.looks_up.iter().any(|l| l.through == lookup.function))
+        self.rows().any(|(f, _)| {
+            !f.unlinks.is_empty() && f.looks_up.iter().any(|l| l.through.as_ref() == Some(&lookup.function))
+        })
     }
 
     /// Operations that this kernel has and that are not watched; those that it lacks are no hole of this role.
@@ -164,16 +167,33 @@ impl<'a> View<'a> {
         .collect()
     }
 
-    /// By lookup site: its operation and its lookup function both have to be watched.
+    /// By lookup site: its operation and its lookup function both have to be watched. A walk that has none is seen as a whole.
     fn lookup_sites(&self) -> Vec<Graded> {
         let sites = by_name(self.rows().flat_map(|(fact, _)| &fact.looks_up).map(|l| l.site.as_str()));
         let grade = |site: &&str| {
-            let reason =
-                self.whole_path(|f| f.looks_up.iter().find(|l| l.site == **site).map(|l| l.through.as_str()));
-            let grade = if reason.is_some() { Grade::Blind } else { Grade::Exact };
-            graded(Role::Lookup, site, grade, reason.as_ref())
+            if let Some(reason) = self.whole_path(|f| looks_up(f, site)) {
+                return graded(Role::Lookup, site, Grade::Blind, Some(&reason));
+            }
+            let mut serving = self.rows().filter(|(f, served)| served.is_ok() && looks_up(f, site).is_some());
+            match serving.find_map(|(f, _)| Some((f.name(), f.until.as_ref()?))) {
+                Some((begin, end)) => {
+                    let words = format!(
+                        "the walk itself is the lease, of the whole VMA: from {begin}, which returns with the lock, to {end}"
+                    );
+                    graded(Role::Lookup, site, Grade::Bounded, Some(&Reason::Fact(words)))
+                }
+                None => graded(Role::Lookup, site, Grade::Exact, None),
+            }
         };
         sites.iter().map(grade).collect()
+    }
+
+    /// Whether every lookup site of a walk is served by rows of other roles.
+    fn is_seen_otherwise(&self, role: Role) -> bool {
+        let sites = || self.rows().filter(|(f, _)| f.role == role).flat_map(|(f, _)| &f.looks_up);
+        let by_others =
+            |site: &str| self.whole_path(|f| if f.role == role { None } else { looks_up(f, site) }).is_none();
+        role == Role::Walk && sites().all(|l| by_others(&l.site))
     }
 
     /// By unlink site, as [`View::lookup_sites`].
@@ -185,7 +205,7 @@ impl<'a> View<'a> {
                 f.unlinks
                     .iter()
                     .any(|u| u.site == **site)
-                    .then(|| f.looks_up.first().map(|l| l.through.as_str()))?
+                    .then(|| f.looks_up.first().map(|l| l.through.as_deref()))?
             };
             match self.whole_path(through) {
                 Some(reason) => graded(Role::Unlink, site, Grade::Blind, Some(&reason)),
@@ -200,8 +220,8 @@ impl<'a> View<'a> {
         sites.iter().map(grade).collect()
     }
 
-    /// Why no chosen row serves together with the lookup function that it goes through; `None`: one does.
-    fn whole_path(&self, through: impl Fn(&'a facts::Site) -> Option<&'a str>) -> Option<Reason> {
+    /// Why no chosen row serves together with the lookup function that it goes through, if any; `None`: one does.
+    fn whole_path(&self, through: impl Fn(&'a facts::Site) -> Option<Option<&'a str>>) -> Option<Reason> {
         let mut reasons = Vec::new();
         for (fact, served) in self.rows() {
             let Some(lookup) = through(fact) else { continue };
@@ -209,6 +229,7 @@ impl<'a> View<'a> {
                 reasons.push(reason);
                 continue;
             }
+            let Some(lookup) = lookup else { return None };
             match self.served(|f| f.role == Role::Lookup && f.function == lookup) {
                 Some(Err(why)) => reasons.push(Reason::Needs { what: lookup.to_owned(), why: Box::new(why) }),
                 _ => return None,
@@ -265,6 +286,11 @@ impl<'a> View<'a> {
         }
         rows
     }
+}
+
+/// Through what a row looks up at a site; `None`: it does not.
+fn looks_up<'a>(fact: &'a facts::Site, site: &str) -> Option<Option<&'a str>> {
+    fact.looks_up.iter().find(|l| l.site == site).map(|l| l.through.as_deref())
 }
 
 /// Each name once, in order: that of the rows depends on what the kernel has.

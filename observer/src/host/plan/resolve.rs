@@ -43,6 +43,9 @@ fn families(fact: &facts::Site) -> Vec<Family> {
             family(site::OP, site::OPS, &[("op_end", Fexit), ("op_begin", Fentry)]),
             family(site::OP_PROBED, site::OPS_PROBED, &[("op_leave", Kretprobe), ("op_enter", Kprobe)]),
         ],
+        Role::Walk => {
+            vec![family(site::WALK, site::WALKS, &[("walk_end", Fentry), ("walk_begin", Fexit)])]
+        }
         Role::Unshare => vec![
             family(site::UNSHARE, site::UNSHARES, &[("unshare", Fexit)]),
             family(site::UNSHARE, site::UNSHARES, &[("unshare_leave", Kretprobe)]),
@@ -95,7 +98,7 @@ pub(super) fn ways(fact: &facts::Site, host: &Host, places: &mut Places) -> Resu
         vec![tracepoint(fact, host)]
     } else {
         let found = function(fact, host)?;
-        families(fact).iter().map(|family| target(fact, &found, family)).collect()
+        families(fact).iter().map(|family| target(fact, &found, family, host)).collect()
     };
     let mut ways = Vec::new();
     let mut reasons = Vec::new();
@@ -142,7 +145,9 @@ fn way(fact: &facts::Site, family: &Family, index: usize, target: Target) -> Way
             (Role::Task, _) => "task_fork".to_owned(),
             _ => format!("{name}_{index}"),
         };
-        Program { name, attach: *attach, target: target.symbol.clone() }
+        // A walk ends where another function is entered.
+        let other = target.until.as_ref().filter(|_| *attach == Attach::Fentry);
+        Program { name, attach: *attach, target: other.unwrap_or(&target.symbol).clone() }
     });
     Way { site: (family.first + index) as u16, programs: programs.collect(), args: target.args }
 }
@@ -150,6 +155,8 @@ fn way(fact: &facts::Site, family: &Family, index: usize, target: Target) -> Way
 /// What a way is attached to, and its argument numbers.
 struct Target {
     symbol: String,
+    /// Of a walk, where it ends.
+    until: Option<String>,
     args: [u8; arg::COUNT],
 }
 
@@ -161,7 +168,7 @@ fn tracepoint(fact: &facts::Site, host: &Host) -> Result<Target, Reason> {
     if !known {
         return Err(Reason::NoTracepoint { name: name.clone(), absent: fact.absent.clone() });
     }
-    Ok(Target { symbol: name.clone(), args: [NO_ARG; arg::COUNT] })
+    Ok(Target { symbol: name.clone(), until: None, args: [NO_ARG; arg::COUNT] })
 }
 
 /// A function as this kernel has it.
@@ -196,7 +203,7 @@ fn function(fact: &facts::Site, host: &Host) -> Result<Function, Reason> {
 }
 
 /// Whether the function can serve by this family.
-fn target(fact: &facts::Site, found: &Function, family: &Family) -> Result<Target, Reason> {
+fn target(fact: &facts::Site, found: &Function, family: &Family, host: &Host) -> Result<Target, Reason> {
     let probed =
         family.programs.iter().all(|(_, attach)| matches!(attach, Attach::Kprobe | Attach::Kretprobe));
     let symbol = found.symbol.clone();
@@ -222,7 +229,21 @@ fn target(fact: &facts::Site, found: &Function, family: &Family) -> Result<Targe
         }
         args[arg::RET] = 0;
     }
-    Ok(Target { symbol, args })
+    Ok(Target { symbol, until: until(fact, host, &args)?, args })
+}
+
+/// Where a walk ends: a function that has its arguments in the same places.
+fn until(fact: &facts::Site, host: &Host, args: &[u8; arg::COUNT]) -> Result<Option<String>, Reason> {
+    let Some(name) = &fact.until else { return Ok(None) };
+    let mut end = fact.clone();
+    end.function.clone_from(name);
+    let Some(signature) = function(&end, host)?.signature else {
+        return Err(Reason::NoTypes { symbol: name.clone() });
+    };
+    if arguments(&end, &signature)?[..arg::RET] != args[..arg::RET] {
+        return Err(Reason::Arguments(format!("{name} and {} take them in different places", fact.function)));
+    }
+    Ok(Some(name.clone()))
 }
 
 /// A row without argument numbers.
@@ -243,6 +264,9 @@ fn flags(fact: &facts::Site) -> u8 {
     }
     if fact.own {
         flags |= flag::OWN;
+    }
+    if fact.known_mm {
+        flags |= flag::KNOWN_MM;
     }
     match fact.object {
         Some(Object::Inode) => flags |= flag::INODE,
