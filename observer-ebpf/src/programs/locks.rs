@@ -31,6 +31,17 @@ fn watched<const SITE: usize>(ctx: *const u64) -> Option<(u64, u32, u32)> {
     Some((lock, class, lock_arg(class, mode)))
 }
 
+/// A lock that keeps tables linked was taken or released: what is looked up under it, and what is looked up without it, are
+/// two things, though it be the same pointer. A fault looks once under no lock, and then again (5.10, 6.1).
+#[inline(always)]
+fn look_anew(class: u32, task: Option<&mut tasks::Task>) {
+    if (class == class::VMA_LOCK || class == class::I_MMAP)
+        && let Some(task) = task
+    {
+        task.forget_sent();
+    }
+}
+
 /// Entry of a lock function that can block.
 #[inline(always)]
 pub fn ask<const SITE: usize>(ctx: *const u64) {
@@ -38,7 +49,8 @@ pub fn ask<const SITE: usize>(ctx: *const u64) {
     let Some(cpu) = Cpu::hit::<SITE>() else { return };
     if class != class::FAULT_MUTEX {
         // Tasks that are in no watched operation come by here too: say who they are.
-        tasks::claim(cpu, SITE);
+        let task = tasks::claim(cpu, SITE);
+        look_anew(class, task);
     }
     cpu.emit(SITE, kinds::LOCK_ASK, arg, [lock]);
 }
@@ -57,9 +69,12 @@ pub fn ask_end<const SITE: usize>(ctx: *const u64) {
 /// Return of a trylock.
 #[inline(always)]
 pub fn trylock<const SITE: usize>(ctx: *const u64) {
-    let Some((lock, _, arg)) = watched::<SITE>(ctx) else { return };
+    let Some((lock, class, arg)) = watched::<SITE>(ctx) else { return };
     let Some(cpu) = Cpu::hit::<SITE>() else { return };
     let taken = argument(ctx, column(SITE, arg::RET)) as u32 != 0;
+    if taken {
+        look_anew(class, tasks::current());
+    }
     cpu.emit(SITE, if taken { kinds::LOCK_TRY } else { kinds::LOCK_BUSY }, arg, [lock]);
 }
 
@@ -68,12 +83,7 @@ pub fn trylock<const SITE: usize>(ctx: *const u64) {
 pub fn release<const SITE: usize>(ctx: *const u64) {
     let Some((lock, class, arg)) = watched::<SITE>(ctx) else { return };
     let Some(cpu) = Cpu::hit::<SITE>() else { return };
-    if (class == class::VMA_LOCK || class == class::I_MMAP)
-        && let Some(task) = tasks::current()
-    {
-        // What was looked up under it may not be used any more: the next lookup counts anew.
-        task.forget_sent();
-    }
+    look_anew(class, tasks::current());
     cpu.emit(SITE, kinds::LOCK_RELEASE, arg, [lock]);
 }
 
