@@ -1,5 +1,5 @@
-//! `cargo xtask test`: the rings of tests. Quick ones need no kernel; the matrix runs on every kernel that the table marks, and
-//! the other guest tests on those whose row says so; soak repeats both. Nothing stops at the first failure: all of them are
+//! `cargo xtask test`: the rings of tests. Quick ones need no kernel; the matrix and the guest tests of one module run on every
+//! kernel that the table marks, the other guest tests on those whose row says so; soak repeats all of them. Nothing stops at the first failure: all of them are
 //! told together at the end.
 
 use std::time::Instant;
@@ -44,9 +44,12 @@ pub struct Test {
 }
 
 /// What is done in one guest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Part {
+    /// All guest tests but the matrix's, or those that the filter names.
     Tests,
+    /// Those that run on every kernel.
+    Everywhere,
     Matrix,
 }
 
@@ -101,9 +104,9 @@ impl Test {
         let done = pool::run(jobs, &tasks, |(part, kernel)| {
             let label = |text: String| together.then_some(text);
             match part {
-                Part::Tests => {
+                Part::Tests | Part::Everywhere => {
                     let label = label(format!("{} tests", kernel.name));
-                    Done::Tests(self.tests(kernel, binaries, label.as_deref()))
+                    Done::Tests(self.tests(*part, kernel, binaries, label.as_deref()))
                 }
                 Part::Matrix => {
                     let label = label(kernel.name.clone());
@@ -123,20 +126,30 @@ impl Test {
         }
     }
 
-    /// What runs, and on which of the selected kernels. The other guest tests take longest, hence they begin.
+    /// What runs, and on which of the selected kernels. What takes longest begins.
     fn parts(&self, selections: &[Selection]) -> Vec<(Part, usize)> {
-        let is_named = !self.kernels.is_empty() && self.filter.is_some();
-        let gets_tests =
-            |selection: &Selection| is_named || selection.row().is_some_and(|row| row.tests == Tests::All);
         let all = || selections.iter().enumerate();
-        let tests =
-            all().filter(|(_, selection)| gets_tests(selection)).map(|(index, _)| (Part::Tests, index));
+        let mut tests: Vec<(Part, usize)> =
+            all().filter_map(|(index, selection)| Some((self.tests_of(selection)?, index))).collect();
+        tests.sort();
         let matrix = all().map(|(index, _)| (Part::Matrix, index));
         match &self.filter {
-            None => tests.chain(matrix).collect(),
+            None => tests.into_iter().chain(matrix).collect(),
             Some(filter) if filter == guest_tests::MATRIX => matrix.collect(),
-            Some(_) if self.filter_means_matrix() => tests.chain(matrix).collect(),
-            Some(_) => tests.collect(),
+            Some(_) if self.filter_means_matrix() => tests.into_iter().chain(matrix).collect(),
+            Some(_) => tests,
+        }
+    }
+
+    /// Which guest tests beside the matrix's a kernel gets. Those for every kernel know those of the table.
+    fn tests_of(&self, selection: &Selection) -> Option<Part> {
+        let row = selection.row();
+        let gets_all = row.is_some_and(|row| row.tests == Tests::All);
+        match &self.filter {
+            Some(_) if gets_all || !self.kernels.is_empty() => Some(Part::Tests),
+            Some(filter) if !filter.contains(guest_tests::EVERYWHERE) => None,
+            None if gets_all => Some(Part::Tests),
+            _ => row.map(|_| Part::Everywhere),
         }
     }
 
@@ -144,11 +157,11 @@ impl Test {
         self.filter.as_ref().is_some_and(|filter| guest_tests::MATRIX.contains(filter.as_str()))
     }
 
-    /// All guest tests but the matrix's.
-    fn tests(&self, kernel: &Kernel, binaries: &Binaries, label: Option<&str>) -> Outcome {
+    fn tests(&self, part: Part, kernel: &Kernel, binaries: &Binaries, label: Option<&str>) -> Outcome {
         eprintln!("--- guest tests on {kernel}");
-        let arguments = ["--skip", guest_tests::MATRIX].into_iter().chain(self.filter.as_deref());
-        let arguments: Vec<&str> = arguments.collect();
+        let everywhere = (part == Part::Everywhere).then_some(guest_tests::EVERYWHERE);
+        let filter = self.filter.as_deref().or(everywhere);
+        let arguments: Vec<&str> = ["--skip", guest_tests::MATRIX].into_iter().chain(filter).collect();
         let run = binaries.guest(kernel, &arguments, label).run();
         run.unwrap_or_else(|error| Outcome::failed(format!("{error:#}")))
     }
@@ -184,7 +197,11 @@ mod tests {
     fn parts(arguments: &[&str]) -> Vec<String> {
         let test = Command::try_parse_from(["test"].iter().chain(arguments)).unwrap().test;
         let selections = kernels::select_all(&test.kernels, test.flavour.as_deref()).unwrap();
-        let word = |part| if part == Part::Tests { "tests" } else { "matrix" };
+        let word = |part| match part {
+            Part::Tests => "tests",
+            Part::Everywhere => "everywhere",
+            Part::Matrix => "matrix",
+        };
         let parts = test.parts(&selections).into_iter();
         parts.map(|(part, index)| format!("{} {}", selections[index].name(), word(part))).collect()
     }
@@ -195,11 +212,13 @@ mod tests {
         assert_eq!(all[0], "6.12 tests");
         for row in kernels::rows().unwrap().iter().filter(|row| row.test) {
             assert!(all.contains(&format!("{} matrix", row.name)), "{all:?}");
-            let tests = all.contains(&format!("{} tests", row.name));
-            assert_eq!(tests, row.tests == Tests::All, "{all:?}");
+            let tests = if row.tests == Tests::All { "tests" } else { "everywhere" };
+            assert!(all.contains(&format!("{} {tests}", row.name)), "{all:?}");
         }
+        assert_eq!(all.len(), 2 * kernels::rows().unwrap().iter().filter(|row| row.test).count());
         assert_eq!(parts(&["--kernel", "6.12"]), ["6.12 tests", "6.12 matrix"]);
-        assert_eq!(parts(&["--kernel", "6.1", "--kernel", "6.19.14"]), ["6.1 matrix", "6.19.14 matrix"]);
+        let two = parts(&["--kernel", "6.1", "--kernel", "6.19.14"]);
+        assert_eq!(two, ["6.1 everywhere", "6.1 matrix", "6.19.14 matrix"]);
         assert_eq!(parts(&["--kernel", "6.12", "--flavour", "amd64"]), ["6.12-amd64 matrix"]);
     }
 
@@ -207,6 +226,9 @@ mod tests {
     fn a_filter_leaves_out_what_it_does_not_name() {
         assert_eq!(parts(&["--filter", "counts"]), ["6.12 tests"]);
         assert_eq!(parts(&["--filter", "counts", "--kernel", "6.1"]), ["6.1 tests"]);
+        let everywhere = parts(&["--filter", "on_every_kernel::windows"]);
+        assert_eq!(everywhere[..2], ["6.12 tests", "5.10 everywhere"]);
+        assert_eq!(everywhere.len(), kernels::rows().unwrap().iter().filter(|row| row.test).count());
         assert_eq!(parts(&["--filter", "matrix_of_this_kernel", "--kernel", "6.1"]), ["6.1 matrix"]);
         assert_eq!(parts(&["--filter", "kernel", "--kernel", "6.1"]), ["6.1 tests", "6.1 matrix"]);
     }
