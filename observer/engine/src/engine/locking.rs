@@ -213,10 +213,7 @@ impl Engine {
                 self.held_all_the_time(id, class, mode, addr);
             }
         }
-        let Task { leases, holds, .. } = &mut self.tasks[id];
-        for lease in leases {
-            lease.lock_released(addr, now_ns, holds);
-        }
+        // What ends with the lock was under it to its end.
         let mut at = 0;
         while at < self.tasks[id].leases.len() {
             if self.tasks[id].leases[at].sort == Sort::Foreign(class) {
@@ -224,6 +221,10 @@ impl Engine {
             } else {
                 at += 1;
             }
+        }
+        let Task { leases, holds, .. } = &mut self.tasks[id];
+        for lease in leases {
+            lease.lock_released(addr, now_ns, holds);
         }
     }
 
