@@ -2,14 +2,17 @@
 //!
 //! Decides nothing: it is the engine's answer beside what the source said about itself.
 
+pub mod stacks;
+
 use observer_ebpf::loss::{REASONS, SKIPPED};
 use observer_engine::{
     finding::{Finding, Rank},
     order::Counts,
     setup::Coverage,
-    view::{EdgeView, Stats, TableView},
+    view::{EdgeView, MappingView, ProtectionView, Stats, TableView},
 };
 
+use self::stacks::Stacks;
 use crate::meta::{Closing, Meta, Misses};
 
 /// The whole of a run, or of what is left of it.
@@ -25,6 +28,12 @@ pub struct Report {
     pub findings: Vec<Finding>,
     pub edges: Vec<EdgeView>,
     pub tables: Vec<TableView>,
+    /// Under which locks lookups and removals were: what a run without findings rests on.
+    pub protection: ProtectionView,
+    /// Who shares and unshares what; most unshares first.
+    pub mappings: Vec<MappingView>,
+    /// Of the sides of findings.
+    pub stacks: Stacks,
     pub stats: Stats,
     pub counts: Counts,
     /// Drain passes.

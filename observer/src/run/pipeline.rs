@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use observer_ebpf::loss;
 use observer_engine::{
     Engine, Hole,
+    event::{Body, Event},
     finding::Finding,
     order::{Counts, Item, Mark, Order},
     setup,
@@ -20,7 +21,7 @@ use observer_engine::{
 pub use self::snapshot::last_snapshot;
 use crate::{
     meta::{Closing, Meta},
-    report::Report,
+    report::{Report, stacks::Stacks},
     source::{Loss, Pass},
 };
 
@@ -29,6 +30,7 @@ pub struct Pipeline {
     order: Order,
     engine: Engine,
     losses: Losses,
+    stacks: Stacks,
     passes: u64,
     start_ns: u64,
     /// Time of the last mark.
@@ -55,6 +57,7 @@ impl Pipeline {
             order: Order::new(),
             engine: Engine::new(setup),
             losses: Losses::default(),
+            stacks: Stacks::default(),
             passes: 0,
             start_ns: meta.start_ns,
             now_ns: meta.start_ns,
@@ -69,11 +72,12 @@ impl Pipeline {
         for hole in self.losses.open.drain(..) {
             self.engine.hole(Hole { hi_ns: time_ns.max(hole.lo_ns), ..hole });
         }
+        self.stacks.pass(pass);
         for batch in &pass.batches {
             self.order.batch(batch.cpu, &batch.bytes);
         }
-        let (engine, gaps) = (&mut self.engine, &mut self.losses.gaps);
-        if let Some(until_ns) = self.order.mark(pass.mark, |item| hand_on(engine, gaps, item)) {
+        let (engine, gaps, stacks) = (&mut self.engine, &mut self.losses.gaps, &self.stacks);
+        if let Some(until_ns) = self.order.mark(pass.mark, |item| hand_on(engine, gaps, stacks, item)) {
             self.engine.tick(until_ns);
         }
         for loss in &pass.loss {
@@ -84,8 +88,8 @@ impl Pipeline {
     /// Ends the run.
     #[must_use]
     pub fn finish(mut self, meta: &Meta, closing: Option<Closing>, notices: Vec<String>) -> Report {
-        let (engine, gaps) = (&mut self.engine, &mut self.losses.gaps);
-        self.order.finish(|item| hand_on(engine, gaps, item));
+        let (engine, gaps, stacks) = (&mut self.engine, &mut self.losses.gaps, &self.stacks);
+        self.order.finish(|item| hand_on(engine, gaps, stacks, item));
         let end_ns = closing.as_ref().map_or(self.now_ns, |c| c.end_ns.max(self.now_ns));
         for hole in self.losses.rest(end_ns) {
             self.engine.hole(hole);
@@ -99,6 +103,9 @@ impl Pipeline {
             findings: self.engine.findings(),
             edges: self.engine.edges(),
             tables: self.engine.tables(),
+            protection: self.engine.protection(),
+            mappings: self.engine.mappings(),
+            stacks: self.stacks,
             stats: self.engine.stats(),
             counts: self.order.counts(),
             passes: self.passes,
@@ -136,8 +143,12 @@ impl Pipeline {
     }
 }
 
-fn hand_on(engine: &mut Engine, gaps: &mut BTreeMap<u16, u64>, item: Item<'_>) {
+fn hand_on(engine: &mut Engine, gaps: &mut BTreeMap<u16, u64>, stacks: &Stacks, item: Item<'_>) {
     match item {
+        Item::Event(event @ Event { body: Body::Stack { stack, op }, .. }) => {
+            let body = Body::Stack { stack: stacks.number(*stack, event.time_ns), op: *op };
+            engine.push(&Event { body, ..*event });
+        }
         Item::Event(event) => engine.push(event),
         Item::Gap(gap) => {
             *gaps.entry(gap.cpu).or_default() += gap.lost;

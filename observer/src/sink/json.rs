@@ -5,6 +5,8 @@
 //! not fit a number of every reader. Keys come in the order of the types below.
 
 pub mod finding;
+mod ledger;
+mod protection;
 
 use std::io::{self, Write};
 
@@ -17,7 +19,7 @@ use crate::{
 };
 
 /// Name and version of the schema; the version rises with every change that a reader could stumble over.
-pub const SCHEMA: &str = "observer-report/1";
+pub const SCHEMA: &str = "observer-report/2";
 
 /// The report.
 #[derive(Serialize)]
@@ -37,6 +39,8 @@ struct Wire<'a> {
     findings: Vec<finding::Wire>,
     edges: Vec<Edge>,
     tables: Vec<Table>,
+    protection: protection::Wire,
+    mappings: Vec<ledger::Wire>,
     counts: Counts,
     loss: Vec<Loss>,
     /// As the run leaves it.
@@ -73,6 +77,9 @@ struct Table {
     lookups: u64,
     shares: u64,
     unshares: u64,
+    sharers_max: usize,
+    /// `0x0`: not known.
+    mapping: String,
 }
 
 #[derive(Serialize)]
@@ -138,9 +145,11 @@ pub fn write(out: &mut dyn Write, report: &Report) -> io::Result<()> {
         worst: report.worst().map(observer_engine::finding::Rank::name),
         alarms: report.alarms(),
         notices: &report.notices,
-        findings: report.findings.iter().map(finding::Wire::from).collect(),
+        findings: report.findings.iter().map(|f| finding::wire(f, &report.stacks)).collect(),
         edges: report.edges.iter().map(edge).collect(),
         tables: report.tables.iter().map(table).collect(),
+        protection: protection::wire(&report.protection),
+        mappings: report.mappings.iter().map(ledger::wire).collect(),
         counts: counts(report, &report.stats),
         loss: report.loss.iter().map(|&(reason, total)| Loss { reason, total }).collect(),
         coverage: report.coverage.iter().map(Coverage::from).collect(),
@@ -191,6 +200,8 @@ fn table(t: &TableView) -> Table {
         lookups: t.lookups,
         shares: t.shares,
         unshares: t.unshares,
+        sharers_max: t.sharers_max,
+        mapping: t.mapping.to_string(),
     }
 }
 

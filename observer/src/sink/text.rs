@@ -3,6 +3,9 @@
 //! Decides what stands where: what was watched, what was found, how sure that is. "None" never stands without the
 //! coverage that it holds within.
 
+mod mappings;
+mod protection;
+
 use std::io::{self, Write};
 
 use observer_ebpf::loss::REASONS;
@@ -27,8 +30,10 @@ const TABLES_MAX: usize = 10;
 pub fn write(out: &mut dyn Write, report: &Report) -> io::Result<()> {
     header(out, report)?;
     findings(out, report)?;
+    protection::write(out, report)?;
     edges(out, report)?;
     tables(out, report)?;
+    mappings::write(out, report)?;
     coverage(out, report)?;
     loss(out, report)
 }
@@ -126,15 +131,8 @@ fn findings(out: &mut dyn Write, r: &Report) -> io::Result<()> {
     for (i, f) in r.findings.iter().enumerate() {
         writeln!(out)?;
         writeln!(out, "{:>3}. {} {}: {}", i + 1, f.rank.name(), f.kind().name(), words::summary(f))?;
-        let first = words::moment(f.first_ns, r.meta.start_ns);
-        let times = if f.count == 1 {
-            format!("once, at {first}")
-        } else {
-            let last = words::moment(f.last_ns, r.meta.start_ns);
-            format!("{}, from {first} to {last}", words::times(f.count))
-        };
-        writeln!(out, "     {:<9} {}, {times}", "id", f.id)?;
-        for line in words::detail(f, r.meta.start_ns) {
+        writeln!(out, "     {:<9} {}, {}", "id", f.id, words::seen(f, r.meta.start_ns))?;
+        for line in words::detail(f, &r.stacks, r.meta.start_ns) {
             writeln!(out, "     {}", line.trim_end())?;
         }
     }

@@ -2,6 +2,11 @@
 //!
 //! Decides how evidence reads. Times are told from the start of the run; addresses as the kernel prints them.
 
+mod history;
+mod ledger;
+mod prediction;
+mod stack;
+
 use observer_engine::{
     event::Mode,
     finding::{
@@ -11,6 +16,9 @@ use observer_engine::{
     lock_class::LockClass,
     view::EdgeView,
 };
+
+pub use self::ledger::{per_second, unsharer};
+use crate::report::stacks::Stacks;
 
 /// A span of time with the unit that fits.
 #[must_use]
@@ -74,6 +82,7 @@ pub fn summary(finding: &Finding) -> String {
             let (holder, unlinker) = (&c.holder.site, &c.unlinker.site);
             format!("{holder} had a pte pointer whose table {unlinker} took away, {part}")
         }
+        Evidence::Prediction(p) => prediction::summary(p),
         Evidence::Cycle(c) => chain(c),
         Evidence::AgainstOrder(a) => {
             format!("{} asked for while {} is held, in {}", asked(&a.step), held(&a.step), a.step.side.site)
@@ -96,23 +105,24 @@ pub fn summary(finding: &Finding) -> String {
 
 /// The evidence: both sides, what was between them, what could make it false.
 #[must_use]
-pub fn detail(finding: &Finding, start_ns: u64) -> Vec<String> {
+pub fn detail(finding: &Finding, stacks: &Stacks, start_ns: u64) -> Vec<String> {
     let mut out = Vec::new();
     match &finding.evidence {
         Evidence::Window(w) => {
-            window(&mut out, &w.first, start_ns);
+            window(&mut out, &w.first, stacks, start_ns);
             if w.longest != w.first {
                 out.push("longest of them".into());
-                window(&mut out, &w.longest, start_ns);
+                window(&mut out, &w.longest, stacks, start_ns);
             }
         }
-        Evidence::Cycle(c) => cycle(&mut out, c, start_ns),
+        Evidence::Prediction(p) => prediction::detail(&mut out, finding, p, stacks, start_ns),
+        Evidence::Cycle(c) => cycle(&mut out, c, stacks, start_ns),
         Evidence::AgainstOrder(a) => {
-            step(&mut out, &a.step, start_ns);
+            step(&mut out, &a.step, stacks, start_ns);
             out.push(row("order", &format!("documented in {}", a.source)));
         }
-        Evidence::Relock(r) => relock(&mut out, r, start_ns),
-        Evidence::FreedShared(f) => freed_shared(&mut out, f, start_ns),
+        Evidence::Relock(r) => relock(&mut out, r, stacks, start_ns),
+        Evidence::FreedShared(f) => freed_shared(&mut out, f, stacks, start_ns),
     }
     out.extend(finding.doubts.iter().map(|d| row("but", &doubt(d))));
     out
@@ -159,11 +169,12 @@ fn task(t: &TaskRef) -> String {
     }
 }
 
-fn window(out: &mut Vec<String>, c: &WindowCase, start_ns: u64) {
+fn window(out: &mut Vec<String>, c: &WindowCase, stacks: &Stacks, start_ns: u64) {
     let at = |ns| moment(ns, start_ns);
     side(out, "holder", &c.holder, &format!("looked up at {}", at(c.holder.time_ns)));
     out.push(row("", &format!("mm {}, address {}, pte {}", c.mm, c.addr, c.pte)));
     holding(out, &c.holder.holds);
+    stack::rows(out, &c.holder, stacks);
     let gone = if c.unlink_lo_ns == c.unlink_hi_ns {
         format!("link gone at {}", at(c.unlink_hi_ns))
     } else {
@@ -171,10 +182,12 @@ fn window(out: &mut Vec<String>, c: &WindowCase, start_ns: u64) {
     };
     side(out, "unlinker", &c.unlinker, &gone);
     holding(out, &c.unlinker.holds);
+    stack::rows(out, &c.unlinker, stacks);
     out.push(row(
         "table",
         &format!("{}, life {} of this address, since {}", c.table, c.generation, at(c.table_birth_ns)),
     ));
+    history::rows(out, c);
     let used = match c.used {
         Use::No => "no use seen after it".to_owned(),
         Use::Contract => "in use by contract: inside a callback that was handed the pointer".to_owned(),
@@ -234,9 +247,9 @@ fn chain(c: &Cycle) -> String {
     text.join(" -> ")
 }
 
-fn cycle(out: &mut Vec<String>, c: &Cycle, start_ns: u64) {
+fn cycle(out: &mut Vec<String>, c: &Cycle, stacks: &Stacks, start_ns: u64) {
     for s in &c.steps {
-        step(out, s, start_ns);
+        step(out, s, stacks, start_ns);
     }
     if let Some((class, address)) = c.gate {
         out.push(row(
@@ -246,7 +259,7 @@ fn cycle(out: &mut Vec<String>, c: &Cycle, start_ns: u64) {
     }
 }
 
-fn step(out: &mut Vec<String>, s: &Step, start_ns: u64) {
+fn step(out: &mut Vec<String>, s: &Step, stacks: &Stacks, start_ns: u64) {
     let waits = if s.waiting { "waits for" } else { "asked for" };
     let at = moment(s.side.time_ns, start_ns);
     let times = if s.count == 1 { String::new() } else { format!(", {} times in all", number(s.count)) };
@@ -255,9 +268,10 @@ fn step(out: &mut Vec<String>, s: &Step, start_ns: u64) {
     if !s.side.holds.iter().any(|h| h.lock == s.from_lock) {
         out.push(row("", &format!("holding {} {:#x} ({})", held(s), s.from_lock, known(s.from_known))));
     }
+    stack::rows(out, &s.side, stacks);
 }
 
-fn relock(out: &mut Vec<String>, r: &Relock, start_ns: u64) {
+fn relock(out: &mut Vec<String>, r: &Relock, stacks: &Stacks, start_ns: u64) {
     let what = format!(
         "asked for {} {:#x} at {}",
         lock(r.held.class, r.asked_mode),
@@ -266,11 +280,13 @@ fn relock(out: &mut Vec<String>, r: &Relock, start_ns: u64) {
     );
     side(out, "task", &r.side, &what);
     holding(out, &r.side.holds);
+    stack::rows(out, &r.side, stacks);
 }
 
-fn freed_shared(out: &mut Vec<String>, f: &FreedShared, start_ns: u64) {
+fn freed_shared(out: &mut Vec<String>, f: &FreedShared, stacks: &Stacks, start_ns: u64) {
     side(out, "task", &f.side, &format!("gave the page back at {}", moment(f.side.time_ns, start_ns)));
     holding(out, &f.side.holds);
+    stack::rows(out, &f.side, stacks);
     let table = format!("{}, life {} of this address, mm {}", f.table, f.generation, f.mm);
     out.push(row("table", &format!("{table}; the kernel's share count was {}", f.count)));
     for (mm, gib) in &f.links {
@@ -298,6 +314,21 @@ pub fn doubt(d: &Doubt) -> String {
         Doubt::FewTasks => "fewer tasks than steps were seen".into(),
         Doubt::InstancesCut => "more pairs of instances than are kept".into(),
         Doubt::Coverage(what) => format!("not fully seen on this kernel: {what}"),
+    }
+}
+
+/// How often and when.
+#[must_use]
+pub fn seen(finding: &Finding, start_ns: u64) -> String {
+    let (first, last) = (moment(finding.first_ns, start_ns), moment(finding.last_ns, start_ns));
+    let often = match &finding.evidence {
+        Evidence::Prediction(p) => prediction::counted(p),
+        _ => times(finding.count),
+    };
+    if finding.first_ns == finding.last_ns {
+        format!("{often}, at {first}")
+    } else {
+        format!("{often}, from {first} to {last}")
     }
 }
 

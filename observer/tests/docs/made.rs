@@ -5,18 +5,22 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use observer::{
-    meta::{Closing, End, Kernel, Meta, Misses, SiteCount, setup},
-    report::Report,
+    meta::{Closing, End, Kernel, Meta, Misses, SiteCount, Symbol, setup},
+    report::{Report, stacks::Stacks},
+    source::{Mark, Pass, Stack},
 };
 use observer_engine::{
-    event::{Addr, Mm, Mode, Pte, Table, Tid},
+    event::{Addr, Mapping, Mm, Mode, Pte, Table, Tid},
     finding::{
-        AgainstOrder, Cycle, Doubt, Evidence, Finding, FreedShared, Hold, Kind, Known, Rank, Relock, Side,
-        Step, TaskRef, Use, Window, WindowCase,
+        AgainstOrder, Cycle, Doubt, Evidence, Finding, FreedShared, Hold, Kind, Known, Prediction, Rank,
+        Relock, Side, Step, TaskRef, Use, Window, WindowCase,
     },
     lock_class::LockClass,
     order::Counts,
-    view::{EdgeView, EdgeWitness, LinkView, Stats, TableView},
+    view::{
+        ApartView, EdgeView, EdgeWitness, LinkView, LookupProtection, MappingView, PairProtection,
+        ProtectionView, Stats, TableEvent, TableStep, TableView, UnlinkProtection, UnsharerView,
+    },
 };
 
 const KNOWN: [Known; 6] =
@@ -40,6 +44,7 @@ fn side() -> Side {
         task: TaskRef { tid: Tid(11), tgid: 10, comm: "walker".into(), cpu: 1 },
         site: Arc::from("smaps_hugetlb_range"),
         time_ns: 1,
+        stack: Some(0),
         holds: KNOWN.map(hold).to_vec(),
     }
 }
@@ -60,7 +65,92 @@ fn case(used: Use) -> WindowCase {
         possible_ns: 5,
         used,
         freed_ns: Some(6),
+        history: STEPS.map(happened).to_vec(),
     }
+}
+
+const STEPS: [TableStep; 5] =
+    [TableStep::Born, TableStep::Shared, TableStep::Seen, TableStep::Unshared, TableStep::Freed];
+
+fn happened(what: TableStep) -> TableEvent {
+    match what {
+        TableStep::Born | TableStep::Shared | TableStep::Seen | TableStep::Unshared | TableStep::Freed => {}
+    }
+    TableEvent { time_ns: 1, generation: 1, what, mm: Mm(1), gib: Addr(1 << 30), tid: Tid(11) }
+}
+
+fn prediction() -> Prediction {
+    Prediction {
+        holder: side(),
+        unlinker: side(),
+        mm: Mm(1),
+        gib: Addr(1 << 30),
+        table: Table(4),
+        generation: 1,
+        leases: 2,
+        unlinks: 3,
+        would_exclude: vec![LockClass::Ptl],
+        unlinker_lacks: vec![LockClass::IMmap],
+    }
+}
+
+fn protection() -> ProtectionView {
+    ProtectionView {
+        lookups: vec![LookupProtection {
+            site: side().site,
+            leases: 4,
+            on_unlinked: 3,
+            covered: vec![(vec![vec![LockClass::VmaLock], vec![LockClass::Ptl]], 2)],
+            bare: 1,
+            unjudged: 1,
+        }],
+        unlinks: vec![UnlinkProtection {
+            site: side().site,
+            unlinks: 2,
+            held: vec![(vec![LockClass::IMmap, LockClass::Ptl], 1)],
+            unjudged: 1,
+        }],
+        pairs: vec![PairProtection {
+            lookup: side().site,
+            unlink: side().site,
+            always: vec![],
+            ever: vec![ApartView::Lock(LockClass::VmaLock), ApartView::VmaLocked, ApartView::LastUser],
+            open: true,
+        }],
+    }
+}
+
+fn mapping() -> MappingView {
+    MappingView {
+        mapping: Mapping(9),
+        tables: 1,
+        sharers: 2,
+        shares: 3,
+        unshares: 2,
+        first_ns: 1,
+        last_ns: 2,
+        peak_shares_per_s: 3,
+        peak_unshares_per_s: 2,
+        by: vec![UnsharerView {
+            comm: "unmapper".into(),
+            site: side().site,
+            unshares: 2,
+            operations: 1,
+            total_ns: 5,
+            max_ns: 5,
+        }],
+    }
+}
+
+fn stacks() -> Stacks {
+    let mut stacks = Stacks::default();
+    stacks.pass(&Pass {
+        mark: Mark { number: 0, time_ns: 1, complete: true },
+        stacks: vec![Stack { id: 5, frames: vec![0x10, 0x20] }],
+        symbols: vec![Symbol { address: 0x10, name: "smaps_hugetlb_range".into(), offset: 5 }],
+        ..Pass::default()
+    });
+    stacks
 }
 
 fn step(to_mode: Option<Mode>) -> Step {
@@ -81,6 +171,7 @@ fn step(to_mode: Option<Mode>) -> Step {
 fn evidence(kind: Kind, used: Use) -> Evidence {
     match kind {
         Kind::Window => Evidence::Window(Box::new(Window { first: case(used), longest: case(used) })),
+        Kind::Prediction => Evidence::Prediction(Box::new(prediction())),
         Kind::Cycle => Evidence::Cycle(Cycle {
             steps: vec![step(Some(Mode::Write)), step(None)],
             gate: Some((LockClass::Inode, 3)),
@@ -105,7 +196,7 @@ fn evidence(kind: Kind, used: Use) -> Evidence {
 /// As many findings as there are ranks; kinds and uses go round.
 fn findings() -> Vec<Finding> {
     let kinds = Kind::ALL.into_iter().cycle();
-    let uses = [Use::No, Use::Contract, Use::Seen(7)].into_iter().flat_map(|used| [used; 5]).cycle();
+    let uses = [Use::No, Use::Contract, Use::Seen(7)].into_iter().flat_map(|used| [used; 6]).cycle();
     let finding = |((rank, kind), used)| Finding {
         id: "made".into(),
         rank,
@@ -190,8 +281,14 @@ pub fn everything() -> Report {
             lookups: 1,
             shares: 1,
             unshares: 1,
+            sharers_max: 2,
+            mapping: Mapping(9),
             alive: true,
+            history: vec![],
         }],
+        protection: protection(),
+        mappings: vec![mapping()],
+        stacks: stacks(),
         stats: Stats { by_kind: vec![("lookup", 1)], ..Stats::default() },
         counts: Counts::default(),
         passes: 1,

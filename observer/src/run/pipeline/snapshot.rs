@@ -14,7 +14,7 @@ use observer_engine::{
 use super::Pipeline;
 use crate::{
     meta::Meta,
-    report::Report,
+    report::{Report, stacks::Stacks},
     sink::{text, words},
     snapshot::{CoverageRow, EdgeRow, FindingRow, Position, ROWS_MAX, Snapshot, TableRow},
 };
@@ -36,6 +36,7 @@ struct Parts<'a> {
     findings: &'a [Finding],
     edges: &'a [EdgeView],
     tables: &'a [TableView],
+    stacks: &'a Stacks,
     stats: &'a Stats,
     counts: Counts,
     loss: Vec<(&'static str, u64)>,
@@ -54,6 +55,7 @@ impl Pipeline {
             findings: &self.engine.findings(),
             edges: &self.engine.edges(),
             tables: &self.engine.tables(),
+            stacks: &self.stacks,
             stats: &self.engine.stats(),
             counts: self.order.counts(),
             loss: self.losses.by_reason(None),
@@ -74,6 +76,7 @@ pub fn last_snapshot(report: &Report, position: Position) -> Snapshot {
         findings: &report.findings,
         edges: &report.edges,
         tables: &report.tables,
+        stacks: &report.stacks,
         stats: &report.stats,
         counts: report.counts,
         loss: report.loss.clone(),
@@ -107,7 +110,12 @@ impl Parts<'_> {
             undecodable: self.counts.undecodable(),
             leases: self.stats.live_leases as u64,
             tasks: self.stats.live_tasks as u64,
-            findings: self.findings.iter().take(ROWS_MAX).map(|f| finding(f, start_ns)).collect(),
+            findings: self
+                .findings
+                .iter()
+                .take(ROWS_MAX)
+                .map(|f| finding(f, self.stacks, start_ns))
+                .collect(),
             findings_total: self.findings.len(),
             edges: self.edges.iter().take(ROWS_MAX).map(|e| edge(e, start_ns)).collect(),
             edges_total: self.edges.len(),
@@ -128,7 +136,7 @@ fn groups(stats: &Stats) -> Vec<(&'static str, u64)> {
     groups
 }
 
-fn finding(f: &Finding, start_ns: u64) -> FindingRow {
+fn finding(f: &Finding, stacks: &Stacks, start_ns: u64) -> FindingRow {
     let (certain_ns, possible_ns) = match &f.evidence {
         observer_engine::finding::Evidence::Window(w) => (w.longest.certain_ns, w.longest.possible_ns),
         _ => (0, 0),
@@ -143,7 +151,7 @@ fn finding(f: &Finding, start_ns: u64) -> FindingRow {
         first_ns: f.first_ns,
         certain_ns,
         possible_ns,
-        detail: words::detail(f, start_ns),
+        detail: words::detail(f, stacks, start_ns),
     }
 }
 

@@ -5,12 +5,15 @@
 use observer_engine::{
     event::Mode,
     finding::{
-        Evidence, Finding, Hold as EngineHold, Side as EngineSide, Step as EngineStep, Use, WindowCase,
+        Evidence, Finding, Hold as EngineHold, Prediction as EnginePrediction, Side as EngineSide,
+        Step as EngineStep, Use, WindowCase,
     },
+    lock_class::LockClass,
+    view::TableEvent,
 };
 use serde::Serialize;
 
-use crate::sink::words;
+use crate::{report::stacks::Stacks, sink::words};
 
 /// One finding.
 #[derive(Serialize)]
@@ -34,6 +37,7 @@ pub struct Wire {
 #[serde(untagged)]
 enum Wired {
     Window { first: Box<Case>, longest: Box<Case> },
+    Prediction(Box<Prediction>),
     Cycle { steps: Vec<Step>, gate: Option<Lock> },
     AgainstOrder { step: Box<Step>, source: String },
     Relock { held: Hold, asked_mode: Option<&'static str>, side: Side },
@@ -58,6 +62,33 @@ struct Case {
     used: &'static str,
     used_ns: Option<u64>,
     freed_ns: Option<u64>,
+    history: Vec<Happened>,
+}
+
+/// What happened to a table.
+#[derive(Serialize)]
+struct Happened {
+    time_ns: u64,
+    generation: u32,
+    /// `born`, `shared`, `seen`, `unshared` or `freed`.
+    what: &'static str,
+    mm: String,
+    gib: String,
+    tid: u32,
+}
+
+#[derive(Serialize)]
+struct Prediction {
+    holder: Side,
+    unlinker: Side,
+    mm: String,
+    gib: String,
+    table: String,
+    generation: u32,
+    leases: u64,
+    unlinks: u64,
+    would_exclude: Vec<&'static str>,
+    unlinker_lacks: Vec<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -69,6 +100,8 @@ struct Side {
     site: String,
     time_ns: u64,
     holds: Vec<Hold>,
+    /// `function+0xoff`, innermost first.
+    stack: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -107,40 +140,42 @@ struct Step {
     side: Side,
 }
 
-impl From<&Finding> for Wire {
-    fn from(f: &Finding) -> Wire {
-        Wire {
-            id: f.id.clone(),
-            rank: f.rank.name(),
-            kind: f.kind().name(),
-            alarm: f.rank.is_alarm(),
-            count: f.count,
-            first_ns: f.first_ns,
-            last_ns: f.last_ns,
-            summary: words::summary(f),
-            doubts: f.doubts.iter().map(words::doubt).collect(),
-            evidence: evidence(&f.evidence),
-        }
+/// A finding as it is written.
+#[must_use]
+pub fn wire(f: &Finding, stacks: &Stacks) -> Wire {
+    Wire {
+        id: f.id.clone(),
+        rank: f.rank.name(),
+        kind: f.kind().name(),
+        alarm: f.rank.is_alarm(),
+        count: f.count,
+        first_ns: f.first_ns,
+        last_ns: f.last_ns,
+        summary: words::summary(f),
+        doubts: f.doubts.iter().map(words::doubt).collect(),
+        evidence: evidence(&f.evidence, stacks),
     }
 }
 
-fn evidence(e: &Evidence) -> Wired {
+fn evidence(e: &Evidence, stacks: &Stacks) -> Wired {
     match e {
-        Evidence::Window(w) => {
-            Wired::Window { first: Box::new(case(&w.first)), longest: Box::new(case(&w.longest)) }
-        }
+        Evidence::Window(w) => Wired::Window {
+            first: Box::new(case(&w.first, stacks)),
+            longest: Box::new(case(&w.longest, stacks)),
+        },
+        Evidence::Prediction(p) => Wired::Prediction(Box::new(prediction(p, stacks))),
         Evidence::Cycle(c) => Wired::Cycle {
-            steps: c.steps.iter().map(step).collect(),
+            steps: c.steps.iter().map(|s| step(s, stacks)).collect(),
             gate: c.gate.map(|(class, lock)| Lock { class: class.name(), lock: address(lock) }),
         },
         Evidence::AgainstOrder(a) => {
-            Wired::AgainstOrder { step: Box::new(step(&a.step)), source: a.source.clone() }
+            Wired::AgainstOrder { step: Box::new(step(&a.step, stacks)), source: a.source.clone() }
         }
         Evidence::Relock(r) => {
-            Wired::Relock { held: hold(&r.held), asked_mode: mode(r.asked_mode), side: side(&r.side) }
+            Wired::Relock { held: hold(&r.held), asked_mode: mode(r.asked_mode), side: side(&r.side, stacks) }
         }
         Evidence::FreedShared(f) => Wired::FreedShared {
-            side: side(&f.side),
+            side: side(&f.side, stacks),
             table: f.table.to_string(),
             generation: f.generation,
             mm: f.mm.to_string(),
@@ -154,15 +189,15 @@ fn evidence(e: &Evidence) -> Wired {
     }
 }
 
-fn case(c: &WindowCase) -> Case {
+fn case(c: &WindowCase, stacks: &Stacks) -> Case {
     let (used, used_ns) = match c.used {
         Use::No => ("no", None),
         Use::Contract => ("contract", None),
         Use::Seen(ns) => ("seen", Some(ns)),
     };
     Case {
-        holder: side(&c.holder),
-        unlinker: side(&c.unlinker),
+        holder: side(&c.holder, stacks),
+        unlinker: side(&c.unlinker, stacks),
         mm: c.mm.to_string(),
         addr: c.addr.to_string(),
         pte: c.pte.to_string(),
@@ -176,10 +211,37 @@ fn case(c: &WindowCase) -> Case {
         used,
         used_ns,
         freed_ns: c.freed_ns,
+        history: c.history.iter().map(happened).collect(),
     }
 }
 
-fn side(s: &EngineSide) -> Side {
+fn happened(e: &TableEvent) -> Happened {
+    Happened {
+        time_ns: e.time_ns,
+        generation: e.generation,
+        what: e.what.name(),
+        mm: e.mm.to_string(),
+        gib: e.gib.to_string(),
+        tid: e.tid.0,
+    }
+}
+
+fn prediction(p: &EnginePrediction, stacks: &Stacks) -> Prediction {
+    Prediction {
+        holder: side(&p.holder, stacks),
+        unlinker: side(&p.unlinker, stacks),
+        mm: p.mm.to_string(),
+        gib: p.gib.to_string(),
+        table: p.table.to_string(),
+        generation: p.generation,
+        leases: p.leases,
+        unlinks: p.unlinks,
+        would_exclude: p.would_exclude.iter().copied().map(LockClass::name).collect(),
+        unlinker_lacks: p.unlinker_lacks.iter().copied().map(LockClass::name).collect(),
+    }
+}
+
+fn side(s: &EngineSide, stacks: &Stacks) -> Side {
     Side {
         tid: s.task.tid.0,
         tgid: s.task.tgid,
@@ -188,6 +250,7 @@ fn side(s: &EngineSide) -> Side {
         site: s.site.to_string(),
         time_ns: s.time_ns,
         holds: s.holds.iter().map(hold).collect(),
+        stack: stacks.symbolised(s.stack),
     }
 }
 
@@ -202,7 +265,7 @@ fn hold(h: &EngineHold) -> Hold {
     }
 }
 
-fn step(s: &EngineStep) -> Step {
+fn step(s: &EngineStep, stacks: &Stacks) -> Step {
     Step {
         from: s.from.name(),
         from_mode: mode(s.from_mode),
@@ -213,7 +276,7 @@ fn step(s: &EngineStep) -> Step {
         to_lock: address(s.to_lock),
         waiting: s.waiting,
         count: s.count,
-        side: side(&s.side),
+        side: side(&s.side, stacks),
     }
 }
 

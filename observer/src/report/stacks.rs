@@ -1,0 +1,120 @@
+//! Stacks as passes bring them: frames by number, and the names of addresses.
+//!
+//! Decides which frames a number in a record means. The kernel gives a number to another stack when it needs the place, and
+//! the frames are told anew then; so records are given numbers of this run, one for each different stack. How many are kept
+//! is bounded; a stack beyond that has no frames.
+
+use std::collections::BTreeMap;
+
+use crate::{meta::Symbol, source::Pass};
+
+/// Different stacks kept: as many as the kernel has places for, and its map was never seen to fill.
+const STACKS_MAX: usize = 4096;
+/// The number of a stack that is not kept.
+const UNKNOWN: u32 = u32::MAX;
+
+/// What a number meant from a time on.
+#[derive(Clone, Copy, Debug)]
+struct Meaning {
+    from_ns: u64,
+    stack: u32,
+}
+
+/// All stacks so far.
+#[derive(Clone, Debug, Default)]
+pub struct Stacks {
+    /// By number of this run.
+    frames: Vec<Vec<u64>>,
+    by_frames: BTreeMap<Vec<u64>, u32>,
+    /// By number in records, oldest first.
+    meanings: BTreeMap<u32, Vec<Meaning>>,
+    names: BTreeMap<u64, (String, u64)>,
+    /// When the pass before began.
+    before_ns: u64,
+}
+
+impl Stacks {
+    /// Takes what a pass tells. The records that it tells them for are its own, and later than the pass before.
+    pub fn pass(&mut self, pass: &Pass) {
+        for stack in &pass.stacks {
+            let kept = self.keep(&stack.frames);
+            let meanings = self.meanings.entry(stack.id).or_default();
+            if meanings.last().is_none_or(|m| m.stack != kept) {
+                meanings.push(Meaning { from_ns: self.before_ns, stack: kept });
+            }
+        }
+        for Symbol { address, name, offset } in &pass.symbols {
+            self.names.entry(*address).or_insert_with(|| (name.clone(), *offset));
+        }
+        self.before_ns = pass.mark.time_ns;
+    }
+
+    fn keep(&mut self, frames: &[u64]) -> u32 {
+        if let Some(known) = self.by_frames.get(frames) {
+            return *known;
+        }
+        if self.frames.len() == STACKS_MAX {
+            return UNKNOWN;
+        }
+        let number = self.frames.len() as u32;
+        self.frames.push(frames.to_vec());
+        self.by_frames.insert(frames.to_vec(), number);
+        number
+    }
+
+    /// The number in this run of a stack that a record of this time tells.
+    #[must_use]
+    pub fn number(&self, id: u32, time_ns: u64) -> u32 {
+        let Some(meanings) = self.meanings.get(&id) else { return UNKNOWN };
+        let then = meanings.iter().rev().find(|m| m.from_ns <= time_ns).or(meanings.first());
+        then.map_or(UNKNOWN, |m| m.stack)
+    }
+
+    /// Frames of a stack by its number in this run, `function+0xoff`, innermost first; empty: not told.
+    #[must_use]
+    pub fn symbolised(&self, stack: Option<u32>) -> Vec<String> {
+        let frames = stack.and_then(|number| self.frames.get(number as usize));
+        frames.into_iter().flatten().map(|address| self.name(*address)).collect()
+    }
+
+    fn name(&self, address: u64) -> String {
+        match self.names.get(&address) {
+            Some((name, offset)) => format!("{name}+{offset:#x}"),
+            None => format!("{address:#x}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::{Mark, Stack};
+
+    fn pass(time_ns: u64, id: u32, frames: &[u64]) -> Pass {
+        let symbols = vec![Symbol { address: 0x10, name: "walk".into(), offset: 0x20 }];
+        let stacks = vec![Stack { id, frames: frames.to_vec() }];
+        Pass { mark: Mark { number: 1, time_ns, complete: true }, stacks, symbols, ..Pass::default() }
+    }
+
+    #[test]
+    fn a_number_means_what_it_meant_at_the_time_of_the_record() {
+        let mut stacks = Stacks::default();
+        stacks.pass(&pass(100, 7, &[0x10, 0x30]));
+        stacks.pass(&pass(200, 7, &[0x40]));
+        let at = |time_ns| stacks.symbolised(Some(stacks.number(7, time_ns)));
+        assert_eq!(at(90), ["walk+0x20", "0x30"]);
+        assert_eq!(at(150), ["0x40"]);
+        assert_eq!(stacks.number(8, 90), UNKNOWN);
+        assert!(stacks.symbolised(Some(UNKNOWN)).is_empty());
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded() {
+        let mut stacks = Stacks::default();
+        for n in 0..=STACKS_MAX as u64 {
+            stacks.pass(&pass(n, n as u32, &[n]));
+        }
+        assert_eq!(stacks.number(STACKS_MAX as u32, u64::MAX), UNKNOWN);
+        assert_eq!(stacks.number(STACKS_MAX as u32 - 1, u64::MAX), STACKS_MAX as u32 - 1);
+    }
+}

@@ -1,0 +1,39 @@
+//! The words for who shares and unshares.
+
+use observer_engine::view::UnsharerView;
+
+use super::{number, plural, span};
+
+/// A rate over whole seconds; one decimal where that says something.
+#[must_use]
+pub fn per_second(n: u64, seconds: u64) -> String {
+    let seconds = seconds.max(1);
+    let tenths = n.saturating_mul(10) / seconds;
+    if tenths >= 100 { number(tenths / 10) } else { format!("{}.{}", tenths / 10, tenths % 10) }
+}
+
+/// `unmapper in exit_mmap: 4 unshares; 2 operations of 3.000 ms on average, 4.000 ms at most`.
+#[must_use]
+pub fn unsharer(u: &UnsharerView) -> String {
+    let comm = if u.comm.is_empty() { "?" } else { &u.comm };
+    let took = match u.operations {
+        0 => "no end of an operation seen".to_owned(),
+        1 => format!("one operation of {}", span(u.total_ns)),
+        n => {
+            let average = span(u.total_ns / n);
+            format!("{} operations of {average} on average, {} at most", number(n), span(u.max_ns))
+        }
+    };
+    format!("{comm} in {}: {}; {took}", u.site, plural(u.unshares, "unshare"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_read_well() {
+        let rates = [(0, 1), (1, 3), (99, 10), (1000, 1), (5, 0)].map(|(n, s)| per_second(n, s));
+        assert_eq!(rates, ["0.0", "0.3", "9.9", "1,000", "5.0"]);
+    }
+}

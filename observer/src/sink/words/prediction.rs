@@ -1,0 +1,97 @@
+//! The words for predicted windows: who looks up under what, who removes the link under what, and what would help.
+
+use observer_engine::{
+    finding::{Finding, Hold, Prediction, Rank},
+    lock_class::LockClass,
+};
+
+use super::{holding, lock, moment, plural, row, side, stack};
+use crate::report::stacks::Stacks;
+
+/// One line.
+pub fn summary(p: &Prediction) -> String {
+    format!(
+        "{} looks up under {}, {} takes the table away under {}: nothing keeps them apart",
+        p.holder.site,
+        under(&p.holder.holds),
+        p.unlinker.site,
+        under(&p.unlinker.holds)
+    )
+}
+
+/// The evidence.
+pub fn detail(out: &mut Vec<String>, f: &Finding, p: &Prediction, stacks: &Stacks, start_ns: u64) {
+    let at = |ns| moment(ns, start_ns);
+    side(out, "holder", &p.holder, &format!("looked up at {}", at(p.holder.time_ns)));
+    throughout(out, &p.holder.holds);
+    stack::rows(out, &p.holder, stacks);
+    side(out, "unlinker", &p.unlinker, &format!("link gone at {}", at(p.unlinker.time_ns)));
+    holding(out, &p.unlinker.holds);
+    stack::rows(out, &p.unlinker, stacks);
+    out.push(row("link", &format!("mm {}, GiB of {}", p.mm, p.gib)));
+    out.push(row("table", &format!("{}, life {} of this address", p.table, p.generation)));
+    out.push(row(
+        "apart",
+        "nothing: no lock of the one excludes a lock of the other, and both tasks were there",
+    ));
+    out.push(row("", "at both moments. That one came first is chance"));
+    out.push(row("help", &would_exclude(&p.would_exclude)));
+    if !p.unlinker_lacks.is_empty() {
+        let (names, other) =
+            (names(&p.unlinker_lacks), if p.unlinker_lacks.len() == 1 { "it" } else { "them" });
+        out.push(row("", &format!("the holder is under {names}, which keeps other removals away;")));
+        out.push(row("", &format!("this removal does not take {other}")));
+    }
+    out.push(row("rank", rank(f.rank)));
+}
+
+/// Why it has its rank.
+fn rank(rank: Rank) -> &'static str {
+    match rank {
+        Rank::Possible => {
+            "possible: it looked and dropped the pointer; no use of it was certain in any of these"
+        }
+        Rank::Incomplete => {
+            "incomplete: what was lost may have told a lock that keeps them apart, or an exit"
+        }
+        Rank::Revalidated => {
+            "revalidated: it looked up again under the table's lock before it used the pointer"
+        }
+        _ => "predicted: a window of the two as bad as this was not seen in this run",
+    }
+}
+
+fn would_exclude(classes: &[LockClass]) -> String {
+    match classes {
+        [] => "no lock that all these removals held would have kept them away".to_owned(),
+        [one] => format!("{}, held from the lookup to the last use, would have kept it away", one.name()),
+        more => {
+            format!("any of {}, held from the lookup to the last use, would have kept it away", names(more))
+        }
+    }
+}
+
+/// Holds that last from the lookup on: since when is another matter.
+fn throughout(out: &mut Vec<String>, holds: &[Hold]) {
+    if holds.is_empty() {
+        out.push(row("", "holding no watched lock throughout"));
+    }
+    for h in holds {
+        out.push(row("", &format!("holding throughout {} {:#x}", lock(h.class, h.mode), h.lock)));
+    }
+}
+
+fn under(holds: &[Hold]) -> String {
+    let mut locks: Vec<String> = holds.iter().map(|h| lock(h.class, h.mode)).collect();
+    locks.dedup();
+    if locks.is_empty() { "no watched lock".to_owned() } else { locks.join(" + ") }
+}
+
+fn names(classes: &[LockClass]) -> String {
+    classes.iter().map(|c| c.name()).collect::<Vec<_>>().join(", ")
+}
+
+/// How often each side was seen.
+pub fn counted(p: &Prediction) -> String {
+    format!("{}, {}", plural(p.leases, "lookup"), plural(p.unlinks, "removal"))
+}
