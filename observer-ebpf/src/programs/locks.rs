@@ -113,7 +113,10 @@ fn ptl<const SITE: usize>(ctx: *const u64, kind: u16) {
         return;
     }
     let Some(cpu) = Cpu::hit::<SITE>() else { return };
-    tasks::claim(cpu, SITE);
+    if let Some(task) = tasks::claim(cpu, SITE) {
+        // The pointer is used under it: the next lookup is for another use.
+        task.forget_sent();
+    }
     cpu.emit(SITE, kind, lock_arg(class::PTL, mode::EXCLUSIVE), [lock]);
 }
 

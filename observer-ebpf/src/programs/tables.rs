@@ -48,7 +48,9 @@ pub fn lookup<const SITE: usize>(ctx: *const u64) {
     if task.unlinks_at != 0 {
         entries::looked_up(cpu, task, mm, addr, table);
     }
-    if task.sent_table == table && task.sent_mm == mm {
+    // An mm can have two links to one table.
+    let gib = addr >> 30;
+    if task.sent_table == table && task.sent_mm == mm && task.sent_gib == gib {
         task.repeats += 1;
         return;
     }
@@ -56,7 +58,7 @@ pub fn lookup<const SITE: usize>(ctx: *const u64) {
         watch::<{ class::PTL }>(cpu, SITE, ptl_of(table), table, 0);
     }
     cpu.emit(SITE, kinds::LOOKUP, task.repeats as u32, [mm, addr, pte]);
-    (task.sent_mm, task.sent_table, task.repeats) = (mm, table, 0);
+    (task.sent_mm, task.sent_gib, task.sent_table, task.repeats) = (mm, gib, table, 0);
 }
 
 /// Return of the function that shares. It also makes a table where there is no partner; then the task made one inside.

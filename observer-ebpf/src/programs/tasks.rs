@@ -32,8 +32,9 @@ pub struct Task {
     pub mm: u64,
     pub addr: u64,
     pub pte: u64,
-    /// mm and table of the last lookup that was sent; `UNSENT` when the next one must be.
+    /// mm, GiB and table of the last lookup that was sent; `UNSENT` when the next one must be.
     pub sent_mm: u64,
+    pub sent_gib: u64,
     pub sent_table: u64,
     /// Lookups since then that were not sent.
     pub repeats: u64,

@@ -122,6 +122,8 @@ pub(crate) struct Lease {
     ptl: Option<u64>,
     /// Looked up again under the PTL: the pointer is given up.
     retired: bool,
+    /// Used while nothing kept removals away, with no look again.
+    unchecked: bool,
     /// Ended by a lookup at the same place under the table's PTL, before anything was done with it.
     pub revalidated: bool,
     /// Last moment at which it was in use for certain.
@@ -161,6 +163,7 @@ impl Lease {
             guarded: false,
             ptl: None,
             retired: false,
+            unchecked: false,
             revalidated: false,
             certain_ns: 0,
             active_until_ns: 0,
@@ -212,7 +215,11 @@ impl Lease {
     fn release(&mut self, lock: u64, now_ns: u64) {
         if self.ptl == Some(lock) {
             self.ptl = None;
+            if self.retired {
+                return;
+            }
             self.certain_ns = now_ns;
+            self.unchecked |= self.excluding.iter().all(|l| *l == 0);
             if let Some(hit) = &mut self.hit {
                 hit.unchecked |= hit.used != Use::No;
             }
@@ -258,6 +265,7 @@ impl Lease {
             && let Some(hit) = &mut self.hit
         {
             hit.revalidated = false;
+            self.revalidated = false;
             hit.unchecked = true;
         }
     }
@@ -275,12 +283,14 @@ impl Lease {
         match &mut self.hit {
             None => {
                 // A PTL that was released before is a use that nothing checked.
-                self.revalidated = under_ptl && self.certain_ns == 0;
+                self.revalidated = under_ptl && !self.unchecked;
                 true
             }
             Some(hit) if under_ptl && matches!(hit.used, Use::Seen(_)) && !hit.unchecked => {
                 hit.revalidated = true;
+                self.revalidated = !self.unchecked;
                 self.retired = true;
+                self.certain_ns = now_ns;
                 self.sleep(now_ns);
                 false
             }

@@ -28,7 +28,7 @@ use crate::{
     fx::FxMap,
     lock_class::LockClass,
     locks::Locks,
-    loss::Losses,
+    loss::{Hole, Losses},
     rules::Rules,
     tasks::{Held, Tasks},
 };
@@ -205,21 +205,26 @@ impl Context<'_, '_> {
         Some(self.exits.get(&seen.serial).copied().unwrap_or(0))
     }
 
-    /// Whether two tasks did this when both were there; `Some(false)`: perhaps, since an exit may have been lost.
-    fn both_alive(&self, a: &Seen, b: &Seen) -> Option<bool> {
-        if a.serial == b.serial {
+    /// Whether a lease and a removal were by two tasks that were both there; `Some(false)`: perhaps, since an exit may have
+    /// been lost.
+    fn both_alive(&self, lease: &Seen, unlink: &Seen) -> Option<bool> {
+        if lease.serial == unlink.serial {
             return None;
         }
-        let (first, second) = if a.last_ns <= b.last_ns { (a, b) } else { (b, a) };
-        if second.born_ns > first.last_ns || self.exit_ns(first).is_some_and(|at| at < second.last_ns) {
-            return None;
-        }
-        let alive = self.exit_ns(first).is_some() || {
-            let (cpu, last_ns) = self.world.tasks.last_seen(first.id);
-            last_ns >= second.last_ns
-                || !self.world.losses.touches_task((cpu, last_ns), (u16::MAX, second.last_ns))
+        let (first, second, (from_ns, to_ns)) = if lease.last_ns < unlink.last_ns {
+            (lease, unlink, (lease.last_ns, unlink.last_ns))
+        } else if unlink.last_ns < lease.first_ns {
+            (unlink, lease, (unlink.last_ns, lease.first_ns))
+        } else {
+            return Some(true);
         };
-        Some(alive)
+        let exit_ns = self.exit_ns(first);
+        if second.born_ns > from_ns || exit_ns.is_some_and(|at_ns| at_ns < to_ns) {
+            return None;
+        }
+        let (cpu, last_ns) = self.world.tasks.last_seen(first.id);
+        let was_seen = exit_ns.is_some() || last_ns >= to_ns;
+        Some(was_seen || !self.world.losses.touches_task((cpu, last_ns), (Hole::ANY_CPU, to_ns)))
     }
 
     /// Compares a lease and a removal of one link.
@@ -230,7 +235,7 @@ impl Context<'_, '_> {
                 if let Some(sure) = self.both_alive(a, b)
                     && tasks.is_none_or(|(_, was_sure)| sure && !was_sure)
                 {
-                    tasks = Some((a.last_ns.max(b.last_ns), sure));
+                    tasks = Some((a.first_ns.max(b.last_ns), sure));
                 }
             }
         }

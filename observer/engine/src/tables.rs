@@ -179,6 +179,16 @@ impl Tables {
         Generation { table, generation: entry.generation, birth_ns: entry.birth_ns }
     }
 
+    /// A callback was handed a pointer into the table. Whether its link is still there is not known: it may have been
+    /// looked up a while ago.
+    pub fn handed(&mut self, mm: Mm, gib: Addr, table: Table, now_ns: u64, tid: Tid) -> Generation {
+        let entry = self.touch(table, now_ns);
+        if !entry.links.iter().any(|l| l.mm == mm && l.gib == gib) {
+            entry.link(mm, gib, now_ns, (TableStep::Seen, tid));
+        }
+        Generation { table, generation: entry.generation, birth_ns: entry.birth_ns }
+    }
+
     /// Which life of this address it is.
     pub fn generation(&self, table: Table) -> Option<Generation> {
         let of = |t: &PageTable| Generation { table, generation: t.generation, birth_ns: t.birth_ns };
@@ -235,10 +245,7 @@ impl Tables {
         // A table that died since is looked at, not brought to life.
         let known = self.by_address.get_mut(&table).and_then(|t| {
             t.links.iter_mut().find(|l| {
-                l.mm == mm
-                    && l.gib == gib
-                    && !l.told_by_diff
-                    && l.removed.is_some_and(|(at, _)| lo_ns <= at && at <= hi_ns)
+                l.mm == mm && l.gib == gib && l.removed.is_some_and(|(at, _)| lo_ns <= at && at <= hi_ns)
             })
         });
         if let Some(link) = known {

@@ -39,8 +39,8 @@ impl Engine {
         Who { serial, id, tid, tgid, comm, cpu, born_ns, time_ns, stack }
     }
 
-    /// A lease ended at `now_ns`.
-    pub(super) fn lease_over(&mut self, id: TaskId, lease: &Lease, now_ns: u64) {
+    /// A lease is over.
+    pub(super) fn lease_over(&mut self, id: TaskId, lease: &Lease) {
         if !self.rules.sees_locks() {
             return;
         }
@@ -49,13 +49,14 @@ impl Engine {
         let is_walk = lease.sort == Sort::Walk;
         let table = if is_walk { None } else { Some((lease.of.table, lease.of.generation)) };
         let certain = is_walk || lease.is_certain();
-        let revalidated = lease.revalidated || lease.hit.as_ref().is_some_and(|h| h.revalidated);
+        let revalidated = lease.revalidated;
         let done = Done::Lease { certain, revalidated };
         let from = if is_walk { lease.addr } else { lease.addr.gib() };
         let whole = lease.depth > 0 && !cover.is_cut();
         let sure = !lease.lossy && lease.start_ns >= task.unsure_until_ns;
         let epoch = self.tasks.epoch;
         let in_mm = task.mm == lease.mm;
+        let end_ns = lease.ends().1.max(lease.start_ns);
         let same = |h: &Happening| {
             h.mm == lease.mm
                 && (h.from, h.to, h.table) == (from, lease.to, table)
@@ -66,7 +67,7 @@ impl Engine {
         };
         if let Some(known) = self.tasks[id].lately.iter_mut().rev().find(|h| same(h)) {
             known.count += 1;
-            known.last_ns = now_ns;
+            known.last_ns = known.last_ns.max(end_ns);
             return;
         }
         let phases = (0..cover.phases()).map(|n| phase(&self.locks, cover.phase(n))).collect();
@@ -90,8 +91,9 @@ impl Engine {
                 in_mm,
                 count: 1,
                 who,
-                first_ns: now_ns,
-                last_ns: now_ns,
+                known_ns: self.now_ns,
+                first_ns: lease.start_ns,
+                last_ns: end_ns,
                 epoch,
             },
         );
@@ -130,6 +132,7 @@ impl Engine {
             in_mm: task.mm == mm,
             count: 1,
             who: self.who(id, now_ns, task.cpu, task.stack()),
+            known_ns: self.now_ns,
             first_ns: now_ns,
             last_ns: now_ns,
             epoch: self.tasks.epoch,

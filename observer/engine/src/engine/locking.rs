@@ -120,7 +120,8 @@ impl Engine {
     ) {
         match step {
             LockStep::Ask => {
-                if class != Class::Ptl && self.rules.ptl_release_unseen() {
+                if class != Class::Ptl {
+                    // Who has a spinlock does not sleep: its release was not seen.
                     self.drop_ptls(id, event.time_ns);
                 }
                 self.take(id, event, (class.into(), mode, lock), Known::Asking);

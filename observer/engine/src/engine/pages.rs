@@ -105,7 +105,7 @@ impl Engine {
             lease.stack = stack;
             return;
         }
-        let of = self.tables.looked_up(mm, addr.gib(), pte.table(), event.time_ns, event.tid);
+        let of = self.tables.handed(mm, addr.gib(), pte.table(), event.time_ns, event.tid);
         self.lease(id, event, Sort::Callback, Pointer { mm, addr, pte, of });
     }
 
@@ -161,7 +161,7 @@ impl Engine {
     pub(super) fn end_lease(&mut self, id: TaskId, at: usize, (now_ns, seen_ns): (u64, u64), by_lock: bool) {
         let mut lease = self.tasks[id].leases.swap_remove(at);
         lease.end(now_ns, seen_ns, by_lock);
-        self.lease_over(id, &lease, now_ns);
+        self.lease_over(id, &lease);
         if lease.hit.is_some() {
             let task = &self.tasks[id];
             self.windows.ended(

@@ -71,9 +71,12 @@ pub(crate) struct Happening {
     pub in_mm: bool,
     pub count: u64,
     pub who: Who,
+    /// When the first of them was over.
+    pub known_ns: u64,
+    /// From the begin of the first to the end of the last.
     pub first_ns: u64,
     pub last_ns: u64,
-    /// No task came or went between the first and the last of them.
+    /// No task came or went between their ends.
     pub epoch: u64,
 }
 
@@ -93,7 +96,7 @@ impl Happening {
 
     /// Whether it waited long enough.
     pub fn is_due(&self, now_ns: u64) -> bool {
-        now_ns.saturating_sub(self.first_ns) >= WAIT_NS
+        now_ns.saturating_sub(self.known_ns) >= WAIT_NS
     }
 
     /// A lock was released that was not seen to be taken: it was held.

@@ -64,12 +64,13 @@ fn is_exclusive(held: &Held) -> bool {
     held.mode != Some(Mode::Read) || (held.downgraded && held.class == LockClass::MmapLock)
 }
 
-/// A task that did it, and when last.
+/// A task that did it, and when: what it did last without another task coming or going.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Seen {
     pub serial: u64,
     pub id: TaskId,
     pub born_ns: u64,
+    pub first_ns: u64,
     pub last_ns: u64,
 }
 
@@ -149,9 +150,11 @@ impl Sig {
         if (done.who.time_ns, serial) < (self.who.time_ns, self.who.serial) {
             self.who = done.who;
         }
-        let seen = Seen { serial, id, born_ns, last_ns: done.last_ns };
+        let seen = Seen { serial, id, born_ns, first_ns: done.first_ns, last_ns: done.last_ns };
         if let Some(known) = self.seen.iter_mut().find(|s| s.serial == serial) {
-            known.last_ns = known.last_ns.max(seen.last_ns);
+            if known.last_ns < seen.last_ns {
+                *known = seen;
+            }
         } else if self.seen.len() < SEEN_MAX {
             self.seen.push(seen);
         } else if let Some(oldest) = self.seen.iter_mut().min_by_key(|s| (s.last_ns, s.serial)) {
