@@ -195,14 +195,14 @@ impl Engine {
                 }
                 self.lock(id, event, step, class, mode, lock.0);
             }
-            Body::LockName { class, lock, owner, .. } => self.locks.name(lock.0, class, owner),
+            Body::LockName { class, lock, owner, .. } => self.locks.name(lock.0, class, owner, now_ns),
             Body::LockForget { class, lock } => {
                 if class == Class::MmapLock
                     && let Some(owner) = self.locks.get(lock.0).map(|l| l.owner)
                 {
                     self.mm_gone(Mm(owner));
                 }
-                self.locks.forget(lock.0);
+                self.locks.forget(lock.0, now_ns);
             }
             Body::FolioAsk { mapping, index, folio } => self.folio_ask(id, event, mapping, index, folio),
             Body::FolioHeld { folio, mapping, index, how } => {

@@ -2,7 +2,12 @@
 //!
 //! Decides when an address is another lock than before. Who holds it is the task's (`tasks`).
 
-use crate::{event::Class, fx::FxMap};
+use std::collections::VecDeque;
+
+use crate::{event::Class, fx::FxMap, tasks::Instance};
+
+/// Locks that went away last, for which it is remembered when.
+const GONE_KEPT: usize = 4096;
 
 /// What is known of a lock address.
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +26,9 @@ pub(crate) struct Lock {
 pub(crate) struct Locks {
     by_address: FxMap<u64, Lock>,
     lives: u64,
+    /// Locks that went away lately: when, by life.
+    gone: FxMap<u64, u64>,
+    going: VecDeque<(u64, u64)>,
 }
 
 impl Locks {
@@ -39,14 +47,27 @@ impl Locks {
     }
 
     /// An address got its class and owner. Another owner or class than before is another lock.
-    pub fn name(&mut self, addr: u64, class: Class, owner: u64) {
+    pub fn name(&mut self, addr: u64, class: Class, owner: u64, now_ns: u64) {
         if self.get(addr).is_some_and(|l| l.class != class || (l.owner != 0 && l.owner != owner)) {
-            self.forget(addr);
+            self.forget(addr, now_ns);
         }
         self.see(addr, class).owner = owner;
     }
 
-    pub fn forget(&mut self, addr: u64) {
-        self.by_address.remove(&addr);
+    pub fn forget(&mut self, addr: u64, now_ns: u64) {
+        let Some(lock) = self.by_address.remove(&addr) else { return };
+        self.gone.insert(lock.life, now_ns);
+        self.going.push_back((now_ns, lock.life));
+        while self.going.len() > GONE_KEPT
+            && let Some((_, oldest)) = self.going.pop_front()
+        {
+            self.gone.remove(&oldest);
+        }
+    }
+
+    /// Whether a lock had gone away by then.
+    pub fn was_gone(&self, instance: Instance, by_ns: u64) -> bool {
+        self.get(instance.addr).is_none_or(|l| l.life != instance.life)
+            && self.gone.get(&instance.life).is_none_or(|at_ns| *at_ns < by_ns)
     }
 }

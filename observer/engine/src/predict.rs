@@ -3,7 +3,7 @@
 //! Both sides are kept by link, as what can be told of them at any time: site, locks, tasks. A lease and a removal are a
 //! predicted window if they are of one link, by two tasks that were both alive at both moments, and if no lock of the one
 //! excludes a lock of the other during some phase of the lease. That one happened to come after the other orders nothing;
-//! a task that was not there yet, or not any more, does.
+//! a task that was not there yet, or not any more, does; so does a VMA.
 //!
 //! Decides what keeps two sides apart, and what is counted. What a task did reaches this module a little later
 //! (`predict/lately`), since a lock may turn out to have been held that was not known when it was taken.
@@ -92,6 +92,7 @@ pub(crate) struct Pair {
 pub(crate) struct World<'a> {
     pub rules: &'a Rules,
     pub tasks: &'a Tasks,
+    pub locks: &'a Locks,
     pub losses: &'a Losses,
 }
 
@@ -227,12 +228,23 @@ impl Context<'_, '_> {
         Some(was_seen || !self.world.losses.touches_task((cpu, last_ns), (Hole::ANY_CPU, to_ns)))
     }
 
+    /// Whether the VMAs whose lock the two had were both there: a place that is mapped anew is another VMA, with another
+    /// lock, though a partner may have kept the table.
+    fn one_vma(&self, (lease, a): (&Sig, &Seen), (unlink, b): (&Sig, &Seen)) -> bool {
+        let vma = |k: &&Key| k.class == LockClass::VmaLock;
+        let gone = |k: &Key, by_ns: u64| self.world.locks.was_gone(k.instance, by_ns);
+        let mut of_lease = lease.phases.iter().flatten().filter(vma);
+        let mut of_unlink = unlink.phases.iter().flatten().filter(vma);
+        !of_lease.any(|k| gone(k, b.last_ns)) && !of_unlink.any(|k| gone(k, a.first_ns))
+    }
+
     /// Compares a lease and a removal of one link.
     fn judge(&mut self, link: (Mm, Addr, Table, u32), lease: &mut Sig, unlink: &mut Sig) -> Verdict {
         let mut tasks: Option<(u64, bool)> = None;
         for a in &lease.seen {
             for b in &unlink.seen {
                 if let Some(sure) = self.both_alive(a, b)
+                    && self.one_vma((lease, a), (unlink, b))
                     && tasks.is_none_or(|(_, was_sure)| sure && !was_sure)
                 {
                     tasks = Some((a.first_ns.max(b.last_ns), sure));

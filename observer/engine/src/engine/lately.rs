@@ -167,8 +167,8 @@ impl Engine {
     }
 
     fn judge(&mut self, done: &[Happening]) {
-        let (rules, tasks, losses) = (&self.rules, &self.tasks, &self.losses);
-        let world = World { rules, tasks, losses };
+        let (rules, tasks, locks, losses) = (&self.rules, &self.tasks, &self.locks, &self.losses);
+        let world = World { rules, tasks, locks, losses };
         for done in done {
             self.predictions.take(&world, done);
         }
