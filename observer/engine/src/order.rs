@@ -106,6 +106,8 @@ struct Cpu {
     /// Sequence number and time of the last record in the order of numbers.
     last: Option<(u32, u64)>,
     gaps: Vec<OpenGap>,
+    /// Numbers in gaps that were handed on.
+    lost: u64,
 }
 
 /// Numbers `first ..= last` (wrapping) did not come yet.
@@ -145,6 +147,13 @@ impl Order {
     #[must_use]
     pub fn counts(&self) -> Counts {
         self.counts
+    }
+
+    /// Numbers of a CPU that were passed over so far. A number that nothing came after is not among them.
+    #[must_use]
+    pub fn missing(&self, cpu: u16) -> u64 {
+        let of = |c: &Cpu| c.lost + c.gaps.iter().map(OpenGap::len).sum::<u64>();
+        self.cpus.iter().find(|c| c.number == cpu).map_or(0, of)
     }
 
     /// Takes bytes of one CPU's ring. Where a pass's bytes are cut into batches makes no difference.
@@ -344,7 +353,8 @@ impl Cpu {
                 return self.head - from;
             }
             let gap = self.gaps.remove(0);
-            let lost = u64::from(gap.last.wrapping_sub(gap.first)) + 1;
+            let lost = gap.len();
+            self.lost += lost;
             counts.lost += lost;
             to(Item::Gap(Gap { cpu: self.number, lo_ns: gap.lo_ns, hi_ns: gap.hi_ns, lost }));
         }
@@ -363,6 +373,10 @@ impl Cpu {
 }
 
 impl OpenGap {
+    fn len(&self) -> u64 {
+        u64::from(self.last.wrapping_sub(self.first)) + 1
+    }
+
     fn holds(&self, seq: u32) -> bool {
         seq.wrapping_sub(self.first) <= self.last.wrapping_sub(self.first)
     }

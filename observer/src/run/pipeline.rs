@@ -81,7 +81,7 @@ impl Pipeline {
             self.engine.tick(until_ns);
         }
         for loss in &pass.loss {
-            self.losses.rose(loss, self.start_ns);
+            self.losses.rose(loss, self.start_ns, self.order.missing(loss.cpu));
         }
     }
 
@@ -163,14 +163,18 @@ fn name(reason: u16) -> &'static str {
 }
 
 impl Losses {
-    /// A counter rose. What found the ring full took a number, so that the order finds it more exactly.
-    fn rose(&mut self, loss: &Loss, start_ns: u64) {
+    /// A counter rose. What found the ring full took a number, so that the order finds it more exactly: of `missing`
+    /// numbers it knows. The others are told now as a hole of nothing: the record that closes their gap may come when
+    /// the records of other CPUs that it bears on were handed on long ago.
+    fn rose(&mut self, loss: &Loss, start_ns: u64, missing: u64) {
         let since_ns = loss.since_ns.max(start_ns);
         let (before, _) =
             self.totals.insert((loss.cpu, loss.reason), (loss.total, since_ns)).unwrap_or_default();
+        let is_numbered = usize::from(loss.reason) == loss::RING_FULL;
         let lost = loss.total.saturating_sub(before);
-        if lost > 0 && usize::from(loss.reason) != loss::RING_FULL {
+        if lost > 0 && (!is_numbered || loss.total > missing) {
             let (cpu, reason) = (loss.cpu, name(loss.reason));
+            let lost = if is_numbered { 0 } else { lost };
             self.open.push(Hole { cpu, lo_ns: since_ns, hi_ns: since_ns, lost, reason });
         }
     }

@@ -12,9 +12,9 @@ fn loss(reason: usize, total: u64, since_ns: u64) -> Loss {
 #[test]
 fn a_counter_that_rose_is_a_hole_up_to_the_mark_after_it() {
     let mut losses = Losses::default();
-    losses.rose(&loss(loss::READ_FAULT, 3, 50), 10);
-    losses.rose(&loss(loss::READ_FAULT, 3, 70), 10);
-    losses.rose(&loss(loss::READ_FAULT, 4, 90), 10);
+    losses.rose(&loss(loss::READ_FAULT, 3, 50), 10, 0);
+    losses.rose(&loss(loss::READ_FAULT, 3, 70), 10, 0);
+    losses.rose(&loss(loss::READ_FAULT, 4, 90), 10, 0);
     let hole = |lo_ns, lost| Hole { cpu: 1, lo_ns, hi_ns: lo_ns, lost, reason: "read-fault" };
     assert_eq!(losses.open, [hole(50, 3), hole(90, 1)]);
     assert_eq!(losses.rest(200).iter().map(|h| h.hi_ns).collect::<Vec<_>>(), [200, 200]);
@@ -23,14 +23,14 @@ fn a_counter_that_rose_is_a_hole_up_to_the_mark_after_it() {
 #[test]
 fn nothing_was_lost_before_the_start() {
     let mut losses = Losses::default();
-    losses.rose(&loss(loss::READ_FAULT, 1, 0), 1_000);
+    losses.rose(&loss(loss::READ_FAULT, 1, 0), 1_000, 0);
     assert_eq!(losses.open[0].lo_ns, 1_000);
 }
 
 #[test]
 fn a_full_ring_is_a_hole_only_where_no_number_tells_it() {
     let mut losses = Losses::default();
-    losses.rose(&loss(loss::RING_FULL, 9, 50), 10);
+    losses.rose(&loss(loss::RING_FULL, 9, 50), 10, 9);
     assert_eq!(losses.open, []);
     losses.gaps.insert(1, 7);
     let rest = losses.rest(200);
@@ -42,11 +42,19 @@ fn a_full_ring_is_a_hole_only_where_no_number_tells_it() {
 #[test]
 fn totals_are_the_most_that_anybody_knows_of() {
     let mut losses = Losses::default();
-    losses.rose(&loss(loss::RING_FULL, 2, 0), 0);
+    losses.rose(&loss(loss::RING_FULL, 2, 0), 0, 0);
     losses.gaps.insert(1, 5);
-    losses.rose(&loss(loss::READ_FAULT, 1, 0), 0);
+    losses.rose(&loss(loss::READ_FAULT, 1, 0), 0, 0);
     assert_eq!(losses.by_reason(None), [("ring-full", 5), ("read-fault", 1)]);
     let told = BTreeMap::from([("read-fault".to_owned(), 8)]);
     let closing = Closing { end: End::Source, end_ns: 0, sites: vec![], misses: vec![], loss: told };
     assert_eq!(losses.by_reason(Some(&closing)), [("ring-full", 5), ("read-fault", 8)]);
+}
+
+#[test]
+fn a_full_ring_is_told_at_once_where_no_number_tells_it_yet() {
+    let mut losses = Losses::default();
+    losses.rose(&loss(loss::RING_FULL, 9, 50), 10, 7);
+    // Nothing is counted twice: the numbers will be counted when they are passed over, or in the end.
+    assert_eq!(losses.open, [Hole { cpu: 1, lo_ns: 50, hi_ns: 50, lost: 0, reason: "ring-full" }]);
 }
