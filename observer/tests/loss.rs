@@ -1,0 +1,188 @@
+//! What loss does to a report, on every recording of `fixtures/`: it invents nothing, and it is never kept quiet.
+//!
+//! Records are taken out of a recording as a full ring loses them: their sequence numbers stay taken, and the CPU's
+//! counter tells how many were lost with the pass that lost them. The same pipeline, text and JSON as those of a run.
+
+// Helpers of a test may fail like the test itself.
+#![allow(clippy::unwrap_used)]
+
+#[path = "loss/recording.rs"]
+mod recording;
+
+use observer_engine::finding::{Finding, Rank};
+
+use self::recording::{Recording, Told, fixtures};
+
+/// Seeds for each share of lost records.
+const SEEDS: u64 = 6;
+
+/// xorshift64, so that what is lost is the same everywhere.
+struct Random(u64);
+
+impl Random {
+    fn new(seed: u64) -> Random {
+        Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % n
+    }
+}
+
+/// What a finding is about, whatever its rank.
+fn subject(finding: &Finding) -> &str {
+    let rank = format!(":{}", finding.rank.name());
+    finding.id.strip_suffix(&rank).unwrap_or(&finding.id)
+}
+
+/// What is wrong with a lossy report, beside that of the whole recording; one line each.
+fn faults(whole: &Told, lossy: &Told) -> Vec<String> {
+    let mut faults = Vec::new();
+    let known =
+        |f: &Finding| whole.report.findings.iter().any(|w| subject(w) == subject(f) && w.rank <= f.rank);
+    for finding in lossy.report.findings.iter().filter(|f| f.rank < Rank::Incomplete && !known(f)) {
+        faults.push(format!("invented: {} {}", finding.rank.name(), finding.id));
+    }
+    let says_nothing =
+        lossy.text.contains("lost      nothing\n") || lossy.text.contains("LOSS  nothing was lost");
+    if lossy.lost > 0 && says_nothing {
+        faults.push("the text says that nothing was lost".into());
+    }
+    let notice = |n: &String| lossy.text.contains(&format!("\nnotice    {n}\n"));
+    if !lossy.report.notices.iter().all(notice) || (lossy.lost == 0 && lossy.report.notices.is_empty()) {
+        faults.push("the text does not say that the end is missing".into());
+    }
+    let none = lossy.text.contains("\nFINDINGS  none within this coverage\n");
+    if none != lossy.report.findings.is_empty() {
+        faults.push("the text says none, and there are some, or the other way round".into());
+    }
+    if none
+        && !lossy.text.contains("          and within what was lost or cut off, see above and at the end\n")
+    {
+        faults.push("the text says none without the loss beside it".into());
+    }
+    let json: serde_json::Value = serde_json::from_str(&lossy.json).unwrap();
+    let is_told =
+        !json["loss"].as_array().unwrap().is_empty() || !json["notices"].as_array().unwrap().is_empty();
+    if !is_told {
+        faults.push("the JSON tells no loss".into());
+    }
+    faults
+}
+
+/// Holds each way of losing records of each fixture against the fixture itself.
+fn check(ways: impl Fn(&Recording) -> Vec<(String, Told)>) {
+    let mut wrong = String::new();
+    let mut checked = 0;
+    for (name, recording) in fixtures() {
+        let whole = recording.told();
+        assert!(whole.text.contains("lost      nothing\n"), "{name} is no whole recording");
+        for (way, lossy) in ways(&recording) {
+            checked += 1;
+            for fault in faults(&whole, &lossy) {
+                wrong.push_str(&format!("{name}, {way}: {fault}\n"));
+            }
+        }
+    }
+    assert!(checked > 0, "nothing was checked");
+    assert!(wrong.is_empty(), "\n{wrong}");
+}
+
+#[test]
+fn records_lost_here_and_there_invent_nothing_and_are_told() {
+    check(|recording| {
+        let shares =
+            [1, 10, 100].into_iter().flat_map(|permille| (0..SEEDS).map(move |seed| (permille, seed)));
+        let told = shares.map(|(permille, seed)| {
+            let mut random = Random::new(seed + 1);
+            let lossy = recording.without(|_| random.below(1000) < permille);
+            assert!(lossy.lost > 0, "{permille} per mille and seed {seed} lose nothing");
+            (format!("{permille} per mille, seed {seed}"), lossy.told())
+        });
+        told.collect()
+    });
+}
+
+/// As a ring that is full for a while does it.
+#[test]
+fn runs_of_records_lost_on_a_cpu_invent_nothing_and_are_told() {
+    check(|recording| {
+        let told = (0..3 * SEEDS).map(|seed| {
+            let mut random = Random::new(seed + 100);
+            let mut left = [0_u64; 64];
+            let lossy = recording.without(|at| {
+                let left = &mut left[usize::from(at.cpu) % 64];
+                if *left == 0 && random.below(1000) == 0 {
+                    *left = 1 + random.below(200);
+                }
+                *left = left.saturating_sub(1);
+                *left > 0
+            });
+            assert!(lossy.lost > 0, "seed {seed} loses nothing");
+            (format!("runs, seed {seed}"), lossy.told())
+        });
+        told.collect()
+    });
+}
+
+#[test]
+fn passes_that_are_lost_invent_nothing_and_are_told() {
+    check(|recording| {
+        let told = (0..SEEDS).map(|seed| {
+            let mut random = Random::new(seed + 200);
+            let lost: Vec<bool> = (0..recording.passes()).map(|_| random.below(10) == 0).collect();
+            let busiest = recording.busiest();
+            let lossy = recording.without(|at| lost[at.pass] || at.pass == busiest);
+            assert!(lossy.lost > 0, "seed {seed} loses nothing");
+            (format!("passes, seed {seed}"), lossy.told())
+        });
+        told.collect()
+    });
+}
+
+/// A kill or a crash: the file ends somewhere.
+#[test]
+fn a_tail_that_is_cut_off_invents_nothing_and_is_told() {
+    check(|recording| {
+        let bytes = recording.bytes();
+        let mut random = Random::new(300);
+        let mut told = Vec::new();
+        for _ in 0..2 * SEEDS {
+            let at = random.below(bytes.len() as u64) as usize;
+            // Before its description of the run a file is refused; that is another test's.
+            if let Some(cut) = Recording::read(&bytes[..at])
+                && cut.closing.is_none()
+            {
+                told.push((format!("cut at byte {at} of {}", bytes.len()), cut.told()));
+            }
+        }
+        assert!(told.len() as u64 >= SEEDS, "only {} cuts", told.len());
+        told
+    });
+}
+
+#[test]
+fn how_a_pass_is_cut_into_batches_makes_no_difference() {
+    for (name, recording) in fixtures() {
+        let whole = recording.told();
+        for (cut, records) in [("a batch for each record", 1), ("three records to a batch", 3)] {
+            let told = recording.with_batches_of(records).told();
+            assert!(told.json == whole.json, "{name}, {cut}: other JSON");
+            assert!(told.text == whole.text, "{name}, {cut}: other text");
+        }
+    }
+}
+
+/// Without this, a filter that never drops, or a report that always says the same, would pass.
+#[test]
+fn everything_lost_is_a_report_without_findings_that_says_so() {
+    for (name, recording) in fixtures() {
+        let lossy = recording.without(|_| true).told();
+        assert!(lossy.report.findings.is_empty(), "{name}");
+        assert_eq!(lossy.report.stats.events, 0, "{name}");
+        assert_eq!(faults(&recording.told(), &lossy), Vec::<String>::new(), "{name}");
+    }
+}

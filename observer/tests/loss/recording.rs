@@ -1,0 +1,181 @@
+//! A recording in memory, that can be played again without some of its records or in other batches.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::{Cursor, Write},
+    path::Path,
+    sync::{Arc, Mutex},
+};
+
+use observer::{
+    meta::{Closing, Meta},
+    recording::{Reader, Writer},
+    report::Report,
+    run::pipeline::Pipeline,
+    sink::{json, text},
+    source::{Batch, Loss, Pass},
+};
+use observer_ebpf::loss;
+use observer_engine::event::record_bytes;
+
+/// A recording, or what was left of it.
+pub struct Recording {
+    meta: Meta,
+    passes: Vec<Pass>,
+    pub closing: Option<Closing>,
+    notices: Vec<String>,
+    /// Records that were taken out.
+    pub lost: u64,
+}
+
+/// What comes out of it.
+pub struct Told {
+    pub report: Report,
+    pub text: String,
+    pub json: String,
+    /// Records that were taken out.
+    pub lost: u64,
+}
+
+/// Where a record is.
+pub struct At {
+    pub pass: usize,
+    pub cpu: u16,
+}
+
+/// The recordings of `fixtures/`, by name.
+pub fn fixtures() -> Vec<(String, Recording)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures");
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut found: Vec<(String, Recording)> = files
+        .filter(|path| path.extension().is_some_and(|e| e == "obs"))
+        .map(|path| {
+            let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+            (name, Recording::read(&std::fs::read(&path).unwrap()).unwrap())
+        })
+        .collect();
+    found.sort_by(|a, b| a.0.cmp(&b.0));
+    assert!(!found.is_empty(), "no fixtures");
+    found
+}
+
+fn records(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let n = record_bytes(bytes)?;
+        let (record, rest) = bytes.split_at(n);
+        bytes = rest;
+        Some(record)
+    })
+}
+
+impl Recording {
+    /// `None`: refused.
+    pub fn read(bytes: &[u8]) -> Option<Recording> {
+        let mut reader = Reader::new(Box::new(Cursor::new(bytes.to_vec()))).ok()?;
+        let mut passes = Vec::new();
+        while let Some(pass) = reader.next_pass().unwrap() {
+            passes.push(pass);
+        }
+        Some(Recording {
+            meta: reader.meta().clone(),
+            passes,
+            closing: reader.closing().cloned(),
+            notices: reader.notices().into_iter().map(|n| n.0).collect(),
+            lost: 0,
+        })
+    }
+
+    /// It as a file.
+    pub fn bytes(&self) -> Vec<u8> {
+        #[derive(Clone, Default)]
+        struct Shared(Arc<Mutex<Vec<u8>>>);
+        impl Write for Shared {
+            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+                self.0.lock().unwrap().write(bytes)
+            }
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        let out = Shared::default();
+        let mut writer = Writer::new(Box::new(out.clone()), &self.meta).unwrap();
+        self.passes.iter().for_each(|pass| writer.pass(pass).unwrap());
+        writer.finish(self.closing.as_ref()).unwrap();
+        let bytes = out.0.lock().unwrap().clone();
+        bytes
+    }
+
+    pub fn told(&self) -> Told {
+        let mut pipeline = Pipeline::new(&self.meta).unwrap();
+        self.passes.iter().for_each(|pass| pipeline.pass(pass));
+        let report = pipeline.finish(&self.meta, self.closing.clone(), self.notices.clone());
+        let (mut words, mut data) = (Vec::new(), Vec::new());
+        text::write(&mut words, &report).unwrap();
+        json::write(&mut data, &report).unwrap();
+        let (text, json) = (String::from_utf8(words).unwrap(), String::from_utf8(data).unwrap());
+        Told { report, text, json, lost: self.lost }
+    }
+
+    pub fn passes(&self) -> usize {
+        self.passes.len()
+    }
+
+    /// The pass with the most bytes.
+    pub fn busiest(&self) -> usize {
+        let bytes = |pass: &Pass| pass.batches.iter().map(|batch| batch.bytes.len()).sum::<usize>();
+        (0..self.passes.len()).max_by_key(|at| bytes(&self.passes[*at])).unwrap()
+    }
+
+    /// It as it would be if these records had found their ring full.
+    pub fn without(&self, mut is_lost: impl FnMut(&At) -> bool) -> Recording {
+        let mut totals: BTreeMap<u16, u64> = BTreeMap::new();
+        let mut looked_ns = self.meta.start_ns;
+        let mut passes = Vec::new();
+        for (number, pass) in self.passes.iter().enumerate() {
+            let mut lossy = Pass { batches: Vec::new(), ..pass.clone() };
+            let mut rose = BTreeSet::new();
+            for batch in &pass.batches {
+                let mut bytes = Vec::new();
+                for record in records(&batch.bytes) {
+                    if is_lost(&At { pass: number, cpu: batch.cpu }) {
+                        *totals.entry(batch.cpu).or_default() += 1;
+                        rose.insert(batch.cpu);
+                    } else {
+                        bytes.extend_from_slice(record);
+                    }
+                }
+                lossy.batches.push(Batch { cpu: batch.cpu, bytes });
+            }
+            let reason = loss::RING_FULL as u16;
+            let loss = |cpu| Loss { cpu, reason, total: totals[&cpu], since_ns: looked_ns };
+            lossy.loss.extend(rose.into_iter().map(loss));
+            looked_ns = pass.mark.time_ns;
+            passes.push(lossy);
+        }
+        let lost: u64 = totals.values().sum();
+        let mut closing = self.closing.clone();
+        if let (Some(closing), 1..) = (&mut closing, lost) {
+            closing.loss.insert(loss::REASONS[loss::RING_FULL].0.into(), lost);
+        }
+        Recording { meta: self.meta.clone(), passes, closing, notices: self.notices.clone(), lost }
+    }
+
+    /// The same passes in batches of so many records.
+    pub fn with_batches_of(&self, count: usize) -> Recording {
+        let cut = |batch: &Batch| -> Vec<Batch> {
+            let all: Vec<&[u8]> = records(&batch.bytes).collect();
+            all.chunks(count).map(|some| Batch { cpu: batch.cpu, bytes: some.concat() }).collect()
+        };
+        let passes = self
+            .passes
+            .iter()
+            .map(|pass| Pass { batches: pass.batches.iter().flat_map(cut).collect(), ..pass.clone() });
+        Recording {
+            meta: self.meta.clone(),
+            passes: passes.collect(),
+            closing: self.closing.clone(),
+            notices: self.notices.clone(),
+            lost: 0,
+        }
+    }
+}
