@@ -11,6 +11,8 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{host, setup};
 
+/// The object, below the target directory.
+pub const BPF_OBJECT: &str = "bpf/observer.bpf.o";
 const BPF_TARGET: &str = "bpfel-unknown-none";
 const GUEST_TARGET: &str = "x86_64-unknown-linux-gnu";
 /// The loader wants BTF, which bpf-linker makes out of the debug information; the crate's macros want the architecture
@@ -58,7 +60,7 @@ pub fn bpf_object() -> Result<PathBuf> {
     }
     host::run(&mut command).context("cannot build the eBPF programs")?;
     let built = build_dir.join(BPF_TARGET).join("release/observer-ebpf");
-    let object = target_dir.join("bpf/observer.bpf.o");
+    let object = target_dir.join(BPF_OBJECT);
     copy_if_changed(&built, &object)?;
     Ok(object)
 }
@@ -97,9 +99,10 @@ fn test_executable(messages: &str) -> Option<PathBuf> {
     )
 }
 
-fn static_cargo(subcommand: &str) -> Command {
+/// A cargo that builds static release binaries.
+pub fn static_cargo(subcommand: &str) -> Command {
     let mut command = host::cargo();
-    command.args([subcommand, "--release", "--target", GUEST_TARGET]);
+    command.args([subcommand, "--profile", "release", "--target", GUEST_TARGET]);
     command.env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static");
     command
 }

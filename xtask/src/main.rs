@@ -1,5 +1,6 @@
 //! `cargo xtask`: everything around observer that is not observer. One module for each command; this file only names them.
 
+mod bench;
 mod build;
 mod demo;
 mod fixtures;
@@ -35,6 +36,8 @@ enum Xtask {
     Test(test::Test),
     /// Runs every scenario on every kernel and holds observer's counts against a witness's
     Matrix(matrix::Matrix),
+    /// Measures how fast observer is
+    Bench(bench::Bench),
     /// Gets the BPF toolchain, QEMU and the kernels into the cache; a second call does nothing
     Setup,
     /// Builds the eBPF programs and a static observer that holds them
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Xtask::Demo => demo::run(),
         Xtask::Test(test) => test.run().map(done),
         Xtask::Matrix(matrix) => matrix.run().map(done),
+        Xtask::Bench(bench) => bench.run().map(done),
         Xtask::Setup => setup::all().map(done),
         Xtask::Build => build::all().map(done),
         Xtask::Vm(vm) => vm.run(),

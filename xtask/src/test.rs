@@ -1,6 +1,6 @@
 //! `cargo xtask test`: the rings of tests. Quick ones need no kernel; the matrix and the guest tests of one module run on every
-//! kernel that the table marks, the other guest tests on those whose row says so; soak repeats all of them. Nothing stops at the first failure: all of them are
-//! told together at the end.
+//! kernel that the table marks, the other guest tests on those whose row says so; soak repeats all of them. Nothing stops at the
+//! first failure: all of them are told together at the end, after what the bench of the engine came to.
 
 use std::time::Instant;
 
@@ -8,6 +8,7 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::{
+    bench,
     guest::Outcome,
     guest_tests::{self, Binaries},
     host,
@@ -71,6 +72,14 @@ impl Test {
         }
         if let Err(error) = self.guests(&mut tally) {
             tally.failures.push(format!("{error:#}"));
+        }
+        if !self.soak && self.filter.is_none() {
+            // Last, when no guest runs any more: how fast is a figure, and no failure.
+            eprintln!("--- bench of the engine");
+            match bench::Engine::default().summary() {
+                Ok(line) => tally.line(line),
+                Err(error) => tally.failures.push(format!("bench of the engine: {error:#}")),
+            }
         }
         tally.finish()
     }

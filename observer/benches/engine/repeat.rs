@@ -1,0 +1,180 @@
+//! A recording, again and again, as one long run.
+//!
+//! Decides what differs from one time to the next, so that the stream is one that a kernel could have given: times and
+//! marks go on by the recording's length, each CPU's sequence numbers go on where they ended, totals of loss add up.
+//! [`Addresses`] says whether the objects are the same ones each time.
+
+use std::{collections::BTreeMap, fs::File, path::Path};
+
+use anyhow::{Context, bail};
+use observer::{
+    meta::Meta,
+    recording::Reader,
+    source::{Mark, Pass},
+};
+use observer_ebpf::{HEADER_BYTES, kinds};
+use observer_engine::event::record_bytes;
+
+/// Time between two repetitions.
+const PAUSE_NS: u64 = 1_000_000;
+/// What each repetition's kernel addresses are away from those before: more than the memory of a guest.
+const FRESH_BYTES: u64 = 1 << 36;
+
+/// Whether a repetition meets the objects of the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Addresses {
+    /// The same tasks, mms, tables and locks: a long run of programs that stay. Everything is known and in the caches.
+    Same,
+    /// Other tasks, mms, tables and locks each time: nothing is ever met again. No kernel is like that, since it uses
+    /// memory again; no run can be harder on what the engine remembers.
+    Fresh,
+}
+
+/// A recording in memory.
+pub struct Recording {
+    pub meta: Meta,
+    pub events: u64,
+    pub bytes: u64,
+    /// Length of the file.
+    pub file_bytes: u64,
+    passes: Vec<Pass>,
+    length_ns: u64,
+    /// What one repetition takes of each CPU's sequence numbers.
+    numbers: BTreeMap<u16, u32>,
+    tids: u32,
+    totals: BTreeMap<(u16, u16), u64>,
+}
+
+impl Recording {
+    pub fn read(path: &Path) -> anyhow::Result<Recording> {
+        let open = || -> anyhow::Result<(u64, Reader)> {
+            let file = File::open(path)?;
+            Ok((file.metadata()?.len(), Reader::new(Box::new(file))?))
+        };
+        let (file_bytes, mut reader) = open().with_context(|| format!("open {}", path.display()))?;
+        let mut recording = Recording {
+            meta: reader.meta().clone(),
+            events: 0,
+            bytes: 0,
+            file_bytes,
+            passes: Vec::new(),
+            length_ns: 0,
+            numbers: BTreeMap::new(),
+            tids: 0,
+            totals: BTreeMap::new(),
+        };
+        let mut last_ns = recording.meta.start_ns;
+        while let Some(pass) = reader.next_pass()? {
+            last_ns = last_ns.max(pass.mark.time_ns);
+            for batch in &pass.batches {
+                let mut rest = &batch.bytes[..];
+                while let Some(n) = record_bytes(rest) {
+                    let (record, after) = rest.split_at(n);
+                    recording.events += 1;
+                    last_ns = last_ns.max(u64_at(record, 0));
+                    let next = u32_at(record, 8).wrapping_add(1);
+                    let numbers = recording.numbers.entry(batch.cpu).or_default();
+                    *numbers = next.max(*numbers);
+                    recording.tids = recording.tids.max(u32_at(record, 12) + 1);
+                    rest = after;
+                }
+                recording.bytes += batch.bytes.len() as u64;
+            }
+            recording.totals.extend(pass.loss.iter().map(|l| ((l.cpu, l.reason), l.total)));
+            recording.passes.push(pass);
+        }
+        if recording.events == 0 {
+            bail!("no events in {}\ntry: a recording of a run in which something happened", path.display());
+        }
+        recording.length_ns = last_ns - recording.meta.start_ns + PAUSE_NS;
+        Ok(recording)
+    }
+
+    /// Passes of one repetition.
+    pub fn passes(&self) -> u64 {
+        self.passes.len() as u64
+    }
+
+    /// The passes of repetition `n`, into the room of another one.
+    pub fn nth(&self, n: u64, addresses: Addresses, into: &mut Vec<Pass>) {
+        into.resize_with(self.passes.len(), Pass::default);
+        let later_ns = n * self.length_ns;
+        for (to, from) in into.iter_mut().zip(&self.passes) {
+            to.clone_from(from);
+            to.mark = Mark {
+                number: from.mark.number + n * self.passes(),
+                time_ns: from.mark.time_ns + later_ns,
+                ..from.mark
+            };
+            for loss in &mut to.loss {
+                loss.total += n * self.totals[&(loss.cpu, loss.reason)];
+                loss.since_ns += later_ns;
+            }
+            for batch in &mut to.batches {
+                let numbers = self.numbers[&batch.cpu].wrapping_mul(n as u32);
+                let mut rest = &mut batch.bytes[..];
+                while let Some(bytes) = record_bytes(rest) {
+                    let (record, after) = rest.split_at_mut(bytes);
+                    add64(record, 0, later_ns);
+                    add32(record, 8, numbers);
+                    if kind(record) == kinds::UNLINKED {
+                        add64(record, HEADER_BYTES + 24, later_ns);
+                    }
+                    if addresses == Addresses::Fresh {
+                        refresh(record, n * FRESH_BYTES, self.tids.wrapping_mul(n as u32));
+                    }
+                    rest = after;
+                }
+            }
+        }
+    }
+}
+
+/// Moves what names an object: kernel addresses, and the ids of tasks.
+fn refresh(record: &mut [u8], bytes: u64, tids: u32) {
+    add32(record, 12, tids);
+    let first = match kind(record) {
+        // Return values and command names may look like kernel addresses.
+        kinds::OP_END => return,
+        kinds::TASK => {
+            add32(record, 20, tids);
+            2
+        }
+        kinds::TASK_EXIT => {
+            add32(record, 20, tids);
+            0
+        }
+        kinds::FORK => {
+            add32(record, 20, tids);
+            return add64(record, HEADER_BYTES, tids.into());
+        }
+        _ => 0,
+    };
+    for at in (HEADER_BYTES..record.len()).step_by(8).skip(first) {
+        if u64_at(record, at) >> 63 == 1 {
+            add64(record, at, bytes);
+        }
+    }
+}
+
+fn kind(record: &[u8]) -> u16 {
+    kinds::from_wire(u16::from_le_bytes([record[16], record[17]])).0
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(std::array::from_fn(|i| bytes[at + i]))
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(std::array::from_fn(|i| bytes[at + i]))
+}
+
+fn add64(bytes: &mut [u8], at: usize, n: u64) {
+    let sum = u64_at(bytes, at).wrapping_add(n);
+    bytes[at..at + 8].copy_from_slice(&sum.to_le_bytes());
+}
+
+fn add32(bytes: &mut [u8], at: usize, n: u32) {
+    let sum = u32_at(bytes, at).wrapping_add(n);
+    bytes[at..at + 4].copy_from_slice(&sum.to_le_bytes());
+}

@@ -1,0 +1,154 @@
+//! `cargo xtask bench`: how fast it is. The measuring is `observer/benches`'; here it is built like the binary that is
+//! given to people, run, shown, and summed up in one line for a test run. A slow machine is no failure.
+
+use std::{
+    path::PathBuf,
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Args, Subcommand};
+use serde::Deserialize;
+
+use crate::{build, host};
+
+#[derive(Args)]
+pub struct Bench {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Events a second, from bytes to findings, on one core; and what each kind of event costs
+    Engine(Engine),
+}
+
+#[derive(Args, Default)]
+pub struct Engine {
+    /// A recording to repeat; without, a fixture
+    #[arg(long, value_name = "FILE")]
+    recording: Option<PathBuf>,
+    /// How many events to make of it, at least
+    #[arg(long, value_name = "N")]
+    events: Option<u64>,
+    /// Times that each stage is run
+    #[arg(long, value_name = "N")]
+    runs: Option<u64>,
+    /// Runs one stage alone, for whoever looks closer
+    #[arg(long, value_name = "STAGE")]
+    only: Option<String>,
+}
+
+/// What the last line of the bench says, as far as it is judged here.
+#[derive(Debug, Deserialize, PartialEq)]
+struct Line {
+    recording: String,
+    events: u64,
+    runs: u64,
+    /// Events a second.
+    goal: u64,
+    whole_best: f64,
+    whole_median: f64,
+}
+
+impl Bench {
+    pub fn run(self) -> Result<()> {
+        let What::Engine(engine) = self.what;
+        host::run(&mut engine.command()?)
+    }
+}
+
+impl Engine {
+    /// Runs it, shows what it says, and gives the line for the summary.
+    pub fn summary(&self) -> Result<String> {
+        let mut command = self.command()?;
+        let output = command.stderr(Stdio::inherit()).output().context("cannot run cargo bench")?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        print!("{said}");
+        if !output.status.success() {
+            bail!("the bench failed: {}", output.status);
+        }
+        Ok(last_line(&said)?.summary())
+    }
+
+    fn command(&self) -> Result<Command> {
+        let mut command = build::static_cargo("bench");
+        command.args(["--package", "observer", "--bench", "engine"]);
+        // With the object inside, as the last build had it, nothing has to be built twice.
+        let object = host::target_dir()?.join(build::BPF_OBJECT);
+        if object.is_file() {
+            command.env("OBSERVER_BPF_OBJECT", object);
+        }
+        command.arg("--");
+        if let Some(recording) = &self.recording {
+            // The bench runs in another directory.
+            let recording = std::path::absolute(recording)
+                .with_context(|| format!("cannot use {}", recording.display()))?;
+            command.arg("--recording").arg(recording);
+        }
+        for (name, n) in [("--events", self.events), ("--runs", self.runs)] {
+            if let Some(n) = n {
+                command.args([name, &n.to_string()]);
+            }
+        }
+        if let Some(only) = &self.only {
+            command.args(["--only", only]);
+        }
+        Ok(command)
+    }
+}
+
+fn last_line(said: &str) -> Result<Line> {
+    let line = said.lines().last().context("the bench said nothing")?;
+    serde_json::from_str(line).context("the last line of the bench is not understood")
+}
+
+impl Line {
+    fn summary(&self) -> String {
+        let million = |n: f64| n / 1e6;
+        let verdict = match self.goal as f64 {
+            goal if self.whole_median >= goal => "reached",
+            goal if self.whole_best >= goal => "reached in the best run only",
+            _ => "not reached",
+        };
+        format!(
+            "engine: {:.1} million events a second, {:.1} in the best of {} runs ({} of {}): the goal of {:.0} is {verdict}",
+            million(self.whole_median),
+            million(self.whole_best),
+            self.runs,
+            self.events,
+            self.recording,
+            million(self.goal as f64),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict(best: f64, median: f64) -> String {
+        let said = format!(
+            "a table\n\n{{\"bench\":\"engine\",\"recording\":\"a.obs\",\"events\":7,\"runs\":5,\"goal\":10000000,\
+             \"whole_best\":{best},\"whole_median\":{median},\"kinds\":{{}}}}\n"
+        );
+        last_line(&said).unwrap().summary()
+    }
+
+    #[test]
+    fn the_summary_says_whether_the_goal_was_reached() {
+        assert_eq!(
+            verdict(12.34e6, 10.0e6),
+            "engine: 10.0 million events a second, 12.3 in the best of 5 runs (7 of a.obs): the goal of 10 is reached"
+        );
+        assert!(verdict(12.3e6, 9.9e6).ends_with("is reached in the best run only"));
+        assert!(verdict(9.9e6, 9.0e6).ends_with("is not reached"));
+    }
+
+    #[test]
+    fn a_bench_that_does_not_end_with_its_line_is_a_failure() {
+        assert!(last_line("").is_err());
+        assert!(last_line("a table\n").is_err());
+    }
+}
