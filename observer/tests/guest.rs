@@ -7,6 +7,7 @@
 mod guest {
     pub mod bpf;
     pub mod matrix;
+    pub mod stale;
     pub mod witness;
 }
 
@@ -108,6 +109,23 @@ fn compare(options: &[&str]) -> Vec<&'static str> {
 #[ignore = "needs a guest"]
 fn matrix_of_this_kernel() {
     guest::matrix::run().unwrap();
+}
+
+/// What `cargo xtask test` runs on every kernel, beside the matrix.
+mod on_every_kernel {
+    use crate::guest::stale;
+
+    #[test]
+    #[ignore = "needs a guest"]
+    fn windows_are_seen_where_nothing_protects_and_only_there() {
+        stale::race();
+    }
+
+    #[test]
+    #[ignore = "needs a guest"]
+    fn predictions_need_no_luck() {
+        stale::turns();
+    }
 }
 
 #[test]

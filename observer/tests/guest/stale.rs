@@ -1,0 +1,251 @@
+//! Stale pointers on every kernel: what nothing protects is found, in a race and without one; what is protected is quiet, and
+//! the report says by which lock.
+//!
+//! What is open on which kernel was read in the kernels' sources and measured by other means; here it is expected, not asked.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use crate::{count, record, report};
+
+/// A reader of the exerciser, and the function on whose behalf it looks up where nothing protects it.
+type Walker = (&'static str, &'static str);
+
+/// Walkers that 5.10 and 6.1 let in with mmap_lock alone.
+const WALKERS: [Walker; 6] = [
+    ("smaps", "smaps_hugetlb_range"),
+    ("pagemap", "pagemap_hugetlb_range"),
+    ("numa_maps", "gather_hugetlb_stats"),
+    ("mincore", "mincore_hugetlb"),
+    ("vmread", "follow_hugetlb_page"),
+    ("movestat", "follow_huge_pmd_pte"),
+];
+const FAULT: &str = "hugetlb_fault";
+/// What unshares in most scenarios.
+const UNMAP: &str = "__unmap_hugepage_range";
+const SPLIT: &str = "hugetlb_unshare_pmds";
+const MREMAP: &str = "move_hugetlb_page_tables";
+/// Walks by the file, that its lock protects on all kernels, but for one case.
+const RMAP: [&str; 3] = ["try_to_unmap_one", "try_to_migrate_one", "remove_migration_pte"];
+/// The look at a partner's page tables while sharing.
+const PARTNER: &str = "huge_pmd_share";
+
+/// What a kernel leaves open.
+struct Kernel {
+    name: &'static str,
+    /// Writers that unshare under the walkers; empty: nothing is open.
+    writers: &'static [&'static str],
+    /// Faults wait for a migration's end with a pointer that nothing protects.
+    fault_waits: bool,
+    /// A VMA split takes no lock of the file.
+    split_is_open: bool,
+}
+
+const KERNELS: [Kernel; 5] = [
+    Kernel { name: "5.10", writers: &["punch", "migrate"], fault_waits: true, split_is_open: false },
+    Kernel {
+        name: "6.1",
+        writers: &["punch", "dontneed", "migrate"],
+        fault_waits: false,
+        split_is_open: true,
+    },
+    Kernel { name: "6.12", writers: &[], fault_waits: false, split_is_open: false },
+    Kernel { name: "6.18", writers: &[], fault_waits: false, split_is_open: false },
+    Kernel { name: "7.3", writers: &[], fault_waits: false, split_is_open: false },
+];
+
+impl Kernel {
+    /// The one that runs.
+    fn this() -> &'static Kernel {
+        let row = std::env::var("OBSERVER_GUEST_KERNEL").unwrap_or_default();
+        let kernel = KERNELS.iter().find(|k| k.name == row);
+        kernel
+            .unwrap_or_else(|| panic!("nothing is known of what {row:?} leaves open: it is none of the five"))
+    }
+
+    fn is_open(&self) -> bool {
+        !self.writers.is_empty()
+    }
+}
+
+/// A window or a predicted one, by what its name is made of.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Found {
+    kind: String,
+    lookup: String,
+    unlink: String,
+    rank: String,
+    alarm: bool,
+}
+
+fn found(report: &Value) -> Vec<Found> {
+    let findings = report["findings"].as_array().unwrap().iter();
+    let pair = |f: &Value| {
+        let mut parts = f["id"].as_str()?.split(':');
+        let (kind, sites, rank) = (parts.next()?, parts.next()?, parts.next()?);
+        let (lookup, unlink) = sites.split_once('/')?;
+        let [kind, lookup, unlink, rank] = [kind, lookup, unlink, rank].map(str::to_owned);
+        let alarm = f["alarm"] == true;
+        matches!(&*kind, "window" | "prediction").then_some(Found { kind, lookup, unlink, rank, alarm })
+    };
+    findings.filter_map(pair).collect()
+}
+
+fn is_window(f: &Found) -> bool {
+    f.kind == "window"
+}
+
+fn is_control(f: &Found) -> bool {
+    [PARTNER, UNMAP].contains(&&*f.lookup) || RMAP.contains(&&*f.lookup)
+}
+
+fn run(file: &str, scenarios: &[String], duration: &str) -> Value {
+    let scenarios: Vec<&str> = scenarios.iter().map(String::as_str).chain(["--duration", duration]).collect();
+    record(file, &[], &scenarios);
+    let report = report(file);
+    let (leases, unshares) = (&report["counts"]["leases"], count(&report, "unshare", "outcomes"));
+    println!("{leases} leases, {unshares} unshares, loss {}", report["loss"]);
+    for f in found(&report) {
+        println!("  {} {}: {} / {}", f.rank, f.kind, f.lookup, f.unlink);
+    }
+    report
+}
+
+/// Rounds of all that was not found yet; each site gets a minute at most.
+const ROUNDS: usize = 10;
+const ROUND: &str = "6s";
+
+/// Something to find: by which reader, and what it has to be.
+struct Wanted {
+    reader: &'static str,
+    writers: Vec<&'static str>,
+    what: String,
+    is: Box<dyn Fn(&Found) -> bool>,
+}
+
+fn wanted(kernel: &Kernel) -> Vec<Wanted> {
+    let walker = |(reader, site): Walker| Wanted {
+        reader,
+        writers: kernel.writers.to_vec(),
+        what: format!("an alarm at {site}"),
+        is: Box::new(move |f| f.lookup == site && f.alarm),
+    };
+    let mut all: Vec<Wanted> = WALKERS.into_iter().map(walker).collect();
+    all.push(Wanted {
+        reader: "fault",
+        writers: vec!["punch"],
+        what: "the first look of a fault, which is no alarm".into(),
+        is: Box::new(|f| f.lookup == FAULT && f.rank == "possible"),
+    });
+    if kernel.fault_waits {
+        all.push(Wanted {
+            reader: "fault",
+            writers: vec!["migrate"],
+            what: "a fault that waits for a migration".into(),
+            is: Box::new(|f| f.lookup == FAULT && f.unlink == "try_to_unmap_one" && f.alarm),
+        });
+    }
+    all
+}
+
+/// Walkers race with what unshares.
+pub fn race() {
+    let kernel = Kernel::this();
+    if !kernel.is_open() {
+        return race_protected();
+    }
+    let mut missing = wanted(kernel);
+    for round in 0..ROUNDS {
+        let name = |w: &Wanted| format!("race:{}:{}", w.reader, w.writers[round % w.writers.len()]);
+        let scenarios: Vec<String> = missing.iter().map(name).collect();
+        let report = run("/tmp/race.obs", &scenarios, ROUND);
+        let windows: Vec<Found> = found(&report).into_iter().filter(is_window).collect();
+        let false_ones: Vec<_> = windows.iter().filter(|f| is_control(f)).collect();
+        assert!(false_ones.is_empty(), "nothing is open there: {false_ones:?}");
+        missing.retain(|w| !windows.iter().any(&w.is));
+        if missing.is_empty() {
+            println!("all found in round {}", round + 1);
+            return;
+        }
+    }
+    panic!("not found: {:?}", missing.iter().map(|w| &w.what).collect::<Vec<_>>());
+}
+
+/// The same where nothing is open.
+fn race_protected() {
+    let readers = WALKERS.iter().map(|(reader, _)| *reader).chain(["fault"]);
+    let scenarios: Vec<String> =
+        readers.flat_map(|r| ["punch", "dontneed", "migrate"].map(|w| format!("race:{r}:{w}"))).collect();
+    let report = run("/tmp/race.obs", &scenarios, "1s");
+    assert_eq!(found(&report), []);
+    is_no_vacuum(&report);
+    is_all_covered(&report);
+}
+
+/// The same pairs one after the other: no window, and what could be one is predicted.
+pub fn turns() {
+    let kernel = Kernel::this();
+    let readers = WALKERS.iter().map(|(reader, _)| *reader).chain(["fault"]);
+    let mut scenarios: Vec<String> = readers.map(|r| format!("turns:{r}:punch")).collect();
+    scenarios.extend(["turns:migrate:split", "mremap"].map(String::from));
+    let report = run("/tmp/turns.obs", &scenarios, "1s");
+    let found: BTreeSet<Found> = found(&report).into_iter().collect();
+    assert_eq!(found, expected(kernel));
+    is_no_vacuum(&report);
+    if !kernel.is_open() {
+        is_all_covered(&report);
+    }
+}
+
+fn predicted(lookup: &str, unlink: &str, rank: &str) -> Found {
+    let [kind, lookup, unlink, rank] = ["prediction", lookup, unlink, rank].map(str::to_owned);
+    let alarm = rank == "predicted";
+    Found { kind, lookup, unlink, rank, alarm }
+}
+
+fn expected(kernel: &Kernel) -> BTreeSet<Found> {
+    let mut expected = BTreeSet::new();
+    if kernel.is_open() {
+        expected.extend(WALKERS.iter().map(|(_, site)| predicted(site, UNMAP, "predicted")));
+        expected.insert(predicted(FAULT, UNMAP, "possible"));
+    }
+    if kernel.split_is_open {
+        let by_the_file = ["try_to_migrate_one", "remove_migration_pte", PARTNER];
+        expected.extend(by_the_file.map(|site| predicted(site, SPLIT, "predicted")));
+    }
+    expected
+}
+
+/// What the report says of one site's lookups.
+fn protection<'a>(report: &'a Value, site: &str) -> Option<&'a Value> {
+    report["protection"]["lookups"].as_array()?.iter().find(|l| l["site"] == site)
+}
+
+fn number(value: &Value, key: &str) -> u64 {
+    value[key].as_u64().unwrap_or_else(|| panic!("no {key} in {value}"))
+}
+
+/// Nobody finds anything where nothing happens: pointers into tables whose links went away, and enough of both; and the
+/// lookups whose traps made false windows were among them.
+fn is_no_vacuum(report: &Value) {
+    let lookups = report["protection"]["lookups"].as_array().unwrap();
+    let leases: u64 = lookups.iter().map(|l| number(l, "on_unlinked")).sum();
+    let unshares = count(report, "unshare", "outcomes");
+    println!("{leases} leases on tables that lost a link, {unshares} unshares");
+    assert!(leases >= 1_000 && unshares >= 50, "vacuous");
+    for sites in [&[PARTNER][..], &[UNMAP], &RMAP] {
+        let leases: u64 =
+            sites.iter().filter_map(|s| protection(report, s)).map(|l| number(l, "on_unlinked")).sum();
+        assert!(leases > 0, "vacuous: nothing was looked up in {sites:?}");
+    }
+}
+
+/// Each lookup of a table that lost a link was under a lock for its whole life.
+fn is_all_covered(report: &Value) {
+    for lookup in report["protection"]["lookups"].as_array().unwrap() {
+        println!("  {lookup}");
+        let bare = number(lookup, "bare") + number(lookup, "unjudged");
+        assert!(bare == 0 || number(lookup, "on_unlinked") == 0, "under no lock: {lookup}");
+    }
+}
