@@ -229,7 +229,7 @@ impl<'a> View<'a> {
                 reasons.push(reason);
                 continue;
             }
-            let Some(lookup) = lookup else { return None };
+            let lookup = lookup?;
             match self.served(|f| f.role == Role::Lookup && f.function == lookup) {
                 Some(Err(why)) => reasons.push(Reason::Needs { what: lookup.to_owned(), why: Box::new(why) }),
                 _ => return None,
