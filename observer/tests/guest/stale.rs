@@ -196,6 +196,24 @@ pub fn turns() {
     if !kernel.is_open() {
         is_all_covered(&report);
     }
+    // Since 5.16, and on all kernels since then without the table's lock, which every other removal has.
+    if kernel.name != "5.10" {
+        assert_eq!(held(&report, MREMAP, "ptl"), (1, 0));
+    }
+    let (unlinks, under_ptl) = held(&report, UNMAP, "ptl");
+    assert!(
+        unlinks > 0 && under_ptl == unlinks,
+        "{under_ptl} of {unlinks} removals by unmap under the table's lock"
+    );
+}
+
+/// Removals of a site, and how many of them were under a lock of this class.
+fn held(report: &Value, site: &str, class: &str) -> (u64, u64) {
+    let row = report["protection"]["unlinks"].as_array().unwrap().iter().find(|u| u["site"] == site);
+    let row = row.unwrap_or_else(|| panic!("no removal by {site}"));
+    let with = row["held"].as_array().unwrap().iter();
+    let with = with.filter(|h| h["classes"].as_array().unwrap().iter().any(|c| c == class));
+    (number(row, "unlinks"), with.map(|h| number(h, "unlinks")).sum())
 }
 
 fn predicted(lookup: &str, unlink: &str, rank: &str) -> Found {
