@@ -30,6 +30,23 @@ const FIXTURES: &[Fixture] = &[
         command: "observer exercise fault-truncate --duration 500ms",
     },
     Fixture { name: "migrate", kernel: "6.12", command: "observer exercise migrate punch" },
+    // Walkers that have mmap_lock alone, in turns and in a race; the same where the vma_lock keeps them apart. 6.1's split
+    // against a migration's walk, and the same where the split takes the file's lock.
+    Fixture {
+        name: "walkers-5.10",
+        kernel: "5.10",
+        command: "observer exercise turns:mincore:punch turns:fault:punch race:vmread:migrate --duration 500ms",
+    },
+    Fixture {
+        name: "walkers-6.1",
+        kernel: "6.1",
+        command: "observer exercise turns:mincore:punch turns:migrate:split race:vmread:dontneed --duration 500ms",
+    },
+    Fixture {
+        name: "walkers-6.12",
+        kernel: "6.12",
+        command: "observer exercise turns:mincore:punch turns:migrate:split turns:vmread:dontneed",
+    },
 ];
 const TIMEOUT: Duration = Duration::from_secs(300);
 
