@@ -143,6 +143,20 @@ fn passes_that_are_lost_invent_nothing_and_are_told() {
     });
 }
 
+/// What a report stands on, kind by kind.
+#[test]
+fn kinds_that_are_lost_invent_nothing_and_are_told() {
+    check(|recording| {
+        let kinds = recording.kinds();
+        let told = kinds.into_iter().map(|kind| {
+            let mut random = Random::new(u64::from(kind));
+            let lossy = recording.without(|at| at.kind == kind && random.below(2) == 0);
+            (format!("half of kind {kind}"), lossy)
+        });
+        told.filter(|(_, lossy)| lossy.lost > 0).map(|(way, lossy)| (way, lossy.told())).collect()
+    });
+}
+
 /// A kill or a crash: the file ends somewhere.
 #[test]
 fn a_tail_that_is_cut_off_invents_nothing_and_is_told() {

@@ -18,6 +18,7 @@ use crate::{
     graph::{Edge, Graph, Pair, Witness},
     lock_class::LockClass,
     locks::Locks,
+    loss::Losses,
     setup::DocumentedOrder,
     tasks::{Instance, Task, Tasks},
 };
@@ -51,12 +52,12 @@ fn can_close(edge: &Edge) -> bool {
 pub(crate) fn findings(
     graph: &Graph,
     tasks: &Tasks,
-    locks: &Locks,
+    (locks, losses): (&Locks, &Losses),
     name: impl Fn(SiteId) -> Arc<str>,
 ) -> Vec<Finding> {
     let mut found: BTreeMap<Vec<LockClass>, Finding> = BTreeMap::new();
     for chain in instance_cycles(graph) {
-        let Some(verdict) = judge(&chain, tasks, locks) else { continue };
+        let Some(verdict) = judge(&chain, tasks, locks, losses) else { continue };
         let classes = chain.iter().map(|a| a.edge.from.0).collect();
         let seen = witnesses(&chain);
         let steps = chain.iter().zip(&verdict.waiting).zip(seen);
@@ -273,7 +274,7 @@ fn walk_classes<'a>(
 }
 
 /// Whether a closed chain of instances can deadlock; `None`: one task alone made it.
-fn judge(chain: &[Hop<'_>], tasks: &Tasks, locks: &Locks) -> Option<Verdict> {
+fn judge(chain: &[Hop<'_>], tasks: &Tasks, locks: &Locks, losses: &Losses) -> Option<Verdict> {
     let mut tids: Vec<Tid> = chain.iter().flat_map(|a| a.pair.tasks().iter().copied()).collect();
     tids.sort_unstable();
     tids.dedup();
@@ -295,7 +296,10 @@ fn judge(chain: &[Hop<'_>], tasks: &Tasks, locks: &Locks) -> Option<Verdict> {
         closes = false;
     }
     let gate = common_gate(chain);
-    let lossy = chain.iter().any(|a| a.pair.lossy);
+    // Between the sides a lock may have gone away, and its address become another's.
+    let times = || chain.iter().map(|a| a.pair.last_ns);
+    let apart = losses.anywhere(times().min().unwrap_or(0), times().max().unwrap_or(0));
+    let lossy = apart || chain.iter().any(|a| a.pair.lossy);
     if lossy {
         doubts.push(Doubt::Loss);
     }

@@ -151,7 +151,7 @@ impl Engine {
         let made_ns = self.births.take(event.tid);
         let task = &mut self.tasks[id];
         task.born_ns = made_ns.unwrap_or(event.time_ns);
-        (task.cpu, task.last_ns) = (Hole::ANY_CPU, made_ns.unwrap_or(self.counts.first_ns));
+        (task.cpu, task.last_ns) = (Hole::ANY_CPU, made_ns.unwrap_or(0));
     }
 
     fn dispatch(&mut self, id: TaskId, event: &Event) {
@@ -197,10 +197,12 @@ impl Engine {
             }
             Body::LockName { class, lock, owner, .. } => self.locks.name(lock.0, class, owner, now_ns),
             Body::LockForget { class, lock } => {
-                if class == Class::MmapLock
-                    && let Some(owner) = self.locks.get(lock.0).map(|l| l.owner)
-                {
-                    self.mm_gone(Mm(owner));
+                if class == Class::MmapLock {
+                    match self.locks.get(lock.0).map_or(0, |l| l.owner) {
+                        // Which mm it was is among what was lost.
+                        0 => self.losses.not_known(now_ns),
+                        owner => self.mm_gone(Mm(owner)),
+                    }
                 }
                 self.locks.forget(lock.0, now_ns);
             }
@@ -234,7 +236,7 @@ impl Engine {
         let ids: Vec<TaskId> = self.tasks.ids().collect();
         for id in ids {
             let task = &mut self.tasks[id];
-            if self.losses.touches(task.cpu, task.last_ns, self.now_ns) {
+            if self.losses.touches(task.cpu, task.last_ns, u64::MAX) {
                 task.touched_by_loss(self.now_ns);
             }
             self.end_leases(id, self.now_ns, |_| true);
@@ -247,7 +249,9 @@ impl Engine {
     pub fn findings(&self) -> Vec<Finding> {
         let mut all: Vec<Finding> = self.windows.findings().chain(self.singles.iter().cloned()).collect();
         all.extend(self.predicted());
-        all.extend(crate::cycles::findings(&self.graph, &self.tasks, &self.locks, |s| self.rules.name(s)));
+        all.extend(crate::cycles::findings(&self.graph, &self.tasks, (&self.locks, &self.losses), |s| {
+            self.rules.name(s)
+        }));
         all.extend(crate::cycles::against_order(&self.graph, self.rules.orders(), |s| self.rules.name(s)));
         for finding in &mut all {
             finding.doubts.extend(self.rules.doubts(finding.kind(), self.entries_only() > 0));
@@ -359,6 +363,7 @@ impl Engine {
         self.tasks[id].frames.push(Frame {
             site: event.site,
             begin_ns: event.time_ns,
+            lossy: false,
             unlinks: 0,
             unlinked_of: Mapping(0),
             foreign_until,

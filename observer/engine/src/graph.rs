@@ -218,7 +218,7 @@ impl Graph {
         let edge = &mut self.edges[place as usize];
         edge.count += 1;
         edge.last_ns = ask.time_ns;
-        edge.lossy &= hold.lossy;
+        edge.lossy &= is_lossy(task, hold, ask);
         if edge.tasks.len() < EdgeView::TASKS_MAX as usize && !edge.tasks.contains(&task.tid) {
             edge.tasks.push(task.tid);
         }
@@ -271,13 +271,27 @@ impl Pair {
         let mut tasks = [Tid(0); PAIR_TASKS];
         tasks[0] = task.tid;
         let first = Witness::of(task, hold, ask);
-        Pair { last_ns: ask.time_ns, tasks, tasks_n: 1, lossy: hold.lossy, gates, first, other: None }
+        Pair {
+            last_ns: ask.time_ns,
+            tasks,
+            tasks_n: 1,
+            lossy: is_lossy(task, hold, ask),
+            gates,
+            first,
+            other: None,
+        }
     }
 
     /// Seen again: what is not held this time was no gate.
     fn again(&mut self, task: &Task, at: usize, hold: &LockHold, ask: &Ask) {
         self.last_ns = ask.time_ns;
-        self.lossy &= hold.lossy;
+        if is_lossy(task, hold, ask) != self.lossy {
+            // Of the two the one that is sure counts.
+            if self.lossy {
+                *self = Pair::new(task, at, hold, ask);
+            }
+            return;
+        }
         self.add_task(task.tid);
         if self.other.is_none() && task.tid != self.first.tid() {
             self.other = Some(Witness::of(task, hold, ask));
@@ -291,6 +305,11 @@ impl Pair {
             }
         }
     }
+}
+
+/// Whether records that were lost could tell that it was otherwise: that the hold was over, or that there was a gate.
+fn is_lossy(task: &Task, hold: &LockHold, ask: &Ask) -> bool {
+    hold.lossy || ask.time_ns < task.unsure_until_ns
 }
 
 /// What the task holds besides the hold at `at`.

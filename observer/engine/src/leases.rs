@@ -197,6 +197,11 @@ impl Lease {
             }
     }
 
+    /// Whether it was ever under an excluding lock.
+    pub fn is_guarded(&self) -> bool {
+        self.guarded
+    }
+
     /// Whether it was in use for certain at some moment after the lookup.
     pub fn is_certain(&self) -> bool {
         self.certain_ns > self.start_ns

@@ -38,10 +38,17 @@ pub(crate) struct Losses {
 
 impl Losses {
     pub fn add(&mut self, hole: &Hole) {
-        let cpu = usize::from(hole.cpu);
-        let kept = if hole.cpu == Hole::ANY_CPU {
+        self.keep(hole.cpu, (hole.lo_ns, hole.hi_ns));
+        self.holes += 1;
+        self.lost += hole.lost;
+        *self.by_reason.entry(hole.reason).or_default() += hole.lost;
+    }
+
+    fn keep(&mut self, cpu: u16, (lo_ns, hi_ns): (u64, u64)) {
+        let kept = if cpu == Hole::ANY_CPU {
             &mut self.anywhere
         } else {
+            let cpu = usize::from(cpu);
             if self.by_cpu.len() <= cpu {
                 self.by_cpu.resize_with(cpu + 1, Vec::new);
             }
@@ -52,11 +59,15 @@ impl Losses {
             let (lo, hi) = kept.remove(0);
             kept[0] = (kept[0].0.min(lo), kept[0].1.max(hi));
         }
-        kept.push((hole.lo_ns, hole.hi_ns));
-        self.latest_ns = self.latest_ns.max(hole.hi_ns);
-        self.holes += 1;
-        self.lost += hole.lost;
-        *self.by_reason.entry(hole.reason).or_default() += hole.lost;
+        kept.push((lo_ns, hi_ns));
+        self.latest_ns = self.latest_ns.max(hi_ns);
+    }
+
+    /// Something happened at this moment to something that is not known: as if it were lost.
+    pub fn not_known(&mut self, at_ns: u64) {
+        if self.holes > 0 {
+            self.keep(Hole::ANY_CPU, (at_ns, at_ns));
+        }
     }
 
     /// Whether records of `cpu` between the two times may be missing.
@@ -66,6 +77,12 @@ impl Losses {
             && self.holes > 0
             && (self.by_cpu.get(usize::from(cpu)).is_some_and(|holes| overlap(holes, from_ns, to_ns))
                 || overlap(&self.anywhere, from_ns, to_ns))
+    }
+
+    /// Whether records of any CPU between the two times may be missing.
+    pub fn anywhere(&self, from_ns: u64, to_ns: u64) -> bool {
+        from_ns <= self.latest_ns
+            && self.by_cpu.iter().chain([&self.anywhere]).any(|holes| overlap(holes, from_ns, to_ns))
     }
 
     /// Whether records of a task may be missing between two of its events. A task that changed CPU in between may have
@@ -78,7 +95,7 @@ impl Losses {
         if from.0 == to.0 {
             return self.touches(from.0, from.1, to.1);
         }
-        self.by_cpu.iter().chain([&self.anywhere]).any(|holes| overlap(holes, from.1, to.1))
+        self.anywhere(from.1, to.1)
     }
 }
 

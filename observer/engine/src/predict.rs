@@ -28,7 +28,7 @@ use crate::{
     fx::FxMap,
     lock_class::LockClass,
     locks::Locks,
-    loss::{Hole, Losses},
+    loss::Losses,
     rules::Rules,
     tasks::{Held, Tasks},
 };
@@ -206,8 +206,8 @@ impl Context<'_, '_> {
         Some(self.exits.get(&seen.serial).copied().unwrap_or(0))
     }
 
-    /// Whether a lease and a removal were by two tasks that were both there; `Some(false)`: perhaps, since an exit may have
-    /// been lost.
+    /// Whether a lease and a removal were by two tasks that were both there; `Some(false)`: perhaps, since what was lost
+    /// between them may be the end of a task, of the mm, of the table or of a lock.
     fn both_alive(&self, lease: &Seen, unlink: &Seen) -> Option<bool> {
         if lease.serial == unlink.serial {
             return None;
@@ -217,15 +217,14 @@ impl Context<'_, '_> {
         } else if unlink.last_ns < lease.first_ns {
             (unlink, lease, (unlink.last_ns, lease.first_ns))
         } else {
-            return Some(true);
+            let (from_ns, to_ns) = (lease.first_ns.min(unlink.last_ns), lease.last_ns.max(unlink.last_ns));
+            return Some(!self.world.losses.anywhere(from_ns, to_ns));
         };
         let exit_ns = self.exit_ns(first);
         if second.born_ns > from_ns || exit_ns.is_some_and(|at_ns| at_ns < to_ns) {
             return None;
         }
-        let (cpu, last_ns) = self.world.tasks.last_seen(first.id);
-        let was_seen = exit_ns.is_some() || last_ns >= to_ns;
-        Some(was_seen || !self.world.losses.touches_task((cpu, last_ns), (Hole::ANY_CPU, to_ns)))
+        Some(!self.world.losses.anywhere(from_ns, to_ns))
     }
 
     /// Whether the VMAs whose lock the two had were both there: a place that is mapped anew is another VMA, with another
@@ -328,6 +327,11 @@ impl Context<'_, '_> {
     }
 }
 
+/// Whether it is the lock of this mm; one that was not named may be.
+fn is_of(lock: &Key, mm: Mm) -> bool {
+    lock.owner == mm.0 || lock.owner == 0
+}
+
 /// What keeps a phase of a lease and a removal apart, at every time.
 fn apart(rules: &Rules, mm: Mm, lease: &Sig, phase: &[Key], unlink: &Sig) -> Apart {
     let mut apart = Apart::NOTHING;
@@ -338,7 +342,7 @@ fn apart(rules: &Rules, mm: Mm, lease: &Sig, phase: &[Key], unlink: &Sig) -> Apa
         }
         if taken.class == LockClass::MmapLock
             && taken.exclusive
-            && taken.owner == mm.0
+            && is_of(taken, mm)
             && rules.vma_locked(lease.site)
         {
             apart = apart.or(Apart::VMA_LOCKED);
@@ -346,7 +350,7 @@ fn apart(rules: &Rules, mm: Mm, lease: &Sig, phase: &[Key], unlink: &Sig) -> Apa
     }
     let is_user = lease.in_mm
         || rules.vma_locked(lease.site)
-        || phase.iter().any(|k| k.class == LockClass::MmapLock && k.owner == mm.0);
+        || phase.iter().any(|k| k.class == LockClass::MmapLock && is_of(k, mm));
     if unlink.last_user && is_user {
         apart = apart.or(Apart::LAST_USER);
     }

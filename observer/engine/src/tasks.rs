@@ -157,6 +157,8 @@ impl HoldSet {
 pub(crate) struct Frame {
     pub site: SiteId,
     pub begin_ns: u64,
+    /// Its end, or the begin of another inside, may be among what was lost.
+    pub lossy: bool,
     /// Links that went away inside, and the mapping of the last one's table.
     pub unlinks: u32,
     pub unlinked_of: Mapping,
@@ -268,6 +270,9 @@ impl Task {
     /// besides.
     pub fn touched_by_loss(&mut self, now_ns: u64) {
         self.unsure_until_ns = now_ns + UNSURE_NS;
+        for frame in &mut self.frames {
+            frame.lossy = true;
+        }
         for done in &mut self.lately {
             done.sure = false;
         }
@@ -427,11 +432,6 @@ impl Tasks {
     /// Whether the task that had this place then is still there.
     pub fn is_alive(&self, id: TaskId, serial: u64) -> bool {
         self[id].serial == serial
-    }
-
-    /// CPU and time of the last event of the task at this place.
-    pub fn last_seen(&self, id: TaskId) -> (u16, u64) {
-        (self[id].cpu, self[id].last_ns)
     }
 
     /// Places of the tasks alive, in an order that depends on the events only.

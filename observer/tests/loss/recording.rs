@@ -15,7 +15,7 @@ use observer::{
     sink::{json, text},
     source::{Batch, Loss, Pass},
 };
-use observer_ebpf::loss;
+use observer_ebpf::{kinds, loss};
 use observer_engine::event::record_bytes;
 
 /// A recording, or what was left of it.
@@ -37,10 +37,11 @@ pub struct Told {
     pub lost: u64,
 }
 
-/// Where a record is.
+/// Where a record is, and what.
 pub struct At {
     pub pass: usize,
     pub cpu: u16,
+    pub kind: u16,
 }
 
 /// The recordings of `fixtures/`, by name.
@@ -66,6 +67,10 @@ fn records(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
         bytes = rest;
         Some(record)
     })
+}
+
+fn kind(record: &[u8]) -> u16 {
+    kinds::from_wire(u16::from_le_bytes([record[16], record[17]])).0
 }
 
 impl Recording {
@@ -126,6 +131,12 @@ impl Recording {
         (0..self.passes.len()).max_by_key(|at| bytes(&self.passes[*at])).unwrap()
     }
 
+    /// Kinds of record that it has.
+    pub fn kinds(&self) -> BTreeSet<u16> {
+        let batches = self.passes.iter().flat_map(|pass| &pass.batches);
+        batches.flat_map(|batch| records(&batch.bytes).map(kind)).collect()
+    }
+
     /// It as it would be if these records had found their ring full.
     pub fn without(&self, mut is_lost: impl FnMut(&At) -> bool) -> Recording {
         let mut totals: BTreeMap<u16, u64> = BTreeMap::new();
@@ -137,7 +148,7 @@ impl Recording {
             for batch in &pass.batches {
                 let mut bytes = Vec::new();
                 for record in records(&batch.bytes) {
-                    if is_lost(&At { pass: number, cpu: batch.cpu }) {
+                    if is_lost(&At { pass: number, cpu: batch.cpu, kind: kind(record) }) {
                         *totals.entry(batch.cpu).or_default() += 1;
                         rose.insert(batch.cpu);
                     } else {

@@ -116,6 +116,8 @@ impl Engine {
         let at = (event.time_ns, event.cpu, site);
         let mut lease = Lease::new(sort, pointer, at, task.frames.len(), holds);
         lease.stack = task.stack();
+        let unsure = event.time_ns < task.unsure_until_ns;
+        lease.lossy = task.frames.last().map_or(unsure, |f| f.lossy);
         for hold in &task.holds {
             let class = hold.class.wire();
             let of_this = class != Class::Ptl || self.is_ptl_of(hold.instance.addr, lease.of.table);
@@ -123,6 +125,8 @@ impl Engine {
                 lease.exclude_by(hold.instance.addr);
             }
         }
+        // A lock that it was taken under, and is over with, may be among what was lost.
+        lease.lossy |= unsure && sort == Sort::Own && !lease.is_guarded();
         self.counts.leases += 1;
         let task = &mut self.tasks[id];
         task.leases.push(lease);
@@ -333,7 +337,7 @@ impl Engine {
         let holder = &self.tasks[other];
         let lease = &holder.leases[at];
         let lossy = self.losses.touches(holder.cpu, holder.last_ns, unlink.hi_ns)
-            || self.losses.touches(event.cpu, lease.start_ns, unlink.hi_ns);
+            || self.losses.touches(event.cpu, lease.start_ns.min(unlink.lo_ns), unlink.hi_ns);
         let lo_ns = unlink.lo_ns.max(lease.start_ns);
         if lease.hit.is_some() {
             return;
@@ -357,7 +361,8 @@ impl Engine {
         }
         let Some(of) = self.tables.generation(unlink.table) else { return };
         let site = self.on_behalf(id, event.site);
-        let lossy_here = |e: &Ended| self.losses.touches(event.cpu, e.lease.start_ns, unlink.hi_ns);
+        let lossy_here =
+            |e: &Ended| self.losses.touches(event.cpu, e.lease.start_ns.min(unlink.lo_ns), unlink.hi_ns);
         let mut hits = Vec::new();
         for (at, e) in self.ended.iter().enumerate() {
             let met = unlink.concerns(&e.lease, of.generation);

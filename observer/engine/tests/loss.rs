@@ -1,0 +1,199 @@
+//! Loss invents nothing: every text trace again, with each of its records lost in turn, and with several at random.
+//!
+//! What is lost is told as a live run tells it, by a hole between the neighbours of the same CPU. A finding may become
+//! less, `incomplete`, or vanish; none may come, or become worse, by what was not seen.
+
+#![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "tests read files")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use observer_ebpf::loss;
+use observer_engine::{
+    Hole,
+    event::Event,
+    finding::{Finding, Kind, Rank},
+    trace::{Step, Trace, line},
+};
+
+/// Random choices of lost records, per trace.
+const CHOICES: u64 = 200;
+
+fn traces() -> Vec<(String, Trace)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/traces");
+    let mut found: Vec<(String, Trace)> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|e| e == "trace"))
+        .map(|path| {
+            let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+            (name, fs::read_to_string(&path).unwrap().parse().unwrap())
+        })
+        .collect();
+    found.sort_by(|a, b| a.0.cmp(&b.0));
+    found
+}
+
+/// Who has the records next to those that are lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Neighbours {
+    /// The trace itself: holes reach to the records before and after on their CPU.
+    OfTheTrace,
+    /// Tasks that have nothing to do with it, and were there just before and just after: holes are as short as can be.
+    Others,
+}
+
+/// Lost records of one CPU with none between that came.
+struct Lost {
+    n: u64,
+    /// Where the hole is told, and from when.
+    at: usize,
+    since_ns: u64,
+    /// Of the first and the last of them.
+    times: (u64, u64),
+}
+
+/// The trace without these steps, and with the holes that they leave.
+fn without(trace: &Trace, lost: &[bool], neighbours: Neighbours) -> Trace {
+    let mut steps = Vec::new();
+    // Time of the last record of each CPU that came, and the place behind it.
+    let mut last: BTreeMap<u16, (u64, usize)> = BTreeMap::new();
+    let mut open: BTreeMap<u16, Lost> = BTreeMap::new();
+    let mut holes: Vec<(usize, Hole)> = Vec::new();
+    let mut close = |cpu, lost: Lost, until_ns: u64| {
+        let (lo_ns, hi_ns) = match neighbours {
+            Neighbours::OfTheTrace => (lost.since_ns.min(until_ns), until_ns),
+            Neighbours::Others => lost.times,
+        };
+        let reason = loss::REASONS[loss::RING_FULL].0;
+        holes.push((lost.at, Hole { cpu, lo_ns, hi_ns, lost: lost.n, reason }));
+    };
+    for (step, is_lost) in trace.steps.iter().zip(lost) {
+        let Step::Event(event) = step else {
+            steps.push(*step);
+            continue;
+        };
+        if *is_lost {
+            let (since_ns, at) = last.get(&event.cpu).copied().unwrap_or_default();
+            // A neighbour of another task is where the record would be.
+            let at = if neighbours == Neighbours::Others { steps.len() } else { at };
+            let fresh = Lost { n: 0, at, since_ns, times: (event.time_ns, event.time_ns) };
+            let lost = open.entry(event.cpu).or_insert(fresh);
+            lost.n += 1;
+            lost.times.1 = event.time_ns;
+            continue;
+        }
+        if let Some(lost) = open.remove(&event.cpu) {
+            close(event.cpu, lost, event.time_ns);
+        }
+        steps.push(*step);
+        last.insert(event.cpu, (event.time_ns, steps.len()));
+    }
+    for (cpu, lost) in open {
+        // No record of the trace ends it; then the counters tell it, before what comes after is handed on.
+        let until_ns = lost.times.1;
+        close(cpu, lost, until_ns);
+    }
+    // The order hands a hole on where the record before it has its place.
+    holes.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
+    for (at, hole) in holes {
+        steps.insert(at, Step::Hole(hole));
+    }
+    Trace { steps, ..trace.clone() }
+}
+
+/// What a finding is about, whatever its rank.
+fn subject(finding: &Finding) -> &str {
+    let rank = format!(":{}", finding.rank.name());
+    finding.id.strip_suffix(&rank).unwrap_or(&finding.id)
+}
+
+/// Findings that are there with loss only, or worse with it. A window that was seen hides its prediction: where loss took the
+/// window, the prediction shows.
+fn invented(whole: &[Finding], lossy: &[Finding]) -> Vec<String> {
+    let hides = |w: &str, f: &str| matches!((w.strip_prefix("window:"), f.strip_prefix("prediction:")), (Some(w), Some(f)) if w == f);
+    let same = |w: &str, f: &str| w == f || hides(w, f);
+    let seen = |f: &Finding| whole.iter().any(|w| same(subject(w), subject(f)) && w.rank <= f.rank);
+    let known = |f: &Finding| {
+        seen(f) || (f.kind() == Kind::Prediction && whole.iter().any(|w| hides(subject(w), subject(f))))
+    };
+    let invented = lossy.iter().filter(|f| f.rank < Rank::Incomplete && !known(f));
+    invented.map(|f| format!("{} {}", f.rank.name(), f.id)).collect()
+}
+
+fn words(trace: &Trace, lost: &[bool]) -> String {
+    let event = |step: &Step| -> Option<Event> { if let Step::Event(e) = step { Some(*e) } else { None } };
+    let lost = trace.steps.iter().zip(lost).filter(|(_, lost)| **lost);
+    lost.filter_map(|(step, _)| Some(format!("    lost: {}\n", line(&event(step)?, &trace.setup)))).collect()
+}
+
+/// What was invented, by trace and finding: by the fewest records lost, how many, and in words.
+type Told = BTreeMap<String, (usize, String)>;
+
+/// Drops so and tells what that invented.
+fn drop_and_tell(name: &str, trace: &Trace, whole: &[Finding], lost: &[bool], told: &mut Told) {
+    let n = lost.iter().filter(|lost| **lost).count();
+    for neighbours in [Neighbours::OfTheTrace, Neighbours::Others] {
+        let engine = without(trace, lost, neighbours).run();
+        for finding in invented(whole, &engine.findings()) {
+            let least = told.entry(format!("{name}: {finding}")).or_insert((usize::MAX, String::new()));
+            if n < least.0 {
+                *least = (n, format!("    next to records of {neighbours:?}\n{}", words(trace, lost)));
+            }
+        }
+    }
+}
+
+fn assert_none(told: &Told) {
+    let text: String = told.iter().map(|(finding, (_, lost))| format!("{finding}\n{lost}")).collect();
+    assert!(text.is_empty(), "\n{text}");
+}
+
+#[test]
+fn no_single_record_that_is_lost_invents_a_finding() {
+    let mut told = Told::new();
+    for (name, trace) in traces() {
+        let whole = trace.run().findings();
+        for at in (0..trace.steps.len()).filter(|at| matches!(trace.steps[*at], Step::Event(_))) {
+            let lost: Vec<bool> = (0..trace.steps.len()).map(|i| i == at).collect();
+            drop_and_tell(&name, &trace, &whole, &lost, &mut told);
+        }
+    }
+    assert_none(&told);
+}
+
+#[test]
+fn no_records_that_are_lost_invent_a_finding() {
+    let mut told = Told::new();
+    let mut seed = 0x2545_f491_4f6c_dd1d_u64;
+    let mut below = |n: u64| {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        seed % n
+    };
+    for (name, trace) in traces() {
+        let whole = trace.run().findings();
+        for _ in 0..CHOICES {
+            let one_of = 2 + below(8);
+            let lost: Vec<bool> = trace.steps.iter().map(|_| below(one_of) == 0).collect();
+            drop_and_tell(&name, &trace, &whole, &lost, &mut told);
+        }
+    }
+    assert_none(&told);
+}
+
+/// A test that drops and compares what cannot be lost would see nothing.
+#[test]
+fn loss_that_is_not_told_does_invent_findings() {
+    let mut invented_some = 0;
+    for (_, trace) in traces() {
+        let whole = trace.run().findings();
+        for at in 0..trace.steps.len() {
+            let mut silent = trace.clone();
+            silent.steps.remove(at);
+            invented_some += usize::from(!invented(&whole, &silent.run().findings()).is_empty());
+        }
+    }
+    assert!(invented_some > 20, "only {invented_some} records matter to the traces");
+}
