@@ -25,6 +25,7 @@ use observer_engine::{
     finding::{Kind, Rank},
     lock_class::LockClass,
     setup::{Grade, Role},
+    view::ApartView,
 };
 use schema::Schema;
 use serde_json::Value;
@@ -96,6 +97,12 @@ fn ranks_and_kinds_are_those_of_the_code() {
     }
 }
 
+/// What keeps two sides apart: any lock, or what is no lock.
+fn apart() -> Vec<String> {
+    let locks = LockClass::ALL.into_iter().map(ApartView::Lock);
+    locks.chain([ApartView::VmaLocked, ApartView::LastUser]).map(|a| a.name().to_owned()).collect()
+}
+
 #[test]
 fn words_are_those_of_the_code() {
     let schema = Schema::read(&document("docs/findings.md"));
@@ -105,6 +112,7 @@ fn words_are_those_of_the_code() {
         ("grade", list(&Grade::ALL.map(Grade::name))),
         ("role", list(&Role::ALL.map(Role::name))),
         ("class", list(&LockClass::ALL.map(LockClass::name))),
+        ("apart", apart()),
         ("mode", list(&[Mode::Read, Mode::Write, Mode::Exclusive].map(Mode::name))),
         ("reason", observer_ebpf::loss::REASONS.iter().map(|(name, _)| (*name).to_owned()).collect()),
     ];

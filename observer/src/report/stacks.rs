@@ -10,6 +10,8 @@ use crate::{meta::Symbol, source::Pass};
 
 /// Different stacks kept: as many as the kernel has places for, and its map was never seen to fill.
 const STACKS_MAX: usize = 4096;
+/// No function is this long. An address so far beyond a symbol is one of a program or trampoline, which have none.
+const FUNCTION_BYTES_MAX: u64 = 1 << 20;
 /// The number of a stack that is not kept.
 const UNKNOWN: u32 = u32::MAX;
 
@@ -73,15 +75,30 @@ impl Stacks {
     /// Frames of a stack by its number in this run, `function+0xoff`, innermost first; empty: not told.
     #[must_use]
     pub fn symbolised(&self, stack: Option<u32>) -> Vec<String> {
-        let frames = stack.and_then(|number| self.frames.get(number as usize));
-        frames.into_iter().flatten().map(|address| self.name(*address)).collect()
-    }
-
-    fn name(&self, address: u64) -> String {
-        match self.names.get(&address) {
+        let text = |address: &u64| match self.name(*address) {
             Some((name, offset)) => format!("{name}+{offset:#x}"),
             None => format!("{address:#x}"),
-        }
+        };
+        self.frames(stack).map(text).collect()
+    }
+
+    /// The kernel's functions in it and the offsets in them, innermost first. A function that is traced is on the stack
+    /// once more for each trampoline: it is told once.
+    #[must_use]
+    pub fn functions(&self, stack: Option<u32>) -> Vec<(&str, u64)> {
+        let mut functions: Vec<(&str, u64)> =
+            self.frames(stack).filter_map(|address| self.name(*address)).collect();
+        functions.dedup_by_key(|(name, _)| *name);
+        functions
+    }
+
+    fn frames(&self, stack: Option<u32>) -> impl Iterator<Item = &u64> {
+        stack.and_then(|number| self.frames.get(number as usize)).into_iter().flatten()
+    }
+
+    fn name(&self, address: u64) -> Option<(&str, u64)> {
+        let (name, offset) = self.names.get(&address)?;
+        (*offset < FUNCTION_BYTES_MAX).then_some((name.as_str(), *offset))
     }
 }
 
@@ -106,6 +123,22 @@ mod tests {
         assert_eq!(at(150), ["0x40"]);
         assert_eq!(stacks.number(8, 90), UNKNOWN);
         assert!(stacks.symbolised(Some(UNKNOWN)).is_empty());
+    }
+
+    #[test]
+    fn a_trampoline_is_no_function_and_what_is_traced_is_told_once() {
+        let mut stacks = Stacks::default();
+        let name = |address, name: &str, offset| Symbol { address, name: name.into(), offset };
+        let mut pass = pass(100, 7, &[1, 2, 3, 4]);
+        pass.symbols = vec![
+            name(1, "walk", 0x20),
+            name(2, "last_symbol", 0x32f5_7ccf),
+            name(3, "walk", 0x9),
+            name(4, "read", 0x30),
+        ];
+        stacks.pass(&pass);
+        assert_eq!(stacks.symbolised(Some(0)), ["walk+0x20", "0x2", "walk+0x9", "read+0x30"]);
+        assert_eq!(stacks.functions(Some(0)), [("walk", 0x20), ("read", 0x30)]);
     }
 
     #[test]

@@ -27,15 +27,15 @@ pub fn write(out: &mut dyn Write, r: &Report) -> io::Result<()> {
     if !p.lookups.is_empty() {
         writeln!(
             out,
-            "  {:<30} {:>9} {:>9}  locks, from the lookup to the last use",
-            "looked up in", "times", "removed"
+            "  {:<30} {:>9} {:>9}  locks held from the lookup to the last use",
+            "looked up in", "leases", "link gone"
         )?;
     }
     for l in &p.lookups {
         lookup(out, l)?;
     }
     if !p.unlinks.is_empty() {
-        writeln!(out, "  {:<30} {:>9} {:>9}  locks that keep others out", "removed in", "times", "")?;
+        writeln!(out, "  {:<30} {:>9} {:>9}  locks that keep others out", "removed in", "links", "")?;
     }
     for u in &p.unlinks {
         unlink(out, u, r)?;

@@ -37,12 +37,21 @@ pub fn detail(out: &mut Vec<String>, f: &Finding, p: &Prediction, stacks: &Stack
     out.push(row("", "at both moments. That one came first is chance"));
     out.push(row("help", &would_exclude(&p.would_exclude)));
     if !p.unlinker_lacks.is_empty() {
-        let (names, other) =
-            (names(&p.unlinker_lacks), if p.unlinker_lacks.len() == 1 { "it" } else { "them" });
-        out.push(row("", &format!("the holder is under {names}, which keeps other removals away;")));
-        out.push(row("", &format!("this removal does not take {other}")));
+        lacks(out, p);
     }
     out.push(row("rank", rank(f.rank)));
+}
+
+/// What the holder relies on and the removal does not respect.
+fn lacks(out: &mut Vec<String>, p: &Prediction) {
+    let has = |class: &LockClass| p.unlinker.holds.iter().any(|h| h.class == *class);
+    let (another, none): (Vec<LockClass>, Vec<LockClass>) = p.unlinker_lacks.iter().partition(|c| has(c));
+    for (classes, does) in [(none, "does not take it"), (another, "takes another one")] {
+        if !classes.is_empty() {
+            let under = names(&classes);
+            out.push(row("", &format!("the holder is under {under}, which keeps other removals away; this one {does}")));
+        }
+    }
 }
 
 /// Why it has its rank.

@@ -1,6 +1,7 @@
 //! The words for stacks.
 //!
-//! Decides how much of a stack is worth reading: from the function itself outwards, not the kernel's way in.
+//! Decides how much of a stack is worth reading: from the function itself outwards, and hardly the kernel's way in. It is
+//! the stack of the task's first call, which need not be this one: it is worded so.
 
 use observer_engine::finding::Side;
 
@@ -12,13 +13,14 @@ const FRAMES_MAX: usize = 10;
 
 /// How the operation of a side was called.
 pub fn rows(out: &mut Vec<String>, side: &Side, stacks: &Stacks) {
-    let frames = stacks.symbolised(side.stack);
-    if frames.is_empty() {
+    let functions = stacks.functions(side.stack);
+    if functions.is_empty() {
         return;
     }
-    out.push(row("", "called first from"));
-    out.extend(frames.iter().take(FRAMES_MAX).map(|frame| row("", &format!("  {frame}"))));
-    if frames.len() > FRAMES_MAX {
-        out.push(row("", &format!("  and {} more", frames.len() - FRAMES_MAX)));
+    out.push(row("", "by its first call of this, which came from"));
+    let line = |(name, offset): &(&str, u64)| row("", &format!("  {name}+{offset:#x}"));
+    out.extend(functions.iter().take(FRAMES_MAX).map(line));
+    if functions.len() > FRAMES_MAX {
+        out.push(row("", &format!("  and {} more", functions.len() - FRAMES_MAX)));
     }
 }
