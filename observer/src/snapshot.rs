@@ -40,6 +40,10 @@ pub struct Snapshot {
     /// In the order of class names.
     pub edges: Vec<EdgeRow>,
     pub edges_total: usize,
+    /// Files by what is done to their tables, most unshares first.
+    pub mappings: Vec<MappingRow>,
+    /// What was looked up and removed under which locks, and what kept the two apart.
+    pub protection: Vec<ProtectionRow>,
     /// Most active first.
     pub tables: Vec<TableRow>,
     pub tables_total: usize,
@@ -122,6 +126,44 @@ pub struct TableRow {
     pub lookups: u64,
     pub shares: u64,
     pub unshares: u64,
+    /// Most mms that linked it at a time.
+    pub sharers_max: u64,
+    /// Its file's mapping; 0: not known.
+    pub mapping: u64,
+    /// What happened to it last, as the text report words it.
+    pub history: Vec<String>,
+}
+
+/// The page tables of one file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MappingRow {
+    /// 0: all of which it is not known.
+    pub mapping: u64,
+    /// Tables alive.
+    pub tables: u64,
+    /// mms that link the table with most of them.
+    pub sharers: u64,
+    pub shares: u64,
+    pub unshares: u64,
+    /// Event time of the first share or unshare.
+    pub first_ns: u64,
+    /// How often, and who.
+    pub detail: Vec<String>,
+}
+
+/// Leases of a lookup site, removals of an unlink site, or what kept two of them apart.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProtectionRow {
+    /// `lookup`, `removal` or `apart`.
+    pub what: &'static str,
+    /// One site, or `LOOKUP / REMOVAL`.
+    pub site: String,
+    /// Leases or removals; of a pair 0.
+    pub count: u64,
+    /// Nothing kept them apart, at least once; or a lease was under no lock.
+    pub open: bool,
+    /// Locks, most first.
+    pub ways: Vec<String>,
 }
 
 /// How well one role is seen.

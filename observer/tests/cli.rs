@@ -55,8 +55,14 @@ fn stderr(output: &Output, scratch: &Scratch) -> String {
 #[test]
 fn live_report_and_those_of_its_recording_are_the_same_bytes() {
     let scratch = Scratch::new("same");
-    let (live, bytes) = made::recorded(&made::race());
-    let file = scratch.file("race.obs", &bytes);
+    for run in [made::race(), made::predicted()] {
+        same_bytes(&scratch, &run);
+    }
+}
+
+fn same_bytes(scratch: &Scratch, run: &made::Run) {
+    let (live, bytes) = made::recorded(run);
+    let file = scratch.file("same.obs", &bytes);
     for (format, live) in [("text", &live.text), ("json", &live.json)] {
         for _ in 0..2 {
             let told = observer(&["report", "--fail-on", "never", "--format", format], &file);
@@ -73,6 +79,13 @@ fn the_report_reads_like_this() {
     let (live, _) = made::recorded(&made::race());
     insta::assert_snapshot!("race.txt", live.text);
     insta::assert_snapshot!("race.json", live.json);
+}
+
+#[test]
+fn a_prediction_reads_like_this() {
+    let (live, _) = made::recorded(&made::predicted());
+    insta::assert_snapshot!("predicted.txt", live.text);
+    insta::assert_snapshot!("predicted.json", live.json);
 }
 
 #[test]

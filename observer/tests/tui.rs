@@ -98,6 +98,10 @@ fn scenes() {
     scene("one-window-detail", sample::one_row, "2<Enter>");
     scene("one-locks-detail", sample::one_row, "3<Enter>");
     scene("one-tables-detail", sample::one_row, "4<Enter>");
+    scene("predicted-windows", sample::predicted, "2");
+    scene("predicted-tables-detail", sample::predicted, "4<Enter>");
+    scene("predicted-protection", sample::predicted, "6j");
+    scene("empty-protection", sample::empty, "6");
     scene("thousands-overview", sample::thousands, "<End>");
     scene("thousands-windows", sample::thousands, "2<PgDn>jj");
     scene("thousands-locks", sample::thousands, "3j");
@@ -112,10 +116,15 @@ fn scenes() {
 #[test]
 fn no_size_and_no_key_panics() {
     let every: String =
-        "?jk/x<Backspace><Enter>2<Enter><PgDn><PgUp><End><Home><Esc><Tab><End><Enter>fj<Esc>5".into();
-    for snapshot in
-        [sample::empty(), sample::one_row(), sample::thousands(), sample::lossy(), sample::blind()]
-    {
+        "?jk/x<Backspace><Enter>2<Enter><PgDn><PgUp><End><Home><Esc><Tab><End><Enter>fj<Esc>56<Enter>j4<Enter>".into();
+    for snapshot in [
+        sample::empty(),
+        sample::one_row(),
+        sample::predicted(),
+        sample::thousands(),
+        sample::lossy(),
+        sample::blind(),
+    ] {
         for width in [1, 2, 3, 7, 20, 40, 79, 119, 120, 300] {
             for height in [1, 2, 3, 4, 5, 6, 7, 8, 13, 15, 16, 17, 60] {
                 let mut state = dashboard(snapshot.clone(), (width, height));
@@ -134,7 +143,7 @@ fn no_size_and_no_key_panics() {
 #[test]
 fn loss_and_blindness_are_on_every_screen() {
     for size in SIZES {
-        for tab in 1..=5 {
+        for tab in 1..=Tab::ALL.len() {
             for open in ["", "<Enter>"] {
                 let mut state = dashboard(sample::lossy(), size);
                 press(&mut state, &format!("{tab}{open}"));

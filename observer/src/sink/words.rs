@@ -5,6 +5,7 @@
 mod history;
 mod ledger;
 mod prediction;
+pub mod protection;
 mod stack;
 
 use observer_engine::{
@@ -17,7 +18,10 @@ use observer_engine::{
     view::EdgeView,
 };
 
-pub use self::ledger::{per_second, unsharer};
+pub use self::{
+    history::of_table as table_history,
+    ledger::{per_second, seconds, unsharer},
+};
 use crate::report::stacks::Stacks;
 
 /// A span of time with the unit that fits.
@@ -109,10 +113,10 @@ pub fn detail(finding: &Finding, stacks: &Stacks, start_ns: u64) -> Vec<String> 
     let mut out = Vec::new();
     match &finding.evidence {
         Evidence::Window(w) => {
-            window(&mut out, &w.first, stacks, start_ns);
+            window(&mut out, &w.first, None, stacks, start_ns);
             if w.longest != w.first {
                 out.push("longest of them".into());
-                window(&mut out, &w.longest, stacks, start_ns);
+                window(&mut out, &w.longest, Some(&w.first), stacks, start_ns);
             }
         }
         Evidence::Prediction(p) => prediction::detail(&mut out, finding, p, stacks, start_ns),
@@ -169,12 +173,15 @@ fn task(t: &TaskRef) -> String {
     }
 }
 
-fn window(out: &mut Vec<String>, c: &WindowCase, stacks: &Stacks, start_ns: u64) {
+/// One case; of the second one, stacks are told that are not those of the first.
+fn window(out: &mut Vec<String>, c: &WindowCase, told: Option<&WindowCase>, stacks: &Stacks, start_ns: u64) {
     let at = |ns| moment(ns, start_ns);
     side(out, "holder", &c.holder, &format!("looked up at {}", at(c.holder.time_ns)));
     out.push(row("", &format!("mm {}, address {}, pte {}", c.mm, c.addr, c.pte)));
     holding(out, &c.holder.holds);
-    stack::rows(out, &c.holder, stacks);
+    if told.is_none_or(|told| told.holder.stack != c.holder.stack) {
+        stack::rows(out, &c.holder, stacks);
+    }
     let gone = if c.unlink_lo_ns == c.unlink_hi_ns {
         format!("link gone at {}", at(c.unlink_hi_ns))
     } else {
@@ -182,7 +189,9 @@ fn window(out: &mut Vec<String>, c: &WindowCase, stacks: &Stacks, start_ns: u64)
     };
     side(out, "unlinker", &c.unlinker, &gone);
     holding(out, &c.unlinker.holds);
-    stack::rows(out, &c.unlinker, stacks);
+    if told.is_none_or(|told| told.unlinker.stack != c.unlinker.stack) {
+        stack::rows(out, &c.unlinker, stacks);
+    }
     out.push(row(
         "table",
         &format!("{}, life {} of this address, since {}", c.table, c.generation, at(c.table_birth_ns)),

@@ -9,14 +9,16 @@ use super::text::Text;
 use super::theme::Tone;
 use super::words::short_span;
 use crate::sink::words::{moment, number, plural, span};
-use crate::snapshot::{CoverageRow, EdgeRow, FindingRow, Snapshot, TableRow};
+use crate::snapshot::{CoverageRow, EdgeRow, FindingRow, MappingRow, ProtectionRow, Snapshot, TableRow};
 
 /// Which row it is, whatever its place: what a selection holds on to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RowKey {
     Finding(String),
     Edge(String, String, bool),
+    Mapping(u64),
     Table(u64, u32),
+    Protection(&'static str, String),
     Coverage(&'static str, String),
 }
 
@@ -55,6 +57,7 @@ const OVERVIEW: &[Column] = &[
 ];
 const WINDOWS: &[Column] = &[
     left("RANK", 13),
+    left("KIND", 10),
     right("COUNT", 7),
     right("CERTAIN", 8),
     right("POSSIBLE", 8),
@@ -80,6 +83,7 @@ const TABLES: &[Column] = &[
     wide(right("SEEN FROM", 14), 120),
     wide(left("LINKS mm@address", 0), 100),
 ];
+const PROTECTION: &[Column] = &[left("WHAT", 8), left("SITE", 34), right("COUNT", 8), left("LOCKS", 0)];
 const COVERAGE: &[Column] = &[left("ROLE", 14), left("PART", 22), left("GRADE", 9), left("WHY", 0)];
 
 /// The columns of a view on a screen of this width, with their widths there.
@@ -91,6 +95,7 @@ pub fn columns(tab: Tab, width: u16) -> Vec<(usize, Column)> {
         Tab::Locks => LOCKS,
         Tab::Tables => TABLES,
         Tab::Coverage => COVERAGE,
+        Tab::Protection => PROTECTION,
     };
     let mut shown: Vec<(usize, Column)> =
         all.iter().copied().enumerate().filter(|(_, c)| width >= c.from_width).collect();
@@ -107,8 +112,13 @@ fn is_window(row: &FindingRow) -> bool {
     row.kind == Kind::Window.name()
 }
 
+/// Windows seen and predicted stand in one view.
+fn is_of_windows(row: &FindingRow) -> bool {
+    is_window(row) || row.kind == Kind::Prediction.name()
+}
+
 fn window(s: &Snapshot, i: usize) -> Option<&FindingRow> {
-    s.findings.iter().filter(|f| is_window(f)).nth(i)
+    s.findings.iter().filter(|f| is_of_windows(f)).nth(i)
 }
 
 /// Rows of a view.
@@ -116,10 +126,11 @@ fn window(s: &Snapshot, i: usize) -> Option<&FindingRow> {
 pub fn count(s: &Snapshot, tab: Tab) -> usize {
     match tab {
         Tab::Overview => s.findings.len(),
-        Tab::Windows => s.findings.iter().filter(|f| is_window(f)).count(),
+        Tab::Windows => s.findings.iter().filter(|f| is_of_windows(f)).count(),
         Tab::Locks => s.edges.len(),
-        Tab::Tables => s.tables.len(),
+        Tab::Tables => s.mappings.len() + s.tables.len(),
         Tab::Coverage => s.coverage.len(),
+        Tab::Protection => s.protection.len(),
     }
 }
 
@@ -130,14 +141,16 @@ pub fn beyond(s: &Snapshot, tab: Tab) -> usize {
         Tab::Overview | Tab::Windows => s.findings_total.saturating_sub(s.findings.len()),
         Tab::Locks => s.edges_total.saturating_sub(s.edges.len()),
         Tab::Tables => s.tables_total.saturating_sub(s.tables.len()),
-        Tab::Coverage => 0,
+        Tab::Coverage | Tab::Protection => 0,
     }
 }
 
 enum Row<'a> {
     Finding(&'a FindingRow),
     Edge(&'a EdgeRow),
+    Mapping(&'a MappingRow),
     Table(&'a TableRow),
+    Protection(&'a ProtectionRow),
     Coverage(&'a CoverageRow),
 }
 
@@ -146,8 +159,12 @@ fn row(s: &Snapshot, tab: Tab, i: usize) -> Option<Row<'_>> {
         Tab::Overview => s.findings.get(i).map(Row::Finding),
         Tab::Windows => window(s, i).map(Row::Finding),
         Tab::Locks => s.edges.get(i).map(Row::Edge),
-        Tab::Tables => s.tables.get(i).map(Row::Table),
+        Tab::Tables => match i.checked_sub(s.mappings.len()) {
+            Some(i) => s.tables.get(i).map(Row::Table),
+            None => s.mappings.get(i).map(Row::Mapping),
+        },
         Tab::Coverage => s.coverage.get(i).map(Row::Coverage),
+        Tab::Protection => s.protection.get(i).map(Row::Protection),
     }
 }
 
@@ -157,7 +174,9 @@ pub fn key(s: &Snapshot, tab: Tab, i: usize) -> Option<RowKey> {
     Some(match row(s, tab, i)? {
         Row::Finding(f) => RowKey::Finding(f.id.clone()),
         Row::Edge(e) => RowKey::Edge(e.from.clone(), e.to.clone(), e.trylock),
+        Row::Mapping(m) => RowKey::Mapping(m.mapping),
         Row::Table(t) => RowKey::Table(t.address, t.generation),
+        Row::Protection(p) => RowKey::Protection(p.what, p.site.clone()),
         Row::Coverage(c) => RowKey::Coverage(c.role, c.part.clone()),
     })
 }
@@ -169,7 +188,10 @@ pub fn text(s: &Snapshot, tab: Tab, i: usize) -> String {
     let evidence = match row(s, tab, i) {
         Some(Row::Finding(f)) => f.detail.as_slice(),
         Some(Row::Edge(e)) => e.detail.as_slice(),
-        Some(Row::Table(_) | Row::Coverage(_)) | None => &[],
+        Some(Row::Mapping(m)) => m.detail.as_slice(),
+        Some(Row::Table(t)) => t.history.as_slice(),
+        Some(Row::Protection(p)) => p.ways.as_slice(),
+        Some(Row::Coverage(_)) | None => &[],
     };
     for line in evidence {
         text.push('\n');
@@ -191,7 +213,9 @@ pub fn cells(s: &Snapshot, tab: Tab, i: usize) -> Vec<(Tone, String)> {
             (Tone::Plain, number(e.tasks)),
             (Tone::Plain, String::new()),
         ],
+        Some(Row::Mapping(m)) => mapping_cells(s, m),
         Some(Row::Table(t)) => table_cells(s, t),
+        Some(Row::Protection(p)) => protection_cells(p),
         Some(Row::Coverage(c)) => vec![
             (Tone::Plain, c.role.into()),
             (Tone::Plain, if c.part.is_empty() { "all".into() } else { c.part.clone() }),
@@ -212,7 +236,7 @@ fn finding_cells(s: &Snapshot, tab: Tab, f: &FindingRow) -> Vec<(Tone, String)> 
     let what = (Tone::Plain, f.summary.clone());
     match tab {
         Tab::Overview => vec![rank, (Tone::Plain, f.kind.into()), number, first, certain, possible, what],
-        _ => vec![rank, number, certain, possible, first, what],
+        _ => vec![rank, (Tone::Plain, f.kind.into()), number, certain, possible, first, what],
     }
 }
 
@@ -230,6 +254,34 @@ fn table_cells(s: &Snapshot, t: &TableRow) -> Vec<(Tone, String)> {
         (tone, since_start(s, t.born_ns)),
         (tone, links.join(" ")),
     ]
+}
+
+/// A file stands among the tables as what they add up to.
+fn mapping_cells(s: &Snapshot, m: &MappingRow) -> Vec<(Tone, String)> {
+    let by = m.detail.last().cloned().unwrap_or_default();
+    let cells = [
+        mapping_name(m.mapping),
+        String::new(),
+        "file".into(),
+        number(m.sharers),
+        String::new(),
+        number(m.shares),
+        number(m.unshares),
+        since_start(s, m.first_ns),
+        by,
+    ];
+    cells.map(|cell| (Tone::Label, cell)).to_vec()
+}
+
+fn mapping_name(mapping: u64) -> String {
+    if mapping == 0 { "file not known".into() } else { format!("{mapping:#x}") }
+}
+
+fn protection_cells(p: &ProtectionRow) -> Vec<(Tone, String)> {
+    let tone = if p.open { Tone::Caution } else { Tone::Plain };
+    let count = if p.count == 0 { String::new() } else { number(p.count) };
+    let ways = p.ways.join("; ");
+    vec![(Tone::Plain, p.what.into()), (Tone::Plain, p.site.clone()), (Tone::Plain, count), (tone, ways)]
 }
 
 fn ask(e: &EdgeRow) -> &'static str {
@@ -264,7 +316,9 @@ pub fn detail(s: &Snapshot, tab: Tab, i: usize, width: u16) -> Vec<Text> {
     let (head, evidence): (Vec<Text>, Vec<Text>) = match row(s, tab, i) {
         Some(Row::Finding(f)) => (finding_head(s, f), words(&f.detail)),
         Some(Row::Edge(e)) => (vec![edge_head(e)], words(&e.detail)),
+        Some(Row::Mapping(m)) => (vec![mapping_head(s, m)], words(&m.detail)),
         Some(Row::Table(t)) => (vec![table_head(s, t)], links(t)),
+        Some(Row::Protection(p)) => (vec![protection_head(p)], words(&p.ways)),
         Some(Row::Coverage(c)) => (coverage_lines(c), Vec::new()),
         None => return Vec::new(),
     };
@@ -319,14 +373,37 @@ fn table_head(s: &Snapshot, t: &TableRow) -> Text {
     Text::new(Tone::Label, format!("table {:#x} generation {}", t.address, t.generation)).and(
         Tone::Plain,
         format!(
-            ": {}, seen from {} on; {} lookups, {} shares, {} unshares",
+            ": {}, of mapping {}, seen from {} on; {} lookups, {} shares, {} unshares, at most {}",
             state(t),
+            mapping_name(t.mapping),
             since_start(s, t.born_ns),
             number(t.lookups),
             number(t.shares),
-            number(t.unshares)
+            number(t.unshares),
+            plural(t.sharers_max, "sharer")
         ),
     )
+}
+
+fn mapping_head(s: &Snapshot, m: &MappingRow) -> Text {
+    Text::new(Tone::Label, format!("mapping {}", mapping_name(m.mapping))).and(
+        Tone::Plain,
+        format!(
+            ": {} alive, at most {} of one; shared or unshared from {} on",
+            plural(m.tables, "table"),
+            plural(m.sharers, "sharer"),
+            since_start(s, m.first_ns)
+        ),
+    )
+}
+
+fn protection_head(p: &ProtectionRow) -> Text {
+    let means = match p.what {
+        "lookup" => "locks held from the lookup to the last use of its pointer",
+        "removal" => "locks that it held in a way that keeps others out",
+        _ => "what kept the lookup and the removal apart, on links that both came to",
+    };
+    Text::new(Tone::Label, p.site.as_str()).and(Tone::Plain, format!(": {means}"))
 }
 
 fn links(t: &TableRow) -> Vec<Text> {
@@ -336,7 +413,14 @@ fn links(t: &TableRow) -> Vec<Text> {
         n => format!("{n} links share it:"),
     };
     let link = |(mm, gib): &(u64, u64)| Text::new(Tone::Plain, format!("  mm {mm:#x} at address {gib:#x}"));
-    std::iter::once(Text::new(Tone::Label, head)).chain(t.sharers.iter().map(link)).collect()
+    let past =
+        if t.history.is_empty() { None } else { Some(Text::new(Tone::Label, "what happened to it last:")) };
+    let step = |line: &String| Text::new(Tone::Plain, format!("  {line}"));
+    std::iter::once(Text::new(Tone::Label, head))
+        .chain(t.sharers.iter().map(link))
+        .chain(past)
+        .chain(t.history.iter().map(step))
+        .collect()
 }
 
 fn coverage_lines(c: &CoverageRow) -> Vec<Text> {

@@ -21,10 +21,12 @@ pub enum Tab {
     Locks,
     Tables,
     Coverage,
+    Protection,
 }
 
 impl Tab {
-    pub const ALL: [Tab; 5] = [Tab::Overview, Tab::Windows, Tab::Locks, Tab::Tables, Tab::Coverage];
+    pub const ALL: [Tab; 6] =
+        [Tab::Overview, Tab::Windows, Tab::Locks, Tab::Tables, Tab::Coverage, Tab::Protection];
 
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -34,6 +36,7 @@ impl Tab {
             Tab::Locks => "Locks",
             Tab::Tables => "Tables",
             Tab::Coverage => "Coverage",
+            Tab::Protection => "Protect",
         }
     }
 }

@@ -141,6 +141,9 @@ fn empty(state: &State) -> String {
                 "no page table of a shared hugetlbfs mapping was touched, within this coverage: {coverage}"
             )
         }
+        Tab::Protection => {
+            format!("no lookup and no removal that could be judged, within this coverage: {coverage}")
+        }
         Tab::Coverage => "the run tells no coverage: nothing here can be relied on".into(),
     }
 }

@@ -7,11 +7,11 @@ use std::{
 };
 
 use observer::{
-    meta::{Closing, End, FORMAT_VERSION, Filter, Kernel, Level, Meta, SiteCount, setup},
+    meta::{Closing, End, FORMAT_VERSION, Filter, Kernel, Level, Meta, SiteCount, Symbol, setup},
     recording::Writer,
     run::{Options, run},
     sink::{json, text},
-    source::{Batch, Loss, Mark, Pass, Source},
+    source::{Batch, Loss, Mark, Pass, Source, Stack},
 };
 use observer_ebpf::{WIRE_VERSION, class, kinds, lock_arg, mode};
 
@@ -49,6 +49,8 @@ pub struct Run {
     records: Vec<Record>,
     /// Records of this CPU, by number, that found the ring full.
     lost: Option<(u16, std::ops::Range<u32>)>,
+    /// Told with the first pass.
+    stacks: Vec<Stack>,
 }
 
 /// What came out of a run live.
@@ -87,7 +89,7 @@ pub fn quiet() -> Run {
         record(1, 1_005_000, 22, kinds::LOCK_RELEASE, DOWN, write, &[RWSEM]),
         record(1, 1_006_000, 22, kinds::OP_END, ZAP, 0, &[0]),
     ];
-    Run { records, lost: None }
+    Run { records, lost: None, stacks: vec![] }
 }
 
 /// The same two, and a window each 200 ms: the walk's callback was handed the pointer, and another task unshares.
@@ -108,6 +110,40 @@ pub fn race() -> Run {
         ]);
     }
     run
+}
+
+/// The same two again, and nothing keeps them apart: the removal has mmap_lock for reading only. They do not meet.
+pub fn predicted() -> Run {
+    let mut run = quiet();
+    for r in &mut run.records {
+        if r.kind == kinds::LOCK_ASK && r.words == [MMAP] {
+            r.arg = lock_arg(class::MMAP_LOCK, mode::READ);
+        }
+    }
+    let stacks = [(0, 2_500, 11, 3, SMAPS), (1, 1_001_500, 22, 4, ZAP)];
+    run.records.extend(
+        stacks.map(|(cpu, at_ns, tid, id, op)| record(cpu, at_ns, tid, kinds::STACK, op, id, &[op.into()])),
+    );
+    run.stacks = vec![
+        Stack { id: 3, frames: vec![TRAMPOLINE, 0x1005, 0x2010] },
+        Stack { id: 4, frames: vec![0x3005, TRAMPOLINE, 0x3009, 0x4010] },
+    ];
+    run
+}
+
+/// Where no function of the kernel is.
+const TRAMPOLINE: u64 = 0xffff_ffff_c000_0000;
+
+fn symbols() -> Vec<Symbol> {
+    let names = [
+        (TRAMPOLINE, "last_symbol", 0x32f5_7ccf),
+        (0x1005, "smaps_hugetlb_range", 5),
+        (0x2010, "walk_page_range", 0x10),
+        (0x3005, "unmap_hugepage_range", 5),
+        (0x3009, "unmap_hugepage_range", 9),
+        (0x4010, "madvise", 0x10),
+    ];
+    names.map(|(address, name, offset)| Symbol { address, name: name.into(), offset }).to_vec()
 }
 
 /// The race with a hole in the walker's stream: from inside its second callback to inside its last.
@@ -204,6 +240,9 @@ impl Run {
         }
         for pass in &mut passes {
             pass.batches.retain(|b| !b.bytes.is_empty());
+        }
+        if !self.stacks.is_empty() {
+            (passes[0].stacks, passes[0].symbols) = (self.stacks.clone(), symbols());
         }
         if lost > 0 {
             passes[30].loss = vec![Loss { cpu: 0, reason: 0, total: lost, since_ns: START_NS }];

@@ -1,6 +1,8 @@
 //! Snapshots for the dashboard's tests: made up, in the shape of real ones.
 
-use observer::snapshot::{CoverageRow, EdgeRow, FindingRow, Position, Snapshot, TableRow};
+use observer::snapshot::{
+    CoverageRow, EdgeRow, FindingRow, MappingRow, Position, ProtectionRow, Snapshot, TableRow,
+};
 
 /// Start of every run here.
 pub const START_NS: u64 = 40_000_000_000;
@@ -60,6 +62,71 @@ pub fn thousands() -> Snapshot {
         tables_total: 2048,
         coverage: (0..300).map(|i| covered("lookup", &format!("walker_{i}"), "exact", "")).collect(),
         ..one_row()
+    }
+}
+
+/// A window that did not happen, a file, and what keeps others apart.
+pub fn predicted() -> Snapshot {
+    Snapshot {
+        findings: vec![prediction(), window(2)],
+        findings_total: 2,
+        mappings: vec![mapping()],
+        protection: vec![
+            protection(
+                "lookup",
+                "mincore_hugetlb",
+                40,
+                &["40 at some moment under none of vma_lock, i_mmap_rwsem, ptl"],
+            ),
+            protection(
+                "lookup",
+                "hugetlb_fault",
+                4021,
+                &["4,000 under vma_lock", "21 under vma_lock, then ptl"],
+            ),
+            protection(
+                "removal",
+                "move_hugetlb_page_tables",
+                3,
+                &["all under vma_lock + i_mmap_rwsem, without ptl"],
+            ),
+            protection("apart", "mincore_hugetlb / move_hugetlb_page_tables", 0, &["by nothing"]),
+        ],
+        ..one_row()
+    }
+}
+
+fn protection(what: &'static str, site: &str, count: u64, ways: &[&str]) -> ProtectionRow {
+    let ways = ways.iter().map(|way| (*way).to_owned()).collect::<Vec<_>>();
+    let open = ways[0].contains("none of") || ways[0].contains("nothing");
+    ProtectionRow { what, site: site.into(), count, open, ways }
+}
+
+fn prediction() -> FindingRow {
+    FindingRow {
+        id: "p".into(),
+        rank: "predicted",
+        kind: "prediction",
+        summary: "mincore_hugetlb looks up under ptl, move_hugetlb_page_tables takes the table away under mmap_lock(write): nothing keeps them apart".into(),
+        certain_ns: 0,
+        possible_ns: 0,
+        ..window(0)
+    }
+}
+
+fn mapping() -> MappingRow {
+    MappingRow {
+        mapping: 0xffff_8880_0777_0000,
+        tables: 1,
+        sharers: 2,
+        shares: 1200,
+        unshares: 1100,
+        first_ns: START_NS + 300_000_000,
+        detail: vec![
+            "1,200 shares: 30 per second, 120 at most".into(),
+            "1,100 unshares: 27 per second, 110 at most".into(),
+            "postgres in __unmap_hugepage_range: 1,100 unshares; 40 operations of 1.200 ms on average, 4.000 ms at most".into(),
+        ],
     }
 }
 
@@ -153,5 +220,11 @@ fn table(i: usize) -> TableRow {
         lookups: 90_000 >> (i % 12),
         shares: 3,
         unshares: 2,
+        sharers_max: 4,
+        mapping: 0xffff_8880_0777_0000,
+        history: vec![
+            "+0.310000 s  link of mm 0xffff888005100000, GiB of 0x4000000000, made by sharing by task 212"
+                .into(),
+        ],
     }
 }

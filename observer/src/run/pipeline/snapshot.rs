@@ -8,7 +8,7 @@ use observer_engine::{
     finding::Finding,
     order::Counts,
     setup::Coverage,
-    view::{EdgeView, Stats, TableView},
+    view::{EdgeView, MappingView, ProtectionView, Stats, TableView},
 };
 
 use super::Pipeline;
@@ -16,7 +16,9 @@ use crate::{
     meta::Meta,
     report::{Report, stacks::Stacks},
     sink::{text, words},
-    snapshot::{CoverageRow, EdgeRow, FindingRow, Position, ROWS_MAX, Snapshot, TableRow},
+    snapshot::{
+        CoverageRow, EdgeRow, FindingRow, MappingRow, Position, ProtectionRow, ROWS_MAX, Snapshot, TableRow,
+    },
 };
 
 /// Event groups, by the names of their kinds.
@@ -37,6 +39,8 @@ struct Parts<'a> {
     edges: &'a [EdgeView],
     tables: &'a [TableView],
     stacks: &'a Stacks,
+    protection: &'a ProtectionView,
+    mappings: &'a [MappingView],
     stats: &'a Stats,
     counts: Counts,
     loss: Vec<(&'static str, u64)>,
@@ -56,6 +60,8 @@ impl Pipeline {
             edges: &self.engine.edges(),
             tables: &self.engine.tables(),
             stacks: &self.stacks,
+            protection: &self.engine.protection(),
+            mappings: &self.engine.mappings(),
             stats: &self.engine.stats(),
             counts: self.order.counts(),
             loss: self.losses.by_reason(None),
@@ -77,6 +83,8 @@ pub fn last_snapshot(report: &Report, position: Position) -> Snapshot {
         edges: &report.edges,
         tables: &report.tables,
         stacks: &report.stacks,
+        protection: &report.protection,
+        mappings: &report.mappings,
         stats: &report.stats,
         counts: report.counts,
         loss: report.loss.clone(),
@@ -119,7 +127,9 @@ impl Parts<'_> {
             findings_total: self.findings.len(),
             edges: self.edges.iter().take(ROWS_MAX).map(|e| edge(e, start_ns)).collect(),
             edges_total: self.edges.len(),
-            tables: tables.iter().take(ROWS_MAX).map(|t| table(t)).collect(),
+            mappings: self.mappings.iter().take(ROWS_MAX).map(mapping).collect(),
+            protection: protection(self.protection, self.meta, self.coverage),
+            tables: tables.iter().take(ROWS_MAX).map(|t| table(t, start_ns)).collect(),
             tables_total: self.tables.len(),
             coverage: self.coverage.iter().map(coverage).collect(),
             notices: self.notices.to_vec(),
@@ -166,7 +176,55 @@ fn edge(e: &EdgeView, start_ns: u64) -> EdgeRow {
     }
 }
 
-fn table(t: &TableView) -> TableRow {
+fn mapping(m: &MappingView) -> MappingRow {
+    let seconds = words::seconds(m);
+    let rate = |what: &str, n, peak| {
+        let (mean, peak) = (words::per_second(n, seconds), words::number(peak));
+        format!("{}: {mean} per second, {peak} at most", words::plural(n, what))
+    };
+    let rates =
+        [rate("share", m.shares, m.peak_shares_per_s), rate("unshare", m.unshares, m.peak_unshares_per_s)];
+    MappingRow {
+        mapping: m.mapping.0,
+        tables: m.tables as u64,
+        sharers: m.sharers as u64,
+        shares: m.shares,
+        unshares: m.unshares,
+        first_ns: m.first_ns,
+        detail: rates.into_iter().chain(m.by.iter().map(words::unsharer)).collect(),
+    }
+}
+
+/// What is worth a look comes first, in each of the three parts.
+fn protection(p: &ProtectionView, meta: &Meta, coverage: &[Coverage]) -> Vec<ProtectionRow> {
+    let pairs = p.pairs.iter().map(|pair| ProtectionRow {
+        what: "apart",
+        site: format!("{} / {}", pair.lookup, pair.unlink),
+        count: 0,
+        open: pair.open,
+        ways: vec![words::protection::kept_apart(pair)],
+    });
+    let excluding = words::protection::excluding(&meta.setup);
+    let lookups = p.lookups.iter().map(|l| ProtectionRow {
+        what: "lookup",
+        site: l.site.to_string(),
+        count: l.leases,
+        open: l.bare > 0,
+        ways: words::protection::lookup_ways(l, &excluding),
+    });
+    let removals = p.unlinks.iter().map(|u| ProtectionRow {
+        what: "removal",
+        site: u.site.to_string(),
+        count: u.unlinks,
+        open: false,
+        ways: words::protection::unlink_ways(u, coverage),
+    });
+    let mut rows: Vec<ProtectionRow> = lookups.chain(removals).chain(pairs).collect();
+    rows.sort_by_key(|r| (["lookup", "removal", "apart"].iter().position(|w| *w == r.what), Reverse(r.open)));
+    rows
+}
+
+fn table(t: &TableView, start_ns: u64) -> TableRow {
     TableRow {
         address: t.table.0,
         generation: t.generation,
@@ -176,6 +234,9 @@ fn table(t: &TableView) -> TableRow {
         lookups: t.lookups,
         shares: t.shares,
         unshares: t.unshares,
+        sharers_max: t.sharers_max as u64,
+        mapping: t.mapping.0,
+        history: words::table_history(t, start_ns),
     }
 }
 

@@ -9,7 +9,6 @@ use crate::{report::Report, sink::words};
 /// Mappings listed, and unsharers of each; what is beyond is counted.
 const MAPPINGS_MAX: usize = 10;
 const UNSHARERS_MAX: usize = 5;
-const SECOND_NS: u64 = 1_000_000_000;
 
 /// Writes it.
 pub fn write(out: &mut dyn Write, r: &Report) -> io::Result<()> {
@@ -35,7 +34,7 @@ pub fn write(out: &mut dyn Write, r: &Report) -> io::Result<()> {
 
 fn mapping(out: &mut dyn Write, m: &MappingView) -> io::Result<()> {
     let name = if m.mapping.0 == 0 { "not known".to_owned() } else { m.mapping.to_string() };
-    let rates = |n, peak| format!("{}, {}", words::per_second(n, seconds(m)), words::number(peak));
+    let rates = |n, peak| format!("{}, {}", words::per_second(n, words::seconds(m)), words::number(peak));
     writeln!(
         out,
         "  {name:<18} {:>6} {:>7} {:>9} {:>15} {:>9} {:>15}",
@@ -55,9 +54,4 @@ fn mapping(out: &mut dyn Write, m: &MappingView) -> io::Result<()> {
         writeln!(out, "    and {} with {}", beyond.len(), words::plural(unshares, "unshare"))?;
     }
     Ok(())
-}
-
-/// Seconds of the clock from the first to the last: the same seconds that the peak is of.
-fn seconds(m: &MappingView) -> u64 {
-    m.last_ns / SECOND_NS - m.first_ns / SECOND_NS + 1
 }

@@ -1,53 +1,72 @@
-//! The words for what happened to a table, told from the removal that a window is about.
+//! The words for what happened to a table: of a window told from its removal, else from the start of the run.
 
 use observer_engine::{
     event::Tid,
     finding::WindowCase,
-    view::{TableEvent, TableStep},
+    view::{TableEvent, TableStep, TableView},
 };
 
-use super::{row, span};
+use super::{moment, row, span};
+
+/// Steps shown of a window; the oldest are counted only.
+const STEPS_MAX: usize = 10;
 
 /// A line for each step.
 pub fn rows(out: &mut Vec<String>, c: &WindowCase) {
-    for (i, e) in c.history.iter().enumerate() {
-        let name = if i == 0 { "history" } else { "" };
-        out.push(row(name, &format!("{:>11}  {}", since(e.time_ns, c.unlink_hi_ns), step(e, c))));
+    let before = c.history.len().saturating_sub(STEPS_MAX);
+    let cut = (before > 0).then(|| format!("{before} before these"));
+    let line = |e: &TableEvent| format!("{:>11}  {}", since(e.time_ns, c.unlink_hi_ns), step(e, c));
+    for (i, line) in cut.into_iter().chain(c.history[before..].iter().map(line)).enumerate() {
+        out.push(row(if i == 0 { "history" } else { "" }, &line));
     }
 }
 
 fn since(time_ns: u64, removal_ns: u64) -> String {
-    match (time_ns.checked_sub(removal_ns), removal_ns.checked_sub(time_ns)) {
-        (Some(0), _) => "then".to_owned(),
-        (Some(after), _) => format!("+{}", span(after)),
-        (_, before) => format!("-{}", span(before.unwrap_or(0))),
+    if time_ns < removal_ns {
+        format!("-{}", span(removal_ns - time_ns))
+    } else if time_ns > removal_ns {
+        format!("+{}", span(time_ns - removal_ns))
+    } else {
+        "then".to_owned()
     }
 }
 
 fn step(e: &TableEvent, c: &WindowCase) -> String {
-    let what = match e.what {
-        TableStep::Born => "made and linked",
-        TableStep::Shared => "linked by sharing",
-        TableStep::Seen => "looked up by a link not known before",
-        TableStep::Unshared => "link removed",
-        TableStep::Freed => "page given back",
-    };
-    let link = if e.what == TableStep::Freed {
-        String::new()
-    } else if e.mm == c.mm && e.gib == c.addr.gib() {
-        ", the one looked up by".to_owned()
-    } else {
-        format!(", mm {}, GiB of {}", e.mm, e.gib)
-    };
-    let life = if e.generation == c.generation { String::new() } else { format!(", life {}", e.generation) };
-    format!("{what}{}{link}{life}", by(e.tid, c))
-}
-
-fn by(tid: Tid, c: &WindowCase) -> String {
-    match tid {
+    let link = if e.mm == c.mm && e.gib == c.addr.gib() { "this link".to_owned() } else { link(e) };
+    let by = match e.tid {
         Tid(0) => String::new(),
         tid if tid == c.holder.task.tid => " by the holder".to_owned(),
         tid if tid == c.unlinker.task.tid => " by the unlinker".to_owned(),
         tid => format!(" by task {}", tid.0),
+    };
+    format!("{}{by}{}", what(e.what, &link), life(e, c.generation))
+}
+
+/// The last steps of a table, as far as they are kept.
+#[must_use]
+pub fn of_table(t: &TableView, start_ns: u64) -> Vec<String> {
+    let line = |e: &TableEvent| {
+        let by = if e.tid == Tid(0) { String::new() } else { format!(" by task {}", e.tid.0) };
+        let (what, life) = (what(e.what, &link(e)), life(e, t.generation));
+        format!("{}  {what}{by}{life}", moment(e.time_ns, start_ns))
+    };
+    t.history.iter().map(line).collect()
+}
+
+fn link(e: &TableEvent) -> String {
+    format!("link of mm {}, GiB of {},", e.mm, e.gib)
+}
+
+fn what(step: TableStep, link: &str) -> String {
+    match step {
+        TableStep::Born => format!("{link} made, the table with it,"),
+        TableStep::Shared => format!("{link} made by sharing"),
+        TableStep::Seen => format!("{link} looked through for the first time"),
+        TableStep::Unshared => format!("{link} removed"),
+        TableStep::Freed => "page given back".to_owned(),
     }
+}
+
+fn life(e: &TableEvent, generation: u32) -> String {
+    if e.generation == generation { String::new() } else { format!(", life {}", e.generation) }
 }

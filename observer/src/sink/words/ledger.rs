@@ -1,6 +1,6 @@
 //! The words for who shares and unshares.
 
-use observer_engine::view::UnsharerView;
+use observer_engine::view::{MappingView, UnsharerView};
 
 use super::{number, plural, span};
 
@@ -25,6 +25,14 @@ pub fn unsharer(u: &UnsharerView) -> String {
         }
     };
     format!("{comm} in {}: {}; {took}", u.site, plural(u.unshares, "unshare"))
+}
+
+const SECOND_NS: u64 = 1_000_000_000;
+
+/// Seconds of the clock from the first share or unshare to the last: the same seconds that the peak is of.
+#[must_use]
+pub fn seconds(m: &MappingView) -> u64 {
+    (m.last_ns / SECOND_NS).saturating_sub(m.first_ns / SECOND_NS) + 1
 }
 
 #[cfg(test)]

@@ -49,7 +49,10 @@ fn lacks(out: &mut Vec<String>, p: &Prediction) {
     for (classes, does) in [(none, "does not take it"), (another, "takes another one")] {
         if !classes.is_empty() {
             let under = names(&classes);
-            out.push(row("", &format!("the holder is under {under}, which keeps other removals away; this one {does}")));
+            out.push(row(
+                "",
+                &format!("the holder is under {under}, which keeps other removals away; this one {does}"),
+            ));
         }
     }
 }

@@ -16,6 +16,11 @@ const WORDS: &[(&str, &str)] = &[
     ("window", "a task held a pte pointer while another task took the table away that it points into"),
     ("certain", "the part of a window in which the pointer must have been in use"),
     ("possible", "the part in which it may have been in use"),
+    ("prediction", "a window that did not happen, and that nothing keeps from happening"),
+    (
+        "apart",
+        "what keeps a lookup and a removal apart: locks; vma-locked, entered so; last-user, no other left",
+    ),
     ("lookup", "the kernel function on whose behalf the pointer was looked up"),
     ("unlink", "the kernel function on whose behalf the table was taken away"),
     ("edge", "a lock asked for, in a way that can block, by a task that held another"),

@@ -1,0 +1,170 @@
+//! The words for protection: under which locks pointers were in use and links were removed.
+//!
+//! Decides which removals are told to go without a lock that others take: only where that lock is seen on this kernel.
+
+use observer_engine::{
+    lock_class::LockClass,
+    setup::{Coverage, Grade, Role},
+    view::{ApartView, LookupProtection, PairProtection, UnlinkProtection},
+};
+
+use super::number;
+use crate::meta::setup::Setup;
+
+/// Locks of which a removal without them is worth a word: others may hold them and feel safe.
+const EXPECTED: [LockClass; 2] = [LockClass::IMmap, LockClass::Ptl];
+
+/// Under which locks the leases of a site were, most first: `27 under vma_lock, then ptl`. `excluding`: the classes that
+/// exclude removals.
+#[must_use]
+pub fn lookup_ways(l: &LookupProtection, excluding: &[String]) -> Vec<String> {
+    let ways = l.covered.iter().map(|(by, n)| (*n, handed(by))).collect();
+    let none = format!("at some moment under none of {}", excluding.join(", "));
+    let bare = (l.bare > 0).then(|| said(l.bare, l.leases, &none));
+    let unjudged = "not judged: records were lost, or in no watched operation";
+    let unjudged = (l.unjudged > 0).then(|| said(l.unjudged, l.leases, unjudged));
+    under(ways, l.leases).into_iter().chain(bare).chain(unjudged).collect()
+}
+
+/// Under which locks links were removed at a site, most first.
+#[must_use]
+pub fn unlink_ways(u: &UnlinkProtection, coverage: &[Coverage]) -> Vec<String> {
+    let way = |(set, n): &(Vec<LockClass>, u64)| {
+        let held = if set.is_empty() { "none".to_owned() } else { all(set) };
+        let missing = EXPECTED.iter().filter(|c| !set.contains(c) && is_seen(coverage, **c));
+        let missing: Vec<&str> = missing.map(|c| c.name()).collect();
+        let without =
+            if missing.is_empty() { String::new() } else { format!(", without {}", missing.join(" and ")) };
+        (*n, held + &without)
+    };
+    let unjudged = (u.unjudged > 0).then(|| said(u.unjudged, u.unlinks, "not judged: records were lost"));
+    under(u.held.iter().map(way).collect(), u.unlinks).into_iter().chain(unjudged).collect()
+}
+
+fn under(mut ways: Vec<(u64, String)>, of: u64) -> Vec<String> {
+    ways.sort_by(|a, b| b.0.cmp(&a.0));
+    ways.iter().map(|(n, way)| said(*n, of, &format!("under {way}"))).collect()
+}
+
+/// `all` instead of a number that was said already.
+fn said(n: u64, of: u64, what: &str) -> String {
+    if n == of { format!("all {what}") } else { format!("{} {what}", number(n)) }
+}
+
+/// `vma_lock, then ptl`: handed from one to the next without a gap.
+fn handed(by: &[Vec<LockClass>]) -> String {
+    by.iter().map(|set| all(set)).collect::<Vec<_>>().join(", then ")
+}
+
+fn all(set: &[LockClass]) -> String {
+    set.iter().map(|c| c.name()).collect::<Vec<_>>().join(" + ")
+}
+
+/// Whether a lock that is not told was not held.
+fn is_seen(coverage: &[Coverage], class: LockClass) -> bool {
+    let role = if class == LockClass::Ptl { Role::Ptl } else { Role::Lock };
+    let mut rows = coverage
+        .iter()
+        .filter(|c| c.role == role && (c.part.is_empty() || c.part == class.name()))
+        .peekable();
+    rows.peek().is_some() && rows.all(|c| c.grade != Grade::Blind)
+}
+
+/// What kept a lookup site and an unlink site apart.
+#[must_use]
+pub fn kept_apart(p: &PairProtection) -> String {
+    let names = |apart: &[ApartView]| apart.iter().map(|a| a.name()).collect::<Vec<_>>();
+    let (always, ever) = (names(&p.always), names(&p.ever));
+    let sometimes: Vec<&str> = ever.iter().copied().filter(|e| !always.contains(e)).collect();
+    let sometimes = if sometimes.is_empty() {
+        String::new()
+    } else {
+        format!(", at times also {}", sometimes.join(", "))
+    };
+    match (p.open, always.as_slice()) {
+        (true, _) if ever.is_empty() => "by nothing".to_owned(),
+        (true, _) => format!("by nothing at least once, else by {}", ever.join(", ")),
+        (false, []) => format!("by one or another: {}", ever.join(", ")),
+        (false, always) => format!("each time by {}{sometimes}", always.join(" + ")),
+    }
+}
+
+/// The classes that exclude removals on this kernel.
+#[must_use]
+pub fn excluding(setup: &Setup) -> Vec<String> {
+    let mut classes: Vec<String> = Vec::new();
+    for e in &setup.exclusions {
+        if !classes.contains(&e.class) {
+            classes.push(e.class.clone());
+        }
+    }
+    classes
+}
+
+/// Why there is nothing to show.
+#[must_use]
+pub fn nothing(coverage: &[Coverage]) -> &'static str {
+    if coverage.iter().any(|c| c.role == Role::Lock && c.grade == Grade::Blind) {
+        "not judged: not all locks that exclude removals are seen"
+    } else {
+        "nothing was looked up and nothing removed"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn coverage(role: Role, grade: Grade) -> Coverage {
+        Coverage { role, part: String::new(), grade, reason: String::new() }
+    }
+
+    #[test]
+    fn a_removal_goes_without_a_lock_only_if_that_lock_is_seen() {
+        let unlinks = UnlinkProtection {
+            site: Arc::from("move_page_tables"),
+            unlinks: 3,
+            held: vec![(vec![LockClass::VmaLock, LockClass::IMmap], 3)],
+            unjudged: 0,
+        };
+        let ways =
+            |ptl| unlink_ways(&unlinks, &[coverage(Role::Lock, Grade::Exact), coverage(Role::Ptl, ptl)]);
+        assert_eq!(ways(Grade::Exact), ["all under vma_lock + i_mmap_rwsem, without ptl"]);
+        assert_eq!(ways(Grade::Blind), ["all under vma_lock + i_mmap_rwsem"]);
+    }
+
+    #[test]
+    fn ways_come_most_first_and_what_is_not_judged_last() {
+        let lookups = LookupProtection {
+            site: Arc::from("walk"),
+            leases: 11,
+            on_unlinked: 2,
+            covered: vec![
+                (vec![vec![LockClass::IMmap]], 2),
+                (vec![vec![LockClass::VmaLock], vec![LockClass::Ptl]], 5),
+            ],
+            bare: 3,
+            unjudged: 1,
+        };
+        let ways = lookup_ways(&lookups, &["vma_lock".into(), "ptl".into()]);
+        assert_eq!(ways[0], "5 under vma_lock, then ptl");
+        assert_eq!(ways[1], "2 under i_mmap_rwsem");
+        assert!(ways[2] == "3 at some moment under none of vma_lock, ptl", "{ways:?}");
+        assert!(ways[3].starts_with("1 not judged"), "{ways:?}");
+    }
+
+    #[test]
+    fn what_keeps_a_pair_apart_reads_well() {
+        let (vma, last) = (ApartView::Lock(LockClass::VmaLock), ApartView::LastUser);
+        let words = |always: &[ApartView], ever: &[ApartView], open| {
+            let (lookup, unlink) = (Arc::from("walk"), Arc::from("zap"));
+            kept_apart(&PairProtection { lookup, unlink, always: always.into(), ever: ever.into(), open })
+        };
+        assert_eq!(words(&[vma], &[vma, last], false), "each time by vma_lock, at times also last-user");
+        assert_eq!(words(&[], &[vma, last], false), "by one or another: vma_lock, last-user");
+        assert_eq!(words(&[], &[vma], true), "by nothing at least once, else by vma_lock");
+        assert_eq!(words(&[], &[], true), "by nothing");
+    }
+}
