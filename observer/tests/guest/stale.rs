@@ -198,22 +198,29 @@ pub fn turns() {
     }
     // Since 5.16, and on all kernels since then without the table's lock, which every other removal has.
     if kernel.name != "5.10" {
-        assert_eq!(held(&report, MREMAP, "ptl"), (1, 0));
+        let (judged, under_ptl) = held(&report, MREMAP, "ptl");
+        assert!(under_ptl == 0 && (judged == 1 || has_loss(&report)), "mremap: {judged} removals judged");
     }
-    let (unlinks, under_ptl) = held(&report, UNMAP, "ptl");
+    let (judged, under_ptl) = held(&report, UNMAP, "ptl");
     assert!(
-        unlinks > 0 && under_ptl == unlinks,
-        "{under_ptl} of {unlinks} removals by unmap under the table's lock"
+        judged > 0 && under_ptl == judged,
+        "{under_ptl} of {judged} removals by unmap under the table's lock"
     );
 }
 
-/// Removals of a site, and how many of them were under a lock of this class.
+/// Removals of a site that were judged, and how many of them were under a lock of this class.
 fn held(report: &Value, site: &str, class: &str) -> (u64, u64) {
     let row = report["protection"]["unlinks"].as_array().unwrap().iter().find(|u| u["site"] == site);
     let row = row.unwrap_or_else(|| panic!("no removal by {site}"));
     let with = row["held"].as_array().unwrap().iter();
     let with = with.filter(|h| h["classes"].as_array().unwrap().iter().any(|c| c == class));
-    (number(row, "unlinks"), with.map(|h| number(h, "unlinks")).sum())
+    let judged = number(row, "unlinks") - number(row, "unjudged");
+    (judged, with.map(|h| number(h, "unlinks")).sum())
+}
+
+/// A preemptible kernel skips programs (6.18, 7.3); what happened around that is not judged.
+fn has_loss(report: &Value) -> bool {
+    report["loss"] != Value::Array(Vec::new())
 }
 
 fn predicted(lookup: &str, unlink: &str, rank: &str) -> Found {
@@ -259,11 +266,16 @@ fn is_no_vacuum(report: &Value) {
     }
 }
 
-/// Each lookup of a table that lost a link was under a lock for its whole life.
+/// Each lookup of a table that lost a link was under a lock for its whole life, as far as it is judged.
 fn is_all_covered(report: &Value) {
     for lookup in report["protection"]["lookups"].as_array().unwrap() {
         println!("  {lookup}");
-        let bare = number(lookup, "bare") + number(lookup, "unjudged");
-        assert!(bare == 0 || number(lookup, "on_unlinked") == 0, "under no lock: {lookup}");
+        if number(lookup, "on_unlinked") == 0 {
+            continue;
+        }
+        assert_eq!(number(lookup, "bare"), 0, "under no lock: {lookup}");
+        let (leases, unjudged) = (number(lookup, "leases"), number(lookup, "unjudged"));
+        assert!(unjudged == 0 || has_loss(report), "nothing was lost: {lookup}");
+        assert!(2 * unjudged < leases, "most of them are not judged: {lookup}");
     }
 }
