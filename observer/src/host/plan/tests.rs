@@ -403,3 +403,53 @@ fn a_function_to_leave_out_has_to_be_one_that_would_be_watched() {
     assert!(check("huge_pte_alloc") && check("__huge_pmd_unshare.isra.0") && check("contention_begin"));
     assert!(!check("huge_pte_aloc") && !check(""));
 }
+
+#[test]
+fn a_walk_has_two_ends_with_the_same_arguments() {
+    let (begin, end) = ("vma_pgtable_walk_begin", "vma_pgtable_walk_end");
+    let both = plan_of(&host(&[(begin, &[VMA]), (end, &[VMA])], &[]), Level::Full);
+    let way = &planned(&both, begin).unwrap().ways[0];
+    let attempts: Vec<String> = way.programs.iter().map(Program::attempt).collect();
+    assert_eq!(attempts, [format!("fentry on {end}"), format!("fexit on {begin}")]);
+    let lookups = rows(&both, &both.untried(), Role::Lookup);
+    let (_, grade, reason) = lookups.iter().find(|(part, ..)| part.starts_with("GUP:")).unwrap();
+    assert_eq!(*grade, Grade::Bounded);
+    assert!(reason.contains(begin) && reason.contains(end), "{reason}");
+
+    let others: [(&[(&str, &[(&str, &str)])], &str); 2] = [
+        (&[(begin, &[VMA])], "no symbol vma_pgtable_walk_end"),
+        (&[(begin, &[VMA]), (end, &[MORE, VMA])], "in different places"),
+    ];
+    for (functions, why) in others {
+        let plan = plan_of(&host(functions, &[]), Level::Full);
+        let words = refused(&plan, begin).unwrap().words();
+        assert!(words.contains(why), "{words}");
+        let lookups = rows(&plan, &plan.untried(), Role::Lookup);
+        let (_, grade, reason) = lookups.iter().find(|(part, ..)| part.starts_with("GUP:")).unwrap();
+        assert!(*grade == Grade::Blind && reason.contains(why), "{reason}");
+    }
+}
+
+#[test]
+fn who_is_called_for_everybody_asks_whether_the_mm_is_known() {
+    let plan = plan_of(&host(&[("exit_mmap", &[MM])], &[]), Level::Full);
+    let args = planned(&plan, "exit_mmap").unwrap().ways[0].args;
+    assert_eq!((args[arg::VMA], args[arg::FLAGS]), (NO_ARG, flag::KNOWN_MM));
+    let setup = plan.setup(&plan.untried());
+    let sites = |is: fn(&setup::Site) -> bool| -> Vec<String> {
+        setup.sites.iter().filter(|s| is(s)).map(|s| s.function.clone()).collect()
+    };
+    assert_eq!(sites(|s| s.last_user), ["exit_mmap"]);
+    assert_eq!(sites(|s| s.vma_locked), Vec::<String>::new());
+}
+
+#[test]
+fn whoever_walks_from_the_mm_has_its_lock_or_the_vmas() {
+    for site in facts::load().unwrap().sites {
+        let walks = matches!(site.role, Role::Callback | Role::Walk);
+        // What comes by the file has the file's lock.
+        let by_the_file = !site.unlinks.is_empty() && site.name().starts_with("try_to_");
+        assert!(!walks || site.vma_locked, "{}", site.name());
+        assert!(!by_the_file || !site.vma_locked, "{}", site.name());
+    }
+}
