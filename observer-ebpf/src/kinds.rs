@@ -93,7 +93,7 @@ kinds! {
         "lo_ns" "time of the lookup that went through it, nanoseconds", "now" "the upper-level entry now, 0: none",
     }
     /// A table's page is given back by this mm; its upper-level entry was cleared just before.
-    12 TABLE_FREE "table_free" ("count" "share count at that moment") {
+    12 TABLE_FREE "table_free" ("count" "users of the table besides the mm that frees, by the kernel's own count") {
         "mm" "the mm that frees", "table" "the table", "addr" "0: the kernel does not say",
     }
     /// The task asks for a lock in a way that can block. It has the lock for certain from its next record on.

@@ -111,7 +111,9 @@ pub fn free<const SITE: usize>(ctx: *const u64) {
     }
     cpu.outcome::<SITE>();
     let mm = load(argument(ctx, column(SITE, arg::EXTRA)), field::TLB_MM);
-    cpu.emit(SITE, kinds::TABLE_FREE, shares_of(table), [mm, table, 0]);
+    // The count of 5.10 has the one that frees in it.
+    let others = u64::from(shares_of(table)).saturating_sub(value(value::SHARES_ALONE)) as u32;
+    cpu.emit(SITE, kinds::TABLE_FREE, others, [mm, table, 0]);
     retire(ptl_of(table));
 }
 

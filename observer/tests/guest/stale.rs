@@ -106,6 +106,10 @@ fn run(file: &str, scenarios: &[String], duration: &str) -> Value {
     let report = report(file);
     let (leases, unshares) = (&report["counts"]["leases"], count(&report, "unshare", "outcomes"));
     println!("{leases} leases, {unshares} unshares, loss {}", report["loss"]);
+    // Whoever frees a table is the last that uses it, on all five.
+    let freed: Vec<_> =
+        report["findings"].as_array().unwrap().iter().filter(|f| f["kind"] == "freed-shared").collect();
+    assert!(freed.iter().all(|f| f["alarm"] == false), "{freed:#?}");
     for f in found(&report) {
         println!("  {} {}: {} / {}", f.rank, f.kind, f.lookup, f.unlink);
     }
