@@ -84,6 +84,7 @@ fn the_report_reads_like_this() {
 #[test]
 fn a_prediction_reads_like_this() {
     let (live, _) = made::recorded(&made::predicted());
+    assert!(live.text.contains("1. predicted prediction: "), "{}", live.text);
     insta::assert_snapshot!("predicted.txt", live.text);
     insta::assert_snapshot!("predicted.json", live.json);
 }

@@ -19,7 +19,11 @@ const EXPECTED: [LockClass; 2] = [LockClass::IMmap, LockClass::Ptl];
 #[must_use]
 pub fn lookup_ways(l: &LookupProtection, excluding: &[String]) -> Vec<String> {
     let ways = l.covered.iter().map(|(by, n)| (*n, handed(by))).collect();
-    let none = format!("at some moment under none of {}", excluding.join(", "));
+    let none = match excluding {
+        [] => "at some moment under no lock that excludes removals".to_owned(),
+        [one] => format!("at some moment not under {one}"),
+        more => format!("at some moment under none of {}", more.join(", ")),
+    };
     let bare = (l.bare > 0).then(|| said(l.bare, l.leases, &none));
     let unjudged = "not judged: records were lost, or in no watched operation";
     let unjudged = (l.unjudged > 0).then(|| said(l.unjudged, l.leases, unjudged));
