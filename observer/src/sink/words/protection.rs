@@ -46,7 +46,7 @@ pub fn unlink_ways(u: &UnlinkProtection, coverage: &[Coverage]) -> Vec<String> {
 }
 
 fn under(mut ways: Vec<(u64, String)>, of: u64) -> Vec<String> {
-    ways.sort_by(|a, b| b.0.cmp(&a.0));
+    ways.sort_by_key(|(n, _)| std::cmp::Reverse(*n));
     ways.iter().map(|(n, way)| said(*n, of, &format!("under {way}"))).collect()
 }
 
