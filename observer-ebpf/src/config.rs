@@ -119,6 +119,8 @@ pub mod field {
         23 VMA_START "vma-start"
         /// End of a VMA, exclusive.
         24 VMA_END "vma-end"
+        /// VMA of a hugetlb vma_lock; cleared when the lock is no longer that of a VMA.
+        25 VMA_LOCK_VMA "vma-lock-vma"
     }
 }
 

@@ -4,13 +4,13 @@
 
 use observer_ebpf::{
     class,
-    config::{arg, field, flag, site},
+    config::{NO_FIELD, arg, field, flag, site},
     kinds, lock_arg, mode,
 };
 
 use crate::{
     emit::Cpu,
-    kernel::{argument, column, field_of, has_flag, load, opaque, ptl_of},
+    kernel::{argument, column, field_of, has_flag, load, offset, opaque, ptl_of, read},
     lock_table::{class_of, forget, mutex_class_of},
     tasks,
 };
@@ -85,6 +85,16 @@ pub fn release<const SITE: usize>(ctx: *const u64) {
     let Some(cpu) = Cpu::hit::<SITE>() else { return };
     look_anew(class, tasks::current());
     cpu.emit(SITE, kinds::LOCK_RELEASE, arg, [lock]);
+    if class == class::VMA_LOCK && is_last_release(lock) {
+        forget(cpu, SITE, lock);
+    }
+}
+
+/// Whether a vma_lock is released by an unmap: it is of no VMA any more then, and its VMA has no lock when it ends.
+#[inline(always)]
+fn is_last_release(lock: u64) -> bool {
+    let (sema, vma) = (offset(field::VMA_LOCK_SEMA), offset(field::VMA_LOCK_VMA));
+    vma != NO_FIELD && read(opaque(lock).wrapping_add(vma.wrapping_sub(sema))) == Some(0)
 }
 
 /// Entry of the downgrade.

@@ -314,8 +314,12 @@ impl Context<'_, '_> {
         pair.unlinker_lacks = pair.unlinker_lacks.and(unlinker_lacks);
         pair.first_ns = pair.first_ns.min(at_ns);
         pair.last_ns = pair.last_ns.max(at_ns);
-        pair.holder.earliest(lease.witness(phase));
-        pair.unlinker.earliest(unlink.witness(0));
+        // Whichever two came first, not those that were judged first; and of one link.
+        let (holder, unlinker) = (lease.witness(phase), unlink.witness(0));
+        let order = |a: &Witness, b: &Witness, link| (a.who.time_ns.max(b.who.time_ns), link);
+        if order(&holder, &unlinker, link) < order(&pair.holder, &pair.unlinker, pair.link) {
+            (pair.holder, pair.unlinker, pair.link) = (holder, unlinker, link);
+        }
         if !lease.pairs.contains(&key) {
             lease.pairs.push(key);
             pair.leases += lease.count;

@@ -229,7 +229,11 @@ impl Tables {
     /// The link went away at `now_ns`.
     pub fn unshared(&mut self, mm: Mm, gib: Addr, table: Table, now_ns: u64, tid: Tid) {
         let entry = self.touch(table, now_ns);
-        entry.link(mm, gib, now_ns, (TableStep::Seen, Tid(0)));
+        if !entry.links.iter().any(|l| l.mm == mm && l.gib == gib && l.removed.is_none()) {
+            // It was not known; that it was there is told by its end.
+            entry.links.retain(|l| (l.mm, l.gib) != (mm, gib));
+            entry.links.push(Link { mm, gib, since_ns: now_ns, removed: None, told_by_diff: false });
+        }
         entry.remove(mm, gib, now_ns, tid);
     }
 

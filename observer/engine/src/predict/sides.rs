@@ -81,15 +81,6 @@ pub(crate) struct Witness {
     pub holds: Vec<Hold>,
 }
 
-impl Witness {
-    /// Whichever came first: not what was judged first.
-    pub fn earliest(&mut self, other: Witness) {
-        if (other.who.time_ns, other.who.serial) < (self.who.time_ns, self.who.serial) {
-            *self = other;
-        }
-    }
-}
-
 /// Things on one side of a link that cannot be told from each other.
 #[derive(Debug)]
 pub(crate) struct Sig {
@@ -216,13 +207,9 @@ fn place(sigs: &mut Vec<Sig>, done: &Happening) -> (usize, bool) {
 fn count(context: &mut Context, sig: &Sig, done: &Happening) {
     for key in &sig.pairs {
         if let Some(pair) = context.pairs.get_mut(key) {
-            let (n, first) = match done.done {
-                Done::Lease { .. } => (&mut pair.leases, &mut pair.holder),
-                Done::Unlink { .. } => (&mut pair.unlinks, &mut pair.unlinker),
-            };
-            *n += done.count;
-            if (done.who.time_ns, done.who.serial) < (first.who.time_ns, first.who.serial) {
-                first.who = done.who;
+            match done.done {
+                Done::Lease { .. } => pair.leases += done.count,
+                Done::Unlink { .. } => pair.unlinks += done.count,
             }
             pair.last_ns = pair.last_ns.max(done.last_ns);
         }
