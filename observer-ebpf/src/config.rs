@@ -121,6 +121,8 @@ pub mod field {
         24 VMA_END "vma-end"
         /// VMA of a hugetlb vma_lock; cleared when the lock is no longer that of a VMA.
         25 VMA_LOCK_VMA "vma-lock-vma"
+        /// References to a hugetlb vma_lock.
+        26 VMA_LOCK_REFS "vma-lock-refs"
     }
 }
 

@@ -10,7 +10,7 @@ use observer_ebpf::{
 
 use crate::{
     emit::Cpu,
-    kernel::{argument, column, field_of, has_flag, load, offset, opaque, ptl_of, read},
+    kernel::{argument, column, field_of, has_flag, load, offset, opaque, ptl_of, read, read32},
     lock_table::{class_of, forget, mutex_class_of},
     tasks,
 };
@@ -90,11 +90,16 @@ pub fn release<const SITE: usize>(ctx: *const u64) {
     }
 }
 
-/// Whether a vma_lock is released by an unmap: it is of no VMA any more then, and its VMA has no lock when it ends.
+/// Whether a vma_lock is released for the last time. An unmap of the whole VMA takes it out of the VMA, which has none when it
+/// ends; a truncate may wait for it then, and finds that it is of no VMA any more.
 #[inline(always)]
 fn is_last_release(lock: u64) -> bool {
-    let (sema, vma) = (offset(field::VMA_LOCK_SEMA), offset(field::VMA_LOCK_VMA));
-    vma != NO_FIELD && read(opaque(lock).wrapping_add(vma.wrapping_sub(sema))) == Some(0)
+    let [sema, vma, refs] = [field::VMA_LOCK_SEMA, field::VMA_LOCK_VMA, field::VMA_LOCK_REFS].map(offset);
+    if vma == NO_FIELD || refs == NO_FIELD {
+        return false;
+    }
+    let member = |at: u64| opaque(lock).wrapping_add(at.wrapping_sub(sema));
+    read(member(vma)) == Some(0) && read32(member(refs)) == Some(1)
 }
 
 /// Entry of the downgrade.
