@@ -34,6 +34,10 @@ const KINDS: usize = 64;
 /// Ended leases remembered for unlinks that are told late and as an interval.
 const ENDED_KEPT: usize = 256;
 
+/// How long the end of an exit may take after it was told, and how many tasks may be at it.
+const EXIT_NS: u64 = 1_000_000_000;
+const EXITING_MAX: usize = 256;
+
 /// A lease that has ended, with the task that had it.
 #[derive(Debug)]
 struct Ended {
@@ -85,6 +89,8 @@ pub struct Engine {
     /// When children were made that have not been seen yet.
     births: Births,
     ended: VecDeque<Ended>,
+    /// Tasks whose exit was told and that are there yet: since when, which.
+    exiting: VecDeque<(u64, TaskId, u64)>,
     /// Leases that ended before this may be forgotten.
     ended_floor_ns: u64,
     /// Task thought to hold a folio's lock.
@@ -114,6 +120,7 @@ impl Engine {
             judge_ns: 0,
             births: Births::default(),
             ended: VecDeque::new(),
+            exiting: VecDeque::new(),
             ended_floor_ns: 0,
             folio_holders: FxMap::default(),
             by_kind: [0; KINDS],
@@ -166,7 +173,7 @@ impl Engine {
                 let task = &mut self.tasks[id];
                 (task.tgid, task.comm, task.mm) = (tgid, comm, mm);
             }
-            Body::TaskExit { .. } => self.task_gone(id, now_ns),
+            Body::TaskExit { mm, .. } => self.task_exits(id, mm, now_ns),
             Body::Fork { child, .. } => self.births.add(child, now_ns),
             Body::Stack { stack, op } => self.tasks[id].has_stack(op, stack),
             Body::OpBegin { .. } => self.op_begin(id, event),
@@ -224,6 +231,7 @@ impl Engine {
     pub fn tick(&mut self, now_ns: u64) {
         self.now_ns = self.now_ns.max(now_ns);
         self.find_stuck();
+        self.reap(|at_ns| at_ns + EXIT_NS < now_ns);
         self.judge_due();
     }
 
@@ -241,6 +249,7 @@ impl Engine {
             }
             self.end_leases(id, self.now_ns, |_| true);
         }
+        self.reap(|_| true);
         self.judge_all();
     }
 
@@ -397,6 +406,34 @@ impl Engine {
     fn cut(&mut self, id: TaskId, depth: usize, now_ns: u64, seen_ns: u64) {
         self.tasks[id].frames.truncate(depth);
         self.end_leases_seen(id, now_ns, seen_ns, |lease| lease.depth > depth);
+    }
+
+    /// A task exits. Where the kernel tells it before it gives the mm up (7.3), the task is there for a while yet.
+    fn task_exits(&mut self, id: TaskId, mm: Mm, now_ns: u64) {
+        self.reap(|at_ns| at_ns + EXIT_NS < now_ns);
+        if mm.0 == 0 {
+            self.task_gone(id, now_ns);
+            return;
+        }
+        self.tasks[id].exiting = true;
+        if self.exiting.len() == EXITING_MAX {
+            let oldest = self.exiting[0].0;
+            self.reap(|at_ns| at_ns <= oldest);
+        }
+        self.exiting.push_back((now_ns, id, self.tasks[id].serial));
+    }
+
+    /// Lets tasks go whose exit was told at a time for which `over` says so.
+    fn reap(&mut self, over: impl Fn(u64) -> bool) {
+        while let Some((at_ns, id, serial)) = self.exiting.front().copied()
+            && over(at_ns)
+        {
+            self.exiting.pop_front();
+            if self.tasks.is_alive(id, serial) {
+                let last_ns = self.tasks[id].last_ns;
+                self.task_gone(id, last_ns);
+            }
+        }
     }
 
     fn task_gone(&mut self, id: TaskId, now_ns: u64) {

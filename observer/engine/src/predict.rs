@@ -201,7 +201,8 @@ impl Context<'_, '_> {
     /// When a task exited, if it has: `Some(0)` long ago.
     fn exit_ns(&self, seen: &Seen) -> Option<u64> {
         if self.world.tasks.is_alive(seen.id, seen.serial) {
-            return None;
+            let task = &self.world.tasks[seen.id];
+            return task.exiting.then_some(task.last_ns);
         }
         Some(self.exits.get(&seen.serial).copied().unwrap_or(0))
     }

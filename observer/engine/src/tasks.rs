@@ -206,6 +206,8 @@ pub(crate) struct Task {
     pub last_table: Option<Table>,
     /// In the engine's list of tasks that have leases.
     pub listed: bool,
+    /// Its exit was told, and its mm was there yet: what takes the mm apart follows.
+    pub exiting: bool,
     /// Until then it may hold locks whose taking was among what was lost.
     pub unsure_until_ns: u64,
     /// What it did lately, for predicted windows.
@@ -236,6 +238,7 @@ impl Task {
             waiting: None,
             last_table: None,
             listed: false,
+            exiting: false,
             unsure_until_ns: 0,
             lately: Vec::new(),
             listed_lately: false,

@@ -134,7 +134,7 @@ fn what_is_dead_is_forgotten() {
             (2, kinds::LOOKUP, words(1, 0, table)),
             (3, kinds::OP_END, words(0, 0, 0)),
             (4, kinds::TABLE_FREE, words(1, table, 0)),
-            (5, kinds::TASK_EXIT, words(1, 0, 0)),
+            (5, kinds::TASK_EXIT, words(0, 0, 0)),
         ] {
             engine.push(&at(offset, Body::from_wire(kind, 0, &w).expect("a kind of the wire")));
         }

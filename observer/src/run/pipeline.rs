@@ -76,12 +76,18 @@ impl Pipeline {
         for batch in &pass.batches {
             self.order.batch(batch.cpu, &batch.bytes);
         }
+        for loss in &pass.loss {
+            self.losses.rose(loss, self.start_ns, self.order.missing(loss.cpu));
+        }
+        // Now, before the events that it bears on are handed on; and to the next mark, since the counters were read after this.
+        for hole in &mut self.losses.open {
+            let hi_ns = time_ns.max(hole.lo_ns);
+            self.engine.hole(Hole { hi_ns, ..*hole });
+            (hole.lo_ns, hole.hi_ns, hole.lost) = (hi_ns, hi_ns, 0);
+        }
         let (engine, gaps, stacks) = (&mut self.engine, &mut self.losses.gaps, &self.stacks);
         if let Some(until_ns) = self.order.mark(pass.mark, |item| hand_on(engine, gaps, stacks, item)) {
             self.engine.tick(until_ns);
-        }
-        for loss in &pass.loss {
-            self.losses.rose(loss, self.start_ns, self.order.missing(loss.cpu));
         }
     }
 

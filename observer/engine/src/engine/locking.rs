@@ -161,10 +161,15 @@ impl Engine {
         if let Some(at) = self.tasks[id].holds.iter().rposition(|h| h.instance == instance) {
             let hold = &mut self.tasks[id].holds[at];
             hold.again = hold.again.saturating_add(1);
+            let lossy = hold.lossy;
             if known == Known::Asking {
                 self.relock(id, event, at, mode);
             }
-            return;
+            if !lossy {
+                return;
+            }
+            // Its release is among what was lost: this is another hold.
+            self.tasks[id].holds.remove(at);
         }
         let ask = Ask { class, instance, mode, trylock, time_ns: event.time_ns, site };
         self.graph.asked(&self.tasks[id], &ask);
