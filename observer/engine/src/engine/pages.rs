@@ -46,10 +46,11 @@ impl Engine {
         self.tasks[id].last_table = (pte.0 != 0).then_some(pte.table());
         let foreign = self.tasks[id].frames.last().and_then(|f| f.foreign_until);
         if foreign.is_none() {
-            self.replace_leases(id, now_ns, mm, addr);
+            // Whether it has the page-table lock still is not seen there: a look again under it is none then.
             if self.rules.ptl_release_unseen() {
                 self.drop_ptls(id, now_ns);
             }
+            self.replace_leases(id, now_ns, mm, addr);
         }
         if pte.0 == 0 {
             return;
