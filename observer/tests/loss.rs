@@ -41,8 +41,13 @@ fn subject(finding: &Finding) -> &str {
 /// What is wrong with a lossy report, beside that of the whole recording; one line each.
 fn faults(whole: &Told, lossy: &Told) -> Vec<String> {
     let mut faults = Vec::new();
-    let known =
-        |f: &Finding| whole.report.findings.iter().any(|w| subject(w) == subject(f) && w.rank <= f.rank);
+    // A window that was seen hides its prediction: where loss took the window, the prediction shows.
+    let hides = |w: &Finding, f: &Finding| {
+        let pair = subject(w).strip_prefix("window:");
+        pair.is_some() && pair == subject(f).strip_prefix("prediction:")
+    };
+    let same = |w: &Finding, f: &Finding| subject(w) == subject(f) && w.rank <= f.rank;
+    let known = |f: &Finding| whole.report.findings.iter().any(|w| same(w, f) || hides(w, f));
     for finding in lossy.report.findings.iter().filter(|f| f.rank < Rank::Incomplete && !known(f)) {
         faults.push(format!("invented: {} {}", finding.rank.name(), finding.id));
     }

@@ -143,7 +143,7 @@ impl Engine {
             self.first_seen(id, event);
         }
         let task = &mut self.tasks[id];
-        if self.losses.touches_task((task.cpu, task.last_ns), (event.cpu, event.time_ns)) {
+        if self.losses.anywhere(task.last_ns, event.time_ns) {
             task.touched_by_loss(event.time_ns);
         }
         task.cpu = event.cpu;
@@ -158,7 +158,7 @@ impl Engine {
         let made_ns = self.births.take(event.tid);
         let task = &mut self.tasks[id];
         task.born_ns = made_ns.unwrap_or(event.time_ns);
-        (task.cpu, task.last_ns) = (Hole::ANY_CPU, made_ns.unwrap_or(0));
+        task.last_ns = made_ns.unwrap_or(0);
     }
 
     fn dispatch(&mut self, id: TaskId, event: &Event) {
@@ -210,6 +210,10 @@ impl Engine {
                         0 => self.losses.not_known(now_ns),
                         owner => self.mm_gone(Mm(owner)),
                     }
+                }
+                if class == Class::VmaLock {
+                    // What is done at this place from now on is done to another VMA.
+                    self.tasks.epoch += 1;
                 }
                 self.locks.forget(lock.0, now_ns);
             }

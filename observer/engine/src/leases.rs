@@ -306,7 +306,7 @@ impl Lease {
     /// It ends now; `seen_ns` is how far that is certain: earlier than now if the end of its operation was missed.
     /// `by_lock`: by the release that it waited for; callbacks are in use up to their end.
     pub fn end(&mut self, now_ns: u64, seen_ns: u64, by_lock: bool) {
-        if by_lock || self.sort == Sort::Callback || self.ptl.is_some() {
+        if !self.retired && (by_lock || self.sort == Sort::Callback || self.ptl.is_some()) {
             self.certain_ns = seen_ns;
         }
         if !self.dormant {

@@ -79,23 +79,12 @@ impl Losses {
                 || overlap(&self.anywhere, from_ns, to_ns))
     }
 
-    /// Whether records of any CPU between the two times may be missing.
+    /// Whether records of any CPU between the two times may be missing. Between two events of a task it may have been on
+    /// any, and come back.
+    #[inline]
     pub fn anywhere(&self, from_ns: u64, to_ns: u64) -> bool {
         from_ns <= self.latest_ns
             && self.by_cpu.iter().chain([&self.anywhere]).any(|holes| overlap(holes, from_ns, to_ns))
-    }
-
-    /// Whether records of a task may be missing between two of its events. A task that changed CPU in between may have
-    /// been anywhere.
-    #[inline]
-    pub fn touches_task(&self, from: (u16, u64), to: (u16, u64)) -> bool {
-        if self.holes == 0 || from.1 > self.latest_ns {
-            return false;
-        }
-        if from.0 == to.0 {
-            return self.touches(from.0, from.1, to.1);
-        }
-        self.anywhere(from.1, to.1)
     }
 }
 

@@ -252,6 +252,11 @@ impl Task {
         self.frames.last().map_or(site, |f| f.site)
     }
 
+    /// The operation that it is inside may be over, or another have begun, among what was lost.
+    pub fn is_site_unsure(&self, now_ns: u64) -> bool {
+        self.frames.last().map_or(now_ns < self.unsure_until_ns, |f| f.lossy)
+    }
+
     pub fn has_stack(&mut self, site: SiteId, stack: u32) {
         match self.stacks.iter_mut().find(|(s, _)| *s == site) {
             Some((_, known)) => *known = stack,

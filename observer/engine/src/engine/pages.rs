@@ -118,7 +118,7 @@ impl Engine {
         let mut lease = Lease::new(sort, pointer, at, task.frames.len(), holds);
         lease.stack = task.stack();
         let unsure = event.time_ns < task.unsure_until_ns;
-        lease.lossy = task.frames.last().map_or(unsure, |f| f.lossy);
+        lease.lossy = task.is_site_unsure(event.time_ns);
         for hold in &task.holds {
             let class = hold.class.wire();
             let of_this = class != Class::Ptl || self.is_ptl_of(hold.instance.addr, lease.of.table);
@@ -289,7 +289,8 @@ impl Engine {
             let site = self.on_behalf(id, event.site);
             self.write_down(id, site, unlink);
             let link = (unlink.mm, gib, (of.table, of.generation));
-            let lossy = self.losses.touches(event.cpu, unlink.lo_ns, unlink.hi_ns);
+            let lossy = self.tasks[id].is_site_unsure(event.time_ns)
+                || self.losses.touches(event.cpu, unlink.lo_ns, unlink.hi_ns);
             self.removed(id, site, link, (unlink.lo_ns, unlink.hi_ns), lossy);
         }
         let mut at = 0;
@@ -337,7 +338,8 @@ impl Engine {
     ) {
         let holder = &self.tasks[other];
         let lease = &holder.leases[at];
-        let lossy = self.losses.touches(holder.cpu, holder.last_ns, unlink.hi_ns)
+        let lossy = self.tasks[id].is_site_unsure(event.time_ns)
+            || self.losses.touches(holder.cpu, holder.last_ns, unlink.hi_ns)
             || self.losses.touches(event.cpu, lease.start_ns.min(unlink.lo_ns), unlink.hi_ns);
         let lo_ns = unlink.lo_ns.max(lease.start_ns);
         if lease.hit.is_some() {
@@ -362,8 +364,10 @@ impl Engine {
         }
         let Some(of) = self.tables.generation(unlink.table) else { return };
         let site = self.on_behalf(id, event.site);
-        let lossy_here =
-            |e: &Ended| self.losses.touches(event.cpu, e.lease.start_ns.min(unlink.lo_ns), unlink.hi_ns);
+        let unsure = self.tasks[id].is_site_unsure(event.time_ns);
+        let lossy_here = |e: &Ended| {
+            unsure || self.losses.touches(event.cpu, e.lease.start_ns.min(unlink.lo_ns), unlink.hi_ns)
+        };
         let mut hits = Vec::new();
         for (at, e) in self.ended.iter().enumerate() {
             let met = unlink.concerns(&e.lease, of.generation);
