@@ -1,0 +1,176 @@
+//! The engine's findings held against the oracle's.
+
+use std::fmt::Write as _;
+
+use observer_engine::{
+    Engine,
+    finding::{Evidence, Kind, Rank, Use, WindowCase},
+    trace,
+};
+
+use super::{
+    kernel::{Kernel, mm_addr},
+    oracle::{self, Window},
+    scenario::Scenario,
+    sites,
+};
+
+/// The engine after all events of a run.
+pub fn engine(kernel: &Kernel) -> Engine {
+    let mut engine = Engine::new(sites::setup(&kernel.protocol));
+    kernel.events.iter().for_each(|e| engine.push(e));
+    engine.finish();
+    engine
+}
+
+fn case_said(case: &WindowCase) -> String {
+    let used = match case.used {
+        Use::No => "no".to_owned(),
+        Use::Contract => "contract".to_owned(),
+        Use::Seen(at) => format!("seen at {at}"),
+    };
+    format!(
+        "t{} / t{} mm={:#x} addr={:#x} table={:#x}.{} start={} unlink={}..{} certain={} possible={} used={used} freed={}",
+        case.holder.task.tid.0,
+        case.unlinker.task.tid.0,
+        case.mm.0,
+        case.addr.0,
+        case.table.0,
+        case.generation,
+        case.holder.time_ns,
+        case.unlink_lo_ns,
+        case.unlink_hi_ns,
+        case.certain_ns,
+        case.possible_ns,
+        case.freed_ns.is_some(),
+    )
+}
+
+fn case_true(kernel: &Kernel, w: &Window) -> String {
+    let used = match w.used {
+        Use::No => "no".to_owned(),
+        Use::Contract => "contract".to_owned(),
+        Use::Seen(at) => format!("seen at {at}"),
+    };
+    format!(
+        "t{} / t{} mm={:#x} addr={:#x} table={:#x}.{} start={} unlink={}..{} certain={} possible={} used={used} freed={}",
+        kernel.tasks[w.holder].tid,
+        kernel.tasks[w.unlinker].tid,
+        mm_addr(w.mm),
+        w.addr,
+        w.table,
+        w.life,
+        w.start_ns,
+        w.lo_ns,
+        w.hi_ns,
+        w.certain_ns,
+        w.possible_ns,
+        w.freed,
+    )
+}
+
+/// Windows of one pair of sites and rank, in words. Several cases can be the first, or the longest.
+struct Said {
+    what: String,
+    first: Vec<String>,
+    longest: Vec<String>,
+}
+
+impl Said {
+    fn agrees(&self, other: &Said) -> bool {
+        let meet = |a: &[String], b: &[String]| a.iter().any(|case| b.contains(case));
+        self.what == other.what && meet(&self.first, &other.first) && meet(&self.longest, &other.longest)
+    }
+
+    fn text(&self) -> String {
+        format!("{}\n  first {}\n  longest {}", self.what, self.first.join("\n   or "), self.longest.join("\n   or "))
+    }
+}
+
+fn said(engine: &Engine) -> Vec<Said> {
+    let windows = engine.findings().into_iter().filter_map(|f| match &f.evidence {
+        Evidence::Window(w) => Some(Said {
+            what: format!(
+                "{} {}/{} count={} {}..{}",
+                f.rank.name(),
+                w.first.holder.site,
+                w.first.unlinker.site,
+                f.count,
+                f.first_ns,
+                f.last_ns
+            ),
+            first: vec![case_said(&w.first)],
+            longest: vec![case_said(&w.longest)],
+        }),
+        _ => None,
+    });
+    windows.collect()
+}
+
+fn truth(kernel: &Kernel) -> Vec<Said> {
+    let merged = oracle::merged(oracle::windows(&kernel.log)).into_iter();
+    let words = merged.map(|((lookup, unlink, rank), windows)| {
+        let first_ns = windows.iter().map(|w| w.hi_ns).min();
+        let last_ns = windows.iter().map(|w| w.hi_ns).max();
+        let longest = windows.iter().map(|w| (w.certain_ns, w.possible_ns)).max();
+        let cases = |which: &dyn Fn(&Window) -> bool| {
+            windows.iter().filter(|w| which(w)).map(|w| case_true(kernel, w)).collect()
+        };
+        Said {
+            what: format!(
+                "{} {lookup}/{unlink} count={} {}..{}",
+                rank.name(),
+                windows.len(),
+                first_ns.unwrap_or(0),
+                last_ns.unwrap_or(0)
+            ),
+            first: cases(&|w| Some(w.hi_ns) == first_ns),
+            longest: cases(&|w| Some((w.certain_ns, w.possible_ns)) == longest),
+        }
+    });
+    words.collect()
+}
+
+/// What the engine says and should not, and the other way round; empty: they agree.
+pub fn differences(kernel: &Kernel) -> String {
+    let engine = engine(kernel);
+    let (said, truth) = (said(&engine), truth(kernel));
+    let mut out = String::new();
+    for (who, these, those) in [("engine", &said, &truth), ("truth", &truth, &said)] {
+        for one in these.iter().filter(|one| !those.iter().any(|other| one.agrees(other))) {
+            let _ = writeln!(out, "# {who}: {}", one.text().replace('\n', "\n# "));
+        }
+    }
+    for finding in engine.findings().iter().filter(|f| f.kind() != Kind::Window && f.rank <= Rank::Possible) {
+        let _ = writeln!(out, "# engine: {} {}", finding.rank.name(), finding.id);
+    }
+    out
+}
+
+/// The run as a text trace.
+pub fn text(scenario: &Scenario, kernel: &Kernel) -> String {
+    let setup = sites::setup(&scenario.protocol);
+    let mut out = String::new();
+    for site in &setup.sites {
+        let _ = write!(out, "site {} {} {}", site.id.0, site.role.name(), site.function);
+        if let Some(class) = site.foreign_lookup_until {
+            let _ = write!(out, " foreign-lookup-until={}", class.name());
+        }
+        out.push('\n');
+    }
+    for e in &setup.exclusions {
+        let modes: Vec<&str> = e.modes.iter().map(|m| m.name()).collect();
+        let _ = write!(out, "exclude {} {}", e.class.name(), modes.join(","));
+        if !e.except_unlink_sites.is_empty() {
+            let _ = write!(out, " except {}", e.except_unlink_sites.join(","));
+        }
+        out.push('\n');
+    }
+    for c in &setup.coverage {
+        let _ = writeln!(out, "coverage {} {}", c.role.name(), c.grade.name());
+    }
+    for event in &kernel.events {
+        let _ = writeln!(out, "{}", trace::line(event, &setup));
+    }
+    out
+}

@@ -1,0 +1,105 @@
+//! The probed places of the simulated kernel.
+
+use observer_engine::{
+    event::{Class, Mode, SiteId},
+    setup::{Coverage, Exclusion, Grade, Role, Setup, Site as Row},
+};
+
+use super::programs::{Protocol, Told};
+
+macro_rules! sites {
+    ($($name:ident $role:ident $function:literal)+) => {
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Site { $($name),+ }
+
+        impl Site {
+            pub const ALL: &[Site] = &[$(Site::$name),+];
+
+            pub fn function(self) -> &'static str {
+                match self { $(Site::$name => $function),+ }
+            }
+
+            fn role(self) -> Role {
+                match self { $(Site::$name => Role::$role),+ }
+            }
+        }
+    };
+}
+
+sites! {
+    Fault Operation "hugetlb_fault"
+    Sharing Operation "huge_pmd_share"
+    WalkRange Operation "__walk_page_range"
+    Smaps Callback "smaps_hugetlb_range"
+    Gup Operation "follow_hugetlb_page"
+    Restore Operation "remove_migration_pte"
+    Unmap Operation "__unmap_hugepage_range"
+    Protect Operation "hugetlb_change_protection"
+    Split Operation "hugetlb_unshare_pmds"
+    Move Operation "move_hugetlb_page_tables"
+    Migrate Operation "try_to_migrate_one"
+    Exit Operation "exit_mmap"
+    Offset Lookup "huge_pte_offset"
+    AllocPte Lookup "huge_pte_alloc"
+    Shared Share "huge_pmd_share()"
+    AllocPmd TableAlloc "__pmd_alloc"
+    Body Unshare "__huge_pmd_unshare"
+    FreePmd TableFree "___pmd_free_tlb"
+    Sleeping Lock "down_read"
+    Spin Ptl "_raw_spin_lock"
+    Contention Wait "contention_begin"
+    Tasks Task "sched_process_exit"
+}
+
+impl Site {
+    pub fn id(self) -> SiteId {
+        SiteId(Site::ALL.iter().position(|s| *s == self).expect("all are listed") as u16)
+    }
+
+    pub fn of_function(function: &str) -> Site {
+        *Site::ALL.iter().find(|s| s.function() == function).expect("a site of the model")
+    }
+
+    /// The upper-level entries are compared over it.
+    pub fn is_compared(self) -> bool {
+        matches!(self, Site::Unmap | Site::Protect | Site::Split | Site::Move | Site::Migrate)
+    }
+}
+
+/// What the engine is told of this kernel.
+pub fn setup(protocol: &Protocol) -> Setup {
+    let excludes = |class, modes: &[Mode], except: &[Site]| Exclusion {
+        class,
+        modes: modes.to_vec(),
+        except_unlink_sites: except.iter().map(|s| s.function().to_owned()).collect(),
+    };
+    let both = [Mode::Read, Mode::Write];
+    let split_takes_i_mmap: &[Site] = if protocol.split_takes_i_mmap { &[] } else { &[Site::Split] };
+    Setup {
+        sites: Site::ALL
+            .iter()
+            .map(|s| Row {
+                id: s.id(),
+                function: s.function().to_owned(),
+                role: s.role(),
+                foreign_lookup_until: (*s == Site::Sharing).then_some(Class::IMmap),
+                try_then_block: false,
+            })
+            .collect(),
+        exclusions: vec![
+            excludes(Class::VmaLock, &both, &[Site::Split]),
+            excludes(Class::IMmap, &both, split_takes_i_mmap),
+            excludes(Class::Ptl, &[Mode::Exclusive], &[Site::Move]),
+        ],
+        orders: Vec::new(),
+        coverage: match protocol.told {
+            Told::Entries => Vec::new(),
+            Told::Body | Told::Both => vec![Coverage {
+                role: Role::Unshare,
+                part: String::new(),
+                grade: Grade::Exact,
+                reason: String::new(),
+            }],
+        },
+    }
+}
