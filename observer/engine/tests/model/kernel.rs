@@ -73,6 +73,7 @@ struct Asking {
     ask_ns: u64,
     lease: Option<usize>,
     is_wait_told: bool,
+    seen: bool,
 }
 
 /// The entry behind the last lookup of a compared function.
@@ -109,6 +110,8 @@ pub struct Task {
     /// Sharing that its function's return will tell.
     shared: Option<(Place, usize)>,
     release_told: bool,
+    /// Stopped, by an interrupt or another task, while others make so many steps.
+    away: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -163,6 +166,7 @@ impl Kernel {
                 seen: None,
                 shared: None,
                 release_told: false,
+                away: 0,
             })
             .collect();
         let mut kernel = Kernel {
@@ -208,14 +212,19 @@ impl Kernel {
         let mut steps = 0;
         self.name_all(0, |_| true);
         while steps < steps_max {
-            let ready: Vec<TaskNo> = (0..self.tasks.len()).filter(|t| self.can_step(*t)).collect();
+            let able: Vec<TaskNo> = (0..self.tasks.len()).filter(|t| self.can_step(*t)).collect();
+            let here: Vec<TaskNo> = able.iter().copied().filter(|t| self.tasks[*t].away == 0).collect();
+            let ready = if here.is_empty() { able } else { here };
             if ready.is_empty() {
                 break;
             }
-            // Short runs of one task: two tasks meet more often in the middle of something than step by step.
             let task = ready[self.random.below(ready.len())];
             let mut run = 1 + self.random.below(self.protocol.run_max);
-            while run > 0 && self.can_step(task) && steps < steps_max {
+            self.tasks[task].away = 0;
+            for other in &mut self.tasks {
+                other.away = other.away.saturating_sub(run);
+            }
+            while run > 0 && self.tasks[task].away == 0 && self.can_step(task) && steps < steps_max {
                 self.step(task);
                 run -= 1;
                 steps += 1;
@@ -322,7 +331,7 @@ impl Kernel {
 
     fn held(&self, lock: Lock, mode: Mode) -> Held {
         let life = self.lock_lives.get(&lock.addr()).copied().unwrap_or(0);
-        Held { lock, life, mode, downgraded: false }
+        Held { lock, life, mode, downgraded: false, seen: false }
     }
 
     fn step(&mut self, no: TaskNo) {
@@ -335,6 +344,11 @@ impl Kernel {
         };
         self.tasks[no].pc += 1;
         self.execute(no, ins);
+        // Whoever has just got a pointer is the one to be stopped.
+        let got = matches!(ins, Ins::Look(reg, ..) if self.tasks[no].regs[reg].is_some());
+        if (got || matches!(ins, Ins::Call(..) | Ins::PtlAsk(_))) && self.random.once_in(4) {
+            self.tasks[no].away = 1 + self.random.below(100);
+        }
     }
 
     fn step_asking(&mut self, no: TaskNo, mut asking: Asking) {
@@ -347,7 +361,7 @@ impl Kernel {
             return;
         }
         self.locks.take(no, asking.lock, asking.mode);
-        let held = self.held(asking.lock, asking.mode);
+        let held = Held { seen: asking.seen, ..self.held(asking.lock, asking.mode) };
         let got_ns = self.advance();
         let task = &mut self.tasks[no];
         task.asking = None;
@@ -505,14 +519,14 @@ impl Kernel {
         let ask_ns = if watched { self.lock_event(no, LockStep::Ask, lock, mode) } else { self.now_ns };
         self.locks.queue(no, lock, mode);
         let lease = lease.filter(|_| watched);
-        self.tasks[no].asking = Some(Asking { lock, mode, ask_ns, lease, is_wait_told: !self.protocol.waits });
+        self.tasks[no].asking = Some(Asking { lock, mode, ask_ns, lease, is_wait_told: !self.protocol.waits, seen: watched });
     }
 
     fn try_lock(&mut self, no: TaskNo, lock: Lock, mode: Mode, busy: usize) {
         let free = self.locks.is_free(lock, mode, no);
         if free {
             self.locks.take(no, lock, mode);
-            let held = self.held(lock, mode);
+            let held = Held { seen: self.is_watched(no, lock), ..self.held(lock, mode) };
             self.tasks[no].held.push(held);
         } else {
             self.jump(no, busy);
@@ -526,7 +540,7 @@ impl Kernel {
     fn release(&mut self, no: TaskNo, lock: Lock) {
         let at = self.tasks[no].held.iter().rposition(|h| h.lock == lock).expect("it is held");
         let told = std::mem::replace(&mut self.tasks[no].release_told, true);
-        if !told && self.is_watched(no, lock) {
+        if !told && (self.is_watched(no, lock) || (self.tasks[no].held[at].seen && self.protocol.paired)) {
             let mode = self.tasks[no].held[at].mode;
             if matches!(lock.class(), Class::VmaLock | Class::IMmap) {
                 self.tasks[no].sent = None;

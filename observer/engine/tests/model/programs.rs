@@ -108,6 +108,8 @@ pub struct Protocol {
     pub walk_seen: bool,
     /// Every lock was named by an earlier operation.
     pub named_early: bool,
+    /// The release of a lock that was seen taken is seen too, also if its table was given back meanwhile.
+    pub paired: bool,
     pub cpus: usize,
     pub run_max: usize,
 }
@@ -161,6 +163,13 @@ impl<'a> Maker<'a> {
 
     fn put(&mut self, ins: Ins) {
         self.out.push(ins);
+    }
+
+    /// Now and then a while in which others may do something.
+    fn pause(&mut self) {
+        for _ in 0..self.random.below(6) {
+            self.put(Ins::Sleep);
+        }
     }
 
     fn label(&mut self) -> Label {
@@ -257,6 +266,7 @@ impl<'a> Maker<'a> {
             });
             self.put(Ins::IfNull(0, none));
             self.put(Ins::Call(0, place));
+            self.pause();
             if self.random.once_in(2) {
                 self.put(Ins::PtlAsk(0));
                 self.put(Ins::PtlRelease(0));
@@ -280,6 +290,7 @@ impl<'a> Maker<'a> {
             let none = self.label();
             self.put(Ins::Look(0, place, Site::Offset));
             self.put(Ins::IfNull(0, none));
+            self.pause();
             if !self.random.once_in(4) {
                 self.put(Ins::PtlAsk(0));
                 self.put(Ins::PtlRelease(0));
@@ -304,21 +315,21 @@ impl<'a> Maker<'a> {
             m.put(Ins::Ask(lock, Read));
             m.alloc(place);
             m.put(Ins::Look(2, place, Site::AllocPte));
-            match m.random.below(3) {
-                0 => {
+            match m.random.below(6) {
+                0 | 1 => {
                     m.put(Ins::PtlAsk(2));
                     m.put(Ins::PtlRelease(2));
                     m.put(Ins::Release(lock));
                     m.put(Ins::Release(Lock::Fault));
                 }
-                1 => {
+                2 => {
                     m.put(Ins::Release(lock));
                     m.put(Ins::Release(Lock::Fault));
-                    m.put(Ins::Sleep);
+                    m.pause();
                 }
                 _ => {
                     m.put(Ins::Release(lock));
-                    m.put(Ins::Sleep);
+                    m.pause();
                     m.late(place);
                     m.put(Ins::Release(Lock::Fault));
                 }
@@ -333,6 +344,7 @@ impl<'a> Maker<'a> {
         let none = self.label();
         self.put(Ins::Look(0, place, Site::Offset));
         self.put(Ins::IfNull(0, none));
+        self.pause();
         if self.random.once_in(3) {
             self.put(Ins::PtlAsk(0));
             self.put(Ins::PtlRelease(0));

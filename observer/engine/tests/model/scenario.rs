@@ -40,7 +40,10 @@ impl Scenario {
             .map(|no| {
                 let mm = if no < mms { no } else { random.below(mms) };
                 let n = 2 + random.below(5);
-                let acts = (0..n).map(|_| act(protocol, &places, mm, &mut random)).collect();
+                let mut acts: Vec<Act> = (0..n).map(|_| act(protocol, &places, mm, &mut random)).collect();
+                if no < mms {
+                    acts.insert(0, Act::Fault(places[no]));
+                }
                 Role { mm, acts, seed: random.next() }
             })
             .collect();

@@ -18,6 +18,8 @@ pub struct Held {
     pub mode: Mode,
     /// It was had for writing before.
     pub downgraded: bool,
+    /// The probes saw it taken.
+    pub seen: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
