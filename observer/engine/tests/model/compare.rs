@@ -132,6 +132,34 @@ fn truth(kernel: &Kernel) -> Vec<Said> {
     words.collect()
 }
 
+fn predicted_said(engine: &Engine) -> Vec<String> {
+    let predictions = engine.findings().into_iter().filter_map(|f| match &f.evidence {
+        Evidence::Prediction(p) => Some(format!(
+            "{} prediction {}/{} leases={} unlinks={}",
+            f.rank.name(),
+            p.holder.site,
+            p.unlinker.site,
+            p.leases,
+            p.unlinks
+        )),
+        _ => None,
+    });
+    predictions.collect()
+}
+
+fn predicted_truth(kernel: &Kernel) -> Vec<String> {
+    let predictions = oracle::predictions(&kernel.log, &oracle::windows(&kernel.log)).into_iter();
+    let words = predictions.map(|((lookup, unlink, rank), p)| {
+        format!(
+            "{} prediction {lookup}/{unlink} leases={} unlinks={}",
+            rank.name(),
+            p.leases.len(),
+            p.unlinks.len()
+        )
+    });
+    words.collect()
+}
+
 /// What the engine says and should not, and the other way round; empty: they agree.
 pub fn differences(kernel: &Kernel) -> String {
     let engine = engine(kernel);
@@ -142,9 +170,16 @@ pub fn differences(kernel: &Kernel) -> String {
             let _ = writeln!(out, "# {who}: {}", one.text().replace('\n', "\n# "));
         }
     }
+    let (said, truth) = (predicted_said(&engine), predicted_truth(kernel));
+    for line in said.iter().filter(|l| !truth.contains(l)) {
+        let _ = writeln!(out, "# engine: {line}");
+    }
+    for line in truth.iter().filter(|l| !said.contains(l)) {
+        let _ = writeln!(out, "# truth: {line}");
+    }
     // Where removals are told late, the engine's list of links may be stale: the kernel's own count stands beside it.
     let bound = if kernel.protocol.told == Told::Entries { Rank::Predicted } else { Rank::Possible };
-    for finding in engine.findings().iter().filter(|f| f.kind() != Kind::Window && f.rank <= bound) {
+    for finding in engine.findings().iter().filter(|f| !matches!(f.kind(), Kind::Window | Kind::Prediction) && f.rank <= bound) {
         let _ = writeln!(out, "# engine: {} {}", finding.rank.name(), finding.id);
     }
     out

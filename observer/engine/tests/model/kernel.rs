@@ -112,6 +112,8 @@ pub struct Task {
     release_told: bool,
     /// Stopped, by an interrupt or another task, while others make so many steps.
     away: usize,
+    /// Other mms that it keeps alive.
+    uses: Option<usize>,
 }
 
 #[derive(Clone, Debug)]
@@ -167,6 +169,7 @@ impl Kernel {
                 shared: None,
                 release_told: false,
                 away: 0,
+                uses: None,
             })
             .collect();
         let mut kernel = Kernel {
@@ -269,10 +272,14 @@ impl Kernel {
         let still_waits = matches!(body, Body::Lock { step: LockStep::WaitBegin, .. });
         if !still_waits
             && let Some((asking, got_ns)) = self.tasks[no].got.take()
-            && let Some(lease) = asking.lease
         {
-            let deed = Deed::TookPtl { lease, lock: asking.lock, ask_ns: asking.ask_ns, got_ns };
-            self.log.deeds[no].push((time_ns, deed));
+            let held = self.tasks[no].held.iter().rfind(|h| h.lock == asking.lock);
+            let held = *held.expect("nothing was released since");
+            self.deed(no, time_ns, Deed::Got { held });
+            if let Some(lease) = asking.lease {
+                let deed = Deed::TookPtl { lease, lock: asking.lock, ask_ns: asking.ask_ns, got_ns };
+                self.deed(no, time_ns, deed);
+            }
         }
         let cpu = self.tasks[no].cpu;
         let seq = self.seqs[usize::from(cpu)];
@@ -408,10 +415,14 @@ impl Kernel {
             Ins::IfOutOfTree(place, to) if !self.vmas[&place].in_tree => self.jump(no, to),
             Ins::Get(mm, dead) => match self.mms[mm].users {
                 0 => self.jump(no, dead),
-                _ => self.mms[mm].users += 1,
+                _ => {
+                    self.mms[mm].users += 1;
+                    self.tasks[no].uses = Some(mm);
+                }
             },
             Ins::Put(mm, to) => {
                 self.mms[mm].users -= 1;
+                self.tasks[no].uses = None;
                 if self.mms[mm].users > 0 {
                     self.jump(no, to);
                 }
@@ -504,6 +515,7 @@ impl Kernel {
                     start_ns: now_ns,
                     depth,
                     held,
+                    is_user: self.is_user(no, place),
                     deed: self.log.deeds[no].len(),
                 };
                 self.log.leases.push(lease);
@@ -524,15 +536,18 @@ impl Kernel {
 
     fn try_lock(&mut self, no: TaskNo, lock: Lock, mode: Mode, busy: usize) {
         let free = self.locks.is_free(lock, mode, no);
+        let held = Held { seen: self.is_watched(no, lock), ..self.held(lock, mode) };
         if free {
             self.locks.take(no, lock, mode);
-            let held = Held { seen: self.is_watched(no, lock), ..self.held(lock, mode) };
             self.tasks[no].held.push(held);
         } else {
             self.jump(no, busy);
         }
-        if self.is_watched(no, lock) {
+        if held.seen {
             self.lock_event(no, if free { LockStep::Try } else { LockStep::Busy }, lock, mode);
+        }
+        if free {
+            self.deed(no, self.now_ns, Deed::Got { held });
         }
     }
 
@@ -631,6 +646,7 @@ impl Kernel {
                 start_ns: now_ns,
                 depth: self.tasks[no].frames.len(),
                 held: self.tasks[no].held.clone(),
+                is_user: self.is_user(no, place),
                 deed: self.log.deeds[no].len() + 1,
             });
             self.log.leases.len() - 1
@@ -639,6 +655,10 @@ impl Kernel {
         let task = &mut self.tasks[no];
         task.regs[reg] = table.map(|t| Pointer { table: t, addr, lease });
         (task.sent, task.sent_lease) = (Some((place.mm, table_addr)), lease);
+    }
+
+    fn is_user(&self, no: TaskNo, place: Place) -> bool {
+        self.tasks[no].mm == place.mm || self.tasks[no].uses == Some(place.mm)
     }
 
     /// The walk through the mapping's tree: partners without a table are looked at, too.

@@ -3,7 +3,7 @@
 //! Shares no code with the engine and reads no event: it reads what the simulated kernel wrote down (`truth`). It is slow
 //! and short on purpose.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use observer_engine::{
     event::{Class, Mode},
@@ -34,8 +34,7 @@ pub struct Life {
     again: Vec<(u64, usize)>,
     /// When it was used after it had been replaced.
     went_on_ns: Option<u64>,
-    /// Of the locks at the lookup, those that were not released before the end.
-    pub covered_by: Vec<Held>,
+    pub revalidated: bool,
 }
 
 /// One window.
@@ -82,7 +81,7 @@ pub fn life(log: &Log, id: usize) -> Life {
         takes: Vec::new(),
         again: Vec::new(),
         went_on_ns: None,
-        covered_by: lease.held.clone(),
+        revalidated: false,
     };
     let mut depth = lease.depth;
     let mut ptl = None;
@@ -125,11 +124,10 @@ pub fn life(log: &Log, id: usize) -> Life {
                     (l.certain_ns, end_ns) = (at_ns, at_ns);
                     break;
                 }
-                if !sleeps {
-                    l.covered_by.retain(|h| h.lock != *lock);
-                }
             }
             Deed::Looked { place, partner: false, .. } if place.mm == lease.place.mm => {
+                // Before anything else was done with it.
+                l.revalidated = ptl.is_some() && place.gib() == lease.place.gib() && l.certain_ns == 0;
                 if ptl.is_some() && place.gib() == lease.place.gib() {
                     l.again.push((at_ns, l.takes.len() - 1));
                 }
@@ -260,4 +258,91 @@ pub fn merged(windows: Vec<Window>) -> BTreeMap<(&'static str, &'static str, Ran
         merged.entry(key).or_default().push(window);
     }
     merged
+}
+
+/// What nothing keeps from happening: by pair of sites and rank.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Prediction {
+    /// Leases and unlinks that are part of it.
+    pub leases: BTreeSet<usize>,
+    pub unlinks: BTreeSet<usize>,
+}
+
+/// The locks that a lease's task had, at every moment at which it had the pointer.
+fn moments(log: &Log, lease: &Lease, life: &Life) -> Vec<Vec<Held>> {
+    let mut held = lease.held.clone();
+    let mut moments = vec![held.clone()];
+    for (at_ns, deed) in &log.deeds[lease.task][lease.deed..] {
+        if *at_ns >= life.possible_ns {
+            break;
+        }
+        match deed {
+            Deed::Got { held: got } => held.push(*got),
+            Deed::Released { lock } => {
+                let at = held.iter().rposition(|h| h.lock == *lock).expect("it was held");
+                held.remove(at);
+            }
+            _ => continue,
+        }
+        moments.push(held.clone());
+    }
+    moments
+}
+
+/// Whether the two can be had at once.
+fn conflict(held: &Held, taken: &Held) -> bool {
+    // Whoever has the mm's lock for writing and then for reading has hidden the VMA meanwhile.
+    let writes = |h: &Held| h.mode != Mode::Read;
+    let hides = taken.downgraded && taken.lock.class() == Class::MmapLock;
+    (held.lock, held.life) == (taken.lock, taken.life) && (writes(held) || writes(taken) || hides)
+}
+
+fn kept_apart(lease: &Lease, moments: &[Vec<Held>], unlink: &Unlink) -> bool {
+    (unlink.last_user && lease.is_user)
+        || moments.iter().all(|held| held.iter().any(|h| unlink.held.iter().any(|u| conflict(h, u))))
+}
+
+/// Whether both tasks were there at both moments.
+fn both_there(log: &Log, a: (TaskNo, u64), b: (TaskNo, u64)) -> bool {
+    let (first, second) = if a.1 <= b.1 { (a, b) } else { (b, a) };
+    log.spans[second.0].birth_ns.is_some_and(|at| at <= first.1)
+        && log.spans[first.0].exit_ns.is_none_or(|at| at >= second.1)
+}
+
+/// All predictions, those of which something as bad was seen left out.
+pub fn predictions(log: &Log, seen: &[Window]) -> BTreeMap<(&'static str, &'static str, Rank), Prediction> {
+    let mut all: BTreeMap<_, Prediction> = BTreeMap::new();
+    for (l, lease) in log.leases.iter().enumerate() {
+        let life = life(log, l);
+        let moments = moments(log, lease, &life);
+        for (u, unlink) in log.unlinks.iter().enumerate() {
+            let Some((_, told_ns)) = unlink.told_ns else { continue };
+            let same = (lease.place.mm, lease.place.gib(), lease.table, lease.life)
+                == (unlink.place.mm, unlink.place.gib(), unlink.table, unlink.life);
+            if unlink.freed
+                || !same
+                || lease.task == unlink.task
+                || kept_apart(lease, &moments, unlink)
+                || !both_there(log, (lease.task, life.over_ns), (unlink.task, told_ns))
+            {
+                continue;
+            }
+            let rank = if life.revalidated {
+                Rank::Revalidated
+            } else if life.certain_ns > lease.start_ns {
+                Rank::Predicted
+            } else {
+                Rank::Possible
+            };
+            let prediction = all.entry((life.site.function(), unlink.site.function(), rank)).or_default();
+            prediction.leases.insert(l);
+            prediction.unlinks.insert(u);
+        }
+    }
+    all.retain(|(lookup, unlink, rank), _| {
+        !seen.iter().any(|w| {
+            (w.lookup.function(), w.unlink.function()) == (*lookup, *unlink) && w.rank <= *rank
+        })
+    });
+    all
 }

@@ -84,6 +84,8 @@ pub fn setup(protocol: &Protocol) -> Setup {
                 role: s.role(),
                 foreign_lookup_until: (*s == Site::Sharing).then_some(Class::IMmap),
                 try_then_block: false,
+                vma_locked: matches!(s, Site::Fault | Site::WalkRange | Site::Smaps | Site::Gup),
+                last_user: *s == Site::Exit,
             })
             .collect(),
         exclusions: vec![

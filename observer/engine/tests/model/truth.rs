@@ -47,6 +47,8 @@ pub struct Lease {
     /// Operations that the task was inside.
     pub depth: usize,
     pub held: Vec<Held>,
+    /// The task is a user of the mm: it is not taken down meanwhile.
+    pub is_user: bool,
     /// Place in the task's deeds; those after it may concern the lease.
     pub deed: usize,
 }
@@ -58,6 +60,7 @@ pub enum Deed {
     Looked { place: Place, partner: bool, lease: Option<usize> },
     /// It has the lock of the table of this lease's pointer, asked for and got at these times.
     TookPtl { lease: usize, lock: Lock, ask_ns: u64, got_ns: u64 },
+    Got { held: Held },
     Released { lock: Lock },
     /// The pointer is handed to a callback.
     Handed { lease: usize, site: Site, depth: usize },
