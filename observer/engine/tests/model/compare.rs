@@ -153,8 +153,8 @@ fn predicted_truth(kernel: &Kernel) -> Vec<String> {
         format!(
             "{} prediction {lookup}/{unlink} leases={} unlinks={}",
             rank.name(),
-            p.leases.len(),
-            p.unlinks.len()
+            p.leases,
+            p.unlinks
         )
     });
     words.collect()

@@ -516,6 +516,7 @@ impl Kernel {
                     depth,
                     held,
                     is_user: self.is_user(no, place),
+                is_own: self.tasks[no].mm == place.mm,
                     deed: self.log.deeds[no].len(),
                 };
                 self.log.leases.push(lease);
@@ -647,6 +648,7 @@ impl Kernel {
                 depth: self.tasks[no].frames.len(),
                 held: self.tasks[no].held.clone(),
                 is_user: self.is_user(no, place),
+                is_own: self.tasks[no].mm == place.mm,
                 deed: self.log.deeds[no].len() + 1,
             });
             self.log.leases.len() - 1
@@ -763,6 +765,7 @@ impl Kernel {
             told_ns: told.then_some((at_ns, at_ns)),
             freed,
             held: task.held.clone(),
+            is_own: task.mm == place.mm,
             last_user: task.frames.contains(&Site::Exit),
         });
     }

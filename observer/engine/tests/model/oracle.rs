@@ -58,6 +58,19 @@ pub struct Window {
     pub freed: bool,
 }
 
+impl Life {
+    /// Rank of what may happen to it.
+    fn predicted(&self, lease: &Lease) -> Rank {
+        if self.revalidated {
+            Rank::Revalidated
+        } else if self.certain_ns > lease.start_ns {
+            Rank::Predicted
+        } else {
+            Rank::Possible
+        }
+    }
+}
+
 fn excludes(held: &Held, table: u64) -> bool {
     match held.lock.class() {
         Class::VmaLock | Class::IMmap => matches!(held.mode, Mode::Read | Mode::Write),
@@ -263,9 +276,9 @@ pub fn merged(windows: Vec<Window>) -> BTreeMap<(&'static str, &'static str, Ran
 /// What nothing keeps from happening: by pair of sites and rank.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Prediction {
-    /// Leases and unlinks that are part of it.
-    pub leases: BTreeSet<usize>,
-    pub unlinks: BTreeSet<usize>,
+    /// Leases and unlinks like those that are part of it.
+    pub leases: usize,
+    pub unlinks: usize,
 }
 
 /// The locks that a lease's task had, at every moment at which it had the pointer.
@@ -309,40 +322,84 @@ fn both_there(log: &Log, a: (TaskNo, u64), b: (TaskNo, u64)) -> bool {
         && log.spans[first.0].exit_ns.is_none_or(|at| at >= second.1)
 }
 
+/// Things that cannot be told from each other are counted together: by site, link and locks.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Like {
+    site: Site,
+    rank: Rank,
+    is_own: bool,
+    last_user: bool,
+    link: (usize, u64, u64, u32),
+    locks: BTreeSet<BTreeSet<(Lock, u32, bool)>>,
+}
+
+/// The least sets of locks.
+fn least(sets: &[Vec<Held>]) -> BTreeSet<BTreeSet<(Lock, u32, bool)>> {
+    let hides = |h: &Held| h.downgraded && h.lock.class() == Class::MmapLock;
+    let key = |h: &Held| (h.lock, h.life, h.mode != Mode::Read || hides(h));
+    let sets: BTreeSet<BTreeSet<_>> = sets.iter().map(|s| s.iter().map(key).collect()).collect();
+    let is_least = |s: &&BTreeSet<_>| !sets.iter().any(|other| other != *s && other.is_subset(s));
+    sets.iter().filter(is_least).cloned().collect()
+}
+
 /// All predictions, those of which something as bad was seen left out.
 pub fn predictions(log: &Log, seen: &[Window]) -> BTreeMap<(&'static str, &'static str, Rank), Prediction> {
-    let mut all: BTreeMap<_, Prediction> = BTreeMap::new();
-    for (l, lease) in log.leases.iter().enumerate() {
-        let life = life(log, l);
-        let moments = moments(log, lease, &life);
-        for (u, unlink) in log.unlinks.iter().enumerate() {
-            let Some((_, told_ns)) = unlink.told_ns else { continue };
-            let same = (lease.place.mm, lease.place.gib(), lease.table, lease.life)
-                == (unlink.place.mm, unlink.place.gib(), unlink.table, unlink.life);
-            if unlink.freed
-                || !same
-                || lease.task == unlink.task
-                || kept_apart(lease, &moments, unlink)
-                || !both_there(log, (lease.task, life.over_ns), (unlink.task, told_ns))
-            {
-                continue;
-            }
-            let rank = if life.revalidated {
-                Rank::Revalidated
-            } else if life.certain_ns > lease.start_ns {
-                Rank::Predicted
-            } else {
-                Rank::Possible
+    let leases: Vec<(Life, Vec<Vec<Held>>, Like)> = (0..log.leases.len())
+        .map(|l| {
+            let lease = &log.leases[l];
+            let life = life(log, l);
+            let moments = moments(log, lease, &life);
+            let like = Like {
+                site: life.site,
+                rank: life.predicted(lease),
+                is_own: lease.is_own,
+                last_user: false,
+                link: (lease.place.mm, lease.place.gib(), lease.table, lease.life),
+                locks: least(&moments),
             };
-            let prediction = all.entry((life.site.function(), unlink.site.function(), rank)).or_default();
-            prediction.leases.insert(l);
-            prediction.unlinks.insert(u);
+            (life, moments, like)
+        })
+        .collect();
+    let unlinks: Vec<(&Unlink, u64, Like)> = log
+        .unlinks
+        .iter()
+        .filter(|u| !u.freed)
+        .filter_map(|u| {
+            let like = Like {
+                site: u.site,
+                rank: Rank::Predicted,
+                is_own: u.is_own,
+                last_user: u.last_user,
+                link: (u.place.mm, u.place.gib(), u.table, u.life),
+                locks: least(std::slice::from_ref(&u.held)),
+            };
+            Some((u, u.told_ns?.1, like))
+        })
+        .collect();
+    let mut all: BTreeMap<(Site, Site, Rank), [BTreeSet<&Like>; 2]> = BTreeMap::new();
+    for ((life, moments, like), lease) in leases.iter().zip(&log.leases) {
+        for (unlink, told_ns, unlike) in &unlinks {
+            if like.link == unlike.link
+                && lease.task != unlink.task
+                && !kept_apart(lease, moments, unlink)
+                && both_there(log, (lease.task, life.over_ns), (unlink.task, *told_ns))
+            {
+                let [ours, theirs] = all.entry((like.site, unlike.site, like.rank)).or_default();
+                ours.insert(like);
+                theirs.insert(unlike);
+            }
         }
     }
     all.retain(|(lookup, unlink, rank), _| {
-        !seen.iter().any(|w| {
-            (w.lookup.function(), w.unlink.function()) == (*lookup, *unlink) && w.rank <= *rank
-        })
+        !seen.iter().any(|w| (w.lookup, w.unlink) == (*lookup, *unlink) && w.rank <= *rank)
     });
-    all
+    all.into_iter()
+        .map(|((lookup, unlink, rank), [ours, theirs])| {
+            let prediction = Prediction {
+                leases: leases.iter().filter(|(_, _, like)| ours.contains(like)).count(),
+                unlinks: unlinks.iter().filter(|(_, _, like)| theirs.contains(like)).count(),
+            };
+            ((lookup.function(), unlink.function(), rank), prediction)
+        })
+        .collect()
 }

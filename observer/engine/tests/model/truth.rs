@@ -49,6 +49,8 @@ pub struct Lease {
     pub held: Vec<Held>,
     /// The task is a user of the mm: it is not taken down meanwhile.
     pub is_user: bool,
+    /// The mm is the task's own.
+    pub is_own: bool,
     /// Place in the task's deeds; those after it may concern the lease.
     pub deed: usize,
 }
@@ -83,6 +85,8 @@ pub struct Unlink {
     /// The last link: the page was given back.
     pub freed: bool,
     pub held: Vec<Held>,
+    /// The mm is the task's own.
+    pub is_own: bool,
     /// Inside the operation of a mm's last user.
     pub last_user: bool,
 }
