@@ -61,7 +61,7 @@ pub struct Window {
 impl Life {
     /// Rank of what may happen to it.
     fn predicted(&self, lease: &Lease) -> Rank {
-        if self.revalidated {
+        if self.revalidated && self.went_on_ns.is_none() {
             Rank::Revalidated
         } else if self.certain_ns > lease.start_ns {
             Rank::Predicted
@@ -99,6 +99,8 @@ pub fn life(log: &Log, id: usize) -> Life {
     let mut depth = lease.depth;
     let mut ptl = None;
     let (mut dormant, mut replaced) = (false, false);
+    // It was used when nothing kept removals away, and nothing had been looked up again.
+    let mut unchecked = false;
     let mut end_ns = log.end_ns;
     for (at_ns, deed) in &log.deeds[lease.task][lease.deed..] {
         let at_ns = *at_ns;
@@ -124,6 +126,7 @@ pub fn life(log: &Log, id: usize) -> Life {
                 if was_ptl {
                     ptl = None;
                     l.certain_ns = at_ns;
+                    unchecked |= !was_excluding && excluding.is_empty();
                 }
                 let last = excluding.is_empty() && ptl.is_none();
                 if was_excluding && last && !replaced {
@@ -140,7 +143,9 @@ pub fn life(log: &Log, id: usize) -> Life {
             }
             Deed::Looked { place, partner: false, .. } if place.mm == lease.place.mm => {
                 // Before anything else was done with it.
-                l.revalidated = ptl.is_some() && place.gib() == lease.place.gib() && l.certain_ns == 0;
+                if lease.sort == Sort::Own && !l.is_callback && !replaced {
+                    l.revalidated = ptl.is_some() && place.gib() == lease.place.gib() && !unchecked;
+                }
                 if ptl.is_some() && place.gib() == lease.place.gib() {
                     l.again.push((at_ns, l.takes.len() - 1));
                 }
