@@ -562,11 +562,15 @@ impl Kernel {
                 self.tasks[no].sent = None;
             }
             let now_ns = self.lock_event(no, LockStep::Release, lock, mode);
-            self.deed(no, now_ns, Deed::Released { lock });
+            self.deed(no, now_ns, Deed::Released { lock, seen: true });
             self.tasks[no].pc -= 1;
             return;
         }
         self.tasks[no].release_told = false;
+        if !told && self.tasks[no].got.take_if(|(asking, _)| asking.lock == lock).is_none() {
+            let now_ns = self.now_ns;
+            self.deed(no, now_ns, Deed::Released { lock, seen: false });
+        }
         self.tasks[no].held.remove(at);
         self.locks.release(no, lock);
     }

@@ -119,7 +119,7 @@ pub fn life(log: &Log, id: usize) -> Life {
                 }
                 (l.is_callback, l.site, depth, dormant) = (true, *site, *inside, false);
             }
-            Deed::Released { lock } => {
+            Deed::Released { lock, seen: true } => {
                 let was_ptl = ptl == Some(*lock);
                 let was_excluding = excluding.contains(lock);
                 excluding.retain(|e| e != lock);
@@ -296,7 +296,7 @@ fn moments(log: &Log, lease: &Lease, life: &Life) -> Vec<Vec<Held>> {
         }
         match deed {
             Deed::Got { held: got } => held.push(*got),
-            Deed::Released { lock } => {
+            Deed::Released { lock, .. } => {
                 let at = held.iter().rposition(|h| h.lock == *lock).expect("it was held");
                 held.remove(at);
             }

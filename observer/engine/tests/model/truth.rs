@@ -63,7 +63,8 @@ pub enum Deed {
     /// It has the lock of the table of this lease's pointer, asked for and got at these times.
     TookPtl { lease: usize, lock: Lock, ask_ns: u64, got_ns: u64 },
     Got { held: Held },
-    Released { lock: Lock },
+    /// `seen`: by the probes too.
+    Released { lock: Lock, seen: bool },
     /// The pointer is handed to a callback.
     Handed { lease: usize, site: Site, depth: usize },
     /// An operation ended; so many are left.
