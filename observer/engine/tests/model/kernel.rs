@@ -529,10 +529,18 @@ impl Kernel {
     fn ask(&mut self, no: TaskNo, lock: Lock, mode: Mode, lease: Option<usize>) {
         // An ask that is not seen cannot be used as evidence.
         let watched = self.is_watched(no, lock);
+        self.look_anew(no, lock, watched);
         let ask_ns = if watched { self.lock_event(no, LockStep::Ask, lock, mode) } else { self.now_ns };
         self.locks.queue(no, lock, mode);
         let lease = lease.filter(|_| watched);
         self.tasks[no].asking = Some(Asking { lock, mode, ask_ns, lease, is_wait_told: !self.protocol.waits, seen: watched });
+    }
+
+    /// What is looked up under a lock that keeps tables linked, and what is looked up without it, are two things.
+    fn look_anew(&mut self, no: TaskNo, lock: Lock, seen: bool) {
+        if seen && matches!(lock.class(), Class::VmaLock | Class::IMmap) {
+            self.tasks[no].sent = None;
+        }
     }
 
     fn try_lock(&mut self, no: TaskNo, lock: Lock, mode: Mode, busy: usize) {
@@ -544,6 +552,7 @@ impl Kernel {
         } else {
             self.jump(no, busy);
         }
+        self.look_anew(no, lock, held.seen && free);
         if held.seen {
             self.lock_event(no, if free { LockStep::Try } else { LockStep::Busy }, lock, mode);
         }
@@ -558,9 +567,7 @@ impl Kernel {
         let told = std::mem::replace(&mut self.tasks[no].release_told, true);
         if !told && (self.is_watched(no, lock) || (self.tasks[no].held[at].seen && self.protocol.paired)) {
             let mode = self.tasks[no].held[at].mode;
-            if matches!(lock.class(), Class::VmaLock | Class::IMmap) {
-                self.tasks[no].sent = None;
-            }
+            self.look_anew(no, lock, true);
             let now_ns = self.lock_event(no, LockStep::Release, lock, mode);
             self.deed(no, now_ns, Deed::Released { lock, seen: true });
             self.tasks[no].pc -= 1;

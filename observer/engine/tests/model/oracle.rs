@@ -281,9 +281,9 @@ pub fn merged(windows: Vec<Window>) -> BTreeMap<(&'static str, &'static str, Ran
 /// What nothing keeps from happening: by pair of sites and rank.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Prediction {
-    /// Leases and unlinks like those that are part of it.
-    pub leases: usize,
-    pub unlinks: usize,
+    /// Leases and unlinks that are part of it, and those like them: at least and at most so many may be told.
+    pub leases: (usize, usize),
+    pub unlinks: (usize, usize),
 }
 
 /// The locks that a lease's task had, at every moment at which it had the pointer.
@@ -381,17 +381,17 @@ pub fn predictions(log: &Log, seen: &[Window]) -> BTreeMap<(&'static str, &'stat
             Some((u, u.told_ns?.1, like))
         })
         .collect();
-    let mut all: BTreeMap<(Site, Site, Rank), [BTreeSet<&Like>; 2]> = BTreeMap::new();
-    for ((life, moments, like), lease) in leases.iter().zip(&log.leases) {
-        for (unlink, told_ns, unlike) in &unlinks {
+    let mut all: BTreeMap<(Site, Site, Rank), [(BTreeSet<usize>, BTreeSet<&Like>); 2]> = BTreeMap::new();
+    for (l, ((life, moments, like), lease)) in leases.iter().zip(&log.leases).enumerate() {
+        for (u, (unlink, told_ns, unlike)) in unlinks.iter().enumerate() {
             if like.link == unlike.link
                 && lease.task != unlink.task
                 && !kept_apart(lease, moments, unlink)
                 && both_there(log, (lease.task, life.over_ns), (unlink.task, *told_ns))
             {
                 let [ours, theirs] = all.entry((like.site, unlike.site, like.rank)).or_default();
-                ours.insert(like);
-                theirs.insert(unlike);
+                (ours.0.insert(l), ours.1.insert(like));
+                (theirs.0.insert(u), theirs.1.insert(unlike));
             }
         }
     }
@@ -401,8 +401,8 @@ pub fn predictions(log: &Log, seen: &[Window]) -> BTreeMap<(&'static str, &'stat
     all.into_iter()
         .map(|((lookup, unlink, rank), [ours, theirs])| {
             let prediction = Prediction {
-                leases: leases.iter().filter(|(_, _, like)| ours.contains(like)).count(),
-                unlinks: unlinks.iter().filter(|(_, _, like)| theirs.contains(like)).count(),
+                leases: (ours.0.len(), leases.iter().filter(|(_, _, like)| ours.1.contains(like)).count()),
+                unlinks: (theirs.0.len(), unlinks.iter().filter(|(_, _, like)| theirs.1.contains(like)).count()),
             };
             ((lookup.function(), unlink.function(), rank), prediction)
         })
