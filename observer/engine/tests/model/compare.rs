@@ -84,7 +84,12 @@ impl Said {
     }
 
     fn text(&self) -> String {
-        format!("{}\n  first {}\n  longest {}", self.what, self.first.join("\n   or "), self.longest.join("\n   or "))
+        format!(
+            "{}\n  first {}\n  longest {}",
+            self.what,
+            self.first.join("\n   or "),
+            self.longest.join("\n   or ")
+        )
     }
 }
 
@@ -180,7 +185,11 @@ pub fn differences(kernel: &Kernel) -> String {
     out.push_str(&predicted_differences(kernel, &engine));
     // Where removals are told late, the engine's list of links may be stale: the kernel's own count stands beside it.
     let bound = if kernel.protocol.told == Told::Entries { Rank::Predicted } else { Rank::Possible };
-    for finding in engine.findings().iter().filter(|f| !matches!(f.kind(), Kind::Window | Kind::Prediction) && f.rank <= bound) {
+    for finding in engine
+        .findings()
+        .iter()
+        .filter(|f| !matches!(f.kind(), Kind::Window | Kind::Prediction) && f.rank <= bound)
+    {
         let _ = writeln!(out, "# engine: {} {}", finding.rank.name(), finding.id);
     }
     out

@@ -211,17 +211,13 @@ pub fn windows(log: &Log) -> Vec<Window> {
 fn window(log: &Log, id: usize) -> Option<Window> {
     let lease = &log.leases[id];
     let life = life(log, id);
-    let ((lo_ns, hi_ns), unlink) = log
-        .unlinks
-        .iter()
-        .filter_map(|u| Some((met(lease, &life, u)?, u)))
-        .min_by_key(|((_, hi), _)| *hi)?;
+    let ((lo_ns, hi_ns), unlink) =
+        log.unlinks.iter().filter_map(|u| Some((met(lease, &life, u)?, u))).min_by_key(|((_, hi), _)| *hi)?;
     if life.possible_ns <= lo_ns {
         return None;
     }
     let unlinker_has_ptl = unlink.held.iter().any(|h| h.lock == Lock::Ptl(lease.table)) && lo_ns == hi_ns;
-    let after =
-        |(ask, got): &(u64, u64)| *ask >= hi_ns || (unlinker_has_ptl && *got > hi_ns);
+    let after = |(ask, got): &(u64, u64)| *ask >= hi_ns || (unlinker_has_ptl && *got > hi_ns);
     let first_use = life.takes.iter().position(after);
     let freed_ns = log
         .unlinks
@@ -320,11 +316,31 @@ fn kept_apart(lease: &Lease, moments: &[Vec<Held>], unlink: &Unlink) -> bool {
         || moments.iter().all(|held| held.iter().any(|h| unlink.held.iter().any(|u| conflict(h, u))))
 }
 
-/// Whether both tasks were there at both moments.
-fn both_there(log: &Log, a: (TaskNo, u64), b: (TaskNo, u64)) -> bool {
-    let (first, second) = if a.1 <= b.1 { (a, b) } else { (b, a) };
+/// Whether the task of a lease and the task of a removal were both there: they met, or the later one was born when the earlier
+/// thing happened, and the earlier one had not exited when the later one did.
+fn both_there(log: &Log, lease: (TaskNo, u64, u64), (unlinker, at_ns): (TaskNo, u64)) -> bool {
+    let (holder, from_ns, to_ns) = lease;
+    let (first, second) = if at_ns < from_ns {
+        ((unlinker, at_ns), (holder, from_ns))
+    } else if at_ns > to_ns {
+        ((holder, to_ns), (unlinker, at_ns))
+    } else {
+        return true;
+    };
     log.spans[second.0].birth_ns.is_some_and(|at| at <= first.1)
         && log.spans[first.0].exit_ns.is_none_or(|at| at >= second.1)
+}
+
+/// Whether the two were in one VMA: the VMA's lock that the one had was not gone when the other happened.
+fn one_vma(log: &Log, (lease, moments): (&Lease, &[Vec<Held>]), (unlink, told_ns): (&Unlink, u64)) -> bool {
+    let gone = |h: &Held, by_ns: u64| {
+        let is_vma = h.lock.class() == Class::VmaLock;
+        is_vma && log.gone.iter().any(|(lock, life, at)| (*lock, *life) == (h.lock, h.life) && *at < by_ns)
+    };
+    let is_more =
+        |m: &Vec<Held>| moments.iter().any(|less| less.len() < m.len() && less.iter().all(|h| m.contains(h)));
+    let mut least = moments.iter().filter(|m| !is_more(m)).flatten();
+    !least.any(|h| gone(h, told_ns)) && !unlink.held.iter().any(|h| gone(h, lease.start_ns))
 }
 
 /// Things that cannot be told from each other are counted together: by site, link and locks.
@@ -387,7 +403,12 @@ pub fn predictions(log: &Log, seen: &[Window]) -> BTreeMap<(&'static str, &'stat
             if like.link == unlike.link
                 && lease.task != unlink.task
                 && !kept_apart(lease, moments, unlink)
-                && both_there(log, (lease.task, life.over_ns), (unlink.task, *told_ns))
+                && one_vma(log, (lease, moments), (unlink, *told_ns))
+                && both_there(
+                    log,
+                    (lease.task, lease.start_ns, life.possible_ns.max(lease.start_ns)),
+                    (unlink.task, *told_ns),
+                )
             {
                 let [ours, theirs] = all.entry((like.site, unlike.site, like.rank)).or_default();
                 (ours.0.insert(l), ours.1.insert(like));
@@ -402,7 +423,10 @@ pub fn predictions(log: &Log, seen: &[Window]) -> BTreeMap<(&'static str, &'stat
         .map(|((lookup, unlink, rank), [ours, theirs])| {
             let prediction = Prediction {
                 leases: (ours.0.len(), leases.iter().filter(|(_, _, like)| ours.1.contains(like)).count()),
-                unlinks: (theirs.0.len(), unlinks.iter().filter(|(_, _, like)| theirs.1.contains(like)).count()),
+                unlinks: (
+                    theirs.0.len(),
+                    unlinks.iter().filter(|(_, _, like)| theirs.1.contains(like)).count(),
+                ),
             };
             ((lookup.function(), unlink.function(), rank), prediction)
         })

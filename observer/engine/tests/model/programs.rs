@@ -32,7 +32,6 @@ pub enum Ins {
     LookPartner(Reg, Place),
     /// A lookup that no probe sees.
     LookSilently(Reg, Place),
-    Copy(Reg, Reg),
     Link(Reg, Place),
     Alloc(Place),
     Unshare(Reg, Place),
@@ -108,8 +107,6 @@ pub struct Protocol {
     pub walk_seen: bool,
     /// Every lock was named by an earlier operation.
     pub named_early: bool,
-    /// The release of a lock that was seen taken is seen too, also if its table was given back meanwhile.
-    pub paired: bool,
     pub cpus: usize,
     pub run_max: usize,
 }
@@ -150,7 +147,13 @@ fn vma(place: Place) -> Lock {
 
 impl<'a> Maker<'a> {
     /// The program of a task of `mm` that does this and exits.
-    pub fn program(protocol: &'a Protocol, places: &'a [Place], mm: usize, acts: &[Act], seed: u64) -> Vec<Ins> {
+    pub fn program(
+        protocol: &'a Protocol,
+        places: &'a [Place],
+        mm: usize,
+        acts: &[Act],
+        seed: u64,
+    ) -> Vec<Ins> {
         let mut maker =
             Maker { protocol, places, mm, random: Random(seed), out: Vec::new(), labels: Vec::new() };
         for act in acts {

@@ -56,10 +56,6 @@ impl Site {
         SiteId(Site::ALL.iter().position(|s| *s == self).expect("all are listed") as u16)
     }
 
-    pub fn of_function(function: &str) -> Site {
-        *Site::ALL.iter().find(|s| s.function() == function).expect("a site of the model")
-    }
-
     /// The upper-level entries are compared over it.
     pub fn is_compared(self) -> bool {
         matches!(self, Site::Unmap | Site::Protect | Site::Split | Site::Move | Site::Migrate)

@@ -59,16 +59,35 @@ pub struct Lease {
 #[derive(Clone, Debug)]
 pub enum Deed {
     /// A lookup returned, whatever it returned.
-    Looked { place: Place, partner: bool, lease: Option<usize> },
+    Looked {
+        place: Place,
+        partner: bool,
+    },
     /// It has the lock of the table of this lease's pointer, asked for and got at these times.
-    TookPtl { lease: usize, lock: Lock, ask_ns: u64, got_ns: u64 },
-    Got { held: Held },
+    TookPtl {
+        lease: usize,
+        lock: Lock,
+        ask_ns: u64,
+        got_ns: u64,
+    },
+    Got {
+        held: Held,
+    },
     /// `seen`: by the probes too.
-    Released { lock: Lock, seen: bool },
+    Released {
+        lock: Lock,
+        seen: bool,
+    },
     /// The pointer is handed to a callback.
-    Handed { lease: usize, site: Site, depth: usize },
+    Handed {
+        lease: usize,
+        site: Site,
+        depth: usize,
+    },
     /// An operation ended; so many are left.
-    Left { depth: usize },
+    Left {
+        depth: usize,
+    },
     Exited,
 }
 
@@ -106,5 +125,7 @@ pub struct Log {
     pub unlinks: Vec<Unlink>,
     /// By task.
     pub spans: Vec<Span>,
+    /// Locks of VMAs that are no more, and since when.
+    pub gone: Vec<(Lock, u32, u64)>,
     pub end_ns: u64,
 }

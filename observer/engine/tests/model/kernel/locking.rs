@@ -1,0 +1,167 @@
+//! Steps that take and release locks, and which of their events the probes send.
+//!
+//! A lock is asked for in one step and had in another: others may come in between, and the probe of the asking is no proof of
+//! the having.
+
+use observer_engine::event::{Body, Class, LockAddr, LockStep, Mode};
+
+use super::{Asking, Kernel, Place, TaskNo, mm_addr};
+use crate::{
+    locks::Lock,
+    sites::Site,
+    truth::{Deed, Held},
+};
+
+impl Kernel {
+    pub(super) fn lock_event(&mut self, no: TaskNo, step: LockStep, lock: Lock, mode: Mode) -> u64 {
+        let site = match (step, lock) {
+            (LockStep::WaitBegin | LockStep::WaitEnd, _) => Site::Contention,
+            (_, Lock::Ptl(_)) => Site::Spin,
+            _ => Site::Sleeping,
+        };
+        let body = Body::Lock {
+            step,
+            class: lock.class(),
+            mode: Some(mode),
+            lock: LockAddr(lock.addr()),
+            failed: false,
+        };
+        self.emit(no, site, body)
+    }
+
+    /// The lock's records are sent: it was announced; of a table that was given back only to whoever looked up in it last.
+    pub(super) fn is_watched(&self, no: TaskNo, lock: Lock) -> bool {
+        match lock {
+            Lock::Ptl(table) if self.retired.contains(&lock.addr()) => {
+                self.tasks[no].last_table == table && !self.tasks[no].frames.is_empty()
+            }
+            Lock::Fault => true,
+            _ => self.named.contains(&lock.addr()),
+        }
+    }
+
+    pub(super) fn name(&mut self, no: TaskNo, site: Site, lock: Lock, owner: u64) {
+        if self.named.insert(lock.addr()) {
+            self.retired.remove(&lock.addr());
+            let body = Body::LockName { class: lock.class(), lock: LockAddr(lock.addr()), owner, vma: 0 };
+            self.emit(no, site, body);
+        }
+    }
+
+    pub(super) fn forget(&mut self, no: TaskNo, lock: Lock) {
+        if self.named.remove(&lock.addr()) {
+            let body = Body::LockForget { class: lock.class(), lock: LockAddr(lock.addr()) };
+            let now_ns = self.emit(no, Site::Sleeping, body);
+            let life = self.lock_lives.get(&lock.addr()).copied().unwrap_or(0);
+            self.log.gone.push((lock, life, now_ns));
+        }
+        *self.lock_lives.entry(lock.addr()).or_default() += 1;
+    }
+
+    pub(super) fn held(&self, lock: Lock, mode: Mode) -> Held {
+        let life = self.lock_lives.get(&lock.addr()).copied().unwrap_or(0);
+        Held { lock, life, mode, downgraded: false, seen: false }
+    }
+
+    pub(super) fn step_asking(&mut self, no: TaskNo, mut asking: Asking) {
+        if !self.locks.is_free(asking.lock, asking.mode, no) {
+            asking.is_wait_told = true;
+            self.tasks[no].asking = Some(asking);
+            if self.is_watched(no, asking.lock) {
+                self.lock_event(no, LockStep::WaitBegin, asking.lock, asking.mode);
+            }
+            return;
+        }
+        self.locks.take(no, asking.lock, asking.mode);
+        let held = Held { seen: asking.seen, ..self.held(asking.lock, asking.mode) };
+        let got_ns = self.advance();
+        let task = &mut self.tasks[no];
+        task.asking = None;
+        task.held.push(held);
+        task.got = Some((asking, got_ns));
+        if asking.is_wait_told && self.is_watched(no, asking.lock) {
+            self.lock_event(no, LockStep::WaitEnd, asking.lock, asking.mode);
+        }
+    }
+
+    pub(super) fn ask(&mut self, no: TaskNo, lock: Lock, mode: Mode, lease: Option<usize>) {
+        // An ask that is not seen cannot be used as evidence.
+        let watched = self.is_watched(no, lock);
+        self.look_anew(no, lock, watched);
+        let ask_ns = if watched { self.lock_event(no, LockStep::Ask, lock, mode) } else { self.now_ns };
+        self.locks.queue(no, lock, mode);
+        let lease = lease.filter(|_| watched);
+        self.tasks[no].asking =
+            Some(Asking { lock, mode, ask_ns, lease, is_wait_told: !self.protocol.waits, seen: watched });
+    }
+
+    /// What is looked up under a lock that keeps tables linked, and what is looked up without it, are two things; so are
+    /// lookups before and after a use.
+    pub(super) fn look_anew(&mut self, no: TaskNo, lock: Lock, seen: bool) {
+        if seen && matches!(lock.class(), Class::VmaLock | Class::IMmap | Class::Ptl) {
+            self.tasks[no].sent = None;
+        }
+    }
+
+    pub(super) fn try_lock(&mut self, no: TaskNo, lock: Lock, mode: Mode, busy: usize) {
+        let free = self.locks.is_free(lock, mode, no);
+        let held = Held { seen: self.is_watched(no, lock), ..self.held(lock, mode) };
+        if free {
+            self.locks.take(no, lock, mode);
+            self.tasks[no].held.push(held);
+        } else {
+            self.jump(no, busy);
+        }
+        self.look_anew(no, lock, held.seen && free);
+        if held.seen {
+            self.lock_event(no, if free { LockStep::Try } else { LockStep::Busy }, lock, mode);
+        }
+        if free {
+            self.deed(no, self.now_ns, Deed::Got { held });
+        }
+    }
+
+    /// Two steps: the probe is at the entry, the lock goes at the end.
+    pub(super) fn release(&mut self, no: TaskNo, lock: Lock) {
+        let at = self.tasks[no].held.iter().rposition(|h| h.lock == lock).expect("it is held");
+        let told = std::mem::replace(&mut self.tasks[no].release_told, true);
+        if !told && self.is_watched(no, lock) {
+            let mode = self.tasks[no].held[at].mode;
+            self.look_anew(no, lock, true);
+            let now_ns = self.lock_event(no, LockStep::Release, lock, mode);
+            self.deed(no, now_ns, Deed::Released { lock, seen: true });
+            self.tasks[no].pc -= 1;
+            return;
+        }
+        self.tasks[no].release_told = false;
+        if !told && self.tasks[no].got.is_none_or(|(asking, _)| asking.lock != lock) {
+            let now_ns = self.now_ns;
+            self.deed(no, now_ns, Deed::Released { lock, seen: false });
+        }
+        self.tasks[no].held.remove(at);
+        self.locks.release(no, lock);
+    }
+
+    pub(super) fn downgrade(&mut self, no: TaskNo, lock: Lock) {
+        self.locks.downgrade(no, lock);
+        let held = self.tasks[no].held.iter_mut().find(|h| h.lock == lock).expect("it is held");
+        (held.mode, held.downgraded) = (Mode::Read, true);
+        if self.is_watched(no, lock) {
+            self.lock_event(no, LockStep::Downgrade, lock, Mode::Read);
+        }
+    }
+
+    /// Names the locks of these places, as operations on them before would have.
+    pub(super) fn name_all(&mut self, no: TaskNo, which: impl Fn(Place) -> bool) {
+        if !self.protocol.named_early {
+            return;
+        }
+        for place in self.vmas.keys().copied().filter(|p| which(*p)).collect::<Vec<Place>>() {
+            self.name(no, Site::Fault, Lock::Mmap(place.mm), mm_addr(place.mm));
+            if self.protocol.vma_lock {
+                self.name(no, Site::Fault, Lock::Vma(place.mm, place.vma), 0x3_0000);
+            }
+        }
+        self.name(no, Site::Fault, Lock::IMmap, 0x3_0000);
+    }
+}
