@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, ops::Range};
 use super::{
     compare,
     kernels::{KERNELS, Row},
-    oracle,
+    oracle, predicted,
     scenario::{Scenario, shrink},
 };
 
@@ -28,7 +28,7 @@ fn run(row: &Row, seeds: Range<u64>) -> Result<Found, String> {
         found.unlinks += kernel.log.unlinks.len();
         found.events += kernel.events.len();
         let windows = oracle::windows(&kernel.log);
-        for (_, _, rank) in oracle::predictions(&kernel.log, &windows).into_keys() {
+        for (_, _, rank) in predicted::predictions(&kernel.log, &windows).into_keys() {
             *found.predictions.entry(rank.name()).or_default() += 1;
         }
         for window in &windows {

@@ -11,6 +11,7 @@ use observer_engine::{
 use super::{
     kernel::{Kernel, mm_addr},
     oracle::{self, Window},
+    predicted,
     programs::Told,
     scenario::Scenario,
     sites,
@@ -155,7 +156,7 @@ fn predicted_said(engine: &Engine) -> Vec<Predicted> {
 fn predicted_differences(kernel: &Kernel, engine: &Engine) -> String {
     let mut said = predicted_said(engine);
     let mut out = String::new();
-    for ((lookup, unlink, rank), p) in oracle::predictions(&kernel.log, &oracle::windows(&kernel.log)) {
+    for ((lookup, unlink, rank), p) in predicted::predictions(&kernel.log, &oracle::windows(&kernel.log)) {
         let what = format!("{} prediction {lookup}/{unlink}", rank.name());
         let within = |n: u64, (least, most): (usize, usize)| (least as u64..=most as u64).contains(&n);
         let agrees = |(said, leases, unlinks): &Predicted| {
@@ -163,6 +164,7 @@ fn predicted_differences(kernel: &Kernel, engine: &Engine) -> String {
         };
         match said.iter().position(agrees) {
             Some(at) => drop(said.swap_remove(at)),
+            None if p.leases.0 == 0 => {}
             None => drop(writeln!(out, "# truth: {what} leases={:?} unlinks={:?}", p.leases, p.unlinks)),
         }
     }

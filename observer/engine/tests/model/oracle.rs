@@ -3,7 +3,7 @@
 //! Shares no code with the engine and reads no event: it reads what the simulated kernel wrote down (`truth`). It is slow
 //! and short on purpose.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use observer_engine::{
     event::{Class, Mode},
@@ -33,7 +33,7 @@ pub struct Life {
     /// When it was looked up again under which of `takes`.
     again: Vec<(u64, usize)>,
     /// When it was used after it had been replaced.
-    went_on_ns: Option<u64>,
+    pub went_on_ns: Option<u64>,
     pub revalidated: bool,
 }
 
@@ -56,19 +56,6 @@ pub struct Window {
     pub possible_ns: u64,
     pub used: Use,
     pub freed: bool,
-}
-
-impl Life {
-    /// Rank of what may happen to it.
-    fn predicted(&self, lease: &Lease) -> Rank {
-        if self.revalidated && self.went_on_ns.is_none() {
-            Rank::Revalidated
-        } else if self.certain_ns > lease.start_ns {
-            Rank::Predicted
-        } else {
-            Rank::Possible
-        }
-    }
 }
 
 fn excludes(held: &Held, table: u64) -> bool {
@@ -272,163 +259,4 @@ pub fn merged(windows: Vec<Window>) -> BTreeMap<(&'static str, &'static str, Ran
         merged.entry(key).or_default().push(window);
     }
     merged
-}
-
-/// What nothing keeps from happening: by pair of sites and rank.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Prediction {
-    /// Leases and unlinks that are part of it, and those like them: at least and at most so many may be told.
-    pub leases: (usize, usize),
-    pub unlinks: (usize, usize),
-}
-
-/// The locks that a lease's task had, at every moment at which it had the pointer.
-fn moments(log: &Log, lease: &Lease, life: &Life) -> Vec<Vec<Held>> {
-    let mut held = lease.held.clone();
-    let mut moments = vec![held.clone()];
-    for (at_ns, deed) in &log.deeds[lease.task][lease.deed..] {
-        if *at_ns >= life.possible_ns {
-            break;
-        }
-        match deed {
-            Deed::Got { held: got } => held.push(*got),
-            Deed::Released { lock, .. } => {
-                let at = held.iter().rposition(|h| h.lock == *lock).expect("it was held");
-                held.remove(at);
-            }
-            _ => continue,
-        }
-        moments.push(held.clone());
-    }
-    moments
-}
-
-/// Whether the two can be had at once.
-fn conflict(held: &Held, taken: &Held) -> bool {
-    // Whoever has the mm's lock for writing and then for reading has hidden the VMA meanwhile.
-    let writes = |h: &Held| h.mode != Mode::Read;
-    let hides = taken.downgraded && taken.lock.class() == Class::MmapLock;
-    (held.lock, held.life) == (taken.lock, taken.life) && (writes(held) || writes(taken) || hides)
-}
-
-fn kept_apart(lease: &Lease, moments: &[Vec<Held>], unlink: &Unlink) -> bool {
-    (unlink.last_user && lease.is_user)
-        || moments.iter().all(|held| held.iter().any(|h| unlink.held.iter().any(|u| conflict(h, u))))
-}
-
-/// Whether the task of a lease and the task of a removal were both there: they met, or the later one was born when the earlier
-/// thing happened, and the earlier one had not exited when the later one did.
-fn both_there(log: &Log, lease: (TaskNo, u64, u64), (unlinker, at_ns): (TaskNo, u64)) -> bool {
-    let (holder, from_ns, to_ns) = lease;
-    let (first, second) = if at_ns < from_ns {
-        ((unlinker, at_ns), (holder, from_ns))
-    } else if at_ns > to_ns {
-        ((holder, to_ns), (unlinker, at_ns))
-    } else {
-        return true;
-    };
-    log.spans[second.0].birth_ns.is_some_and(|at| at <= first.1)
-        && log.spans[first.0].exit_ns.is_none_or(|at| at >= second.1)
-}
-
-/// Whether the two were in one VMA: the VMA's lock that the one had was not gone when the other happened.
-fn one_vma(log: &Log, (lease, moments): (&Lease, &[Vec<Held>]), (unlink, told_ns): (&Unlink, u64)) -> bool {
-    let gone = |h: &Held, by_ns: u64| {
-        let is_vma = h.lock.class() == Class::VmaLock;
-        is_vma && log.gone.iter().any(|(lock, life, at)| (*lock, *life) == (h.lock, h.life) && *at < by_ns)
-    };
-    let is_more =
-        |m: &Vec<Held>| moments.iter().any(|less| less.len() < m.len() && less.iter().all(|h| m.contains(h)));
-    let mut least = moments.iter().filter(|m| !is_more(m)).flatten();
-    !least.any(|h| gone(h, told_ns)) && !unlink.held.iter().any(|h| gone(h, lease.start_ns))
-}
-
-/// Things that cannot be told from each other are counted together: by site, link and locks.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Like {
-    site: Site,
-    rank: Rank,
-    is_own: bool,
-    last_user: bool,
-    link: (usize, u64, u64, u32),
-    locks: BTreeSet<BTreeSet<(Lock, u32, bool)>>,
-}
-
-/// The least sets of locks.
-fn least(sets: &[Vec<Held>]) -> BTreeSet<BTreeSet<(Lock, u32, bool)>> {
-    let hides = |h: &Held| h.downgraded && h.lock.class() == Class::MmapLock;
-    let key = |h: &Held| (h.lock, h.life, h.mode != Mode::Read || hides(h));
-    let sets: BTreeSet<BTreeSet<_>> = sets.iter().map(|s| s.iter().map(key).collect()).collect();
-    let is_least = |s: &&BTreeSet<_>| !sets.iter().any(|other| other != *s && other.is_subset(s));
-    sets.iter().filter(is_least).cloned().collect()
-}
-
-/// All predictions, those of which something as bad was seen left out.
-pub fn predictions(log: &Log, seen: &[Window]) -> BTreeMap<(&'static str, &'static str, Rank), Prediction> {
-    let leases: Vec<(Life, Vec<Vec<Held>>, Like)> = (0..log.leases.len())
-        .map(|l| {
-            let lease = &log.leases[l];
-            let life = life(log, l);
-            let moments = moments(log, lease, &life);
-            let like = Like {
-                site: life.site,
-                rank: life.predicted(lease),
-                is_own: lease.is_own,
-                last_user: false,
-                link: (lease.place.mm, lease.place.gib(), lease.table, lease.life),
-                locks: least(&moments),
-            };
-            (life, moments, like)
-        })
-        .collect();
-    let unlinks: Vec<(&Unlink, u64, Like)> = log
-        .unlinks
-        .iter()
-        .filter(|u| !u.freed)
-        .filter_map(|u| {
-            let like = Like {
-                site: u.site,
-                rank: Rank::Predicted,
-                is_own: u.is_own,
-                last_user: u.last_user,
-                link: (u.place.mm, u.place.gib(), u.table, u.life),
-                locks: least(std::slice::from_ref(&u.held)),
-            };
-            Some((u, u.told_ns?.1, like))
-        })
-        .collect();
-    let mut all: BTreeMap<(Site, Site, Rank), [(BTreeSet<usize>, BTreeSet<&Like>); 2]> = BTreeMap::new();
-    for (l, ((life, moments, like), lease)) in leases.iter().zip(&log.leases).enumerate() {
-        for (u, (unlink, told_ns, unlike)) in unlinks.iter().enumerate() {
-            if like.link == unlike.link
-                && lease.task != unlink.task
-                && !kept_apart(lease, moments, unlink)
-                && one_vma(log, (lease, moments), (unlink, *told_ns))
-                && both_there(
-                    log,
-                    (lease.task, lease.start_ns, life.possible_ns.max(lease.start_ns)),
-                    (unlink.task, *told_ns),
-                )
-            {
-                let [ours, theirs] = all.entry((like.site, unlike.site, like.rank)).or_default();
-                (ours.0.insert(l), ours.1.insert(like));
-                (theirs.0.insert(u), theirs.1.insert(unlike));
-            }
-        }
-    }
-    all.retain(|(lookup, unlink, rank), _| {
-        !seen.iter().any(|w| (w.lookup, w.unlink) == (*lookup, *unlink) && w.rank <= *rank)
-    });
-    all.into_iter()
-        .map(|((lookup, unlink, rank), [ours, theirs])| {
-            let prediction = Prediction {
-                leases: (ours.0.len(), leases.iter().filter(|(_, _, like)| ours.1.contains(like)).count()),
-                unlinks: (
-                    theirs.0.len(),
-                    unlinks.iter().filter(|(_, _, like)| theirs.1.contains(like)).count(),
-                ),
-            };
-            ((lookup.function(), unlink.function(), rank), prediction)
-        })
-        .collect()
 }

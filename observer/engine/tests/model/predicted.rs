@@ -1,0 +1,215 @@
+//! Which windows there have to be predictions of: every lease and every removal of its link that nothing keeps apart.
+//!
+//! As brute as the rest of the oracle: the locks that a lease's task had at each moment, against those of each removal.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use observer_engine::{
+    event::{Class, Mode},
+    finding::Rank,
+};
+
+use super::{
+    kernel::TaskNo,
+    locks::Lock,
+    oracle::{Life, Window, life},
+    sites::Site,
+    truth::{Deed, Held, Lease, Log, Unlink},
+};
+
+impl Life {
+    /// Rank of what may happen to it.
+    fn predicted(&self, lease: &Lease) -> Rank {
+        if self.revalidated && self.went_on_ns.is_none() {
+            Rank::Revalidated
+        } else if self.certain_ns > lease.start_ns {
+            Rank::Predicted
+        } else {
+            Rank::Possible
+        }
+    }
+}
+
+/// What nothing keeps from happening: by pair of sites and rank.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Prediction {
+    /// Leases and unlinks that are part of it, and those like them: at least and at most so many may be told.
+    pub leases: (usize, usize),
+    pub unlinks: (usize, usize),
+}
+
+/// The locks that a lease's task had, at every moment at which it had the pointer.
+fn moments(log: &Log, lease: &Lease, life: &Life) -> Vec<Vec<Held>> {
+    let mut held = lease.held.clone();
+    let mut moments = vec![held.clone()];
+    for (at_ns, deed) in &log.deeds[lease.task][lease.deed..] {
+        if *at_ns >= life.possible_ns {
+            break;
+        }
+        match deed {
+            Deed::Got { held: got } => held.push(*got),
+            Deed::Released { lock, .. } => {
+                let at = held.iter().rposition(|h| h.lock == *lock).expect("it was held");
+                held.remove(at);
+            }
+            _ => continue,
+        }
+        moments.push(held.clone());
+    }
+    moments
+}
+
+/// Whether the two can be had at once.
+fn conflict(held: &Held, taken: &Held) -> bool {
+    // Whoever has the mm's lock for writing and then for reading has hidden the VMA meanwhile.
+    let writes = |h: &Held| h.mode != Mode::Read;
+    let hides = taken.downgraded && taken.lock.class() == Class::MmapLock;
+    (held.lock, held.life) == (taken.lock, taken.life) && (writes(held) || writes(taken) || hides)
+}
+
+fn kept_apart(lease: &Lease, moments: &[Vec<Held>], unlink: &Unlink) -> bool {
+    (unlink.last_user && lease.is_user)
+        || moments.iter().all(|held| held.iter().any(|h| unlink.held.iter().any(|u| conflict(h, u))))
+}
+
+/// Whether the task of a lease and the task of a removal were both there: they met, or the later one was born when the earlier
+/// thing happened, and the earlier one had not exited when the later one did.
+fn both_there(log: &Log, lease: &Lease, life: &Life, (unlinker, at_ns): (TaskNo, u64)) -> bool {
+    let (holder, from_ns) = (lease.task, lease.start_ns);
+    let to_ns = life.possible_ns.max(from_ns);
+    let (first, second) = if at_ns < from_ns {
+        ((unlinker, at_ns), (holder, from_ns))
+    } else if at_ns > to_ns {
+        ((holder, to_ns), (unlinker, at_ns))
+    } else {
+        return true;
+    };
+    log.spans[second.0].birth_ns.is_some_and(|at| at <= first.1)
+        && log.spans[first.0].exit_ns.is_none_or(|at| at >= second.1)
+}
+
+/// Whether the two were in one VMA: the VMA's lock that the one had was not gone when the other happened. `None`: they were
+/// not, and only a lock that the lease does not depend on tells.
+fn one_vma(
+    log: &Log,
+    (lease, moments): (&Lease, &[Vec<Held>]),
+    (unlink, told_ns): (&Unlink, u64),
+) -> Option<bool> {
+    let gone = |h: &Held, by_ns: u64| {
+        let is_vma = h.lock.class() == Class::VmaLock;
+        is_vma && log.gone.iter().any(|(lock, life, at)| (*lock, *life) == (h.lock, h.life) && *at < by_ns)
+    };
+    let is_more =
+        |m: &Vec<Held>| moments.iter().any(|less| less.len() < m.len() && less.iter().all(|h| m.contains(h)));
+    let mut least = moments.iter().filter(|m| !is_more(m)).flatten();
+    if least.any(|h| gone(h, told_ns)) || unlink.held.iter().any(|h| gone(h, lease.start_ns)) {
+        return Some(false);
+    }
+    (!moments.iter().flatten().any(|h| gone(h, told_ns))).then_some(true)
+}
+
+/// One side of a prediction: those that are part of it, and what they are like.
+#[derive(Default)]
+struct Members<'a> {
+    sure: BTreeSet<usize>,
+    like: BTreeSet<&'a Like>,
+}
+
+impl<'a> Members<'a> {
+    fn add(&mut self, no: usize, like: &'a Like, sure: bool) {
+        if sure {
+            self.sure.insert(no);
+        }
+        self.like.insert(like);
+    }
+
+    fn bounds<'b>(&self, all: impl Iterator<Item = &'b Like>) -> (usize, usize) {
+        (self.sure.len(), all.filter(|like| self.like.contains(like)).count())
+    }
+}
+
+/// Things that cannot be told from each other are counted together: by site, link and locks.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Like {
+    site: Site,
+    rank: Rank,
+    is_own: bool,
+    last_user: bool,
+    link: (usize, u64, u64, u32),
+    locks: BTreeSet<BTreeSet<(Lock, u32, bool)>>,
+}
+
+/// The least sets of locks.
+fn least(sets: &[Vec<Held>]) -> BTreeSet<BTreeSet<(Lock, u32, bool)>> {
+    let hides = |h: &Held| h.downgraded && h.lock.class() == Class::MmapLock;
+    let key = |h: &Held| (h.lock, h.life, h.mode != Mode::Read || hides(h));
+    let sets: BTreeSet<BTreeSet<_>> = sets.iter().map(|s| s.iter().map(key).collect()).collect();
+    let is_least = |s: &&BTreeSet<_>| !sets.iter().any(|other| other != *s && other.is_subset(s));
+    sets.iter().filter(is_least).cloned().collect()
+}
+
+/// All predictions, those of which something as bad was seen left out.
+pub fn predictions(log: &Log, seen: &[Window]) -> BTreeMap<(&'static str, &'static str, Rank), Prediction> {
+    let leases: Vec<(Life, Vec<Vec<Held>>, Like)> = (0..log.leases.len())
+        .map(|l| {
+            let lease = &log.leases[l];
+            let life = life(log, l);
+            let moments = moments(log, lease, &life);
+            let like = Like {
+                site: life.site,
+                rank: life.predicted(lease),
+                is_own: lease.is_own,
+                last_user: false,
+                link: (lease.place.mm, lease.place.gib(), lease.table, lease.life),
+                locks: least(&moments),
+            };
+            (life, moments, like)
+        })
+        .collect();
+    let unlinks: Vec<(&Unlink, u64, Like)> = log
+        .unlinks
+        .iter()
+        .filter(|u| !u.freed)
+        .filter_map(|u| {
+            let like = Like {
+                site: u.site,
+                rank: Rank::Predicted,
+                is_own: u.is_own,
+                last_user: u.last_user,
+                link: (u.place.mm, u.place.gib(), u.table, u.life),
+                locks: least(std::slice::from_ref(&u.held)),
+            };
+            Some((u, u.told_ns?.1, like))
+        })
+        .collect();
+    let mut all: BTreeMap<(Site, Site, Rank), [Members; 2]> = BTreeMap::new();
+    for (l, ((life, moments, like), lease)) in leases.iter().zip(&log.leases).enumerate() {
+        for (u, (unlink, told_ns, unlike)) in unlinks.iter().enumerate() {
+            if like.link != unlike.link
+                || lease.task == unlink.task
+                || kept_apart(lease, moments, unlink)
+                || !both_there(log, lease, life, (unlink.task, *told_ns))
+            {
+                continue;
+            }
+            let vma = one_vma(log, (lease, moments), (unlink, *told_ns));
+            if vma != Some(false) {
+                let [ours, theirs] = all.entry((like.site, unlike.site, like.rank)).or_default();
+                ours.add(l, like, vma.is_some());
+                theirs.add(u, unlike, vma.is_some());
+            }
+        }
+    }
+    all.retain(|(lookup, unlink, rank), _| {
+        !seen.iter().any(|w| (w.lookup, w.unlink) == (*lookup, *unlink) && w.rank <= *rank)
+    });
+    all.into_iter()
+        .map(|((lookup, unlink, rank), [ours, theirs])| {
+            let prediction = Prediction {
+                leases: ours.bounds(leases.iter().map(|(_, _, like)| like)),
+                unlinks: theirs.bounds(unlinks.iter().map(|(_, _, like)| like)),
+            };
+            ((lookup.function(), unlink.function(), rank), prediction)
+        })
+        .collect()
+}
