@@ -10,9 +10,9 @@ use observer_engine::{
 
 use super::{
     kernel::{Kernel, mm_addr},
+    kernels::Told,
     oracle::{self, Window},
     predicted,
-    programs::Told,
     scenario::Scenario,
     sites,
 };
@@ -20,7 +20,12 @@ use super::{
 /// The engine after all events of a run.
 pub fn engine(kernel: &Kernel) -> Engine {
     let mut engine = Engine::new(sites::setup(&kernel.protocol));
-    kernel.events.iter().for_each(|e| engine.push(e));
+    for (no, event) in kernel.events.iter().enumerate() {
+        engine.push(event);
+        if no % 32 == 0 {
+            engine.tick(event.time_ns);
+        }
+    }
     engine.finish();
     engine
 }

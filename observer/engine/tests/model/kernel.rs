@@ -12,8 +12,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use observer_engine::event::{Addr, Body, Event, LockStep, Mm, Mode, Tid};
 
 use super::{
+    kernels::Protocol,
     locks::{Lock, Locks},
-    programs::{Ins, Protocol},
+    programs::Ins,
     random::Random,
     sites::Site,
     truth::{Deed, Held, Log, Span},
@@ -260,6 +261,9 @@ impl Kernel {
     fn advance(&mut self) -> u64 {
         let max = if self.random.once_in(4) { 500 } else { 20 };
         self.now_ns += 1 + self.random.below(max) as u64;
+        if self.protocol.slow && self.random.once_in(40) {
+            self.now_ns += self.random.below(3_000_000_000) as u64;
+        }
         self.now_ns
     }
 
@@ -321,7 +325,10 @@ impl Kernel {
 
     fn execute(&mut self, no: TaskNo, ins: Ins) {
         match ins {
-            Ins::Begin(site, place) => self.begin(no, site, place),
+            Ins::Begin(site, place) => {
+                self.begin_range(no, site, place, place.gib() + (1 << 30));
+            }
+            Ins::BeginSweep(place, to) => self.begin_sweep(no, place, to),
             Ins::End => self.end(no),
             Ins::Call(reg, place) => self.call(no, reg, place),
             Ins::Ask(lock, mode) => self.ask(no, lock, mode, None),
@@ -392,7 +399,7 @@ impl Kernel {
         self.tasks[no].regs[reg].map(|p| self.tables[p.table].addr)
     }
 
-    fn begin(&mut self, no: TaskNo, site: Site, place: Place) {
+    fn begin_range(&mut self, no: TaskNo, site: Site, place: Place, to: u64) -> u64 {
         self.tasks[no].sent = None;
         let mm = mm_addr(place.mm);
         self.name(no, site, Lock::Mmap(place.mm), mm);
@@ -400,13 +407,14 @@ impl Kernel {
             self.name(no, site, Lock::Vma(place.mm, place.vma), 0x3_0000);
         }
         self.name(no, site, Lock::IMmap, 0x3_0000);
-        let (start, end) = (Addr(place.gib()), Addr(place.gib() + (1 << 30)));
-        self.emit(no, site, Body::OpBegin { mm: Mm(mm), start, end });
+        let (start, end) = (Addr(place.gib()), Addr(to));
+        let now_ns = self.emit(no, site, Body::OpBegin { mm: Mm(mm), start, end });
         let task = &mut self.tasks[no];
         task.frames.push(site);
         if site.is_compared() {
             task.seen = None;
         }
+        now_ns
     }
 
     fn end(&mut self, no: TaskNo) {
@@ -427,6 +435,15 @@ impl Kernel {
 
     fn fork(&mut self, no: TaskNo, child: TaskNo) {
         let mm = self.tasks[child].mm;
+        // Numbers of tasks that are gone are used again.
+        let alive = |tid| self.tasks.iter().any(|t| t.tid == tid && t.is_born && !t.is_gone);
+        let free: Vec<u32> = self.tasks.iter().map(|t| t.tid).filter(|tid| !alive(*tid)).collect();
+        if alive(self.tasks[child].tid) || self.random.once_in(2) {
+            self.tasks[child].tid = match free.len() {
+                0 => 100 + child as u32,
+                n => free[self.random.below(n)],
+            };
+        }
         let (tid, tgid) = (Tid(self.tasks[child].tid), 100 + mm as u32);
         let now_ns = self.emit(no, Site::Tasks, Body::Fork { child: tid, child_tgid: tgid });
         self.tasks[child].is_born = true;

@@ -1,6 +1,64 @@
 //! The kernels that are simulated: one that keeps everything apart, and what becomes of it when something is left out.
 
-use super::programs::{Late, Protocol, Told};
+/// How the removal of a link is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    Body,
+    Both,
+    Entries,
+}
+
+/// What a fault does that goes on with its pointer after it gave up the lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Late {
+    /// It does not.
+    Never,
+    /// Takes the table's lock and uses it.
+    Blindly,
+    /// Looks up again under the table's lock, and backs out or goes on with the new one.
+    Revalidates,
+    /// Looks up again, and takes the lock after that.
+    RevalidatesBefore,
+    /// Uses it, and looks up again after that.
+    RevalidatesAfterUse,
+    /// Looks up again under the lock and does not compare: takes the old table's lock again.
+    IgnoresTakesAgain,
+    /// The same, and hands the old pointer to a callback.
+    IgnoresHandsOver,
+}
+
+/// A kernel.
+#[derive(Clone, Copy, Debug)]
+pub struct Protocol {
+    /// There is a lock per VMA, and whoever takes a link away has it for writing.
+    pub vma_lock: bool,
+    /// Walkers look up under it.
+    pub walkers_lock: bool,
+    /// Faults look without a lock first, and use what they found for a migration wait.
+    pub first_look: bool,
+    pub late: Late,
+    /// The split of a VMA unshares without the VMA's lock.
+    pub split: bool,
+    pub split_takes_i_mmap: bool,
+    /// Moving a mapping unshares without the table's lock.
+    pub moves: bool,
+    pub told: Told,
+    pub waits: bool,
+    /// Sharing is told at the function's return, after its lock is released.
+    pub late_share: bool,
+    /// The walker's lookup is seen, not only its callback.
+    pub walk_seen: bool,
+    /// Readers have the VMA's own lock, which no probe sees, instead of the mm's where they can get it.
+    pub per_vma: bool,
+    /// There are walks over whole mms with no lookup function.
+    pub sweeps: bool,
+    /// Seconds pass between some steps.
+    pub slow: bool,
+    /// Every lock was named by an earlier operation.
+    pub named_early: bool,
+    pub cpus: usize,
+    pub run_max: usize,
+}
 
 /// A kernel to run, by name.
 pub struct Row {
@@ -30,6 +88,9 @@ pub const PROTECTED: Protocol = Protocol {
     waits: true,
     late_share: false,
     walk_seen: true,
+    per_vma: false,
+    sweeps: false,
+    slow: false,
     named_early: true,
     cpus: 4,
     run_max: 6,
@@ -50,6 +111,8 @@ pub const KERNELS: &[Row] = &[
     clean("protected, entries only", Protocol { told: Told::Entries, ..PROTECTED }),
     clean("protected, late share", Protocol { late_share: true, told: Told::Body, ..PROTECTED }),
     clean("split", Protocol { split: true, ..PROTECTED }),
+    clean("protected, VMA's own lock", Protocol { per_vma: true, ..PROTECTED }),
+    clean("protected, slow", Protocol { slow: true, ..PROTECTED }),
     racy("first look", Protocol { first_look: true, ..PROTECTED }),
     racy("split without i_mmap", Protocol { split: true, split_takes_i_mmap: false, ..PROTECTED }),
     racy("walkers without", WALKERS),
@@ -64,6 +127,12 @@ pub const KERNELS: &[Row] = &[
     ),
     racy("no vma lock", OLD),
     racy("no vma lock, entries only", Protocol { told: Told::Entries, ..OLD }),
+    racy("everything, VMA's own lock", Protocol { per_vma: true, split_takes_i_mmap: true, ..EVERYTHING }),
+    racy("everything, slow", Protocol { slow: true, ..EVERYTHING }),
+    racy("everything, sweeps", Protocol { sweeps: true, ..EVERYTHING }),
+    racy("sweeps", Protocol { sweeps: true, walkers_lock: false, ..PROTECTED }),
+    racy("sweeps, slow", Protocol { sweeps: true, slow: true, walkers_lock: false, ..PROTECTED }),
+    racy("revalidates, slow", Protocol { slow: true, late: Late::Revalidates, ..EVERYTHING }),
     racy("late", Protocol { late: Late::Blindly, ..PROTECTED }),
     racy("late, everything", Protocol { late: Late::Blindly, ..EVERYTHING }),
     racy("revalidates", Protocol { late: Late::Revalidates, ..PROTECTED }),

@@ -13,6 +13,8 @@ use super::kernel::TaskNo;
 pub enum Lock {
     Mmap(usize),
     Vma(usize, usize),
+    /// The VMA's own lock, by mm and slot. No probe sees it.
+    PerVma(usize, usize),
     IMmap,
     Fault,
     Ptl(u64),
@@ -21,7 +23,8 @@ pub enum Lock {
 impl Lock {
     pub fn class(self) -> Class {
         match self {
-            Lock::Mmap(_) => Class::MmapLock,
+            // It has no class of its own: it stands for a part of the mm's.
+            Lock::Mmap(_) | Lock::PerVma(..) => Class::MmapLock,
             Lock::Vma(..) => Class::VmaLock,
             Lock::IMmap => Class::IMmap,
             Lock::Fault => Class::FaultMutex,
@@ -33,6 +36,7 @@ impl Lock {
         match self {
             Lock::Mmap(mm) => 0x1_0000 + 0x40 * mm as u64,
             Lock::Vma(mm, vma) => 0x2_0000 + 0x400 * mm as u64 + 0x40 * vma as u64,
+            Lock::PerVma(mm, vma) => 0x6_0000 + 0x400 * mm as u64 + 0x40 * vma as u64,
             Lock::IMmap => 0x3_0000,
             Lock::Fault => 0x3_1000,
             Lock::Ptl(table) => 0x4_0000_0000 + (table >> 6),

@@ -176,15 +176,15 @@ pub fn life(log: &Log, id: usize) -> Life {
 
 fn met(lease: &Lease, life: &Life, unlink: &Unlink) -> Option<(u64, u64)> {
     let (lo, hi) = unlink.told_ns?;
-    let same_link = if unlink.freed {
-        lease.place.mm == unlink.place.mm
+    let same_link = if lease.sort == Sort::Walk {
+        !unlink.freed && lease.is_of_link(unlink)
+    } else if unlink.freed {
+        lease.place.mm == unlink.place.mm && (lease.table, lease.life) == (unlink.table, unlink.life)
     } else {
-        (lease.place.mm, lease.place.gib()) == (unlink.place.mm, unlink.place.gib())
+        lease.is_of_link(unlink)
     };
-    let same_table = (lease.table, lease.life) == (unlink.table, unlink.life);
     let meets = lease.task != unlink.task
         && same_link
-        && same_table
         && lease.start_ns < hi
         && life.over_ns > lo.max(lease.start_ns);
     meets.then_some((lo.max(lease.start_ns), hi))
@@ -209,7 +209,7 @@ fn window(log: &Log, id: usize) -> Option<Window> {
     let freed_ns = log
         .unlinks
         .iter()
-        .filter(|u| u.freed && (u.table, u.life) == (lease.table, lease.life) && u.at_ns >= lo_ns)
+        .filter(|u| u.freed && (u.table, u.life) == (unlink.table, unlink.life) && u.at_ns >= lo_ns)
         .map(|u| u.at_ns)
         .min();
     let used = match first_use {
@@ -239,8 +239,8 @@ fn window(log: &Log, id: usize) -> Option<Window> {
         unlinker: unlink.task,
         mm: lease.place.mm,
         addr: lease.addr,
-        table: lease.table,
-        life: lease.life,
+        table: unlink.table,
+        life: unlink.life,
         start_ns: lease.start_ns,
         lo_ns,
         hi_ns,

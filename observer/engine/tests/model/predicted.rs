@@ -14,7 +14,7 @@ use super::{
     locks::Lock,
     oracle::{Life, Window, life},
     sites::Site,
-    truth::{Deed, Held, Lease, Log, Unlink},
+    truth::{Deed, Held, Lease, Log, Sort, Unlink},
 };
 
 impl Life {
@@ -22,7 +22,7 @@ impl Life {
     fn predicted(&self, lease: &Lease) -> Rank {
         if self.revalidated && self.went_on_ns.is_none() {
             Rank::Revalidated
-        } else if self.certain_ns > lease.start_ns {
+        } else if self.certain_ns > lease.start_ns || lease.sort == Sort::Walk {
             Rank::Predicted
         } else {
             Rank::Possible
@@ -143,9 +143,17 @@ struct Like {
 fn least(sets: &[Vec<Held>]) -> BTreeSet<BTreeSet<(Lock, u32, bool)>> {
     let hides = |h: &Held| h.downgraded && h.lock.class() == Class::MmapLock;
     let key = |h: &Held| (h.lock, h.life, h.mode != Mode::Read || hides(h));
-    let sets: BTreeSet<BTreeSet<_>> = sets.iter().map(|s| s.iter().map(key).collect()).collect();
+    let is_seen = |h: &&Held| !matches!(h.lock, Lock::PerVma(..));
+    let sets: BTreeSet<BTreeSet<_>> =
+        sets.iter().map(|s| s.iter().filter(is_seen).map(key).collect()).collect();
     let is_least = |s: &&BTreeSet<_>| !sets.iter().any(|other| other != *s && other.is_subset(s));
     sets.iter().filter(is_least).cloned().collect()
+}
+
+/// Of each task what it did last of things that are like each other: the others need not be known any more.
+fn last<'a>(all: impl Iterator<Item = (TaskNo, &'a Like)>) -> BTreeSet<usize> {
+    let last: BTreeMap<(TaskNo, &Like), usize> = all.enumerate().map(|(no, what)| (what, no)).collect();
+    last.into_values().collect()
 }
 
 /// All predictions, those of which something as bad was seen left out.
@@ -182,10 +190,12 @@ pub fn predictions(log: &Log, seen: &[Window]) -> BTreeMap<(&'static str, &'stat
             Some((u, u.told_ns?.1, like))
         })
         .collect();
+    let last_leases = last(leases.iter().zip(&log.leases).map(|((_, _, like), lease)| (lease.task, like)));
+    let last_unlinks = last(unlinks.iter().map(|(unlink, _, like)| (unlink.task, like)));
     let mut all: BTreeMap<(Site, Site, Rank), [Members; 2]> = BTreeMap::new();
     for (l, ((life, moments, like), lease)) in leases.iter().zip(&log.leases).enumerate() {
         for (u, (unlink, told_ns, unlike)) in unlinks.iter().enumerate() {
-            if like.link != unlike.link
+            if !lease.is_of_link(unlink)
                 || lease.task == unlink.task
                 || kept_apart(lease, moments, unlink)
                 || !both_there(log, lease, life, (unlink.task, *told_ns))
@@ -195,8 +205,9 @@ pub fn predictions(log: &Log, seen: &[Window]) -> BTreeMap<(&'static str, &'stat
             let vma = one_vma(log, (lease, moments), (unlink, *told_ns));
             if vma != Some(false) {
                 let [ours, theirs] = all.entry((like.site, unlike.site, like.rank)).or_default();
-                ours.add(l, like, vma.is_some());
-                theirs.add(u, unlike, vma.is_some());
+                let is_sure = vma.is_some() && last_leases.contains(&l) && last_unlinks.contains(&u);
+                ours.add(l, like, is_sure);
+                theirs.add(u, unlike, is_sure);
             }
         }
     }

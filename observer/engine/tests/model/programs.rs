@@ -6,6 +6,7 @@ use observer_engine::event::Mode::{Exclusive, Read, Write};
 
 use super::{
     kernel::{Place, TaskNo},
+    kernels::{Late, Protocol},
     locks::Lock,
     random::Random,
     sites::Site,
@@ -19,6 +20,8 @@ pub type Reg = usize;
 pub enum Ins {
     Begin(Site, Place),
     End,
+    /// A walk over the range that may look at any entry of it begins.
+    BeginSweep(Place, u64),
     /// A callback begins that is handed the pointer; `End` ends it.
     Call(Reg, Place),
     Ask(Lock, observer_engine::event::Mode),
@@ -57,60 +60,6 @@ pub enum Ins {
     Exit,
 }
 
-/// How the removal of a link is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Told {
-    Body,
-    Both,
-    Entries,
-}
-
-/// What a fault does that goes on with its pointer after it gave up the lock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Late {
-    /// It does not.
-    Never,
-    /// Takes the table's lock and uses it.
-    Blindly,
-    /// Looks up again under the table's lock, and backs out or goes on with the new one.
-    Revalidates,
-    /// Looks up again, and takes the lock after that.
-    RevalidatesBefore,
-    /// Uses it, and looks up again after that.
-    RevalidatesAfterUse,
-    /// Looks up again under the lock and does not compare: takes the old table's lock again.
-    IgnoresTakesAgain,
-    /// The same, and hands the old pointer to a callback.
-    IgnoresHandsOver,
-}
-
-/// A kernel.
-#[derive(Clone, Copy, Debug)]
-pub struct Protocol {
-    /// There is a lock per VMA, and whoever takes a link away has it for writing.
-    pub vma_lock: bool,
-    /// Walkers look up under it.
-    pub walkers_lock: bool,
-    /// Faults look without a lock first, and use what they found for a migration wait.
-    pub first_look: bool,
-    pub late: Late,
-    /// The split of a VMA unshares without the VMA's lock.
-    pub split: bool,
-    pub split_takes_i_mmap: bool,
-    /// Moving a mapping unshares without the table's lock.
-    pub moves: bool,
-    pub told: Told,
-    pub waits: bool,
-    /// Sharing is told at the function's return, after its lock is released.
-    pub late_share: bool,
-    /// The walker's lookup is seen, not only its callback.
-    pub walk_seen: bool,
-    /// Every lock was named by an earlier operation.
-    pub named_early: bool,
-    pub cpus: usize,
-    pub run_max: usize,
-}
-
 /// What a task does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Act {
@@ -123,6 +72,10 @@ pub enum Act {
     Dontneed(Place),
     Munmap(Place),
     Mmap(Place),
+    /// Unmaps, maps anew and touches.
+    Remap(Place),
+    /// A walk over all of the mm that no lookup tells of.
+    Sweep(Place),
     Protect(Place),
     Split(Place),
     Move(Place),
@@ -217,19 +170,46 @@ impl<'a> Maker<'a> {
             Act::Split(place) => self.own(place, Write, |m| m.split(place)),
             Act::Munmap(place) => self.own(place, Write, |m| m.munmap(place)),
             Act::Mmap(place) => self.mmap(place),
+            Act::Remap(place) => {
+                self.own(place, Write, |m| m.munmap(place));
+                self.mmap(place);
+                self.fault(place);
+            }
+            Act::Sweep(place) => self.own(place, Read, |m| m.sweep(place)),
             Act::Fork(child) => self.put(Ins::Fork(child)),
             Act::Sleep => (0..4).for_each(|_| self.put(Ins::Sleep)),
         }
     }
 
-    /// Something under the mm's lock, if the VMA is still there.
-    fn own(&mut self, place: Place, mode: observer_engine::event::Mode, what: impl FnOnce(&mut Self)) {
+    /// Something under the mm's lock, if the VMA is still there; or under the VMA's own.
+    fn own(&mut self, place: Place, mode: observer_engine::event::Mode, what: impl Fn(&mut Self)) {
+        let per_vma = Lock::PerVma(place.mm, place.vma);
+        let (done, gone, busy) = (self.label(), self.label(), self.label());
+        if self.protocol.per_vma && mode == Read {
+            self.put(Ins::Try(per_vma, Read, busy));
+            self.put(Ins::IfUnmapped(place, gone));
+            what(self);
+            self.place(gone);
+            self.put(Ins::Release(per_vma));
+            self.put(Ins::Goto(done));
+        } else {
+            self.place(gone);
+        }
+        self.place(busy);
         let out = self.label();
         self.put(Ins::Ask(Lock::Mmap(place.mm), mode));
         self.put(Ins::IfUnmapped(place, out));
-        what(self);
+        if self.protocol.per_vma && mode == Write {
+            // Whoever has it for reading is waited for.
+            self.put(Ins::Ask(per_vma, Write));
+            what(self);
+            self.put(Ins::Release(per_vma));
+        } else {
+            what(self);
+        }
         self.place(out);
         self.put(Ins::Release(Lock::Mmap(place.mm)));
+        self.place(done);
     }
 
     fn mmap(&mut self, place: Place) {
@@ -242,7 +222,7 @@ impl<'a> Maker<'a> {
     }
 
     /// A walk through an mm, the task's own or another's, which it keeps alive meanwhile.
-    fn visit(&mut self, place: Place, what: impl FnOnce(&mut Self, Place)) {
+    fn visit(&mut self, place: Place, what: impl Fn(&mut Self, Place)) {
         let other = place.mm != self.mm;
         let dead = self.label();
         if other {
@@ -280,6 +260,15 @@ impl<'a> Maker<'a> {
         if locks {
             self.put(Ins::Release(vma(place)));
         }
+        self.put(Ins::End);
+    }
+
+    fn sweep(&mut self, place: Place) {
+        let mine = self.places.iter().filter(|p| p.mm == place.mm);
+        let end = mine.map(|p| p.gib() + (1 << 30)).max().unwrap_or(0);
+        self.put(Ins::BeginSweep(place, end));
+        self.pause();
+        self.pause();
         self.put(Ins::End);
     }
 

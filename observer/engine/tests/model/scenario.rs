@@ -3,7 +3,8 @@
 
 use super::{
     kernel::{Kernel, Place},
-    programs::{Act, Maker, Protocol},
+    kernels::Protocol,
+    programs::{Act, Maker},
     random::Random,
 };
 
@@ -47,7 +48,8 @@ impl Scenario {
                 Role { mm, acts, seed: random.next() }
             })
             .collect();
-        if random.once_in(2) {
+        // Children have children, too.
+        for _ in 0..random.below(3) {
             fork(protocol, &mut places, &mut roles, &mut random);
         }
         Scenario { protocol: *protocol, places, roles, born, schedule: random.next(), steps_max: 100_000 }
@@ -89,7 +91,7 @@ fn act(protocol: &Protocol, places: &[Place], mm: usize, random: &mut Random) ->
     let own: Vec<Place> = places.iter().copied().filter(|p| p.mm == mm).collect();
     let own = own[random.below(own.len())];
     let any = places[random.below(places.len())];
-    match random.below(24) {
+    match random.below(27) {
         0..7 => Act::Fault(own),
         7 | 8 => Act::Walk(any),
         9 => Act::Walk(own),
@@ -105,6 +107,8 @@ fn act(protocol: &Protocol, places: &[Place], mm: usize, random: &mut Random) ->
         21 if protocol.split => Act::Split(own),
         22 if protocol.moves => Act::Move(own),
         23 => Act::Sleep,
+        24 => Act::Remap(own),
+        25 | 26 if protocol.sweeps => Act::Sweep(own),
         _ => Act::Fault(own),
     }
 }

@@ -5,7 +5,7 @@ use observer_engine::{
     setup::{Coverage, Exclusion, Grade, Role, Setup, Site as Row},
 };
 
-use super::programs::{Protocol, Told};
+use super::kernels::{Protocol, Told};
 
 macro_rules! sites {
     ($($name:ident $role:ident $function:literal)+) => {
@@ -39,6 +39,7 @@ sites! {
     Move Operation "move_hugetlb_page_tables"
     Migrate Operation "try_to_migrate_one"
     Exit Operation "exit_mmap"
+    Sweep Walk "walk_hugetlb_range"
     Offset Lookup "huge_pte_offset"
     AllocPte Lookup "huge_pte_alloc"
     Shared Share "huge_pmd_share()"
@@ -80,7 +81,10 @@ pub fn setup(protocol: &Protocol) -> Setup {
                 role: s.role(),
                 foreign_lookup_until: (*s == Site::Sharing).then_some(Class::IMmap),
                 try_then_block: false,
-                vma_locked: matches!(s, Site::Fault | Site::WalkRange | Site::Smaps | Site::Gup),
+                vma_locked: matches!(
+                    s,
+                    Site::Fault | Site::WalkRange | Site::Smaps | Site::Gup | Site::Sweep
+                ),
                 last_user: *s == Site::Exit,
             })
             .collect(),

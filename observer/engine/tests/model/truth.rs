@@ -30,6 +30,8 @@ pub enum Sort {
     Partner,
     /// Handed to a callback; the lookup was not seen.
     Callback,
+    /// A walk: some pointer of the range, some of the time.
+    Walk,
 }
 
 /// A pointer that a lookup gave to a task.
@@ -40,6 +42,8 @@ pub struct Lease {
     pub site: Site,
     pub place: Place,
     pub addr: u64,
+    /// Of a walk: the end of its range.
+    pub to: u64,
     pub table: u64,
     /// Which table at this address.
     pub life: u32,
@@ -128,4 +132,16 @@ pub struct Log {
     /// Locks of VMAs that are no more, and since when.
     pub gone: Vec<(Lock, u32, u64)>,
     pub end_ns: u64,
+}
+
+impl Lease {
+    /// Whether it is a pointer through the entry that was removed.
+    pub fn is_of_link(&self, unlink: &Unlink) -> bool {
+        let gib = unlink.place.gib();
+        self.place.mm == unlink.place.mm
+            && match self.sort {
+                Sort::Walk => (self.addr..self.to).contains(&gib),
+                _ => self.place.gib() == gib && (self.table, self.life) == (unlink.table, unlink.life),
+            }
+    }
 }

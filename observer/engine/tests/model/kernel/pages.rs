@@ -4,8 +4,8 @@ use observer_engine::event::{Addr, Body, Mm, Pte, Table};
 
 use super::{Kernel, PageTable, Place, Pointer, Seen, TaskNo, mm_addr};
 use crate::{
+    kernels::Told,
     locks::Lock,
-    programs::Told,
     sites::Site,
     truth::{Deed, Lease, Sort, Unlink},
 };
@@ -31,6 +31,7 @@ impl Kernel {
                     site: Site::Smaps,
                     place,
                     addr: pointer.addr,
+                    to: pointer.addr,
                     table,
                     life,
                     start_ns: now_ns,
@@ -112,6 +113,7 @@ impl Kernel {
                 site: frame.unwrap_or(site),
                 place,
                 addr,
+                to: addr,
                 table: table_addr,
                 life: self.tables[t].life,
                 start_ns: now_ns,
@@ -261,5 +263,26 @@ impl Kernel {
             self.retired.insert(lock.addr());
         }
         self.free_pages.push(addr);
+    }
+
+    /// A walk begins that may look at any entry up to there.
+    pub(super) fn begin_sweep(&mut self, no: TaskNo, place: Place, to: u64) {
+        let now_ns = self.begin_range(no, Site::Sweep, place, to);
+        self.log.leases.push(Lease {
+            task: no,
+            sort: Sort::Walk,
+            site: Site::Sweep,
+            place,
+            addr: place.gib(),
+            to,
+            table: 0,
+            life: 0,
+            start_ns: now_ns,
+            depth: self.tasks[no].frames.len(),
+            held: self.tasks[no].held.clone(),
+            is_user: self.is_user(no, place),
+            is_own: self.tasks[no].mm == place.mm,
+            deed: self.log.deeds[no].len(),
+        });
     }
 }
