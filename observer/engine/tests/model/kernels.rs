@@ -95,7 +95,7 @@ pub const PROTECTED: Protocol = Protocol {
     cpus: 4,
     run_max: 6,
 };
-const WALKERS: Protocol = Protocol { walkers_lock: false, ..PROTECTED };
+pub const WALKERS: Protocol = Protocol { walkers_lock: false, ..PROTECTED };
 const OLD: Protocol = Protocol { vma_lock: false, first_look: true, ..PROTECTED };
 const EVERYTHING: Protocol = Protocol {
     walkers_lock: false,

@@ -15,6 +15,7 @@ mod compare;
 mod kernel;
 mod kernels;
 mod locks;
+mod long;
 mod oracle;
 mod predicted;
 mod programs;

@@ -150,6 +150,17 @@ fn least(sets: &[Vec<Held>]) -> BTreeSet<BTreeSet<(Lock, u32, bool)>> {
     sets.iter().filter(is_least).cloned().collect()
 }
 
+/// Whether it was known soon enough after the end of a task or table what the two sides were: such an end is remembered for a
+/// while, and a lease that lasts longer comes too late.
+fn is_remembered(log: &Log, lease: &Lease, life: &Life, unlink: &Unlink) -> bool {
+    const REMEMBERED_NS: u64 = 900_000_000;
+    let exits = [lease.task, unlink.task].map(|task| log.spans[task].exit_ns);
+    let is_of_table = |u: &&Unlink| u.freed && (u.table, u.life) == (unlink.table, unlink.life);
+    let freed = log.unlinks.iter().filter(is_of_table).map(|u| u.at_ns);
+    let mut ends = exits.into_iter().flatten().chain(freed);
+    ends.all(|at_ns| life.over_ns <= at_ns + REMEMBERED_NS)
+}
+
 /// Of each task what it did last of things that are like each other: the others need not be known any more.
 fn last<'a>(all: impl Iterator<Item = (TaskNo, &'a Like)>) -> BTreeSet<usize> {
     let last: BTreeMap<(TaskNo, &Like), usize> = all.enumerate().map(|(no, what)| (what, no)).collect();
@@ -205,7 +216,10 @@ pub fn predictions(log: &Log, seen: &[Window]) -> BTreeMap<(&'static str, &'stat
             let vma = one_vma(log, (lease, moments), (unlink, *told_ns));
             if vma != Some(false) {
                 let [ours, theirs] = all.entry((like.site, unlike.site, like.rank)).or_default();
-                let is_sure = vma.is_some() && last_leases.contains(&l) && last_unlinks.contains(&u);
+                let is_sure = vma.is_some()
+                    && is_remembered(log, lease, life, unlink)
+                    && last_leases.contains(&l)
+                    && last_unlinks.contains(&u);
                 ours.add(l, like, is_sure);
                 theirs.add(u, unlike, is_sure);
             }
