@@ -403,7 +403,7 @@ impl Kernel {
         self.tasks[no].sent = None;
         let mm = mm_addr(place.mm);
         self.name(no, site, Lock::Mmap(place.mm), mm);
-        if self.protocol.vma_lock {
+        if self.protocol.vma_lock && self.vmas[&place].in_tree {
             self.name(no, site, Lock::Vma(place.mm, place.vma), 0x3_0000);
         }
         self.name(no, site, Lock::IMmap, 0x3_0000);

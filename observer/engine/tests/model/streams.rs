@@ -83,7 +83,8 @@ fn take(engine: &mut Engine, item: Item<'_>) {
 }
 
 fn same_however_it_is_cut(seeds: u64) {
-    for row in KERNELS {
+    // Where seconds pass, what is judged at a tick depends on when the ticks are: on the marks, which are a part of the stream.
+    for row in KERNELS.iter().filter(|row| !row.protocol.slow) {
         for seed in 0..seeds {
             let kernel = Scenario::random(&row.protocol, seed).run();
             let whole = format!("{:#?}", compare::engine(&kernel).findings());
@@ -140,14 +141,10 @@ fn lossy(row: &Row, seed: u64) -> (usize, usize) {
     for finding in engine.findings() {
         let words =
             format!("{}, seed {seed}, holes {holes:?}: {} {}", row.name, finding.rank.name(), finding.id);
-        if row.clean && finding.rank.is_alarm() {
-            println!("CLEAN {words}");
-        }
+        assert!(!row.clean || !finding.rank.is_alarm(), "{words}");
         let Some(pair) = pair(&finding) else { continue };
         if finding.rank < Rank::Incomplete {
-            if !is_true.contains(&pair) {
-                println!("UNTRUE {words}");
-            }
+            assert!(is_true.contains(&pair) || !finding.rank.is_alarm(), "{words} is not true");
             sure += 1;
         } else if finding.rank == Rank::Incomplete {
             incomplete += 1;
