@@ -5,7 +5,8 @@
 //! there is to find and `compare` holds the engine to it. Everything comes from a seed. A failure prints its seed, and the
 //! smallest run that fails too as a text trace.
 //!
-//! The default is a small part of it. All of it: `cargo test --release -p observer-engine --test model -- --ignored`.
+//! The default is a small part of it. All of it: `cargo test --release -p observer-engine --test model -- --ignored`. One run again:
+//! `MODEL_KERNEL="late, everything" MODEL_SEED=7 cargo test … -- --ignored one_seed`.
 
 #![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "tests read files")]
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
