@@ -52,6 +52,8 @@ pub struct Protocol {
     pub per_vma: bool,
     /// There are walks over whole mms with no lookup function.
     pub sweeps: bool,
+    /// A walk by the file gives the file's lock up and goes on under the VMA's.
+    pub drops: bool,
     /// Seconds pass between some steps.
     pub slow: bool,
     /// Every lock was named by an earlier operation.
@@ -90,6 +92,7 @@ pub const PROTECTED: Protocol = Protocol {
     walk_seen: true,
     per_vma: false,
     sweeps: false,
+    drops: false,
     slow: false,
     named_early: true,
     cpus: 4,
@@ -133,6 +136,7 @@ pub const KERNELS: &[Row] = &[
     racy("sweeps", Protocol { sweeps: true, walkers_lock: false, ..PROTECTED }),
     racy("sweeps, slow", Protocol { sweeps: true, slow: true, walkers_lock: false, ..PROTECTED }),
     racy("revalidates, slow", Protocol { slow: true, late: Late::Revalidates, ..EVERYTHING }),
+    racy("drops the file's lock", Protocol { drops: true, split: true, ..PROTECTED }),
     racy("late", Protocol { late: Late::Blindly, ..PROTECTED }),
     racy("late, everything", Protocol { late: Late::Blindly, ..EVERYTHING }),
     racy("revalidates", Protocol { late: Late::Revalidates, ..PROTECTED }),

@@ -76,6 +76,8 @@ pub enum Act {
     Remap(Place),
     /// A walk over all of the mm that no lookup tells of.
     Sweep(Place),
+    /// A walk by the file that keeps only the VMA's lock.
+    Poison(Place),
     Protect(Place),
     Split(Place),
     Move(Place),
@@ -175,6 +177,7 @@ impl<'a> Maker<'a> {
                 self.mmap(place);
                 self.fault(place);
             }
+            Act::Poison(place) => self.poison(place),
             Act::Sweep(place) => self.own(place, Read, |m| m.sweep(place)),
             Act::Fork(child) => self.put(Ins::Fork(child)),
             Act::Sleep => (0..4).for_each(|_| self.put(Ins::Sleep)),
@@ -433,6 +436,30 @@ impl<'a> Maker<'a> {
             self.place(skip);
         }
         self.put(Ins::Release(Lock::IMmap));
+    }
+
+    fn poison(&mut self, place: Place) {
+        let (busy, gone, none, out) = (self.label(), self.label(), self.label(), self.label());
+        self.put(Ins::Ask(Lock::IMmap, Read));
+        self.put(Ins::IfOutOfTree(place, busy));
+        self.put(Ins::Try(vma(place), Read, busy));
+        self.put(Ins::IfUnmapped(place, gone));
+        self.put(Ins::Begin(Site::Poison, place));
+        self.put(Ins::Look(0, place, Site::Offset));
+        self.put(Ins::Release(Lock::IMmap));
+        self.put(Ins::IfNull(0, none));
+        self.pause();
+        self.put(Ins::PtlAsk(0));
+        self.put(Ins::PtlRelease(0));
+        self.place(none);
+        self.put(Ins::End);
+        self.put(Ins::Release(vma(place)));
+        self.put(Ins::Goto(out));
+        self.place(gone);
+        self.put(Ins::Release(vma(place)));
+        self.place(busy);
+        self.put(Ins::Release(Lock::IMmap));
+        self.place(out);
     }
 
     /// Unshares in every mapping of the file whose lock is free.

@@ -108,6 +108,7 @@ fn act(protocol: &Protocol, places: &[Place], mm: usize, random: &mut Random) ->
         22 if protocol.moves => Act::Move(own),
         23 => Act::Sleep,
         24 => Act::Remap(own),
+        25 | 26 if protocol.drops => Act::Poison(any),
         25 | 26 if protocol.sweeps => Act::Sweep(own),
         _ => Act::Fault(own),
     }

@@ -33,6 +33,7 @@ sites! {
     Smaps Callback "smaps_hugetlb_range"
     Gup Operation "follow_hugetlb_page"
     Restore Operation "remove_migration_pte"
+    Poison Operation "hwpoison_hugetlb_range"
     Unmap Operation "__unmap_hugepage_range"
     Protect Operation "hugetlb_change_protection"
     Split Operation "hugetlb_unshare_pmds"
