@@ -66,9 +66,14 @@ impl Test {
             quick(&mut tally);
             return tally.finish();
         }
-        if !self.soak {
+        if self.soak {
+            model(&mut tally, "hundred_million");
+        } else {
             setup::all()?;
             quick(&mut tally);
+        }
+        if !self.soak && self.filter.is_none() {
+            model(&mut tally, "in_full");
         }
         if let Err(error) = self.guests(&mut tally) {
             tally.failures.push(format!("{error:#}"));
@@ -183,11 +188,21 @@ fn quick(tally: &mut Tally) {
         ("tests", &["test", "--workspace", "--quiet", "--no-fail-fast"]),
     ];
     for (name, arguments) in steps {
-        eprintln!("--- {name}: cargo {}", arguments.join(" "));
-        match host::run(host::cargo().args(arguments)) {
-            Ok(()) => tally.passed += 1,
-            Err(error) => tally.failures.push(format!("{name}: {error:#}")),
-        }
+        step(tally, name, arguments);
+    }
+}
+
+/// The long runs of the model of the protocol against its oracle, and what they were.
+fn model(tally: &mut Tally, which: &str) {
+    let test = ["test", "--release", "--package", "observer-engine", "--test", "model", "--"];
+    step(tally, "model", &[&test[..], &["--ignored", "--nocapture", which]].concat());
+}
+
+fn step(tally: &mut Tally, name: &str, arguments: &[&str]) {
+    eprintln!("--- {name}: cargo {}", arguments.join(" "));
+    match host::run(host::cargo().args(arguments)) {
+        Ok(()) => tally.passed += 1,
+        Err(error) => tally.failures.push(format!("{name}: {error:#}")),
     }
 }
 

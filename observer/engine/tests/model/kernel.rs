@@ -460,7 +460,8 @@ impl Kernel {
 
     fn exit(&mut self, no: TaskNo) {
         let mm = self.tasks[no].mm;
-        let body = Body::TaskExit { tgid: 100 + mm as u32, mm: Mm(mm_addr(mm)) };
+        // The mm was given up before (5.10 to 6.12).
+        let body = Body::TaskExit { tgid: 100 + mm as u32, mm: Mm(0) };
         let now_ns = self.emit(no, Site::Tasks, body);
         self.deed(no, now_ns, Deed::Exited);
         self.log.spans[no].exit_ns = Some(now_ns);

@@ -31,7 +31,7 @@ struct Round {
 impl Round {
     fn event(&self, event: &Event) -> Event {
         let tid = |t: Tid| Tid(t.0 + (self.no as u32 % 100_000) * 20);
-        let mm = |mm: Mm| Mm(mm.0 + (self.no << 24));
+        let mm = |mm: Mm| Mm(if mm.0 == 0 { 0 } else { mm.0 + (self.no << 24) });
         let table = |table: Table| Table(if table.0 == 0 { 0 } else { table.0 + self.pages });
         let pte = |pte: Pte| Pte(if pte.0 == 0 { 0 } else { pte.0 + self.pages });
         let lock = |class, lock: LockAddr| match class {
