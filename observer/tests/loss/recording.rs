@@ -106,8 +106,8 @@ impl Recording {
         let mut writer = Writer::new(Box::new(out.clone()), &self.meta).unwrap();
         self.passes.iter().for_each(|pass| writer.pass(pass).unwrap());
         writer.finish(self.closing.as_ref()).unwrap();
-        let bytes = out.0.lock().unwrap().clone();
-        bytes
+        let written = out.0.lock().unwrap();
+        written.clone()
     }
 
     pub fn told(&self) -> Told {

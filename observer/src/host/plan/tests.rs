@@ -416,12 +416,12 @@ fn a_walk_has_two_ends_with_the_same_arguments() {
     assert_eq!(*grade, Grade::Bounded);
     assert!(reason.contains(begin) && reason.contains(end), "{reason}");
 
-    let others: [(&[(&str, &[(&str, &str)])], &str); 2] = [
-        (&[(begin, &[VMA])], "no symbol vma_pgtable_walk_end"),
-        (&[(begin, &[VMA]), (end, &[MORE, VMA])], "in different places"),
+    let others = [
+        (host(&[(begin, &[VMA])], &[]), "no symbol vma_pgtable_walk_end"),
+        (host(&[(begin, &[VMA]), (end, &[MORE, VMA])], &[]), "in different places"),
     ];
-    for (functions, why) in others {
-        let plan = plan_of(&host(functions, &[]), Level::Full);
+    for (host, why) in others {
+        let plan = plan_of(&host, Level::Full);
         let words = refused(&plan, begin).unwrap().words();
         assert!(words.contains(why), "{words}");
         let lookups = rows(&plan, &plan.untried(), Role::Lookup);
