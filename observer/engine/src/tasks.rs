@@ -49,14 +49,7 @@ pub(crate) struct LockHold {
 
 impl LockHold {
     pub fn shown(&self) -> Hold {
-        Hold {
-            class: self.class,
-            lock: self.instance.addr,
-            mode: self.mode,
-            known: self.known,
-            since_ns: self.since_ns,
-            lossy: self.lossy,
-        }
+        Held::from(self).shown()
     }
 }
 
