@@ -228,6 +228,8 @@ pub struct WindowCase {
     /// Nanoseconds for which it may have been in use.
     pub possible_ns: u64,
     pub used: Use,
+    /// The holder when it took the table's PTL after the link was gone, for [`Use::Seen`].
+    pub at_use: Option<Box<Side>>,
     /// When the table's page was given back, if inside the window.
     pub freed_ns: Option<u64>,
     /// What happened to the table around it, oldest first, up to the end of the lease.

@@ -55,6 +55,7 @@ pub(crate) struct Hit {
     /// The table's PTL if the unlinker held it: whoever asked before and got it later took it after the unlink.
     pub unlinker_ptl: Option<u64>,
     pub used: Use,
+    pub at_use: Option<Box<Side>>,
     pub freed_ns: Option<u64>,
     /// The PTL that was taken after the unlink was released again: whatever follows, it was used unchecked.
     unchecked: bool,
@@ -79,6 +80,7 @@ impl Hit {
             of,
             unlinker_ptl: ptl,
             used: Use::No,
+            at_use: None,
             freed_ns: None,
             unchecked: false,
             revalidated: false,
@@ -250,18 +252,23 @@ impl Lease {
     }
 
     /// The task has the table's PTL, for which it asked at `asked_ns`.
-    pub fn ptl_taken(&mut self, lock: u64, asked_ns: u64, holds: &[LockHold]) {
+    /// Returns when it was first seen to be used after its link was gone, if that is now.
+    pub fn ptl_taken(&mut self, lock: u64, asked_ns: u64, holds: &[LockHold]) -> Option<u64> {
         self.ptl = Some(lock);
         if std::mem::take(&mut self.dormant) {
             self.cover.woken(self.active_until_ns, holds);
         }
+        let mut first_ns = None;
         if let Some(hit) = &mut self.hit {
             let after = asked_ns >= hit.hi_ns || hit.unlinker_ptl == Some(lock);
             if after && hit.used == Use::No {
-                hit.used = Use::Seen(asked_ns.max(hit.hi_ns));
+                let used_ns = asked_ns.max(hit.hi_ns);
+                hit.used = Use::Seen(used_ns);
+                first_ns = Some(used_ns);
             }
         }
         self.still_used();
+        first_ns
     }
 
     /// The pointer is used: if it was given up before, that was not so.

@@ -89,6 +89,7 @@ impl Windows {
                 Use::No if lease.sort == Sort::Callback && certain_ns > hit.hi_ns => Use::Contract,
                 used => used,
             },
+            at_use: hit.at_use.clone(),
             freed_ns: hit.freed_ns.filter(|at| *at <= possible_ns),
             history: Vec::new(),
         };

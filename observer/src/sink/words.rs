@@ -200,12 +200,19 @@ fn window(out: &mut Vec<String>, c: &WindowCase, told: Option<&WindowCase>, stac
     let used = match c.used {
         Use::No => "no use seen after it".to_owned(),
         Use::Contract => "in use by contract: inside a callback that was handed the pointer".to_owned(),
-        Use::Seen(ns) => format!("used: took the table's PTL at {}", at(ns)),
+        Use::Seen(_) => "used after it".to_owned(),
     };
     out.push(row(
         "stale",
         &format!("certain {}, possible {}; {used}", span(c.certain_ns), span(c.possible_ns)),
     ));
+    if let Some(used) = &c.at_use {
+        side(out, "use", used, &format!("took the table's PTL at {}", at(used.time_ns)));
+        holding(out, &used.holds);
+        if used.stack != c.holder.stack {
+            stack::rows(out, used, stacks);
+        }
+    }
     if let Some(ns) = c.freed_ns {
         out.push(row("freed", &format!("the table's page was given back at {}", at(ns))));
     }

@@ -64,6 +64,7 @@ fn case(used: Use) -> WindowCase {
         certain_ns: 4,
         possible_ns: 5,
         used,
+        at_use: Some(Box::new(side())),
         freed_ns: Some(6),
         history: STEPS.map(happened).to_vec(),
     }

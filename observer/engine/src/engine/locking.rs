@@ -80,7 +80,7 @@ impl Engine {
                 }
                 task.asked = None;
                 if !gave_up {
-                    self.has_now(id, addr, at_ns);
+                    self.has_now(id, addr, at_ns, event.site);
                 }
             }
             // The lookup under way speaks for itself when it returns; any other event means that it found nothing.
@@ -91,7 +91,7 @@ impl Engine {
         }
     }
 
-    fn has_now(&mut self, id: TaskId, addr: u64, asked_ns: u64) {
+    fn has_now(&mut self, id: TaskId, addr: u64, asked_ns: u64, site: SiteId) {
         let task = &mut self.tasks[id];
         let Some(hold) = task.holds.iter_mut().rev().find(|h| h.instance.addr == addr) else { return };
         if hold.known == Known::Asking {
@@ -103,9 +103,14 @@ impl Engine {
         let owner = self.locks.get(addr).map_or(0, |l| l.owner);
         // One lock serves all mms that share the table: it is taken for the pointer that was looked up last.
         let Task { leases, holds, .. } = &mut self.tasks[id];
-        let of_table = leases.iter_mut().filter(|l| l.of.table.0 == owner);
-        if let Some(lease) = of_table.max_by_key(|l| l.start_ns) {
-            lease.ptl_taken(addr, asked_ns, holds);
+        let of_table = (0..leases.len()).filter(|i| leases[*i].of.table.0 == owner);
+        let Some(at) = of_table.max_by_key(|i| leases[*i].start_ns) else { return };
+        if let Some(used_ns) = leases[at].ptl_taken(addr, asked_ns, holds) {
+            let site = self.on_behalf(id, site);
+            let side = self.side(id, site, used_ns);
+            if let Some(hit) = &mut self.tasks[id].leases[at].hit {
+                hit.at_use = Some(Box::new(side));
+            }
         }
     }
 
@@ -129,7 +134,7 @@ impl Engine {
             }
             LockStep::Try => {
                 self.take(id, event, (class.into(), mode, lock), Known::Tried);
-                self.has_now(id, lock, event.time_ns);
+                self.has_now(id, lock, event.time_ns, event.site);
             }
             LockStep::GaveUp => self.give_up(id, lock),
             LockStep::Release => self.release(id, event.time_ns, (class, mode), lock),

@@ -61,6 +61,7 @@ struct Case {
     /// `no`, `contract` or `seen`.
     used: &'static str,
     used_ns: Option<u64>,
+    at_use: Option<Side>,
     freed_ns: Option<u64>,
     history: Vec<Happened>,
 }
@@ -210,6 +211,7 @@ fn case(c: &WindowCase, stacks: &Stacks) -> Case {
         possible_ns: c.possible_ns,
         used,
         used_ns,
+        at_use: c.at_use.as_deref().map(|s| side(s, stacks)),
         freed_ns: c.freed_ns,
         history: c.history.iter().map(happened).collect(),
     }
