@@ -116,6 +116,12 @@ fn run(file: &str, scenarios: &[String], duration: &str) -> Value {
     report
 }
 
+/// What was found, but for what loss left incomplete.
+fn sure(report: &Value) -> Vec<Found> {
+    let is_told = |f: &Found| has_loss(report) && f.rank == "incomplete" && !f.alarm;
+    found(report).into_iter().filter(|f| !is_told(f)).collect()
+}
+
 /// Rounds of all that was not found yet; each site gets a minute at most.
 const ROUNDS: usize = 10;
 const ROUND: &str = "6s";
@@ -182,7 +188,7 @@ fn race_protected() {
     let scenarios: Vec<String> =
         readers.flat_map(|r| ["punch", "dontneed", "migrate"].map(|w| format!("race:{r}:{w}"))).collect();
     let report = run("/tmp/race.obs", &scenarios, "1s");
-    assert_eq!(found(&report), []);
+    assert_eq!(sure(&report), []);
     is_no_vacuum(&report);
     is_all_covered(&report);
 }
@@ -194,7 +200,7 @@ pub fn turns() {
     let mut scenarios: Vec<String> = readers.map(|r| format!("turns:{r}:punch")).collect();
     scenarios.extend(["turns:migrate:split", "mremap"].map(String::from));
     let report = run("/tmp/turns.obs", &scenarios, "1s");
-    let found: BTreeSet<Found> = found(&report).into_iter().collect();
+    let found: BTreeSet<Found> = sure(&report).into_iter().collect();
     assert_eq!(found, expected(kernel));
     is_no_vacuum(&report);
     if !kernel.is_open() {
