@@ -32,6 +32,11 @@ impl Cover {
         &self.at_lookup
     }
 
+    /// What was held at the lookup, if all of it was held to the end.
+    pub fn whole(&self) -> Option<&HoldSet> {
+        (self.kept == u8::MAX && self.more.is_empty()).then_some(&self.at_lookup)
+    }
+
     /// Not all phases are known.
     pub fn is_cut(&self) -> bool {
         self.cut

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::{
     event::{Class, Mode, SiteId},
     finding::{Doubt, Kind},
-    setup::{Coverage, DocumentedOrder, Exclusion, Grade, Role, Setup},
+    setup::{Coverage, DocumentedOrder, Grade, Role, Setup},
 };
 
 #[derive(Debug)]
@@ -48,6 +48,8 @@ pub(crate) struct Rules {
     unshare_exact: bool,
     ptl_release_unseen: bool,
     sees_locks: bool,
+    /// By class, a bit for each mode that excludes unlinks.
+    excludes: [u8; Class::ALL.len() + 1],
 }
 
 impl Rules {
@@ -89,7 +91,12 @@ impl Rules {
                 || c.part == Class::MmapLock.name()
                 || setup.exclusions.iter().any(|e| e.class.name() == c.part)
         };
+        let mut excludes = [0; Class::ALL.len() + 1];
+        for e in &setup.exclusions {
+            excludes[e.class as usize] |= e.modes.iter().fold(0, |all, m| all | 1 << *m as u8);
+        }
         Rules {
+            excludes,
             sees_locks: !setup.coverage.iter().filter(blind).any(bears),
             unshare_exact: graded(Role::Unshare, "").is_some_and(|c| c.grade == Grade::Exact),
             ptl_release_unseen: graded(Role::Ptl, "release").is_some_and(|c| c.grade != Grade::Exact),
@@ -149,9 +156,9 @@ impl Rules {
     }
 
     /// Whether a hold excludes unlinks, at most sites at least.
+    #[inline]
     pub fn excludes(&self, class: Class, mode: Option<Mode>) -> bool {
-        let fits = |e: &Exclusion| e.class == class && mode.is_some_and(|m| e.modes.contains(&m));
-        self.setup.exclusions.iter().any(fits)
+        mode.is_some_and(|m| self.excludes[class as usize] & 1 << m as u8 != 0)
     }
 
     pub fn orders(&self) -> &[DocumentedOrder] {

@@ -135,6 +135,14 @@ impl HoldSet {
         self.held[..usize::from(self.n)].iter()
     }
 
+    /// Whether these are the same locks in the same modes, taken in the same order.
+    pub fn is_same(&self, other: &HoldSet) -> bool {
+        let same = |(a, b): (&Held, &Held)| {
+            a.instance == b.instance && (a.class, a.mode, a.downgraded) == (b.class, b.mode, b.downgraded)
+        };
+        self.n == other.n && self.iter().zip(other.iter()).all(same)
+    }
+
     /// There were more than are kept.
     pub fn is_cut(&self) -> bool {
         self.cut

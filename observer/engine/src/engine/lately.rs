@@ -4,6 +4,7 @@
 
 use super::Engine;
 use crate::{
+    cover::Cover,
     event::{Addr, Class, Mm, Mode, SiteId},
     finding::{Doubt, Evidence, Finding, Prediction, Rank, Side, TaskRef},
     leases::{Lease, Sort},
@@ -31,6 +32,17 @@ fn excluding<'a>(rules: &Rules, locks: &Locks, table: u64, held: impl Iterator<I
         of_this && rules.excludes(class, h.mode)
     };
     held.filter(excludes).fold(0, |all, h| all | 1 << h.class as u16)
+}
+
+/// Whether things were done under the locks of a lease.
+fn is_under(done: &Happening, cover: &Cover) -> bool {
+    if let (Some(held), Some(whole)) = (&done.held, cover.whole())
+        && held.is_same(whole)
+    {
+        return true;
+    }
+    done.phases.len() == cover.phases()
+        && done.phases.iter().enumerate().all(|(n, keys)| predict::are(keys, cover.phase(n)))
 }
 
 impl Engine {
@@ -62,8 +74,7 @@ impl Engine {
                 && (h.from, h.to, h.table) == (from, lease.to, table)
                 && (h.site, h.done, h.epoch) == (lease.site, done, epoch)
                 && (h.whole, h.sure, h.in_mm) == (whole, sure, in_mm)
-                && h.phases.len() == cover.phases()
-                && h.phases.iter().enumerate().all(|(n, keys)| predict::are(keys, cover.phase(n)))
+                && is_under(h, cover)
         };
         if let Some(known) = self.tasks[id].lately.iter_mut().rev().find(|h| same(h)) {
             known.count += 1;
@@ -85,6 +96,7 @@ impl Engine {
                 site: lease.site,
                 done,
                 phases,
+                held: cover.whole().copied(),
                 covers,
                 whole,
                 sure,
@@ -126,6 +138,7 @@ impl Engine {
             site,
             done: Done::Unlink { last_user },
             phases: vec![phase(&self.locks, holds.iter())],
+            held: None,
             covers: vec![excluding(&self.rules, &self.locks, table.0.0, holds.iter())],
             whole: !holds.is_cut(),
             sure: !lossy && now_ns >= task.unsure_until_ns,

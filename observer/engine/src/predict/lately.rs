@@ -8,7 +8,7 @@
 use crate::{
     event::{Addr, Class, Mm, SiteId, Table, Tid},
     lock_class::LockClass,
-    tasks::{Instance, TaskId},
+    tasks::{HoldSet, Instance, TaskId},
 };
 
 use super::{WAIT_NS, sides::Key};
@@ -61,6 +61,8 @@ pub(crate) struct Happening {
     pub done: Done,
     /// Sorted; one of a removal.
     pub phases: Vec<Vec<Key>>,
+    /// The only phase as it was taken, which is nearly always that of the next one too.
+    pub held: Option<HoldSet>,
     /// By phase, classes of the locks that exclude removals.
     pub covers: Vec<u16>,
     /// In a watched operation, and all that was held is known.
@@ -110,6 +112,7 @@ impl Happening {
     ) {
         let class = LockClass::from(class);
         let key = Key { class, instance, exclusive, owner };
+        self.held = None;
         for (phase, cover) in self.phases.iter_mut().zip(&mut self.covers) {
             if let Err(at) = phase.binary_search(&key) {
                 phase.insert(at, key);
