@@ -63,7 +63,8 @@ impl Engine {
         let certain = is_walk || lease.is_certain();
         let revalidated = lease.revalidated;
         let done = Done::Lease { certain, revalidated };
-        let from = if is_walk { lease.addr } else { lease.addr.gib() };
+        let gib = lease.addr.gib();
+        let (from, to) = if is_walk { (lease.addr, lease.to) } else { (gib, gib) };
         let whole = lease.depth > 0 && !cover.is_cut();
         let sure = !lease.lossy && lease.start_ns >= task.unsure_until_ns;
         let epoch = self.tasks.epoch;
@@ -71,7 +72,7 @@ impl Engine {
         let end_ns = lease.ends().1.max(lease.start_ns);
         let same = |h: &Happening| {
             h.mm == lease.mm
-                && (h.from, h.to, h.table) == (from, lease.to, table)
+                && (h.from, h.to, h.table) == (from, to, table)
                 && (h.site, h.done, h.epoch) == (lease.site, done, epoch)
                 && (h.whole, h.sure, h.in_mm) == (whole, sure, in_mm)
                 && is_under(h, cover)
@@ -91,7 +92,7 @@ impl Engine {
             Happening {
                 mm: lease.mm,
                 from,
-                to: lease.to,
+                to,
                 table,
                 site: lease.site,
                 done,
