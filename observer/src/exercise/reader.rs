@@ -130,10 +130,13 @@ fn movestat(reading: &mut Reading) -> Result<()> {
     Ok(())
 }
 
-/// In a race a page may be gone (EFAULT), or the peer, which ends at the same time (ESRCH; EPERM while it exits).
+/// In a race a page may be gone (EFAULT), or the peer, which ends at the same time (ESRCH; EPERM while it exits, EINVAL when its mm
+/// is gone).
 fn tolerate(result: sys::Result<()>) -> Result<()> {
     match result {
-        Err(error) if !matches!(error.errno(), Some(libc::EFAULT | libc::ESRCH | libc::EPERM)) => {
+        Err(error)
+            if !matches!(error.errno(), Some(libc::EFAULT | libc::ESRCH | libc::EPERM | libc::EINVAL)) =>
+        {
             Err(error.into())
         }
         _ => Ok(()),

@@ -175,6 +175,8 @@ impl Live {
         self.passes += 1;
         let look = number.is_multiple_of(LOSS_EVERY) || self.state != State::Running;
         let loss = if look { self.new_loss()? } else { Vec::new() };
+        // Events are handed on after a complete pass: not before what was lost among them is known.
+        let complete = complete && look;
         let (stacks, symbols) = self.new_stacks(&stack_ids);
         Ok(Pass { mark: Mark { number, time_ns, complete }, batches, loss, stacks, symbols })
     }
