@@ -372,6 +372,20 @@ pub fn record_bytes(bytes: &[u8]) -> Option<usize> {
     (words > 0 && bytes.len() >= n).then_some(n)
 }
 
+/// Appends the record of an event: what [`decode`] reads. A ring tells its CPU itself.
+pub fn encode(event: &Event, bytes: &mut Vec<u8>) {
+    let (arg, words) = event.body.wire();
+    let kind = event.body.kind();
+    bytes.extend(event.time_ns.to_le_bytes());
+    bytes.extend(event.seq.to_le_bytes());
+    bytes.extend(event.tid.0.to_le_bytes());
+    bytes.extend(kinds::on_wire(kind).to_le_bytes());
+    bytes.extend(event.site.0.to_le_bytes());
+    bytes.extend(arg.to_le_bytes());
+    let n = kinds::words(kind).unwrap_or(0);
+    words.iter().take(n).for_each(|w| bytes.extend(w.to_le_bytes()));
+}
+
 /// Decodes one record of the stream of `cpu`.
 ///
 /// # Errors

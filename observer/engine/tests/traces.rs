@@ -9,7 +9,7 @@ use std::{fs, path::Path};
 
 use observer_ebpf::kinds;
 use observer_engine::{
-    event::{Body, Event, SiteId, Tid, decode},
+    event::{Body, Event, SiteId, Tid, decode, encode},
     trace::{self, Step, Trace},
 };
 
@@ -128,16 +128,8 @@ fn bodies_survive_the_wire() {
     for (name, text) in traces() {
         for step in text.parse::<Trace>().unwrap().steps {
             let Step::Event(event) = step else { continue };
-            let (arg, words) = event.body.wire();
-            let kind = event.body.kind();
             let mut bytes = Vec::new();
-            bytes.extend(event.time_ns.to_le_bytes());
-            bytes.extend(event.seq.to_le_bytes());
-            bytes.extend(event.tid.0.to_le_bytes());
-            bytes.extend(kinds::on_wire(kind).to_le_bytes());
-            bytes.extend(event.site.0.to_le_bytes());
-            bytes.extend(arg.to_le_bytes());
-            words.iter().take(kinds::words(kind).unwrap()).for_each(|w| bytes.extend(w.to_le_bytes()));
+            encode(&event, &mut bytes);
             assert_eq!(decode(event.cpu, &bytes), Ok(event), "{name}");
         }
     }

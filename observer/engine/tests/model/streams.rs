@@ -3,10 +3,9 @@
 //!
 //! However a run is cut, the findings are the same, byte for byte. Whatever is missing, there is no alarm that is not true.
 
-use observer_ebpf::kinds;
 use observer_engine::{
     Engine, Hole,
-    event::Event,
+    event::{Event, encode},
     finding::{Evidence, Finding, Rank},
     order::{Item, Mark, Order},
 };
@@ -20,20 +19,6 @@ use super::{
     scenario::Scenario,
     sites,
 };
-
-/// The record of an event.
-fn record(event: &Event, bytes: &mut Vec<u8>) {
-    let (arg, words) = event.body.wire();
-    let kind = event.body.kind();
-    bytes.extend(event.time_ns.to_le_bytes());
-    bytes.extend(event.seq.to_le_bytes());
-    bytes.extend(event.tid.0.to_le_bytes());
-    bytes.extend(kinds::on_wire(kind).to_le_bytes());
-    bytes.extend(event.site.0.to_le_bytes());
-    bytes.extend(arg.to_le_bytes());
-    let n = kinds::words(kind).expect("a kind of the wire");
-    words.iter().take(n).for_each(|w| bytes.extend(w.to_le_bytes()));
-}
 
 /// A run as it goes through the rings: the engine after it, and how many records were found missing.
 ///
@@ -50,7 +35,7 @@ fn through_rings(kernel: &Kernel, lost: impl Fn(&Event) -> bool, random: &mut Ra
         let (lo_ns, hi_ns) = (pass[0].time_ns, pass[pass.len() - 1].time_ns);
         for cpu in 0..kernel.protocol.cpus as u16 {
             let mut bytes = Vec::new();
-            pass.iter().filter(|e| e.cpu == cpu && !lost(e)).for_each(|e| record(e, &mut bytes));
+            pass.iter().filter(|e| e.cpu == cpu && !lost(e)).for_each(|e| encode(e, &mut bytes));
             let mut left = bytes.as_slice();
             while !left.is_empty() {
                 let (batch, more) = left.split_at((1 + random.below(300)).min(left.len()));
