@@ -21,10 +21,11 @@ use crate::{
     locks::Locks,
     loss::{Hole, Losses},
     predict::Predictions,
+    recent::Recent,
     rules::Rules,
     setup::{Coverage, Setup},
     tables::Tables,
-    tasks::{Births, Frame, HoldSet, Popped, TaskId, Tasks},
+    tasks::{Frame, HoldSet, Popped, TaskId, Tasks},
     view::{ClassCount, EdgeView, MappingView, ProtectionView, Stats, TableView},
     windows::Windows,
 };
@@ -34,6 +35,8 @@ const KINDS: usize = 64;
 /// Ended leases remembered for unlinks that are told late and as an interval.
 const ENDED_KEPT: usize = 256;
 
+/// Children remembered: one that is never seen makes room.
+const BIRTHS_KEPT: usize = 4096;
 /// How long the end of an exit may take after it was told, and how many tasks may be at it.
 const EXIT_NS: u64 = 1_000_000_000;
 const EXITING_MAX: usize = 256;
@@ -86,8 +89,8 @@ pub struct Engine {
     busy: Vec<TaskId>,
     /// When what they did is looked at again.
     judge_ns: u64,
-    /// When children were made that have not been seen yet.
-    births: Births,
+    /// Children that were made and have not been seen yet, by thread id.
+    births: Recent,
     ended: VecDeque<Ended>,
     /// Tasks whose exit was told and that are there yet: since when, which.
     exiting: VecDeque<(u64, TaskId, u64)>,
@@ -118,7 +121,7 @@ impl Engine {
             lessees: Vec::new(),
             busy: Vec::new(),
             judge_ns: 0,
-            births: Births::default(),
+            births: Recent::default(),
             ended: VecDeque::new(),
             exiting: VecDeque::new(),
             ended_floor_ns: 0,
@@ -155,7 +158,7 @@ impl Engine {
 
     /// A task's first event: what it did since it was made, or since the run began, may be among what was lost.
     fn first_seen(&mut self, id: TaskId, event: &Event) {
-        let made_ns = self.births.take(event.tid);
+        let made_ns = self.births.take(event.tid.0.into());
         let task = &mut self.tasks[id];
         task.born_ns = made_ns.unwrap_or(event.time_ns);
         task.last_ns = made_ns.unwrap_or(0);
@@ -174,7 +177,10 @@ impl Engine {
                 (task.tgid, task.comm, task.mm) = (tgid, comm, mm);
             }
             Body::TaskExit { mm, .. } => self.task_exits(id, mm, now_ns),
-            Body::Fork { child, .. } => self.births.add(child, now_ns),
+            Body::Fork { child, .. } => {
+                self.births.add(child.0.into(), now_ns);
+                self.births.keep(BIRTHS_KEPT);
+            }
             Body::Stack { stack, op } => self.tasks[id].has_stack(op, stack),
             Body::OpBegin { .. } => self.op_begin(id, event),
             Body::CallbackBegin { mm, addr, pte } => self.callback_begin(id, event, mm, addr, pte),
@@ -291,9 +297,10 @@ impl Engine {
     }
 
     /// Shares and unshares by mapping, most unshares first.
+    /// `tables`: those of [`Engine::tables`].
     #[must_use]
-    pub fn mappings(&self) -> Vec<MappingView> {
-        self.ledger.views(&self.tables(), |s| self.rules.name(s))
+    pub fn mappings(&self, tables: &[TableView]) -> Vec<MappingView> {
+        self.ledger.views(tables, |s| self.rules.name(s))
     }
 
     /// Edges of the class graph, ordered by class and mode.

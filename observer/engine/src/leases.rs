@@ -39,8 +39,8 @@ pub(crate) enum Sort {
     Own,
     /// A look at a partner's mm, given up with the release of a lock of this class.
     Foreign(Class),
-    /// A walk with no lookup function: some pointer of the range, some of the time.
-    Walk,
+    /// A walk with no lookup function, up to this address: some pointer of the range, some of the time.
+    Walk(Addr),
 }
 
 /// An unlink that hit the lease.
@@ -111,8 +111,6 @@ pub(crate) struct Lease {
     /// Frames on the task's stack at its start; it ends when fewer are left. 0: in no operation.
     pub depth: usize,
     pub cover: Cover,
-    /// For a walk: end of its range.
-    pub to: Addr,
     /// Stack of the operation.
     pub stack: Option<u32>,
     excluding: [u64; EXCLUDING_MAX],
@@ -158,7 +156,6 @@ impl Lease {
             site: at.2,
             depth,
             cover: Cover::new(holds),
-            to: pointer.addr,
             stack: None,
             excluding: [0; EXCLUDING_MAX],
             dormant: false,
@@ -194,7 +191,7 @@ impl Lease {
     pub fn reaches(&self, mm: Mm, table: Table, gib: Option<Addr>) -> bool {
         self.mm == mm
             && match self.sort {
-                Sort::Walk => gib.is_some_and(|gib| self.addr.gib() <= gib && gib < self.to),
+                Sort::Walk(to) => gib.is_some_and(|gib| self.addr.gib() <= gib && gib < to),
                 _ => self.of.table == table && gib.is_none_or(|gib| self.addr.gib() == gib),
             }
     }
@@ -285,10 +282,7 @@ impl Lease {
     /// The task looks up again in this mm, at this place. Returns whether that ends the lease; one that was hit, and is
     /// given up by this in time, stays, to see that it is not used after.
     pub fn looked_up_again(&mut self, gib: Addr, now_ns: u64) -> bool {
-        if self.sort != Sort::Own {
-            return false;
-        }
-        if self.retired {
+        if self.sort != Sort::Own || self.retired {
             return false;
         }
         let under_ptl = self.ptl.is_some() && self.addr.gib() == gib;

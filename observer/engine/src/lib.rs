@@ -21,6 +21,7 @@ mod ledger;
 mod locks;
 mod loss;
 mod predict;
+mod recent;
 mod rules;
 mod tables;
 mod tasks;

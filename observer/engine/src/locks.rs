@@ -2,9 +2,7 @@
 //!
 //! Decides when an address is another lock than before. Who holds it is the task's (`tasks`).
 
-use std::collections::VecDeque;
-
-use crate::{event::Class, fx::FxMap, tasks::Instance};
+use crate::{event::Class, fx::FxMap, recent::Recent, tasks::Instance};
 
 /// Locks that went away last, for which it is remembered when.
 const GONE_KEPT: usize = 4096;
@@ -26,9 +24,8 @@ pub(crate) struct Lock {
 pub(crate) struct Locks {
     by_address: FxMap<u64, Lock>,
     lives: u64,
-    /// Locks that went away lately: when, by life.
-    gone: FxMap<u64, u64>,
-    going: VecDeque<(u64, u64)>,
+    /// Locks that went away lately, by life.
+    gone: Recent,
 }
 
 impl Locks {
@@ -56,18 +53,13 @@ impl Locks {
 
     pub fn forget(&mut self, addr: u64, now_ns: u64) {
         let Some(lock) = self.by_address.remove(&addr) else { return };
-        self.gone.insert(lock.life, now_ns);
-        self.going.push_back((now_ns, lock.life));
-        while self.going.len() > GONE_KEPT
-            && let Some((_, oldest)) = self.going.pop_front()
-        {
-            self.gone.remove(&oldest);
-        }
+        self.gone.add(lock.life, now_ns);
+        self.gone.keep(GONE_KEPT);
     }
 
     /// Whether a lock had gone away by then.
     pub fn was_gone(&self, instance: Instance, by_ns: u64) -> bool {
         self.get(instance.addr).is_none_or(|l| l.life != instance.life)
-            && self.gone.get(&instance.life).is_none_or(|at_ns| *at_ns < by_ns)
+            && self.gone.get(instance.life).is_none_or(|at_ns| at_ns < by_ns)
     }
 }

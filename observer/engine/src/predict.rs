@@ -12,10 +12,10 @@ mod lately;
 mod report;
 mod sides;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque, btree_map::Entry};
 
 pub(crate) use self::{
-    lately::{Done, Happening, KEPT, Who},
+    lately::{Done, Happening, KEPT, What, Who},
     sides::{Key, Witness},
 };
 use self::{
@@ -29,6 +29,7 @@ use crate::{
     lock_class::LockClass,
     locks::Locks,
     loss::Losses,
+    recent::Recent,
     rules::Rules,
     tasks::{Held, Tasks},
 };
@@ -102,9 +103,8 @@ pub(crate) struct Predictions {
     by_mm: FxMap<Mm, Sides>,
     pub pairs: BTreeMap<PairKey, Pair>,
     pub protection: Protection,
-    /// Tasks that exited lately: when.
-    exits: FxMap<u64, u64>,
-    exited: VecDeque<(u64, u64)>,
+    /// Tasks that exited lately, by serial.
+    exits: Recent,
     /// Tables that died lately: when, which, their links.
     died: VecDeque<Died>,
 }
@@ -122,18 +122,17 @@ impl Predictions {
     /// Takes in what a task did.
     pub fn take(&mut self, world: &World, done: &Happening) {
         self.protection.count(done);
-        if !done.whole {
+        if !done.what.whole {
             return;
         }
         let mut context =
             Context { world, exits: &self.exits, pairs: &mut self.pairs, protection: &mut self.protection };
-        self.by_mm.entry(done.mm).or_default().take(&mut context, done);
+        self.by_mm.entry(done.what.mm).or_default().take(&mut context, done);
     }
 
     /// A task exits.
     pub fn exited(&mut self, serial: u64, now_ns: u64) {
-        self.exits.insert(serial, now_ns);
-        self.exited.push_back((now_ns, serial));
+        self.exits.add(serial, now_ns);
     }
 
     /// A table's page was given back.
@@ -144,19 +143,14 @@ impl Predictions {
     /// An mm is no more, and its address may be another's.
     pub fn mm_gone(&mut self, mm: Mm) {
         if let Some(sides) = self.by_mm.remove(&mm) {
-            sides.retire(&mut self.protection);
+            sides.add_unlinked(&mut self.protection);
         }
     }
 
     /// Forgets what can no longer matter.
     pub fn forget(&mut self, now_ns: u64) {
         let old = |at_ns: u64| at_ns + 2 * WAIT_NS < now_ns;
-        while let Some((at_ns, serial)) = self.exited.front().copied()
-            && old(at_ns)
-        {
-            self.exited.pop_front();
-            self.exits.remove(&serial);
-        }
+        self.exits.forget(old);
         while self.died.front().is_some_and(|d| old(d.at_ns)) {
             let Some(died) = self.died.pop_front() else { return };
             for (mm, gib) in died.links {
@@ -183,7 +177,7 @@ impl Predictions {
 /// What a judgement reads and writes.
 pub(crate) struct Context<'a, 'w> {
     world: &'a World<'w>,
-    exits: &'a FxMap<u64, u64>,
+    exits: &'a Recent,
     pairs: &'a mut BTreeMap<PairKey, Pair>,
     protection: &'a mut Protection,
 }
@@ -204,7 +198,7 @@ impl Context<'_, '_> {
             let task = &self.world.tasks[seen.id];
             return task.exiting.then_some(task.last_ns);
         }
-        Some(self.exits.get(&seen.serial).copied().unwrap_or(0))
+        Some(self.exits.get(seen.serial).unwrap_or(0))
     }
 
     /// Whether a lease and a removal were by two tasks that were both there; `Some(false)`: perhaps, since what was lost
@@ -238,8 +232,8 @@ impl Context<'_, '_> {
         !of_lease.any(|k| gone(k, b.last_ns)) && !of_unlink.any(|k| gone(k, a.first_ns))
     }
 
-    /// Compares a lease and a removal of one link.
-    fn judge(&mut self, link: (Mm, Addr, Table, u32), lease: &mut Sig, unlink: &mut Sig) -> Verdict {
+    /// When two tasks that were both there had come to a link, and whether that is sure.
+    fn both_there(&self, lease: &Sig, unlink: &Sig) -> Option<(u64, bool)> {
         let mut tasks: Option<(u64, bool)> = None;
         for a in &lease.seen {
             for b in &unlink.seen {
@@ -251,6 +245,11 @@ impl Context<'_, '_> {
                 }
             }
         }
+        tasks
+    }
+
+    /// Compares a lease and a removal of one link.
+    fn judge(&mut self, link: (Mm, Addr, Table, u32), lease: &mut Sig, unlink: &mut Sig) -> Verdict {
         let rules = self.world.rules;
         let sites = (lease.site, unlink.site);
         let mut any = Apart::NOTHING;
@@ -266,15 +265,12 @@ impl Context<'_, '_> {
             self.protection.kept_apart(sites, any, false);
             return Verdict::Settled;
         };
-        let Some((at_ns, sure)) = tasks else { return Verdict::NotYet };
-        let rank = if !(sure && lease.sure && unlink.sure) {
-            Rank::Incomplete
-        } else if lease.revalidated {
-            Rank::Revalidated
-        } else if lease.certain {
-            Rank::Predicted
-        } else {
-            Rank::Possible
+        let Some((at_ns, sure)) = self.both_there(lease, unlink) else { return Verdict::NotYet };
+        let rank = match lease.done {
+            _ if !(sure && lease.sure && unlink.sure) => Rank::Incomplete,
+            Done::Lease { revalidated: true, .. } => Rank::Revalidated,
+            Done::Lease { certain: true, .. } => Rank::Predicted,
+            _ => Rank::Possible,
         };
         self.protection.kept_apart(sites, Apart::NOTHING, true);
         self.predicted((sites.0, sites.1, rank), link, (lease, phase), unlink, at_ns);
@@ -291,8 +287,7 @@ impl Context<'_, '_> {
         at_ns: u64,
     ) {
         let rules = self.world.rules;
-        let keys = |sig: &Sig, n: usize| sig.phases[n].to_vec();
-        let (held, taken) = (keys(lease, phase), keys(unlink, 0));
+        let (held, taken) = (&lease.phases[phase], &unlink.phases[0]);
         let classes = |keys: &mut dyn Iterator<Item = &Key>| {
             keys.fold(Apart::NOTHING, |all, k| all.or(Apart::lock(k.class)))
         };
@@ -300,27 +295,33 @@ impl Context<'_, '_> {
         let excluding = |k: &&Key| rules.is_excluding(k.class.wire(), key.1);
         let has = |k: &&Key| taken.iter().any(|t| (t.class, t.instance) == (k.class, k.instance));
         let unlinker_lacks = classes(&mut held.iter().filter(excluding).filter(|k| !has(k)));
-        let pair = self.pairs.entry(key).or_insert_with(|| Pair {
-            leases: 0,
-            unlinks: 0,
-            first_ns: at_ns,
-            last_ns: at_ns,
-            would_exclude,
-            unlinker_lacks,
-            holder: lease.witness(phase),
-            unlinker: unlink.witness(0),
-            link,
-        });
-        pair.would_exclude = pair.would_exclude.and(would_exclude);
-        pair.unlinker_lacks = pair.unlinker_lacks.and(unlinker_lacks);
-        pair.first_ns = pair.first_ns.min(at_ns);
-        pair.last_ns = pair.last_ns.max(at_ns);
-        // Whichever two came first, not those that were judged first; and of one link.
         let (holder, unlinker) = (lease.witness(phase), unlink.witness(0));
+        // Whichever two came first, not those that were judged first; and of one link.
         let order = |a: &Witness, b: &Witness, link| (a.who.time_ns.max(b.who.time_ns), link);
-        if order(&holder, &unlinker, link) < order(&pair.holder, &pair.unlinker, pair.link) {
-            (pair.holder, pair.unlinker, pair.link) = (holder, unlinker, link);
-        }
+        let pair = match self.pairs.entry(key) {
+            Entry::Vacant(new) => new.insert(Pair {
+                leases: 0,
+                unlinks: 0,
+                first_ns: at_ns,
+                last_ns: at_ns,
+                would_exclude,
+                unlinker_lacks,
+                holder,
+                unlinker,
+                link,
+            }),
+            Entry::Occupied(known) => {
+                let pair = known.into_mut();
+                pair.would_exclude = pair.would_exclude.and(would_exclude);
+                pair.unlinker_lacks = pair.unlinker_lacks.and(unlinker_lacks);
+                pair.first_ns = pair.first_ns.min(at_ns);
+                pair.last_ns = pair.last_ns.max(at_ns);
+                if order(&holder, &unlinker, link) < order(&pair.holder, &pair.unlinker, pair.link) {
+                    (pair.holder, pair.unlinker, pair.link) = (holder, unlinker, link);
+                }
+                pair
+            }
+        };
         if !lease.pairs.contains(&key) {
             lease.pairs.push(key);
             pair.leases += lease.count;
@@ -356,7 +357,7 @@ fn apart(rules: &Rules, mm: Mm, lease: &Sig, phase: &[Key], unlink: &Sig) -> Apa
     let is_user = lease.in_mm
         || rules.vma_locked(lease.site)
         || phase.iter().any(|k| k.class == LockClass::MmapLock && is_of(k, mm));
-    if unlink.last_user && is_user {
+    if unlink.done == (Done::Unlink { last_user: true }) && is_user {
         apart = apart.or(Apart::LAST_USER);
     }
     apart

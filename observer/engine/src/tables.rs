@@ -28,8 +28,6 @@ struct Link {
     since_ns: u64,
     /// When it went away, and who took it away.
     removed: Option<(u64, Tid)>,
-    /// The enclosing function's comparison told the same removal.
-    told_by_diff: bool,
 }
 
 /// One page-table page.
@@ -73,7 +71,7 @@ pub(crate) struct Tables {
 impl PageTable {
     #[inline]
     fn link(&mut self, mm: Mm, gib: Addr, now_ns: u64, (what, tid): (TableStep, Tid)) {
-        let new = Link { mm, gib, since_ns: now_ns, removed: None, told_by_diff: false };
+        let new = Link { mm, gib, since_ns: now_ns, removed: None };
         match self.links.iter_mut().find(|l| l.mm == mm && l.gib == gib) {
             Some(link) if link.removed.is_none() => return,
             Some(link) => *link = new,
@@ -96,7 +94,6 @@ impl PageTable {
         self.happened(now_ns, TableStep::Unshared, (mm, gib), tid);
         if let Some(link) = self.links.iter_mut().find(|l| l.mm == mm && l.gib == gib) {
             link.removed = Some((now_ns, tid));
-            link.told_by_diff = false;
         }
         self.unshares += 1;
         if self.links.iter().filter(|l| l.removed.is_some()).count() > REMOVED_KEPT
@@ -232,7 +229,7 @@ impl Tables {
         if !entry.links.iter().any(|l| l.mm == mm && l.gib == gib && l.removed.is_none()) {
             // It was not known; that it was there is told by its end.
             entry.links.retain(|l| (l.mm, l.gib) != (mm, gib));
-            entry.links.push(Link { mm, gib, since_ns: now_ns, removed: None, told_by_diff: false });
+            entry.links.push(Link { mm, gib, since_ns: now_ns, removed: None });
         }
         entry.remove(mm, gib, now_ns, tid);
     }
@@ -247,23 +244,15 @@ impl Tables {
         tid: Tid,
     ) -> Removal {
         // A table that died since is looked at, not brought to life.
-        let known = self.by_address.get_mut(&table).and_then(|t| {
-            t.links.iter_mut().find(|l| {
-                l.mm == mm && l.gib == gib && l.removed.is_some_and(|(at, _)| lo_ns <= at && at <= hi_ns)
-            })
-        });
-        if let Some(link) = known {
-            link.told_by_diff = true;
+        let entry = self.get(table);
+        let is_it = |l: &Link| {
+            l.mm == mm && l.gib == gib && l.removed.is_some_and(|(at, _)| lo_ns <= at && at <= hi_ns)
+        };
+        if entry.is_some_and(|t| t.links.iter().any(is_it)) {
             return Removal::Known;
         }
-        if self.get(table).is_some_and(|t| !t.alive) {
-            return Removal::New;
-        }
-        self.unshared(mm, gib, table, hi_ns, tid);
-        if let Some(entry) = self.by_address.get_mut(&table)
-            && let Some(link) = entry.links.iter_mut().find(|l| l.mm == mm && l.gib == gib)
-        {
-            link.told_by_diff = true;
+        if entry.is_none_or(|t| t.alive) {
+            self.unshared(mm, gib, table, hi_ns, tid);
         }
         Removal::New
     }
@@ -274,7 +263,6 @@ impl Tables {
         entry.last_ns = now_ns;
         for link in entry.links.iter_mut().filter(|l| l.mm == mm && l.removed.is_none()) {
             link.removed = Some((now_ns, tid));
-            link.told_by_diff = true;
         }
         let mut left: Vec<LinkView> = entry.live_links().collect();
         left.sort_unstable();
@@ -292,7 +280,6 @@ impl Tables {
         self.alive -= 1;
         for link in entry.links.iter_mut().filter(|l| l.removed.is_none()) {
             link.removed = Some((now_ns, tid));
-            link.told_by_diff = true;
         }
         entry.happened(now_ns, TableStep::Freed, (mm, Addr(0)), tid);
         let links = entry.links.iter().map(|l| (l.mm, l.gib)).collect();

@@ -283,7 +283,7 @@ impl Task {
             frame.lossy = true;
         }
         for done in &mut self.lately {
-            done.sure = false;
+            done.what.sure = false;
         }
         for hold in &mut self.holds {
             hold.lossy = true;
@@ -291,32 +291,6 @@ impl Task {
         for lease in &mut self.leases {
             lease.lossy = true;
         }
-    }
-}
-
-/// Children that were made, until they are seen. Bounded: a child that is never seen makes room.
-#[derive(Debug, Default)]
-pub(crate) struct Births {
-    at_ns: FxMap<u32, u64>,
-    order: VecDeque<(u32, u64)>,
-}
-
-impl Births {
-    const KEPT: usize = 4096;
-
-    pub fn add(&mut self, child: Tid, at_ns: u64) {
-        self.order.push_back((child.0, at_ns));
-        self.at_ns.insert(child.0, at_ns);
-        if self.order.len() > Births::KEPT
-            && let Some((oldest, at_ns)) = self.order.pop_front()
-            && self.at_ns.get(&oldest) == Some(&at_ns)
-        {
-            self.at_ns.remove(&oldest);
-        }
-    }
-
-    pub fn take(&mut self, child: Tid) -> Option<u64> {
-        if self.at_ns.is_empty() { None } else { self.at_ns.remove(&child.0) }
     }
 }
 

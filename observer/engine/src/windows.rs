@@ -91,7 +91,7 @@ impl Windows {
             },
             at_use: hit.at_use.clone(),
             freed_ns: hit.freed_ns.filter(|at| *at <= possible_ns),
-            history: Vec::new(),
+            history: history(hit.of.table),
         };
         let doubts = [
             (lease.lossy, Doubt::Loss),
@@ -100,23 +100,10 @@ impl Windows {
         ];
         let doubts = doubts.into_iter().filter(|(applies, _)| *applies).map(|(_, doubt)| doubt);
         self.count += 1;
-        self.merge((lease.site, hit.unlink_site, rank), case, doubts, history);
+        self.merge((lease.site, hit.unlink_site, rank), case, doubts);
     }
 
-    fn merge(
-        &mut self,
-        key: (SiteId, SiteId, Rank),
-        mut case: WindowCase,
-        doubts: impl Iterator<Item = Doubt>,
-        history: impl Fn(Table) -> Vec<TableEvent>,
-    ) {
-        let is_longest =
-            |w: &Window| (case.certain_ns, case.possible_ns) > (w.longest.certain_ns, w.longest.possible_ns);
-        let shown =
-            self.merged.get(&key).is_none_or(|m| is_longest(&m.window) || case.unlink_hi_ns < m.first_ns);
-        if shown {
-            case.history = history(case.table);
-        }
+    fn merge(&mut self, key: (SiteId, SiteId, Rank), case: WindowCase, doubts: impl Iterator<Item = Doubt>) {
         let at_ns = case.unlink_hi_ns;
         let merged = self.merged.entry(key).or_insert_with(|| Merged {
             count: 0,

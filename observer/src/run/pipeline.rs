@@ -102,15 +102,16 @@ impl Pipeline {
         }
         self.engine.tick(self.now_ns);
         self.engine.finish();
+        let tables = self.engine.tables();
         Report {
             meta: meta.clone(),
             notices,
             coverage: self.engine.coverage(),
             findings: self.engine.findings(),
             edges: self.engine.edges(),
-            tables: self.engine.tables(),
             protection: self.engine.protection(),
-            mappings: self.engine.mappings(),
+            mappings: self.engine.mappings(&tables),
+            tables,
             stacks: self.stacks,
             stats: self.engine.stats(),
             counts: self.order.counts(),

@@ -5,12 +5,11 @@
 use super::Engine;
 use crate::{
     cover::Cover,
-    event::{Addr, Class, Mm, Mode, SiteId},
+    event::{Addr, Class, Mm, Mode, SiteId, Table},
     finding::{Doubt, Evidence, Finding, Prediction, Rank, Side, TaskRef},
     leases::{Lease, Sort},
     locks::Locks,
-    predict::{self, Done, Happening, KEPT, Pair, Who, Witness, World},
-    rules::Rules,
+    predict::{self, Done, Happening, KEPT, Pair, What, Who, Witness, World},
     tasks::{Held, HoldSet, Instance, Task, TaskId, comm_text},
 };
 
@@ -22,16 +21,6 @@ fn phase<'a>(locks: &Locks, held: impl Iterator<Item = &'a Held>) -> Vec<predict
     let mut keys: Vec<predict::Key> = held.map(|h| predict::key(locks, h)).collect();
     keys.sort_unstable();
     keys
-}
-
-/// Classes of a phase that exclude removals; of page-table locks only the table's own.
-fn excluding<'a>(rules: &Rules, locks: &Locks, table: u64, held: impl Iterator<Item = &'a Held>) -> u16 {
-    let excludes = |h: &&Held| {
-        let class = h.class.wire();
-        let of_this = class != Class::Ptl || locks.get(h.instance.addr).is_some_and(|l| l.owner == table);
-        of_this && rules.excludes(class, h.mode)
-    };
-    held.filter(excludes).fold(0, |all, h| all | 1 << h.class as u16)
 }
 
 /// Whether things were done under the locks of a lease.
@@ -51,6 +40,12 @@ impl Engine {
         Who { serial, id, tid, tgid, comm, cpu, born_ns, time_ns, stack }
     }
 
+    /// Classes of a phase that keep links to the table in place.
+    fn excluding<'a>(&self, table: Table, held: impl Iterator<Item = &'a Held>) -> u16 {
+        let excludes = |h: &&Held| self.excludes(table, h.class.wire(), h.mode, h.instance.addr);
+        held.filter(excludes).fold(0, |all, h| all | 1 << h.class as u16)
+    }
+
     /// A lease is over.
     pub(super) fn lease_over(&mut self, id: TaskId, lease: &Lease) {
         if !self.rules.sees_locks() {
@@ -58,58 +53,42 @@ impl Engine {
         }
         let task = &self.tasks[id];
         let cover = &lease.cover;
-        let is_walk = lease.sort == Sort::Walk;
-        let table = if is_walk { None } else { Some((lease.of.table, lease.of.generation)) };
-        let certain = is_walk || lease.is_certain();
-        let revalidated = lease.revalidated;
-        let done = Done::Lease { certain, revalidated };
         let gib = lease.addr.gib();
-        let (from, to) = if is_walk { (lease.addr, lease.to) } else { (gib, gib) };
-        let whole = lease.depth > 0 && !cover.is_cut();
-        let sure = !lease.lossy && lease.start_ns >= task.unsure_until_ns;
-        let epoch = self.tasks.epoch;
-        let in_mm = task.mm == lease.mm;
-        let end_ns = lease.ends().1.max(lease.start_ns);
-        let same = |h: &Happening| {
-            h.mm == lease.mm
-                && (h.from, h.to, h.table) == (from, to, table)
-                && (h.site, h.done, h.epoch) == (lease.site, done, epoch)
-                && (h.whole, h.sure, h.in_mm) == (whole, sure, in_mm)
-                && is_under(h, cover)
+        let (from, to, table, certain) = match lease.sort {
+            Sort::Walk(to) => (lease.addr, to, None, true),
+            _ => (gib, gib, Some((lease.of.table, lease.of.generation)), lease.is_certain()),
         };
-        if let Some(known) = self.tasks[id].lately.iter_mut().rev().find(|h| same(h)) {
+        let what = What {
+            mm: lease.mm,
+            from,
+            to,
+            table,
+            site: lease.site,
+            done: Done::Lease { certain, revalidated: lease.revalidated },
+            whole: lease.depth > 0 && !cover.is_cut(),
+            sure: !lease.lossy && lease.start_ns >= task.unsure_until_ns,
+            in_mm: task.mm == lease.mm,
+            epoch: self.tasks.epoch,
+        };
+        let end_ns = lease.ends().1.max(lease.start_ns);
+        let same = |h: &&mut Happening| h.what == what && is_under(h, cover);
+        if let Some(known) = self.tasks[id].lately.iter_mut().rev().find(same) {
             known.count += 1;
             known.last_ns = known.last_ns.max(end_ns);
             return;
         }
-        let phases = (0..cover.phases()).map(|n| phase(&self.locks, cover.phase(n))).collect();
-        let covers = (0..cover.phases())
-            .map(|n| excluding(&self.rules, &self.locks, lease.of.table.0, cover.phase(n)))
-            .collect();
-        let who = self.who(id, lease.start_ns, lease.cpu, lease.stack);
-        self.did(
-            id,
-            Happening {
-                mm: lease.mm,
-                from,
-                to,
-                table,
-                site: lease.site,
-                done,
-                phases,
-                held: cover.whole().copied(),
-                covers,
-                whole,
-                sure,
-                in_mm,
-                count: 1,
-                who,
-                known_ns: self.now_ns,
-                first_ns: lease.start_ns,
-                last_ns: end_ns,
-                epoch,
-            },
-        );
+        let done = Happening {
+            what,
+            phases: (0..cover.phases()).map(|n| phase(&self.locks, cover.phase(n))).collect(),
+            held: cover.whole().copied(),
+            covers: (0..cover.phases()).map(|n| self.excluding(lease.of.table, cover.phase(n))).collect(),
+            count: 1,
+            who: self.who(id, lease.start_ns, lease.cpu, lease.stack),
+            known_ns: self.now_ns,
+            first_ns: lease.start_ns,
+            last_ns: end_ns,
+        };
+        self.did(id, done);
     }
 
     /// A link was removed.
@@ -117,7 +96,7 @@ impl Engine {
         &mut self,
         id: TaskId,
         site: SiteId,
-        (mm, gib, table): (Mm, Addr, (crate::event::Table, u32)),
+        (mm, gib, table): (Mm, Addr, (Table, u32)),
         (lo_ns, now_ns): (u64, u64),
         lossy: bool,
     ) {
@@ -131,27 +110,31 @@ impl Engine {
             holds.push(*held);
         }
         let last_user = task.frames.iter().any(|f| self.rules.last_user(f.site));
-        let done = Happening {
+        let what = What {
             mm,
             from: gib,
             to: gib,
             table: Some(table),
             site,
             done: Done::Unlink { last_user },
-            phases: vec![phase(&self.locks, holds.iter())],
-            held: None,
-            covers: vec![excluding(&self.rules, &self.locks, table.0.0, holds.iter())],
             whole: !holds.is_cut(),
             sure: !lossy && now_ns >= task.unsure_until_ns,
             in_mm: task.mm == mm,
+            epoch: self.tasks.epoch,
+        };
+        let done = Happening {
+            what,
+            phases: vec![phase(&self.locks, holds.iter())],
+            held: None,
+            covers: vec![self.excluding(table.0, holds.iter())],
             count: 1,
             who: self.who(id, now_ns, task.cpu, task.stack()),
             known_ns: self.now_ns,
             first_ns: now_ns,
             last_ns: now_ns,
-            epoch: self.tasks.epoch,
         };
-        if let Some(known) = self.tasks[id].lately.iter_mut().rev().find(|h| h.is_like(&done)) {
+        let same = |h: &&mut Happening| h.what == what && h.phases == done.phases;
+        if let Some(known) = self.tasks[id].lately.iter_mut().rev().find(same) {
             known.count += 1;
             known.last_ns = now_ns;
             return;
@@ -230,7 +213,7 @@ impl Engine {
 
     /// An mm is gone: its address may be another's from now on.
     pub(super) fn mm_gone(&mut self, mm: Mm) {
-        self.judge_those(|h| h.mm == mm);
+        self.judge_those(|h| h.what.mm == mm);
         self.predictions.mm_gone(mm);
     }
 

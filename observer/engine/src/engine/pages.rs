@@ -2,7 +2,7 @@
 
 use super::{ENDED_KEPT, Ended, Engine};
 use crate::{
-    event::{Addr, Class, Event, Mapping, Mm, Pte, SiteId, Table},
+    event::{Addr, Class, Event, Mapping, Mm, Mode, Pte, SiteId, Table},
     finding::{Doubt, Evidence, Finding, FreedShared, Rank, TaskRef},
     leases::{Generation, Hit, Lease, Pointer, Sort},
     tables::Removal,
@@ -23,7 +23,7 @@ struct Unlink {
 
 impl Unlink {
     fn concerns(&self, lease: &Lease, generation: u32) -> bool {
-        let same_life = lease.sort == Sort::Walk || lease.of.generation == generation;
+        let same_life = matches!(lease.sort, Sort::Walk(_)) || lease.of.generation == generation;
         same_life && lease.start_ns < self.hi_ns && lease.reaches(self.mm, self.table, self.gib)
     }
 }
@@ -86,10 +86,7 @@ impl Engine {
     /// A walk with no lookup function begins: the walk itself is the lease, of the whole range.
     pub(super) fn walk(&mut self, id: TaskId, event: &Event, mm: Mm, (start, end): (Addr, Addr)) {
         let of = Generation { table: Table(0), generation: 0, birth_ns: 0 };
-        self.lease(id, event, Sort::Walk, Pointer { mm, addr: start, pte: Pte(0), of });
-        if let Some(lease) = self.tasks[id].leases.last_mut() {
-            lease.to = end;
-        }
+        self.lease(id, event, Sort::Walk(end), Pointer { mm, addr: start, pte: Pte(0), of });
     }
 
     pub(super) fn callback_begin(&mut self, id: TaskId, event: &Event, mm: Mm, addr: Addr, pte: Pte) {
@@ -120,9 +117,7 @@ impl Engine {
         let unsure = event.time_ns < task.unsure_until_ns;
         lease.lossy = task.is_site_unsure(event.time_ns);
         for hold in &task.holds {
-            let class = hold.class.wire();
-            let of_this = class != Class::Ptl || self.is_ptl_of(hold.instance.addr, lease.of.table);
-            if of_this && self.rules.excludes(class, hold.mode) {
+            if self.excludes(lease.of.table, hold.class.wire(), hold.mode, hold.instance.addr) {
                 lease.exclude_by(hold.instance.addr);
             }
         }
@@ -134,6 +129,11 @@ impl Engine {
         if !std::mem::replace(&mut task.listed, true) {
             self.lessees.push(id);
         }
+    }
+
+    /// Whether a lock keeps links to a table in place; of page-table locks only the table's own.
+    pub(super) fn excludes(&self, table: Table, class: Class, mode: Option<Mode>, lock: u64) -> bool {
+        self.rules.excludes(class, mode) && (class != Class::Ptl || self.is_ptl_of(lock, table))
     }
 
     pub(super) fn is_ptl_of(&self, lock: u64, table: Table) -> bool {

@@ -48,9 +48,9 @@ pub(crate) struct Who {
     pub stack: Option<u32>,
 }
 
-/// Things of one kind that a task did.
-#[derive(Clone, Debug)]
-pub(crate) struct Happening {
+/// What is the same of things of one kind, but for the locks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct What {
     pub mm: Mm,
     /// The GiB; of a walk the range that it was over.
     pub from: Addr,
@@ -59,18 +59,26 @@ pub(crate) struct Happening {
     pub table: Option<(Table, u32)>,
     pub site: SiteId,
     pub done: Done,
-    /// Sorted; one of a removal.
-    pub phases: Vec<Vec<Key>>,
-    /// The only phase as it was taken, which is nearly always that of the next one too.
-    pub held: Option<HoldSet>,
-    /// By phase, classes of the locks that exclude removals.
-    pub covers: Vec<u16>,
     /// In a watched operation, and all that was held is known.
     pub whole: bool,
     /// No lost record can tell something else.
     pub sure: bool,
     /// The task is of the mm.
     pub in_mm: bool,
+    /// No task came or went between their ends.
+    pub epoch: u64,
+}
+
+/// Things of one kind that a task did.
+#[derive(Clone, Debug)]
+pub(crate) struct Happening {
+    pub what: What,
+    /// Sorted; one of a removal.
+    pub phases: Vec<Vec<Key>>,
+    /// The only phase as it was taken, which is nearly always that of the next one too.
+    pub held: Option<HoldSet>,
+    /// By phase, classes of the locks that exclude removals.
+    pub covers: Vec<u16>,
     pub count: u64,
     pub who: Who,
     /// When the first of them was over.
@@ -78,24 +86,9 @@ pub(crate) struct Happening {
     /// From the begin of the first to the end of the last.
     pub first_ns: u64,
     pub last_ns: u64,
-    /// No task came or went between their ends.
-    pub epoch: u64,
 }
 
 impl Happening {
-    /// Whether the next one is like these.
-    pub fn is_like(&self, other: &Happening) -> bool {
-        self.mm == other.mm
-            && self.from == other.from
-            && self.table == other.table
-            && self.site == other.site
-            && self.done == other.done
-            && self.epoch == other.epoch
-            && (self.whole, self.sure, self.in_mm, self.to)
-                == (other.whole, other.sure, other.in_mm, other.to)
-            && self.phases == other.phases
-    }
-
     /// Whether it waited long enough.
     pub fn is_due(&self, now_ns: u64) -> bool {
         now_ns.saturating_sub(self.known_ns) >= WAIT_NS

@@ -55,21 +55,21 @@ pub(crate) struct Protection {
 impl Protection {
     pub fn count(&mut self, done: &Happening) {
         let n = done.count;
-        match done.done {
+        match done.what.done {
             Done::Lease { .. } => {
-                let row = self.lookups.entry(done.site).or_default();
+                let row = self.lookups.entry(done.what.site).or_default();
                 row.leases += n;
                 // A lock that was seen over the whole life was there, whatever was lost.
-                if done.whole && (done.sure || done.covers.iter().all(|c| *c != 0)) {
+                if done.what.whole && (done.what.sure || done.covers.iter().all(|c| *c != 0)) {
                     add(&mut row.covers, &done.covers, n);
                 } else {
                     row.unjudged += n;
                 }
             }
             Done::Unlink { .. } => {
-                let row = self.unlinks.entry(done.site).or_default();
+                let row = self.unlinks.entry(done.what.site).or_default();
                 row.unlinks += n;
-                if done.whole && done.sure {
+                if done.what.whole && done.what.sure {
                     let held = done.phases.iter().flatten().filter(|k| k.exclusive && k.is_of_link());
                     *row.held.entry(held.fold(0, |all, k| all | 1 << k.class as u16)).or_default() += n;
                 } else {

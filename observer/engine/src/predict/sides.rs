@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::{
     Context, Verdict,
-    lately::{Done, Happening, Who},
+    lately::{Done, Happening, What, Who},
     report::Protection,
 };
 use crate::{
@@ -85,9 +85,7 @@ pub(crate) struct Witness {
 #[derive(Debug)]
 pub(crate) struct Sig {
     pub site: SiteId,
-    pub certain: bool,
-    pub revalidated: bool,
-    pub last_user: bool,
+    pub done: Done,
     pub sure: bool,
     pub in_mm: bool,
     pub phases: Vec<Box<[Key]>>,
@@ -102,17 +100,12 @@ pub(crate) struct Sig {
 
 impl Sig {
     fn new(done: &Happening) -> Sig {
-        let (certain, revalidated, last_user) = match done.done {
-            Done::Lease { certain, revalidated } => (certain, revalidated, false),
-            Done::Unlink { last_user } => (false, false, last_user),
-        };
+        let What { site, done: what, sure, in_mm, .. } = done.what;
         Sig {
-            site: done.site,
-            certain,
-            revalidated,
-            last_user,
-            sure: done.sure,
-            in_mm: done.in_mm,
+            site,
+            done: what,
+            sure,
+            in_mm,
             phases: done.phases.iter().map(|p| p.clone().into_boxed_slice()).collect(),
             seen: Vec::new(),
             count: 0,
@@ -123,14 +116,8 @@ impl Sig {
     }
 
     fn is(&self, done: &Happening) -> bool {
-        let same = match done.done {
-            Done::Lease { certain, revalidated } => {
-                (self.certain, self.revalidated) == (certain, revalidated)
-            }
-            Done::Unlink { last_user } => self.last_user == last_user,
-        };
-        same && self.site == done.site
-            && (self.sure, self.in_mm) == (done.sure, done.in_mm)
+        let What { site, done: what, sure, in_mm, .. } = done.what;
+        (self.site, self.done, self.sure, self.in_mm) == (site, what, sure, in_mm)
             && self.phases.len() == done.phases.len()
             && self.phases.iter().zip(&done.phases).all(|(a, b)| **a == **b)
     }
@@ -207,7 +194,7 @@ fn place(sigs: &mut Vec<Sig>, done: &Happening) -> (usize, bool) {
 fn count(context: &mut Context, sig: &Sig, done: &Happening) {
     for key in &sig.pairs {
         if let Some(pair) = context.pairs.get_mut(key) {
-            match done.done {
+            match done.what.done {
                 Done::Lease { .. } => pair.leases += done.count,
                 Done::Unlink { .. } => pair.unlinks += done.count,
             }
@@ -218,9 +205,9 @@ fn count(context: &mut Context, sig: &Sig, done: &Happening) {
 
 impl Link {
     fn lease(&mut self, context: &mut Context, id: (Mm, Addr, Table, u32), done: &Happening) {
-        match self.by_site.iter_mut().find(|(site, _)| *site == done.site) {
+        match self.by_site.iter_mut().find(|(site, _)| *site == done.what.site) {
             Some((_, n)) => *n += done.count,
-            None => self.by_site.push((done.site, done.count)),
+            None => self.by_site.push((done.what.site, done.count)),
         }
         let (at, _) = place(&mut self.leases, done);
         let sig = &mut self.leases[at];
@@ -259,17 +246,19 @@ impl Link {
 
 impl Sides {
     pub fn take(&mut self, context: &mut Context, done: &Happening) {
-        let mm = done.mm;
-        match (done.done, done.table) {
+        let mm = done.what.mm;
+        match (done.what.done, done.what.table) {
             (Done::Lease { .. }, Some((table, generation))) => {
-                let link = self.links.entry((done.from, table, generation)).or_default();
-                link.lease(context, (mm, done.from, table, generation), done);
+                let link = self.links.entry((done.what.from, table, generation)).or_default();
+                link.lease(context, (mm, done.what.from, table, generation), done);
             }
             (Done::Unlink { .. }, Some((table, generation))) => {
-                let id = (mm, done.from, table, generation);
-                let link = self.links.entry((done.from, table, generation)).or_default();
+                let id = (mm, done.what.from, table, generation);
+                let link = self.links.entry((done.what.from, table, generation)).or_default();
                 link.unlink(context, id, done);
-                for walk in self.walks.iter_mut().filter(|w| w.from.gib() <= done.from && done.from < w.to) {
+                for walk in
+                    self.walks.iter_mut().filter(|w| w.from.gib() <= done.what.from && done.what.from < w.to)
+                {
                     for unlink in &mut link.unlinks {
                         context.judge(id, &mut walk.sig, unlink);
                     }
@@ -281,14 +270,14 @@ impl Sides {
     }
 
     fn walk(&mut self, context: &mut Context, mm: Mm, done: &Happening) {
-        let same = |w: &Walk| (w.from, w.to) == (done.from, done.to) && w.sig.is(done);
+        let same = |w: &Walk| (w.from, w.to) == (done.what.from, done.what.to) && w.sig.is(done);
         let at = match self.walks.iter().position(same) {
             Some(at) => at,
             None => {
                 if self.walks.len() == SIGS_MAX {
                     self.walks.remove(0);
                 }
-                self.walks.push(Walk { from: done.from, to: done.to, sig: Sig::new(done) });
+                self.walks.push(Walk { from: done.what.from, to: done.what.to, sig: Sig::new(done) });
                 self.walks.len() - 1
             }
         };
@@ -297,7 +286,7 @@ impl Sides {
         count(context, sig, done);
         let mut is_unlinked = false;
         for ((gib, table, generation), link) in &mut self.links {
-            if done.from.gib() <= *gib && *gib < done.to {
+            if done.what.from.gib() <= *gib && *gib < done.what.to {
                 is_unlinked |= !link.unlinks.is_empty();
                 for unlink in &mut link.unlinks {
                     context.judge((mm, *gib, *table, *generation), sig, unlink);
@@ -305,7 +294,7 @@ impl Sides {
             }
         }
         if is_unlinked {
-            context.protection.on_unlinked(done.site, done.count);
+            context.protection.on_unlinked(done.what.site, done.count);
         }
     }
 
@@ -321,9 +310,5 @@ impl Sides {
 
     pub fn add_unlinked(&self, protection: &mut Protection) {
         self.links.values().for_each(|l| l.add_unlinked(protection));
-    }
-
-    pub fn retire(self, protection: &mut Protection) {
-        self.add_unlinked(protection);
     }
 }

@@ -53,15 +53,16 @@ impl Pipeline {
     /// The run as it is now.
     #[must_use]
     pub fn snapshot(&self, meta: &Meta, position: Position) -> Snapshot {
+        let tables = self.engine.tables();
         let parts = Parts {
             meta,
             coverage: &self.engine.coverage(),
             findings: &self.engine.findings(),
             edges: &self.engine.edges(),
-            tables: &self.engine.tables(),
+            tables: &tables,
             stacks: &self.stacks,
             protection: &self.engine.protection(),
-            mappings: &self.engine.mappings(),
+            mappings: &self.engine.mappings(&tables),
             stats: &self.engine.stats(),
             counts: self.order.counts(),
             loss: self.losses.by_reason(None),

@@ -1,0 +1,52 @@
+//! When things happened lately, by a number that names each.
+//!
+//! Decides nothing but the bound: the oldest make room, by number or by age as the owner wants.
+
+use std::collections::VecDeque;
+
+use crate::fx::FxMap;
+
+/// Things told in the order of their times.
+#[derive(Debug, Default)]
+pub(crate) struct Recent {
+    at_ns: FxMap<u64, u64>,
+    order: VecDeque<(u64, u64)>,
+}
+
+impl Recent {
+    pub fn add(&mut self, key: u64, at_ns: u64) {
+        self.at_ns.insert(key, at_ns);
+        self.order.push_back((key, at_ns));
+    }
+
+    pub fn get(&self, key: u64) -> Option<u64> {
+        self.at_ns.get(&key).copied()
+    }
+
+    pub fn take(&mut self, key: u64) -> Option<u64> {
+        if self.at_ns.is_empty() { None } else { self.at_ns.remove(&key) }
+    }
+
+    /// Forgets the oldest until at most so many are left.
+    pub fn keep(&mut self, most: usize) {
+        while self.order.len() > most {
+            self.forget_oldest();
+        }
+    }
+
+    /// Forgets those from the oldest on whose time is old.
+    pub fn forget(&mut self, is_old: impl Fn(u64) -> bool) {
+        while self.order.front().is_some_and(|(_, at_ns)| is_old(*at_ns)) {
+            self.forget_oldest();
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        if let Some((key, at_ns)) = self.order.pop_front()
+            // Else it was told again since.
+            && self.get(key) == Some(at_ns)
+        {
+            self.at_ns.remove(&key);
+        }
+    }
+}
