@@ -135,7 +135,7 @@ fn add(
         first_ns,
         last_ns: last_ns.unwrap_or(first_ns).max(first_ns),
         doubts,
-        evidence: Evidence::Cycle(Cycle { steps, gate: verdict.gate }),
+        evidence: Evidence::Cycle(Cycle { steps, gate: verdict.gate, recordings: Vec::new() }),
     };
     match found.get_mut(&classes) {
         None => drop(found.insert(classes, finding)),

@@ -152,6 +152,8 @@ pub enum Known {
     Contract,
     /// Return of the slow path.
     SlowPath,
+    /// Only its release was seen: taken some time before.
+    Released,
 }
 
 impl Known {
@@ -164,7 +166,36 @@ impl Known {
             Known::Returned => "returned-locked",
             Known::Contract => "contract",
             Known::SlowPath => "slow-path",
+            Known::Released => "released",
         }
+    }
+}
+
+/// How the second lock of a step was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Manner {
+    /// In a way that can block.
+    Asked,
+    /// A trylock succeeded, at a place that would have blocked had it failed.
+    TryThenBlock,
+    /// By a trylock that cannot wait: no step of a deadlock.
+    Tried,
+}
+
+impl Manner {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Manner::Asked => "asked",
+            Manner::TryThenBlock => "try-then-block",
+            Manner::Tried => "tried",
+        }
+    }
+
+    /// Whether it can wait.
+    #[must_use]
+    pub fn can_block(self) -> bool {
+        self != Manner::Tried
     }
 }
 
@@ -273,6 +304,9 @@ pub struct Step {
     pub to: LockClass,
     pub to_mode: Option<Mode>,
     pub to_lock: u64,
+    pub manner: Manner,
+    /// The one was held for certain when the other was asked for. Else when a folio was locked is not known to the moment.
+    pub sure: bool,
     /// Who asked, where, and all that it held then (`from` among it).
     pub side: Side,
     /// How often this step was seen, on any instance.
@@ -287,6 +321,8 @@ pub struct Cycle {
     pub steps: Vec<Step>,
     /// Lock that all sides hold and that keeps them apart, for rank `guarded`.
     pub gate: Option<(LockClass, u64)>,
+    /// In a report of several recordings, the one that each step is of, from 0; empty: all are of one run.
+    pub recordings: Vec<usize>,
 }
 
 /// An edge against a documented order.
@@ -344,6 +380,16 @@ pub enum Doubt {
     QueuedWriter { class: LockClass, writer_seen: bool },
     /// Fewer tasks than steps.
     FewTasks,
+    /// The tasks of the sides were not there at one time.
+    NotTogether,
+    /// From where they hold nothing, the tasks cannot all come to where they wait: another lock stands in the way.
+    Unreachable,
+    /// Whether they can all come there was too much to try.
+    SearchCut,
+    /// When this folio lock was taken is not known to the moment.
+    Moment(LockClass),
+    /// The sides are of different recordings, whose locks cannot be compared.
+    Merged,
     /// Not every pair of instances was kept.
     InstancesCut,
     /// A role that the rule needs is not fully seen on this kernel: role, part, grade.

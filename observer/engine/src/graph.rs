@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use crate::{
     event::{Mode, SiteId, Tid},
-    finding::{Known, Side, Step, TaskRef},
+    finding::{Known, Manner, Side, Step, TaskRef},
     fx::FxMap,
     lock_class::LockClass,
     tasks::{HoldSet, Instance, LockHold, Task, comm_text},
-    view::{EdgeView, EdgeWitness},
+    view::EdgeView,
 };
 
 /// Pairs of instances kept per edge. A pair that is not kept can only make a cycle `class-only` that has instances.
@@ -144,6 +144,8 @@ impl Edge {
             to: self.to.0,
             to_mode: self.to.1,
             to_lock: locks.1.addr,
+            manner: if self.trylock { Manner::Tried } else { Manner::Asked },
+            sure: true,
             side: Side {
                 task: seen.task_ref(),
                 site: name(seen.site),
@@ -242,22 +244,19 @@ impl Graph {
                 from_mode: e.from.1,
                 to: e.to.0,
                 to_mode: e.to.1,
-                trylock: e.trylock,
+                manner: if e.trylock { Manner::Tried } else { Manner::Asked },
+                sure: true,
                 count: e.count,
                 tasks: e.tasks.len() as u32,
                 instances: e.pairs.len(),
                 lossy: e.lossy,
-                first: EdgeWitness {
-                    task: e.first.first.task_ref(),
-                    site: name(e.first.first.site),
-                    time_ns: e.first.first.time_ns,
-                    from_lock: e.first_locks.0.addr,
-                    from_known: e.first.first.from_known,
-                    to_lock: e.first_locks.1.addr,
-                },
+                first_ns: e.first.first.time_ns,
+                last_ns: e.last_ns,
+                documented: Vec::new(),
+                witness: e.step(e.first_locks, &e.first.first, &name, false),
             })
             .collect();
-        views.sort_unstable_by_key(|v| (v.from, v.from_mode, v.to, v.to_mode, v.trylock));
+        views.sort_unstable_by_key(|v| (v.from, v.from_mode, v.to, v.to_mode, v.manner));
         views
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::{
     event::{Addr, Mapping, Mm, Mode, Table, Tid},
-    finding::{Known, TaskRef},
+    finding::{Manner, Step},
     lock_class::LockClass,
 };
 
@@ -129,16 +129,35 @@ impl TableView {
     }
 }
 
-/// First witness of an edge.
+/// What a documented order says of an edge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verdict {
+    /// Taken in the documented order.
+    Agrees,
+    /// Against it, and the facts know and explain it.
+    Exception,
+    Against,
+}
+
+impl Verdict {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Verdict::Agrees => "agrees",
+            Verdict::Exception => "exception",
+            Verdict::Against => "against",
+        }
+    }
+}
+
+/// An edge beside a documented order that names both of its classes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EdgeWitness {
-    pub task: TaskRef,
-    /// Innermost watched operation, else the probed function.
-    pub site: Arc<str>,
-    pub time_ns: u64,
-    pub from_lock: u64,
-    pub from_known: Known,
-    pub to_lock: u64,
+pub struct Documented {
+    pub verdict: Verdict,
+    /// Where the order, or the exception, is documented.
+    pub source: String,
+    /// Why it is an exception; else empty.
+    pub reason: String,
 }
 
 /// Lock `to` asked for while `from` is held.
@@ -148,8 +167,9 @@ pub struct EdgeView {
     pub from_mode: Option<Mode>,
     pub to: LockClass,
     pub to_mode: Option<Mode>,
-    /// A trylock that cannot wait: no step of a deadlock.
-    pub trylock: bool,
+    pub manner: Manner,
+    /// Seen for certain at least once; see [`Step::sure`].
+    pub sure: bool,
     pub count: u64,
     /// Distinct tasks, counted up to [`EdgeView::TASKS_MAX`].
     pub tasks: u32,
@@ -157,7 +177,13 @@ pub struct EdgeView {
     pub instances: usize,
     /// Every occurrence is touched by lost records.
     pub lossy: bool,
-    pub first: EdgeWitness,
+    /// First and last time.
+    pub first_ns: u64,
+    pub last_ns: u64,
+    /// Beside each documented order that names both classes; empty: nothing is documented.
+    pub documented: Vec<Documented>,
+    /// The first, or the first that is sure.
+    pub witness: Step,
 }
 
 impl EdgeView {

@@ -178,13 +178,13 @@ fn edge(e: &EdgeView) -> Edge {
         from_mode: e.from_mode.map(observer_engine::event::Mode::name),
         to: e.to.name(),
         to_mode: e.to_mode.map(observer_engine::event::Mode::name),
-        trylock: e.trylock,
+        trylock: !e.manner.can_block(),
         count: e.count,
         tasks: e.tasks,
         instances: e.instances,
         lossy: e.lossy,
-        first_site: e.first.site.to_string(),
-        first_ns: e.first.time_ns,
+        first_site: e.witness.side.site.to_string(),
+        first_ns: e.first_ns,
     }
 }
 

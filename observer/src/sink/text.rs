@@ -156,13 +156,13 @@ fn edges(out: &mut dyn Write, r: &Report) -> io::Result<()> {
 }
 
 fn edge(e: &EdgeView) -> String {
-    let tries = if e.trylock { " try" } else { "" };
+    let tries = if e.manner.can_block() { "" } else { " try" };
     let to = format!("{}{tries}", words::lock(e.to, e.to_mode));
     let more = if e.tasks >= EdgeView::TASKS_MAX { "+" } else { "" };
     let lossy = if e.lossy { ", incomplete" } else { "" };
     let tasks = format!("{}{more}", e.tasks);
     let from = words::lock(e.from, e.from_mode);
-    format!("{from:<22} {to:<24} {:>9} {tasks:>5}  {}{lossy}", words::number(e.count), e.first.site)
+    format!("{from:<22} {to:<24} {:>9} {tasks:>5}  {}{lossy}", words::number(e.count), e.witness.side.site)
 }
 
 fn tables(out: &mut dyn Write, r: &Report) -> io::Result<()> {

@@ -135,10 +135,13 @@ pub fn detail(finding: &Finding, stacks: &Stacks, start_ns: u64) -> Vec<String> 
 /// The evidence of an edge.
 #[must_use]
 pub fn edge_detail(e: &EdgeView, start_ns: u64) -> Vec<String> {
-    let (w, at) = (&e.first, moment(e.first.time_ns, start_ns));
-    let how = if e.trylock { "took by trylock" } else { "asked for" };
+    let (w, at) = (&e.witness, moment(e.first_ns, start_ns));
+    let how = if e.manner.can_block() { "asked for" } else { "took by trylock" };
     let mut out = vec![
-        row("first", &format!("{} on cpu {} in {} at {at}", task(&w.task), w.task.cpu, w.site)),
+        row(
+            "first",
+            &format!("{} on cpu {} in {} at {at}", task(&w.side.task), w.side.task.cpu, w.side.site),
+        ),
         row("", &format!("{how} {} {:#x}", lock(e.to, e.to_mode), w.to_lock)),
         row(
             "",
@@ -146,7 +149,7 @@ pub fn edge_detail(e: &EdgeView, start_ns: u64) -> Vec<String> {
         ),
         row("seen", &format!("{}, on {}", times(e.count), plural(e.instances as u64, "lock pair"))),
     ];
-    if e.trylock {
+    if !e.manner.can_block() {
         out.push(row("but", "a trylock makes no wait: no step of a deadlock"));
     }
     if e.lossy {
@@ -244,6 +247,7 @@ fn known(k: Known) -> &'static str {
         Known::Returned => "returned locked by a lookup",
         Known::Contract => "inferred: the function's contract is a locked folio",
         Known::SlowPath => "after waiting",
+        Known::Released => "inferred: only its release was seen",
     }
 }
 
@@ -328,6 +332,13 @@ pub fn doubt(d: &Doubt) -> String {
             )
         }
         Doubt::FewTasks => "fewer tasks than steps were seen".into(),
+        Doubt::NotTogether => "the tasks of the sides were not there at one time".into(),
+        Doubt::Unreachable => {
+            "the tasks cannot all come to where they wait: another lock stands in the way".into()
+        }
+        Doubt::SearchCut => "whether the tasks can all come to where they wait was too much to try".into(),
+        Doubt::Moment(class) => format!("when {} was taken is not known to the moment", class.name()),
+        Doubt::Merged => "the sides are of different recordings, whose locks cannot be compared".into(),
         Doubt::InstancesCut => "more pairs of instances than are kept".into(),
         Doubt::Coverage(what) => format!("not fully seen on this kernel: {what}"),
     }

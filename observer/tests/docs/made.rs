@@ -12,25 +12,37 @@ use observer::{
 use observer_engine::{
     event::{Addr, Mapping, Mm, Mode, Pte, Table, Tid},
     finding::{
-        AgainstOrder, Cycle, Doubt, Evidence, Finding, FreedShared, Hold, Kind, Known, Prediction, Rank,
-        Relock, Side, Step, TaskRef, Use, Window, WindowCase,
+        AgainstOrder, Cycle, Doubt, Evidence, Finding, FreedShared, Hold, Kind, Known, Manner, Prediction,
+        Rank, Relock, Side, Step, TaskRef, Use, Window, WindowCase,
     },
     lock_class::LockClass,
     order::Counts,
     view::{
-        ApartView, EdgeView, EdgeWitness, LinkView, LookupProtection, MappingView, PairProtection,
-        ProtectionView, Stats, TableEvent, TableStep, TableView, UnlinkProtection, UnsharerView,
+        ApartView, Documented, EdgeView, LinkView, LookupProtection, MappingView, PairProtection,
+        ProtectionView, Stats, TableEvent, TableStep, TableView, UnlinkProtection, UnsharerView, Verdict,
     },
 };
 
-const KNOWN: [Known; 6] =
-    [Known::Asked, Known::Asking, Known::Tried, Known::Returned, Known::Contract, Known::SlowPath];
+const KNOWN: [Known; 7] = [
+    Known::Asked,
+    Known::Asking,
+    Known::Tried,
+    Known::Returned,
+    Known::Contract,
+    Known::SlowPath,
+    Known::Released,
+];
 
 /// A variant that is added stops this from compiling until `KNOWN` and the document have it.
 fn is_listed(known: Known) {
     match known {
-        Known::Asked | Known::Asking | Known::Tried | Known::Returned | Known::Contract | Known::SlowPath => {
-        }
+        Known::Asked
+        | Known::Asking
+        | Known::Tried
+        | Known::Returned
+        | Known::Contract
+        | Known::SlowPath
+        | Known::Released => {}
     }
 }
 
@@ -163,6 +175,8 @@ fn step(to_mode: Option<Mode>) -> Step {
         to: LockClass::FolioFile,
         to_mode,
         to_lock: 2,
+        manner: Manner::TryThenBlock,
+        sure: true,
         side: side(),
         count: 1,
         waiting: true,
@@ -176,6 +190,7 @@ fn evidence(kind: Kind, used: Use) -> Evidence {
         Kind::Cycle => Evidence::Cycle(Cycle {
             steps: vec![step(Some(Mode::Write)), step(None)],
             gate: Some((LockClass::Inode, 3)),
+            recordings: vec![0, 1],
         }),
         Kind::AgainstOrder => {
             Evidence::AgainstOrder(Box::new(AgainstOrder { step: step(None), source: "mm/rmap.c".into() }))
@@ -240,14 +255,6 @@ fn meta() -> Meta {
 /// The report.
 pub fn everything() -> Report {
     let link = LinkView { mm: Mm(1), gib: Addr(1 << 30), since_ns: 1 };
-    let first = EdgeWitness {
-        task: side().task,
-        site: side().site,
-        time_ns: 1,
-        from_lock: 1,
-        from_known: Known::Asked,
-        to_lock: 2,
-    };
     Report {
         meta: meta(),
         closing: Some(Closing {
@@ -265,12 +272,20 @@ pub fn everything() -> Report {
             from_mode: Some(Mode::Read),
             to: LockClass::Ptl,
             to_mode: None,
-            trylock: false,
+            manner: Manner::Tried,
+            sure: true,
             count: 1,
             tasks: 1,
             instances: 1,
             lossy: false,
-            first,
+            first_ns: 1,
+            last_ns: 2,
+            documented: vec![Documented {
+                verdict: Verdict::Exception,
+                source: "mm/rmap.c".into(),
+                reason: "as documented".into(),
+            }],
+            witness: step(None),
         }],
         tables: vec![TableView {
             table: Table(4),

@@ -304,9 +304,11 @@ fn edge_field(edge: &EdgeView, key: &str) -> Option<String> {
         "count" => edge.count.to_string(),
         "tasks" => edge.tasks.to_string(),
         "instances" => edge.instances.to_string(),
-        "site" => edge.first.site.to_string(),
-        "how" => edge.first.from_known.name().to_owned(),
-        "try" => if edge.trylock { "yes" } else { "no" }.to_owned(),
+        "site" => edge.witness.side.site.to_string(),
+        "how" => edge.witness.from_known.name().to_owned(),
+        "try" => if edge.manner.can_block() { "no" } else { "yes" }.to_owned(),
+        "manner" => edge.manner.name().to_owned(),
+        "sure" => if edge.sure { "yes" } else { "no" }.to_owned(),
         _ => return None,
     })
 }

@@ -170,7 +170,7 @@ fn edge(e: &EdgeView, start_ns: u64) -> EdgeRow {
     EdgeRow {
         from: words::lock(e.from, e.from_mode),
         to: words::lock(e.to, e.to_mode),
-        trylock: e.trylock,
+        trylock: !e.manner.can_block(),
         count: e.count,
         tasks: u64::from(e.tasks),
         detail: words::edge_detail(e, start_ns),
