@@ -3,6 +3,7 @@
 //! Decides the order in which one event touches tasks, tables, locks and leases. The rules are in the modules: what
 //! page-table events mean in `engine/pages`, lock events in `engine/locking`.
 
+mod folios;
 mod lately;
 mod locking;
 mod pages;
@@ -12,6 +13,8 @@ use std::{collections::VecDeque, sync::Arc};
 use observer_ebpf::kinds;
 
 use crate::{
+    cycles::{Cycles, World},
+    deadlock, documented,
     event::{Body, Class, Event, LockStep, Mapping, Mm, SiteId, Tid},
     finding::{Finding, Side, TaskRef},
     fx::FxMap,
@@ -77,6 +80,7 @@ pub struct Engine {
     tables: Tables,
     locks: Locks,
     graph: Graph,
+    cycles: Cycles,
     windows: Windows,
     predictions: Predictions,
     ledger: Ledger,
@@ -113,6 +117,7 @@ impl Engine {
             tables: Tables::default(),
             locks: Locks::default(),
             graph: Graph::default(),
+            cycles: Cycles::default(),
             windows: Windows::default(),
             predictions: Predictions::default(),
             ledger: Ledger::default(),
@@ -150,6 +155,9 @@ impl Engine {
             task.touched_by_loss(event.time_ns);
         }
         task.cpu = event.cpu;
+        if self.graph.is_full() {
+            self.settle_cycles();
+        }
         self.settle(id, event);
         self.dispatch(id, event);
         // The task may be gone, and its place unused.
@@ -161,6 +169,7 @@ impl Engine {
         let made_ns = self.births.take(event.tid.0.into());
         let task = &mut self.tasks[id];
         task.born_ns = made_ns.unwrap_or(event.time_ns);
+        task.made_ns = made_ns.unwrap_or(0);
         task.last_ns = made_ns.unwrap_or(0);
     }
 
@@ -227,7 +236,9 @@ impl Engine {
             Body::FolioHeld { folio, mapping, index, how } => {
                 self.folio_held(id, event, (folio, mapping, index), how);
             }
-            Body::FolioRelease { folio, .. } => self.folio_release(folio),
+            Body::FolioRelease { folio, mapping, index } => {
+                self.folio_release(id, event, (folio, mapping, index));
+            }
             Body::FolioWait { folio, mapping, .. } => self.folio_wait(id, event, folio, mapping),
         }
     }
@@ -241,6 +252,7 @@ impl Engine {
     pub fn tick(&mut self, now_ns: u64) {
         self.now_ns = self.now_ns.max(now_ns);
         self.find_stuck();
+        self.settle_cycles();
         self.reap(|at_ns| at_ns + EXIT_NS < now_ns);
         self.judge_due();
     }
@@ -268,15 +280,35 @@ impl Engine {
     pub fn findings(&self) -> Vec<Finding> {
         let mut all: Vec<Finding> = self.windows.findings().chain(self.singles.iter().cloned()).collect();
         all.extend(self.predicted());
-        all.extend(crate::cycles::findings(&self.graph, &self.tasks, (&self.locks, &self.losses), |s| {
-            self.rules.name(s)
-        }));
-        all.extend(crate::cycles::against_order(&self.graph, self.rules.orders(), |s| self.rules.name(s)));
+        all.extend(self.cycles());
+        all.extend(documented::against(&self.graph, self.rules.orders(), |s| self.rules.name(s)));
         for finding in &mut all {
             finding.doubts.extend(self.rules.doubts(finding.kind(), self.entries_only() > 0));
         }
         all.sort_by(|a, b| (a.rank, &a.id).cmp(&(b.rank, &b.id)));
         all
+    }
+
+    /// Cycles of what was seen, and the deadlocks that are there now.
+    fn cycles(&self) -> Vec<Finding> {
+        let world = World { graph: &self.graph, tasks: &self.tasks, losses: &self.losses };
+        let mut all = self.cycles.findings(world, |s| self.rules.name(s));
+        for now in deadlock::findings(&self.tasks, |s| self.rules.name(s)) {
+            match all.iter_mut().find(|f| f.id == now.id) {
+                Some(known) if known.rank <= now.rank => {}
+                Some(known) => {
+                    let (count, first_ns) = (known.count.max(now.count), known.first_ns.min(now.first_ns));
+                    *known = Finding { count, first_ns, ..now };
+                }
+                None => all.push(now),
+            }
+        }
+        all
+    }
+
+    /// Looks for what new edges close.
+    fn settle_cycles(&mut self) {
+        self.cycles.settle(&mut self.graph, &self.tasks, &self.losses);
     }
 
     /// Links seen gone by the entries, and not told by the body of unshare.
@@ -306,7 +338,11 @@ impl Engine {
     /// Edges of the class graph, ordered by class and mode.
     #[must_use]
     pub fn edges(&self) -> Vec<EdgeView> {
-        self.graph.views(|s| self.rules.name(s))
+        let mut views = self.graph.views(|s| self.rules.name(s));
+        for view in &mut views {
+            view.documented = documented::beside((view.from, view.to), self.rules.orders());
+        }
+        views
     }
 
     /// Under which locks leases were, and what removals held.
@@ -361,7 +397,12 @@ impl Engine {
     fn op_begin(&mut self, id: TaskId, event: &Event) {
         if self.tasks[id].frames.is_empty() {
             // A hold whose release may have been lost is not carried from one operation into the next.
-            self.tasks[id].holds.retain(|h| !h.lossy);
+            while let Some(at) = self.tasks[id].holds.iter().position(|h| h.lossy) {
+                self.tasks[id].drop_hold(at, event.time_ns);
+            }
+            if self.tasks[id].holds.is_empty() {
+                self.tasks[id].path.clear();
+            }
             // A lookup in no operation was for something that is over now.
             self.end_leases(id, event.time_ns, |_| true);
         }
@@ -451,6 +492,7 @@ impl Engine {
         self.end_leases(id, now_ns, |_| true);
         self.judge_task(id);
         self.predictions.exited(self.tasks[id].serial, now_ns);
+        self.cycles.exited(self.tasks[id].serial, now_ns);
         for hold in &self.tasks[id].holds {
             self.folio_holders.remove(&hold.instance.addr);
         }

@@ -315,12 +315,24 @@ pub struct Step {
     pub waiting: bool,
 }
 
+/// A task that asks for writing while a side holds the lock for reading: another side's read ask waits behind it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Queued {
+    /// The step whose ask waits behind it.
+    pub step: usize,
+    pub side: Side,
+    /// It was seen waiting.
+    pub waiting: bool,
+}
+
 /// A closed chain of steps: each step's `to` is the next one's `from`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cycle {
     pub steps: Vec<Step>,
     /// Lock that all sides hold and that keeps them apart, for rank `guarded`.
     pub gate: Option<(LockClass, u64)>,
+    /// Who queues for writing between two readers, where the cycle needs it.
+    pub queued: Vec<Queued>,
     /// In a report of several recordings, the one that each step is of, from 0; empty: all are of one run.
     pub recordings: Vec<usize>,
 }

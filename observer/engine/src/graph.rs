@@ -1,6 +1,7 @@
 //! The lock-order graph: which lock was asked for while which was held, by class and by instance.
 //!
-//! Decides what an edge is and what is kept of it. Which edges close to a deadlock is decided in `cycles`.
+//! Decides what an edge is and what is kept of it: for each pair of instances a few witnesses, by different sites, tasks and
+//! other locks held. Which edges close to a deadlock is decided in `cycles`.
 
 use std::sync::Arc;
 
@@ -9,93 +10,96 @@ use crate::{
     finding::{Known, Manner, Side, Step, TaskRef},
     fx::FxMap,
     lock_class::LockClass,
-    tasks::{HoldSet, Instance, LockHold, Task, comm_text},
+    path::{Op, held},
+    tasks::{Instance, Task, comm_text},
     view::EdgeView,
 };
 
-/// Pairs of instances kept per edge. A pair that is not kept can only make a cycle `class-only` that has instances.
+/// Pairs of instances kept per edge. Of more, the older half is let go, after what it closes has been looked for.
 const PAIRS_MAX: usize = 2048;
-/// Tasks kept per pair of instances: a cycle of so many steps can still be told to have as many tasks.
-const PAIR_TASKS: usize = 4;
-/// Other locks held, kept per pair. One that is cut off can only make a cycle worse than it is.
-const GATES: usize = 4;
+/// Witnesses kept per pair of instances.
+const WITNESSES: usize = 6;
+/// Locks whose writers are kept.
+const WRITTEN_MAX: usize = 4096;
+/// Writers kept per lock: one more than tasks that a cycle commonly has.
+const WRITERS: usize = 3;
+/// Where there are more witnesses than are kept, another is taken at most so often, nanoseconds.
+const ANOTHER_NS: u64 = 10_000_000;
 
 /// Class and mode of one end of an edge.
 pub(crate) type End = (LockClass, Option<Mode>);
 
-/// Lock that was held besides `from` every time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Gate {
-    pub class: LockClass,
-    pub instance: Instance,
-    /// In read mode at least once: keeps no other reader out.
-    pub read: bool,
-}
-
-/// An edge between two instances. What changes with every occurrence is together, the rest is out of the way.
-#[derive(Clone, Debug)]
-pub(crate) struct Pair {
-    pub last_ns: u64,
-    tasks: [Tid; PAIR_TASKS],
-    tasks_n: u8,
-    pub lossy: bool,
-    gates: [Option<Gate>; GATES],
-    pub first: Box<Witness>,
-    /// The first by another task than that: a cycle shows a task for each side.
-    other: Option<Box<Witness>>,
-}
-
-/// One occurrence of an edge between two instances.
+/// One occurrence of an edge between two instances, or of an ask for writing.
 #[derive(Clone, Debug)]
 pub(crate) struct Witness {
     pub time_ns: u64,
     pub from_known: Known,
-    site: SiteId,
-    task: (Tid, u32, [u8; 16], u16),
-    holds: HoldSet,
+    pub site: SiteId,
+    pub serial: u64,
+    /// When the task was seen to be made; 0: it was not, and may have been there all the time.
+    pub made_ns: u64,
+    pub tid: Tid,
+    task: (u32, [u8; 16], u16),
+    stack: Option<u32>,
+    /// What the task did since it held nothing, up to the ask.
+    pub path: Box<[Op]>,
+    pub path_cut: bool,
+    /// Records that were lost could tell that it was otherwise.
+    pub lossy: bool,
+    /// The first lock was held for certain when the second was asked for.
+    pub sure: bool,
+    /// What tells it from others: site, task, locks held.
+    sort: u64,
 }
 
 impl Witness {
-    fn of(task: &Task, hold: &LockHold, ask: &Ask) -> Box<Witness> {
-        Box::new(Witness {
+    fn of(task: &Task, ask: &Ask, path: &[Op], from_known: Known) -> Witness {
+        Witness {
             time_ns: ask.time_ns,
-            from_known: hold.known,
+            from_known,
             site: ask.site,
-            task: (task.tid, task.tgid, task.comm, task.cpu),
-            holds: HoldSet::of(&task.holds),
-        })
+            serial: task.serial,
+            made_ns: task.made_ns,
+            tid: task.tid,
+            task: (task.tgid, task.comm, task.cpu),
+            stack: task.stack(),
+            path: path.into(),
+            path_cut: task.path.is_cut(),
+            lossy: ask.time_ns < task.unsure_until_ns,
+            sure: true,
+            sort: 0,
+        }
     }
 
-    pub fn tid(&self) -> Tid {
-        self.task.0
+    pub fn side(&self, name: impl Fn(SiteId) -> Arc<str>) -> Side {
+        let (tgid, comm, cpu) = self.task;
+        Side {
+            task: TaskRef { tid: self.tid, tgid, comm: comm_text(&comm), cpu },
+            site: name(self.site),
+            time_ns: self.time_ns,
+            stack: self.stack,
+            holds: held(&self.path).iter().map(|op| op.shown(self.lossy)).collect(),
+        }
     }
 
-    fn task_ref(&self) -> TaskRef {
-        let (tid, tgid, comm, cpu) = self.task;
-        TaskRef { tid, tgid, comm: comm_text(&comm), cpu }
+    /// Better evidence than another of the same sort.
+    fn is_better(&self, other: &Witness) -> bool {
+        (self.lossy, !self.sure, self.path_cut) < (other.lossy, !other.sure, other.path_cut)
     }
 }
 
-impl Pair {
-    pub fn tasks(&self) -> &[Tid] {
-        &self.tasks[..usize::from(self.tasks_n)]
-    }
-
-    pub fn gates(&self) -> impl Iterator<Item = &Gate> {
-        self.gates.iter().flatten()
-    }
-
-    /// The witnesses, by different tasks.
-    pub fn witnesses(&self) -> impl Iterator<Item = &Witness> {
-        std::iter::once(&*self.first).chain(self.other.as_deref())
-    }
-
-    fn add_task(&mut self, tid: Tid) {
-        if !self.tasks().contains(&tid) && usize::from(self.tasks_n) < PAIR_TASKS {
-            self.tasks[usize::from(self.tasks_n)] = tid;
-            self.tasks_n += 1;
-        }
-    }
+/// An edge between two instances.
+#[derive(Debug)]
+pub(crate) struct Pair {
+    pub edge: u32,
+    pub from: Instance,
+    pub to: Instance,
+    pub last_ns: u64,
+    pub witnesses: Vec<Arc<Witness>>,
+    /// When another witness is taken in the place of one.
+    another_ns: u64,
+    /// Nobody has looked yet what this pair closes.
+    fresh: bool,
 }
 
 /// An edge between two classes with their modes.
@@ -103,29 +107,30 @@ impl Pair {
 pub(crate) struct Edge {
     pub from: End,
     pub to: End,
-    pub trylock: bool,
+    pub manner: Manner,
     pub count: u64,
+    pub first_ns: u64,
     pub last_ns: u64,
-    tasks: Vec<Tid>,
+    /// Some of the tasks.
+    pub tasks: Vec<Tid>,
     /// Every occurrence is touched by loss.
     pub lossy: bool,
-    first: Pair,
-    first_locks: (Instance, Instance),
-    pairs: FxMap<(Instance, Instance), Pair>,
-    pub pairs_cut: bool,
+    pub sure: bool,
+    pub first: Arc<Witness>,
+    pub first_locks: (Instance, Instance),
+    pairs: FxMap<(Instance, Instance), u32>,
+    /// Pairs so far.
+    instances: usize,
 }
 
 impl Edge {
-    pub fn pairs(&self) -> impl Iterator<Item = (&(Instance, Instance), &Pair)> {
-        self.pairs.iter()
+    /// Whether it can be a step of a deadlock. Two page-table locks nest by design (fork, mremap), in an order of their own.
+    pub fn can_close(&self) -> bool {
+        self.manner.can_block() && (self.from.0, self.to.0) != (LockClass::Ptl, LockClass::Ptl)
     }
 
-    pub fn tasks(&self) -> &[Tid] {
-        &self.tasks
-    }
-
-    pub fn first(&self) -> ((Instance, Instance), &Pair) {
-        (self.first_locks, &self.first)
+    pub fn pairs_cut(&self) -> bool {
+        self.instances > self.pairs.len()
     }
 
     /// Words this edge, as seen between two instances, for a finding.
@@ -134,7 +139,6 @@ impl Edge {
         locks: (Instance, Instance),
         seen: &Witness,
         name: impl Fn(SiteId) -> Arc<str>,
-        waiting: bool,
     ) -> Step {
         Step {
             from: self.from.0,
@@ -144,17 +148,11 @@ impl Edge {
             to: self.to.0,
             to_mode: self.to.1,
             to_lock: locks.1.addr,
-            manner: if self.trylock { Manner::Tried } else { Manner::Asked },
-            sure: true,
-            side: Side {
-                task: seen.task_ref(),
-                site: name(seen.site),
-                time_ns: seen.time_ns,
-                stack: None,
-                holds: seen.holds.to_vec(),
-            },
+            manner: self.manner,
+            sure: seen.sure,
+            side: seen.side(name),
             count: self.count,
-            waiting,
+            waiting: false,
         }
     }
 }
@@ -165,10 +163,20 @@ pub(crate) struct Ask {
     pub class: LockClass,
     pub instance: Instance,
     pub mode: Option<Mode>,
-    pub trylock: bool,
+    pub manner: Manner,
     pub time_ns: u64,
     /// Innermost operation, else the probed function.
     pub site: SiteId,
+}
+
+/// What is held while something is asked for.
+#[derive(Clone, Copy, Debug)]
+struct From {
+    end: End,
+    instance: Instance,
+    known: Known,
+    lossy: bool,
+    sure: bool,
 }
 
 /// All edges.
@@ -176,12 +184,30 @@ pub(crate) struct Ask {
 pub(crate) struct Graph {
     edges: Vec<Edge>,
     by_ends: FxMap<u32, u32>,
+    pairs: Vec<Pair>,
+    unused: Vec<u32>,
+    /// Pairs by their first lock.
+    out: FxMap<Instance, Vec<u32>>,
+    /// Pairs that nobody has looked at yet.
+    fresh: Vec<u32>,
+    /// Who asked for a lock for writing, in a way that can block: readers wait behind such a task.
+    writers: FxMap<Instance, Vec<Arc<Witness>>>,
+    /// The class graph has another edge since pairs were looked at.
+    grown: bool,
+    /// Older pairs have to go as soon as what they close is known.
+    full: Vec<u32>,
 }
 
-/// Both ends and the trylock flag in one number.
+/// Both ends and the manner in one number.
 fn key(from: End, ask: &Ask) -> u32 {
     let end = |(class, mode): End| (class as u32) << 2 | mode.map_or(0, |m| m as u32);
-    end(from) << 8 | end((ask.class, ask.mode)) << 1 | u32::from(ask.trylock)
+    end(from) << 8 | end((ask.class, ask.mode)) << 2 | ask.manner as u32
+}
+
+/// One number for site, task and locks held.
+fn sort_of(task: &Task, site: SiteId, holds: impl Iterator<Item = Instance>) -> u64 {
+    let mix = |all: u64, word: u64| (all.rotate_left(5) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    holds.fold(mix(u64::from(site.0), task.serial), |all, lock| mix(mix(all, lock.addr), lock.life))
 }
 
 impl Graph {
@@ -189,133 +215,278 @@ impl Graph {
         &self.edges
     }
 
+    pub fn edge(&self, pair: &Pair) -> &Edge {
+        &self.edges[pair.edge as usize]
+    }
+
+    pub fn pair(&self, at: u32) -> &Pair {
+        &self.pairs[at as usize]
+    }
+
+    /// Pairs whose first lock this is.
+    pub fn from(&self, lock: Instance) -> &[u32] {
+        self.out.get(&lock).map_or(&[], Vec::as_slice)
+    }
+
+    /// When a pair of an edge was seen last, if it is kept.
+    pub fn last_ns(&self, edge: u32, locks: (Instance, Instance)) -> Option<u64> {
+        let edge = self.edges.get(edge as usize)?;
+        edge.pairs.get(&locks).map(|at| self.pair(*at).last_ns)
+    }
+
+    pub fn writers(&self, lock: Instance) -> &[Arc<Witness>] {
+        self.writers.get(&lock).map_or(&[], Vec::as_slice)
+    }
+
     /// `task` asks while it holds what it holds.
+    #[inline]
     pub fn asked(&mut self, task: &Task, ask: &Ask) {
-        for (at, hold) in task.holds.iter().enumerate() {
-            if hold.instance != ask.instance {
-                self.edge(task, at, hold, ask);
+        if !task.holds.is_empty() {
+            let sort = sort_of(task, ask.site, task.holds.iter().map(|h| h.instance));
+            for hold in task.holds.iter().filter(|h| h.instance != ask.instance) {
+                let from = From {
+                    end: (hold.class, hold.mode),
+                    instance: hold.instance,
+                    known: hold.known,
+                    lossy: hold.lossy,
+                    sure: true,
+                };
+                self.add(task, from, ask, sort, task.path.ops());
+            }
+        }
+        if ask.mode == Some(Mode::Write) && ask.manner.can_block() {
+            self.writes(task, ask);
+        }
+    }
+
+    /// It turns out that `task` held `from` when it asked for something some time ago.
+    pub fn asked_before(&mut self, task: &Task, from: &Op, sure: bool, ask: &Ask, path: &[Op]) {
+        let of =
+            From { end: (from.class, from.mode), instance: from.lock, known: from.known, lossy: false, sure };
+        let sort = sort_of(task, ask.site, held(path).iter().map(|op| op.lock));
+        self.add(task, of, ask, sort, path);
+    }
+
+    fn writes(&mut self, task: &Task, ask: &Ask) {
+        if self.writers.len() >= WRITTEN_MAX && !self.writers.contains_key(&ask.instance) {
+            // Rare, and whatever they were needed for has long been looked at.
+            self.writers.clear();
+        }
+        let known = self.writers.entry(ask.instance).or_default();
+        if known.len() < WRITERS && known.iter().all(|w| w.serial != task.serial) {
+            known.push(Arc::new(Witness::of(task, ask, task.path.ops(), Known::Asked)));
+            for at in self.out.get(&ask.instance).into_iter().flatten() {
+                mark(&mut self.pairs[*at as usize], *at, &mut self.fresh);
             }
         }
     }
 
-    fn edge(&mut self, task: &Task, at: usize, hold: &LockHold, ask: &Ask) {
-        let from = (hold.class, hold.mode);
-        let fresh = || Pair::new(task, at, hold, ask);
-        let place = *self.by_ends.entry(key(from, ask)).or_insert_with(|| {
-            self.edges.push(Edge {
-                from,
-                to: (ask.class, ask.mode),
-                trylock: ask.trylock,
-                count: 0,
-                last_ns: 0,
-                tasks: Vec::new(),
-                lossy: true,
-                first: fresh(),
-                first_locks: (hold.instance, ask.instance),
-                pairs: FxMap::default(),
-                pairs_cut: false,
-            });
-            (self.edges.len() - 1) as u32
-        });
+    fn add(&mut self, task: &Task, from: From, ask: &Ask, sort: u64, path: &[Op]) {
+        let witness = || {
+            let plain = Witness::of(task, ask, path, from.known);
+            let lossy = plain.lossy || from.lossy;
+            Witness { lossy, sure: from.sure, sort, ..plain }
+        };
+        let locks = (from.instance, ask.instance);
+        let place = match self.by_ends.get(&key(from.end, ask)) {
+            Some(place) => *place,
+            None => self.new_edge(from.end, ask, locks, witness()),
+        };
         let edge = &mut self.edges[place as usize];
         edge.count += 1;
         edge.last_ns = ask.time_ns;
-        edge.lossy &= is_lossy(task, hold, ask);
+        let lossy = from.lossy || ask.time_ns < task.unsure_until_ns;
+        if (edge.lossy && !lossy) || (!edge.sure && from.sure && !lossy) {
+            edge.first = Arc::new(witness());
+            edge.first_locks = locks;
+        }
+        edge.lossy &= lossy;
+        edge.sure |= from.sure;
         if edge.tasks.len() < EdgeView::TASKS_MAX as usize && !edge.tasks.contains(&task.tid) {
             edge.tasks.push(task.tid);
         }
-        let locks = (hold.instance, ask.instance);
-        if let Some(pair) = edge.pairs.get_mut(&locks) {
-            pair.again(task, at, hold, ask);
-        } else if edge.pairs.len() < PAIRS_MAX {
-            edge.pairs.insert(locks, fresh());
-        } else {
-            edge.pairs_cut = true;
+        match edge.pairs.get(&locks) {
+            Some(at) => {
+                let pair = &mut self.pairs[*at as usize];
+                pair.last_ns = ask.time_ns;
+                if pair.again(sort, lossy, from.sure, witness) {
+                    mark(pair, *at, &mut self.fresh);
+                }
+            }
+            None => self.new_pair(place, locks, witness()),
+        }
+    }
+
+    fn new_edge(&mut self, from: End, ask: &Ask, locks: (Instance, Instance), first: Witness) -> u32 {
+        self.edges.push(Edge {
+            from,
+            to: (ask.class, ask.mode),
+            manner: ask.manner,
+            count: 0,
+            first_ns: ask.time_ns,
+            last_ns: 0,
+            tasks: Vec::new(),
+            lossy: first.lossy,
+            sure: first.sure,
+            first: Arc::new(first),
+            first_locks: locks,
+            pairs: FxMap::default(),
+            instances: 0,
+        });
+        self.grown = true;
+        let place = (self.edges.len() - 1) as u32;
+        self.by_ends.insert(key(from, ask), place);
+        place
+    }
+
+    fn new_pair(&mut self, edge: u32, locks: (Instance, Instance), witness: Witness) {
+        let of = &mut self.edges[edge as usize];
+        let pair = Pair {
+            edge,
+            from: locks.0,
+            to: locks.1,
+            last_ns: witness.time_ns,
+            witnesses: vec![Arc::new(witness)],
+            another_ns: 0,
+            fresh: false,
+        };
+        let at = match self.unused.pop() {
+            Some(at) => {
+                self.pairs[at as usize] = pair;
+                at
+            }
+            None => {
+                self.pairs.push(pair);
+                (self.pairs.len() - 1) as u32
+            }
+        };
+        of.pairs.insert(locks, at);
+        of.instances += 1;
+        if of.pairs.len() >= PAIRS_MAX && !self.full.contains(&edge) {
+            self.full.push(edge);
+        }
+        if of.can_close() {
+            self.out.entry(locks.0).or_default().push(at);
+            mark(&mut self.pairs[at as usize], at, &mut self.fresh);
+        }
+    }
+
+    /// Pairs that nobody has looked at; all of them if the class graph has grown.
+    pub fn unseen(&self) -> Vec<u32> {
+        if !self.grown {
+            return self.fresh.clone();
+        }
+        let of = |e: &Edge| e.pairs.values().copied().collect::<Vec<u32>>();
+        let mut all: Vec<u32> = self.edges.iter().filter(|e| e.can_close()).flat_map(of).collect();
+        all.sort_unstable();
+        all
+    }
+
+    /// Whether older pairs wait for somebody to look at them before they go.
+    pub fn is_full(&self) -> bool {
+        !self.full.is_empty()
+    }
+
+    pub fn has_unseen(&self) -> bool {
+        self.grown || !self.fresh.is_empty()
+    }
+
+    /// They have been looked at.
+    pub fn seen(&mut self) {
+        for at in std::mem::take(&mut self.fresh) {
+            self.pairs[at as usize].fresh = false;
+        }
+        self.grown = false;
+        for edge in std::mem::take(&mut self.full) {
+            self.thin(edge);
+        }
+    }
+
+    /// Lets the older half of an edge's pairs go.
+    fn thin(&mut self, edge: u32) {
+        let of = &mut self.edges[edge as usize];
+        let mut by_age: Vec<(u64, u32)> =
+            of.pairs.values().map(|at| (self.pairs[*at as usize].last_ns, *at)).collect();
+        by_age.sort_unstable();
+        for (_, at) in &by_age[..by_age.len() / 2] {
+            let pair = &mut self.pairs[*at as usize];
+            pair.witnesses = Vec::new();
+            of.pairs.remove(&(pair.from, pair.to));
+            if let Some(out) = self.out.get_mut(&pair.from) {
+                out.retain(|other| other != at);
+                if out.is_empty() {
+                    self.out.remove(&pair.from);
+                }
+            }
+            self.unused.push(*at);
         }
     }
 
     /// Ordered by class and mode.
     pub fn views(&self, name: impl Fn(SiteId) -> Arc<str>) -> Vec<EdgeView> {
-        let mut views: Vec<EdgeView> = self
-            .edges
-            .iter()
-            .map(|e| EdgeView {
-                from: e.from.0,
-                from_mode: e.from.1,
-                to: e.to.0,
-                to_mode: e.to.1,
-                manner: if e.trylock { Manner::Tried } else { Manner::Asked },
-                sure: true,
-                count: e.count,
-                tasks: e.tasks.len() as u32,
-                instances: e.pairs.len(),
-                lossy: e.lossy,
-                first_ns: e.first.first.time_ns,
-                last_ns: e.last_ns,
-                documented: Vec::new(),
-                witness: e.step(e.first_locks, &e.first.first, &name, false),
-            })
-            .collect();
+        let view = |e: &Edge| EdgeView {
+            from: e.from.0,
+            from_mode: e.from.1,
+            to: e.to.0,
+            to_mode: e.to.1,
+            manner: e.manner,
+            sure: e.sure,
+            count: e.count,
+            tasks: e.tasks.len() as u32,
+            instances: e.instances,
+            lossy: e.lossy,
+            first_ns: e.first_ns,
+            last_ns: e.last_ns,
+            documented: Vec::new(),
+            witness: e.step(e.first_locks, &e.first, &name),
+        };
+        let mut views: Vec<EdgeView> = self.edges.iter().map(view).collect();
         views.sort_unstable_by_key(|v| (v.from, v.from_mode, v.to, v.to_mode, v.manner));
         views
     }
 }
 
-impl Pair {
-    fn new(task: &Task, at: usize, hold: &LockHold, ask: &Ask) -> Pair {
-        let mut gates = [None; GATES];
-        for (place, gate) in gates.iter_mut().zip(gates_of(task, at)) {
-            *place = Some(gate);
-        }
-        let mut tasks = [Tid(0); PAIR_TASKS];
-        tasks[0] = task.tid;
-        let first = Witness::of(task, hold, ask);
-        Pair {
-            last_ns: ask.time_ns,
-            tasks,
-            tasks_n: 1,
-            lossy: is_lossy(task, hold, ask),
-            gates,
-            first,
-            other: None,
-        }
+fn mark(pair: &mut Pair, at: u32, fresh: &mut Vec<u32>) {
+    if !std::mem::replace(&mut pair.fresh, true) {
+        fresh.push(at);
     }
+}
 
-    /// Seen again: what is not held this time was no gate.
-    fn again(&mut self, task: &Task, at: usize, hold: &LockHold, ask: &Ask) {
-        self.last_ns = ask.time_ns;
-        if is_lossy(task, hold, ask) != self.lossy {
-            // Of the two the one that is sure counts.
-            if self.lossy {
-                *self = Pair::new(task, at, hold, ask);
-            }
-            return;
-        }
-        self.add_task(task.tid);
-        if self.other.is_none() && task.tid != self.first.tid() {
-            self.other = Some(Witness::of(task, hold, ask));
-        }
-        for place in &mut self.gates {
-            if let Some(gate) = place {
-                match gates_of(task, at).find(|g| g.instance == gate.instance) {
-                    Some(now) => gate.read |= now.read,
-                    None => *place = None,
+impl Pair {
+    /// Seen again; whether it tells something new.
+    fn again(&mut self, sort: u64, lossy: bool, sure: bool, witness: impl Fn() -> Witness) -> bool {
+        if let Some(known) = self.witnesses.iter_mut().find(|w| w.sort == sort) {
+            if (known.lossy && !lossy) || (!known.sure && sure) || known.path_cut {
+                let better = witness();
+                if better.is_better(known) {
+                    *known = Arc::new(better);
+                    return true;
                 }
             }
+            return false;
         }
+        if self.witnesses.len() < WITNESSES {
+            self.witnesses.push(Arc::new(witness()));
+            return true;
+        }
+        if self.another_ns > self.last_ns {
+            return false;
+        }
+        self.another_ns = self.last_ns + ANOTHER_NS;
+        let new = witness();
+        // A site that is not there yet takes the place of one that is there twice; a task that comes later takes that of the
+        // last one: the earlier ones may be gone when the other side comes.
+        let sites = |site| self.witnesses.iter().filter(|w| w.site == site).count();
+        let place = if sites(new.site) == 0 {
+            self.witnesses.iter().rposition(|w| sites(w.site) > 1)
+        } else {
+            self.witnesses.iter().rposition(|w| w.site == new.site)
+        };
+        let Some(place) = place else { return false };
+        if self.witnesses[place].is_better(&new) {
+            return false;
+        }
+        self.witnesses[place] = Arc::new(new);
+        true
     }
-}
-
-/// Whether records that were lost could tell that it was otherwise: that the hold was over, or that there was a gate.
-fn is_lossy(task: &Task, hold: &LockHold, ask: &Ask) -> bool {
-    hold.lossy || ask.time_ns < task.unsure_until_ns
-}
-
-/// What the task holds besides the hold at `at`.
-fn gates_of(task: &Task, at: usize) -> impl Iterator<Item = Gate> + '_ {
-    task.holds.iter().enumerate().filter(move |(i, h)| *i != at && !h.lossy).map(|(_, h)| Gate {
-        class: h.class,
-        instance: h.instance,
-        read: h.mode == Some(Mode::Read),
-    })
 }

@@ -13,6 +13,8 @@ pub mod view;
 
 mod cover;
 mod cycles;
+mod deadlock;
+mod documented;
 mod engine;
 mod fx;
 mod graph;
@@ -20,7 +22,9 @@ mod leases;
 mod ledger;
 mod locks;
 mod loss;
+mod path;
 mod predict;
+mod reach;
 mod recent;
 mod rules;
 mod tables;

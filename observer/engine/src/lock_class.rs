@@ -36,6 +36,11 @@ impl LockClass {
         LockClass::Folio,
     ];
 
+    #[must_use]
+    pub fn is_folio(self) -> bool {
+        self.wire() == Class::Folio
+    }
+
     /// The class of the wire that it is part of.
     #[must_use]
     pub fn wire(self) -> Class {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::{
     event::{Class, Mode, SiteId},
     finding::{Doubt, Kind},
-    setup::{Coverage, DocumentedOrder, Grade, Role, Setup},
+    setup::{Coverage, DocumentedOrder, FolioTaken, Grade, Role, Setup},
 };
 
 #[derive(Debug)]
@@ -19,6 +19,8 @@ struct SiteRow {
     vma_locked: bool,
     last_user: bool,
     is_walk: bool,
+    folio_taken: Option<FolioTaken>,
+    late: bool,
 }
 
 /// Roles without which a kind of finding is less than it looks.
@@ -71,6 +73,8 @@ impl Rules {
                 vma_locked: site.vma_locked,
                 last_user: site.last_user,
                 is_walk: site.role == Role::Walk,
+                folio_taken: site.folio_taken,
+                late: site.late,
             });
         }
         let doubts = Kind::ALL
@@ -126,6 +130,16 @@ impl Rules {
 
     pub fn try_then_block(&self, site: SiteId) -> bool {
         self.site(site).is_some_and(|s| s.try_then_block)
+    }
+
+    /// When the operation locks folios, where that is known.
+    pub fn folio_taken(&self, site: SiteId) -> Option<FolioTaken> {
+        self.site(site)?.folio_taken
+    }
+
+    /// A folio that is locked by contract here may have been locked long before.
+    pub fn is_late(&self, site: SiteId) -> bool {
+        self.site(site).is_some_and(|s| s.late)
     }
 
     /// The site is entered with mmap_lock or the VMA's own lock held.

@@ -78,6 +78,15 @@ impl Role {
     }
 }
 
+/// When an operation locks a folio whose lock is not seen at the time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FolioTaken {
+    /// Right after the last lock of this class; `None`: first of all.
+    pub after: Option<Class>,
+    /// In a way that can block.
+    pub blocks: bool,
+}
+
 /// One attached site.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Site {
@@ -93,6 +102,10 @@ pub struct Site {
     pub vma_locked: bool,
     /// For operations: they run when the mm has no user left, so that nobody finds it but by the file.
     pub last_user: bool,
+    /// For operations: when they lock a folio whose lock is seen by its release, or late, only.
+    pub folio_taken: Option<FolioTaken>,
+    /// For contracts of a locked folio: it may have been locked long before.
+    pub late: bool,
     /// For lock sites: a successful trylock here stands for a wait that would have blocked (*try, then block*).
     pub try_then_block: bool,
 }

@@ -7,10 +7,11 @@ use std::collections::VecDeque;
 
 use crate::{
     event::{Class, Mapping, Mm, Mode, SiteId, Table, Tid},
-    finding::{Hold, Known, TaskRef},
+    finding::{Hold, Known, Manner, TaskRef},
     fx::FxMap,
     leases::Lease,
     lock_class::LockClass,
+    path::{Act, Op, Path},
     predict::Happening,
 };
 
@@ -50,6 +51,19 @@ pub(crate) struct LockHold {
 impl LockHold {
     pub fn shown(&self) -> Hold {
         Held::from(self).shown()
+    }
+
+    pub fn op(&self, act: Act, time_ns: u64) -> Op {
+        Op {
+            lock: self.instance,
+            time_ns,
+            site: SiteId(0),
+            class: self.class,
+            mode: self.mode,
+            act,
+            manner: Manner::Asked,
+            known: self.known,
+        }
     }
 }
 
@@ -173,6 +187,8 @@ pub(crate) enum Asked {
     Lock {
         addr: u64,
         at_ns: u64,
+        mode: Option<Mode>,
+        site: SiteId,
     },
     /// `told`: which folio is known, and its edges are made.
     Folio {
@@ -184,6 +200,18 @@ pub(crate) enum Asked {
     },
 }
 
+/// What a task waits for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Waiting {
+    /// Lock or folio.
+    pub addr: u64,
+    pub class: LockClass,
+    pub mode: Option<Mode>,
+    /// Since when it asked for it.
+    pub since_ns: u64,
+    pub site: SiteId,
+}
+
 /// One task.
 #[derive(Debug)]
 pub(crate) struct Task {
@@ -191,6 +219,8 @@ pub(crate) struct Task {
     pub serial: u64,
     /// When it was made by a task that was seen to make it; else its first event.
     pub born_ns: u64,
+    /// When it was seen to be made; 0: it was not.
+    pub made_ns: u64,
     pub tid: Tid,
     pub tgid: u32,
     pub comm: [u8; 16],
@@ -201,8 +231,10 @@ pub(crate) struct Task {
     pub holds: Vec<LockHold>,
     pub leases: Vec<Lease>,
     pub asked: Option<Asked>,
-    /// Lock or folio that it is seen waiting for.
-    pub waiting: Option<u64>,
+    /// What it is seen waiting for.
+    pub waiting: Option<Waiting>,
+    /// What it did with locks since it held none.
+    pub path: Path,
     /// Table of the last lookup, to which lookups that were counted but not sent belong.
     pub last_table: Option<Table>,
     /// In the engine's list of tasks that have leases.
@@ -226,6 +258,7 @@ impl Task {
         Task {
             serial: 0,
             born_ns: 0,
+            made_ns: 0,
             tid,
             tgid: 0,
             comm: [0; 16],
@@ -237,6 +270,7 @@ impl Task {
             leases: Vec::new(),
             asked: None,
             waiting: None,
+            path: Path::default(),
             last_table: None,
             listed: false,
             exiting: false,
@@ -245,6 +279,42 @@ impl Task {
             listed_lately: false,
             stacks: Vec::new(),
             released: VecDeque::new(),
+        }
+    }
+
+    /// It has a lock, or asks for one. What it held before is the path to here.
+    pub fn hold(&mut self, hold: LockHold, manner: Manner, site: SiteId) {
+        self.path.push(Op {
+            lock: hold.instance,
+            time_ns: hold.since_ns,
+            site,
+            class: hold.class,
+            mode: hold.mode,
+            act: Act::Take,
+            manner,
+            known: hold.known,
+        });
+        self.holds.push(hold);
+    }
+
+    /// It has a lock no longer.
+    pub fn drop_hold(&mut self, at: usize, now_ns: u64) -> LockHold {
+        let hold = self.holds.remove(at);
+        self.path.push(hold.op(Act::Release, now_ns));
+        self.nothing_held();
+        hold
+    }
+
+    /// An ask of that hold ended without the lock.
+    pub fn fail_hold(&mut self, at: usize, now_ns: u64) {
+        let hold = self.holds.remove(at);
+        self.path.failed(hold.instance, hold.op(Act::Fail, now_ns));
+        self.nothing_held();
+    }
+
+    fn nothing_held(&mut self) {
+        if self.holds.is_empty() {
+            self.path.emptied(!self.frames.is_empty());
         }
     }
 
@@ -327,7 +397,7 @@ pub(crate) struct Tasks {
 }
 
 /// Place of a task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct TaskId(u32);
 
 impl std::ops::Index<TaskId> for Tasks {
@@ -395,16 +465,18 @@ impl Tasks {
         self.by_tid.remove(&tid.0);
         self.epoch += 1;
         let task = &mut self.slots[id.0 as usize];
-        let (mut frames, mut holds, mut leases) = (
+        let (mut frames, mut holds, mut leases, mut path) = (
             std::mem::take(&mut task.frames),
             std::mem::take(&mut task.holds),
             std::mem::take(&mut task.leases),
+            std::mem::take(&mut task.path),
         );
         frames.clear();
         holds.clear();
         leases.clear();
+        path.clear();
         let (listed, listed_lately) = (task.listed, task.listed_lately);
-        *task = Task { frames, holds, leases, listed, listed_lately, ..Task::new(Tid(u32::MAX)) };
+        *task = Task { frames, holds, leases, path, listed, listed_lately, ..Task::new(Tid(u32::MAX)) };
         self.free.push(id.0);
     }
 

@@ -314,6 +314,8 @@ impl Plan {
             foreign_lookup_until: site.fact.foreign_lookup_until.as_deref().and_then(values::class),
             vma_locked: site.fact.vma_locked,
             last_user: site.fact.last_user,
+            folio_taken: None,
+            late: false,
             try_then_block: false,
         });
         setup::Setup {

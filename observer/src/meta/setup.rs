@@ -142,6 +142,8 @@ impl TryFrom<&Setup> for engine::Setup {
                 foreign_lookup_until: s.foreign_lookup_until.as_deref().map(class).transpose()?,
                 vma_locked: s.vma_locked,
                 last_user: s.last_user,
+                folio_taken: None,
+                late: false,
                 try_then_block: s.try_then_block,
             })
         };

@@ -169,6 +169,8 @@ fn site(id: u16, function: &str, role: &str) -> setup::Site {
         foreign_lookup_until: None,
         vma_locked: false,
         last_user: false,
+        folio_taken: None,
+        late: false,
         try_then_block: false,
     }
 }

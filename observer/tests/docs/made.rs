@@ -239,6 +239,8 @@ fn meta() -> Meta {
         foreign_lookup_until: None,
         vma_locked: false,
         last_user: false,
+        folio_taken: None,
+        late: false,
         try_then_block: false,
     };
     Meta {

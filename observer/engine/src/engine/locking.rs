@@ -2,18 +2,14 @@
 
 use super::Engine;
 use crate::{
-    event::{Body, Class, Event, Folio, How, LockAddr, LockStep, Mapping, Mode, SiteId},
-    finding::{Doubt, Evidence, Finding, Known, Rank, Relock},
+    event::{Body, Class, Event, LockAddr, LockStep, Mapping, Mode, SiteId},
+    finding::{Doubt, Evidence, Finding, Known, Manner, Rank, Relock},
     graph::Ask,
     leases::Sort,
     lock_class::LockClass,
-    tasks::{Asked, Instance, LockHold, Task, TaskId},
+    path::{Act, Op},
+    tasks::{Asked, Instance, LockHold, Task, TaskId, Waiting},
 };
-
-/// A folio lock has no generation of its own: folio and mapping together name it.
-fn folio_instance(folio: Folio, mapping: Mapping) -> Instance {
-    Instance { addr: folio.0, life: mapping.0 }
-}
 
 /// An ask after which nothing was heard from the task for so long is a wait, also where no wait can be seen: folio
 /// lookups wait inside the page cache's own functions, and 5.10 has no contention tracepoints.
@@ -28,8 +24,8 @@ impl Engine {
         for id in self.tasks.ids().collect::<Vec<TaskId>>() {
             let (Some(asked), None) = (self.tasks[id].asked, self.tasks[id].waiting) else { continue };
             match asked {
-                Asked::Lock { addr, at_ns } if self.now_ns.saturating_sub(at_ns) >= STUCK_NS => {
-                    self.tasks[id].waiting = Some(addr);
+                Asked::Lock { addr, at_ns, .. } if self.now_ns.saturating_sub(at_ns) >= STUCK_NS => {
+                    self.waits(id, addr);
                 }
                 Asked::Folio { mapping, index, at_ns, site, .. }
                     if self.now_ns.saturating_sub(at_ns) >= STUCK_NS =>
@@ -41,20 +37,17 @@ impl Engine {
         }
     }
 
-    /// A folio lookup that does not return waits for the folio that somebody holds at that place of the file.
-    fn folio_stuck(&mut self, id: TaskId, site: SiteId, (mapping, index): (Mapping, u64), at_ns: u64) {
-        let held = |t: &Task| {
-            t.holds
-                .iter()
-                .find(|h| h.class == LockClass::FolioFile && (h.mapping, h.index) == (mapping, index))
-                .copied()
-        };
-        let Some(hold) = self.tasks.iter().find_map(held) else { return };
+    /// The task waits for a lock that it asked for. If it is one that it has, it waits for itself.
+    fn waits(&mut self, id: TaskId, addr: u64) {
+        let task = &self.tasks[id];
+        let Some(at) = task.holds.iter().rposition(|h| h.instance.addr == addr) else { return };
+        let hold = task.holds[at];
+        let Some(Asked::Lock { at_ns, site, mode, .. }) = task.asked else { return };
         let site = self.on_behalf(id, site);
-        let (class, mode) = (hold.class, Some(Mode::Exclusive));
-        let ask = Ask { class, instance: hold.instance, mode, trylock: false, time_ns: at_ns, site };
-        self.graph.asked(&self.tasks[id], &ask);
-        self.tasks[id].waiting = Some(hold.instance.addr);
+        self.tasks[id].waiting = Some(Waiting { addr, class: hold.class, mode, since_ns: at_ns, site });
+        if hold.known != Known::Asking && !hold.lossy {
+            self.relocked(id, at, (site, mode, at_ns), Rank::Confirmed);
+        }
     }
 
     /// The task goes on: what it asked for it has, and it waits no more. An entry probe is the asking, not the having.
@@ -74,7 +67,7 @@ impl Engine {
             task.waiting = None;
         }
         match task.asked {
-            Some(Asked::Lock { addr, at_ns }) => {
+            Some(Asked::Lock { addr, at_ns, .. }) => {
                 if still == Some(LockAddr(addr)) && !gave_up {
                     return;
                 }
@@ -130,23 +123,27 @@ impl Engine {
                     self.drop_ptls(id, event.time_ns);
                 }
                 self.take(id, event, (class.into(), mode, lock), Known::Asking);
-                self.tasks[id].asked = Some(Asked::Lock { addr: lock, at_ns: event.time_ns });
+                let (at_ns, site) = (event.time_ns, event.site);
+                self.tasks[id].asked = Some(Asked::Lock { addr: lock, at_ns, mode, site });
             }
             LockStep::Try => {
                 self.take(id, event, (class.into(), mode, lock), Known::Tried);
                 self.has_now(id, lock, event.time_ns, event.site);
             }
-            LockStep::GaveUp => self.give_up(id, lock),
+            LockStep::GaveUp => self.give_up(id, lock, event.time_ns),
             LockStep::Release => self.release(id, event.time_ns, (class, mode), lock),
             LockStep::Downgrade => {
-                if let Some(hold) = self.tasks[id].holds.iter_mut().find(|h| h.instance.addr == lock) {
+                let Task { holds, path, .. } = &mut self.tasks[id];
+                if let Some(hold) = holds.iter_mut().find(|h| h.instance.addr == lock) {
                     hold.downgraded = hold.mode != Some(Mode::Read);
                     hold.mode = Some(Mode::Read);
+                    path.push(hold.op(Act::Downgrade, event.time_ns));
                 }
             }
-            LockStep::WaitBegin => self.tasks[id].waiting = Some(lock),
+            LockStep::WaitBegin => self.waits(id, lock),
+            LockStep::Busy => self.busy(id, event, (class.into(), mode, lock)),
             // The next event tells whether the task has it.
-            LockStep::Busy | LockStep::WaitEnd => {}
+            LockStep::WaitEnd => {}
         }
     }
 
@@ -161,7 +158,11 @@ impl Engine {
         let lock = self.locks.see(addr, class.wire());
         lock.writer_seen |= mode != Some(Mode::Read);
         let instance = Instance { addr, life: lock.life };
-        let trylock = known == Known::Tried && !self.rules.try_then_block(event.site);
+        let manner = match known {
+            Known::Tried if self.rules.try_then_block(event.site) => Manner::TryThenBlock,
+            Known::Tried => Manner::Tried,
+            _ => Manner::Asked,
+        };
         let site = self.on_behalf(id, event.site);
         if let Some(at) = self.tasks[id].holds.iter().rposition(|h| h.instance == instance) {
             let hold = &mut self.tasks[id].holds[at];
@@ -174,11 +175,11 @@ impl Engine {
                 return;
             }
             // Its release is among what was lost: this is another hold.
-            self.tasks[id].holds.remove(at);
+            self.tasks[id].drop_hold(at, event.time_ns);
         }
-        let ask = Ask { class, instance, mode, trylock, time_ns: event.time_ns, site };
+        let ask = Ask { class, instance, mode, manner, time_ns: event.time_ns, site };
         self.graph.asked(&self.tasks[id], &ask);
-        self.tasks[id].holds.push(LockHold {
+        let hold = LockHold {
             class,
             instance,
             mode,
@@ -189,16 +190,35 @@ impl Engine {
             again: 0,
             mapping: Mapping(0),
             index: 0,
-        });
+        };
+        self.tasks[id].hold(hold, manner, site);
     }
 
-    fn give_up(&mut self, id: TaskId, addr: u64) {
-        let holds = &mut self.tasks[id].holds;
-        if let Some(at) = holds.iter().rposition(|h| h.instance.addr == addr) {
-            match holds[at].again {
-                0 => drop(holds.remove(at)),
-                _ => holds[at].again -= 1,
+    fn give_up(&mut self, id: TaskId, addr: u64, now_ns: u64) {
+        let task = &mut self.tasks[id];
+        if let Some(at) = task.holds.iter().rposition(|h| h.instance.addr == addr) {
+            match task.holds[at].again {
+                0 => task.fail_hold(at, now_ns),
+                _ => task.holds[at].again -= 1,
             }
+        }
+    }
+
+    /// A trylock failed: somebody else had the lock.
+    fn busy(&mut self, id: TaskId, event: &Event, (class, mode, addr): (LockClass, Option<Mode>, u64)) {
+        let instance = Instance { addr, life: self.locks.see(addr, class.wire()).life };
+        let task = &mut self.tasks[id];
+        if !task.holds.is_empty() {
+            task.path.push(Op {
+                lock: instance,
+                time_ns: event.time_ns,
+                site: event.site,
+                class,
+                mode,
+                act: Act::Fail,
+                manner: Manner::Tried,
+                known: Known::Tried,
+            });
         }
     }
 
@@ -216,7 +236,7 @@ impl Engine {
                 return;
             }
             Some(at) => {
-                let hold = holds.remove(at);
+                let hold = self.tasks[id].drop_hold(at, now_ns);
                 self.released(id, now_ns, &hold);
             }
             None => {
@@ -260,10 +280,21 @@ impl Engine {
     }
 
     /// The task asks for what it holds.
-    fn relock(&mut self, id: TaskId, event: &Event, at: usize, asked_mode: Option<Mode>) {
+    pub(super) fn relock(&mut self, id: TaskId, event: &Event, at: usize, asked_mode: Option<Mode>) {
         let hold = self.tasks[id].holds[at];
         let site = self.on_behalf(id, event.site);
         let rank = if hold.lossy { Rank::Incomplete } else { Rank::Feasible };
+        self.relocked(id, at, (site, asked_mode, event.time_ns), rank);
+    }
+
+    fn relocked(
+        &mut self,
+        id: TaskId,
+        at: usize,
+        (site, asked_mode, time_ns): (SiteId, Option<Mode>, u64),
+        rank: Rank,
+    ) {
+        let hold = self.tasks[id].holds[at];
         let mut doubts = Vec::new();
         if hold.lossy {
             doubts.push(Doubt::Loss);
@@ -284,108 +315,14 @@ impl Engine {
             ),
             rank,
             count: 1,
-            first_ns: event.time_ns,
-            last_ns: event.time_ns,
+            first_ns: time_ns,
+            last_ns: time_ns,
             doubts,
             evidence: Evidence::Relock(Relock {
                 held: hold.shown(),
                 asked_mode,
-                side: self.side(id, site, event.time_ns),
+                side: self.side(id, site, time_ns),
             }),
         });
-    }
-
-    pub(super) fn folio_ask(
-        &mut self,
-        id: TaskId,
-        event: &Event,
-        mapping: Mapping,
-        index: u64,
-        folio: Folio,
-    ) {
-        if folio.0 != 0 {
-            self.folio_asked(id, event, (folio, mapping), event.time_ns);
-        }
-        self.tasks[id].asked =
-            Some(Asked::Folio { mapping, index, at_ns: event.time_ns, site: event.site, told: folio.0 != 0 });
-    }
-
-    /// Edges of an ask for a folio's lock that can block.
-    fn folio_asked(&mut self, id: TaskId, event: &Event, (folio, mapping): (Folio, Mapping), time_ns: u64) {
-        let class = LockClass::of_folio(mapping);
-        let instance = folio_instance(folio, mapping);
-        let site = self.on_behalf(id, event.site);
-        if let Some(at) = self.tasks[id].holds.iter().rposition(|h| h.instance.addr == folio.0) {
-            self.relock(id, event, at, Some(Mode::Exclusive));
-            return;
-        }
-        let mode = Some(Mode::Exclusive);
-        let ask = Ask { class, instance, mode, trylock: false, time_ns, site };
-        self.graph.asked(&self.tasks[id], &ask);
-    }
-
-    pub(super) fn folio_wait(&mut self, id: TaskId, event: &Event, folio: Folio, mapping: Mapping) {
-        self.folio_asked(id, event, (folio, mapping), event.time_ns);
-        self.tasks[id].waiting = Some(folio.0);
-    }
-
-    pub(super) fn folio_held(
-        &mut self,
-        id: TaskId,
-        event: &Event,
-        (folio, mapping, index): (Folio, Mapping, u64),
-        how: How,
-    ) {
-        let asked = self.tasks[id].asked.take();
-        if let Some(hold) = self.tasks[id].holds.iter_mut().find(|h| h.instance.addr == folio.0) {
-            // Proved again, perhaps with what was not known before.
-            if mapping.0 != 0 && (hold.mapping.0 == 0 || how == How::Returned) {
-                (hold.mapping, hold.index) = (mapping, index);
-                (hold.class, hold.instance) = (LockClass::of_folio(mapping), folio_instance(folio, mapping));
-            }
-            return;
-        }
-        if let Some(other) = self.folio_holders.insert(folio.0, id)
-            && other != id
-        {
-            // The lock belongs to the folio: a proof here ends what another task was thought to have.
-            self.counts.missed_folio_releases += 1;
-            self.tasks[other].holds.retain(|h| h.instance.addr != folio.0);
-        }
-        if how == How::Returned
-            && let Some(Asked::Folio { at_ns, told: false, .. }) = asked
-        {
-            self.folio_asked(id, event, (folio, mapping), at_ns);
-        }
-        let known = match how {
-            How::Returned => Known::Returned,
-            How::Contract => Known::Contract,
-            How::SlowPath => Known::SlowPath,
-        };
-        self.tasks[id].holds.push(LockHold {
-            class: LockClass::of_folio(mapping),
-            instance: folio_instance(folio, mapping),
-            mode: Some(Mode::Exclusive),
-            known,
-            since_ns: event.time_ns,
-            lossy: false,
-            downgraded: false,
-            again: 0,
-            mapping,
-            index,
-        });
-    }
-
-    /// Whoever releases it, the folio's lock is free.
-    pub(super) fn folio_release(&mut self, folio: Folio) {
-        let Some(holder) = self.folio_holders.remove(&folio.0) else {
-            self.counts.unknown_releases += 1;
-            return;
-        };
-        let Task { leases, holds, .. } = &mut self.tasks[holder];
-        holds.retain(|h| h.instance.addr != folio.0);
-        for lease in leases {
-            lease.lock_released(folio.0, self.now_ns, holds);
-        }
     }
 }

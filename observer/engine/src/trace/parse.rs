@@ -10,7 +10,7 @@ use super::{Error, Expectation, Step, Trace};
 use crate::{
     Hole,
     event::{Body, Class, Event, Mode, SiteId, Tid},
-    setup::{Coverage, DocumentedOrder, Exclusion, Grade, Role, Setup, Site},
+    setup::{Coverage, DocumentedOrder, Exclusion, FolioTaken, Grade, Role, Setup, Site},
 };
 
 type Result<T> = std::result::Result<T, String>;
@@ -91,18 +91,29 @@ fn site(rest: &str, setup: &Setup) -> Result<Site> {
         foreign_lookup_until: None,
         vma_locked: false,
         last_user: false,
+        folio_taken: None,
+        late: false,
         try_then_block: false,
     };
     for mark in marks {
         match mark.split_once('=') {
             Some(("foreign-lookup-until", name)) => site.foreign_lookup_until = Some(class(name)?),
             None if *mark == "vma-locked" => site.vma_locked = true,
+            Some(("folio-after", name)) => site.folio_taken = Some(folio_taken(name)?),
+            None if *mark == "late" => site.late = true,
             None if *mark == "last-user" => site.last_user = true,
             None if *mark == "try-then-block" => site.try_then_block = true,
             _ => return Err(format!("`{mark}` is no mark of a site")),
         }
     }
     Ok(site)
+}
+
+/// `begin` or a class; with `,blocks` if it is asked for in a way that can.
+fn folio_taken(text: &str) -> Result<FolioTaken> {
+    let (name, blocks) = text.strip_suffix(",blocks").map_or((text, false), |name| (name, true));
+    let after = if name == "begin" { None } else { Some(class(name)?) };
+    Ok(FolioTaken { after, blocks })
 }
 
 fn exclusion(rest: &str) -> Result<Exclusion> {

@@ -81,6 +81,8 @@ pub fn setup(protocol: &Protocol) -> Setup {
                 function: s.function().to_owned(),
                 role: s.role(),
                 foreign_lookup_until: (*s == Site::Sharing).then_some(Class::IMmap),
+                folio_taken: None,
+                late: false,
                 try_then_block: false,
                 vma_locked: matches!(
                     s,

@@ -1,0 +1,262 @@
+//! What a closed chain of instances amounts to.
+//!
+//! Decides its rank, and why it is no better one. A chain is judged for each choice of witnesses by different tasks; the worst
+//! (most certain) rank of each combination of sites is kept.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::{CHAINS_MAX, Found, Hop, Key, World, least_rotation};
+use crate::{
+    event::Mode,
+    finding::{Doubt, Rank},
+    graph::Witness,
+    lock_class::LockClass,
+    path::{Op, held},
+    reach::{Reach, conflict, reach},
+    recent::Recent,
+    tasks::{Instance, Tasks},
+};
+
+/// Choices of witnesses tried per chain.
+const CHOICES_MAX: usize = 512;
+
+/// What a choice of witnesses amounts to.
+#[derive(Clone, Debug)]
+pub(super) struct Verdict {
+    pub rank: Rank,
+    pub doubts: Vec<Doubt>,
+    pub gate: Option<(LockClass, u64)>,
+    /// Who queues for writing between two readers, by the step that waits behind it.
+    pub writers: Vec<(usize, Arc<Witness>)>,
+}
+
+/// Judges a chain of pairs, and keeps what is better than what is known.
+pub(super) fn judge(world: World<'_>, exits: &Recent, chain: &[u32], found: &mut BTreeMap<Key, Found>) {
+    let judge = Judge { world, exits, chain };
+    let mut serials: Vec<u64> =
+        chain.iter().flat_map(|at| world.graph.pair(*at).witnesses.iter().map(|w| w.serial)).collect();
+    serials.sort_unstable();
+    serials.dedup();
+    if serials.len() < 2 {
+        return;
+    }
+    let mut choices = Vec::new();
+    judge.choices(&mut Vec::new(), &mut choices);
+    if choices.is_empty() {
+        let first = |at: &u32| world.graph.pair(*at).witnesses.first().cloned();
+        let Some(few) = chain.iter().map(first).collect::<Option<Vec<_>>>() else { return };
+        judge.keep(few, found, |_| Verdict {
+            rank: Rank::ClassOnly,
+            doubts: vec![Doubt::FewTasks],
+            gate: None,
+            writers: Vec::new(),
+        });
+    }
+    for choice in choices {
+        judge.keep(choice, found, |choice| judge.verdict(choice));
+    }
+}
+
+struct Judge<'a> {
+    world: World<'a>,
+    exits: &'a Recent,
+    chain: &'a [u32],
+}
+
+impl Judge<'_> {
+    /// One witness per step, all by different tasks.
+    fn choices(&self, taken: &mut Vec<Arc<Witness>>, all: &mut Vec<Vec<Arc<Witness>>>) {
+        let Some(at) = self.chain.get(taken.len()) else {
+            all.push(taken.clone());
+            return;
+        };
+        for witness in &self.world.graph.pair(*at).witnesses {
+            if all.len() < CHOICES_MAX && taken.iter().all(|t| t.serial != witness.serial) {
+                taken.push(Arc::clone(witness));
+                self.choices(taken, all);
+                taken.pop();
+            }
+        }
+    }
+
+    fn keep(
+        &self,
+        choice: Vec<Arc<Witness>>,
+        found: &mut BTreeMap<Key, Found>,
+        verdict: impl Fn(&[Arc<Witness>]) -> Verdict,
+    ) {
+        let class = |at: &u32| self.world.graph.edge(self.world.graph.pair(*at)).from.0;
+        let mut key: Key = self.chain.iter().map(class).zip(choice.iter().map(|w| w.site)).collect();
+        let by = least_rotation(&key);
+        key.rotate_left(by);
+        let mut locks: Vec<Instance> = self.chain.iter().map(|at| self.world.graph.pair(*at).from).collect();
+        locks.rotate_left(by);
+        let known = found.get_mut(&key);
+        if let Some(known) = known {
+            if known.chains.len() < CHAINS_MAX {
+                known.chains.insert(locks);
+            }
+            if known.verdict.rank <= Rank::Feasible {
+                return;
+            }
+            let verdict = verdict(&choice);
+            if (verdict.rank, verdict.doubts.len()) < (known.verdict.rank, known.verdict.doubts.len()) {
+                let fresh = self.found(choice, verdict, by);
+                (known.verdict, known.hops) = (fresh.verdict, fresh.hops);
+                known.first_ns = known.first_ns.min(fresh.first_ns);
+            }
+            return;
+        }
+        let verdict = verdict(&choice);
+        let mut fresh = self.found(choice, verdict, by);
+        fresh.chains.insert(locks);
+        found.insert(key, fresh);
+    }
+
+    fn found(&self, choice: Vec<Arc<Witness>>, mut verdict: Verdict, by: usize) -> Found {
+        let n = self.chain.len();
+        for (step, _) in &mut verdict.writers {
+            *step = (*step + n - by) % n;
+        }
+        let hop = |(at, seen): (&u32, Arc<Witness>)| {
+            let pair = self.world.graph.pair(*at);
+            Hop { edge: pair.edge, from: pair.from, to: pair.to, seen }
+        };
+        let mut hops: Vec<Hop> = self.chain.iter().zip(choice).map(hop).collect();
+        hops.rotate_left(by);
+        let first_ns = hops.iter().map(|hop| hop.seen.time_ns).max().unwrap_or(0);
+        Found { verdict, hops, first_ns, chains: std::collections::BTreeSet::new() }
+    }
+
+    fn verdict(&self, choice: &[Arc<Witness>]) -> Verdict {
+        let told = |rank, doubts| Verdict { rank, doubts, gate: None, writers: Vec::new() };
+        let times = || choice.iter().map(|w| w.time_ns);
+        // Between the sides a lock may have gone away, and its address become another's.
+        let (from_ns, to_ns) = (times().min().unwrap_or(0), times().max().unwrap_or(0));
+        if choice.iter().any(|w| w.lossy) || self.world.losses.anywhere(from_ns, to_ns) {
+            return told(Rank::Incomplete, vec![Doubt::Loss]);
+        }
+        if let Some(gate) = self.gate(choice) {
+            return Verdict { gate: Some(gate), ..told(Rank::Guarded, Vec::new()) };
+        }
+        if !all_together(choice, |a, b| self.together(a, b)) {
+            return told(Rank::ClassOnly, vec![Doubt::NotTogether]);
+        }
+        let behind = self.behind_writers(choice);
+        let mut doubts: Vec<Doubt> = behind
+            .iter()
+            .map(|(_, class, writers)| Doubt::QueuedWriter {
+                class: *class,
+                writer_seen: !writers.is_empty(),
+            })
+            .collect();
+        if behind.iter().any(|(_, _, writers)| writers.is_empty()) {
+            return told(Rank::ClassOnly, doubts);
+        }
+        let (reached, writers) = reach_with(choice, &behind);
+        let open = choice.iter().any(|w| !w.sure);
+        let cut = choice.iter().any(|w| w.path_cut) || reached == Reach::Cut;
+        let rank = match reached {
+            Reach::Unreachable => {
+                doubts.push(Doubt::Unreachable);
+                Rank::ClassOnly
+            }
+            Reach::Cut | Reach::Reached if open || cut => Rank::Possible,
+            Reach::Cut | Reach::Reached => Rank::Feasible,
+        };
+        if cut && rank == Rank::Possible {
+            doubts.push(Doubt::SearchCut);
+        }
+        for (at, _) in self.chain.iter().zip(choice).filter(|(_, w)| !w.sure) {
+            doubts.push(Doubt::Moment(self.world.graph.edge(self.world.graph.pair(*at)).from.0));
+        }
+        Verdict { writers, ..told(rank, doubts) }
+    }
+
+    /// A lock outside the cycle that two of its sides hold, and that lets only one of them in.
+    fn gate(&self, choice: &[Arc<Witness>]) -> Option<(LockClass, u64)> {
+        let in_cycle = |op: &Op| self.chain.iter().any(|at| self.world.graph.pair(*at).from == op.lock);
+        let holds: Vec<Vec<Op>> = choice.iter().map(|w| held(&w.path)).collect();
+        for (at, of) in holds.iter().enumerate() {
+            for gate in of.iter().filter(|op| !in_cycle(op)) {
+                let shuts = |op: &Op| op.lock == gate.lock && conflict(op.mode, gate.mode);
+                if holds[at + 1..].iter().flatten().any(shuts) {
+                    return Some((gate.class, gate.lock.addr));
+                }
+            }
+        }
+        None
+    }
+
+    /// Steps that ask for reading what the next one holds for reading, each with the writers that could be between.
+    fn behind_writers(&self, choice: &[Arc<Witness>]) -> Vec<(usize, LockClass, Vec<Arc<Witness>>)> {
+        let mut steps = Vec::new();
+        for (at, pair) in self.chain.iter().enumerate() {
+            let next = self.world.graph.pair(self.chain[(at + 1) % self.chain.len()]);
+            let (asked, held) =
+                (self.world.graph.edge(self.world.graph.pair(*pair)).to, self.world.graph.edge(next).from);
+            if asked.1 != Some(Mode::Read) || held.1 != Some(Mode::Read) {
+                continue;
+            }
+            let fits = |w: &&Arc<Witness>| {
+                !w.lossy
+                    && choice.iter().all(|c| c.serial != w.serial)
+                    && choice.iter().all(|c| self.together(c, w))
+            };
+            let writers = self.world.graph.writers(next.from).iter().filter(fits).cloned().collect();
+            steps.push((at, asked.0, writers));
+        }
+        steps
+    }
+
+    /// Whether the two tasks were there at both moments, each before the other began what it did: what orders tasks in
+    /// every run is that one made the other, or was waited for.
+    fn together(&self, a: &Witness, b: &Witness) -> bool {
+        let (first, second) = if a.time_ns <= b.time_ns { (a, b) } else { (b, a) };
+        let begin_ns = first.path.first().map_or(first.time_ns, |op| op.time_ns.min(first.time_ns));
+        second.made_ns <= begin_ns && self.is_there(first.serial, second.time_ns)
+    }
+
+    fn is_there(&self, serial: u64, at_ns: u64) -> bool {
+        match self.exits.get(serial) {
+            Some(exit_ns) => exit_ns >= at_ns,
+            None => is_alive(self.world.tasks, serial),
+        }
+    }
+}
+
+fn is_alive(tasks: &Tasks, serial: u64) -> bool {
+    tasks.iter().any(|t| t.serial == serial)
+}
+
+fn all_together(choice: &[Arc<Witness>], together: impl Fn(&Witness, &Witness) -> bool) -> bool {
+    choice.iter().enumerate().all(|(i, a)| choice[i + 1..].iter().all(|b| together(a, b)))
+}
+
+/// Tries the writers that could be between, and tells which were. The sides of a cycle need one task each.
+fn reach_with(
+    choice: &[Arc<Witness>],
+    behind: &[(usize, LockClass, Vec<Arc<Witness>>)],
+) -> (Reach, Vec<(usize, Arc<Witness>)>) {
+    let mut best = (Reach::Unreachable, Vec::new());
+    let choices: usize = behind.iter().map(|(_, _, writers)| writers.len()).product();
+    for mut pick in 0..choices {
+        let mut writers: Vec<(usize, Arc<Witness>)> = Vec::new();
+        for (step, _, from) in behind {
+            writers.push((*step, Arc::clone(&from[pick % from.len()])));
+            pick /= from.len();
+        }
+        let same = |a: &Arc<Witness>, b: &Arc<Witness>| a.serial == b.serial;
+        if (1..writers.len()).any(|i| writers[..i].iter().any(|(_, w)| same(w, &writers[i].1))) {
+            continue;
+        }
+        let paths: Vec<&[Op]> =
+            choice.iter().map(|w| &*w.path).chain(writers.iter().map(|(_, w)| &*w.path)).collect();
+        match reach(&paths) {
+            Reach::Reached => return (Reach::Reached, writers),
+            Reach::Cut => best = (Reach::Cut, writers),
+            Reach::Unreachable => {}
+        }
+    }
+    best
+}

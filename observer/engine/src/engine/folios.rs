@@ -1,0 +1,229 @@
+//! What folio events mean for holds and edges.
+//!
+//! The folio lock belongs to the folio: another task or context may release it. Its fast path is inline everywhere, so that a
+//! hold is known by what returned it, by a contract some time after it was taken, or by its release alone. Where it was
+//! taken before it is known, what was asked for in between was asked for under it: for certain where the setup knows at which
+//! point of the operation the folio is locked ([`crate::setup::FolioTaken`]), else perhaps.
+
+use super::Engine;
+use crate::{
+    event::{Event, Folio, How, Mapping, Mode, SiteId},
+    finding::{Known, Manner},
+    graph::Ask,
+    lock_class::LockClass,
+    path::Act,
+    setup::FolioTaken,
+    tasks::{Asked, Instance, LockHold, Task, TaskId, Waiting},
+};
+
+/// A folio lock has no generation of its own: folio and mapping together name it.
+fn instance(folio: Folio, mapping: Mapping) -> Instance {
+    Instance { addr: folio.0, life: mapping.0 }
+}
+
+/// A folio as an event names it.
+type Named = (Folio, Mapping, u64);
+
+fn hold_of((folio, mapping, index): Named, known: Known, since_ns: u64) -> LockHold {
+    LockHold {
+        class: LockClass::of_folio(mapping),
+        instance: instance(folio, mapping),
+        mode: Some(Mode::Exclusive),
+        known,
+        since_ns,
+        lossy: false,
+        downgraded: false,
+        again: 0,
+        mapping,
+        index,
+    }
+}
+
+impl Engine {
+    /// A folio lookup that does not return waits for the folio that somebody holds at that place of the file.
+    pub(super) fn folio_stuck(
+        &mut self,
+        id: TaskId,
+        site: SiteId,
+        (mapping, index): (Mapping, u64),
+        since_ns: u64,
+    ) {
+        let held = |t: &Task| {
+            let mut holds = t.holds.iter();
+            let at_place =
+                |h: &&LockHold| h.class == LockClass::FolioFile && (h.mapping, h.index) == (mapping, index);
+            holds.find(at_place).copied()
+        };
+        let Some(hold) = self.tasks.iter().find_map(held) else { return };
+        let site = self.on_behalf(id, site);
+        let (class, mode) = (hold.class, Some(Mode::Exclusive));
+        let ask =
+            Ask { class, instance: hold.instance, mode, manner: Manner::Asked, time_ns: since_ns, site };
+        self.graph.asked(&self.tasks[id], &ask);
+        self.tasks[id].waiting = Some(Waiting { addr: hold.instance.addr, class, mode, since_ns, site });
+    }
+
+    pub(super) fn folio_ask(
+        &mut self,
+        id: TaskId,
+        event: &Event,
+        mapping: Mapping,
+        index: u64,
+        folio: Folio,
+    ) {
+        if folio.0 != 0 {
+            self.folio_asked(id, event, (folio, mapping), event.time_ns);
+        }
+        self.tasks[id].asked =
+            Some(Asked::Folio { mapping, index, at_ns: event.time_ns, site: event.site, told: folio.0 != 0 });
+    }
+
+    /// Edges of an ask for a folio's lock that can block.
+    fn folio_asked(&mut self, id: TaskId, event: &Event, (folio, mapping): (Folio, Mapping), time_ns: u64) {
+        let class = LockClass::of_folio(mapping);
+        let instance = instance(folio, mapping);
+        let site = self.on_behalf(id, event.site);
+        if let Some(at) = self.tasks[id].holds.iter().rposition(|h| h.instance.addr == folio.0) {
+            self.relock(id, event, at, Some(Mode::Exclusive));
+            return;
+        }
+        let mode = Some(Mode::Exclusive);
+        let ask = Ask { class, instance, mode, manner: Manner::Asked, time_ns, site };
+        self.graph.asked(&self.tasks[id], &ask);
+    }
+
+    pub(super) fn folio_wait(&mut self, id: TaskId, event: &Event, folio: Folio, mapping: Mapping) {
+        self.folio_asked(id, event, (folio, mapping), event.time_ns);
+        let site = self.on_behalf(id, event.site);
+        self.tasks[id].waiting = Some(Waiting {
+            addr: folio.0,
+            class: LockClass::of_folio(mapping),
+            mode: Some(Mode::Exclusive),
+            since_ns: event.time_ns,
+            site,
+        });
+    }
+
+    pub(super) fn folio_held(&mut self, id: TaskId, event: &Event, named: Named, how: How) {
+        let (folio, mapping, index) = named;
+        let asked = self.tasks[id].asked.take();
+        let Task { holds, path, .. } = &mut self.tasks[id];
+        if let Some(hold) = holds.iter_mut().find(|h| h.instance.addr == folio.0) {
+            // Proved again, perhaps with what was not known before.
+            if mapping.0 != 0 && (hold.mapping.0 == 0 || how == How::Returned) {
+                let now = (LockClass::of_folio(mapping), instance(folio, mapping));
+                path.rename(hold.instance, now);
+                (hold.mapping, hold.index) = (mapping, index);
+                (hold.class, hold.instance) = now;
+            }
+            return;
+        }
+        if let Some(other) = self.folio_holders.insert(folio.0, id)
+            && other != id
+        {
+            // The lock belongs to the folio: a proof here ends what another task was thought to have.
+            self.counts.missed_folio_releases += 1;
+            self.drop_folio(other, folio, event.time_ns);
+        }
+        if how == How::Returned
+            && let Some(Asked::Folio { at_ns, told: false, .. }) = asked
+        {
+            self.folio_asked(id, event, (folio, mapping), at_ns);
+        }
+        let known = match how {
+            How::Returned => Known::Returned,
+            How::Contract => Known::Contract,
+            How::SlowPath => Known::SlowPath,
+        };
+        let hold = hold_of(named, known, event.time_ns);
+        if how == How::Contract && self.rules.is_late(event.site) && self.was_held(id, event, hold) {
+            self.tasks[id].holds.push(hold);
+            return;
+        }
+        let site = self.on_behalf(id, event.site);
+        self.tasks[id].hold(hold, Manner::Asked, site);
+    }
+
+    /// Whoever releases it, the folio's lock is free.
+    pub(super) fn folio_release(&mut self, id: TaskId, event: &Event, named: Named) {
+        if let Some(holder) = self.folio_holders.remove(&named.0.0) {
+            self.drop_folio(holder, named.0, event.time_ns);
+            return;
+        }
+        self.counts.unknown_releases += 1;
+        let hold = hold_of(named, Known::Released, event.time_ns);
+        if self.was_held(id, event, hold) {
+            self.tasks[id].path.push(hold.op(Act::Release, event.time_ns));
+            if self.tasks[id].holds.is_empty() {
+                let inside = !self.tasks[id].frames.is_empty();
+                self.tasks[id].path.emptied(inside);
+            }
+        }
+    }
+
+    fn drop_folio(&mut self, holder: TaskId, folio: Folio, now_ns: u64) {
+        let task = &mut self.tasks[holder];
+        if let Some(at) = task.holds.iter().position(|h| h.instance.addr == folio.0) {
+            task.drop_hold(at, now_ns);
+        }
+        let Task { leases, holds, .. } = &mut self.tasks[holder];
+        for lease in leases {
+            lease.lock_released(folio.0, now_ns, holds);
+        }
+    }
+
+    /// A folio turns out to be locked, since some time ago: what was asked for since then was asked for under it. Whether
+    /// the task's path has it now.
+    fn was_held(&mut self, id: TaskId, event: &Event, hold: LockHold) -> bool {
+        let task = &self.tasks[id];
+        // The operation that knows when it locks folios; else all that the task is inside.
+        let known =
+            task.frames.iter().rev().find_map(|f| Some((f.begin_ns, self.rules.folio_taken(f.site)?)));
+        let Some((begin_ns, taken)) = known
+            .map(|(begin_ns, taken)| (begin_ns, Some(taken)))
+            .or_else(|| task.frames.first().map(|f| (f.begin_ns, None)))
+        else {
+            return false;
+        };
+        let after = taken.and_then(|t: FolioTaken| t.after).map(LockClass::from);
+        let Some(at) = task.path.place(begin_ns, after) else { return false };
+        let site = self.on_behalf(id, event.site);
+        let sure = taken.is_some() && event.time_ns >= task.unsure_until_ns;
+        if taken.is_some_and(|t| t.blocks) {
+            self.asked_blocking(id, at, &hold, site);
+        }
+        let op = crate::path::Op { site, ..hold.op(Act::Take, hold.since_ns) };
+        self.tasks[id].path.insert(at, op);
+        let task = &self.tasks[id];
+        for (asked, path) in task.path.asks_after(at).filter(|(asked, _)| asked.lock != hold.instance) {
+            let ask = Ask {
+                class: asked.class,
+                instance: asked.lock,
+                mode: asked.mode,
+                manner: asked.manner,
+                time_ns: asked.time_ns,
+                site: asked.site,
+            };
+            self.graph.asked_before(task, &op, sure, &ask, path);
+        }
+        true
+    }
+
+    /// The folio was asked for, in a way that blocks, at this place of the path, under what was held there.
+    fn asked_blocking(&mut self, id: TaskId, at: usize, hold: &LockHold, site: SiteId) {
+        let task = &self.tasks[id];
+        let path = task.path.to(at);
+        let time_ns = path.last().map_or(hold.since_ns, |op| op.time_ns);
+        let ask = Ask {
+            class: hold.class,
+            instance: hold.instance,
+            mode: hold.mode,
+            manner: Manner::Asked,
+            time_ns,
+            site,
+        };
+        for from in crate::path::held(path) {
+            self.graph.asked_before(task, &from, true, &ask, path);
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! A task's path: what it did with locks since it last held none.
+//!
+//! A path begins with nothing held, so that a task can be thought back to its begin without keeping anybody from going on.
+//! Whether tasks can come to a deadlock is asked of their paths ([`crate::reach`]). Inside an operation the path before
+//! that is kept too, since a folio may turn out to have been locked all the time.
+//!
+//! Decides what is kept: a lock that is taken and released again and again with nothing between is kept once, which allows
+//! and forbids the same; a path that is too long keeps what is held, and says that it is cut.
+
+use crate::{
+    event::{Mode, SiteId},
+    finding::{Hold, Known, Manner},
+    lock_class::LockClass,
+    tasks::Instance,
+};
+
+/// Operations kept per task.
+const KEPT: usize = 96;
+
+/// What is done with a lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Act {
+    Take,
+    /// A try or an ask ended without the lock: somebody else had it.
+    Fail,
+    Release,
+    Downgrade,
+}
+
+/// One operation on a lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Op {
+    pub lock: Instance,
+    pub time_ns: u64,
+    pub site: SiteId,
+    pub class: LockClass,
+    pub mode: Option<Mode>,
+    pub act: Act,
+    /// How a take was asked for, and how it is known.
+    pub manner: Manner,
+    pub known: Known,
+}
+
+impl Op {
+    fn is_same(&self, other: &Op) -> bool {
+        (self.lock, self.mode, self.act, self.manner) == (other.lock, other.mode, other.act, other.manner)
+    }
+
+    /// As a hold that others see.
+    pub fn shown(&self, lossy: bool) -> Hold {
+        let known = if self.known == Known::Asking { Known::Asked } else { self.known };
+        Hold {
+            class: self.class,
+            lock: self.lock.addr,
+            mode: self.mode,
+            known,
+            since_ns: self.time_ns,
+            lossy,
+        }
+    }
+}
+
+/// What is held at the end of some operations, in the order of taking.
+pub(crate) fn held(ops: &[Op]) -> Vec<Op> {
+    let mut held: Vec<Op> = Vec::new();
+    for op in ops {
+        match op.act {
+            Act::Take => held.push(*op),
+            Act::Fail => {}
+            Act::Release => {
+                if let Some(at) = held.iter().rposition(|h| h.lock == op.lock) {
+                    held.remove(at);
+                }
+            }
+            Act::Downgrade => {
+                if let Some(hold) = held.iter_mut().rfind(|h| h.lock == op.lock) {
+                    hold.mode = Some(Mode::Read);
+                }
+            }
+        }
+    }
+    held
+}
+
+/// The path of one task.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Path {
+    ops: Vec<Op>,
+    /// Where nothing was held last.
+    start: usize,
+    /// What is not held any more has been left out.
+    cut: bool,
+}
+
+impl Path {
+    /// Since nothing was held.
+    pub fn ops(&self) -> &[Op] {
+        &self.ops[self.start..]
+    }
+
+    pub fn is_cut(&self) -> bool {
+        self.cut
+    }
+
+    pub fn push(&mut self, op: Op) {
+        let n = self.ops.len();
+        if op.act == Act::Release && n >= self.start + 3 {
+            let [take, release, again] = [n - 3, n - 2, n - 1].map(|at| self.ops[at]);
+            if take.act == Act::Take && take.is_same(&again) && release.is_same(&op) {
+                self.ops.truncate(n - 1);
+                return;
+            }
+        }
+        if op.act == Act::Fail && self.ops[self.start..].last().is_some_and(|last| last.is_same(&op)) {
+            return;
+        }
+        if n >= KEPT {
+            self.shorten();
+        }
+        self.ops.push(op);
+    }
+
+    fn shorten(&mut self) {
+        if self.start > 0 {
+            self.ops.drain(..self.start);
+            self.start = 0;
+        } else {
+            self.ops = held(&self.ops);
+            self.cut = true;
+        }
+    }
+
+    /// The last take was an ask that ended without the lock.
+    pub fn failed(&mut self, lock: Instance, op: Op) {
+        if let Some(at) = self.ops.iter().rposition(|o| o.lock == lock && o.act == Act::Take) {
+            self.ops.remove(at);
+        }
+        self.push(op);
+    }
+
+    /// A lock goes by another name than was thought.
+    pub fn rename(&mut self, from: Instance, to: (LockClass, Instance)) {
+        for op in self.ops.iter_mut().filter(|op| op.lock == from) {
+            (op.class, op.lock) = to;
+        }
+    }
+
+    /// Nothing is held any more.
+    pub fn emptied(&mut self, in_operation: bool) {
+        if in_operation {
+            self.start = self.ops.len();
+        } else {
+            self.clear();
+        }
+        self.cut = false;
+    }
+
+    /// Nothing is held, and what was before is of no interest.
+    pub fn clear(&mut self) {
+        self.ops.clear();
+        self.start = 0;
+        self.cut = false;
+    }
+
+    /// Where a lock was taken at the earliest that turns out to be held: after `from_ns`, after the last lock of `after` was
+    /// taken, and after the last folio was released. `None`: no lock of that class was taken.
+    pub fn place(&self, from_ns: u64, after: Option<LockClass>) -> Option<usize> {
+        let begin = self.ops.iter().position(|op| op.time_ns >= from_ns).unwrap_or(self.ops.len());
+        let released = |op: &Op| op.act == Act::Release && op.class.is_folio();
+        let folio = self.ops.iter().rposition(released).map_or(0, |at| at + 1);
+        let taken = match after {
+            None => 0,
+            Some(class) => self.ops.iter().rposition(|op| op.class == class && op.act == Act::Take)? + 1,
+        };
+        Some(begin.max(folio).max(taken))
+    }
+
+    /// Puts in that a lock was taken at a place; it is held since.
+    pub fn insert(&mut self, at: usize, op: Op) {
+        self.ops.insert(at, op);
+        if self.start > at {
+            self.start = self.empty_before(at);
+        }
+    }
+
+    /// What is asked for after a place, each with the path to there.
+    pub fn asks_after(&self, at: usize) -> impl Iterator<Item = (Op, &[Op])> {
+        let start = self.empty_before(at);
+        let takes = self.ops.iter().enumerate().skip(at + 1).filter(|(_, op)| op.act == Act::Take);
+        takes.map(move |(i, op)| (*op, &self.ops[start..i]))
+    }
+
+    /// The path to a place.
+    pub fn to(&self, at: usize) -> &[Op] {
+        &self.ops[self.empty_before(at)..at]
+    }
+
+    /// The last place up to `at` where nothing was held.
+    fn empty_before(&self, at: usize) -> usize {
+        let (mut empty, mut held) = (0, 0_usize);
+        for (i, op) in self.ops[..at].iter().enumerate() {
+            match op.act {
+                Act::Take => held += 1,
+                Act::Release => held = held.saturating_sub(1),
+                Act::Fail | Act::Downgrade => {}
+            }
+            if held == 0 {
+                empty = i + 1;
+            }
+        }
+        empty
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn op(act: Act, addr: u64, class: LockClass) -> Op {
+        Op {
+            lock: Instance { addr, life: 1 },
+            time_ns: addr,
+            site: SiteId(1),
+            class,
+            mode: Some(Mode::Exclusive),
+            act,
+            manner: Manner::Asked,
+            known: Known::Asking,
+        }
+    }
+
+    fn takes(addr: u64) -> [Op; 2] {
+        [Act::Take, Act::Release].map(|act| op(act, addr, LockClass::Ptl))
+    }
+
+    #[test]
+    fn what_is_done_again_with_nothing_between_is_kept_once() {
+        let mut path = Path::default();
+        path.push(op(Act::Take, 1, LockClass::IMmap));
+        for addr in [7, 7, 7, 8, 7] {
+            takes(addr).into_iter().for_each(|op| path.push(op));
+        }
+        assert_eq!(path.ops().iter().map(|o| o.lock.addr).collect::<Vec<_>>(), [1, 7, 7, 8, 8, 7, 7]);
+        assert!(!path.is_cut());
+    }
+
+    #[test]
+    fn a_path_that_is_too_long_keeps_what_is_held() {
+        let mut path = Path::default();
+        path.push(op(Act::Take, 1, LockClass::IMmap));
+        for addr in 10..200 {
+            takes(addr).into_iter().for_each(|op| path.push(op));
+        }
+        assert!(path.is_cut() && path.ops().len() <= KEPT + 1);
+        assert_eq!(held(path.ops()).len(), 1);
+        path.push(op(Act::Release, 1, LockClass::IMmap));
+        path.emptied(true);
+        assert!(!path.is_cut() && path.ops().is_empty());
+    }
+
+    #[test]
+    fn a_lock_that_turns_out_to_be_held_makes_one_path_of_several() {
+        let mut path = Path::default();
+        for addr in [10, 20] {
+            takes(addr).into_iter().for_each(|op| path.push(op));
+            path.emptied(true);
+        }
+        let at = path.place(15, None).unwrap();
+        path.insert(at, op(Act::Take, 99, LockClass::FolioFile));
+        assert_eq!(path.ops().len(), 3);
+        let asks: Vec<(u64, usize)> = path.asks_after(at).map(|(op, to)| (op.lock.addr, to.len())).collect();
+        assert_eq!(asks, [(20, 1)]);
+        assert_eq!(path.place(0, Some(LockClass::FaultMutex)), None);
+    }
+}
