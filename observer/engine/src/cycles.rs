@@ -33,8 +33,11 @@ use crate::{
 
 /// Longest cycle that is looked for.
 const STEPS_MAX: usize = 5;
-/// Paths tried per pair, so that a dense graph costs a bounded time.
-const PATHS_MAX: usize = 4_000;
+/// Paths tried per pair, so that a dense graph costs a bounded time; shorter ones come first.
+const PATHS_MAX: usize = 2_000;
+/// Paths tried at a time, while events pass and when all of it is asked for.
+const AT_A_TIME: usize = 5_000;
+const AT_THE_END: usize = 1_000_000;
 /// Chains of one kind that are told apart, to count them.
 const CHAINS_MAX: usize = 4_096;
 /// Exits remembered.
@@ -75,6 +78,8 @@ pub(crate) struct World<'a> {
 pub(crate) struct Cycles {
     found: BTreeMap<Key, Found>,
     exits: Recent,
+    /// Pairs through which there were more paths than are tried.
+    pub cut: u64,
 }
 
 impl Cycles {
@@ -84,33 +89,44 @@ impl Cycles {
         self.exits.keep(EXITS_KEPT);
     }
 
-    /// Looks at pairs that nobody has looked at.
-    pub fn settle(&mut self, graph: &mut Graph, tasks: &Tasks, losses: &Losses) {
+    /// Looks at pairs that nobody has looked at: at some of them, or at all.
+    pub fn settle(&mut self, graph: &mut Graph, tasks: &Tasks, losses: &Losses, all: bool) {
         if !graph.has_unseen() {
             return;
         }
         let mut found = std::mem::take(&mut self.found);
-        self.look(World { graph, tasks, losses }, &mut found);
+        let budget = if all { AT_THE_END } else { AT_A_TIME };
+        let (seen, cut) = self.look(World { graph, tasks, losses }, budget, &mut found);
         self.found = found;
-        graph.seen();
+        self.cut += cut;
+        graph.seen(seen);
     }
 
-    fn look(&self, world: World<'_>, found: &mut BTreeMap<Key, Found>) {
+    /// Looks through the first pairs that wait for it; how many, and at how many not in full.
+    fn look(&self, world: World<'_>, budget: usize, found: &mut BTreeMap<Key, Found>) -> (usize, u64) {
         let cyclic = classes_on_cycles(world.graph);
         let mut search = Search { graph: world.graph, cyclic, chains: BTreeMap::new() };
+        let (mut left, mut seen, mut cut) = (budget, 0, 0);
         for at in world.graph.unseen() {
-            search.through(at);
+            let tried = search.through(*at);
+            cut += u64::from(tried >= PATHS_MAX);
+            seen += 1;
+            left = left.saturating_sub(tried);
+            if left == 0 {
+                break;
+            }
         }
         for chain in search.chains.into_values() {
             judge(world, &self.exits, &chain, found);
         }
+        (seen, cut)
     }
 
     /// One finding per kind of cycle.
     pub fn findings(&self, world: World<'_>, name: impl Fn(SiteId) -> Arc<str>) -> Vec<Finding> {
         let mut found = self.found.clone();
         if world.graph.has_unseen() {
-            self.look(world, &mut found);
+            self.look(world, AT_THE_END, &mut found);
         }
         let closed: BTreeSet<Vec<LockClass>> =
             found.keys().map(|key| key.iter().map(|(class, _)| *class).collect()).collect();
@@ -214,12 +230,27 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    fn through(&mut self, pair: u32) {
-        let mut paths = 0;
-        self.extend(&mut vec![pair], &mut paths);
+    /// How many paths were tried.
+    fn through(&mut self, pair: u32) -> usize {
+        let edge = self.graph.edge(self.graph.pair(pair));
+        if !self.cyclic.contains(&edge.from.0) || !self.cyclic.contains(&edge.to.0) {
+            return 1;
+        }
+        let (mut paths, mut shorter) = (0, 0);
+        for steps in 2..=STEPS_MAX {
+            let before = paths;
+            self.extend(&mut vec![pair], steps, &mut paths);
+            // No path is longer than those of the last round.
+            if paths >= PATHS_MAX || paths - before == shorter {
+                break;
+            }
+            shorter = paths - before;
+        }
+        paths
     }
 
-    fn extend(&mut self, path: &mut Vec<u32>, paths: &mut usize) {
+    /// Paths of so many steps.
+    fn extend(&mut self, path: &mut Vec<u32>, steps: usize, paths: &mut usize) {
         *paths += 1;
         let (Some(first), Some(last)) = (path.first(), path.last()) else { return };
         let (start, end) = (self.graph.pair(*first).from, self.graph.pair(*last).to);
@@ -228,10 +259,12 @@ impl Search<'_> {
             return;
         }
         if end == start {
-            self.keep(path);
+            if path.len() == steps {
+                self.keep(path);
+            }
             return;
         }
-        if path.len() == STEPS_MAX {
+        if path.len() == steps {
             return;
         }
         let graph = self.graph;
@@ -240,7 +273,7 @@ impl Search<'_> {
             // Through each lock once.
             if to == start || path.iter().all(|at| graph.pair(*at).from != to && graph.pair(*at).to != to) {
                 path.push(*next);
-                self.extend(path, paths);
+                self.extend(path, steps, paths);
                 path.pop();
             }
         }

@@ -156,7 +156,7 @@ impl Engine {
         }
         task.cpu = event.cpu;
         if self.graph.is_full() {
-            self.settle_cycles();
+            self.settle_cycles(true);
         }
         self.settle(id, event);
         self.dispatch(id, event);
@@ -252,7 +252,7 @@ impl Engine {
     pub fn tick(&mut self, now_ns: u64) {
         self.now_ns = self.now_ns.max(now_ns);
         self.find_stuck();
-        self.settle_cycles();
+        self.settle_cycles(false);
         self.reap(|at_ns| at_ns + EXIT_NS < now_ns);
         self.judge_due();
     }
@@ -273,6 +273,7 @@ impl Engine {
         }
         self.reap(|_| true);
         self.judge_all();
+        self.settle_cycles(true);
     }
 
     /// Everything concluded so far, worst first, then by id.
@@ -307,8 +308,8 @@ impl Engine {
     }
 
     /// Looks for what new edges close.
-    fn settle_cycles(&mut self) {
-        self.cycles.settle(&mut self.graph, &self.tasks, &self.losses);
+    fn settle_cycles(&mut self, all: bool) {
+        self.cycles.settle(&mut self.graph, &self.tasks, &self.losses, all);
     }
 
     /// Links seen gone by the entries, and not told by the body of unshare.

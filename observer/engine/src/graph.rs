@@ -192,8 +192,6 @@ pub(crate) struct Graph {
     fresh: Vec<u32>,
     /// Who asked for a lock for writing, in a way that can block: readers wait behind such a task.
     writers: FxMap<Instance, Vec<Arc<Witness>>>,
-    /// The class graph has another edge since pairs were looked at.
-    grown: bool,
     /// Older pairs have to go as soon as what they close is known.
     full: Vec<u32>,
 }
@@ -333,7 +331,12 @@ impl Graph {
             pairs: FxMap::default(),
             instances: 0,
         });
-        self.grown = true;
+        // It may close a cycle of classes: what was of no interest may be.
+        for (at, pair) in self.pairs.iter_mut().enumerate() {
+            if !pair.witnesses.is_empty() && self.edges[pair.edge as usize].can_close() {
+                mark(pair, at as u32, &mut self.fresh);
+            }
+        }
         let place = (self.edges.len() - 1) as u32;
         self.by_ends.insert(key(from, ask), place);
         place
@@ -371,15 +374,9 @@ impl Graph {
         }
     }
 
-    /// Pairs that nobody has looked at; all of them if the class graph has grown.
-    pub fn unseen(&self) -> Vec<u32> {
-        if !self.grown {
-            return self.fresh.clone();
-        }
-        let of = |e: &Edge| e.pairs.values().copied().collect::<Vec<u32>>();
-        let mut all: Vec<u32> = self.edges.iter().filter(|e| e.can_close()).flat_map(of).collect();
-        all.sort_unstable();
-        all
+    /// Pairs that nobody has looked at.
+    pub fn unseen(&self) -> &[u32] {
+        &self.fresh
     }
 
     /// Whether older pairs wait for somebody to look at them before they go.
@@ -388,15 +385,14 @@ impl Graph {
     }
 
     pub fn has_unseen(&self) -> bool {
-        self.grown || !self.fresh.is_empty()
+        !self.fresh.is_empty()
     }
 
-    /// They have been looked at.
-    pub fn seen(&mut self) {
-        for at in std::mem::take(&mut self.fresh) {
+    /// The first of them have been looked at.
+    pub fn seen(&mut self, n: usize) {
+        for at in self.fresh.drain(..n) {
             self.pairs[at as usize].fresh = false;
         }
-        self.grown = false;
         for edge in std::mem::take(&mut self.full) {
             self.thin(edge);
         }
@@ -411,6 +407,10 @@ impl Graph {
         for (_, at) in &by_age[..by_age.len() / 2] {
             let pair = &mut self.pairs[*at as usize];
             pair.witnesses = Vec::new();
+            if pair.fresh {
+                pair.fresh = false;
+                self.fresh.retain(|other| other != at);
+            }
             of.pairs.remove(&(pair.from, pair.to));
             if let Some(out) = self.out.get_mut(&pair.from) {
                 out.retain(|other| other != at);
