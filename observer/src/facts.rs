@@ -56,6 +56,11 @@ pub struct Site {
     /// Runs when the mm has no user left.
     #[serde(default)]
     pub last_user: bool,
+    /// Operations: when they lock a folio, where that is seen by its release, or late, only.
+    pub folio: Option<FolioTaken>,
+    /// Contracts of a locked folio: it may have been locked long before.
+    #[serde(default)]
+    pub late: bool,
     /// Only where the mm's lock is watched already.
     #[serde(default)]
     pub known_mm: bool,
@@ -87,6 +92,17 @@ pub struct Site {
     pub on: On,
     /// Where the row was read or measured.
     pub source: String,
+}
+
+/// See [`observer_engine::setup::FolioTaken`].
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct FolioTaken {
+    pub after: Vec<String>,
+    #[serde(default)]
+    pub first: bool,
+    #[serde(default)]
+    pub blocks: bool,
 }
 
 /// A lookup site, and the lookup function that it goes through; a walk has none.

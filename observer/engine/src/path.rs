@@ -8,9 +8,10 @@
 //! and forbids the same; a path that is too long keeps what is held, and says that it is cut.
 
 use crate::{
-    event::{Mode, SiteId},
+    event::{Class, Mode, SiteId},
     finding::{Hold, Known, Manner},
     lock_class::LockClass,
+    setup::FolioTaken,
     tasks::Instance,
 };
 
@@ -162,17 +163,21 @@ impl Path {
         self.cut = false;
     }
 
-    /// Where a lock was taken at the earliest that turns out to be held: after `from_ns`, after the last lock of `after` was
-    /// taken, and after the last folio was released. `None`: no lock of that class was taken.
-    pub fn place(&self, from_ns: u64, after: Option<LockClass>) -> Option<usize> {
+    /// Where an operation that began at `from_ns` locks a folio: after the last folio that was released, and after what
+    /// `taken` says. `None`: no such lock was taken, so that it does not say where.
+    pub fn place(&self, from_ns: u64, taken: Option<&FolioTaken>) -> Option<usize> {
         let begin = self.ops.iter().position(|op| op.time_ns >= from_ns).unwrap_or(self.ops.len());
         let released = |op: &Op| op.act == Act::Release && op.class.is_folio();
-        let folio = self.ops.iter().rposition(released).map_or(0, |at| at + 1);
-        let taken = match after {
-            None => 0,
-            Some(class) => self.ops.iter().rposition(|op| op.class == class && op.act == Act::Take)? + 1,
-        };
-        Some(begin.max(folio).max(taken))
+        let begin = self.ops.iter().rposition(released).map_or(begin, |at| begin.max(at + 1));
+        let Some(taken) = taken else { return Some(begin) };
+        let is = |op: &Op, class: Class| op.class.wire() == class && op.act == Act::Take;
+        if !taken.first {
+            let Some(class) = taken.after.last() else { return Some(begin) };
+            return self.ops[begin..].iter().rposition(|op| is(op, *class)).map(|at| begin + at + 1);
+        }
+        taken.after.iter().try_fold(begin, |from, class| {
+            self.ops[from..].iter().position(|op| is(op, *class)).map(|at| from + at + 1)
+        })
     }
 
     /// Puts in that a lock was taken at a place; it is held since.
@@ -270,6 +275,23 @@ mod tests {
         assert_eq!(path.ops().len(), 3);
         let asks: Vec<(u64, usize)> = path.asks_after(at).map(|(op, to)| (op.lock.addr, to.len())).collect();
         assert_eq!(asks, [(20, 1)]);
-        assert_eq!(path.place(0, Some(LockClass::FaultMutex)), None);
+    }
+
+    #[test]
+    fn a_folio_is_locked_after_what_the_operation_takes_before() {
+        let mut path = Path::default();
+        let classes =
+            [LockClass::Ptl, LockClass::FaultMutex, LockClass::Ptl, LockClass::FaultMutex, LockClass::Ptl];
+        for (addr, class) in (1..).zip(classes) {
+            path.push(op(Act::Take, addr, class));
+        }
+        let place = |after: &[Class], first, from_ns| {
+            path.place(from_ns, Some(&FolioTaken { after: after.to_vec(), first, blocks: false }))
+        };
+        assert_eq!(place(&[Class::FaultMutex, Class::Ptl], true, 0), Some(3));
+        assert_eq!(place(&[Class::FaultMutex], false, 0), Some(4));
+        assert_eq!(place(&[], false, 3), Some(2));
+        assert_eq!(place(&[Class::VmaLock], true, 0), None);
+        assert_eq!(place(&[Class::FaultMutex], true, 5), None);
     }
 }

@@ -73,7 +73,7 @@ impl Rules {
                 vma_locked: site.vma_locked,
                 last_user: site.last_user,
                 is_walk: site.role == Role::Walk,
-                folio_taken: site.folio_taken,
+                folio_taken: site.folio_taken.clone(),
                 late: site.late,
             });
         }
@@ -133,8 +133,8 @@ impl Rules {
     }
 
     /// When the operation locks folios, where that is known.
-    pub fn folio_taken(&self, site: SiteId) -> Option<FolioTaken> {
-        self.site(site)?.folio_taken
+    pub fn folio_taken(&self, site: SiteId) -> Option<&FolioTaken> {
+        self.site(site)?.folio_taken.as_ref()
     }
 
     /// A folio that is locked by contract here may have been locked long before.

@@ -79,10 +79,13 @@ impl Role {
 }
 
 /// When an operation locks a folio whose lock is not seen at the time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FolioTaken {
-    /// Right after the last lock of this class; `None`: first of all.
-    pub after: Option<Class>,
+    /// Right after locks of these classes, taken in this order since the operation began or released a folio; empty: first
+    /// of all.
+    pub after: Vec<Class>,
+    /// After the first such locks; else after the last one of the last class.
+    pub first: bool,
     /// In a way that can block.
     pub blocks: bool,
 }

@@ -314,8 +314,8 @@ impl Plan {
             foreign_lookup_until: site.fact.foreign_lookup_until.as_deref().and_then(values::class),
             vma_locked: site.fact.vma_locked,
             last_user: site.fact.last_user,
-            folio_taken: None,
-            late: false,
+            folio_taken: site.fact.folio.as_ref().map(folio_taken),
+            late: site.fact.late,
             try_then_block: false,
         });
         setup::Setup {
@@ -329,3 +329,11 @@ impl Plan {
 
 #[cfg(test)]
 mod tests;
+
+fn folio_taken(fact: &facts::FolioTaken) -> setup::FolioTaken {
+    setup::FolioTaken {
+        after: fact.after.iter().filter_map(|name| values::class(name)).collect(),
+        first: fact.first,
+        blocks: fact.blocks,
+    }
+}

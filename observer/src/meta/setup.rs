@@ -30,8 +30,20 @@ pub struct Site {
     pub vma_locked: bool,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub last_user: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folio_taken: Option<FolioTaken>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub late: bool,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub try_then_block: bool,
+}
+
+/// See [`engine::FolioTaken`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FolioTaken {
+    pub after: Vec<String>,
+    pub first: bool,
+    pub blocks: bool,
 }
 
 /// See [`engine::Exclusion`].
@@ -99,6 +111,12 @@ impl From<&engine::Setup> for Setup {
             foreign_lookup_until: s.foreign_lookup_until.map(|c| c.name().to_owned()),
             vma_locked: s.vma_locked,
             last_user: s.last_user,
+            folio_taken: s.folio_taken.as_ref().map(|t| FolioTaken {
+                after: names(&t.after),
+                first: t.first,
+                blocks: t.blocks,
+            }),
+            late: s.late,
             try_then_block: s.try_then_block,
         };
         let exclusion = |e: &engine::Exclusion| Exclusion {
@@ -130,6 +148,11 @@ impl From<&engine::Coverage> for Coverage {
     }
 }
 
+fn folio_taken(t: &FolioTaken) -> Result<engine::FolioTaken, Unknown> {
+    let after = t.after.iter().map(|c| class(c)).collect::<Result<_, _>>()?;
+    Ok(engine::FolioTaken { after, first: t.first, blocks: t.blocks })
+}
+
 impl TryFrom<&Setup> for engine::Setup {
     type Error = Unknown;
 
@@ -142,8 +165,8 @@ impl TryFrom<&Setup> for engine::Setup {
                 foreign_lookup_until: s.foreign_lookup_until.as_deref().map(class).transpose()?,
                 vma_locked: s.vma_locked,
                 last_user: s.last_user,
-                folio_taken: None,
-                late: false,
+                folio_taken: s.folio_taken.as_ref().map(folio_taken).transpose()?,
+                late: s.late,
                 try_then_block: s.try_then_block,
             })
         };
@@ -191,6 +214,12 @@ mod tests {
                 foreign_lookup_until: Some(Class::IMmap),
                 vma_locked: true,
                 last_user: true,
+                folio_taken: Some(engine::FolioTaken {
+                    after: vec![Class::FaultMutex],
+                    first: true,
+                    blocks: true,
+                }),
+                late: true,
                 try_then_block: true,
             }],
             exclusions: vec![engine::Exclusion {

@@ -12,7 +12,6 @@ use crate::{
     graph::Ask,
     lock_class::LockClass,
     path::Act,
-    setup::FolioTaken,
     tasks::{Asked, Instance, LockHold, Task, TaskId, Waiting},
 };
 
@@ -185,8 +184,7 @@ impl Engine {
         else {
             return false;
         };
-        let after = taken.and_then(|t: FolioTaken| t.after).map(LockClass::from);
-        let Some(at) = task.path.place(begin_ns, after) else { return false };
+        let Some(at) = task.path.place(begin_ns, taken) else { return false };
         let site = self.on_behalf(id, event.site);
         let sure = taken.is_some() && event.time_ns >= task.unsure_until_ns;
         if taken.is_some_and(|t| t.blocks) {

@@ -109,11 +109,18 @@ fn site(rest: &str, setup: &Setup) -> Result<Site> {
     Ok(site)
 }
 
-/// `begin` or a class; with `,blocks` if it is asked for in a way that can.
+/// Classes, `first` and `blocks`, with commas between.
 fn folio_taken(text: &str) -> Result<FolioTaken> {
-    let (name, blocks) = text.strip_suffix(",blocks").map_or((text, false), |name| (name, true));
-    let after = if name == "begin" { None } else { Some(class(name)?) };
-    Ok(FolioTaken { after, blocks })
+    let mut taken = FolioTaken { after: Vec::new(), first: false, blocks: false };
+    for word in text.split(',') {
+        match word {
+            "begin" => {}
+            "first" => taken.first = true,
+            "blocks" => taken.blocks = true,
+            name => taken.after.push(class(name)?),
+        }
+    }
+    Ok(taken)
 }
 
 fn exclusion(rest: &str) -> Result<Exclusion> {
