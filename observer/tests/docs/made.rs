@@ -13,7 +13,7 @@ use observer_engine::{
     event::{Addr, Mapping, Mm, Mode, Pte, Table, Tid},
     finding::{
         AgainstOrder, Cycle, Doubt, Evidence, Finding, FreedShared, Hold, Kind, Known, Manner, Prediction,
-        Rank, Relock, Side, Step, TaskRef, Use, Window, WindowCase,
+        Queued, Rank, Relock, Side, Step, TaskRef, Use, Window, WindowCase,
     },
     lock_class::LockClass,
     order::Counts,
@@ -190,6 +190,7 @@ fn evidence(kind: Kind, used: Use) -> Evidence {
         Kind::Cycle => Evidence::Cycle(Cycle {
             steps: vec![step(Some(Mode::Write)), step(None)],
             gate: Some((LockClass::Inode, 3)),
+            queued: vec![Queued { step: 0, side: side(), waiting: true }],
             recordings: vec![0, 1],
         }),
         Kind::AgainstOrder => {
