@@ -111,7 +111,8 @@ pub fn downgrade<const SITE: usize>(ctx: *const u64) {
 }
 
 /// Whether a lock is a page-table lock that concerns us: of a watched table, whatever task has it, since some walks have no
-/// function of their own; of one that was given back, a walker's whose pointer is into it, and not that of whoever got the page.
+/// function of their own; of one that was given back, a walker's that looked it up in the operation that it is in, and not that of
+/// whoever got the page, who may be the same task.
 #[inline(always)]
 fn is_ptl(class: u32, lock: u64) -> bool {
     if class != class::PTL_OF_FREED {

@@ -144,6 +144,8 @@ pub fn end<const SITE: usize, W: Way>(ctx: *const u64) {
     }
     task.open &= !(1 << SITE);
     task.forget_sent();
+    // Its pointer ends with it: the table may be given back, and its page be this task's for something else.
+    task.pte = 0;
     let ret = W::returned(ctx, column(SITE, arg::RET));
     let ret = if has_flag(SITE, flag::RET_32) { low_half(ret) } else { ret };
     cpu.emit(SITE, kinds::OP_END, 0, [ret]);

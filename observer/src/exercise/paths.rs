@@ -5,7 +5,7 @@
 
 use super::outcome::{OrSkip, Result, Stop};
 use super::process::{Child, Partner};
-use super::region::{AWAY, GIB, HUGE, HugeFile, PAGES, Region, TOUCHED};
+use super::region::{AWAY, GIB, HUGE, HugeFile, PAGES, Region, TOUCHED, take_tables};
 use super::sys;
 use super::uffd::{Mode, Userfault};
 use super::{Context, Kind, Need, Scenario};
@@ -25,6 +25,13 @@ pub const SCENARIOS: &[Scenario] = &[
     path("three", "three tasks share a table and go one by one", &[], three).unshares(2),
     path("exit", "a third task joins a shared table and exits, then the first unmaps", &[], exit).unshares(2),
     path("unmap", "one of two tasks that share a table unmaps it", &[], unmap).unshares(1),
+    path(
+        "page-again",
+        "a table is freed, and the task gets its page again for ordinary memory",
+        &[],
+        page_again,
+    )
+    .unshares(0),
     path("mprotect", "mprotect of a whole shared mapping", &[], mprotect).unshares(1),
     path("split-mprotect", "mprotect of a part: the VMA is split and unshared", &[], split_mprotect)
         .unshares(1),
@@ -137,6 +144,17 @@ fn exit(_: &Context) -> Result<String> {
 fn unmap(_: &Context) -> Result<String> {
     Pair::new()?.end()?;
     Ok(format!("2 tasks, {PAGES} pages"))
+}
+
+/// None. The page that was freed last is the first to be had: by one of the new tables, and that one's lock lies where the old
+/// one's did. The exit takes it.
+fn page_again(_: &Context) -> Result<String> {
+    const TABLES: usize = 16;
+    let region = Region::shared(&HugeFile::new()?)?;
+    region.fill()?;
+    drop(region);
+    take_tables(TABLES)?;
+    Ok(format!("1 table freed, {TABLES} made"))
 }
 
 /// 1 unshare; the flags differ from P's afterwards, so A faults a table of its own in.

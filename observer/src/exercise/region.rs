@@ -223,6 +223,23 @@ impl Region {
     }
 }
 
+/// Ordinary memory in so many page tables of its own, there until the task exits.
+pub fn take_tables(tables: usize) -> Result<()> {
+    let bytes = tables * HUGE;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // SAFETY: a new mapping wherever there is room.
+    let at = unsafe { libc::mmap(std::ptr::null_mut(), bytes, READ_WRITE, flags, -1, 0) };
+    check(at as c_long, || format!("mmap of {bytes} bytes of ordinary memory"))?;
+    // A huge page would need no table. A kernel without transparent huge pages refuses, and has none.
+    // SAFETY: our mapping.
+    unsafe { libc::madvise(at, bytes, libc::MADV_NOHUGEPAGE) };
+    for table in 0..tables {
+        // SAFETY: inside our mapping, which holds no Rust object.
+        unsafe { at.cast::<u8>().add(table * HUGE).write_volatile(1) };
+    }
+    Ok(())
+}
+
 impl Drop for Region {
     fn drop(&mut self) {
         // SAFETY: our own range. The only failure is a range that is not page aligned, which ours are.
