@@ -3,8 +3,13 @@
 //! The one place where a kernel symbol is spelled. Decides what a well-formed row is; which rows serve on a given
 //! kernel is the plan's business ([`crate::host::plan`]).
 
+mod rules;
+
 use observer_engine::setup::Role;
 use serde::{Deserialize, Deserializer, de::Error as _};
+
+use rules::RulesFile;
+pub use rules::{Class, Exclusion, Grade, Hole, LockKind, Order, OrderException};
 
 /// All facts.
 #[derive(Debug)]
@@ -70,6 +75,9 @@ pub struct Site {
     pub step: Option<Step>,
     pub mode: Option<Mode>,
     pub how: Option<How>,
+    /// Trylocks: classes of which a success stands for a wait, since every caller that fails goes on to block.
+    #[serde(default)]
+    pub try_then_block: Vec<String>,
     /// Returns 0 with the lock, anything else without it.
     #[serde(default)]
     pub can_fail: bool,
@@ -311,81 +319,6 @@ pub struct Constant {
     pub source: String,
 }
 
-/// Which hold excludes which unlink.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Exclusion {
-    pub class: String,
-    pub modes: Vec<Mode>,
-    pub except: Vec<String>,
-    pub source: String,
-}
-
-/// A documented lock order.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Order {
-    /// Only on kernels that have this field.
-    pub when: Option<String>,
-    /// Only on kernels that lack this field.
-    pub when_not: Option<String>,
-    pub source: String,
-    pub outer_to_inner: Vec<String>,
-}
-
-/// A lock class: how its instances are known.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Class {
-    pub name: String,
-    pub kind: LockKind,
-    /// Fields and variables by which the address of an instance is found.
-    pub known: Vec<String>,
-    /// The function at which an instance goes away.
-    pub ends: Option<String>,
-    /// Why a kernel may have no such lock.
-    pub absent: Option<String>,
-    pub source: String,
-}
-
-/// Which functions take and release it.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "kebab-case")]
-pub enum LockKind {
-    Rwsem,
-    Mutex,
-}
-
-impl LockKind {
-    /// Whether a lock row takes or releases locks of this kind.
-    pub fn has(self, mode: Option<Mode>) -> bool {
-        mode.is_some_and(|m| (m == Mode::Exclusive) == (self == LockKind::Mutex))
-    }
-}
-
-/// What no site can show.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Hole {
-    #[serde(deserialize_with = "role")]
-    pub role: Role,
-    #[serde(default)]
-    pub part: String,
-    pub grade: Grade,
-    /// Only where no row of the role serves what this names, and then instead of "blind".
-    pub unserved: Option<String>,
-    pub reason: String,
-}
-
-/// Grades of coverage as facts spell them.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "kebab-case")]
-pub enum Grade {
-    Bounded,
-    Inferred,
-    Blind,
-}
-
 /// Roles are spelled as everywhere.
 fn role<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Role, D::Error> {
     let name = String::deserialize(deserializer)?;
@@ -406,15 +339,6 @@ struct FieldsFile {
     size: Vec<Size>,
     mark: Vec<Mark>,
     constant: Vec<Constant>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RulesFile {
-    exclusion: Vec<Exclusion>,
-    order: Vec<Order>,
-    class: Vec<Class>,
-    hole: Vec<Hole>,
 }
 
 /// A row that does not parse, or does not make sense.
@@ -472,10 +396,22 @@ impl Facts {
         }
         let classes = &observer_ebpf::class::NAMES[1..];
         let named = self.exclusions.iter().map(|e| &e.class);
+        let named = named.chain(self.sites.iter().flat_map(|s| &s.try_then_block));
         let named = named.chain(self.orders.iter().flat_map(|o| &o.outer_to_inner));
         for class in named.chain(self.classes.iter().map(|c| &c.name)) {
             if !classes.contains(&class.as_str()) {
                 return rules(format!("no lock class '{class}'"));
+            }
+        }
+        for order in &self.orders {
+            if let Some(what) = order.problem() {
+                return rules(format!("order of {}: {what}", order.source));
+            }
+            let at = order.exceptions.iter().flat_map(|e| &e.at);
+            let is_op =
+                |name: &str| self.sites.iter().any(|s| s.role == Role::Operation && s.function == name);
+            if let Some(name) = at.into_iter().find(|name| !is_op(name)) {
+                return rules(format!("order of {}: no operation '{name}'", order.source));
             }
         }
         for class in &self.classes {
@@ -517,6 +453,9 @@ impl Facts {
         let is_lock = matches!(site.role, Role::Lock | Role::Ptl) && site.object.is_none();
         if is_lock && (site.step.is_none() || site.mode.is_none()) {
             return Some("a lock row has a step and a mode, or an object that ends".into());
+        }
+        if !site.try_then_block.is_empty() && site.step != Some(Step::Try) {
+            return Some("only a trylock is tried before its caller blocks".into());
         }
         if site.role == Role::FolioHeld && site.how.is_none() {
             return Some("a folio-held row says how".into());
@@ -602,6 +541,23 @@ mod tests {
         assert!(broken(|f| f.classes[0].name = "x".into()).contains("no lock class 'x'"));
         assert!(broken(|f| f.fields[0].blinds.push("x".into())).contains("no role 'x'"));
         assert!(broken(|f| f.holes[0].unserved = Some("x".into())).contains("no row covers 'x'"));
+        assert!(broken(|f| f.sites[0].try_then_block.push("ptl".into())).contains("only a trylock"));
+        let tried = |f: &mut Facts| {
+            let mut tries = f.sites.iter_mut().filter(|s| s.step == Some(Step::Try));
+            tries.next().unwrap().try_then_block.push("x".into());
+        };
+        assert!(broken(tried).contains("no lock class 'x'"));
+        fn exception(f: &mut Facts) -> &mut OrderException {
+            f.orders.iter_mut().find_map(|o| o.exceptions.first_mut()).unwrap()
+        }
+        assert!(broken(|f| exception(f).from = "x".into()).contains("no lock class 'x'"));
+        assert!(broken(|f| exception(f).at.push("x".into())).contains("no operation 'x'"));
+        assert!(broken(|f| exception(f).reason.clear()).contains("why"));
+        let along = |f: &mut Facts| {
+            let e = exception(f);
+            (e.from, e.to) = (e.to.clone(), e.from.clone());
+        };
+        assert!(broken(along).contains("is not against it"));
         assert!(broken(|f| f.sites[0].source.clear()).contains("cites its source"));
     }
 }

@@ -15,7 +15,7 @@ struct SiteRow {
     name: Arc<str>,
     canonical: SiteId,
     foreign_until: Option<Class>,
-    try_then_block: bool,
+    try_then_block: Vec<Class>,
     vma_locked: bool,
     last_user: bool,
     is_walk: bool,
@@ -69,7 +69,7 @@ impl Rules {
                 name: site.function.as_str().into(),
                 canonical,
                 foreign_until: site.foreign_lookup_until,
-                try_then_block: site.try_then_block,
+                try_then_block: site.try_then_block.clone(),
                 vma_locked: site.vma_locked,
                 last_user: site.last_user,
                 is_walk: site.role == Role::Walk,
@@ -128,8 +128,9 @@ impl Rules {
         self.site(site)?.foreign_until
     }
 
-    pub fn try_then_block(&self, site: SiteId) -> bool {
-        self.site(site).is_some_and(|s| s.try_then_block)
+    /// A trylock of this class that succeeds at the site stands for a wait.
+    pub fn try_then_block(&self, site: SiteId, class: Class) -> bool {
+        self.site(site).is_some_and(|s| s.try_then_block.contains(&class))
     }
 
     /// When the operation locks folios, where that is known.

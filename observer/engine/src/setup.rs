@@ -3,7 +3,10 @@
 //! Plain data, made from `observer/facts/` by the daemon, stored in every recording, written by hand in text traces.
 //! The engine branches on these rows only, never on a kernel version or a function's name.
 
-use crate::event::{Class, Mode, SiteId};
+use crate::{
+    event::{Class, Mode, SiteId},
+    lock_class::LockClass,
+};
 
 /// What a site means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -109,8 +112,9 @@ pub struct Site {
     pub folio_taken: Option<FolioTaken>,
     /// For contracts of a locked folio: it may have been locked long before.
     pub late: bool,
-    /// For lock sites: a successful trylock here stands for a wait that would have blocked (*try, then block*).
-    pub try_then_block: bool,
+    /// For lock sites: classes of which a successful trylock here stands for a wait that would have blocked (*try, then
+    /// block*).
+    pub try_then_block: Vec<Class>,
 }
 
 /// Holding `class` (in any of `modes`) on the same mapping, mm or table excludes an unlink at `unlink_site`.
@@ -128,6 +132,31 @@ pub struct DocumentedOrder {
     /// Where the text stands, for people (file and line of a release).
     pub source: String,
     pub outer_to_inner: Vec<Class>,
+    /// Where the code does otherwise, for a reason that is known.
+    pub exceptions: Vec<OrderException>,
+}
+
+/// A lock that is asked for against a documented order, and why that is no deadlock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OrderException {
+    /// What is held; page-cache and anonymous folios are two classes here.
+    pub from: LockClass,
+    /// What is asked for.
+    pub to: LockClass,
+    /// Functions of the operations in which it is asked for; empty: wherever.
+    pub at: Vec<String>,
+    /// Why, for people.
+    pub reason: String,
+    /// Where that stands.
+    pub source: String,
+}
+
+impl OrderException {
+    /// Whether it is about an edge that was seen at this site.
+    #[must_use]
+    pub fn covers(&self, (from, to): (LockClass, LockClass), site: &str) -> bool {
+        (self.from, self.to) == (from, to) && (self.at.is_empty() || self.at.iter().any(|f| f == site))
+    }
 }
 
 /// How well a role is covered on this kernel by this plan.

@@ -27,7 +27,7 @@ site 0 operation hugetlb_fault
 site 1 operation huge_pmd_share foreign-lookup-until=i_mmap_rwsem
 site 2 callback smaps_hugetlb_range
 site 3 lookup huge_pte_offset
-site 4 lock down_read_trylock try-then-block
+site 4 lock down_read_trylock try-then-block=i_mmap_rwsem
 exclude vma_lock read,write except huge_pmd_share
 exclude ptl exclusive
 order somewhere: fault_mutex vma_lock i_mmap_rwsem folio_lock ptl

@@ -153,6 +153,10 @@ fn errors_say_line_and_word() {
         ("expect used window lookp=x", "line 1: `lookp` cannot be expected here"),
         ("site 1 operation f\nsite 1 lookup g", "line 2: site 1 is told twice"),
         ("order somewhere: ptl", "line 1: an order has two classes at least"),
+        ("order-exception ptl vma_lock: x", "line 1: there is no `order` line before it"),
+        ("order s: ptl vma_lock\norder-exception vma_lock ptl", "line 2: `order-exception CLASS CLASS"),
+        ("order s: ptl vma_lock\norder-exception vma ptl: x", "line 2: `vma` is no lock class"),
+        ("site 1 lock f try-then-block=vma", "line 1: `vma` is no lock class"),
     ] {
         let got = text.parse::<Trace>().unwrap_err().to_string();
         assert!(got.starts_with(error), "{text:?}: {got}");

@@ -316,7 +316,7 @@ impl Plan {
             last_user: site.fact.last_user,
             folio_taken: site.fact.folio.as_ref().map(folio_taken),
             late: site.fact.late,
-            try_then_block: false,
+            try_then_block: site.fact.try_then_block.iter().filter_map(|c| values::class(c)).collect(),
         });
         setup::Setup {
             sites: sites.collect(),

@@ -5,9 +5,10 @@
 
 use observer_engine::{
     event::{Class, Mode, SiteId},
+    lock_class::LockClass,
     setup as engine,
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// See [`engine::Setup`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,8 +35,23 @@ pub struct Site {
     pub folio_taken: Option<FolioTaken>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub late: bool,
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub try_then_block: bool,
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "classes_or_all")]
+    pub try_then_block: Vec<String>,
+}
+
+/// Names of classes; of older versions a word for all or none of them.
+fn classes_or_all<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Classes {
+        All(bool),
+        These(Vec<String>),
+    }
+    Ok(match Classes::deserialize(deserializer)? {
+        Classes::All(true) => names(&Class::ALL),
+        Classes::All(false) => Vec::new(),
+        Classes::These(names) => names,
+    })
 }
 
 /// See [`engine::FolioTaken`].
@@ -59,6 +75,19 @@ pub struct Exclusion {
 pub struct DocumentedOrder {
     pub source: String,
     pub outer_to_inner: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exceptions: Vec<OrderException>,
+}
+
+/// See [`engine::OrderException`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderException {
+    pub from: String,
+    pub to: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub at: Vec<String>,
+    pub reason: String,
+    pub source: String,
 }
 
 /// See [`engine::Coverage`].
@@ -83,6 +112,14 @@ pub struct Unknown {
 fn class(name: &str) -> Result<Class, Unknown> {
     let found = Class::ALL.into_iter().find(|c| c.name() == name);
     found.ok_or_else(|| Unknown { what: "lock class", name: name.to_owned() })
+}
+
+fn classes(names: &[String]) -> Result<Vec<Class>, Unknown> {
+    names.iter().map(|name| class(name)).collect()
+}
+
+fn lock_class(name: &str) -> Result<LockClass, Unknown> {
+    LockClass::from_name(name).ok_or_else(|| Unknown { what: "lock class", name: name.to_owned() })
 }
 
 fn mode(name: &str) -> Result<Mode, Unknown> {
@@ -117,7 +154,7 @@ impl From<&engine::Setup> for Setup {
                 blocks: t.blocks,
             }),
             late: s.late,
-            try_then_block: s.try_then_block,
+            try_then_block: names(&s.try_then_block),
         };
         let exclusion = |e: &engine::Exclusion| Exclusion {
             class: e.class.name().to_owned(),
@@ -127,6 +164,7 @@ impl From<&engine::Setup> for Setup {
         let order = |o: &engine::DocumentedOrder| DocumentedOrder {
             source: o.source.clone(),
             outer_to_inner: names(&o.outer_to_inner),
+            exceptions: o.exceptions.iter().map(OrderException::from).collect(),
         };
         Setup {
             sites: s.sites.iter().map(site).collect(),
@@ -134,6 +172,32 @@ impl From<&engine::Setup> for Setup {
             orders: s.orders.iter().map(order).collect(),
             coverage: s.coverage.iter().map(Coverage::from).collect(),
         }
+    }
+}
+
+impl From<&engine::OrderException> for OrderException {
+    fn from(e: &engine::OrderException) -> OrderException {
+        OrderException {
+            from: e.from.name().to_owned(),
+            to: e.to.name().to_owned(),
+            at: e.at.clone(),
+            reason: e.reason.clone(),
+            source: e.source.clone(),
+        }
+    }
+}
+
+impl TryFrom<&OrderException> for engine::OrderException {
+    type Error = Unknown;
+
+    fn try_from(e: &OrderException) -> Result<engine::OrderException, Unknown> {
+        Ok(engine::OrderException {
+            from: lock_class(&e.from)?,
+            to: lock_class(&e.to)?,
+            at: e.at.clone(),
+            reason: e.reason.clone(),
+            source: e.source.clone(),
+        })
     }
 }
 
@@ -167,7 +231,7 @@ impl TryFrom<&Setup> for engine::Setup {
                 last_user: s.last_user,
                 folio_taken: s.folio_taken.as_ref().map(folio_taken).transpose()?,
                 late: s.late,
-                try_then_block: s.try_then_block,
+                try_then_block: classes(&s.try_then_block)?,
             })
         };
         let exclusion = |e: &Exclusion| {
@@ -180,7 +244,8 @@ impl TryFrom<&Setup> for engine::Setup {
         let order = |o: &DocumentedOrder| {
             Ok(engine::DocumentedOrder {
                 source: o.source.clone(),
-                outer_to_inner: o.outer_to_inner.iter().map(|c| class(c)).collect::<Result<_, _>>()?,
+                outer_to_inner: classes(&o.outer_to_inner)?,
+                exceptions: o.exceptions.iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
             })
         };
         let coverage = |c: &Coverage| {
@@ -220,7 +285,7 @@ mod tests {
                     blocks: true,
                 }),
                 late: true,
-                try_then_block: true,
+                try_then_block: vec![Class::IMmap, Class::MmapLock],
             }],
             exclusions: vec![engine::Exclusion {
                 class: Class::VmaLock,
@@ -229,7 +294,14 @@ mod tests {
             }],
             orders: vec![engine::DocumentedOrder {
                 source: "mm/rmap.c".into(),
-                outer_to_inner: vec![Class::FaultMutex, Class::VmaLock],
+                outer_to_inner: vec![Class::FaultMutex, Class::VmaLock, Class::Folio],
+                exceptions: vec![engine::OrderException {
+                    from: LockClass::FolioAnon,
+                    to: LockClass::FaultMutex,
+                    at: vec!["hugetlb_wp".into()],
+                    reason: "r".into(),
+                    source: "s".into(),
+                }],
             }],
             coverage: engine::Grade::ALL
                 .into_iter()
@@ -244,8 +316,24 @@ mod tests {
     }
 
     #[test]
+    fn a_site_of_an_older_version_is_read() {
+        let site = |mark: &str| {
+            let text = format!(r#"{{"id": 1, "function": "f", "role": "lock"{mark}}}"#);
+            serde_json::from_str::<Site>(&text).unwrap().try_then_block
+        };
+        assert_eq!(site(""), Vec::<String>::new());
+        assert_eq!(site(r#", "try_then_block": false"#), Vec::<String>::new());
+        assert_eq!(site(r#", "try_then_block": true"#), names(&Class::ALL));
+        assert_eq!(site(r#", "try_then_block": ["ptl"]"#), ["ptl"]);
+    }
+
+    #[test]
     fn a_class_of_a_later_version_is_refused_by_name() {
-        let orders = vec![DocumentedOrder { source: String::new(), outer_to_inner: vec!["rcu".into()] }];
+        let orders = vec![DocumentedOrder {
+            source: String::new(),
+            outer_to_inner: vec!["rcu".into()],
+            exceptions: Vec::new(),
+        }];
         let err = engine::Setup::try_from(&Setup { orders, ..Setup::default() }).unwrap_err();
         assert_eq!(err.to_string(), "lock class \"rcu\" is not known to this version");
     }

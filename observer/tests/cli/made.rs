@@ -171,7 +171,7 @@ fn site(id: u16, function: &str, role: &str) -> setup::Site {
         last_user: false,
         folio_taken: None,
         late: false,
-        try_then_block: false,
+        try_then_block: Vec::new(),
     }
 }
 

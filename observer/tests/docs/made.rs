@@ -242,7 +242,7 @@ fn meta() -> Meta {
         last_user: false,
         folio_taken: None,
         late: false,
-        try_then_block: false,
+        try_then_block: Vec::new(),
     };
     Meta {
         kernel: Kernel { build_id: Some("00ff".into()), ..Kernel::default() },

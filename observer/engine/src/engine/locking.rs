@@ -159,7 +159,7 @@ impl Engine {
         lock.writer_seen |= mode != Some(Mode::Read);
         let instance = Instance { addr, life: lock.life };
         let manner = match known {
-            Known::Tried if self.rules.try_then_block(event.site) => Manner::TryThenBlock,
+            Known::Tried if self.rules.try_then_block(event.site, class.wire()) => Manner::TryThenBlock,
             Known::Tried => Manner::Tried,
             _ => Manner::Asked,
         };

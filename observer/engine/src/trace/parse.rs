@@ -10,7 +10,8 @@ use super::{Error, Expectation, Step, Trace};
 use crate::{
     Hole,
     event::{Body, Class, Event, Mode, SiteId, Tid},
-    setup::{Coverage, DocumentedOrder, Exclusion, FolioTaken, Grade, Role, Setup, Site},
+    lock_class::LockClass,
+    setup::{Coverage, DocumentedOrder, Exclusion, FolioTaken, Grade, OrderException, Role, Setup, Site},
 };
 
 type Result<T> = std::result::Result<T, String>;
@@ -36,6 +37,10 @@ fn statement(trace: &mut Trace, text: &str) -> Result<()> {
         "site" => trace.setup.sites.push(site(rest, &trace.setup)?),
         "exclude" => trace.setup.exclusions.push(exclusion(rest)?),
         "order" => trace.setup.orders.push(order(rest)?),
+        "order-exception" => {
+            let order = trace.setup.orders.last_mut().ok_or("there is no `order` line before it")?;
+            order.exceptions.push(order_exception(rest)?);
+        }
         "coverage" => trace.setup.coverage.push(coverage(rest)?),
         "hole" => trace.steps.push(Step::Hole(hole(rest)?)),
         "tick" => trace.steps.push(Step::Tick(number(rest)?)),
@@ -93,16 +98,18 @@ fn site(rest: &str, setup: &Setup) -> Result<Site> {
         last_user: false,
         folio_taken: None,
         late: false,
-        try_then_block: false,
+        try_then_block: Vec::new(),
     };
     for mark in marks {
         match mark.split_once('=') {
             Some(("foreign-lookup-until", name)) => site.foreign_lookup_until = Some(class(name)?),
+            Some(("try-then-block", names)) => {
+                site.try_then_block = names.split(',').map(class).collect::<Result<_>>()?;
+            }
             None if *mark == "vma-locked" => site.vma_locked = true,
             Some(("folio-after", name)) => site.folio_taken = Some(folio_taken(name)?),
             None if *mark == "late" => site.late = true,
             None if *mark == "last-user" => site.last_user = true,
-            None if *mark == "try-then-block" => site.try_then_block = true,
             _ => return Err(format!("`{mark}` is no mark of a site")),
         }
     }
@@ -144,7 +151,29 @@ fn order(rest: &str) -> Result<DocumentedOrder> {
     if outer_to_inner.len() < 2 {
         return Err("an order has two classes at least".into());
     }
-    Ok(DocumentedOrder { source: source.trim().to_owned(), outer_to_inner })
+    Ok(DocumentedOrder { source: source.trim().to_owned(), outer_to_inner, exceptions: Vec::new() })
+}
+
+fn order_exception(rest: &str) -> Result<OrderException> {
+    let form = "`order-exception CLASS CLASS [at FUNCTION,…]: REASON` was expected";
+    let (what, reason) = rest.split_once(": ").ok_or(form)?;
+    let words: Vec<&str> = what.split_whitespace().collect();
+    let (from, to, at) = match words.as_slice() {
+        [from, to] => (from, to, ""),
+        [from, to, "at", at] => (from, to, *at),
+        _ => return Err(form.into()),
+    };
+    let class = |name: &str| {
+        let all = || LockClass::ALL.map(LockClass::name).join(", ");
+        LockClass::from_name(name).ok_or_else(|| format!("`{name}` is no lock class; there are {}", all()))
+    };
+    Ok(OrderException {
+        from: class(from)?,
+        to: class(to)?,
+        at: at.split(',').filter(|f| !f.is_empty()).map(str::to_owned).collect(),
+        reason: reason.trim().to_owned(),
+        source: String::new(),
+    })
 }
 
 fn coverage(rest: &str) -> Result<Coverage> {

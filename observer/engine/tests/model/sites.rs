@@ -83,7 +83,7 @@ pub fn setup(protocol: &Protocol) -> Setup {
                 foreign_lookup_until: (*s == Site::Sharing).then_some(Class::IMmap),
                 folio_taken: None,
                 late: false,
-                try_then_block: false,
+                try_then_block: Vec::new(),
                 vma_locked: matches!(
                     s,
                     Site::Fault | Site::WalkRange | Site::Smaps | Site::Gup | Site::Sweep

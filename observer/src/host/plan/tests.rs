@@ -1,7 +1,7 @@
 //! The plan as a table: what a kernel has, and what becomes of it.
 
 use observer_ebpf::config::{NO_ARG, flag, site};
-use observer_engine::setup::Grade;
+use observer_engine::{event::Class, lock_class::LockClass, setup::Grade};
 
 use super::*;
 use crate::{
@@ -370,6 +370,26 @@ fn the_documented_order_is_the_one_of_a_kernel_with_or_without_vma_lock() {
     let with = plan_of(&host(&[], &[]), Level::Full);
     assert!(with.orders.iter().any(|o| o.source.contains("6.12:49")));
     assert!(!with.orders.iter().any(|o| o.source.contains("5.10:48")));
+}
+
+#[test]
+fn a_try_that_stands_for_a_wait_and_a_known_exception_reach_the_engine() {
+    let sem: &[(&str, &str)] = &[("sem", "rw_semaphore")];
+    let functions =
+        ["down_read_trylock", "down_write_trylock", "up_read", "up_write"].map(|name| (name, sem));
+    let plan = plan_of(&host(&functions, &[]), Level::Full);
+    let setup = plan.setup(&plan.untried());
+    let waits = |f: &str| setup.sites.iter().find(|s| s.function == f).unwrap().try_then_block.clone();
+    assert_eq!(waits("down_read_trylock"), [Class::IMmap]);
+    assert_eq!(waits("down_write_trylock"), [], "who tries to write gives up");
+    let exceptions: Vec<_> = setup.orders.iter().flat_map(|o| &o.exceptions).collect();
+    let covered = |from, to, site| exceptions.iter().any(|e| e.covers((from, to), site));
+    assert!(covered(LockClass::MmapLock, LockClass::Inode, "hugetlbfs_file_mmap"));
+    assert!(covered(LockClass::FolioAnon, LockClass::FaultMutex, "hugetlb_wp"));
+    // The deadlocks of stock kernels are none.
+    assert!(!covered(LockClass::FolioFile, LockClass::FaultMutex, "hugetlb_wp"));
+    assert!(!covered(LockClass::FolioFile, LockClass::IMmap, "hugetlb_wp"));
+    assert!(!covered(LockClass::FolioFile, LockClass::IMmap, "migrate_pages"));
 }
 
 #[test]

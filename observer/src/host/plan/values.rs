@@ -6,6 +6,7 @@ use observer_ebpf::{
 };
 use observer_engine::{
     event::{Class, Mode as EngineMode},
+    lock_class::LockClass,
     setup::{self, Role},
 };
 
@@ -99,7 +100,18 @@ pub(super) fn plan_rules(facts: &Facts, host: &Host, plan: &mut Plan) {
             plan.orders.push(setup::DocumentedOrder {
                 source: fact.source.clone(),
                 outer_to_inner: fact.outer_to_inner.iter().filter_map(|c| class(c)).collect(),
+                exceptions: fact.exceptions.iter().filter_map(exception).collect(),
             });
         }
     }
+}
+
+fn exception(fact: &facts::OrderException) -> Option<setup::OrderException> {
+    Some(setup::OrderException {
+        from: LockClass::from_name(&fact.from)?,
+        to: LockClass::from_name(&fact.to)?,
+        at: fact.at.clone(),
+        reason: fact.reason.clone(),
+        source: fact.source.clone(),
+    })
 }
