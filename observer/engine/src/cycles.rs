@@ -202,8 +202,8 @@ fn class_only(
     if closed.contains(&classes) || tids.len() < 2 {
         return None;
     }
-    let steps: Vec<_> = chain.iter().map(|e| e.step(e.first_locks, &e.first, &name)).collect();
-    let lossy = chain.iter().any(|e| e.lossy);
+    let steps: Vec<_> = chain.iter().map(|e| e.step(e.best().locks, &e.best().first, &name)).collect();
+    let lossy = chain.iter().any(|e| e.best().first.lossy);
     let mut doubts: Vec<Doubt> = Vec::new();
     doubts.extend(lossy.then_some(Doubt::Loss));
     doubts.extend(steps.iter().filter(|s| !s.sure).map(|s| Doubt::Moment(s.from)));
@@ -316,7 +316,8 @@ fn class_cycles(graph: &Graph) -> Vec<Vec<&Edge>> {
     let closing = graph.edges().iter().filter(|e| e.can_close() && e.from.0 != e.to.0);
     for edge in closing {
         let place = best.entry((edge.from.0, edge.to.0)).or_insert(edge);
-        if (edge.lossy, !edge.sure, edge.first.time_ns) < (place.lossy, !place.sure, place.first.time_ns) {
+        let worth = |e: &Edge| (e.best().first.lossy, !e.best().first.sure, e.best().first.time_ns);
+        if worth(edge) < worth(place) {
             *place = edge;
         }
     }

@@ -1,90 +1,118 @@
 //! Edges beside the documented lock orders.
 //!
 //! Decides what is against an order: a lock that is asked for, in a way that can block, under one that the order has inside
-//! it. Where the facts know such an edge and say why it is there, it is an exception and no finding.
+//! it. Where the facts know that an operation does so and say why, it is an exception and no finding.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use crate::{
     event::SiteId,
     finding::{AgainstOrder, Doubt, Evidence, Finding, Known, Rank},
-    graph::{Edge, Graph},
+    graph::{At, Edge, Graph},
     lock_class::LockClass,
-    setup::DocumentedOrder,
+    setup::{DocumentedOrder, OrderException},
     view::{Documented, Verdict},
 };
 
-/// What an order says of an edge; `None`: nothing.
-fn verdict(order: &DocumentedOrder, (from, to): (LockClass, LockClass)) -> Option<Documented> {
+/// Whether an order has the second class inside the first; `None`: it does not name both.
+fn agrees(order: &DocumentedOrder, (from, to): (LockClass, LockClass)) -> Option<bool> {
     let place = |class: LockClass| order.outer_to_inner.iter().position(|c| *c == class.wire());
-    let (outer, inner) = (place(from)?, place(to)?);
-    let told = |verdict, source: &str, reason: &str| {
-        Some(Documented { verdict, source: source.to_owned(), reason: reason.to_owned() })
+    Some(place(from)? <= place(to)?)
+}
+
+/// Why an edge is known to be against an order at a site.
+fn exception<'a>(
+    order: &'a DocumentedOrder,
+    edge: &Edge,
+    at: &At,
+    name: impl Fn(SiteId) -> Arc<str>,
+) -> Option<&'a OrderException> {
+    let site = name(at.first.site);
+    order.exceptions.iter().find(|e| {
+        (e.from, e.to) == (edge.from.0, edge.to.0)
+            && (e.at.is_empty() || e.at.iter().any(|function| **function == *site))
+    })
+}
+
+/// What each order that names both classes says of an edge.
+pub(crate) fn beside(
+    edge: &Edge,
+    orders: &[DocumentedOrder],
+    name: impl Fn(SiteId) -> Arc<str>,
+) -> Vec<Documented> {
+    let told = |verdict, source: &str, reason: &str| Documented {
+        verdict,
+        source: source.to_owned(),
+        reason: reason.to_owned(),
     };
-    if outer <= inner {
-        return told(Verdict::Agrees, &order.source, "");
-    }
-    told(Verdict::Against, &order.source, "")
+    let beside = |order: &DocumentedOrder| {
+        if agrees(order, (edge.from.0, edge.to.0))? {
+            return Some(told(Verdict::Agrees, &order.source, ""));
+        }
+        let known: Option<Vec<&OrderException>> =
+            edge.at.iter().map(|at| exception(order, edge, at, &name)).collect();
+        Some(match known.as_deref() {
+            Some([first, ..]) => told(Verdict::Exception, &first.source, &first.reason),
+            _ => told(Verdict::Against, &order.source, ""),
+        })
+    };
+    orders.iter().filter_map(beside).collect()
 }
 
-/// Beside each order that names both classes.
-pub(crate) fn beside(ends: (LockClass, LockClass), orders: &[DocumentedOrder]) -> Vec<Documented> {
-    orders.iter().filter_map(|order| verdict(order, ends)).collect()
-}
-
-/// Edges against the documented orders.
+/// Edges against the documented orders, one finding for classes and site: by the first order that they are against.
 pub(crate) fn against(
     graph: &Graph,
     orders: &[DocumentedOrder],
     name: impl Fn(SiteId) -> Arc<str>,
 ) -> Vec<Finding> {
-    let mut found: BTreeMap<(LockClass, LockClass, &str), Finding> = BTreeMap::new();
+    let mut all: Vec<Finding> = Vec::new();
     for edge in graph.edges().iter().filter(|e| e.manner.can_block()) {
-        let ends = (edge.from.0, edge.to.0);
-        for order in orders {
-            if verdict(order, ends).is_none_or(|d| d.verdict != Verdict::Against) {
-                continue;
-            }
-            let finding = told(edge, order, &name);
-            match found.get_mut(&(ends.0, ends.1, order.source.as_str())) {
-                None => drop(found.insert((ends.0, ends.1, order.source.as_str()), finding)),
-                Some(known) => {
-                    let count = known.count + finding.count;
-                    let last_ns = known.last_ns.max(finding.last_ns);
-                    if (finding.rank, finding.first_ns) < (known.rank, known.first_ns) {
-                        *known = finding;
-                    }
-                    (known.count, known.last_ns) = (count, last_ns);
-                }
+        for at in &edge.at {
+            let against = |order: &&DocumentedOrder| {
+                agrees(order, (edge.from.0, edge.to.0)) == Some(false)
+                    && exception(order, edge, at, &name).is_none()
+            };
+            if let Some(order) = orders.iter().find(against) {
+                add(&mut all, told(edge, at, order, &name));
             }
         }
     }
-    found.into_values().collect()
+    all
 }
 
-fn told(edge: &Edge, order: &DocumentedOrder, name: impl Fn(SiteId) -> Arc<str>) -> Finding {
-    let step = edge.step(edge.first_locks, &edge.first, name);
+/// Edges of the same classes in different modes are one finding.
+fn add(all: &mut Vec<Finding>, finding: Finding) {
+    let Some(known) = all.iter_mut().find(|f| f.id == finding.id) else {
+        all.push(finding);
+        return;
+    };
+    let (count, last_ns) = (known.count + finding.count, known.last_ns.max(finding.last_ns));
+    if (finding.rank, finding.first_ns) < (known.rank, known.first_ns) {
+        *known = finding;
+    }
+    (known.count, known.last_ns) = (count, last_ns);
+}
+
+fn told(edge: &Edge, at: &At, order: &DocumentedOrder, name: impl Fn(SiteId) -> Arc<str>) -> Finding {
+    let (seen, from) = (&at.first, edge.from.0);
     let mut doubts = Vec::new();
-    if edge.lossy {
-        doubts.push(Doubt::Loss);
+    doubts.extend(seen.lossy.then_some(Doubt::Loss));
+    if matches!(seen.from_known, Known::Contract | Known::Released) {
+        doubts.push(Doubt::InferredHold(from));
     }
-    if matches!(edge.first.from_known, Known::Contract | Known::Released) {
-        doubts.push(Doubt::InferredHold(edge.from.0));
-    }
-    if !edge.sure {
-        doubts.push(Doubt::Moment(edge.from.0));
-    }
-    let rank = match (edge.lossy, edge.sure) {
+    doubts.extend((!seen.sure).then_some(Doubt::Moment(from)));
+    let rank = match (seen.lossy, seen.sure) {
         (true, _) => Rank::Incomplete,
         (false, false) => Rank::Possible,
         (false, true) => Rank::AgainstOrder,
     };
+    let step = edge.step(at.locks, seen, &name);
     Finding {
-        id: format!("order:{}>{}:{}", edge.from.0.name(), edge.to.0.name(), order.source),
+        id: format!("order:{}>{}:{}", from.name(), edge.to.0.name(), name(seen.site)),
         rank,
-        count: edge.count,
-        first_ns: edge.first.time_ns,
-        last_ns: edge.last_ns,
+        count: at.count,
+        first_ns: seen.time_ns,
+        last_ns: at.last_ns,
         doubts,
         evidence: Evidence::AgainstOrder(Box::new(AgainstOrder { step, source: order.source.clone() })),
     }

@@ -339,11 +339,7 @@ impl Engine {
     /// Edges of the class graph, ordered by class and mode.
     #[must_use]
     pub fn edges(&self) -> Vec<EdgeView> {
-        let mut views = self.graph.views(|s| self.rules.name(s));
-        for view in &mut views {
-            view.documented = documented::beside((view.from, view.to), self.rules.orders());
-        }
-        views
+        self.graph.views(self.rules.orders(), |s| self.rules.name(s))
     }
 
     /// Under which locks leases were, and what removals held.

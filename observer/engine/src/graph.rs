@@ -6,11 +6,13 @@
 use std::sync::Arc;
 
 use crate::{
+    documented,
     event::{Mode, SiteId, Tid},
     finding::{Known, Manner, Side, Step, TaskRef},
     fx::FxMap,
     lock_class::LockClass,
     path::{Op, held},
+    setup::DocumentedOrder,
     tasks::{Instance, Task, comm_text},
     view::EdgeView,
 };
@@ -102,6 +104,16 @@ pub(crate) struct Pair {
     fresh: bool,
 }
 
+/// What was seen of an edge at one site.
+#[derive(Debug)]
+pub(crate) struct At {
+    pub count: u64,
+    pub last_ns: u64,
+    /// The first, or the first that is better evidence.
+    pub first: Arc<Witness>,
+    pub locks: (Instance, Instance),
+}
+
 /// An edge between two classes with their modes.
 #[derive(Debug)]
 pub(crate) struct Edge {
@@ -113,11 +125,8 @@ pub(crate) struct Edge {
     pub last_ns: u64,
     /// Some of the tasks.
     pub tasks: Vec<Tid>,
-    /// Every occurrence is touched by loss.
-    pub lossy: bool,
-    pub sure: bool,
-    pub first: Arc<Witness>,
-    pub first_locks: (Instance, Instance),
+    /// Where it was seen, in the order of the first times.
+    pub at: Vec<At>,
     pairs: FxMap<(Instance, Instance), u32>,
     /// Pairs so far.
     instances: usize,
@@ -127,6 +136,12 @@ impl Edge {
     /// Whether it can be a step of a deadlock. Two page-table locks nest by design (fork, mremap), in an order of their own.
     pub fn can_close(&self) -> bool {
         self.manner.can_block() && (self.from.0, self.to.0) != (LockClass::Ptl, LockClass::Ptl)
+    }
+
+    /// The best evidence.
+    pub fn best(&self) -> &At {
+        let worth = |at: &&At| (at.first.lossy, !at.first.sure, at.first.time_ns);
+        self.at.iter().min_by_key(worth).unwrap_or(&self.at[0])
     }
 
     pub fn pairs_cut(&self) -> bool {
@@ -288,18 +303,24 @@ impl Graph {
         let locks = (from.instance, ask.instance);
         let place = match self.by_ends.get(&key(from.end, ask)) {
             Some(place) => *place,
-            None => self.new_edge(from.end, ask, locks, witness()),
+            None => self.new_edge(from.end, ask),
         };
         let edge = &mut self.edges[place as usize];
         edge.count += 1;
         edge.last_ns = ask.time_ns;
         let lossy = from.lossy || ask.time_ns < task.unsure_until_ns;
-        if (edge.lossy && !lossy) || (!edge.sure && from.sure && !lossy) {
-            edge.first = Arc::new(witness());
-            edge.first_locks = locks;
+        match edge.at.iter_mut().find(|at| at.first.site == ask.site) {
+            Some(at) => {
+                at.count += 1;
+                at.last_ns = ask.time_ns;
+                if (at.first.lossy, !at.first.sure) > (lossy, !from.sure) {
+                    (at.first, at.locks) = (Arc::new(witness()), locks);
+                }
+            }
+            None => {
+                edge.at.push(At { count: 1, last_ns: ask.time_ns, first: Arc::new(witness()), locks });
+            }
         }
-        edge.lossy &= lossy;
-        edge.sure |= from.sure;
         if edge.tasks.len() < EdgeView::TASKS_MAX as usize && !edge.tasks.contains(&task.tid) {
             edge.tasks.push(task.tid);
         }
@@ -315,7 +336,7 @@ impl Graph {
         }
     }
 
-    fn new_edge(&mut self, from: End, ask: &Ask, locks: (Instance, Instance), first: Witness) -> u32 {
+    fn new_edge(&mut self, from: End, ask: &Ask) -> u32 {
         self.edges.push(Edge {
             from,
             to: (ask.class, ask.mode),
@@ -324,10 +345,7 @@ impl Graph {
             first_ns: ask.time_ns,
             last_ns: 0,
             tasks: Vec::new(),
-            lossy: first.lossy,
-            sure: first.sure,
-            first: Arc::new(first),
-            first_locks: locks,
+            at: Vec::new(),
             pairs: FxMap::default(),
             instances: 0,
         });
@@ -423,24 +441,24 @@ impl Graph {
     }
 
     /// Ordered by class and mode.
-    pub fn views(&self, name: impl Fn(SiteId) -> Arc<str>) -> Vec<EdgeView> {
-        let view = |e: &Edge| EdgeView {
+    pub fn views(&self, orders: &[DocumentedOrder], name: impl Fn(SiteId) -> Arc<str>) -> Vec<EdgeView> {
+        let view = |(e, at): (&Edge, &At)| EdgeView {
             from: e.from.0,
             from_mode: e.from.1,
             to: e.to.0,
             to_mode: e.to.1,
             manner: e.manner,
-            sure: e.sure,
+            sure: at.first.sure,
             count: e.count,
             tasks: e.tasks.len() as u32,
             instances: e.instances,
-            lossy: e.lossy,
+            lossy: at.first.lossy,
             first_ns: e.first_ns,
             last_ns: e.last_ns,
-            documented: Vec::new(),
-            witness: e.step(e.first_locks, &e.first, &name),
+            documented: documented::beside(e, orders, &name),
+            witness: e.step(at.locks, &at.first, &name),
         };
-        let mut views: Vec<EdgeView> = self.edges.iter().map(view).collect();
+        let mut views: Vec<EdgeView> = self.edges.iter().map(|e| (e, e.best())).map(view).collect();
         views.sort_unstable_by_key(|v| (v.from, v.from_mode, v.to, v.to_mode, v.manner));
         views
     }
