@@ -1,0 +1,217 @@
+//! One random case: locks, tasks, what they do, and what of it is told. A failing one is made smaller by leaving things away.
+
+use super::{
+    machine::TASKS,
+    program::{Act, Builder, Kind, Lock, LockNo, Maker, Program, Segment},
+    random::Random,
+};
+
+/// What of a run the engine is told.
+#[derive(Clone, Copy, Debug)]
+pub struct Telling {
+    /// Waits are told as such; else only that nothing more comes.
+    pub waits: bool,
+    /// Locks are named before they are used.
+    pub names: bool,
+    /// Tasks that are there from the start are told at the start.
+    pub introduced: bool,
+    pub ptl_release: bool,
+    pub exits: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct Case {
+    pub locks: Vec<Lock>,
+    pub tasks: Vec<Vec<Segment>>,
+    /// The first so many are there from the start; the others are forked.
+    pub born: usize,
+    pub telling: Telling,
+    /// Most steps that a task makes before another has its turn; 0: as many as it likes while it holds something.
+    pub run_max: usize,
+    /// Killed tasks give up before everything stands still for good.
+    pub is_killed: bool,
+    pub schedule: u64,
+}
+
+impl Case {
+    pub fn random(seed: u64) -> Case {
+        let mut random = Random::new(seed);
+        let locks = locks(&mut random);
+        let n = random.pick(&[1, 2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 4, 4]).min(TASKS);
+        let born = if n > 1 && random.percent(35) { 1 + random.below(n - 1) } else { n };
+        let mut children = vec![Vec::new(); n];
+        for child in born..n {
+            children[random.below(child)].push(child);
+        }
+        let (segments, takes) = [(3, 4), (3, 4), (3, 3), (2, 2)][n - 1];
+        let tasks = children
+            .into_iter()
+            .map(|forks| {
+                let n = 1 + random.below(segments);
+                let mut maker = Maker::new(&mut random, &locks, forks);
+                let mut all: Vec<Segment> = (0..n)
+                    .map(|_| {
+                        let takes = 1 + maker.random.below(takes).max(maker.random.below(takes));
+                        maker.segment(takes)
+                    })
+                    .collect();
+                let rest = maker.forks.iter().map(|child| Act::Fork { child: *child }).collect();
+                all.push(Segment { op: None, acts: rest });
+                all
+            })
+            .collect();
+        Case {
+            locks,
+            tasks,
+            born,
+            telling: Telling {
+                waits: random.percent(70),
+                names: random.percent(50),
+                introduced: random.percent(85),
+                ptl_release: random.percent(70),
+                exits: random.percent(50),
+            },
+            run_max: random.pick(&[0, 0, 0, 2, 8, 40]),
+            is_killed: random.percent(50),
+            schedule: random.next(),
+        }
+    }
+
+    pub fn programs(&self) -> Vec<Program> {
+        self.tasks.iter().map(|segments| Builder::program(&self.locks, segments)).collect()
+    }
+}
+
+/// Two to five locks; sometimes two of them are at one address, one after the other.
+fn locks(random: &mut Random) -> Vec<Lock> {
+    let kinds = [
+        Kind::MmapLock,
+        Kind::VmaLock,
+        Kind::IMmap,
+        Kind::IMmap,
+        Kind::FaultMutex,
+        Kind::FaultMutex,
+        Kind::Ptl,
+        Kind::FileFolio,
+        Kind::FileFolio,
+        Kind::FileFolio,
+        Kind::AnonFolio,
+    ];
+    let n = random.pick(&[2, 2, 3, 3, 3, 4, 4, 5]);
+    let mut locks: Vec<Lock> = Vec::new();
+    while locks.len() < n {
+        let kind = random.pick(&kinds);
+        if kind == Kind::Ptl && locks.len() < 2 {
+            continue;
+        }
+        let no = locks.len() as u64;
+        let mapping = match kind {
+            Kind::FileFolio => 0xf000 + 0x100 * (no % 2),
+            Kind::AnonFolio => 0xe001 + 0x100 * (no % 2),
+            _ => 0,
+        };
+        locks.push(Lock { kind, addr: 0x1000 * (1 + no), mapping, index: no, after: None });
+    }
+    if random.percent(15) {
+        let (old, new) = (random.below(n), random.below(n));
+        if old != new {
+            let (kind, addr) = (locks[old].kind, locks[old].addr);
+            // A folio's lock is where the folio is, whatever it is used for.
+            let mapping = if kind.is_folio() { locks[old].mapping + 0x40 } else { 0 };
+            locks[new] = Lock { kind, addr, mapping, after: Some(old as LockNo), ..locks[new] };
+        }
+    }
+    locks
+}
+
+/// A smaller case for which `fails` holds too.
+pub fn shrink(case: Case, fails: impl Fn(&Case) -> bool) -> Case {
+    let mut small = case;
+    'again: loop {
+        for candidate in smaller(&small) {
+            for attempt in 0..60u64 {
+                let schedule = if attempt == 0 { small.schedule } else { Random::new(attempt).next() };
+                let candidate = Case { schedule, ..candidate.clone() };
+                if fails(&candidate) {
+                    small = candidate;
+                    continue 'again;
+                }
+            }
+        }
+        return small;
+    }
+}
+
+fn smaller(case: &Case) -> Vec<Case> {
+    let mut all = Vec::new();
+    for (t, segments) in case.tasks.iter().enumerate() {
+        for at in 0..segments.len() {
+            let mut less = case.clone();
+            less.tasks[t].remove(at);
+            all.push(less);
+            for acts in fewer(&segments[at].acts) {
+                let mut less = case.clone();
+                less.tasks[t][at].acts = acts;
+                all.push(less);
+            }
+            if segments[at].op.is_some() {
+                let mut less = case.clone();
+                less.tasks[t][at].op = None;
+                all.push(less);
+            }
+        }
+    }
+    for run_max in [0, 40] {
+        if case.run_max != run_max && case.run_max != 0 {
+            all.push(Case { run_max, ..case.clone() });
+        }
+    }
+    let told = case.telling;
+    for (is, telling) in [
+        (told.exits, Telling { exits: false, ..told }),
+        (told.names, Telling { names: false, ..told }),
+        (!told.introduced, Telling { introduced: true, ..told }),
+    ] {
+        if is {
+            all.push(Case { telling, ..case.clone() });
+        }
+    }
+    all
+}
+
+/// These acts, in every way with one less.
+fn fewer(acts: &[Act]) -> Vec<Vec<Act>> {
+    let mut all = Vec::new();
+    let mut put = |at: usize, instead: Vec<Act>| {
+        let mut less = acts.to_vec();
+        less.splice(at..=at, instead);
+        all.push(less);
+    };
+    for (at, act) in acts.iter().enumerate() {
+        put(at, Vec::new());
+        match act {
+            Act::Try { lock, mode, is_silent, body, other } => {
+                let with = |body: Vec<Act>, other: Vec<Act>| Act::Try {
+                    lock: *lock,
+                    mode: *mode,
+                    is_silent: *is_silent,
+                    body,
+                    other,
+                };
+                put(at, body.clone());
+                put(at, other.clone());
+                fewer(body).into_iter().for_each(|b| put(at, vec![with(b, other.clone())]));
+                fewer(other).into_iter().for_each(|o| put(at, vec![with(body.clone(), o)]));
+            }
+            Act::Take { lock, mode, way, kill: Some(body) } => {
+                let with =
+                    |body: Vec<Act>| Act::Take { lock: *lock, mode: *mode, way: *way, kill: Some(body) };
+                let plain = Act::Take { lock: *lock, mode: *mode, way: *way, kill: None };
+                put(at, [vec![plain], body.clone()].concat());
+                fewer(body).into_iter().for_each(|b| put(at, vec![with(b)]));
+            }
+            _ => {}
+        }
+    }
+    all
+}

@@ -1,0 +1,401 @@
+//! What may and what must be said of a run, and what the engine said.
+//!
+//! 1. A cycle that is `feasible` or `confirmed` can be reached: there is a state in which each step's task has the one lock and
+//!    waits for the other. Whatever was lost.
+//! 2. A deadlock of two tasks that can be reached, and whose asks were all told, is listed, and not as `guarded`.
+//! 3. Every step of every cycle was told: that task asked, then, in a way that can block, and had the other lock.
+//! 4. A run that ends in a deadlock has it `confirmed`, if it was told who waits.
+//! 5. A task that asks, in a way that can block, for what it has is a `relock`, and nothing else is one.
+
+use std::{collections::BTreeMap, fmt::Write as _};
+
+use observer_engine::{
+    Engine, Hole,
+    event::{Event, Mode},
+    finding::{Cycle, Evidence, Finding, Rank, Step},
+    lock_class::LockClass,
+    trace,
+};
+
+use super::{
+    case::Case,
+    machine::{Machine, Wait},
+    program::{Ins, Kind, Lock, LockNo, Pc, Program, TaskNo, Way},
+    random::Random,
+    run::{Run, tid},
+    sites,
+};
+
+/// After so long without a word a task hangs.
+const HUNG_NS: u64 = 2_000_000_000;
+
+/// What there was to find, and what was found, over many cases.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    pub cases: usize,
+    pub too_many: usize,
+    pub states: usize,
+    pub hangs: usize,
+    pub reachable: usize,
+    /// Deadlocks of two tasks that have to be listed, by the rank under which they were; with all that is needed told in time.
+    pub listed: BTreeMap<&'static str, usize>,
+    /// The same of those where something of a folio was told late.
+    pub late: BTreeMap<&'static str, usize>,
+    pub cycles: BTreeMap<&'static str, usize>,
+    pub lossy: BTreeMap<&'static str, usize>,
+    pub relocks: usize,
+}
+
+pub struct Checked<'a> {
+    pub case: &'a Case,
+    pub programs: &'a [Program],
+    pub run: &'a Run,
+    /// Deadlocks that can be reached.
+    pub truth: &'a [Vec<Wait>],
+}
+
+fn kind(class: LockClass) -> Option<Kind> {
+    Some(match class {
+        LockClass::MmapLock => Kind::MmapLock,
+        LockClass::VmaLock => Kind::VmaLock,
+        LockClass::IMmap => Kind::IMmap,
+        LockClass::FaultMutex => Kind::FaultMutex,
+        LockClass::Ptl => Kind::Ptl,
+        LockClass::FolioFile => Kind::FileFolio,
+        LockClass::FolioAnon => Kind::AnonFolio,
+        LockClass::Inode | LockClass::Folio => return None,
+    })
+}
+
+fn cycles(findings: &[Finding]) -> impl Iterator<Item = (&Finding, &Cycle)> {
+    findings.iter().filter_map(|f| match &f.evidence {
+        Evidence::Cycle(cycle) => Some((f, cycle)),
+        _ => None,
+    })
+}
+
+/// Kinds of a chain, so that the same chain has them in the same order.
+fn turned(kinds: &[Option<Kind>]) -> Vec<Option<Kind>> {
+    let turns = (0..kinds.len()).map(|at| [&kinds[at..], &kinds[..at]].concat());
+    turns.min().unwrap_or_default()
+}
+
+impl Checked<'_> {
+    /// Differences, in words, of a run that is told without loss.
+    pub fn whole(&self, tally: &mut Tally) -> String {
+        let mut engine = Engine::new(sites::setup(&self.case.telling));
+        let mut out = String::new();
+        let halfway = self.case.schedule.is_multiple_of(4);
+        for (at, event) in self.run.events.iter().enumerate() {
+            engine.push(event);
+            if halfway && at % 7 == 6 {
+                self.sound(&engine.findings(), " halfway", &mut out);
+            }
+        }
+        if !self.run.is_cut {
+            engine.tick(self.run.end_ns + HUNG_NS);
+        }
+        let findings = engine.findings();
+        for (finding, cycle) in cycles(&findings) {
+            *tally.cycles.entry(finding.rank.name()).or_default() += 1;
+            self.steps_were_told(finding, cycle, &mut out);
+        }
+        self.sound(&findings, "", &mut out);
+        self.listed(&findings, tally, &mut out);
+        self.confirmed(&findings, tally, &mut out);
+        self.relocks(&findings, tally, &mut out);
+        engine.finish();
+        self.sound(&engine.findings(), " at the end", &mut out);
+        out
+    }
+
+    fn no_of(&self, class: LockClass, addr: u64, time_ns: u64) -> Option<LockNo> {
+        let kind = kind(class)?;
+        let fits = |no: &LockNo| {
+            let lock: &Lock = &self.case.locks[*no];
+            let renamed = |no: LockNo| self.run.renamed_ns.get(&no).copied();
+            let is_there = lock.after.is_none_or(|_| renamed(*no).is_some_and(|at| at < time_ns));
+            let is_gone = (0..self.case.locks.len())
+                .any(|n| self.case.locks[n].after == Some(*no) && renamed(n).is_some_and(|at| at < time_ns));
+            lock.kind == kind && lock.addr == addr && is_there && !is_gone
+        };
+        (0..self.case.locks.len()).find(fits)
+    }
+
+    fn task_of(&self, step: &Step) -> Option<TaskNo> {
+        (0..self.programs.len()).find(|t| tid(*t) == step.side.task.tid)
+    }
+
+    /// The step as the search for deadlocks would have it.
+    fn wait_of(&self, step: &Step) -> Option<(TaskNo, (LockNo, Mode), (LockNo, Mode))> {
+        let at = step.side.time_ns;
+        let from = self.no_of(step.from, step.from_lock, at)?;
+        let to = self.no_of(step.to, step.to_lock, at)?;
+        Some((self.task_of(step)?, (from, step.from_mode?), (to, step.to_mode?)))
+    }
+
+    fn is_true(&self, cycle: &Cycle) -> bool {
+        let Some(said) = cycle.steps.iter().map(|s| self.wait_of(s)).collect::<Option<Vec<_>>>() else {
+            return false;
+        };
+        self.truth.iter().filter(|chain| chain.len() == said.len()).any(|chain| {
+            (0..said.len()).any(|turn| {
+                (0..said.len()).all(|at| {
+                    let wait = chain[(at + turn) % chain.len()];
+                    (wait.task, wait.from, wait.to) == said[at]
+                })
+            })
+        })
+    }
+
+    /// Nothing that is worth an alarm is false.
+    fn sound(&self, findings: &[Finding], when: &str, out: &mut String) {
+        for (finding, cycle) in cycles(findings) {
+            if matches!(finding.rank, Rank::Feasible | Rank::Confirmed) && !self.is_true(cycle) {
+                let _ = writeln!(out, "# false{when}: {}", words(finding, cycle));
+            }
+        }
+    }
+
+    /// Whether an ask, and that the task had the other lock, were told; and if so, whether at once.
+    fn told(&self, wait: &Wait) -> Option<bool> {
+        let asked = self.run.asks.get(&(wait.task, wait.pc)).filter(|a| a.is_told)?;
+        let held = self.programs[wait.task].held[wait.pc].iter().find(|h| h.lock == wait.from.0)?;
+        match self.run.known_ns.get(&(wait.task, held.taken)) {
+            Some(at) if *at < asked.time_ns => Some(true),
+            Some(_) => Some(false),
+            None => self.run.released.contains(&(wait.task, held.taken)).then_some(false),
+        }
+    }
+
+    fn kinds(&self, chain: &[Wait]) -> Vec<Option<Kind>> {
+        let kinds: Vec<_> = chain.iter().map(|w| Some(self.case.locks[w.from.0].kind)).collect();
+        turned(&kinds)
+    }
+
+    fn said_of<'f>(&self, findings: &'f [Finding], chain: &[Wait]) -> Option<&'f Finding> {
+        let kinds = self.kinds(chain);
+        let same =
+            |cycle: &Cycle| turned(&cycle.steps.iter().map(|s| kind(s.from)).collect::<Vec<_>>()) == kinds;
+        cycles(findings).filter(|(_, cycle)| same(cycle)).map(|(f, _)| f).min_by_key(|f| f.rank)
+    }
+
+    /// What can happen and was told is listed.
+    fn listed(&self, findings: &[Finding], tally: &mut Tally, out: &mut String) {
+        for chain in self.truth.iter().filter(|chain| chain.len() == 2) {
+            let Some(told) = chain.iter().map(|w| self.told(w)).collect::<Option<Vec<bool>>>() else {
+                continue;
+            };
+            let at_once = told.iter().all(|t| *t);
+            let counts = if at_once { &mut tally.listed } else { &mut tally.late };
+            let said = self.said_of(findings, chain);
+            *counts.entry(said.map_or("missing", |f| f.rank.name())).or_default() += 1;
+            match said {
+                None => {
+                    let late = if at_once { "" } else { " (known late)" };
+                    let _ = writeln!(out, "# missing{late}: {}", self.truth_words(chain));
+                }
+                Some(f) if f.rank == Rank::Guarded => {
+                    let _ = writeln!(out, "# guarded, and can be reached: {}", self.truth_words(chain));
+                }
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// Every step of a cycle is one that was told.
+    fn steps_were_told(&self, finding: &Finding, cycle: &Cycle, out: &mut String) {
+        if self.programs.len() == 1 {
+            let _ = writeln!(out, "# one task alone: {}", words(finding, cycle));
+        }
+        for step in &cycle.steps {
+            let at = step.side.time_ns;
+            let asked = self
+                .run
+                .asks
+                .iter()
+                .find(|((t, _), asked)| Some(*t) == self.task_of(step) && asked.time_ns == at);
+            let fits = asked.is_some_and(|((t, pc), _)| {
+                let is_asked = self.asks_for(*t, *pc) == self.no_of(step.to, step.to_lock, at);
+                let from = self.no_of(step.from, step.from_lock, at);
+                let has = self.programs[*t].held[*pc].iter().any(|h| Some(h.lock) == from);
+                // When exactly a folio was locked is not always told.
+                let perhaps = finding.rank >= Rank::Possible
+                    && matches!(kind(step.from), Some(Kind::FileFolio | Kind::AnonFolio));
+                is_asked && (has || perhaps)
+            });
+            if !fits {
+                let _ = writeln!(out, "# a step that was not told: at {at}, {}", words(finding, cycle));
+            }
+        }
+    }
+
+    fn asks_for(&self, t: TaskNo, pc: Pc) -> Option<LockNo> {
+        match self.programs[t].code.get(pc) {
+            Some(Ins::Take { lock, .. }) => Some(*lock),
+            _ => None,
+        }
+    }
+
+    /// A run that hangs, and tells who waits, is confirmed.
+    fn confirmed(&self, findings: &[Finding], tally: &mut Tally, out: &mut String) {
+        let Some(end) = self.run.end else { return };
+        let machine = Machine { programs: self.programs, is_eager: false };
+        let hangs = machine.deadlocks(&end);
+        tally.hangs += usize::from(!hangs.is_empty());
+        for chain in hangs.iter().filter(|_| !self.run.is_cut) {
+            let is_told = chain.iter().all(|w| self.waits_told(w, chain));
+            let said = self.said_of(findings, chain);
+            if is_told && said.is_none_or(|f| f.rank != Rank::Confirmed) {
+                let rank = said.map_or("nothing", |f| f.rank.name());
+                let _ = writeln!(out, "# hangs, and is {rank}: {}", self.truth_words(chain));
+            }
+        }
+    }
+
+    fn waits_told(&self, wait: &Wait, chain: &[Wait]) -> bool {
+        let has = |w: &Wait, lock: LockNo| {
+            let held = self.programs[w.task].held[w.pc].iter().find(|h| h.lock == lock);
+            held.is_some_and(|h| self.run.known_ns.contains_key(&(w.task, h.taken)))
+        };
+        let next = chain.iter().find(|w| w.from.0 == wait.to.0);
+        let way = match self.programs[wait.task].code.get(wait.pc) {
+            Some(Ins::Take { way, .. }) => *way,
+            _ => return false,
+        };
+        let waits = match way {
+            Way::Ask | Way::TryThenBlock | Way::Told => true,
+            Way::Found => self.case.locks[wait.to.0].kind == Kind::FileFolio,
+            Way::Silent { .. } => self.run.waits.contains(&(wait.task, wait.pc)),
+        };
+        waits && has(wait, wait.from.0) && next.is_some_and(|w| has(w, wait.to.0))
+    }
+
+    fn relocks(&self, findings: &[Finding], tally: &mut Tally, out: &mut String) {
+        tally.relocks += self.run.relocks.len();
+        let said = findings.iter().filter_map(|f| match &f.evidence {
+            Evidence::Relock(relock) => Some((f, relock)),
+            _ => None,
+        });
+        let said: Vec<_> = said.collect();
+        for (t, no, held, asked) in &self.run.relocks {
+            let lock = self.case.locks[*no];
+            if !said.iter().any(|(_, r)| {
+                kind(r.held.class) == Some(lock.kind)
+                    && r.held.mode == Some(*held)
+                    && r.asked_mode == Some(*asked)
+            }) {
+                let _ = writeln!(out, "# no relock: t{} {:#x} {held:?} {asked:?}", tid(*t).0, lock.addr);
+            }
+        }
+        for (f, r) in said {
+            let is_true = self.run.relocks.iter().any(|(t, no, held, asked)| {
+                let lock = self.case.locks[*no];
+                tid(*t) == r.side.task.tid
+                    && (lock.addr, Some(lock.kind)) == (r.held.lock, kind(r.held.class))
+                    && (Some(*held), Some(*asked)) == (r.held.mode, r.asked_mode)
+            });
+            if !is_true {
+                let _ = writeln!(out, "# false relock: {} {}", f.rank.name(), f.id);
+            }
+        }
+    }
+
+    /// The same run again with some of its records lost, and the holes told.
+    pub fn lossy(&self, seed: u64, tally: &mut Tally) -> String {
+        let mut random = Random::new(seed);
+        let share = random.pick(&[3, 10, 30]);
+        let lost: Vec<bool> = self.run.events.iter().map(|_| random.percent(share)).collect();
+        let any_cpu = random.percent(20);
+        let mut engine = Engine::new(sites::setup(&self.case.telling));
+        let mut out = String::new();
+        for (at, event) in self.run.events.iter().enumerate() {
+            if lost[at] {
+                engine.hole(hole(&self.run.events, &lost, at, any_cpu));
+            } else {
+                engine.push(event);
+            }
+        }
+        if !self.run.is_cut {
+            engine.tick(self.run.end_ns + HUNG_NS);
+        }
+        let findings = engine.findings();
+        for (finding, _) in cycles(&findings) {
+            *tally.lossy.entry(finding.rank.name()).or_default() += 1;
+        }
+        self.sound(&findings, " with loss", &mut out);
+        if !out.is_empty() {
+            let mut text = String::new();
+            for (at, event) in self.run.events.iter().enumerate() {
+                let line = trace::line(event, &sites::setup(&self.case.telling));
+                if lost[at] {
+                    let h = hole(&self.run.events, &lost, at, any_cpu);
+                    let cpu = if any_cpu { "any".to_owned() } else { format!("cpu{}", h.cpu) };
+                    let _ = writeln!(text, "hole {cpu} {}..{} 1 ring-full\n# lost: {line}", h.lo_ns, h.hi_ns);
+                } else {
+                    let _ = writeln!(text, "{line}");
+                }
+            }
+            out = format!("{text}{out}");
+        }
+        out
+    }
+
+    fn truth_words(&self, chain: &[Wait]) -> String {
+        let words = chain.iter().map(|w| {
+            let lock = |(no, mode): (LockNo, Mode)| {
+                let lock = self.case.locks[no];
+                format!("{:?}:{} {:#x}", lock.kind, mode.name(), lock.addr)
+            };
+            format!("t{} has {} and waits for {}", tid(w.task).0, lock(w.from), lock(w.to))
+        });
+        words.collect::<Vec<_>>().join("; ")
+    }
+
+    /// The run as a text trace.
+    pub fn text(&self) -> String {
+        let setup = sites::setup(&self.case.telling);
+        let mut out = sites::text(&self.case.telling, &self.run.events);
+        for event in &self.run.events {
+            let _ = writeln!(out, "{}", trace::line(event, &setup));
+        }
+        if !self.run.is_cut {
+            let _ = writeln!(out, "tick {}", self.run.end_ns + HUNG_NS);
+        }
+        for (t, program) in self.programs.iter().enumerate() {
+            let _ = writeln!(out, "# t{}: {:?}", tid(t).0, program.code);
+        }
+        for chain in self.truth {
+            let _ = writeln!(out, "# can be reached: {}", self.truth_words(chain));
+        }
+        out
+    }
+}
+
+/// From the record before it on its CPU to the one after it.
+fn hole(events: &[Event], lost: &[bool], at: usize, any_cpu: bool) -> Hole {
+    let cpu = events[at].cpu;
+    let near = |i: &usize| events[*i].cpu == cpu && !lost[*i];
+    let lo_ns = (0..at).rev().find(near).map_or(0, |i| events[i].time_ns);
+    let hi_ns = (at..events.len()).find(near).map_or(u64::MAX, |i| events[i].time_ns);
+    let cpu = if any_cpu { Hole::ANY_CPU } else { cpu };
+    Hole { cpu, lo_ns, hi_ns: hi_ns.min(events[events.len() - 1].time_ns), lost: 1, reason: "ring-full" }
+}
+
+fn words(finding: &Finding, cycle: &Cycle) -> String {
+    let steps = cycle.steps.iter().map(|s| {
+        let mode = |m: Option<Mode>| m.map_or("?", Mode::name);
+        format!(
+            "t{} at {}: {}:{} {:#x} > {}:{} {:#x}",
+            s.side.task.tid.0,
+            s.side.time_ns,
+            s.from.name(),
+            mode(s.from_mode),
+            s.from_lock,
+            s.to.name(),
+            mode(s.to_mode),
+            s.to_lock
+        )
+    });
+    format!("{} {}: {}", finding.rank.name(), finding.id, steps.collect::<Vec<_>>().join("; "))
+}

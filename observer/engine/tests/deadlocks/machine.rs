@@ -1,0 +1,253 @@
+//! How locks are granted, and every state that tasks can come to.
+//!
+//! The semantics are those of Linux' rwsem and mutex: a reader waits behind a queued writer, those that wait are served in
+//! the order of their coming, and readers at the head are served together. One definition serves the run that is told to the
+//! engine and the search for what it could have come to.
+
+use std::collections::HashSet;
+
+use observer_engine::event::Mode;
+
+use super::program::{Held, Ins, LockNo, Pc, Program, TaskNo};
+
+pub const TASKS: usize = 4;
+const UNBORN: u8 = 0xff;
+/// A case with more states than this is left out, and counted.
+const STATES_MAX: usize = 400_000;
+
+/// Where all tasks are, and in which order those that wait came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct State {
+    pc: [u8; TASKS],
+    /// 0: does not wait.
+    came: [u8; TASKS],
+}
+
+impl State {
+    fn key(self) -> u64 {
+        let bytes = |b: [u8; TASKS]| u64::from(u32::from_le_bytes(b));
+        bytes(self.pc) << 32 | bytes(self.came)
+    }
+
+    pub fn is_born(&self, t: TaskNo) -> bool {
+        self.pc[t] != UNBORN
+    }
+
+    pub fn waits(&self, t: TaskNo) -> bool {
+        self.came[t] != 0
+    }
+
+    pub fn pc(&self, t: TaskNo) -> Pc {
+        usize::from(self.pc[t])
+    }
+}
+
+/// What became of an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Got,
+    Waits,
+    Failed,
+}
+
+/// One task of a deadlock: it has `from` and waits for `to`, which the next one has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Wait {
+    pub task: TaskNo,
+    pub pc: Pc,
+    pub from: (LockNo, Mode),
+    pub to: (LockNo, Mode),
+}
+
+pub struct Machine<'a> {
+    pub programs: &'a [Program],
+    /// What takes no time and changes nothing is done at once.
+    pub is_eager: bool,
+}
+
+impl Machine<'_> {
+    /// The first `born` tasks are there.
+    pub fn begin(&self, born: usize) -> State {
+        let mut state = State { pc: [UNBORN; TASKS], came: [0; TASKS] };
+        for t in 0..born {
+            self.go_to(&mut state, t, 0);
+        }
+        state
+    }
+
+    pub fn ins(&self, state: &State, t: TaskNo) -> Option<Ins> {
+        self.programs.get(t)?.code.get(state.pc(t)).copied()
+    }
+
+    pub fn held(&self, state: &State, t: TaskNo) -> &[Held] {
+        match self.programs.get(t).and_then(|p| p.held.get(state.pc(t))) {
+            Some(held) if state.is_born(t) => held,
+            _ => &[],
+        }
+    }
+
+    /// What the task waits for.
+    pub fn wanted(&self, state: &State, t: TaskNo) -> Option<(LockNo, Mode)> {
+        match self.ins(state, t) {
+            Some(Ins::Take { lock, mode, .. }) if state.waits(t) => Some((lock, mode)),
+            _ => None,
+        }
+    }
+
+    fn is_shut(&self, state: &State, lock: LockNo, mode: Mode) -> bool {
+        let holds = |h: &Held| h.lock == lock && (mode != Mode::Read || h.mode != Mode::Read);
+        (0..self.programs.len()).any(|t| self.held(state, t).iter().any(holds))
+    }
+
+    fn is_queued(&self, state: &State, lock: LockNo) -> bool {
+        (0..self.programs.len()).any(|t| self.wanted(state, t).is_some_and(|(l, _)| l == lock))
+    }
+
+    pub fn go_to(&self, state: &mut State, t: TaskNo, pc: Pc) {
+        state.pc[t] = pc as u8;
+        while self.is_eager {
+            match self.ins(state, t) {
+                Some(Ins::Fork { child }) => {
+                    state.pc[t] += 1;
+                    self.go_to(state, child, 0);
+                }
+                Some(Ins::Jump { to }) => state.pc[t] = to as u8,
+                Some(Ins::Prove { .. } | Ins::Begin { .. } | Ins::End { .. }) => state.pc[t] += 1,
+                _ => return,
+            }
+        }
+    }
+
+    /// The lock instruction that the task is at.
+    pub fn attempt(&self, state: &mut State, t: TaskNo) -> Outcome {
+        let pc = state.pc(t);
+        match self.ins(state, t) {
+            Some(Ins::Take { lock, mode, .. }) => {
+                if self.is_shut(state, lock, mode) || self.is_queued(state, lock) {
+                    state.came[t] = 1 + state.came.iter().max().copied().unwrap_or(0);
+                    return Outcome::Waits;
+                }
+            }
+            Some(Ins::Try { lock, mode, failed, .. }) => {
+                if self.is_shut(state, lock, mode) || self.is_queued(state, lock) {
+                    self.go_to(state, t, failed);
+                    return Outcome::Failed;
+                }
+            }
+            Some(Ins::Release { lock, .. } | Ins::Downgrade { lock }) => {
+                self.go_to(state, t, pc + 1);
+                self.wake(state, lock);
+                return Outcome::Got;
+            }
+            _ => {}
+        }
+        self.go_to(state, t, pc + 1);
+        Outcome::Got
+    }
+
+    /// A killed task waits no more.
+    pub fn give_up(&self, state: &mut State, t: TaskNo) {
+        let Some(Ins::Take { lock, gave_up: Some(to), .. }) = self.ins(state, t) else { return };
+        leave(state, t);
+        self.go_to(state, t, to);
+        self.wake(state, lock);
+    }
+
+    /// Serves those that wait for a lock, as far as it goes.
+    fn wake(&self, state: &mut State, lock: LockNo) {
+        loop {
+            let first = (0..self.programs.len())
+                .filter_map(|t| Some((state.came[t], t, self.wanted(state, t)?)))
+                .filter(|(_, _, (l, _))| *l == lock)
+                .min();
+            match first {
+                Some((_, t, (_, mode))) if !self.is_shut(state, lock, mode) => {
+                    let pc = state.pc(t);
+                    leave(state, t);
+                    self.go_to(state, t, pc + 1);
+                }
+                _ => return,
+            }
+        }
+    }
+
+    /// Tasks that wait for each other.
+    pub fn deadlocks(&self, state: &State) -> Vec<Vec<Wait>> {
+        let mut found = Vec::new();
+        for t in 0..self.programs.len() {
+            self.chains(state, t, &mut Vec::new(), &mut found);
+        }
+        found
+    }
+
+    /// Chains that begin with their least task.
+    fn chains(&self, state: &State, t: TaskNo, path: &mut Vec<Wait>, found: &mut Vec<Vec<Wait>>) {
+        let Some(to) = self.wanted(state, t) else { return };
+        let first = path.first().map_or(t, |w| w.task);
+        if t < first || path.iter().any(|w| w.task == t) {
+            return;
+        }
+        path.push(Wait { task: t, pc: state.pc(t), from: to, to });
+        for next in 0..self.programs.len() {
+            for held in self.held(state, next).iter().filter(|h| h.lock == to.0) {
+                if next == first && path.len() > 1 {
+                    let mut chain = path.clone();
+                    for at in 0..chain.len() {
+                        let before = (at + chain.len() - 1) % chain.len();
+                        chain[at].from = chain[before].to;
+                        let mode = |t: TaskNo, lock: LockNo| {
+                            self.held(state, t).iter().find(|h| h.lock == lock).map(|h| h.mode)
+                        };
+                        let (task, lock) = (chain[at].task, chain[at].from.0);
+                        chain[at].from.1 = mode(task, lock).unwrap_or(held.mode);
+                    }
+                    found.push(chain);
+                }
+                self.chains(state, next, path, found);
+            }
+        }
+        path.pop();
+    }
+}
+
+fn leave(state: &mut State, t: TaskNo) {
+    let came = std::mem::take(&mut state.came[t]);
+    state.came.iter_mut().filter(|c| **c > came).for_each(|c| *c -= 1);
+}
+
+/// Every deadlock that can be reached, whatever the interleaving; `None`: there are too many states.
+pub fn reachable(programs: &[Program], born: usize) -> Option<(Vec<Vec<Wait>>, usize)> {
+    let machine = Machine { programs, is_eager: true };
+    let mut found: Vec<Vec<Wait>> = Vec::new();
+    let begin = machine.begin(born);
+    let (mut seen, mut open) = (HashSet::from([begin.key()]), vec![begin]);
+    while let Some(state) = open.pop() {
+        if state.came.iter().filter(|c| **c > 0).count() > 1 {
+            for chain in machine.deadlocks(&state) {
+                if !found.contains(&chain) {
+                    found.push(chain);
+                }
+            }
+        }
+        let mut reach = |next: State| {
+            if seen.insert(next.key()) {
+                open.push(next);
+            }
+        };
+        for t in (0..programs.len()).filter(|t| state.is_born(*t)) {
+            let Some(ins) = machine.ins(&state, t) else { continue };
+            let mut next = state;
+            if !state.waits(t) {
+                machine.attempt(&mut next, t);
+                reach(next);
+            } else if let Ins::Take { gave_up: Some(_), .. } = ins {
+                machine.give_up(&mut next, t);
+                reach(next);
+            }
+        }
+        if seen.len() > STATES_MAX {
+            return None;
+        }
+    }
+    Some((found, seen.len()))
+}

@@ -1,0 +1,25 @@
+//! A model of lock order whose truth is known: tasks that take locks as the kernel does, one random schedule of them told to
+//! the engine, and a search through every interleaving for what the same tasks could have come to. What the engine calls
+//! feasible can be reached; what can be reached and was told is listed.
+//!
+//! `program` is what tasks do, `case` makes it up, `machine` grants locks and searches, `run` tells one schedule as events,
+//! `check` has the claims. No code is shared with the engine. Everything comes from a seed.
+//!
+//! The default is a small part of it. All of it: `cargo test --release -p observer-engine --test deadlocks -- --ignored in_full`.
+//! One case again, and the smallest that fails like it: `DEADLOCK_SEED=7 cargo test … -- --ignored one_seed`.
+
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "a search needs a set, and a seed may come from outside"
+)]
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+mod agree;
+mod case;
+mod check;
+mod machine;
+mod program;
+mod random;
+mod run;
+mod sites;

@@ -1,0 +1,420 @@
+//! What a task does: straight-line code of lock operations, with a way round what a trylock did not get.
+//!
+//! What is held at an instruction does not depend on the way there: the builder sees to it. So a state of all tasks is where
+//! they are, and who waits since when. Nothing here is known to the engine.
+
+use observer_engine::event::Mode;
+
+use super::random::Random;
+
+pub type LockNo = usize;
+pub type TaskNo = usize;
+pub type Pc = usize;
+
+/// Kinds of locks. A page-table lock is a spinlock: nobody sleeps under it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    MmapLock,
+    VmaLock,
+    IMmap,
+    FaultMutex,
+    Ptl,
+    FileFolio,
+    AnonFolio,
+}
+
+impl Kind {
+    pub fn is_rwsem(self) -> bool {
+        matches!(self, Kind::MmapLock | Kind::VmaLock | Kind::IMmap)
+    }
+
+    pub fn is_folio(self) -> bool {
+        matches!(self, Kind::FileFolio | Kind::AnonFolio)
+    }
+}
+
+/// A lock of the simulated kernel. Two may have one address, one after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lock {
+    pub kind: Kind,
+    pub addr: u64,
+    /// Of a folio.
+    pub mapping: u64,
+    pub index: u64,
+    /// Nobody uses it before nobody needs this one any more.
+    pub after: Option<LockNo>,
+}
+
+/// How it is told that a task asks, and has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    Ask,
+    /// A place that tries first, and blocks if that fails.
+    TryThenBlock,
+    /// A lookup that is told which folio it will lock.
+    Told,
+    /// A lookup whose folio its return tells.
+    Found,
+    /// Nothing is told of the taking; `slow`: a wait is.
+    Silent {
+        slow: bool,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ins {
+    /// Can block. `gave_up`: where a killed task goes on.
+    Take {
+        lock: LockNo,
+        mode: Mode,
+        way: Way,
+        gave_up: Option<Pc>,
+    },
+    Try {
+        lock: LockNo,
+        mode: Mode,
+        is_silent: bool,
+        failed: Pc,
+    },
+    Release {
+        lock: LockNo,
+        mode: Mode,
+    },
+    Downgrade {
+        lock: LockNo,
+    },
+    /// A function is entered whose contract is the locked folio.
+    Prove {
+        lock: LockNo,
+    },
+    Fork {
+        child: TaskNo,
+    },
+    Jump {
+        to: Pc,
+    },
+    Begin {
+        op: u16,
+    },
+    End {
+        op: u16,
+    },
+}
+
+/// A lock that is held at an instruction, and the instruction that took it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    pub lock: LockNo,
+    pub mode: Mode,
+    pub taken: Pc,
+}
+
+/// Code, and what is held before each instruction of it.
+#[derive(Clone, Debug, Default)]
+pub struct Program {
+    pub code: Vec<Ins>,
+    pub held: Vec<Vec<Held>>,
+}
+
+/// What is done from when nothing is held until nothing is held again. It is what a failing case gets rid of.
+#[derive(Clone, Debug)]
+pub enum Act {
+    Take { lock: LockNo, mode: Mode, way: Way, kill: Option<Vec<Act>> },
+    Try { lock: LockNo, mode: Mode, is_silent: bool, body: Vec<Act>, other: Vec<Act> },
+    Release { lock: LockNo },
+    Downgrade { lock: LockNo },
+    Prove { lock: LockNo },
+    Fork { child: TaskNo },
+}
+
+/// One segment, perhaps inside a watched operation.
+#[derive(Clone, Debug)]
+pub struct Segment {
+    pub op: Option<u16>,
+    pub acts: Vec<Act>,
+}
+
+/// Makes code of acts. Acts that make no sense where they stand are left out, so that any act may be taken away.
+pub struct Builder<'a> {
+    locks: &'a [Lock],
+    program: Program,
+    now: Vec<Held>,
+}
+
+impl Builder<'_> {
+    pub fn program(locks: &[Lock], segments: &[Segment]) -> Program {
+        let mut builder = Builder { locks, program: Program::default(), now: Vec::new() };
+        for segment in segments {
+            if let Some(op) = segment.op {
+                builder.emit(Ins::Begin { op });
+            }
+            builder.scope(&segment.acts);
+            if let Some(op) = segment.op {
+                builder.emit(Ins::End { op });
+            }
+        }
+        let held = builder.now.clone();
+        builder.program.held.push(held);
+        builder.program
+    }
+
+    fn emit(&mut self, ins: Ins) -> Pc {
+        self.program.code.push(ins);
+        self.program.held.push(self.now.clone());
+        self.program.code.len() - 1
+    }
+
+    fn here(&self) -> Pc {
+        self.program.code.len()
+    }
+
+    /// Everything that is taken in a scope is given back at its end.
+    fn scope(&mut self, acts: &[Act]) {
+        let before = self.now.clone();
+        for act in acts {
+            self.act(act);
+        }
+        while let Some(held) = self.now.iter().rev().find(|h| !before.iter().any(|b| b.taken == h.taken)) {
+            self.release(held.lock);
+        }
+    }
+
+    fn is_atomic(&self) -> bool {
+        self.now.iter().any(|h| self.locks[h.lock].kind == Kind::Ptl)
+    }
+
+    fn act(&mut self, act: &Act) {
+        match act {
+            Act::Take { lock, mode, way, kill } => {
+                let held = self.now.iter().find(|h| h.lock == *lock).map(|h| h.mode);
+                // Asked for again: read after read, or a task that hangs for certain and ends there.
+                if self.is_atomic() || (held.is_some() && *way != Way::Ask && *way != Way::TryThenBlock) {
+                    return;
+                }
+                let at = self.emit(Ins::Take { lock: *lock, mode: *mode, way: *way, gave_up: None });
+                match kill {
+                    None => self.now.push(Held { lock: *lock, mode: *mode, taken: at }),
+                    Some(body) => self.split(at, *lock, *mode, (body, &[])),
+                }
+            }
+            Act::Try { lock, mode, is_silent, body, other } => {
+                if self.now.iter().any(|h| h.lock == *lock && (h.mode != Mode::Read || *mode != Mode::Read)) {
+                    return;
+                }
+                let (lock, mode, is_silent) = (*lock, *mode, *is_silent);
+                let at = self.emit(Ins::Try { lock, mode, is_silent, failed: 0 });
+                self.split(at, lock, mode, (body, other));
+            }
+            Act::Release { lock } => self.release(*lock),
+            Act::Downgrade { lock } => {
+                let mut held = self.now.iter_mut().filter(|h| h.lock == *lock);
+                if let (Some(one), None) = (held.next(), held.next())
+                    && one.mode == Mode::Write
+                {
+                    let at = self.program.code.len();
+                    self.program.held.push(self.now.clone());
+                    self.program.code.push(Ins::Downgrade { lock: *lock });
+                    self.now.iter_mut().filter(|h| h.lock == *lock).for_each(|h| h.mode = Mode::Read);
+                    debug_assert_eq!(self.program.held.len(), at + 1);
+                }
+            }
+            Act::Prove { lock } => {
+                if self.now.iter().any(|h| h.lock == *lock) {
+                    self.emit(Ins::Prove { lock: *lock });
+                }
+            }
+            Act::Fork { child } => drop(self.emit(Ins::Fork { child: *child })),
+        }
+    }
+
+    fn release(&mut self, lock: LockNo) {
+        let Some(at) = self.now.iter().rposition(|h| h.lock == lock) else { return };
+        let mode = self.now[at].mode;
+        self.emit(Ins::Release { lock, mode });
+        self.now.remove(at);
+    }
+
+    /// The way of who got it at `at`, and the way of who did not. Both end with the same locks held.
+    fn split(&mut self, at: Pc, lock: LockNo, mode: Mode, (body, other): (&[Act], &[Act])) {
+        let before = self.now.clone();
+        self.now.push(Held { lock, mode, taken: at });
+        for act in body {
+            self.act(act);
+        }
+        while let Some(held) = self.now.iter().rev().find(|h| !before.iter().any(|b| b.taken == h.taken)) {
+            self.release(held.lock);
+        }
+        let (jump, after) = (self.emit(Ins::Jump { to: 0 }), self.now.clone());
+        let other_at = self.here();
+        self.now = before;
+        self.scope(other);
+        for held in self.now.clone() {
+            match after.iter().find(|h| h.taken == held.taken) {
+                None => self.release(held.lock),
+                Some(h) if h.mode != held.mode => self.act(&Act::Downgrade { lock: held.lock }),
+                Some(_) => {}
+            }
+        }
+        self.now = after;
+        let end = self.here();
+        self.program.code[jump] = Ins::Jump { to: end };
+        match &mut self.program.code[at] {
+            Ins::Take { gave_up, .. } => *gave_up = Some(other_at),
+            Ins::Try { failed, .. } => *failed = other_at,
+            _ => {}
+        }
+    }
+}
+
+/// Makes acts up.
+pub struct Maker<'a> {
+    pub random: &'a mut Random,
+    pub locks: &'a [Lock],
+    /// Children that are still to be made.
+    pub forks: Vec<TaskNo>,
+    /// Takes left.
+    pub budget: usize,
+    held: Vec<(LockNo, Mode)>,
+}
+
+impl<'a> Maker<'a> {
+    pub fn new(random: &'a mut Random, locks: &'a [Lock], forks: Vec<TaskNo>) -> Maker<'a> {
+        Maker { random, locks, forks, budget: 0, held: Vec::new() }
+    }
+
+    pub fn segment(&mut self, takes: usize) -> Segment {
+        self.budget = takes;
+        self.held.clear();
+        let op = self.random.percent(70).then(|| 1 + self.random.below(3) as u16);
+        let acts = self.acts(0);
+        Segment { op, acts }
+    }
+
+    fn acts(&mut self, depth: usize) -> Vec<Act> {
+        let mut acts = Vec::new();
+        while self.budget > 0 {
+            match self.random.below(20) {
+                0..4 if !self.held.is_empty() => {
+                    let at = self.random.below(self.held.len());
+                    let (lock, _) = self.held.remove(at);
+                    acts.push(Act::Release { lock });
+                }
+                4 if !self.held.is_empty() => {
+                    let at = self.random.below(self.held.len());
+                    self.held[at].1 = Mode::Read;
+                    acts.push(Act::Downgrade { lock: self.held[at].0 });
+                }
+                5 | 6 => {
+                    let folios = self.held.iter().filter(|(l, _)| self.locks[*l].kind.is_folio());
+                    let folios: Vec<LockNo> = folios.map(|(l, _)| *l).collect();
+                    if !folios.is_empty() {
+                        acts.push(Act::Prove { lock: self.random.pick(&folios) });
+                    }
+                }
+                7 if !self.forks.is_empty() => {
+                    let child = self.forks.remove(0);
+                    acts.push(Act::Fork { child });
+                }
+                8 if depth > 0 && self.random.percent(30) => break,
+                _ => {
+                    let act = self.take(depth);
+                    let spinlock = match act {
+                        Act::Take { lock, .. } if self.locks[lock].kind == Kind::Ptl => Some(lock),
+                        _ => None,
+                    };
+                    acts.push(act);
+                    if let Some(lock) = spinlock
+                        && self.random.percent(70)
+                    {
+                        self.held.retain(|(l, _)| *l != lock);
+                        acts.push(Act::Release { lock });
+                    }
+                }
+            }
+        }
+        // The rest is given back by the builder, the last one first.
+        while depth == 0 && !self.held.is_empty() && self.random.percent(60) {
+            let at = self.random.below(self.held.len());
+            let (lock, _) = self.held[at];
+            if self.locks[lock].kind.is_folio() && self.random.percent(40) {
+                acts.push(Act::Prove { lock });
+                continue;
+            }
+            self.held.remove(at);
+            acts.push(Act::Release { lock });
+        }
+        acts
+    }
+
+    fn take(&mut self, depth: usize) -> Act {
+        self.budget -= 1;
+        let lock = loop {
+            let lock = self.random.below(self.locks.len());
+            let again = self.held.iter().any(|(l, _)| *l == lock);
+            if !again || self.random.percent(8) {
+                break lock;
+            }
+        };
+        let kind = self.locks[lock].kind;
+        let mode = match kind.is_rwsem() {
+            true if self.random.percent(60) => Mode::Read,
+            true => Mode::Write,
+            false => Mode::Exclusive,
+        };
+        let again = self.held.iter().find(|(l, _)| *l == lock).map(|(_, m)| *m);
+        // An ask that hangs for certain is of use once in a while.
+        let mode = if again == Some(Mode::Read) && !self.random.percent(3) { Mode::Read } else { mode };
+        if again.is_some_and(|m| (m != Mode::Read || mode != Mode::Read) && !self.random.percent(3)) {
+            return Act::Release { lock };
+        }
+        let chance = self.random.below(100);
+        if kind.is_folio() {
+            return self.folio(lock, mode, chance, depth);
+        }
+        match chance {
+            0..17 => {
+                let (body, other) = self.branches(lock, mode, depth);
+                Act::Try { lock, mode, is_silent: false, body, other }
+            }
+            17..27 => {
+                let (body, _) = self.branches(lock, mode, depth);
+                Act::Take { lock, mode, way: Way::Ask, kill: Some(body) }
+            }
+            _ => {
+                self.held.push((lock, mode));
+                let way = if chance < 40 && kind.is_rwsem() { Way::TryThenBlock } else { Way::Ask };
+                Act::Take { lock, mode, way, kill: None }
+            }
+        }
+    }
+
+    fn folio(&mut self, lock: LockNo, mode: Mode, chance: usize, depth: usize) -> Act {
+        let way = match chance {
+            0..25 => Way::Told,
+            25..55 if self.locks[lock].kind == Kind::FileFolio => Way::Found,
+            25..85 => Way::Silent { slow: self.random.percent(50) },
+            _ => {
+                let (body, other) = self.branches(lock, mode, depth);
+                return Act::Try { lock, mode, is_silent: true, body, other };
+            }
+        };
+        self.held.push((lock, mode));
+        Act::Take { lock, mode, way, kill: None }
+    }
+
+    fn branches(&mut self, lock: LockNo, mode: Mode, depth: usize) -> (Vec<Act>, Vec<Act>) {
+        let before = self.held.clone();
+        self.held.push((lock, mode));
+        let body = self.acts(depth + 1);
+        self.held.clone_from(&before);
+        let other = match self.random.percent(30) && self.budget == 0 {
+            true => {
+                self.budget = 1;
+                self.acts(depth + 1)
+            }
+            false => Vec::new(),
+        };
+        self.held = before;
+        (body, other)
+    }
+}

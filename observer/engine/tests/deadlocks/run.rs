@@ -1,0 +1,506 @@
+//! One schedule of a case, and the events that real probes would send of it.
+//!
+//! Asking and having, and telling of a release and the release, are two moments: others come between. Writes down what was
+//! told of whom, for the claims; decides nothing about findings.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use observer_engine::event::{
+    Addr, Body, Class, Event, Folio, How, LockAddr, LockStep, Mapping, Mm, Mode, SiteId, Tid,
+};
+
+use super::{
+    case::Case,
+    machine::{Machine, Outcome, State},
+    program::{Ins, Kind, Lock, LockNo, Pc, Program, TaskNo, Way},
+    random::Random,
+    sites,
+};
+
+const CPUS: usize = 3;
+
+pub fn tid(t: TaskNo) -> Tid {
+    Tid(11 + t as u32)
+}
+
+/// A told ask that can block.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked {
+    pub time_ns: u64,
+    /// What is asked for is told too, or will be known by who has it.
+    pub is_told: bool,
+}
+
+/// What was told in a run.
+#[derive(Clone, Debug, Default)]
+pub struct Run {
+    pub events: Vec<Event>,
+    /// By the asking instruction.
+    pub asks: BTreeMap<(TaskNo, Pc), Asked>,
+    /// By the taking instruction: when it was told that the task has the lock.
+    pub known_ns: BTreeMap<(TaskNo, Pc), u64>,
+    /// Taking instructions whose release was told.
+    pub released: BTreeSet<(TaskNo, Pc)>,
+    /// Waits that were told.
+    pub waits: BTreeSet<(TaskNo, Pc)>,
+    /// Asks, in a way that can block, for what the task has: lock, mode of the hold, mode asked for.
+    pub relocks: Vec<(TaskNo, LockNo, Mode, Mode)>,
+    /// When an address became another lock's.
+    pub renamed_ns: BTreeMap<LockNo, u64>,
+    pub end: Option<State>,
+    pub end_ns: u64,
+    /// Somebody could have gone on, but for an address that was not free yet.
+    pub is_cut: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Fresh,
+    /// Tried and failed: will ask.
+    Tried,
+    Asked,
+    Releasing,
+}
+
+struct Told {
+    site: u16,
+    body: Body,
+    known: Option<Pc>,
+    asked: Option<Pc>,
+}
+
+struct Runner<'a> {
+    case: &'a Case,
+    machine: Machine<'a>,
+    state: State,
+    random: Random,
+    run: Run,
+    now_ns: u64,
+    phase: Vec<Phase>,
+    tells: Vec<VecDeque<Told>>,
+    waiting: Vec<Option<(Pc, Ins)>>,
+    cpu: Vec<u16>,
+    is_introduced: Vec<bool>,
+    is_gone: Vec<bool>,
+}
+
+/// Lets it happen.
+pub fn run(case: &Case, programs: &[Program]) -> Run {
+    let machine = Machine { programs, is_eager: false };
+    let mut random = Random::new(case.schedule);
+    let n = programs.len();
+    let mut runner = Runner {
+        case,
+        state: machine.begin(case.born.min(n)),
+        machine,
+        run: Run::default(),
+        now_ns: 1000,
+        phase: vec![Phase::Fresh; n],
+        tells: (0..n).map(|_| VecDeque::new()).collect(),
+        waiting: vec![None; n],
+        cpu: (0..n).map(|_| random.below(CPUS) as u16).collect(),
+        is_introduced: vec![false; n],
+        is_gone: vec![false; n],
+        random,
+    };
+    runner.begin();
+    runner.go();
+    runner.run.end = Some(runner.state);
+    runner.run.end_ns = runner.now_ns;
+    runner.run
+}
+
+impl Runner<'_> {
+    fn begin(&mut self) {
+        let born = self.case.born.min(self.machine.programs.len());
+        for t in (0..born).filter(|_| self.case.telling.introduced) {
+            self.introduce(t);
+        }
+        for no in 0..self.case.locks.len() {
+            let lock = self.case.locks[no];
+            let is_reused = self.case.locks.iter().any(|l| l.after == Some(no));
+            if (self.case.telling.names || is_reused) && lock.after.is_none() && born > 0 {
+                self.name(0, no);
+            }
+        }
+    }
+
+    fn name(&mut self, t: TaskNo, no: LockNo) {
+        let lock = self.case.locks[no];
+        if let Some(class) = sleeping(lock.kind) {
+            let owner = 0x10_0000 + 0x100 * no as u64;
+            self.send(t, sites::NONE, Body::LockName { class, lock: LockAddr(lock.addr), owner, vma: 0 });
+        }
+    }
+
+    fn introduce(&mut self, t: TaskNo) {
+        if !std::mem::replace(&mut self.is_introduced[t], true) {
+            let body = Body::Task { tgid: tid(t).0, comm: [0; 16], mm: Mm(0xa000) };
+            self.send(t, sites::NONE, body);
+        }
+    }
+
+    fn send(&mut self, t: TaskNo, site: u16, body: Body) -> u64 {
+        self.introduce(t);
+        if self.random.percent(5) {
+            self.cpu[t] = self.random.below(CPUS) as u16;
+        }
+        self.now_ns += 10;
+        let cpu = self.cpu[t];
+        self.run.events.push(Event {
+            time_ns: self.now_ns,
+            seq: 0,
+            tid: tid(t),
+            cpu,
+            site: SiteId(site),
+            body,
+        });
+        self.now_ns
+    }
+
+    fn go(&mut self) {
+        let n = self.machine.programs.len();
+        let (mut t, mut left) = (self.random.below(n), 0);
+        loop {
+            if left == 0 {
+                t = self.random.below(n);
+                left = 1 + self.random.below(self.case.run_max.max(1));
+            }
+            if !self.step(t) {
+                let first = self.random.below(n);
+                let Some(other) = (0..n).map(|i| (first + i) % n).find(|t| self.step(*t)) else {
+                    if self.is_killed() {
+                        continue;
+                    }
+                    return;
+                };
+                t = other;
+            }
+            let holds = !self.machine.held(&self.state, t).is_empty();
+            if self.case.run_max > 0 || !holds {
+                left = left.saturating_sub(1);
+            }
+        }
+    }
+
+    /// Where everything stands still, a killed task may give up.
+    fn is_killed(&mut self) -> bool {
+        let n = self.machine.programs.len();
+        self.case.is_killed && (0..n).any(|t| self.gives_up(t))
+    }
+
+    fn gives_up(&mut self, t: TaskNo) -> bool {
+        let Some((_, Ins::Take { lock, mode, gave_up: Some(_), .. })) = self.waiting[t] else { return false };
+        if !self.state.waits(t) || !self.tells[t].is_empty() {
+            return false;
+        }
+        let at = self.state.pc(t);
+        self.machine.give_up(&mut self.state, t);
+        self.waiting[t] = None;
+        self.phase[t] = Phase::Fresh;
+        if self.case.telling.waits {
+            self.tell_lock(t, sites::CONTENTION, (LockStep::WaitEnd, lock, Some(mode)), true);
+        }
+        self.tell_lock(
+            t,
+            ask_site(self.case.locks[lock].kind, mode),
+            (LockStep::GaveUp, lock, Some(mode)),
+            false,
+        );
+        self.run.known_ns.remove(&(t, at));
+        true
+    }
+
+    fn tell_lock(
+        &mut self,
+        t: TaskNo,
+        site: u16,
+        (step, no, mode): (LockStep, LockNo, Option<Mode>),
+        failed: bool,
+    ) {
+        let lock = self.case.locks[no];
+        let Some(class) = sleeping(lock.kind) else { return };
+        let body = Body::Lock { step, class, mode, lock: LockAddr(lock.addr), failed };
+        self.tells[t].push_back(Told { site, body, known: None, asked: None });
+    }
+
+    fn send_told(&mut self, t: TaskNo, told: &Told) {
+        let at = self.send(t, told.site, told.body);
+        if let Some(pc) = told.known {
+            self.run.known_ns.entry((t, pc)).or_insert(at);
+        }
+        if let Some(pc) = told.asked {
+            self.asked(t, pc, at);
+        }
+    }
+
+    /// One step of a task; `false`: it cannot go on now.
+    fn step(&mut self, t: TaskNo) -> bool {
+        if !self.state.is_born(t) || self.is_gone[t] {
+            return false;
+        }
+        if let Some(told) = self.tells[t].pop_front() {
+            self.send_told(t, &told);
+            return true;
+        }
+        if self.state.waits(t) {
+            return self.random.percent(2) && self.gives_up(t);
+        }
+        if let Some((pc, ins)) = self.waiting[t].take() {
+            self.wait_over(t, pc, ins);
+            return true;
+        }
+        let Some(ins) = self.machine.ins(&self.state, t) else { return self.leaves(t) };
+        if self.phase[t] == Phase::Fresh && !self.is_free(t, ins) {
+            self.run.is_cut = true;
+            return false;
+        }
+        self.run.is_cut = false;
+        self.act(t, ins);
+        true
+    }
+
+    fn leaves(&mut self, t: TaskNo) -> bool {
+        self.is_gone[t] = true;
+        if self.case.telling.exits {
+            self.send(t, sites::EXIT, Body::TaskExit { tgid: tid(t).0, mm: Mm(0) });
+        }
+        true
+    }
+
+    /// An address is another lock's when nobody needs the lock before any more.
+    fn is_free(&mut self, t: TaskNo, ins: Ins) -> bool {
+        let (Ins::Take { lock, .. } | Ins::Try { lock, .. }) = ins else { return true };
+        let Some(old) = self.case.locks[lock].after else { return true };
+        let needs = |t: TaskNo| {
+            let from = if self.state.is_born(t) { self.state.pc(t) } else { 0 };
+            self.machine.programs[t].code.iter().skip(from).any(|ins| of_lock(ins) == Some(old))
+        };
+        if (0..self.machine.programs.len()).any(needs) {
+            return false;
+        }
+        if !self.run.renamed_ns.contains_key(&lock) {
+            self.run.renamed_ns.insert(lock, self.now_ns);
+            let before = self.case.locks[old];
+            if let Some(class) = sleeping(before.kind) {
+                self.send(t, sites::NONE, Body::LockForget { class, lock: LockAddr(before.addr) });
+                self.name(t, lock);
+            }
+        }
+        true
+    }
+
+    fn act(&mut self, t: TaskNo, ins: Ins) {
+        let pc = self.state.pc(t);
+        match (self.phase[t], ins) {
+            (Phase::Fresh, Ins::Release { lock, mode }) => {
+                self.send_release(t, lock, mode);
+                self.phase[t] = Phase::Releasing;
+            }
+            (Phase::Fresh, Ins::Downgrade { lock }) => {
+                self.tell_lock(t, sites::DOWNGRADE, (LockStep::Downgrade, lock, Some(Mode::Read)), false);
+                self.phase[t] = Phase::Releasing;
+            }
+            (Phase::Releasing, Ins::Release { .. } | Ins::Downgrade { .. }) => {
+                self.machine.attempt(&mut self.state, t);
+                self.phase[t] = Phase::Fresh;
+            }
+            (_, Ins::Take { lock, mode, way, .. }) => self.take(t, pc, ins, (lock, mode, way)),
+            (_, Ins::Try { lock, mode, is_silent, .. }) => {
+                let got = self.machine.attempt(&mut self.state, t) == Outcome::Got;
+                if !is_silent {
+                    let step = if got { LockStep::Try } else { LockStep::Busy };
+                    let site = try_site(self.case.locks[lock].kind, mode);
+                    self.tell_lock(t, site, (step, lock, Some(mode)), false);
+                    if got && let Some(told) = self.tells[t].back_mut() {
+                        told.known = Some(pc);
+                    }
+                }
+            }
+            (_, Ins::Prove { lock }) => {
+                let at = self.send(t, sites::CONTRACT, held_body(self.case.locks[lock], How::Contract));
+                for held in self.machine.held(&self.state, t).iter().filter(|h| h.lock == lock) {
+                    self.run.known_ns.entry((t, held.taken)).or_insert(at);
+                }
+                self.machine.go_to(&mut self.state, t, pc + 1);
+            }
+            (_, Ins::Fork { child }) => {
+                self.send(t, sites::FORK, Body::Fork { child: tid(child), child_tgid: tid(child).0 });
+                self.machine.go_to(&mut self.state, t, pc + 1);
+                self.machine.go_to(&mut self.state, child, 0);
+            }
+            (_, Ins::Jump { to }) => self.machine.go_to(&mut self.state, t, to),
+            (_, Ins::Begin { op }) => {
+                self.send(t, op, Body::OpBegin { mm: Mm(0xa000), start: Addr(0), end: Addr(0) });
+                self.machine.go_to(&mut self.state, t, pc + 1);
+            }
+            (_, Ins::End { op }) => {
+                self.send(t, op, Body::OpEnd { ret: 0 });
+                self.machine.go_to(&mut self.state, t, pc + 1);
+            }
+            (phase, ins) => unreachable!("{phase:?} {ins:?}"),
+        }
+    }
+
+    fn send_release(&mut self, t: TaskNo, no: LockNo, mode: Mode) {
+        let lock = self.case.locks[no];
+        let Some(class) = sleeping(lock.kind) else {
+            self.send(
+                t,
+                sites::FOLIO_RELEASE,
+                Body::FolioRelease {
+                    folio: Folio(lock.addr),
+                    mapping: Mapping(lock.mapping),
+                    index: lock.index,
+                },
+            );
+            for held in self.machine.held(&self.state, t).iter().filter(|h| h.lock == no) {
+                self.run.released.insert((t, held.taken));
+            }
+            return;
+        };
+        if lock.kind != Kind::Ptl || self.case.telling.ptl_release {
+            let (step, lock) = (LockStep::Release, LockAddr(lock.addr));
+            self.send(t, sites::RELEASE, Body::Lock { step, class, mode: Some(mode), lock, failed: false });
+        }
+    }
+
+    fn take(&mut self, t: TaskNo, pc: Pc, ins: Ins, (no, mode, way): (LockNo, Mode, Way)) {
+        let lock = self.case.locks[no];
+        match (self.phase[t], way) {
+            (Phase::Fresh, Way::TryThenBlock) => {
+                let mut tried = self.state;
+                if self.machine.attempt(&mut tried, t) == Outcome::Got {
+                    self.note_relock(t, no, mode);
+                    self.state = tried;
+                    self.tell_lock(t, block_site(mode), (LockStep::Try, no, Some(mode)), false);
+                    if let Some(told) = self.tells[t].back_mut() {
+                        (told.known, told.asked) = (Some(pc), Some(pc));
+                    }
+                } else {
+                    self.tell_lock(t, block_site(mode), (LockStep::Busy, no, Some(mode)), false);
+                    self.phase[t] = Phase::Tried;
+                }
+            }
+            (Phase::Fresh | Phase::Tried, Way::Ask | Way::TryThenBlock) => {
+                self.note_relock(t, no, mode);
+                self.tell_lock(t, ask_site(lock.kind, mode), (LockStep::Ask, no, Some(mode)), false);
+                if let Some(told) = self.tells[t].back_mut() {
+                    (told.known, told.asked) = (Some(pc), Some(pc));
+                }
+                self.phase[t] = Phase::Asked;
+            }
+            (Phase::Fresh, Way::Told | Way::Found) => {
+                let folio = Folio(if way == Way::Told { lock.addr } else { 0 });
+                let (mapping, index) = (Mapping(lock.mapping), lock.index);
+                let at = self.send(t, sites::LOOKUP_FOLIO, Body::FolioAsk { mapping, index, folio });
+                self.run.asks.insert((t, pc), Asked { time_ns: at, is_told: way == Way::Told });
+                self.phase[t] = Phase::Asked;
+            }
+            _ => match self.machine.attempt(&mut self.state, t) {
+                Outcome::Got => self.has(t, pc, lock, way, false),
+                _ => self.waits(t, pc, ins, (no, mode, way)),
+            },
+        }
+    }
+
+    fn note_relock(&mut self, t: TaskNo, no: LockNo, mode: Mode) {
+        if let Some(held) = self.machine.held(&self.state, t).iter().find(|h| h.lock == no) {
+            self.run.relocks.push((t, no, held.mode, mode));
+        }
+    }
+
+    fn asked(&mut self, t: TaskNo, pc: Pc, at: u64) {
+        self.run.asks.entry((t, pc)).or_insert(Asked { time_ns: at, is_told: true });
+    }
+
+    fn waits(&mut self, t: TaskNo, pc: Pc, ins: Ins, (no, mode, way): (LockNo, Mode, Way)) {
+        self.waiting[t] = Some((pc, ins));
+        let lock = self.case.locks[no];
+        match way {
+            Way::Ask | Way::TryThenBlock if self.case.telling.waits => {
+                let mode = self.random.percent(70).then_some(mode);
+                self.tell_lock(t, sites::CONTENTION, (LockStep::WaitBegin, no, mode), false);
+                self.run.waits.insert((t, pc));
+            }
+            Way::Silent { slow: true } => {
+                let (folio, mapping) = (Folio(lock.addr), Mapping(lock.mapping));
+                let body = Body::FolioWait { folio, mapping, index: lock.index };
+                self.tells[t].push_back(Told { site: sites::FOLIO_SLOW, body, known: None, asked: Some(pc) });
+                self.run.waits.insert((t, pc));
+            }
+            _ => {}
+        }
+    }
+
+    fn wait_over(&mut self, t: TaskNo, pc: Pc, ins: Ins) {
+        let Ins::Take { lock: no, mode, way, .. } = ins else { return };
+        if matches!(way, Way::Ask | Way::TryThenBlock) && self.case.telling.waits {
+            self.tell_lock(t, sites::CONTENTION, (LockStep::WaitEnd, no, Some(mode)), false);
+        }
+        self.has(t, pc, self.case.locks[no], way, true);
+    }
+
+    /// The task has it: what is told of that.
+    fn has(&mut self, t: TaskNo, pc: Pc, lock: Lock, way: Way, waited: bool) {
+        self.phase[t] = Phase::Fresh;
+        let (site, how) = match way {
+            Way::Told | Way::Found => (sites::LOOKUP_FOLIO, How::Returned),
+            Way::Silent { slow: true } if waited => (sites::FOLIO_SLOW, How::SlowPath),
+            _ => return,
+        };
+        if let Some(asked) = self.run.asks.get_mut(&(t, pc)) {
+            asked.is_told = true;
+        }
+        self.tells[t].push_back(Told { site, body: held_body(lock, how), known: Some(pc), asked: None });
+    }
+}
+
+fn of_lock(ins: &Ins) -> Option<LockNo> {
+    match ins {
+        Ins::Take { lock, .. }
+        | Ins::Try { lock, .. }
+        | Ins::Release { lock, .. }
+        | Ins::Downgrade { lock }
+        | Ins::Prove { lock } => Some(*lock),
+        _ => None,
+    }
+}
+
+fn held_body(lock: Lock, how: How) -> Body {
+    Body::FolioHeld { folio: Folio(lock.addr), mapping: Mapping(lock.mapping), index: lock.index, how }
+}
+
+/// Class of the locks that have records of their own.
+fn sleeping(kind: Kind) -> Option<Class> {
+    match kind {
+        Kind::MmapLock => Some(Class::MmapLock),
+        Kind::VmaLock => Some(Class::VmaLock),
+        Kind::IMmap => Some(Class::IMmap),
+        Kind::FaultMutex => Some(Class::FaultMutex),
+        Kind::Ptl => Some(Class::Ptl),
+        Kind::FileFolio | Kind::AnonFolio => None,
+    }
+}
+
+fn ask_site(kind: Kind, mode: Mode) -> u16 {
+    match (kind, mode) {
+        (Kind::Ptl, _) => sites::SPIN_LOCK,
+        (_, Mode::Read) => sites::DOWN_READ,
+        (_, Mode::Write) => sites::DOWN_WRITE,
+        (_, Mode::Exclusive) => sites::MUTEX_LOCK,
+    }
+}
+
+fn try_site(kind: Kind, mode: Mode) -> u16 {
+    match (kind, mode) {
+        (Kind::Ptl, _) => sites::SPIN_LOCK,
+        (_, Mode::Read) => sites::DOWN_READ_TRYLOCK,
+        (_, Mode::Write) => sites::DOWN_WRITE_TRYLOCK,
+        (_, Mode::Exclusive) => sites::MUTEX_TRYLOCK,
+    }
+}
+
+fn block_site(mode: Mode) -> u16 {
+    if mode == Mode::Read { sites::READ_TRY_THEN_BLOCK } else { sites::WRITE_TRY_THEN_BLOCK }
+}
