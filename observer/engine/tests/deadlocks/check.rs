@@ -84,12 +84,12 @@ impl Checked<'_> {
     /// Differences, in words, of a run that is told without loss.
     pub fn whole(&self, tally: &mut Tally) -> String {
         let mut engine = Engine::new(sites::setup(&self.case.telling));
-        let mut out = String::new();
+        let (mut out, mut before) = (String::new(), String::new());
         let halfway = self.case.schedule.is_multiple_of(4);
         for (at, event) in self.run.events.iter().enumerate() {
             engine.push(event);
             if halfway && at % 7 == 6 {
-                self.sound(&engine.findings(), " halfway", &mut out);
+                self.sound(&engine.findings(), " halfway", &mut before);
             }
         }
         if !self.run.is_cut {
@@ -105,8 +105,8 @@ impl Checked<'_> {
         self.confirmed(&findings, tally, &mut out);
         self.relocks(&findings, tally, &mut out);
         engine.finish();
-        self.sound(&engine.findings(), " at the end", &mut out);
-        out
+        self.sound(&engine.findings(), " at the end", &mut before);
+        out + &before
     }
 
     fn no_of(&self, class: LockClass, addr: u64, time_ns: u64) -> Option<LockNo> {

@@ -18,6 +18,7 @@
 mod agree;
 mod case;
 mod check;
+mod known;
 mod machine;
 mod program;
 mod random;
