@@ -2,7 +2,7 @@
 
 use super::{
     machine::TASKS,
-    program::{Act, Builder, Kind, Lock, LockNo, Maker, Program, Segment},
+    program::{Act, Builder, Kind, Lock, LockNo, Maker, Program, Segment, Way},
     random::Random,
 };
 
@@ -52,7 +52,9 @@ impl Case {
                 let mut all: Vec<Segment> = (0..n)
                     .map(|_| {
                         let takes = 1 + maker.random.below(takes).max(maker.random.below(takes));
-                        maker.segment(takes)
+                        let segment = maker.segment(takes);
+                        let op = segment.op.or_else(|| is_silent(&segment.acts).then_some(1));
+                        Segment { op, ..segment }
                     })
                     .collect();
                 let rest = maker.forks.iter().map(|child| Act::Fork { child: *child }).collect();
@@ -154,7 +156,7 @@ fn smaller(case: &Case) -> Vec<Case> {
                 less.tasks[t][at].acts = acts;
                 all.push(less);
             }
-            if segments[at].op.is_some() {
+            if segments[at].op.is_some() && !is_silent(&segments[at].acts) {
                 let mut less = case.clone();
                 less.tasks[t][at].op = None;
                 all.push(less);
@@ -177,6 +179,16 @@ fn smaller(case: &Case) -> Vec<Case> {
         }
     }
     all
+}
+
+/// Whether something is locked without a word: what is released then is known inside operations.
+pub fn is_silent(acts: &[Act]) -> bool {
+    acts.iter().any(|act| match act {
+        Act::Take { way: Way::Silent { .. }, .. } | Act::Try { is_silent: true, .. } => true,
+        Act::Take { kill: Some(body), .. } => is_silent(body),
+        Act::Try { body, other, .. } => is_silent(body) || is_silent(other),
+        _ => false,
+    })
 }
 
 /// These acts, in every way with one less.

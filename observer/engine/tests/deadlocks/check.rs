@@ -127,6 +127,7 @@ impl Checked<'_> {
     }
 
     /// The step as the search for deadlocks would have it.
+    #[allow(clippy::type_complexity, reason = "a task and two ends")]
     fn wait_of(&self, step: &Step) -> Option<(TaskNo, (LockNo, Mode), (LockNo, Mode))> {
         let at = step.side.time_ns;
         let from = self.no_of(step.from, step.from_lock, at)?;
@@ -134,7 +135,8 @@ impl Checked<'_> {
         Some((self.task_of(step)?, (from, step.from_mode?), (to, step.to_mode?)))
     }
 
-    fn is_true(&self, cycle: &Cycle) -> bool {
+    /// Whether such a deadlock can be reached; `exactly`: by these very asks.
+    fn is_true(&self, cycle: &Cycle, exactly: bool) -> bool {
         let Some(said) = cycle.steps.iter().map(|s| self.wait_of(s)).collect::<Option<Vec<_>>>() else {
             return false;
         };
@@ -142,7 +144,9 @@ impl Checked<'_> {
             (0..said.len()).any(|turn| {
                 (0..said.len()).all(|at| {
                     let wait = chain[(at + turn) % chain.len()];
+                    let asked = self.run.asks.get(&(wait.task, wait.pc)).map(|a| a.time_ns);
                     (wait.task, wait.from, wait.to) == said[at]
+                        && (!exactly || asked == Some(cycle.steps[at].side.time_ns))
                 })
             })
         })
@@ -151,14 +155,18 @@ impl Checked<'_> {
     /// Nothing that is worth an alarm is false.
     fn sound(&self, findings: &[Finding], when: &str, out: &mut String) {
         for (finding, cycle) in cycles(findings) {
-            if matches!(finding.rank, Rank::Feasible | Rank::Confirmed) && !self.is_true(cycle) {
+            if matches!(finding.rank, Rank::Feasible | Rank::Confirmed) && !self.is_true(cycle, false) {
                 let _ = writeln!(out, "# false{when}: {}", words(finding, cycle));
             }
         }
     }
 
-    /// Whether an ask, and that the task had the other lock, were told; and if so, whether at once.
+    /// Whether an ask, and that the task had the other lock, were told; and if so, whether at once. Who waits for what it has
+    /// itself is told as that.
     fn told(&self, wait: &Wait) -> Option<bool> {
+        if self.programs[wait.task].held[wait.pc].iter().any(|h| h.lock == wait.to.0) {
+            return None;
+        }
         let asked = self.run.asks.get(&(wait.task, wait.pc)).filter(|a| a.is_told)?;
         let held = self.programs[wait.task].held[wait.pc].iter().find(|h| h.lock == wait.from.0)?;
         match self.run.known_ns.get(&(wait.task, held.taken)) {
@@ -195,10 +203,12 @@ impl Checked<'_> {
                     let late = if at_once { "" } else { " (known late)" };
                     let _ = writeln!(out, "# missing{late}: {}", self.truth_words(chain));
                 }
-                Some(f) if f.rank == Rank::Guarded => {
-                    let _ = writeln!(out, "# guarded, and can be reached: {}", self.truth_words(chain));
-                }
                 Some(_) => {}
+            }
+        }
+        for (finding, cycle) in cycles(findings).filter(|(f, _)| f.rank == Rank::Guarded) {
+            if self.is_true(cycle, true) {
+                let _ = writeln!(out, "# guarded, and can be reached: {}", words(finding, cycle));
             }
         }
     }

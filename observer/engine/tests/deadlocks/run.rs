@@ -12,7 +12,7 @@ use observer_engine::event::{
 use super::{
     case::Case,
     machine::{Machine, Outcome, State},
-    program::{Ins, Kind, Lock, LockNo, Pc, Program, TaskNo, Way},
+    program::{Held, Ins, Kind, Lock, LockNo, Pc, Program, TaskNo, Way},
     random::Random,
     sites,
 };
@@ -318,7 +318,10 @@ impl Runner<'_> {
                 }
             }
             (_, Ins::Prove { lock }) => {
-                let at = self.send(t, sites::CONTRACT, held_body(self.case.locks[lock], How::Contract));
+                let taken = |h: &Held| h.lock == lock && h.taken + 1 == pc;
+                let is_new = self.machine.held(&self.state, t).iter().any(taken);
+                let site = if is_new { sites::CONTRACT } else { sites::LATE_CONTRACT };
+                let at = self.send(t, site, held_body(self.case.locks[lock], How::Contract));
                 for held in self.machine.held(&self.state, t).iter().filter(|h| h.lock == lock) {
                     self.run.known_ns.entry((t, held.taken)).or_insert(at);
                 }

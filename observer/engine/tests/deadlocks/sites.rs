@@ -19,7 +19,10 @@ pub const WRITE_TRY_THEN_BLOCK: u16 = 17;
 pub const RELEASE: u16 = 18;
 pub const DOWNGRADE: u16 = 19;
 pub const LOOKUP_FOLIO: u16 = 20;
+/// Entered right after the folio was locked.
 pub const CONTRACT: u16 = 21;
+/// Entered some time after.
+pub const LATE_CONTRACT: u16 = 26;
 pub const FOLIO_SLOW: u16 = 22;
 pub const FOLIO_RELEASE: u16 = 23;
 pub const CONTENTION: u16 = 24;
@@ -43,6 +46,7 @@ const SITES: &[(u16, Role, &str)] = &[
     (DOWNGRADE, Role::Lock, "downgrade_write"),
     (LOOKUP_FOLIO, Role::FolioHeld, "__filemap_get_folio"),
     (CONTRACT, Role::FolioHeld, "try_to_migrate"),
+    (LATE_CONTRACT, Role::FolioHeld, "filemap_remove_folio"),
     (FOLIO_SLOW, Role::FolioHeld, "__folio_lock"),
     (FOLIO_RELEASE, Role::FolioRelease, "folio_unlock"),
     (CONTENTION, Role::Wait, "contention_begin"),

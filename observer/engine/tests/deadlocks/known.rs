@@ -1,0 +1,132 @@
+//! The search itself: cases whose truth is known without it.
+
+use observer_engine::event::Mode::{Exclusive, Read, Write};
+
+use super::{
+    machine,
+    program::{Act, Builder, Kind, Lock, LockNo, Segment, Way},
+};
+
+/// An rwsem, another, and two mutexes.
+const LOCKS: [Lock; 4] = {
+    const fn lock(kind: Kind, addr: u64) -> Lock {
+        Lock { kind, addr, mapping: 0, index: 0, after: None }
+    }
+    [
+        lock(Kind::IMmap, 0x1000),
+        lock(Kind::VmaLock, 0x2000),
+        lock(Kind::FaultMutex, 0x3000),
+        lock(Kind::FaultMutex, 0x4000),
+    ]
+};
+const A: LockNo = 0;
+const B: LockNo = 1;
+const M: LockNo = 2;
+const N: LockNo = 3;
+
+fn ask(lock: LockNo) -> Act {
+    let mode = if LOCKS[lock].kind.is_rwsem() { Write } else { Exclusive };
+    Act::Take { lock, mode, way: Way::Ask, kill: None }
+}
+
+fn read(lock: LockNo) -> Act {
+    Act::Take { lock, mode: Read, way: Way::Ask, kill: None }
+}
+
+fn tries(lock: LockNo, body: Vec<Act>, other: Vec<Act>) -> Act {
+    let mode = if LOCKS[lock].kind.is_rwsem() { Write } else { Exclusive };
+    Act::Try { lock, mode, is_silent: false, body, other }
+}
+
+/// Deadlocks of tasks with one segment each, as the tasks in them; the first `born` are there from the start.
+fn deadlocks(born: usize, tasks: Vec<Vec<Act>>) -> Vec<Vec<usize>> {
+    let programs: Vec<_> =
+        tasks.into_iter().map(|acts| Builder::program(&LOCKS, &[Segment { op: None, acts }])).collect();
+    let (found, _) = machine::reachable(&programs, born).unwrap();
+    let mut tasks: Vec<Vec<usize>> =
+        found.iter().map(|chain| chain.iter().map(|w| w.task).collect()).collect();
+    tasks.sort();
+    tasks.dedup();
+    tasks
+}
+
+const NONE: [Vec<usize>; 0] = [];
+
+#[test]
+fn two_orders_deadlock_and_one_order_does_not() {
+    assert_eq!(deadlocks(2, vec![vec![ask(A), ask(M)], vec![ask(M), ask(A)]]), [[0, 1]]);
+    assert_eq!(deadlocks(2, vec![vec![ask(A), ask(M)], vec![ask(A), ask(M)]]), NONE);
+    let ring = vec![vec![ask(A), ask(B)], vec![ask(B), ask(M)], vec![ask(M), ask(A)]];
+    assert_eq!(deadlocks(3, ring), [[0, 1, 2]]);
+}
+
+#[test]
+fn what_is_released_before_is_not_held() {
+    let released = vec![ask(M), Act::Release { lock: M }, ask(A)];
+    assert_eq!(deadlocks(2, vec![vec![ask(A), ask(M)], released]), NONE);
+}
+
+#[test]
+fn readers_wait_for_a_queued_writer_only() {
+    let sides = || vec![vec![read(A), ask(M)], vec![ask(M), read(A)]];
+    assert_eq!(deadlocks(2, sides()), NONE);
+    let third = |act: Act| [sides(), vec![vec![act]]].concat();
+    assert_eq!(deadlocks(3, third(ask(A))), [[0, 1]]);
+    assert_eq!(deadlocks(3, third(read(A))), NONE);
+    // One who only tries does not queue.
+    assert_eq!(deadlocks(3, third(tries(A, vec![], vec![]))), NONE);
+    // A writer that comes out of the same gate as a reader comes too late.
+    let gated = vec![vec![ask(N), read(A), ask(M)], vec![ask(M), read(A)], vec![ask(N), ask(A)]];
+    assert_eq!(deadlocks(3, gated), NONE);
+}
+
+#[test]
+fn a_gate_keeps_apart_and_readers_of_it_do_not() {
+    let gated = |gate: fn(LockNo) -> Act| vec![vec![gate(B), ask(A), ask(M)], vec![gate(B), ask(M), ask(A)]];
+    assert_eq!(deadlocks(2, gated(ask)), NONE);
+    assert_eq!(deadlocks(2, gated(read)), [[0, 1]]);
+}
+
+#[test]
+fn an_inner_deadlock_comes_first() {
+    // At the end no lock is common to both, but one has A, and has been through B; the other has B, and has been through A.
+    let side = |first, second, third, last| {
+        vec![ask(first), ask(second), Act::Release { lock: second }, ask(third), ask(last)]
+    };
+    let programs: Vec<_> = [side(A, B, M, N), side(B, A, N, M)]
+        .into_iter()
+        .map(|acts| Builder::program(&LOCKS, &[Segment { op: None, acts }]))
+        .collect();
+    let (found, _) = machine::reachable(&programs, 2).unwrap();
+    let locks: Vec<_> = found[0].iter().map(|w| (w.from.0, w.to.0)).collect();
+    assert_eq!((found.len(), locks), (1, vec![(A, B), (B, A)]));
+}
+
+#[test]
+fn a_trylock_blocks_nobody_and_what_it_got_is_held() {
+    assert_eq!(deadlocks(2, vec![vec![ask(A), ask(M)], vec![ask(M), tries(A, vec![], vec![])]]), NONE);
+    assert_eq!(deadlocks(2, vec![vec![ask(A), ask(M)], vec![tries(M, vec![ask(A)], vec![])]]), [[0, 1]]);
+    // What is done for want of the lock is done while another has it.
+    let other = vec![tries(N, vec![], vec![ask(M), ask(A)])];
+    assert_eq!(deadlocks(2, vec![vec![ask(A), ask(M)], other.clone()]), NONE);
+    assert_eq!(deadlocks(3, vec![vec![ask(A), ask(M)], other, vec![ask(N)]]), [[0, 1]]);
+}
+
+#[test]
+fn a_child_is_not_there_before_it_is_made() {
+    let child = vec![ask(M), ask(A)];
+    let fork = || Act::Fork { child: 1 };
+    assert_eq!(deadlocks(1, vec![vec![ask(A), ask(M), fork()], child.clone()]), [[0, 1]; 0]);
+    assert_eq!(deadlocks(1, vec![vec![ask(A), fork(), ask(M)], child]), [[0, 1]]);
+    // It would have to be through with A before it has M: and there A is taken already.
+    let child = vec![ask(A), Act::Release { lock: A }, ask(M), ask(A)];
+    assert_eq!(deadlocks(1, vec![vec![ask(A), fork(), ask(M)], child.clone()]), NONE);
+    assert_eq!(deadlocks(1, vec![vec![fork(), ask(A), ask(M)], child]), [[0, 1]]);
+}
+
+#[test]
+fn a_downgrade_lets_readers_in() {
+    let tasks = |first: Vec<Act>| vec![[vec![ask(A)], first, vec![ask(M)]].concat(), vec![ask(M), read(A)]];
+    assert_eq!(deadlocks(2, tasks(vec![])), [[0, 1]]);
+    assert_eq!(deadlocks(2, tasks(vec![Act::Downgrade { lock: A }])), NONE);
+}
