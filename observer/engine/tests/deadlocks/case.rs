@@ -4,6 +4,7 @@ use super::{
     machine::TASKS,
     program::{Act, Builder, Kind, Lock, LockNo, Maker, Program, Segment, Way},
     random::Random,
+    sites,
 };
 
 /// What of a run the engine is told.
@@ -53,7 +54,8 @@ impl Case {
                     .map(|_| {
                         let takes = 1 + maker.random.below(takes).max(maker.random.below(takes));
                         let segment = maker.segment(takes);
-                        let op = segment.op.or_else(|| is_silent(&segment.acts).then_some(1));
+                        let op =
+                            segment.op.or_else(|| is_silent(&segment.acts).then_some(sites::OPERATIONS[0]));
                         Segment { op, ..segment }
                     })
                     .collect();

@@ -11,14 +11,14 @@ use std::{collections::BTreeMap, fmt::Write as _};
 
 use observer_engine::{
     Engine, Hole,
-    event::{Event, Mode},
+    event::{Body, Event, Mode},
     finding::{Cycle, Evidence, Finding, Rank, Step},
     lock_class::LockClass,
     trace,
 };
 
 use super::{
-    case::Case,
+    case::{Case, is_silent},
     machine::{Machine, Wait},
     program::{Ins, Kind, Lock, LockNo, Pc, Program, TaskNo, Way},
     random::Random,
@@ -156,7 +156,9 @@ impl Checked<'_> {
     fn sound(&self, findings: &[Finding], when: &str, out: &mut String) {
         for (finding, cycle) in cycles(findings) {
             if matches!(finding.rank, Rank::Feasible | Rank::Confirmed) && !self.is_true(cycle, false) {
-                let _ = writeln!(out, "# false{when}: {}", words(finding, cycle));
+                let late = self.case.tasks.iter().flatten().any(|s| is_silent(&s.acts));
+                let late = if late { ", where folios are known late" } else { "" };
+                let _ = writeln!(out, "# false{when}{late}: {}", words(finding, cycle));
             }
         }
     }
@@ -169,11 +171,17 @@ impl Checked<'_> {
         }
         let asked = self.run.asks.get(&(wait.task, wait.pc)).filter(|a| a.is_told)?;
         let held = self.programs[wait.task].held[wait.pc].iter().find(|h| h.lock == wait.from.0)?;
-        match self.run.known_ns.get(&(wait.task, held.taken)) {
-            Some(at) if *at < asked.time_ns => Some(true),
-            Some(_) => Some(false),
-            None => self.run.released.contains(&(wait.task, held.taken)).then_some(false),
+        let of = (wait.task, held.taken);
+        let known_ns = self.run.known_ns.get(&of).or_else(|| self.run.released_ns.get(&of))?;
+        if *known_ns < asked.time_ns {
+            return Some(true);
         }
+        // Who has released another folio since is taken to have locked this one after that.
+        let between = |e: &Event| {
+            let is_release = matches!(e.body, Body::FolioRelease { .. });
+            is_release && e.tid == tid(wait.task) && (asked.time_ns..*known_ns).contains(&e.time_ns)
+        };
+        (!self.run.events.iter().any(between)).then_some(false)
     }
 
     fn kinds(&self, chain: &[Wait]) -> Vec<Option<Kind>> {
@@ -219,25 +227,47 @@ impl Checked<'_> {
             let _ = writeln!(out, "# one task alone: {}", words(finding, cycle));
         }
         for step in &cycle.steps {
-            let at = step.side.time_ns;
-            let asked = self
-                .run
-                .asks
-                .iter()
-                .find(|((t, _), asked)| Some(*t) == self.task_of(step) && asked.time_ns == at);
-            let fits = asked.is_some_and(|((t, pc), _)| {
-                let is_asked = self.asks_for(*t, *pc) == self.no_of(step.to, step.to_lock, at);
-                let from = self.no_of(step.from, step.from_lock, at);
-                let has = self.programs[*t].held[*pc].iter().any(|h| Some(h.lock) == from);
-                // When exactly a folio was locked is not always told.
-                let perhaps = finding.rank >= Rank::Possible
-                    && matches!(kind(step.from), Some(Kind::FileFolio | Kind::AnonFolio));
-                is_asked && (has || perhaps)
-            });
-            if !fits {
+            if !self.was_told(step, finding.rank) && !self.is_known(step) {
+                let at = step.side.time_ns;
                 let _ = writeln!(out, "# a step that was not told: at {at}, {}", words(finding, cycle));
             }
         }
+    }
+
+    fn was_told(&self, step: &Step, rank: Rank) -> bool {
+        let at = step.side.time_ns;
+        // Of a folio's lookup the return stands for the ask, too.
+        let mut asks = self.run.asks.iter();
+        let asked = asks.find(|(of, asked)| {
+            let returned =
+                kind(step.to).is_some_and(Kind::is_folio) && self.run.known_ns.get(of) == Some(&at);
+            Some(of.0) == self.task_of(step) && (asked.time_ns == at || returned)
+        });
+        asked.is_some_and(|((t, pc), _)| {
+            let is_asked = self.asks_for(*t, *pc) == self.no_of(step.to, step.to_lock, at);
+            let from = self.no_of(step.from, step.from_lock, at);
+            let has = self.programs[*t].held[*pc].iter().any(|h| Some(h.lock) == from);
+            // When exactly a folio was locked is not always told.
+            let perhaps = rank >= Rank::Possible && kind(step.from).is_some_and(Kind::is_folio);
+            is_asked && (has || perhaps)
+        })
+    }
+
+    /// Whether it is known of the operation that it asks for a folio then, without a word.
+    fn is_known(&self, step: &Step) -> bool {
+        let at = step.side.time_ns;
+        let ends = (self.no_of(step.from, step.from_lock, at), self.no_of(step.to, step.to_lock, at));
+        let Some((t, (Some(from), Some(to)))) = self.task_of(step).map(|t| (t, ends)) else { return false };
+        let program = &self.programs[t];
+        let asks = |pc: Pc| {
+            let silent =
+                matches!(program.code[pc], Ins::Take { lock, way: Way::Silent { .. }, .. } if lock == to);
+            let after = self.run.asks.iter().find(|((of, _), asked)| *of == t && asked.time_ns == at);
+            silent
+                && program.held[pc].iter().any(|h| h.lock == from)
+                && after.is_some_and(|((_, before), _)| before + 1 == pc)
+        };
+        (0..program.code.len()).any(asks)
     }
 
     fn asks_for(&self, t: TaskNo, pc: Pc) -> Option<LockNo> {
@@ -278,7 +308,8 @@ impl Checked<'_> {
             Way::Found => self.case.locks[wait.to.0].kind == Kind::FileFolio,
             Way::Silent { .. } => self.run.waits.contains(&(wait.task, wait.pc)),
         };
-        waits && has(wait, wait.from.0) && next.is_some_and(|w| has(w, wait.to.0))
+        let is_relock = self.programs[wait.task].held[wait.pc].iter().any(|h| h.lock == wait.to.0);
+        waits && !is_relock && has(wait, wait.from.0) && next.is_some_and(|w| has(w, wait.to.0))
     }
 
     fn relocks(&self, findings: &[Finding], tally: &mut Tally, out: &mut String) {
@@ -365,7 +396,8 @@ impl Checked<'_> {
     /// The run as a text trace.
     pub fn text(&self) -> String {
         let setup = sites::setup(&self.case.telling);
-        let mut out = sites::text(&self.case.telling, &self.run.events);
+        let used = |site: u16| self.run.events.iter().any(|e| e.site.0 == site);
+        let mut out = sites::text(&self.case.telling, used);
         for event in &self.run.events {
             let _ = writeln!(out, "{}", trace::line(event, &setup));
         }

@@ -5,7 +5,7 @@
 
 use observer_engine::event::Mode;
 
-use super::random::Random;
+use super::{random::Random, sites};
 
 pub type LockNo = usize;
 pub type TaskNo = usize;
@@ -275,19 +275,78 @@ pub struct Maker<'a> {
     /// Takes left.
     pub budget: usize,
     held: Vec<(LockNo, Mode)>,
+    /// Locks to choose from.
+    choice: Vec<LockNo>,
 }
 
 impl<'a> Maker<'a> {
     pub fn new(random: &'a mut Random, locks: &'a [Lock], forks: Vec<TaskNo>) -> Maker<'a> {
-        Maker { random, locks, forks, budget: 0, held: Vec::new() }
+        let choice = (0..locks.len()).collect();
+        Maker { random, locks, forks, budget: 0, held: Vec::new(), choice }
     }
 
     pub fn segment(&mut self, takes: usize) -> Segment {
         self.budget = takes;
         self.held.clear();
-        let op = self.random.percent(70).then(|| 1 + self.random.below(3) as u16);
+        if self.random.percent(15)
+            && let Some(segment) = self.known()
+        {
+            return segment;
+        }
+        self.choice = (0..self.locks.len()).collect();
+        let op = self.random.percent(70).then(|| self.random.pick(&sites::OPERATIONS));
         let acts = self.acts(0);
         Segment { op, acts }
+    }
+
+    /// An operation of which it is known when it locks a folio without a word: it locks one so, and then.
+    fn known(&mut self) -> Option<Segment> {
+        let of = |kind: fn(Kind) -> bool| -> Vec<LockNo> {
+            (0..self.locks.len()).filter(|no| kind(self.locks[*no].kind)).collect()
+        };
+        let (folios, mutexes) = (of(Kind::is_folio), of(|kind| kind == Kind::FaultMutex));
+        let first = self.random.percent(40);
+        if folios.is_empty() || (mutexes.is_empty() && !first) {
+            return None;
+        }
+        let (folio, mode) = (self.random.pick(&folios), Mode::Exclusive);
+        // Such an operation locks one folio at a time.
+        self.choice = of(|kind| !kind.is_folio());
+        if first {
+            self.budget = if self.choice.is_empty() { 0 } else { self.budget };
+            self.held.push((folio, mode));
+            let body = self.acts(0);
+            let acts = vec![Act::Try { lock: folio, mode, is_silent: true, body, other: Vec::new() }];
+            return Some(Segment { op: Some(sites::FOLIO_FIRST), acts });
+        }
+        let mutex = self.random.pick(&mutexes);
+        self.choice.retain(|no| !mutexes.contains(no));
+        let before = if self.choice.is_empty() { 0 } else { self.random.below(2) };
+        let after = std::mem::replace(&mut self.budget, before);
+        let mut acts: Vec<Act> = self.flat();
+        acts.push(Act::Take { lock: mutex, mode, way: Way::Ask, kill: None });
+        let way = Way::Silent { slow: self.random.percent(50) };
+        acts.push(Act::Take { lock: folio, mode, way, kill: None });
+        self.held.extend([(mutex, mode), (folio, mode)]);
+        self.budget = if self.choice.is_empty() { 0 } else { after };
+        acts.extend(self.acts(0));
+        Some(Segment { op: Some(sites::FOLIO_AFTER_MUTEX), acts })
+    }
+
+    /// Takes that nothing goes round.
+    fn flat(&mut self) -> Vec<Act> {
+        let mut acts = Vec::new();
+        while self.budget > 0 {
+            self.budget -= 1;
+            let lock = self.random.pick(&self.choice);
+            let kind = self.locks[lock].kind;
+            if kind.is_rwsem() && self.held.iter().all(|(l, _)| *l != lock) {
+                let mode = self.random.pick(&[Mode::Read, Mode::Write]);
+                self.held.push((lock, mode));
+                acts.push(Act::Take { lock, mode, way: Way::Ask, kill: None });
+            }
+        }
+        acts
     }
 
     fn acts(&mut self, depth: usize) -> Vec<Act> {
@@ -299,10 +358,11 @@ impl<'a> Maker<'a> {
                     let (lock, _) = self.held.remove(at);
                     acts.push(Act::Release { lock });
                 }
-                4 if !self.held.is_empty() => {
-                    let at = self.random.below(self.held.len());
-                    self.held[at].1 = Mode::Read;
-                    acts.push(Act::Downgrade { lock: self.held[at].0 });
+                4 => {
+                    if let Some(held) = self.held.iter_mut().rfind(|(_, m)| *m == Mode::Write) {
+                        held.1 = Mode::Read;
+                        acts.push(Act::Downgrade { lock: held.0 });
+                    }
                 }
                 5 | 6 => {
                     let folios = self.held.iter().filter(|(l, _)| self.locks[*l].kind.is_folio());
@@ -349,9 +409,9 @@ impl<'a> Maker<'a> {
     fn take(&mut self, depth: usize) -> Act {
         self.budget -= 1;
         let lock = loop {
-            let lock = self.random.below(self.locks.len());
+            let lock = self.random.pick(&self.choice);
             let again = self.held.iter().any(|(l, _)| *l == lock);
-            if !again || self.random.percent(8) {
+            if !again || self.random.percent(if self.choice.len() > 1 { 8 } else { 50 }) {
                 break lock;
             }
         };

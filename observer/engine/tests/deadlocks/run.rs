@@ -39,8 +39,8 @@ pub struct Run {
     pub asks: BTreeMap<(TaskNo, Pc), Asked>,
     /// By the taking instruction: when it was told that the task has the lock.
     pub known_ns: BTreeMap<(TaskNo, Pc), u64>,
-    /// Taking instructions whose release was told.
-    pub released: BTreeSet<(TaskNo, Pc)>,
+    /// By the taking instruction: when it was told that a folio is released.
+    pub released_ns: BTreeMap<(TaskNo, Pc), u64>,
     /// Waits that were told.
     pub waits: BTreeSet<(TaskNo, Pc)>,
     /// Asks, in a way that can block, for what the task has: lock, mode of the hold, mode asked for.
@@ -348,7 +348,7 @@ impl Runner<'_> {
     fn send_release(&mut self, t: TaskNo, no: LockNo, mode: Mode) {
         let lock = self.case.locks[no];
         let Some(class) = sleeping(lock.kind) else {
-            self.send(
+            let at = self.send(
                 t,
                 sites::FOLIO_RELEASE,
                 Body::FolioRelease {
@@ -358,7 +358,7 @@ impl Runner<'_> {
                 },
             );
             for held in self.machine.held(&self.state, t).iter().filter(|h| h.lock == no) {
-                self.run.released.insert((t, held.taken));
+                self.run.released_ns.insert((t, held.taken), at);
             }
             return;
         };

@@ -1,13 +1,18 @@
-//! The probed places of the simulated kernel.
+//! The probed places of the simulated kernel, as the head of a text trace.
 
-use observer_engine::{
-    event::{Event, SiteId},
-    setup::{Coverage, Grade, Role, Setup, Site},
-};
+use std::fmt::Write as _;
+
+use observer_engine::{setup::Setup, trace::Trace};
 
 use super::case::Telling;
 
 pub const NONE: u16 = 0xffff;
+/// Operations of which it is not known when they lock folios.
+pub const OPERATIONS: [u16; 3] = [1, 2, 3];
+/// Locks a folio first of all, or goes on without.
+pub const FOLIO_FIRST: u16 = 4;
+/// Locks a folio right after the fault mutex.
+pub const FOLIO_AFTER_MUTEX: u16 = 5;
 pub const DOWN_READ: u16 = 10;
 pub const DOWN_WRITE: u16 = 11;
 pub const DOWN_READ_TRYLOCK: u16 = 12;
@@ -22,68 +27,53 @@ pub const LOOKUP_FOLIO: u16 = 20;
 /// Entered right after the folio was locked.
 pub const CONTRACT: u16 = 21;
 /// Entered some time after.
-pub const LATE_CONTRACT: u16 = 26;
-pub const FOLIO_SLOW: u16 = 22;
-pub const FOLIO_RELEASE: u16 = 23;
-pub const CONTENTION: u16 = 24;
-pub const SPIN_LOCK: u16 = 25;
+pub const LATE_CONTRACT: u16 = 22;
+pub const FOLIO_SLOW: u16 = 23;
+pub const FOLIO_RELEASE: u16 = 24;
+pub const CONTENTION: u16 = 25;
+pub const SPIN_LOCK: u16 = 26;
 pub const FORK: u16 = 30;
 pub const EXIT: u16 = 31;
 
-const SITES: &[(u16, Role, &str)] = &[
-    (1, Role::Operation, "hugetlb_fault"),
-    (2, Role::Operation, "migrate_pages"),
-    (3, Role::Operation, "hugetlbfs_fallocate"),
-    (DOWN_READ, Role::Lock, "down_read"),
-    (DOWN_WRITE, Role::Lock, "down_write"),
-    (DOWN_READ_TRYLOCK, Role::Lock, "down_read_trylock"),
-    (DOWN_WRITE_TRYLOCK, Role::Lock, "down_write_trylock"),
-    (MUTEX_LOCK, Role::Lock, "mutex_lock"),
-    (MUTEX_TRYLOCK, Role::Lock, "mutex_trylock"),
-    (READ_TRY_THEN_BLOCK, Role::Lock, "rmap_walk_read"),
-    (WRITE_TRY_THEN_BLOCK, Role::Lock, "rmap_walk_write"),
-    (RELEASE, Role::Lock, "up_read"),
-    (DOWNGRADE, Role::Lock, "downgrade_write"),
-    (LOOKUP_FOLIO, Role::FolioHeld, "__filemap_get_folio"),
-    (CONTRACT, Role::FolioHeld, "try_to_migrate"),
-    (LATE_CONTRACT, Role::FolioHeld, "filemap_remove_folio"),
-    (FOLIO_SLOW, Role::FolioHeld, "__folio_lock"),
-    (FOLIO_RELEASE, Role::FolioRelease, "folio_unlock"),
-    (CONTENTION, Role::Wait, "contention_begin"),
-    (SPIN_LOCK, Role::Ptl, "_raw_spin_lock"),
-    (FORK, Role::Task, "sched_process_fork"),
-    (EXIT, Role::Task, "sched_process_exit"),
+const SITES: &[(u16, &str)] = &[
+    (1, "operation hugetlb_fault"),
+    (2, "operation migrate_pages"),
+    (3, "operation hugetlbfs_fallocate"),
+    (FOLIO_FIRST, "operation remove_migration_ptes folio-after=begin"),
+    (FOLIO_AFTER_MUTEX, "operation remove_inode_hugepages folio-after=fault_mutex,blocks"),
+    (DOWN_READ, "lock down_read"),
+    (DOWN_WRITE, "lock down_write"),
+    (DOWN_READ_TRYLOCK, "lock down_read_trylock"),
+    (DOWN_WRITE_TRYLOCK, "lock down_write_trylock"),
+    (MUTEX_LOCK, "lock mutex_lock"),
+    (MUTEX_TRYLOCK, "lock mutex_trylock"),
+    (READ_TRY_THEN_BLOCK, "lock i_mmap_lock_read try-then-block"),
+    (WRITE_TRY_THEN_BLOCK, "lock i_mmap_lock_write try-then-block"),
+    (RELEASE, "lock up_read"),
+    (DOWNGRADE, "lock downgrade_write"),
+    (LOOKUP_FOLIO, "folio-held __filemap_get_folio"),
+    (CONTRACT, "folio-held try_to_migrate"),
+    (LATE_CONTRACT, "folio-held filemap_remove_folio late"),
+    (FOLIO_SLOW, "wait __folio_lock"),
+    (FOLIO_RELEASE, "folio-release folio_unlock"),
+    (CONTENTION, "wait contention_begin"),
+    (SPIN_LOCK, "ptl _raw_spin_lock"),
+    (FORK, "task sched_process_fork"),
+    (EXIT, "task sched_process_exit"),
 ];
 
-pub fn setup(telling: &Telling) -> Setup {
-    let sites = SITES.iter().map(|(id, role, function)| Site {
-        id: SiteId(*id),
-        function: (*function).into(),
-        role: *role,
-        foreign_lookup_until: None,
-        vma_locked: false,
-        last_user: false,
-        try_then_block: [READ_TRY_THEN_BLOCK, WRITE_TRY_THEN_BLOCK].contains(id),
-    });
-    let coverage = (!telling.ptl_release).then(|| Coverage {
-        role: Role::Ptl,
-        part: "release".into(),
-        grade: Grade::Bounded,
-        reason: "inline".into(),
-    });
-    Setup { sites: sites.collect(), coverage: coverage.into_iter().collect(), ..Setup::default() }
-}
-
-/// The same for a text trace: what these events need of it.
-pub fn text(telling: &Telling, events: &[Event]) -> String {
+/// The head of a text trace, with the sites that are used.
+pub fn text(telling: &Telling, used: impl Fn(u16) -> bool) -> String {
     let mut out = String::new();
-    for (id, role, function) in SITES.iter().filter(|(id, ..)| events.iter().any(|e| e.site.0 == *id)) {
-        let block =
-            if [READ_TRY_THEN_BLOCK, WRITE_TRY_THEN_BLOCK].contains(id) { " try-then-block" } else { "" };
-        out.push_str(&format!("site {id} {} {function}{block}\n", role.name()));
+    for (id, words) in SITES.iter().filter(|(id, _)| used(*id)) {
+        let _ = writeln!(out, "site {id} {words}");
     }
     if !telling.ptl_release {
         out.push_str("coverage ptl/release bounded inline\n");
     }
     out
+}
+
+pub fn setup(telling: &Telling) -> Setup {
+    text(telling, |_| true).parse::<Trace>().unwrap().setup
 }
