@@ -67,13 +67,14 @@ impl Test {
             return tally.finish();
         }
         if self.soak {
-            model(&mut tally, "hundred_million");
+            model(&mut tally, "model", "hundred_million");
         } else {
             setup::all()?;
             quick(&mut tally);
         }
         if !self.soak && self.filter.is_none() {
-            model(&mut tally, "in_full");
+            model(&mut tally, "model", "in_full");
+            model(&mut tally, "deadlocks", "in_full");
         }
         if let Err(error) = self.guests(&mut tally) {
             tally.failures.push(format!("{error:#}"));
@@ -192,10 +193,10 @@ fn quick(tally: &mut Tally) {
     }
 }
 
-/// The long runs of the model of the protocol against its oracle, and what they were.
-fn model(tally: &mut Tally, which: &str) {
-    let test = ["test", "--release", "--package", "observer-engine", "--test", "model", "--"];
-    step(tally, "model", &[&test[..], &["--ignored", "--nocapture", which]].concat());
+/// The long runs of a model and its oracle: `model` is the one of windows, `deadlocks` the one of lock order.
+fn model(tally: &mut Tally, model: &str, which: &str) {
+    let test = ["test", "--release", "--package", "observer-engine", "--test", model, "--"];
+    step(tally, model, &[&test[..], &["--ignored", "--nocapture", which]].concat());
 }
 
 fn step(tally: &mut Tally, name: &str, arguments: &[&str]) {

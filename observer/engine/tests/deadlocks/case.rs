@@ -149,16 +149,16 @@ pub fn shrink(case: Case, fails: impl Fn(&Case) -> bool) -> Case {
 fn smaller(case: &Case) -> Vec<Case> {
     let mut all = Vec::new();
     for (t, segments) in case.tasks.iter().enumerate() {
-        for at in 0..segments.len() {
+        for (at, segment) in segments.iter().enumerate() {
             let mut less = case.clone();
             less.tasks[t].remove(at);
             all.push(less);
-            for acts in fewer(&segments[at].acts) {
+            for acts in fewer(&segment.acts) {
                 let mut less = case.clone();
                 less.tasks[t][at].acts = acts;
                 all.push(less);
             }
-            if segments[at].op.is_some() && !is_silent(&segments[at].acts) {
+            if segment.op.is_some() && !is_silent(&segment.acts) {
                 let mut less = case.clone();
                 less.tasks[t][at].op = None;
                 all.push(less);

@@ -206,12 +206,9 @@ impl Checked<'_> {
             let counts = if at_once { &mut tally.listed } else { &mut tally.late };
             let said = self.said_of(findings, chain);
             *counts.entry(said.map_or("missing", |f| f.rank.name())).or_default() += 1;
-            match said {
-                None => {
-                    let late = if at_once { "" } else { " (known late)" };
-                    let _ = writeln!(out, "# missing{late}: {}", self.truth_words(chain));
-                }
-                Some(_) => {}
+            if said.is_none() {
+                let late = if at_once { "" } else { " (known late)" };
+                let _ = writeln!(out, "# missing{late}: {}", self.truth_words(chain));
             }
         }
         for (finding, cycle) in cycles(findings).filter(|(f, _)| f.rank == Rank::Guarded) {
@@ -229,7 +226,9 @@ impl Checked<'_> {
         for step in &cycle.steps {
             if !self.was_told(step, finding.rank) && !self.is_known(step) {
                 let at = step.side.time_ns;
-                let _ = writeln!(out, "# a step that was not told: at {at}, {}", words(finding, cycle));
+                let what = kind(step.from).map_or("?", |k| if k == Kind::Ptl { "of a spinlock" } else { "" });
+                let _ =
+                    writeln!(out, "# a step that was not told {what}: at {at}, {}", words(finding, cycle));
             }
         }
     }

@@ -105,7 +105,10 @@ impl Machine<'_> {
 
     pub fn go_to(&self, state: &mut State, t: TaskNo, pc: Pc) {
         state.pc[t] = pc as u8;
-        while self.is_eager {
+        if !self.is_eager {
+            return;
+        }
+        loop {
             match self.ins(state, t) {
                 Some(Ins::Fork { child }) => {
                     state.pc[t] += 1;
@@ -121,18 +124,16 @@ impl Machine<'_> {
     /// The lock instruction that the task is at.
     pub fn attempt(&self, state: &mut State, t: TaskNo) -> Outcome {
         let pc = state.pc(t);
+        let is_free =
+            |state: &State, lock, mode| !self.is_shut(state, lock, mode) && !self.is_queued(state, lock);
         match self.ins(state, t) {
-            Some(Ins::Take { lock, mode, .. }) => {
-                if self.is_shut(state, lock, mode) || self.is_queued(state, lock) {
-                    state.came[t] = 1 + state.came.iter().max().copied().unwrap_or(0);
-                    return Outcome::Waits;
-                }
+            Some(Ins::Take { lock, mode, .. }) if !is_free(state, lock, mode) => {
+                state.came[t] = 1 + state.came.iter().max().copied().unwrap_or(0);
+                return Outcome::Waits;
             }
-            Some(Ins::Try { lock, mode, failed, .. }) => {
-                if self.is_shut(state, lock, mode) || self.is_queued(state, lock) {
-                    self.go_to(state, t, failed);
-                    return Outcome::Failed;
-                }
+            Some(Ins::Try { lock, mode, failed, .. }) if !is_free(state, lock, mode) => {
+                self.go_to(state, t, failed);
+                return Outcome::Failed;
             }
             Some(Ins::Release { lock, .. } | Ins::Downgrade { lock }) => {
                 self.go_to(state, t, pc + 1);
@@ -218,8 +219,31 @@ fn leave(state: &mut State, t: TaskNo) {
     state.came.iter_mut().filter(|c| **c > came).for_each(|c| *c -= 1);
 }
 
+/// Whether locks are asked for in orders that close at all: most cases need no search.
+fn closes(programs: &[Program]) -> bool {
+    let mut after = [0_u64; 64];
+    for program in programs {
+        for (ins, held) in program.code.iter().zip(&program.held) {
+            if let Ins::Take { lock, .. } = ins {
+                held.iter().filter(|h| h.lock != *lock).for_each(|h| after[h.lock] |= 1 << lock);
+            }
+        }
+    }
+    for via in 0..after.len() {
+        for from in 0..after.len() {
+            if after[from] & 1 << via != 0 {
+                after[from] |= after[via];
+            }
+        }
+    }
+    (0..after.len()).any(|lock| after[lock] & 1 << lock != 0)
+}
+
 /// Every deadlock that can be reached, whatever the interleaving; `None`: there are too many states.
 pub fn reachable(programs: &[Program], born: usize) -> Option<(Vec<Vec<Wait>>, usize)> {
+    if !closes(programs) {
+        return Some((Vec::new(), 0));
+    }
     let machine = Machine { programs, is_eager: true };
     let mut found: Vec<Vec<Wait>> = Vec::new();
     let begin = machine.begin(born);
