@@ -30,7 +30,7 @@ fn differences(case: &Case, tally: &mut Tally) -> String {
     for seed in 0..2 {
         out = checked.lossy(case.schedule ^ seed, tally);
         if !out.is_empty() {
-            return format!("{}\n{out}", checked.text());
+            return format!("{}# with loss:\n{out}", checked.text());
         }
     }
     out

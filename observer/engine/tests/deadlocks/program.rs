@@ -139,11 +139,16 @@ pub struct Builder<'a> {
     locks: &'a [Lock],
     program: Program,
     now: Vec<Held>,
+    /// What the other way ends with: by the instructions that took it.
+    keep: Vec<Pc>,
+    /// Inside what is done only if a lock was got, or was not.
+    depth: usize,
 }
 
 impl Builder<'_> {
     pub fn program(locks: &[Lock], segments: &[Segment]) -> Program {
-        let mut builder = Builder { locks, program: Program::default(), now: Vec::new() };
+        let mut builder =
+            Builder { locks, program: Program::default(), now: Vec::new(), keep: Vec::new(), depth: 0 };
         for segment in segments {
             if let Some(op) = segment.op {
                 builder.emit(Ins::Begin { op });
@@ -187,8 +192,13 @@ impl Builder<'_> {
         match act {
             Act::Take { lock, mode, way, kill } => {
                 let held = self.now.iter().find(|h| h.lock == *lock).map(|h| h.mode);
-                // Asked for again: read after read, or a task that hangs for certain and ends there.
-                if self.is_atomic() || (held.is_some() && *way != Way::Ask && *way != Way::TryThenBlock) {
+                // Asked for again: read after read, or a task that hangs for certain and ends there. Not where it can come
+                // to it in some runs only: everything else it does would be done in the others only.
+                let hangs = held.is_some_and(|held| held != Mode::Read || *mode != Mode::Read);
+                if self.is_atomic()
+                    || (hangs && self.depth > 0)
+                    || (held.is_some() && *way != Way::Ask && *way != Way::TryThenBlock)
+                {
                     return;
                 }
                 let at = self.emit(Ins::Take { lock: *lock, mode: *mode, way: *way, gave_up: None });
@@ -210,6 +220,7 @@ impl Builder<'_> {
                 let mut held = self.now.iter_mut().filter(|h| h.lock == *lock);
                 if let (Some(one), None) = (held.next(), held.next())
                     && one.mode == Mode::Write
+                    && !self.keep.contains(&one.taken)
                 {
                     let at = self.program.code.len();
                     self.program.held.push(self.now.clone());
@@ -230,6 +241,9 @@ impl Builder<'_> {
     fn release(&mut self, lock: LockNo) {
         let Some(at) = self.now.iter().rposition(|h| h.lock == lock) else { return };
         let mode = self.now[at].mode;
+        if self.keep.contains(&self.now[at].taken) {
+            return;
+        }
         self.emit(Ins::Release { lock, mode });
         self.now.remove(at);
     }
@@ -238,6 +252,7 @@ impl Builder<'_> {
     fn split(&mut self, at: Pc, lock: LockNo, mode: Mode, (body, other): (&[Act], &[Act])) {
         let before = self.now.clone();
         self.now.push(Held { lock, mode, taken: at });
+        self.depth += 1;
         for act in body {
             self.act(act);
         }
@@ -247,7 +262,11 @@ impl Builder<'_> {
         let (jump, after) = (self.emit(Ins::Jump { to: 0 }), self.now.clone());
         let other_at = self.here();
         self.now = before;
+        let kept = self.keep.len();
+        self.keep.extend(after.iter().map(|h| h.taken));
         self.scope(other);
+        self.keep.truncate(kept);
+        self.depth -= 1;
         for held in self.now.clone() {
             match after.iter().find(|h| h.taken == held.taken) {
                 None => self.release(held.lock),
@@ -255,7 +274,7 @@ impl Builder<'_> {
                 Some(_) => {}
             }
         }
-        self.now = after;
+        debug_assert_eq!(self.now, after, "both ways end with the same locks");
         let end = self.here();
         self.program.code[jump] = Ins::Jump { to: end };
         match &mut self.program.code[at] {
