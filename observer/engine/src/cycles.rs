@@ -35,7 +35,7 @@ use crate::{
 const STEPS_MAX: usize = 5;
 /// Paths tried per pair, so that a dense graph costs a bounded time; shorter ones come first.
 const PATHS_MAX: usize = 2_000;
-/// Paths tried at a time, while events pass and when all of it is asked for.
+/// Paths tried at a time: while events pass, and at the end.
 const AT_A_TIME: usize = 5_000;
 const AT_THE_END: usize = 1_000_000;
 /// Chains of one kind that are told apart, to count them.
@@ -89,25 +89,32 @@ impl Cycles {
         self.exits.keep(EXITS_KEPT);
     }
 
-    /// Looks at pairs that nobody has looked at: at some of them, or at all.
-    pub fn settle(&mut self, graph: &mut Graph, tasks: &Tasks, losses: &Losses, all: bool) {
-        if !graph.has_unseen() {
-            return;
+    /// Looks at pairs that nobody has looked at, at those alone of which nothing new was told since `before_ns`.
+    pub fn settle(&mut self, graph: &mut Graph, tasks: &Tasks, losses: &Losses, before_ns: u64) {
+        let due = graph.due(before_ns);
+        if !due.is_empty() {
+            let mut found = std::mem::take(&mut self.found);
+            let budget = if before_ns == u64::MAX { AT_THE_END } else { AT_A_TIME };
+            let (seen, cut) = self.look(World { graph, tasks, losses }, &due, budget, &mut found);
+            self.found = found;
+            self.cut += cut;
+            graph.put_back(&due[seen..]);
         }
-        let mut found = std::mem::take(&mut self.found);
-        let budget = if all { AT_THE_END } else { AT_A_TIME };
-        let (seen, cut) = self.look(World { graph, tasks, losses }, budget, &mut found);
-        self.found = found;
-        self.cut += cut;
-        graph.seen(seen);
+        graph.thin_out();
     }
 
-    /// Looks through the first pairs that wait for it; how many, and at how many not in full.
-    fn look(&self, world: World<'_>, budget: usize, found: &mut BTreeMap<Key, Found>) -> (usize, u64) {
+    /// Looks through the first of these pairs; how many, and at how many not in full.
+    fn look(
+        &self,
+        world: World<'_>,
+        pairs: &[u32],
+        budget: usize,
+        found: &mut BTreeMap<Key, Found>,
+    ) -> (usize, u64) {
         let cyclic = classes_on_cycles(world.graph);
         let mut search = Search { graph: world.graph, cyclic, chains: BTreeMap::new() };
         let (mut left, mut seen, mut cut) = (budget, 0, 0);
-        for at in world.graph.unseen() {
+        for at in pairs {
             let tried = search.through(*at);
             cut += u64::from(tried >= PATHS_MAX);
             seen += 1;
@@ -122,17 +129,13 @@ impl Cycles {
         (seen, cut)
     }
 
-    /// One finding per kind of cycle.
-    pub fn findings(&self, world: World<'_>, name: impl Fn(SiteId) -> Arc<str>) -> Vec<Finding> {
-        let mut found = self.found.clone();
-        if world.graph.has_unseen() {
-            self.look(world, AT_THE_END, &mut found);
-        }
+    /// One finding per kind of cycle. What was seen a moment ago is not among it: a folio may turn out to have been locked.
+    pub fn findings(&self, graph: &Graph, name: impl Fn(SiteId) -> Arc<str>) -> Vec<Finding> {
+        let found = &self.found;
         let closed: BTreeSet<Vec<LockClass>> =
             found.keys().map(|key| key.iter().map(|(class, _)| *class).collect()).collect();
-        let mut all: Vec<Finding> = found.iter().map(|(key, f)| f.finding(key, world.graph, &name)).collect();
-        let classes =
-            class_cycles(world.graph).into_iter().filter_map(|chain| class_only(&chain, &closed, &name));
+        let mut all: Vec<Finding> = found.iter().map(|(key, f)| f.finding(key, graph, &name)).collect();
+        let classes = class_cycles(graph).into_iter().filter_map(|chain| class_only(&chain, &closed, &name));
         all.extend(classes);
         all
     }
@@ -233,7 +236,8 @@ impl Search<'_> {
     /// How many paths were tried.
     fn through(&mut self, pair: u32) -> usize {
         let edge = self.graph.edge(self.graph.pair(pair));
-        if !self.cyclic.contains(&edge.from.0) || !self.cyclic.contains(&edge.to.0) {
+        let is_cyclic = |class| self.cyclic.contains(&class);
+        if !edge.can_close() || !is_cyclic(edge.from.0) || !is_cyclic(edge.to.0) {
             return 1;
         }
         let (mut paths, mut shorter) = (0, 0);

@@ -61,13 +61,14 @@ impl Waits<'_> {
         blockers
     }
 
-    /// A writer that was queued before.
+    /// A writer that was queued before: a reader that is seen to wait where readers have the lock waits behind one.
     fn queued(&self, wait: Waiting, but: [TaskId; 2]) -> Option<TaskId> {
         let before = |id: &&TaskId| {
             let writer = self.tasks[**id].waiting;
             !but.contains(id)
                 && writer.is_some_and(|w| {
-                    w.addr == wait.addr && w.mode != Some(Mode::Read) && w.since_ns <= wait.since_ns
+                    let first = wait.told || w.since_ns <= wait.since_ns;
+                    w.addr == wait.addr && w.mode != Some(Mode::Read) && first
                 })
         };
         self.waiting.iter().find(before).copied()

@@ -13,7 +13,7 @@ use std::{collections::VecDeque, sync::Arc};
 use observer_ebpf::kinds;
 
 use crate::{
-    cycles::{Cycles, World},
+    cycles::Cycles,
     deadlock, documented,
     event::{Body, Class, Event, LockStep, Mapping, Mm, SiteId, Tid},
     finding::{Finding, Side, TaskRef},
@@ -38,6 +38,8 @@ const KINDS: usize = 64;
 /// Ended leases remembered for unlinks that are told late and as an interval.
 const ENDED_KEPT: usize = 256;
 
+/// Lock order is looked at this long after it was seen: a folio may turn out to have been locked.
+const SETTLED_NS: u64 = 1_000_000_000;
 /// Children remembered: one that is never seen makes room.
 const BIRTHS_KEPT: usize = 4096;
 /// How long the end of an exit may take after it was told, and how many tasks may be at it.
@@ -153,10 +155,12 @@ impl Engine {
         let task = &mut self.tasks[id];
         if self.losses.anywhere(task.last_ns, event.time_ns) {
             task.touched_by_loss(event.time_ns);
+            self.graph.doubt(task);
         }
+        let task = &mut self.tasks[id];
         task.cpu = event.cpu;
         if self.graph.is_full() {
-            self.settle_cycles(true);
+            self.settle_cycles(u64::MAX);
         }
         self.settle(id, event);
         self.dispatch(id, event);
@@ -239,7 +243,9 @@ impl Engine {
             Body::FolioRelease { folio, mapping, index } => {
                 self.folio_release(id, event, (folio, mapping, index));
             }
-            Body::FolioWait { folio, mapping, .. } => self.folio_wait(id, event, folio, mapping),
+            Body::FolioWait { folio, mapping, index } => {
+                self.folio_wait(id, event, (folio, mapping, index));
+            }
         }
     }
 
@@ -252,7 +258,7 @@ impl Engine {
     pub fn tick(&mut self, now_ns: u64) {
         self.now_ns = self.now_ns.max(now_ns);
         self.find_stuck();
-        self.settle_cycles(false);
+        self.settle_cycles(now_ns.saturating_sub(SETTLED_NS));
         self.reap(|at_ns| at_ns + EXIT_NS < now_ns);
         self.judge_due();
     }
@@ -268,12 +274,13 @@ impl Engine {
             let task = &mut self.tasks[id];
             if self.losses.touches(task.cpu, task.last_ns, u64::MAX) {
                 task.touched_by_loss(self.now_ns);
+                self.graph.doubt(task);
             }
             self.end_leases(id, self.now_ns, |_| true);
         }
         self.reap(|_| true);
         self.judge_all();
-        self.settle_cycles(true);
+        self.settle_cycles(u64::MAX);
     }
 
     /// Everything concluded so far, worst first, then by id.
@@ -292,8 +299,7 @@ impl Engine {
 
     /// Cycles of what was seen, and the deadlocks that are there now.
     fn cycles(&self) -> Vec<Finding> {
-        let world = World { graph: &self.graph, tasks: &self.tasks, losses: &self.losses };
-        let mut all = self.cycles.findings(world, |s| self.rules.name(s));
+        let mut all = self.cycles.findings(&self.graph, |s| self.rules.name(s));
         for now in deadlock::findings(&self.tasks, |s| self.rules.name(s)) {
             match all.iter_mut().find(|f| f.id == now.id) {
                 Some(known) if known.rank <= now.rank => {}
@@ -308,8 +314,8 @@ impl Engine {
     }
 
     /// Looks for what new edges close.
-    fn settle_cycles(&mut self, all: bool) {
-        self.cycles.settle(&mut self.graph, &self.tasks, &self.losses, all);
+    fn settle_cycles(&mut self, before_ns: u64) {
+        self.cycles.settle(&mut self.graph, &self.tasks, &self.losses, before_ns);
     }
 
     /// Links seen gone by the entries, and not told by the body of unshare.

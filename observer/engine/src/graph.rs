@@ -3,7 +3,7 @@
 //! Decides what an edge is and what is kept of it: for each pair of instances a few witnesses, by different sites, tasks and
 //! other locks held. Which edges close to a deadlock is decided in `cycles`.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
 use crate::{
     documented,
@@ -100,8 +100,10 @@ pub(crate) struct Pair {
     pub witnesses: Vec<Arc<Witness>>,
     /// When another witness is taken in the place of one.
     another_ns: u64,
-    /// Nobody has looked yet what this pair closes.
-    fresh: bool,
+    /// Since when there is something about this pair that nobody has looked at; 0: there is nothing.
+    fresh_ns: u64,
+    /// Its place among those: since when it was the last time it was put there.
+    queued_ns: u64,
 }
 
 /// What was seen of an edge at one site.
@@ -184,6 +186,20 @@ pub(crate) struct Ask {
     pub site: SiteId,
 }
 
+impl Ask {
+    /// What was asked for some time ago.
+    pub fn of(op: &Op) -> Ask {
+        Ask {
+            class: op.class,
+            instance: op.lock,
+            mode: op.mode,
+            manner: op.manner,
+            time_ns: op.time_ns,
+            site: op.site,
+        }
+    }
+}
+
 /// What is held while something is asked for.
 #[derive(Clone, Copy, Debug)]
 struct From {
@@ -203,8 +219,8 @@ pub(crate) struct Graph {
     unused: Vec<u32>,
     /// Pairs by their first lock.
     out: FxMap<Instance, Vec<u32>>,
-    /// Pairs that nobody has looked at yet.
-    fresh: Vec<u32>,
+    /// Pairs that nobody has looked at yet, in the order in which they have to be.
+    fresh: VecDeque<u32>,
     /// Who asked for a lock for writing, in a way that can block: readers wait behind such a task.
     writers: FxMap<Instance, Vec<Arc<Witness>>>,
     /// Older pairs have to go as soon as what they close is known.
@@ -280,6 +296,35 @@ impl Graph {
         self.add(task, of, ask, sort, path);
     }
 
+    /// It turns out that `task` held more than was thought when it asked: what was kept of that is mended.
+    pub fn held_more(&mut self, task: &Task, ask: &Ask, path: &[Op]) {
+        self.mend(task, ask, path, |known| Witness { path: path.into(), ..known.clone() });
+    }
+
+    /// What a task did lately may have been otherwise, as far as what was lost could tell.
+    pub fn doubt(&mut self, task: &Task) {
+        for (op, path) in task.path.asks_after(0) {
+            let ask = Ask::of(&op);
+            self.mend(task, &ask, path, |known| Witness { lossy: true, ..known.clone() });
+        }
+    }
+
+    fn mend(&mut self, task: &Task, ask: &Ask, path: &[Op], mended: impl Fn(&Witness) -> Witness) {
+        let is_it = |w: &&mut Arc<Witness>| w.serial == task.serial && w.time_ns == ask.time_ns;
+        for from in held(path) {
+            let Some(edge) = self.by_ends.get(&key((from.class, from.mode), ask)) else { continue };
+            let Some(at) = self.edges[*edge as usize].pairs.get(&(from.lock, ask.instance)) else { continue };
+            let pair = &mut self.pairs[*at as usize];
+            if let Some(known) = pair.witnesses.iter_mut().find(is_it) {
+                *known = Arc::new(mended(known));
+                mark(pair, *at, ask.time_ns, &mut self.fresh);
+            }
+        }
+        if let Some(known) = self.writers.get_mut(&ask.instance).and_then(|all| all.iter_mut().find(is_it)) {
+            *known = Arc::new(mended(known));
+        }
+    }
+
     fn writes(&mut self, task: &Task, ask: &Ask) {
         if self.writers.len() >= WRITTEN_MAX && !self.writers.contains_key(&ask.instance) {
             // Rare, and whatever they were needed for has long been looked at.
@@ -289,7 +334,7 @@ impl Graph {
         if known.len() < WRITERS && known.iter().all(|w| w.serial != task.serial) {
             known.push(Arc::new(Witness::of(task, ask, task.path.ops(), Known::Asked)));
             for at in self.out.get(&ask.instance).into_iter().flatten() {
-                mark(&mut self.pairs[*at as usize], *at, &mut self.fresh);
+                mark(&mut self.pairs[*at as usize], *at, ask.time_ns, &mut self.fresh);
             }
         }
     }
@@ -329,7 +374,7 @@ impl Graph {
                 let pair = &mut self.pairs[*at as usize];
                 pair.last_ns = ask.time_ns;
                 if pair.again(sort, lossy, from.sure, witness) {
-                    mark(pair, *at, &mut self.fresh);
+                    mark(pair, *at, ask.time_ns, &mut self.fresh);
                 }
             }
             None => self.new_pair(place, locks, witness()),
@@ -352,7 +397,7 @@ impl Graph {
         // It may close a cycle of classes: what was of no interest may be.
         for (at, pair) in self.pairs.iter_mut().enumerate() {
             if !pair.witnesses.is_empty() && self.edges[pair.edge as usize].can_close() {
-                mark(pair, at as u32, &mut self.fresh);
+                mark(pair, at as u32, ask.time_ns, &mut self.fresh);
             }
         }
         let place = (self.edges.len() - 1) as u32;
@@ -361,15 +406,17 @@ impl Graph {
     }
 
     fn new_pair(&mut self, edge: u32, locks: (Instance, Instance), witness: Witness) {
+        let now_ns = witness.time_ns;
         let of = &mut self.edges[edge as usize];
         let pair = Pair {
             edge,
             from: locks.0,
             to: locks.1,
-            last_ns: witness.time_ns,
+            last_ns: now_ns,
             witnesses: vec![Arc::new(witness)],
             another_ns: 0,
-            fresh: false,
+            fresh_ns: 0,
+            queued_ns: 0,
         };
         let at = match self.unused.pop() {
             Some(at) => {
@@ -388,13 +435,39 @@ impl Graph {
         }
         if of.can_close() {
             self.out.entry(locks.0).or_default().push(at);
-            mark(&mut self.pairs[at as usize], at, &mut self.fresh);
+            mark(&mut self.pairs[at as usize], at, now_ns, &mut self.fresh);
         }
     }
 
-    /// Pairs that nobody has looked at.
-    pub fn unseen(&self) -> &[u32] {
-        &self.fresh
+    /// Pairs that nobody has looked at, and about which nothing new was told since `before_ns`. What is told later of them has
+    /// its turn later.
+    pub fn due(&mut self, before_ns: u64) -> Vec<u32> {
+        let mut due = Vec::new();
+        for _ in 0..self.fresh.len() {
+            let Some(at) = self.fresh.front().copied() else { break };
+            if self.pairs[at as usize].queued_ns >= before_ns {
+                break;
+            }
+            self.fresh.pop_front();
+            let pair = &mut self.pairs[at as usize];
+            if pair.fresh_ns < before_ns {
+                due.push(at);
+                pair.fresh_ns = 0;
+            } else {
+                pair.queued_ns = pair.fresh_ns;
+                self.fresh.push_back(at);
+            }
+        }
+        due
+    }
+
+    /// They wait on.
+    pub fn put_back(&mut self, rest: &[u32]) {
+        for at in rest.iter().rev() {
+            let pair = &mut self.pairs[*at as usize];
+            pair.fresh_ns = pair.queued_ns.max(1);
+            self.fresh.push_front(*at);
+        }
     }
 
     /// Whether older pairs wait for somebody to look at them before they go.
@@ -402,15 +475,8 @@ impl Graph {
         !self.full.is_empty()
     }
 
-    pub fn has_unseen(&self) -> bool {
-        !self.fresh.is_empty()
-    }
-
-    /// The first of them have been looked at.
-    pub fn seen(&mut self, n: usize) {
-        for at in self.fresh.drain(..n) {
-            self.pairs[at as usize].fresh = false;
-        }
+    /// Lets older pairs go where there are too many.
+    pub fn thin_out(&mut self) {
         for edge in std::mem::take(&mut self.full) {
             self.thin(edge);
         }
@@ -425,8 +491,7 @@ impl Graph {
         for (_, at) in &by_age[..by_age.len() / 2] {
             let pair = &mut self.pairs[*at as usize];
             pair.witnesses = Vec::new();
-            if pair.fresh {
-                pair.fresh = false;
+            if std::mem::take(&mut pair.fresh_ns) > 0 {
                 self.fresh.retain(|other| other != at);
             }
             of.pairs.remove(&(pair.from, pair.to));
@@ -464,9 +529,11 @@ impl Graph {
     }
 }
 
-fn mark(pair: &mut Pair, at: u32, fresh: &mut Vec<u32>) {
-    if !std::mem::replace(&mut pair.fresh, true) {
-        fresh.push(at);
+fn mark(pair: &mut Pair, at: u32, now_ns: u64, fresh: &mut VecDeque<u32>) {
+    let now_ns = now_ns.max(1);
+    if std::mem::replace(&mut pair.fresh_ns, now_ns) == 0 {
+        pair.queued_ns = now_ns;
+        fresh.push_back(at);
     }
 }
 

@@ -40,11 +40,22 @@ pub(crate) struct Op {
     /// How a take was asked for, and how it is known.
     pub manner: Manner,
     pub known: Known,
+    /// When it was done is known: else it may have been done later.
+    pub sure: bool,
 }
 
 impl Op {
     fn is_same(&self, other: &Op) -> bool {
         (self.lock, self.mode, self.act, self.manner) == (other.lock, other.mode, other.act, other.manner)
+    }
+
+    /// It was seen to be asked for, with or without success.
+    fn is_ask(&self) -> bool {
+        match self.act {
+            Act::Take => !matches!(self.known, Known::Contract | Known::Released),
+            Act::Fail => self.manner == Manner::Asked,
+            Act::Release | Act::Downgrade => false,
+        }
     }
 
     /// As a hold that others see.
@@ -131,12 +142,11 @@ impl Path {
         }
     }
 
-    /// The last take was an ask that ended without the lock.
-    pub fn failed(&mut self, lock: Instance, op: Op) {
-        if let Some(at) = self.ops.iter().rposition(|o| o.lock == lock && o.act == Act::Take) {
-            self.ops.remove(at);
+    /// The last take of a lock was an ask that ended without it.
+    pub fn failed(&mut self, lock: Instance) {
+        if let Some(op) = self.ops.iter_mut().rfind(|o| o.lock == lock && o.act == Act::Take) {
+            op.act = Act::Fail;
         }
-        self.push(op);
     }
 
     /// A lock goes by another name than was thought.
@@ -163,13 +173,13 @@ impl Path {
         self.cut = false;
     }
 
-    /// Where an operation that began at `from_ns` locks a folio: after the last folio that was released, and after what
-    /// `taken` says. `None`: no such lock was taken, so that it does not say where.
+    /// Where an operation that began at `from_ns` locks a folio: anywhere, or after the last folio that was released and
+    /// after what `taken` says. `None`: no such lock was taken, so that it does not say where.
     pub fn place(&self, from_ns: u64, taken: Option<&FolioTaken>) -> Option<usize> {
         let begin = self.ops.iter().position(|op| op.time_ns >= from_ns).unwrap_or(self.ops.len());
+        let Some(taken) = taken else { return Some(begin) };
         let released = |op: &Op| op.act == Act::Release && op.class.is_folio();
         let begin = self.ops.iter().rposition(released).map_or(begin, |at| begin.max(at + 1));
-        let Some(taken) = taken else { return Some(begin) };
         let is = |op: &Op, class: Class| op.class.wire() == class && op.act == Act::Take;
         if !taken.first {
             let Some(class) = taken.after.last() else { return Some(begin) };
@@ -180,19 +190,20 @@ impl Path {
         })
     }
 
-    /// Puts in that a lock was taken at a place; it is held since.
-    pub fn insert(&mut self, at: usize, op: Op) {
-        self.ops.insert(at, op);
+    /// Puts in that a lock was taken at a place, not before `from_ns`; it is held since.
+    pub fn insert(&mut self, at: usize, from_ns: u64, op: Op) {
+        let before_ns = at.checked_sub(1).map_or(from_ns, |before| self.ops[before].time_ns);
+        self.ops.insert(at, Op { time_ns: before_ns.max(from_ns), ..op });
         if self.start > at {
             self.start = self.empty_before(at);
         }
     }
 
-    /// What is asked for after a place, each with the path to there.
+    /// What was seen to be asked for after a place, each with the path to there.
     pub fn asks_after(&self, at: usize) -> impl Iterator<Item = (Op, &[Op])> {
         let start = self.empty_before(at);
-        let takes = self.ops.iter().enumerate().skip(at + 1).filter(|(_, op)| op.act == Act::Take);
-        takes.map(move |(i, op)| (*op, &self.ops[start..i]))
+        let asks = self.ops.iter().enumerate().skip(at + 1).filter(|(_, op)| op.is_ask());
+        asks.map(move |(i, op)| (*op, &self.ops[start..i]))
     }
 
     /// The path to a place.
@@ -231,6 +242,7 @@ mod tests {
             act,
             manner: Manner::Asked,
             known: Known::Asking,
+            sure: true,
         }
     }
 
@@ -271,7 +283,7 @@ mod tests {
             path.emptied(true);
         }
         let at = path.place(15, None).unwrap();
-        path.insert(at, op(Act::Take, 99, LockClass::FolioFile));
+        path.insert(at, 15, op(Act::Take, 99, LockClass::FolioFile));
         assert_eq!(path.ops().len(), 3);
         let asks: Vec<(u64, usize)> = path.asks_after(at).map(|(op, to)| (op.lock.addr, to.len())).collect();
         assert_eq!(asks, [(20, 1)]);

@@ -136,6 +136,7 @@ mod tests {
                 act,
                 manner: Manner::Asked,
                 known: Known::Asked,
+                sure: true,
             }
         };
         text.split_whitespace().map(op).collect()

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 
 use crate::{
-    event::{Class, Mapping, Mm, Mode, SiteId, Table, Tid},
+    event::{Class, Folio, Mapping, Mm, Mode, SiteId, Table, Tid},
     finding::{Hold, Known, Manner, TaskRef},
     fx::FxMap,
     leases::Lease,
@@ -63,6 +63,7 @@ impl LockHold {
             act,
             manner: Manner::Asked,
             known: self.known,
+            sure: true,
         }
     }
 }
@@ -190,14 +191,22 @@ pub(crate) enum Asked {
         mode: Option<Mode>,
         site: SiteId,
     },
-    /// `told`: which folio is known, and its edges are made.
+    /// `folio`: 0 while it is not known which; else its edges are made.
     Folio {
         mapping: Mapping,
         index: u64,
         at_ns: u64,
         site: SiteId,
-        told: bool,
+        folio: Folio,
     },
+}
+
+impl Asked {
+    pub fn at_ns(self) -> u64 {
+        match self {
+            Asked::Lock { at_ns, .. } | Asked::Folio { at_ns, .. } => at_ns,
+        }
+    }
 }
 
 /// What a task waits for.
@@ -210,6 +219,8 @@ pub(crate) struct Waiting {
     /// Since when it asked for it.
     pub since_ns: u64,
     pub site: SiteId,
+    /// It was seen to wait; else it was not seen to do anything else for long.
+    pub told: bool,
 }
 
 /// One task.
@@ -283,16 +294,17 @@ impl Task {
     }
 
     /// It has a lock, or asks for one. What it held before is the path to here.
-    pub fn hold(&mut self, hold: LockHold, manner: Manner, site: SiteId) {
+    pub fn hold(&mut self, hold: LockHold, manner: Manner, (site, asked_ns): (SiteId, u64)) {
         self.path.push(Op {
             lock: hold.instance,
-            time_ns: hold.since_ns,
+            time_ns: asked_ns,
             site,
             class: hold.class,
             mode: hold.mode,
             act: Act::Take,
             manner,
             known: hold.known,
+            sure: true,
         });
         self.holds.push(hold);
     }
@@ -306,9 +318,9 @@ impl Task {
     }
 
     /// An ask of that hold ended without the lock.
-    pub fn fail_hold(&mut self, at: usize, now_ns: u64) {
+    pub fn fail_hold(&mut self, at: usize) {
         let hold = self.holds.remove(at);
-        self.path.failed(hold.instance, hold.op(Act::Fail, now_ns));
+        self.path.failed(hold.instance);
         self.nothing_held();
     }
 

@@ -153,30 +153,28 @@ impl Judge<'_> {
         if behind.iter().any(|(_, _, writers)| writers.is_empty()) {
             return told(Rank::ClassOnly, doubts);
         }
-        let (reached, writers) = reach_with(choice, &behind);
-        let open = choice.iter().any(|w| !w.sure);
-        let cut = choice.iter().any(|w| w.path_cut) || reached == Reach::Cut;
-        let rank = match reached {
-            Reach::Unreachable => {
-                doubts.push(Doubt::Unreachable);
-                Rank::ClassOnly
-            }
-            Reach::Cut | Reach::Reached if open || cut => Rank::Possible,
-            Reach::Cut | Reach::Reached => Rank::Feasible,
+        let tried = reach_with(choice, &behind);
+        let cut = choice.iter().any(|w| w.path_cut) || tried.reach == Reach::Cut;
+        let open = choice.iter().any(|w| !w.sure) || tried.unsure.is_some();
+        let rank = match tried.reach {
+            Reach::Unreachable => Rank::ClassOnly,
+            _ if open || cut => Rank::Possible,
+            _ => Rank::Feasible,
         };
-        if cut && rank == Rank::Possible {
-            doubts.push(Doubt::SearchCut);
-        }
-        for (at, _) in self.chain.iter().zip(choice).filter(|(_, w)| !w.sure) {
-            doubts.push(Doubt::Moment(self.world.graph.edge(self.world.graph.pair(*at)).from.0));
-        }
+        doubts.extend((rank == Rank::ClassOnly).then_some(Doubt::Unreachable));
+        doubts.extend((cut && rank == Rank::Possible).then_some(Doubt::SearchCut));
+        let unsure = self.chain.iter().zip(choice).filter(|(_, w)| !w.sure);
+        let class = |(at, _): (&u32, _)| self.world.graph.edge(self.world.graph.pair(*at)).from.0;
+        doubts.extend(unsure.map(class).chain(tried.unsure).map(Doubt::Moment));
+        let writers = tried.writers;
         Verdict { writers, ..told(rank, doubts) }
     }
 
     /// A lock outside the cycle that two of its sides hold, and that lets only one of them in.
     fn gate(&self, choice: &[Arc<Witness>]) -> Option<(LockClass, u64)> {
         let in_cycle = |op: &Op| self.chain.iter().any(|at| self.world.graph.pair(*at).from == op.lock);
-        let holds: Vec<Vec<Op>> = choice.iter().map(|w| held(&w.path)).collect();
+        let sure = |w: &Arc<Witness>| held(&w.path).into_iter().filter(|op| op.sure).collect();
+        let holds: Vec<Vec<Op>> = choice.iter().map(sure).collect();
         for (at, of) in holds.iter().enumerate() {
             for gate in of.iter().filter(|op| !in_cycle(op)) {
                 let shuts = |op: &Op| op.lock == gate.lock && conflict(op.mode, gate.mode);
@@ -233,12 +231,17 @@ fn all_together(choice: &[Arc<Witness>], together: impl Fn(&Witness, &Witness) -
     choice.iter().enumerate().all(|(i, a)| choice[i + 1..].iter().all(|b| together(a, b)))
 }
 
-/// Tries the writers that could be between, and tells which were. The sides of a cycle need one task each.
-fn reach_with(
-    choice: &[Arc<Witness>],
-    behind: &[(usize, LockClass, Vec<Arc<Witness>>)],
-) -> (Reach, Vec<(usize, Arc<Witness>)>) {
-    let mut best = (Reach::Unreachable, Vec::new());
+/// What trying to bring the tasks to where they wait came to.
+struct Tried {
+    reach: Reach,
+    /// A folio was in the way that may have been locked later only.
+    unsure: Option<LockClass>,
+    writers: Vec<(usize, Arc<Witness>)>,
+}
+
+/// Tries the writers that could be between, and tells which were: each a task of its own.
+fn reach_with(choice: &[Arc<Witness>], behind: &[(usize, LockClass, Vec<Arc<Witness>>)]) -> Tried {
+    let mut best = Tried { reach: Reach::Unreachable, unsure: None, writers: Vec::new() };
     let choices: usize = behind.iter().map(|(_, _, writers)| writers.len()).product();
     for mut pick in 0..choices {
         let mut writers: Vec<(usize, Arc<Witness>)> = Vec::new();
@@ -252,11 +255,24 @@ fn reach_with(
         }
         let paths: Vec<&[Op]> =
             choice.iter().map(|w| &*w.path).chain(writers.iter().map(|(_, w)| &*w.path)).collect();
-        match reach(&paths) {
-            Reach::Reached => return (Reach::Reached, writers),
-            Reach::Cut => best = (Reach::Cut, writers),
-            Reach::Unreachable => {}
+        let unsure = paths.iter().copied().flatten().find(|op| !op.sure).map(|op| op.class);
+        match (reach(&paths), unsure) {
+            (Reach::Reached, _) => return Tried { reach: Reach::Reached, unsure: None, writers },
+            (Reach::Unreachable, None) => {}
+            (Reach::Unreachable, Some(_)) => {
+                let less: Vec<Vec<Op>> = paths.iter().map(|path| without_unsure(path)).collect();
+                let reach = reach(&less.iter().map(Vec::as_slice).collect::<Vec<_>>());
+                if reach != Reach::Unreachable {
+                    best = Tried { reach, unsure, writers };
+                }
+            }
+            (Reach::Cut, _) => best = Tried { reach: Reach::Cut, unsure: None, writers },
         }
     }
     best
+}
+
+fn without_unsure(path: &[Op]) -> Vec<Op> {
+    let unsure = |lock: Instance| path.iter().any(|op| op.lock == lock && !op.sure);
+    path.iter().filter(|op| !unsure(op.lock)).copied().collect()
 }

@@ -39,14 +39,22 @@ fn hold_of((folio, mapping, index): Named, known: Known, since_ns: u64) -> LockH
 }
 
 impl Engine {
-    /// A folio lookup that does not return waits for the folio that somebody holds at that place of the file.
+    /// A folio lookup that does not return waits for its folio, or for the one that somebody holds at that place of the
+    /// file.
     pub(super) fn folio_stuck(
         &mut self,
         id: TaskId,
         site: SiteId,
-        (mapping, index): (Mapping, u64),
+        (folio, mapping, index): Named,
         since_ns: u64,
     ) {
+        if folio.0 != 0 {
+            let site = self.on_behalf(id, site);
+            let (class, mode) = (LockClass::of_folio(mapping), Some(Mode::Exclusive));
+            self.tasks[id].waiting =
+                Some(Waiting { addr: folio.0, class, mode, since_ns, site, told: false });
+            return;
+        }
         let held = |t: &Task| {
             let mut holds = t.holds.iter();
             let at_place =
@@ -59,7 +67,8 @@ impl Engine {
         let ask =
             Ask { class, instance: hold.instance, mode, manner: Manner::Asked, time_ns: since_ns, site };
         self.graph.asked(&self.tasks[id], &ask);
-        self.tasks[id].waiting = Some(Waiting { addr: hold.instance.addr, class, mode, since_ns, site });
+        let addr = hold.instance.addr;
+        self.tasks[id].waiting = Some(Waiting { addr, class, mode, since_ns, site, told: false });
     }
 
     pub(super) fn folio_ask(
@@ -74,11 +83,13 @@ impl Engine {
             self.folio_asked(id, event, (folio, mapping), event.time_ns);
         }
         self.tasks[id].asked =
-            Some(Asked::Folio { mapping, index, at_ns: event.time_ns, site: event.site, told: folio.0 != 0 });
+            Some(Asked::Folio { mapping, index, at_ns: event.time_ns, site: event.site, folio });
     }
 
     /// Edges of an ask for a folio's lock that can block.
     fn folio_asked(&mut self, id: TaskId, event: &Event, (folio, mapping): (Folio, Mapping), time_ns: u64) {
+        // Who has a spinlock does not sleep: its release was not seen.
+        self.drop_ptls(id, event.time_ns);
         let class = LockClass::of_folio(mapping);
         let instance = instance(folio, mapping);
         let site = self.on_behalf(id, event.site);
@@ -91,7 +102,9 @@ impl Engine {
         self.graph.asked(&self.tasks[id], &ask);
     }
 
-    pub(super) fn folio_wait(&mut self, id: TaskId, event: &Event, folio: Folio, mapping: Mapping) {
+    pub(super) fn folio_wait(&mut self, id: TaskId, event: &Event, (folio, mapping, index): Named) {
+        self.tasks[id].asked =
+            Some(Asked::Folio { mapping, index, at_ns: event.time_ns, site: event.site, folio });
         self.folio_asked(id, event, (folio, mapping), event.time_ns);
         let site = self.on_behalf(id, event.site);
         self.tasks[id].waiting = Some(Waiting {
@@ -100,6 +113,7 @@ impl Engine {
             mode: Some(Mode::Exclusive),
             since_ns: event.time_ns,
             site,
+            told: true,
         });
     }
 
@@ -125,7 +139,7 @@ impl Engine {
             self.drop_folio(other, folio, event.time_ns);
         }
         if how == How::Returned
-            && let Some(Asked::Folio { at_ns, told: false, .. }) = asked
+            && let Some(Asked::Folio { at_ns, folio: Folio(0), .. }) = asked
         {
             self.folio_asked(id, event, (folio, mapping), at_ns);
         }
@@ -140,7 +154,8 @@ impl Engine {
             return;
         }
         let site = self.on_behalf(id, event.site);
-        self.tasks[id].hold(hold, Manner::Asked, site);
+        let asked_ns = asked.map_or(event.time_ns, |a| a.at_ns());
+        self.tasks[id].hold(hold, Manner::Asked, (site, asked_ns));
     }
 
     /// Whoever releases it, the folio's lock is free.
@@ -190,19 +205,13 @@ impl Engine {
         if taken.is_some_and(|t| t.blocks) {
             self.asked_blocking(id, at, &hold, site);
         }
-        let op = crate::path::Op { site, ..hold.op(Act::Take, hold.since_ns) };
-        self.tasks[id].path.insert(at, op);
+        let op = crate::path::Op { site, sure, ..hold.op(Act::Take, hold.since_ns) };
+        self.tasks[id].path.insert(at, begin_ns, op);
         let task = &self.tasks[id];
         for (asked, path) in task.path.asks_after(at).filter(|(asked, _)| asked.lock != hold.instance) {
-            let ask = Ask {
-                class: asked.class,
-                instance: asked.lock,
-                mode: asked.mode,
-                manner: asked.manner,
-                time_ns: asked.time_ns,
-                site: asked.site,
-            };
+            let ask = Ask::of(&asked);
             self.graph.asked_before(task, &op, sure, &ask, path);
+            self.graph.held_more(task, &ask, path);
         }
         true
     }

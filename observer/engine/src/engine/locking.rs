@@ -25,12 +25,12 @@ impl Engine {
             let (Some(asked), None) = (self.tasks[id].asked, self.tasks[id].waiting) else { continue };
             match asked {
                 Asked::Lock { addr, at_ns, .. } if self.now_ns.saturating_sub(at_ns) >= STUCK_NS => {
-                    self.waits(id, addr);
+                    self.waits(id, addr, false);
                 }
-                Asked::Folio { mapping, index, at_ns, site, .. }
+                Asked::Folio { mapping, index, at_ns, site, folio }
                     if self.now_ns.saturating_sub(at_ns) >= STUCK_NS =>
                 {
-                    self.folio_stuck(id, site, (mapping, index), at_ns);
+                    self.folio_stuck(id, site, (folio, mapping, index), at_ns);
                 }
                 _ => {}
             }
@@ -38,13 +38,13 @@ impl Engine {
     }
 
     /// The task waits for a lock that it asked for. If it is one that it has, it waits for itself.
-    fn waits(&mut self, id: TaskId, addr: u64) {
+    fn waits(&mut self, id: TaskId, addr: u64, told: bool) {
         let task = &self.tasks[id];
         let Some(at) = task.holds.iter().rposition(|h| h.instance.addr == addr) else { return };
         let hold = task.holds[at];
         let Some(Asked::Lock { at_ns, site, mode, .. }) = task.asked else { return };
         let site = self.on_behalf(id, site);
-        self.tasks[id].waiting = Some(Waiting { addr, class: hold.class, mode, since_ns: at_ns, site });
+        self.tasks[id].waiting = Some(Waiting { addr, class: hold.class, mode, since_ns: at_ns, site, told });
         if hold.known != Known::Asking && !hold.lossy {
             self.relocked(id, at, (site, mode, at_ns), Rank::Confirmed);
         }
@@ -127,10 +127,13 @@ impl Engine {
                 self.tasks[id].asked = Some(Asked::Lock { addr: lock, at_ns, mode, site });
             }
             LockStep::Try => {
+                if self.rules.try_then_block(event.site, class) {
+                    self.drop_ptls(id, event.time_ns);
+                }
                 self.take(id, event, (class.into(), mode, lock), Known::Tried);
                 self.has_now(id, lock, event.time_ns, event.site);
             }
-            LockStep::GaveUp => self.give_up(id, lock, event.time_ns),
+            LockStep::GaveUp => self.give_up(id, lock),
             LockStep::Release => self.release(id, event.time_ns, (class, mode), lock),
             LockStep::Downgrade => {
                 let Task { holds, path, .. } = &mut self.tasks[id];
@@ -140,7 +143,7 @@ impl Engine {
                     path.push(hold.op(Act::Downgrade, event.time_ns));
                 }
             }
-            LockStep::WaitBegin => self.waits(id, lock),
+            LockStep::WaitBegin => self.waits(id, lock, true),
             LockStep::Busy => self.busy(id, event, (class.into(), mode, lock)),
             // The next event tells whether the task has it.
             LockStep::WaitEnd => {}
@@ -164,11 +167,17 @@ impl Engine {
             _ => Manner::Asked,
         };
         let site = self.on_behalf(id, event.site);
+        if class == LockClass::Ptl && self.rules.ptl_release_unseen() {
+            // Nobody asks for a spinlock that he has.
+            if let Some(at) = self.tasks[id].holds.iter().rposition(|h| h.instance == instance) {
+                self.tasks[id].drop_hold(at, event.time_ns);
+            }
+        }
         if let Some(at) = self.tasks[id].holds.iter().rposition(|h| h.instance == instance) {
             let hold = &mut self.tasks[id].holds[at];
             hold.again = hold.again.saturating_add(1);
             let lossy = hold.lossy;
-            if known == Known::Asking {
+            if manner != Manner::Tried {
                 self.relock(id, event, at, mode);
             }
             if !lossy {
@@ -191,14 +200,14 @@ impl Engine {
             mapping: Mapping(0),
             index: 0,
         };
-        self.tasks[id].hold(hold, manner, site);
+        self.tasks[id].hold(hold, manner, (site, event.time_ns));
     }
 
-    fn give_up(&mut self, id: TaskId, addr: u64, now_ns: u64) {
+    fn give_up(&mut self, id: TaskId, addr: u64) {
         let task = &mut self.tasks[id];
         if let Some(at) = task.holds.iter().rposition(|h| h.instance.addr == addr) {
             match task.holds[at].again {
-                0 => task.fail_hold(at, now_ns),
+                0 => task.fail_hold(at),
                 _ => task.holds[at].again -= 1,
             }
         }
@@ -218,6 +227,7 @@ impl Engine {
                 act: Act::Fail,
                 manner: Manner::Tried,
                 known: Known::Tried,
+                sure: true,
             });
         }
     }
