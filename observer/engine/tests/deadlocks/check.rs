@@ -85,7 +85,9 @@ impl Checked<'_> {
     pub fn whole(&self, tally: &mut Tally) -> String {
         let mut engine = Engine::new(sites::setup(&self.case.telling));
         let (mut out, mut before) = (String::new(), String::new());
-        let halfway = self.case.schedule.is_multiple_of(4);
+        // What is known late of a folio may take back what was said before.
+        let late = self.case.tasks.iter().flatten().any(|s| is_silent(&s.acts));
+        let halfway = !late && self.case.schedule.is_multiple_of(4);
         for (at, event) in self.run.events.iter().enumerate() {
             engine.push(event);
             if halfway && at % 7 == 6 {
