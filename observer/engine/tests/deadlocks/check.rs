@@ -94,7 +94,9 @@ impl Checked<'_> {
                 self.sound(&engine.findings(), " halfway", &mut before);
             }
         }
-        if !self.run.is_cut {
+        if self.run.is_cut {
+            engine.finish();
+        } else {
             engine.tick(self.run.end_ns + HUNG_NS);
         }
         let findings = engine.findings();
@@ -358,7 +360,9 @@ impl Checked<'_> {
                 engine.push(event);
             }
         }
-        if !self.run.is_cut {
+        if self.run.is_cut {
+            engine.finish();
+        } else {
             engine.tick(self.run.end_ns + HUNG_NS);
         }
         let findings = engine.findings();
