@@ -6,11 +6,12 @@
 
 pub mod finding;
 mod ledger;
+pub mod order;
 mod protection;
 
 use std::io::{self, Write};
 
-use observer_engine::view::{EdgeView, Stats, TableView};
+use observer_engine::view::{Stats, TableView};
 use serde::Serialize;
 
 use crate::{
@@ -19,7 +20,7 @@ use crate::{
 };
 
 /// Name and version of the schema; the version rises with every change that a reader could stumble over.
-pub const SCHEMA: &str = "observer-report/2";
+pub const SCHEMA: &str = "observer-report/3";
 
 /// The report.
 #[derive(Serialize)]
@@ -37,7 +38,7 @@ struct Wire<'a> {
     alarms: usize,
     notices: &'a [String],
     findings: Vec<finding::Wire>,
-    edges: Vec<Edge>,
+    edges: Vec<order::Wire>,
     tables: Vec<Table>,
     protection: protection::Wire,
     mappings: Vec<ledger::Wire>,
@@ -49,21 +50,6 @@ struct Wire<'a> {
     sites: Vec<Site<'a>>,
     /// `null`: the recording breaks off.
     closing: Option<&'a Closing>,
-}
-
-#[derive(Serialize)]
-struct Edge {
-    from: &'static str,
-    from_mode: Option<&'static str>,
-    to: &'static str,
-    to_mode: Option<&'static str>,
-    trylock: bool,
-    count: u64,
-    tasks: u32,
-    instances: usize,
-    lossy: bool,
-    first_site: String,
-    first_ns: u64,
 }
 
 #[derive(Serialize)]
@@ -145,8 +131,8 @@ pub fn write(out: &mut dyn Write, report: &Report) -> io::Result<()> {
         worst: report.worst().map(observer_engine::finding::Rank::name),
         alarms: report.alarms(),
         notices: &report.notices,
-        findings: report.findings.iter().map(|f| finding::wire(f, &report.stacks)).collect(),
-        edges: report.edges.iter().map(edge).collect(),
+        findings: report.findings.iter().map(|f| finding::wire(f, &[&report.stacks])).collect(),
+        edges: report.edges.iter().map(|e| order::wire(e, &report.stacks)).collect(),
         tables: report.tables.iter().map(table).collect(),
         protection: protection::wire(&report.protection),
         mappings: report.mappings.iter().map(ledger::wire).collect(),
@@ -170,22 +156,6 @@ fn sites(report: &Report) -> Vec<Site<'_>> {
         outcomes: counted(s.id).map(|c| c.outcomes),
     });
     sites.collect()
-}
-
-fn edge(e: &EdgeView) -> Edge {
-    Edge {
-        from: e.from.name(),
-        from_mode: e.from_mode.map(observer_engine::event::Mode::name),
-        to: e.to.name(),
-        to_mode: e.to_mode.map(observer_engine::event::Mode::name),
-        trylock: !e.manner.can_block(),
-        count: e.count,
-        tasks: e.tasks,
-        instances: e.instances,
-        lossy: e.lossy,
-        first_site: e.witness.side.site.to_string(),
-        first_ns: e.first_ns,
-    }
 }
 
 fn table(t: &TableView) -> Table {

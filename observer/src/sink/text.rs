@@ -4,6 +4,7 @@
 //! coverage that it holds within.
 
 mod mappings;
+mod order;
 mod protection;
 
 use std::io::{self, Write};
@@ -11,7 +12,7 @@ use std::io::{self, Write};
 use observer_ebpf::loss::REASONS;
 use observer_engine::{
     setup::{Coverage, Grade, Role},
-    view::{EdgeView, TableView},
+    view::TableView,
 };
 
 use super::words;
@@ -31,7 +32,7 @@ pub fn write(out: &mut dyn Write, report: &Report) -> io::Result<()> {
     header(out, report)?;
     findings(out, report)?;
     protection::write(out, report)?;
-    edges(out, report)?;
+    order::write(out, report)?;
     tables(out, report)?;
     mappings::write(out, report)?;
     coverage(out, report)?;
@@ -137,32 +138,6 @@ fn findings(out: &mut dyn Write, r: &Report) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-fn edges(out: &mut dyn Write, r: &Report) -> io::Result<()> {
-    writeln!(out)?;
-    if r.edges.is_empty() {
-        return writeln!(
-            out,
-            "LOCK ORDER  no lock was asked for while another was held, within this coverage"
-        );
-    }
-    writeln!(out, "LOCK ORDER  what was asked for while what was held")?;
-    writeln!(out, "  {:<22} {:<24} {:>9} {:>5}  first seen in", "held", "asked for", "times", "tasks")?;
-    for e in &r.edges {
-        writeln!(out, "  {}", edge(e))?;
-    }
-    Ok(())
-}
-
-fn edge(e: &EdgeView) -> String {
-    let tries = if e.manner.can_block() { "" } else { " try" };
-    let to = format!("{}{tries}", words::lock(e.to, e.to_mode));
-    let more = if e.tasks >= EdgeView::TASKS_MAX { "+" } else { "" };
-    let lossy = if e.lossy { ", incomplete" } else { "" };
-    let tasks = format!("{}{more}", e.tasks);
-    let from = words::lock(e.from, e.from_mode);
-    format!("{from:<22} {to:<24} {:>9} {tasks:>5}  {}{lossy}", words::number(e.count), e.witness.side.site)
 }
 
 fn tables(out: &mut dyn Write, r: &Report) -> io::Result<()> {

@@ -4,23 +4,21 @@
 
 mod history;
 mod ledger;
+pub mod order;
 mod prediction;
 pub mod protection;
 mod stack;
 
 use observer_engine::{
     event::Mode,
-    finding::{
-        Cycle, Doubt, Evidence, Finding, FreedShared, Hold, Known, Relock, Side, Step, TaskRef, Use,
-        WindowCase,
-    },
+    finding::{Doubt, Evidence, Finding, FreedShared, Hold, Known, Side, TaskRef, Use, WindowCase},
     lock_class::LockClass,
-    view::EdgeView,
 };
 
 pub use self::{
     history::of_table as table_history,
     ledger::{per_second, seconds, unsharer},
+    order::edge_detail,
 };
 use crate::report::stacks::Stacks;
 
@@ -87,16 +85,9 @@ pub fn summary(finding: &Finding) -> String {
             format!("{holder} had a pte pointer whose table {unlinker} took away, {part}")
         }
         Evidence::Prediction(p) => prediction::summary(p),
-        Evidence::Cycle(c) => chain(c),
-        Evidence::AgainstOrder(a) => {
-            format!("{} asked for while {} is held, in {}", asked(&a.step), held(&a.step), a.step.side.site)
-        }
-        Evidence::Relock(r) => format!(
-            "{} asked for by the task that holds it as {}, in {}",
-            lock(r.held.class, r.asked_mode),
-            lock(r.held.class, r.held.mode),
-            r.side.site
-        ),
+        Evidence::Cycle(c) => order::cycle_summary(c),
+        Evidence::AgainstOrder(a) => order::against_summary(a),
+        Evidence::Relock(r) => order::relock_summary(r),
         Evidence::FreedShared(f) => {
             format!(
                 "{} gave a table's page back that others still use, in {}",
@@ -111,6 +102,7 @@ pub fn summary(finding: &Finding) -> String {
 #[must_use]
 pub fn detail(finding: &Finding, stacks: &Stacks, start_ns: u64) -> Vec<String> {
     let mut out = Vec::new();
+    let run = order::Run { stacks, start_ns, name: None };
     match &finding.evidence {
         Evidence::Window(w) => {
             window(&mut out, &w.first, None, stacks, start_ns);
@@ -120,42 +112,20 @@ pub fn detail(finding: &Finding, stacks: &Stacks, start_ns: u64) -> Vec<String> 
             }
         }
         Evidence::Prediction(p) => prediction::detail(&mut out, finding, p, stacks, start_ns),
-        Evidence::Cycle(c) => cycle(&mut out, c, stacks, start_ns),
-        Evidence::AgainstOrder(a) => {
-            step(&mut out, &a.step, stacks, start_ns);
-            out.push(row("order", &format!("documented in {}", a.source)));
-        }
-        Evidence::Relock(r) => relock(&mut out, r, stacks, start_ns),
+        Evidence::Cycle(c) => order::cycle(&mut out, finding, c, &[run]),
+        Evidence::AgainstOrder(a) => order::against(&mut out, finding, a, run),
+        Evidence::Relock(r) => order::relock(&mut out, finding, r, run),
         Evidence::FreedShared(f) => freed_shared(&mut out, f, stacks, start_ns),
     }
-    out.extend(finding.doubts.iter().map(|d| row("but", &doubt(d))));
+    doubts(&mut out, finding);
     out
 }
 
-/// The evidence of an edge.
-#[must_use]
-pub fn edge_detail(e: &EdgeView, start_ns: u64) -> Vec<String> {
-    let (w, at) = (&e.witness, moment(e.first_ns, start_ns));
-    let how = if e.manner.can_block() { "asked for" } else { "took by trylock" };
-    let mut out = vec![
-        row(
-            "first",
-            &format!("{} on cpu {} in {} at {at}", task(&w.side.task), w.side.task.cpu, w.side.site),
-        ),
-        row("", &format!("{how} {} {:#x}", lock(e.to, e.to_mode), w.to_lock)),
-        row(
-            "",
-            &format!("holding {} {:#x} ({})", lock(e.from, e.from_mode), w.from_lock, known(w.from_known)),
-        ),
-        row("seen", &format!("{}, on {}", times(e.count), plural(e.instances as u64, "lock pair"))),
-    ];
-    if !e.manner.can_block() {
-        out.push(row("but", "a trylock makes no wait: no step of a deadlock"));
+/// What could make it false.
+pub fn doubts(out: &mut Vec<String>, finding: &Finding) {
+    for d in &finding.doubts {
+        paragraph(out, "but", &doubt(d));
     }
-    if e.lossy {
-        out.push(row("but", "records were lost around every one of them"));
-    }
-    out
 }
 
 /// `once`, `2 times`.
@@ -166,6 +136,24 @@ pub fn times(n: u64) -> String {
 
 fn row(name: &str, text: &str) -> String {
     format!("{name:<9} {text}")
+}
+
+/// Columns of text beside the name of a row.
+const TEXT: usize = 85;
+
+/// Rows of which the first has the name: as many as it takes.
+pub fn paragraph(out: &mut Vec<String>, name: &str, text: &str) {
+    let (mut name, mut line) = (name, String::new());
+    for word in text.split(' ') {
+        if !line.is_empty() && line.len() + 1 + word.len() > TEXT {
+            out.push(row(name, &line));
+            (name, line) = ("", "  ".to_owned());
+        } else if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(word);
+    }
+    out.push(row(name, &line));
 }
 
 fn task(t: &TaskRef) -> String {
@@ -230,12 +218,14 @@ fn holding(out: &mut Vec<String>, holds: &[Hold]) {
         out.push(row("", "holding no watched lock"));
     }
     for h in holds {
-        let doubt = if h.lossy { "; its release may be among what was lost" } else { "" };
-        out.push(row(
-            "",
-            &format!("holding {} {:#x} ({}{doubt})", lock(h.class, h.mode), h.lock, known(h.known)),
-        ));
+        hold(out, h);
     }
+}
+
+fn hold(out: &mut Vec<String>, h: &Hold) {
+    let doubt = if h.lossy { "; its release may be among what was lost" } else { "" };
+    let what = format!("holding {} {:#x} ({}{doubt})", lock(h.class, h.mode), h.lock, known(h.known));
+    out.push(row("", &what));
 }
 
 /// How a hold is known, in words.
@@ -249,58 +239,6 @@ fn known(k: Known) -> &'static str {
         Known::SlowPath => "after waiting",
         Known::Released => "inferred: only its release was seen",
     }
-}
-
-fn held(s: &Step) -> String {
-    lock(s.from, s.from_mode)
-}
-
-fn asked(s: &Step) -> String {
-    lock(s.to, s.to_mode)
-}
-
-fn chain(c: &Cycle) -> String {
-    let mut text: Vec<String> = c.steps.iter().map(held).collect();
-    if let Some(first) = c.steps.first() {
-        text.push(first.from.name().to_owned());
-    }
-    text.join(" -> ")
-}
-
-fn cycle(out: &mut Vec<String>, c: &Cycle, stacks: &Stacks, start_ns: u64) {
-    for s in &c.steps {
-        step(out, s, stacks, start_ns);
-    }
-    if let Some((class, address)) = c.gate {
-        out.push(row(
-            "gate",
-            &format!("all sides hold {} {address:#x}, which keeps them apart", class.name()),
-        ));
-    }
-}
-
-fn step(out: &mut Vec<String>, s: &Step, stacks: &Stacks, start_ns: u64) {
-    let waits = if s.waiting { "waits for" } else { "asked for" };
-    let at = moment(s.side.time_ns, start_ns);
-    let times = if s.count == 1 { String::new() } else { format!(", {} times in all", number(s.count)) };
-    side(out, "side", &s.side, &format!("{waits} {} {:#x} at {at}{times}", asked(s), s.to_lock));
-    holding(out, &s.side.holds);
-    if !s.side.holds.iter().any(|h| h.lock == s.from_lock) {
-        out.push(row("", &format!("holding {} {:#x} ({})", held(s), s.from_lock, known(s.from_known))));
-    }
-    stack::rows(out, &s.side, stacks);
-}
-
-fn relock(out: &mut Vec<String>, r: &Relock, stacks: &Stacks, start_ns: u64) {
-    let what = format!(
-        "asked for {} {:#x} at {}",
-        lock(r.held.class, r.asked_mode),
-        r.held.lock,
-        moment(r.side.time_ns, start_ns)
-    );
-    side(out, "task", &r.side, &what);
-    holding(out, &r.side.holds);
-    stack::rows(out, &r.side, stacks);
 }
 
 fn freed_shared(out: &mut Vec<String>, f: &FreedShared, stacks: &Stacks, start_ns: u64) {

@@ -5,7 +5,7 @@
 use observer_engine::{
     event::Mode,
     finding::{
-        Evidence, Finding, Hold as EngineHold, Prediction as EnginePrediction, Side as EngineSide,
+        Cycle, Evidence, Finding, Hold as EngineHold, Prediction as EnginePrediction, Side as EngineSide,
         Step as EngineStep, Use, WindowCase,
     },
     lock_class::LockClass,
@@ -38,7 +38,7 @@ pub struct Wire {
 enum Wired {
     Window { first: Box<Case>, longest: Box<Case> },
     Prediction(Box<Prediction>),
-    Cycle { steps: Vec<Step>, gate: Option<Lock> },
+    Cycle { steps: Vec<Step>, gate: Option<Lock>, recordings: Vec<usize> },
     AgainstOrder { step: Box<Step>, source: String },
     Relock { held: Hold, asked_mode: Option<&'static str>, side: Side },
     FreedShared { side: Side, table: String, generation: u32, mm: String, count: u32, links: Vec<Link> },
@@ -127,8 +127,9 @@ struct Link {
     gib: String,
 }
 
+/// A step as it is written.
 #[derive(Serialize)]
-struct Step {
+pub struct Step {
     from: &'static str,
     from_mode: Option<&'static str>,
     from_lock: String,
@@ -136,14 +137,16 @@ struct Step {
     to: &'static str,
     to_mode: Option<&'static str>,
     to_lock: String,
+    manner: &'static str,
+    sure: bool,
     waiting: bool,
     count: u64,
     side: Side,
 }
 
-/// A finding as it is written.
+/// A finding as it is written. `all`: the stacks of the one run that it is of, or of each that its steps may be of.
 #[must_use]
-pub fn wire(f: &Finding, stacks: &Stacks) -> Wire {
+pub fn wire(f: &Finding, all: &[&Stacks]) -> Wire {
     Wire {
         id: f.id.clone(),
         rank: f.rank.name(),
@@ -154,11 +157,13 @@ pub fn wire(f: &Finding, stacks: &Stacks) -> Wire {
         last_ns: f.last_ns,
         summary: words::summary(f),
         doubts: f.doubts.iter().map(words::doubt).collect(),
-        evidence: evidence(&f.evidence, stacks),
+        evidence: evidence(&f.evidence, all),
     }
 }
 
-fn evidence(e: &Evidence, stacks: &Stacks) -> Wired {
+fn evidence(e: &Evidence, all: &[&Stacks]) -> Wired {
+    let none = Stacks::default();
+    let stacks = all.first().copied().unwrap_or(&none);
     match e {
         Evidence::Window(w) => Wired::Window {
             first: Box::new(case(&w.first, stacks)),
@@ -166,8 +171,9 @@ fn evidence(e: &Evidence, stacks: &Stacks) -> Wired {
         },
         Evidence::Prediction(p) => Wired::Prediction(Box::new(prediction(p, stacks))),
         Evidence::Cycle(c) => Wired::Cycle {
-            steps: c.steps.iter().map(|s| step(s, stacks)).collect(),
+            steps: (0..).zip(&c.steps).map(|(at, s)| step(s, of_run(c, at, all).unwrap_or(stacks))).collect(),
             gate: c.gate.map(|(class, lock)| Lock { class: class.name(), lock: address(lock) }),
+            recordings: c.recordings.clone(),
         },
         Evidence::AgainstOrder(a) => {
             Wired::AgainstOrder { step: Box::new(step(&a.step, stacks)), source: a.source.clone() }
@@ -188,6 +194,11 @@ fn evidence(e: &Evidence, stacks: &Stacks) -> Wired {
                 .collect(),
         },
     }
+}
+
+/// The stacks of the recording that a step is of.
+fn of_run<'a>(c: &Cycle, at: usize, all: &[&'a Stacks]) -> Option<&'a Stacks> {
+    all.get(*c.recordings.get(at)?).copied()
 }
 
 fn case(c: &WindowCase, stacks: &Stacks) -> Case {
@@ -267,7 +278,9 @@ fn hold(h: &EngineHold) -> Hold {
     }
 }
 
-fn step(s: &EngineStep, stacks: &Stacks) -> Step {
+/// A step.
+#[must_use]
+pub fn step(s: &EngineStep, stacks: &Stacks) -> Step {
     Step {
         from: s.from.name(),
         from_mode: mode(s.from_mode),
@@ -276,13 +289,17 @@ fn step(s: &EngineStep, stacks: &Stacks) -> Step {
         to: s.to.name(),
         to_mode: mode(s.to_mode),
         to_lock: address(s.to_lock),
+        manner: s.manner.name(),
+        sure: s.sure,
         waiting: s.waiting,
         count: s.count,
         side: side(&s.side, stacks),
     }
 }
 
-fn mode(m: Option<Mode>) -> Option<&'static str> {
+/// A mode; `null`: the kernel does not tell.
+#[must_use]
+pub fn mode(m: Option<Mode>) -> Option<&'static str> {
     m.map(Mode::name)
 }
 

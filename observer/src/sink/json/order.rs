@@ -1,0 +1,61 @@
+//! Lock order in the report for programs: every edge, beside what the kernel's source says of it.
+
+use observer_engine::view::{Documented as EngineDocumented, EdgeView};
+use serde::Serialize;
+
+use super::finding::{Step, mode, step};
+use crate::report::stacks::Stacks;
+
+/// An edge.
+#[derive(Serialize)]
+pub struct Wire {
+    from: &'static str,
+    from_mode: Option<&'static str>,
+    to: &'static str,
+    to_mode: Option<&'static str>,
+    /// `asked`, `try-then-block` or `tried`.
+    manner: &'static str,
+    sure: bool,
+    count: u64,
+    tasks: u32,
+    instances: usize,
+    lossy: bool,
+    first_ns: u64,
+    last_ns: u64,
+    documented: Vec<Documented>,
+    witness: Step,
+}
+
+/// What one documented order says of it.
+#[derive(Serialize)]
+struct Documented {
+    /// `agrees`, `exception` or `against`.
+    verdict: &'static str,
+    source: String,
+    reason: String,
+}
+
+/// An edge as it is written.
+#[must_use]
+pub fn wire(e: &EdgeView, stacks: &Stacks) -> Wire {
+    Wire {
+        from: e.from.name(),
+        from_mode: mode(e.from_mode),
+        to: e.to.name(),
+        to_mode: mode(e.to_mode),
+        manner: e.manner.name(),
+        sure: e.sure,
+        count: e.count,
+        tasks: e.tasks,
+        instances: e.instances,
+        lossy: e.lossy,
+        first_ns: e.first_ns,
+        last_ns: e.last_ns,
+        documented: e.documented.iter().map(documented).collect(),
+        witness: step(&e.witness, stacks),
+    }
+}
+
+fn documented(d: &EngineDocumented) -> Documented {
+    Documented { verdict: d.verdict.name(), source: d.source.clone(), reason: d.reason.clone() }
+}

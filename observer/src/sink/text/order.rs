@@ -1,0 +1,112 @@
+//! The section on lock order: every edge, beside what the kernel's source says of it.
+//!
+//! Decides the order of the groups: first what is against a documented order, last what cannot wait.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, Write},
+};
+
+use observer_engine::{
+    finding::Manner,
+    view::{EdgeView, Verdict},
+};
+
+use crate::{report::Report, sink::words};
+
+/// Columns of a line.
+const WIDTH: usize = 100;
+
+/// Writes it.
+pub fn write(out: &mut dyn Write, r: &Report) -> io::Result<()> {
+    writeln!(out)?;
+    if r.edges.is_empty() {
+        let none = "no lock was asked for while another was held, within this coverage";
+        return writeln!(out, "LOCK ORDER  {none}");
+    }
+    writeln!(
+        out,
+        "LOCK ORDER  what was asked for while what was held, by what the kernel's source says of it"
+    )?;
+    head(out, "first seen in")?;
+    for ((_, documented), edges) in groups(&r.edges) {
+        for line in documented {
+            writeln!(out, "  {line}")?;
+        }
+        for e in edges {
+            edge(out, e)?;
+        }
+    }
+    legend(out, &r.edges)
+}
+
+/// Edges of which the source says the same.
+fn groups(edges: &[EdgeView]) -> BTreeMap<(u8, Vec<String>), Vec<&EdgeView>> {
+    let mut groups: BTreeMap<_, Vec<&EdgeView>> = BTreeMap::new();
+    for e in edges {
+        groups.entry((place(e), words::order::documented(e))).or_default().push(e);
+    }
+    groups
+}
+
+fn place(e: &EdgeView) -> u8 {
+    let worst = e.documented.iter().map(|d| d.verdict).max();
+    match worst {
+        _ if !e.manner.can_block() => 4,
+        None => 3,
+        Some(Verdict::Agrees) => 2,
+        Some(Verdict::Exception) => 1,
+        Some(Verdict::Against) => 0,
+    }
+}
+
+/// The columns of a table of edges.
+pub fn head(out: &mut dyn Write, last: &str) -> io::Result<()> {
+    let (held, asked) = ("held", "asked for");
+    writeln!(out, "    {held:<20} {asked:<20} {:>9} {:>5} {:>5}  {last}", "times", "tasks", "pairs")
+}
+
+fn edge(out: &mut dyn Write, e: &EdgeView) -> io::Result<()> {
+    let more = if e.tasks >= EdgeView::TASKS_MAX { "+" } else { "" };
+    let (from, to) = (words::lock(e.from, e.from_mode), words::lock(e.to, e.to_mode));
+    let (times, tasks) = (words::number(e.count), format!("{}{more}", e.tasks));
+    let line = format!("    {from:<20} {to:<20} {times:>9} {tasks:>5} {:>5}  ", e.instances);
+    let notes = notes(e);
+    let site = &e.witness.side.site;
+    if notes.is_empty() {
+        writeln!(out, "{line}{site}")
+    } else if line.len() + site.len() + notes.len() + 3 <= WIDTH {
+        writeln!(out, "{line}{site} ({notes})")
+    } else {
+        writeln!(out, "{line}{site}")?;
+        writeln!(out, "{:width$}({notes})", "", width = line.len())
+    }
+}
+
+fn notes(e: &EdgeView) -> String {
+    // What is only tried stands among its like.
+    let manner = if e.manner == Manner::Tried { "" } else { words::order::manner(e.manner) };
+    let notes = [(!manner.is_empty(), manner), (!e.sure, "perhaps"), (e.lossy, "incomplete")];
+    notes.into_iter().filter(|(applies, _)| *applies).map(|(_, note)| note).collect::<Vec<_>>().join(", ")
+}
+
+/// What the words in the table mean, of those that occur.
+fn legend(out: &mut dyn Write, edges: &[EdgeView]) -> io::Result<()> {
+    let counted =
+        "pairs: different pairs of locks. Tasks are counted up to 8, those that made it at least once";
+    let tried = "try, then blocks: a trylock, at a place that would have waited had it failed. It counts as asked for";
+    let perhaps =
+        "perhaps: when the first was taken is not known to the moment; it may have been after the second";
+    let lost = "incomplete: records were lost around every one of them";
+    let any = |of: fn(&EdgeView) -> bool| edges.iter().any(of);
+    let lines = [
+        (true, counted),
+        (any(|e| e.manner == Manner::TryThenBlock), tried),
+        (any(|e| !e.sure), perhaps),
+        (any(|e| e.lossy), lost),
+    ];
+    for (_, line) in lines.iter().filter(|(applies, _)| *applies) {
+        writeln!(out, "  {line}")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,241 @@
+//! The words for lock order: cycles, repeated asks, edges, and what the kernel's source says of them.
+//!
+//! Decides how a deadlock reads: in the manner of the kernel's own lock checker, since that is what its readers know. First
+//! each side, with what it asked for and what it had; then how they hang; then why it is ranked as it is.
+
+mod scenario;
+
+use observer_engine::{
+    event::Mode,
+    finding::{AgainstOrder, Cycle, Doubt, Finding, Manner, Rank, Relock, Step},
+    view::{EdgeView, Verdict},
+};
+
+use super::{known, lock, moment, number, paragraph, plural, row, stack, task, times};
+use crate::report::stacks::Stacks;
+
+/// What has to be known of the run that a side is of.
+#[derive(Clone, Copy)]
+pub struct Run<'a> {
+    pub stacks: &'a Stacks,
+    pub start_ns: u64,
+    /// What to call it, where there are several.
+    pub name: Option<&'a str>,
+}
+
+/// One line.
+#[must_use]
+pub fn cycle_summary(c: &Cycle) -> String {
+    let mut text: Vec<String> = c.steps.iter().map(held).collect();
+    if let Some(first) = c.steps.first() {
+        text.push(first.from.name().to_owned());
+    }
+    text.join(" -> ")
+}
+
+/// One line.
+pub fn against_summary(a: &AgainstOrder) -> String {
+    format!("{} asked for while {} is held, in {}", asked(&a.step), held(&a.step), a.step.side.site)
+}
+
+/// One line.
+pub fn relock_summary(r: &Relock) -> String {
+    let (asked, held) = (lock(r.held.class, r.asked_mode), lock(r.held.class, r.held.mode));
+    format!("{asked} asked for by the task that holds it as {held}, in {}", r.side.site)
+}
+
+/// A cycle: each side, how they hang, and why it has its rank. `runs`: the one that all is of, or all that there are.
+pub fn cycle(out: &mut Vec<String>, f: &Finding, c: &Cycle, runs: &[Run<'_>]) {
+    let n = c.steps.len();
+    for (at, step) in c.steps.iter().enumerate() {
+        let of = c.recordings.get(at).copied().unwrap_or(0);
+        let Some(run) = runs.get(of).or(runs.first()) else { continue };
+        let next = Some((&c.steps[(at + 1) % n], (at + 1) % n));
+        side(out, &format!("side {}", at + 1), step, run);
+        asks(out, step, next.filter(|_| c.recordings.is_empty()));
+        let before = (at + n - 1) % n;
+        let same = c.recordings.is_empty() && c.steps[before].to_lock == step.from_lock;
+        let wanted = if same { "which" } else { "such as" };
+        holds(out, step, &format!(", {wanted} side {} asks for", before + 1));
+        stack::rows(out, &step.side, run.stacks);
+    }
+    scenario::of_cycle(out, c, f.rank);
+    if let Some((class, address)) = c.gate {
+        let which = if c.recordings.is_empty() { format!(" {address:#x}") } else { String::new() };
+        paragraph(
+            out,
+            "gate",
+            &format!("{}{which} is held on both sides: it lets one in at a time", class.name()),
+        );
+    }
+    paragraph(out, "rank", &cycle_rank(f, c));
+}
+
+/// An edge against a documented order.
+pub fn against(out: &mut Vec<String>, f: &Finding, a: &AgainstOrder, run: Run<'_>) {
+    side(out, "side", &a.step, &run);
+    asks(out, &a.step, None);
+    holds(out, &a.step, "");
+    stack::rows(out, &a.step.side, run.stacks);
+    let (outer, inner) = (a.step.to.name(), a.step.from.name());
+    paragraph(out, "order", &format!("{outer} comes before {inner}, as documented in {}", a.source));
+    let rank = match f.rank {
+        Rank::Incomplete => "incomplete: records were lost around every one of them",
+        _ => "against-order: the order alone; a cycle that this closes is told as one",
+    };
+    paragraph(out, "rank", rank);
+}
+
+/// A task asks for what it has.
+pub fn relock(out: &mut Vec<String>, f: &Finding, r: &Relock, run: Run<'_>) {
+    let (s, at) = (&r.side, moment(r.side.time_ns, run.start_ns));
+    let who = format!("{} on cpu {} in {}, at {at}", task(&s.task), s.task.cpu, s.site);
+    paragraph(out, "side", &who);
+    let again = format!("asked for {} {:#x}", lock(r.held.class, r.asked_mode), r.held.lock);
+    paragraph(out, "", &format!("{again}, which it has"));
+    super::holding(out, &s.holds);
+    stack::rows(out, s, run.stacks);
+    scenario::of_relock(out, r);
+    let rank = match f.rank {
+        Rank::Incomplete => "incomplete: its release may be among what was lost",
+        _ => "feasible: it did not hang, and nothing keeps it from doing so",
+    };
+    paragraph(out, "rank", rank);
+}
+
+fn side(out: &mut Vec<String>, name: &str, s: &Step, run: &Run<'_>) {
+    let t = &s.side.task;
+    let of = run.name.map_or(String::new(), |name| format!(", in {name}"));
+    let at = moment(s.side.time_ns, run.start_ns);
+    paragraph(out, name, &format!("{} on cpu {} in {}, at {at}{of}", task(t), t.cpu, s.side.site));
+}
+
+/// What a side asked for. `next`: the side that has such a lock.
+fn asks(out: &mut Vec<String>, s: &Step, next: Option<(&Step, usize)>) {
+    let what = format!("{} {:#x}", asked(s), s.to_lock);
+    let how = match (s.waiting, s.manner) {
+        (true, _) => format!("waits for {what}"),
+        (false, Manner::Asked) => format!("asked for {what}"),
+        (false, Manner::TryThenBlock) => {
+            format!("got {what} by a trylock that would have blocked had it failed")
+        }
+        (false, Manner::Tried) => format!("got {what} by trylock, which cannot wait"),
+    };
+    let other = match next {
+        Some((next, at)) if next.from_lock != s.to_lock => {
+            format!(", not the one that side {} has", at + 1)
+        }
+        _ => String::new(),
+    };
+    let often = if s.count == 1 { String::new() } else { format!("; seen {} times", number(s.count)) };
+    paragraph(out, "", &format!("{how}{other}{often}"));
+}
+
+/// What a side had then, and who wants the first of it.
+fn holds(out: &mut Vec<String>, s: &Step, wanted: &str) {
+    let sure = if s.sure { "" } else { "; perhaps only after it asked" };
+    let from = format!("{} {:#x} ({}{sure}){wanted}", held(s), s.from_lock, known(s.from_known));
+    paragraph(out, "", &format!("holding {from}"));
+    for h in s.side.holds.iter().filter(|h| h.lock != s.from_lock && h.lock != s.to_lock) {
+        super::hold(out, h);
+    }
+}
+
+fn held(s: &Step) -> String {
+    lock(s.from, s.from_mode)
+}
+
+fn asked(s: &Step) -> String {
+    lock(s.to, s.to_mode)
+}
+
+/// Whether it takes a writer that queues between two readers: here the one asks to read what the other reads.
+fn needs_writer(s: &Step, next: &Step) -> bool {
+    (s.to_mode, next.from_mode) == (Some(Mode::Read), Some(Mode::Read))
+}
+
+/// Why it has its rank, and not a worse one.
+fn cycle_rank(f: &Finding, c: &Cycle) -> String {
+    let because = match f.rank {
+        Rank::Confirmed => "each side was seen waiting for what the next one has",
+        Rank::Feasible => {
+            "each side can block and is a task of its own, nothing keeps them apart; not confirmed, since not all of \
+             them were seen waiting at once"
+        }
+        Rank::Guarded => "it would be feasible, were it not for the gate",
+        Rank::Incomplete => "records that could have decided it were lost",
+        _ if f.doubts.iter().any(keeps_down) => "the classes close; not feasible, for what follows",
+        _ if !c.recordings.is_empty() => "the classes close; of the locks nothing is known",
+        _ => "the classes close; no locks of them were seen to",
+    };
+    format!("{}: {because}", f.rank.name())
+}
+
+/// Whether this is why a cycle is `class-only`.
+fn keeps_down(d: &Doubt) -> bool {
+    matches!(
+        d,
+        Doubt::QueuedWriter { writer_seen: false, .. }
+            | Doubt::FewTasks
+            | Doubt::NotTogether
+            | Doubt::Unreachable
+            | Doubt::SearchCut
+            | Doubt::Moment(_)
+            | Doubt::Merged
+            | Doubt::InstancesCut
+    )
+}
+
+/// How the second lock of an edge was asked for, beside its first site; empty: in a way that can block.
+#[must_use]
+pub fn manner(m: Manner) -> &'static str {
+    match m {
+        Manner::Asked => "",
+        Manner::TryThenBlock => "try, then blocks",
+        Manner::Tried => "try",
+    }
+}
+
+/// What the source says of an edge, one line for each order that names both of its classes; the worst first.
+#[must_use]
+pub fn documented(e: &EdgeView) -> Vec<String> {
+    if !e.manner.can_block() {
+        return vec!["only tried: cannot wait".into()];
+    }
+    if e.documented.is_empty() {
+        return vec!["not documented".into()];
+    }
+    let mut rows: Vec<_> = e.documented.iter().collect();
+    rows.sort_by_key(|d| std::cmp::Reverse(d.verdict));
+    let say = |d: &&observer_engine::view::Documented| match d.verdict {
+        Verdict::Agrees => format!("as documented ({})", d.source),
+        Verdict::Exception => format!("exception: {} ({})", d.reason, d.source),
+        Verdict::Against => format!("AGAINST {}", d.source),
+    };
+    rows.iter().map(say).collect()
+}
+
+/// The evidence of an edge.
+#[must_use]
+pub fn edge_detail(e: &EdgeView, start_ns: u64) -> Vec<String> {
+    let (w, at) = (&e.witness, moment(e.witness.side.time_ns, start_ns));
+    let mut out = Vec::new();
+    let who = format!("{} on cpu {} in {}, at {at}", task(&w.side.task), w.side.task.cpu, w.side.site);
+    paragraph(&mut out, "first", &who);
+    asks(&mut out, &Step { count: 1, ..w.clone() }, None);
+    holds(&mut out, w, "");
+    out.push(row("seen", &format!("{}, on {}", times(e.count), plural(e.instances as u64, "lock pair"))));
+    for line in documented(e) {
+        paragraph(&mut out, "order", &line);
+    }
+    if e.lossy {
+        out.push(row("but", "records were lost around every one of them"));
+    }
+    if !e.sure {
+        out.push(row("but", "never seen for certain: the first may have been taken after the second"));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests;
