@@ -6,6 +6,7 @@
 pub mod event;
 pub mod finding;
 pub mod lock_class;
+pub mod merge;
 pub mod order;
 pub mod setup;
 pub mod trace;

@@ -1,0 +1,185 @@
+use std::sync::Arc;
+
+use super::*;
+use crate::finding::{Side, TaskRef};
+
+type End = (LockClass, Option<Mode>);
+
+const FAULT: End = (LockClass::FaultMutex, Some(Mode::Exclusive));
+const FOLIO: End = (LockClass::FolioFile, Some(Mode::Exclusive));
+const IMMAP_W: End = (LockClass::IMmap, Some(Mode::Write));
+const IMMAP_R: End = (LockClass::IMmap, Some(Mode::Read));
+const PTL: End = (LockClass::Ptl, Some(Mode::Exclusive));
+const INODE: End = (LockClass::Inode, Some(Mode::Write));
+
+fn hold((class, mode): End) -> Hold {
+    Hold { class, lock: 1, mode, known: Known::Asked, since_ns: 1, lossy: false }
+}
+
+fn edge(from: End, to: End, tid: u32) -> EdgeView {
+    let task = TaskRef { tid: Tid(tid), tgid: tid, comm: "task".into(), cpu: 0 };
+    let side = Side { task, site: Arc::from("site"), time_ns: 5, stack: None, holds: vec![hold(from)] };
+    let witness = Step {
+        from: from.0,
+        from_mode: from.1,
+        from_lock: 1,
+        from_known: Known::Asked,
+        to: to.0,
+        to_mode: to.1,
+        to_lock: 2,
+        manner: Manner::Asked,
+        sure: true,
+        side,
+        count: 3,
+        waiting: false,
+    };
+    EdgeView {
+        from: from.0,
+        from_mode: from.1,
+        to: to.0,
+        to_mode: to.1,
+        manner: Manner::Asked,
+        sure: true,
+        count: 3,
+        tasks: 1,
+        instances: 1,
+        lossy: false,
+        first_ns: 5,
+        last_ns: 6,
+        documented: Vec::new(),
+        witness,
+    }
+}
+
+fn tried(mut e: EdgeView, manner: Manner) -> EdgeView {
+    (e.manner, e.witness.manner) = (manner, manner);
+    e
+}
+
+/// Runs of different boots.
+fn merged(runs: &[&[EdgeView]]) -> Merged {
+    const BOOTS: [&str; 4] = ["a", "b", "c", "d"];
+    let parts: Vec<Part<'_>> =
+        runs.iter().zip(BOOTS).map(|(edges, boot)| Part { boot, edges, findings: &[] }).collect();
+    merge(&parts)
+}
+
+/// Rank, id, and the run of each step.
+fn told(m: &Merged) -> Vec<(Rank, &str, &[usize])> {
+    let of = |f: &Finding| match &f.evidence {
+        Evidence::Cycle(c) => c.recordings.clone(),
+        _ => panic!("no cycle"),
+    };
+    m.findings.iter().map(|f| (f.rank, f.id.as_str(), &*of(f).leak())).collect()
+}
+
+#[test]
+fn two_runs_without_a_cycle_merge_to_one() {
+    let (a, b) = ([edge(FAULT, FOLIO, 1)], [edge(FOLIO, FAULT, 1)]);
+    let m = merged(&[&a, &b]);
+    assert_eq!(told(&m), [(Rank::ClassOnly, "cycle:fault_mutex>folio_lock(file)", &[0, 1][..])]);
+    assert!(m.findings[0].doubts.contains(&Doubt::Merged));
+    assert!(told(&merged(&[&a, &a])).is_empty());
+    let both: Vec<&[usize]> = m.edges.iter().map(|e| &*e.recordings).collect();
+    assert_eq!(both, [[0], [1]]);
+}
+
+#[test]
+fn three_runs_merge_to_a_cycle_of_three() {
+    let runs = [[edge(FAULT, FOLIO, 1)], [edge(FOLIO, IMMAP_W, 1)], [edge(IMMAP_W, FAULT, 1)]];
+    let m = merged(&[&runs[0], &runs[1], &runs[2]]);
+    assert_eq!(
+        told(&m),
+        [(Rank::ClassOnly, "cycle:i_mmap_rwsem>fault_mutex>folio_lock(file)", &[2, 0, 1][..])]
+    );
+}
+
+#[test]
+fn a_trylock_closes_nothing_and_one_that_would_block_does() {
+    let a = [edge(FAULT, FOLIO, 1)];
+    let close = |manner| merged(&[&a, &[tried(edge(FOLIO, FAULT, 1), manner)]]).findings.len();
+    assert_eq!([Manner::Tried, Manner::TryThenBlock].map(close), [0, 1]);
+}
+
+#[test]
+fn nothing_closes_within_one_class() {
+    assert!(merged(&[&[edge(PTL, PTL, 1)], &[edge(PTL, PTL, 2)]]).findings.is_empty());
+    assert!(merged(&[&[edge(IMMAP_W, IMMAP_R, 1)], &[edge(IMMAP_R, IMMAP_W, 2)]]).findings.is_empty());
+}
+
+#[test]
+fn what_one_run_showed_is_told_there() {
+    let both = [edge(FAULT, FOLIO, 1), edge(FOLIO, FAULT, 2)];
+    let shown = merged(&[&both[..1], &both[1..]]).findings;
+    let parts =
+        [Part { boot: "a", edges: &both, findings: &shown }, Part { boot: "b", edges: &both, findings: &[] }];
+    assert!(merge(&parts).findings.is_empty());
+}
+
+#[test]
+fn steps_are_of_two_runs_even_if_one_run_has_them_all() {
+    // In the first run one task alone made both, which is no cycle; the second run has another that makes one of them.
+    let alone = [edge(FAULT, FOLIO, 1), edge(FOLIO, FAULT, 1)];
+    let m = merged(&[&alone, &[edge(FOLIO, FAULT, 1)]]);
+    assert_eq!(told(&m), [(Rank::ClassOnly, "cycle:fault_mutex>folio_lock(file)", &[0, 1][..])]);
+}
+
+#[test]
+fn one_task_of_one_boot_alone_makes_no_cycle() {
+    let (a, b) = ([edge(FAULT, FOLIO, 7)], [edge(FOLIO, FAULT, 7)]);
+    let of = |boot, edges| Part { boot, edges, findings: &[] };
+    assert!(merge(&[of("same", &a), of("same", &b)]).findings.is_empty());
+    let several = [EdgeView { tasks: 2, ..b[0].clone() }];
+    assert_eq!(merge(&[of("same", &a), of("same", &several)]).findings.len(), 1);
+}
+
+#[test]
+fn readers_need_a_writer_and_it_is_said_whether_one_was_seen() {
+    let doubts = |more: &[EdgeView]| {
+        let a: Vec<EdgeView> = [&[edge(IMMAP_R, FOLIO, 1)], more].concat();
+        let m = merged(&[&a, &[edge(FOLIO, IMMAP_R, 1)]]);
+        m.findings[0].doubts.clone()
+    };
+    let needs = |writer_seen| Doubt::QueuedWriter { class: LockClass::IMmap, writer_seen };
+    assert!(doubts(&[]).contains(&needs(false)));
+    assert!(doubts(&[edge(INODE, IMMAP_W, 2)]).contains(&needs(true)));
+}
+
+#[test]
+fn a_lock_of_the_file_that_all_sides_hold_alone_is_a_gate() {
+    let under = |mut e: EdgeView, gate: End| {
+        e.witness.side.holds.push(hold(gate));
+        e
+    };
+    let rank = |gate: End, other: End| {
+        let runs = [[under(edge(FAULT, FOLIO, 1), gate)], [under(edge(FOLIO, FAULT, 1), other)]];
+        merged(&[&runs[0], &runs[1]]).findings[0].rank
+    };
+    assert_eq!(rank(INODE, INODE), Rank::Guarded);
+    assert_eq!(rank(INODE, IMMAP_W), Rank::ClassOnly);
+    assert_eq!(rank(IMMAP_R, IMMAP_R), Rank::ClassOnly);
+    // One mm has nothing to do with another's.
+    let mmap = (LockClass::MmapLock, Some(Mode::Write));
+    assert_eq!(rank(mmap, mmap), Rank::ClassOnly);
+}
+
+#[test]
+fn loss_makes_it_incomplete_and_is_avoided_where_another_run_has_it_whole() {
+    let lossy = [EdgeView { lossy: true, ..edge(FOLIO, FAULT, 1) }];
+    let (a, whole) = ([edge(FAULT, FOLIO, 1)], [edge(FOLIO, FAULT, 1)]);
+    let m = merged(&[&a, &lossy]);
+    assert_eq!(m.findings[0].rank, Rank::Incomplete);
+    assert!(m.findings[0].doubts.contains(&Doubt::Loss));
+    let m = merged(&[&a, &lossy, &whole]);
+    assert_eq!(told(&m), [(Rank::ClassOnly, "cycle:fault_mutex>folio_lock(file)", &[0, 2][..])]);
+}
+
+#[test]
+fn an_unsure_or_inferred_hold_is_doubted() {
+    let mut b = edge(FOLIO, FAULT, 1);
+    (b.witness.from_known, b.witness.sure) = (Known::Released, false);
+    let m = merged(&[&[edge(FAULT, FOLIO, 1)], &[b]]);
+    let class = LockClass::FolioFile;
+    assert!(m.findings[0].doubts.contains(&Doubt::InferredHold(class)));
+    assert!(m.findings[0].doubts.contains(&Doubt::Moment(class)));
+}
