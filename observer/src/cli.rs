@@ -59,7 +59,7 @@ enum Command {
         #[arg(long, default_value = "1", value_name = "N|max")]
         speed: Speed,
     },
-    /// Tell what recordings hold.
+    /// Tell what recordings hold; of several of one kernel build also what only all of them together show.
     Report {
         /// The recordings; - is standard input.
         #[arg(required = true, value_name = "FILE")]
@@ -69,6 +69,34 @@ enum Command {
         /// Exit with 3 if there is a finding of this rank or a worse one; never: always exit with 0.
         #[arg(long, default_value = "predicted", value_name = "RANK", value_parser = fail_on)]
         fail_on: FailOn,
+    },
+    /// Tell what is different in the second of two recordings, of one kernel or of two.
+    Diff {
+        /// The recording before.
+        #[arg(value_name = "A")]
+        before: PathBuf,
+        /// The recording after.
+        #[arg(value_name = "B")]
+        after: PathBuf,
+        #[arg(long, value_enum, default_value = "text")]
+        format: Format,
+        /// Exit with 3 if a finding came, or got worse, that is now of this rank or a worse one; never: always exit with 0.
+        #[arg(long, default_value = "predicted", value_name = "RANK", value_parser = fail_on)]
+        fail_on: FailOn,
+    },
+    /// Write what a recording holds for another program.
+    Export {
+        /// The recording; - is standard input.
+        file: PathBuf,
+        /// What to write.
+        #[arg(long, value_enum)]
+        to: Target,
+        /// Where to; - is standard output.
+        #[arg(short, long, value_name = "OUT")]
+        output: PathBuf,
+        /// Overwrite it if it exists.
+        #[arg(long)]
+        force: bool,
     },
     /// Drive the running kernel into the paths of page-table sharing.
     Exercise {
@@ -154,6 +182,15 @@ enum Format {
     Json,
 }
 
+/// What can be exported.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Target {
+    /// The lock-order graph by class, for Graphviz.
+    Dot,
+    /// JSON lines: an object for each finding and each lock-order edge.
+    Jsonl,
+}
+
 /// `None`: as fast as it goes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Speed(Option<f32>);
@@ -175,6 +212,17 @@ impl FromStr for Speed {
 /// `None`: no rank makes a report fail.
 #[derive(Clone, Copy, Debug)]
 struct FailOn(Option<Rank>);
+
+/// Exit code for findings.
+const FINDINGS: u8 = 3;
+
+impl FailOn {
+    /// Exit code for what is as bad as this at worst.
+    fn code(self, worst: Option<Rank>) -> ExitCode {
+        let failed = self.0.zip(worst).is_some_and(|(bar, worst)| worst <= bar);
+        if failed { ExitCode::from(FINDINGS) } else { ExitCode::SUCCESS }
+    }
+}
 
 fn fail_on(text: &str) -> Result<FailOn, String> {
     if text == "never" {
@@ -211,6 +259,8 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Record { live, output, force } => watch::record(live, output, force),
         Command::Replay { file, speed } => recorded::replay(file, speed),
         Command::Report { files, format, fail_on } => recorded::report(&files, format, fail_on),
+        Command::Diff { before, after, format, fail_on } => recorded::diff(&before, &after, format, fail_on),
+        Command::Export { file, to, output, force } => recorded::export(&file, to, &output, force),
         Command::Exercise { scenarios, list, duration, forever, seed } => {
             exercise::exercise(&scenarios, list, duration, forever, seed)
         }

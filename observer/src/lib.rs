@@ -1,6 +1,7 @@
 //! The daemon behind the `observer` command, as a library so that its tests can reach it.
 
 pub mod cli;
+pub mod diff;
 pub mod doctor;
 pub mod exercise;
 pub mod facts;

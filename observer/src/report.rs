@@ -2,6 +2,7 @@
 //!
 //! Decides nothing: it is the engine's answer beside what the source said about itself.
 
+pub mod several;
 pub mod stacks;
 
 use observer_ebpf::loss::{REASONS, SKIPPED};

@@ -104,8 +104,10 @@ pub struct EdgeRow {
     /// Class and mode: `vma_lock(read)`.
     pub from: String,
     pub to: String,
-    /// Taken by trylock only: makes no wait.
-    pub trylock: bool,
+    /// `wait`; `try/wait` by trylock, where it would have waited had that failed; `try` only, which cannot wait.
+    pub ask: &'static str,
+    /// `AGAINST` a documented order, or only `perhaps`, since it is not sure; an `exception` that the facts know, or as one `agrees`; empty: nothing is documented.
+    pub order: &'static str,
     pub count: u64,
     /// Tasks that made it.
     pub tasks: u64,

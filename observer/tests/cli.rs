@@ -6,8 +6,14 @@
 // Helpers of a test may fail like the test itself.
 #![allow(clippy::unwrap_used)]
 
+#[path = "cli/dot.rs"]
+mod dot;
 #[path = "cli/made.rs"]
 mod made;
+#[path = "cli/order.rs"]
+mod order;
+#[path = "cli/several.rs"]
+mod several;
 
 use std::{
     path::{Path, PathBuf},
@@ -40,7 +46,11 @@ impl Drop for Scratch {
 }
 
 fn observer(args: &[&str], file: &Path) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_observer")).args(args).arg(file).output().unwrap()
+    observer_of(args, &[file])
+}
+
+fn observer_of(args: &[&str], files: &[&Path]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_observer")).args(args).args(files).output().unwrap()
 }
 
 fn stdout(output: &Output) -> String {

@@ -13,19 +13,19 @@ mod schema;
 
 use std::{
     fmt::Write as _,
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     process::Command,
 };
 
 use clap::{CommandFactory as _, Parser as _};
-use observer::{cli::Cli, meta::Level, report::Report, sink::json};
+use observer::{cli::Cli, diff::Diff, meta::Level, report::Report, sink::json};
 use observer_engine::{
     event::Mode,
-    finding::{Kind, Rank},
+    finding::{Kind, Manner, Rank},
     lock_class::LockClass,
     setup::{Grade, Role},
-    view::ApartView,
+    view::{ApartView, Verdict},
 };
 use schema::Schema;
 use serde_json::Value;
@@ -39,8 +39,12 @@ fn document(name: &str) -> String {
 }
 
 fn wire(report: &Report) -> Value {
+    written(|out| json::write(out, report))
+}
+
+fn written(write: impl FnOnce(&mut dyn io::Write) -> io::Result<()>) -> Value {
     let mut bytes = Vec::new();
-    json::write(&mut bytes, report).unwrap();
+    write(&mut bytes).unwrap();
     serde_json::from_slice(&bytes).unwrap()
 }
 
@@ -48,7 +52,7 @@ fn help() -> String {
     let mut text = String::from(
         "# Command line\n\nWhat `observer --help` says. Made from `observer/src/cli.rs` by its tests; do not edit.\n\n\
          Exit codes: 0 done, or nothing found; 1 an error; 2 wrong usage; 3 `report`: findings at or above `--fail-on`, \
-         `doctor`: something essential cannot be seen. A run with a command after `--` exits as the command did.\n",
+         `diff`: such findings came, `doctor`: something essential cannot be seen. A run with a command after `--` exits as the command did.\n",
     );
     let mut command = Cli::command().term_width(100);
     command.build();
@@ -113,6 +117,8 @@ fn words_are_those_of_the_code() {
         ("role", list(&Role::ALL.map(Role::name))),
         ("class", list(&LockClass::ALL.map(LockClass::name))),
         ("apart", apart()),
+        ("manner", list(&[Manner::Asked, Manner::TryThenBlock, Manner::Tried].map(Manner::name))),
+        ("verdict", list(&[Verdict::Agrees, Verdict::Exception, Verdict::Against].map(Verdict::name))),
         ("mode", list(&[Mode::Read, Mode::Write, Mode::Exclusive].map(Mode::name))),
         ("reason", observer_ebpf::loss::REASONS.iter().map(|(name, _)| (*name).to_owned()).collect()),
     ];
@@ -124,7 +130,11 @@ fn words_are_those_of_the_code() {
 #[test]
 fn every_key_of_a_report_is_documented_and_every_documented_one_occurs() {
     let mut schema = Schema::read(&document("docs/findings.md"));
-    schema.check(&wire(&made::everything()));
+    schema.check("report", &wire(&made::everything()));
+    let (several, diff) = (made::several(), [made::everything(), made::other()]);
+    schema.check("reports", &written(|out| json::several::write(out, &several)));
+    let diff = Diff::of(&diff[0], &diff[1]);
+    schema.check("diff", &written(|out| json::diff::write(out, &diff, ["a.obs", "b.obs"])));
     assert_eq!(
         schema.unseen(),
         Vec::<String>::new(),
@@ -136,7 +146,7 @@ fn every_key_of_a_report_is_documented_and_every_documented_one_occurs() {
 fn a_key_that_is_not_documented_is_found() {
     let mut value = wire(&made::everything());
     value["findings"][0]["evidence"]["first"]["holder"]["colour"] = Value::from("red");
-    let check = || Schema::read(&document("docs/findings.md")).check(&value);
+    let check = || Schema::read(&document("docs/findings.md")).check("report", &value);
     let said = std::panic::catch_unwind(check).unwrap_err();
     let said = said.downcast_ref::<String>().unwrap();
     assert!(said.contains("holder.colour"), "{said}");
@@ -147,7 +157,7 @@ fn expected_findings_of_fixtures_are_as_documented() {
     for file in fs::read_dir(root().join("fixtures")).unwrap().map(|e| e.unwrap().path()) {
         if file.to_str().unwrap().ends_with(".expected.json") {
             let value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
-            Schema::read(&document("docs/findings.md")).check(&value);
+            Schema::read(&document("docs/findings.md")).check("report", &value);
         }
     }
 }

@@ -1,22 +1,27 @@
-//! `observer replay` and `observer report`: a recording through the pipeline.
+//! `observer replay`, `report`, `diff` and `export`: recordings through the pipeline.
 
 use std::{
-    io::IsTerminal,
+    io::{BufWriter, IsTerminal, Write},
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
-use super::{FailOn, Format, Speed};
+use anyhow::Context;
+
+use super::{FailOn, Format, Speed, Target};
 use crate::{
-    report::Report,
+    diff::Diff,
+    hint::Hint,
+    recording::writer,
+    report::{
+        Report,
+        several::{Named, Several, check_one_build},
+    },
     run::{Options, run},
-    sink::{json, text},
-    source::replay::Replay,
+    sink::{dot, json, text},
+    source::{Source, replay::Replay},
     tui,
 };
-
-/// Exit code for findings.
-const FINDINGS: u8 = 3;
 
 #[cfg(sample)]
 static SAMPLE: &[u8] = include_bytes!(env!("OBSERVER_SAMPLE"));
@@ -38,28 +43,84 @@ pub fn replay(file: Option<PathBuf>, speed: Speed) -> anyhow::Result<ExitCode> {
 }
 
 pub fn report(files: &[PathBuf], format: Format, fail_on: FailOn) -> anyhow::Result<ExitCode> {
-    let mut failed = false;
-    for (i, file) in files.iter().enumerate() {
-        let report = read(Replay::open(file, None)?)?;
-        let told = fail_on.0.zip(report.worst());
-        failed |= told.is_some_and(|(bar, worst)| worst <= bar);
+    let sources = open(files)?;
+    let one = sources.len() == 1;
+    let mut parts = Vec::new();
+    for (name, source) in sources {
+        let report = read(source)?;
         super::print(|out| match format {
-            Format::Json => json::write(out, &report),
-            Format::Text if files.len() == 1 => text::write(out, &report),
+            Format::Json if one => json::write(out, &report),
+            Format::Json => Ok(()),
+            Format::Text if one => text::write(out, &report),
             Format::Text => {
-                let between = if i == 0 { "" } else { "\n" };
-                writeln!(out, "{between}== {}", file.display())?;
-                text::write(out, &report)
+                writeln!(out, "== {name}")?;
+                text::write(out, &report)?;
+                writeln!(out)
             }
         })?;
-        // On a terminal it is read, in a pipe it is kept: either way what is missing has to be seen.
-        if !std::io::stdout().is_terminal() {
-            for notice in &report.notices {
-                eprintln!("observer: {}: {notice}", file.display());
-            }
+        tell_notices(&name, &report);
+        parts.push(Named { name, report });
+    }
+    let mut worst: Vec<_> = parts.iter().filter_map(|p| p.report.worst()).collect();
+    if !one {
+        let several = Several::of(parts);
+        worst.extend(several.worst());
+        super::print(|out| match format {
+            Format::Json => json::several::write(out, &several),
+            Format::Text => text::several::write(out, &several),
+        })?;
+    }
+    Ok(fail_on.code(worst.into_iter().min()))
+}
+
+/// Opens all before anything is told, since recordings of different kernels are not told together.
+fn open(files: &[PathBuf]) -> anyhow::Result<Vec<(String, Replay)>> {
+    let opened = |file: &PathBuf| Ok((file.display().to_string(), Replay::open(file, None)?));
+    let sources: Vec<(String, Replay)> = files.iter().map(opened).collect::<anyhow::Result<_>>()?;
+    let kernels: Vec<_> = sources.iter().map(|(name, s)| (name.as_str(), &s.meta().kernel)).collect();
+    check_one_build(&kernels).hint("observer report on each of them; observer diff compares two")?;
+    Ok(sources)
+}
+
+/// On a terminal the report is read, in a pipe it is kept: either way what is missing has to be seen.
+fn tell_notices(name: &str, report: &Report) {
+    if !std::io::stdout().is_terminal() {
+        for notice in &report.notices {
+            eprintln!("observer: {name}: {notice}");
         }
     }
-    Ok(if failed { ExitCode::from(FINDINGS) } else { ExitCode::SUCCESS })
+}
+
+pub fn diff(before: &Path, after: &Path, format: Format, fail_on: FailOn) -> anyhow::Result<ExitCode> {
+    let sources = [Replay::open(before, None)?, Replay::open(after, None)?];
+    let names = [before, after].map(|path| path.display().to_string());
+    let [a, b] = sources.map(read);
+    let (a, b) = (a?, b?);
+    let diff = Diff::of(&a, &b);
+    super::print(|out| match format {
+        Format::Json => json::diff::write(out, &diff, names.each_ref().map(String::as_str)),
+        Format::Text => text::diff::write(out, &diff, names.each_ref().map(String::as_str)),
+    })?;
+    tell_notices(&names[0], &a);
+    tell_notices(&names[1], &b);
+    Ok(fail_on.code(diff.worst_that_came()))
+}
+
+pub fn export(file: &Path, to: Target, output: &Path, force: bool) -> anyhow::Result<ExitCode> {
+    let report = read(Replay::open(file, None)?)?;
+    let write = |out: &mut dyn Write| match to {
+        Target::Dot => dot::write(out, &report),
+        Target::Jsonl => json::lines::write(out, &report),
+    };
+    if output.as_os_str() == "-" {
+        super::print(write)?;
+    } else {
+        let name = output.display();
+        let mut out = BufWriter::new(writer::open(output, force).with_context(|| format!("create {name}"))?);
+        write(&mut out).and_then(|()| out.flush()).with_context(|| format!("write {name}"))?;
+    }
+    tell_notices(&file.display().to_string(), &report);
+    Ok(ExitCode::SUCCESS)
 }
 
 fn read(mut source: Replay) -> anyhow::Result<Report> {
@@ -73,6 +134,5 @@ fn sample(speed: Option<f32>) -> anyhow::Result<Replay> {
 
 #[cfg(not(sample))]
 fn sample(_: Option<f32>) -> anyhow::Result<Replay> {
-    use crate::hint::Hint;
     Err(anyhow::anyhow!("this observer was built without a sample")).hint("observer replay FILE")
 }

@@ -155,7 +155,11 @@ impl Writer {
     }
 }
 
-fn open(path: &Path, force: bool) -> anyhow::Result<File> {
+/// A file that its owner alone can read, since what is written holds kernel addresses.
+///
+/// # Errors
+/// The file exists and `force` is not set, or it cannot be made.
+pub fn open(path: &Path, force: bool) -> anyhow::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).mode(0o600);
     if !force {

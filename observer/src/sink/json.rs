@@ -4,10 +4,13 @@
 //! watched machine's `CLOCK_MONOTONIC`, spans end in `_ns` too; addresses are strings in hexadecimal, since 64 bits do
 //! not fit a number of every reader. Keys come in the order of the types below.
 
+pub mod diff;
 pub mod finding;
 mod ledger;
+pub mod lines;
 pub mod order;
 mod protection;
+pub mod several;
 
 use std::io::{self, Write};
 
@@ -118,8 +121,13 @@ struct Loss {
 /// # Errors
 /// The output cannot be written.
 pub fn write(out: &mut dyn Write, report: &Report) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, &wire(report))?;
+    writeln!(out)
+}
+
+fn wire(report: &Report) -> Wire<'_> {
     let m = &report.meta;
-    let wire = Wire {
+    Wire {
         schema: SCHEMA,
         observer_version: &m.observer_version,
         kernel: &m.kernel,
@@ -137,13 +145,15 @@ pub fn write(out: &mut dyn Write, report: &Report) -> io::Result<()> {
         protection: protection::wire(&report.protection),
         mappings: report.mappings.iter().map(ledger::wire).collect(),
         counts: counts(report, &report.stats),
-        loss: report.loss.iter().map(|&(reason, total)| Loss { reason, total }).collect(),
+        loss: loss(report),
         coverage: report.coverage.iter().map(Coverage::from).collect(),
         sites: sites(report),
         closing: report.closing.as_ref(),
-    };
-    serde_json::to_writer_pretty(&mut *out, &wire)?;
-    writeln!(out)
+    }
+}
+
+fn loss(report: &Report) -> Vec<Loss> {
+    report.loss.iter().map(|&(reason, total)| Loss { reason, total }).collect()
 }
 
 fn sites(report: &Report) -> Vec<Site<'_>> {

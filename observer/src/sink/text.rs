@@ -3,9 +3,11 @@
 //! Decides what stands where: what was watched, what was found, how sure that is. "None" never stands without the
 //! coverage that it holds within.
 
+pub mod diff;
 mod mappings;
 mod order;
 mod protection;
+pub mod several;
 
 use std::io::{self, Write};
 
@@ -73,17 +75,22 @@ fn header(out: &mut dyn Write, r: &Report) -> io::Result<()> {
         words::plural(r.tables.len() as u64, "table"),
         words::plural(r.edges.len() as u64, "lock-order edge"),
     )?;
+    writeln!(out, "lost      {}", lost(r))?;
+    for notice in &r.notices {
+        writeln!(out, "notice    {notice}")?;
+    }
+    Ok(())
+}
+
+/// What was lost, in words.
+#[must_use]
+pub fn lost(r: &Report) -> String {
     let mut lost: Vec<String> =
         r.loss.iter().map(|(name, n)| format!("{} {name}", words::number(*n))).collect();
     if r.missed() > 0 {
         lost.push(format!("{} runs of programs that the kernel skipped", words::number(r.missed())));
     }
-    let lost = if lost.is_empty() { "nothing".to_owned() } else { lost.join(", ") };
-    writeln!(out, "lost      {lost}")?;
-    for notice in &r.notices {
-        writeln!(out, "notice    {notice}")?;
-    }
-    Ok(())
+    if lost.is_empty() { "nothing".to_owned() } else { lost.join(", ") }
 }
 
 /// Who is watched, in words.

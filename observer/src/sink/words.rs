@@ -2,6 +2,7 @@
 //!
 //! Decides how evidence reads. Times are told from the start of the run; addresses as the kernel prints them.
 
+pub mod diff;
 mod history;
 mod ledger;
 pub mod order;
@@ -121,8 +122,19 @@ pub fn detail(finding: &Finding, stacks: &Stacks, start_ns: u64) -> Vec<String> 
     out
 }
 
+/// The evidence of a cycle whose steps are of several runs.
+#[must_use]
+pub fn detail_of_several(finding: &Finding, runs: &[order::Run<'_>]) -> Vec<String> {
+    let mut out = Vec::new();
+    if let Evidence::Cycle(c) = &finding.evidence {
+        order::cycle(&mut out, finding, c, runs);
+    }
+    doubts(&mut out, finding);
+    out
+}
+
 /// What could make it false.
-pub fn doubts(out: &mut Vec<String>, finding: &Finding) {
+fn doubts(out: &mut Vec<String>, finding: &Finding) {
     for d in &finding.doubts {
         paragraph(out, "but", &doubt(d));
     }
@@ -142,7 +154,7 @@ fn row(name: &str, text: &str) -> String {
 const TEXT: usize = 85;
 
 /// Rows of which the first has the name: as many as it takes.
-pub fn paragraph(out: &mut Vec<String>, name: &str, text: &str) {
+fn paragraph(out: &mut Vec<String>, name: &str, text: &str) {
     let (mut name, mut line) = (name, String::new());
     for word in text.split(' ') {
         if !line.is_empty() && line.len() + 1 + word.len() > TEXT {

@@ -15,7 +15,7 @@ use crate::snapshot::{CoverageRow, EdgeRow, FindingRow, MappingRow, ProtectionRo
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RowKey {
     Finding(String),
-    Edge(String, String, bool),
+    Edge(String, String, &'static str),
     Mapping(u64),
     Table(u64, u32),
     Protection(&'static str, String),
@@ -67,10 +67,10 @@ const WINDOWS: &[Column] = &[
 const LOCKS: &[Column] = &[
     left("HELD", 22),
     left("ASKED FOR", 22),
-    left("BY", 6),
+    left("BY", 8),
     right("COUNT", 10),
     right("TASKS", 6),
-    left("", 0),
+    left("ORDER", 0),
 ];
 const TABLES: &[Column] = &[
     left("TABLE", 18),
@@ -173,7 +173,7 @@ fn row(s: &Snapshot, tab: Tab, i: usize) -> Option<Row<'_>> {
 pub fn key(s: &Snapshot, tab: Tab, i: usize) -> Option<RowKey> {
     Some(match row(s, tab, i)? {
         Row::Finding(f) => RowKey::Finding(f.id.clone()),
-        Row::Edge(e) => RowKey::Edge(e.from.clone(), e.to.clone(), e.trylock),
+        Row::Edge(e) => RowKey::Edge(e.from.clone(), e.to.clone(), e.ask),
         Row::Mapping(m) => RowKey::Mapping(m.mapping),
         Row::Table(t) => RowKey::Table(t.address, t.generation),
         Row::Protection(p) => RowKey::Protection(p.what, p.site.clone()),
@@ -208,10 +208,10 @@ pub fn cells(s: &Snapshot, tab: Tab, i: usize) -> Vec<(Tone, String)> {
         Some(Row::Edge(e)) => vec![
             (Tone::Plain, e.from.clone()),
             (Tone::Plain, e.to.clone()),
-            (if e.trylock { Tone::Faint } else { Tone::Plain }, ask(e).into()),
+            (if e.ask == "try" { Tone::Faint } else { Tone::Plain }, e.ask.into()),
             (Tone::Plain, number(e.count)),
             (Tone::Plain, number(e.tasks)),
-            (Tone::Plain, String::new()),
+            (if e.order == "AGAINST" { Tone::Caution } else { Tone::Plain }, e.order.into()),
         ],
         Some(Row::Mapping(m)) => mapping_cells(s, m),
         Some(Row::Table(t)) => table_cells(s, t),
@@ -284,10 +284,6 @@ fn protection_cells(p: &ProtectionRow) -> Vec<(Tone, String)> {
     vec![(Tone::Plain, p.what.into()), (Tone::Plain, p.site.clone()), (Tone::Plain, count), (tone, ways)]
 }
 
-fn ask(e: &EdgeRow) -> &'static str {
-    if e.trylock { "try" } else { "wait" }
-}
-
 fn state(t: &TableRow) -> &'static str {
     if t.alive { "alive" } else { "freed" }
 }
@@ -357,8 +353,11 @@ fn finding_head(s: &Snapshot, f: &FindingRow) -> Vec<Text> {
 }
 
 fn edge_head(e: &EdgeRow) -> Text {
-    let how =
-        if e.trylock { "only ever tried, which cannot block" } else { "asked for in a way that can block" };
+    let how = match e.ask {
+        "try" => "only ever tried, which cannot block",
+        "try/wait" => "tried in a way that blocks on failure",
+        _ => "asked for in a way that can block",
+    };
     Text::new(Tone::Label, format!("{} -> {}", e.from, e.to)).and(
         Tone::Plain,
         format!(

@@ -30,6 +30,7 @@ const MM: u64 = 0xffff_8880_0400_0000;
 const ADDR: u64 = 0x7f00_4000_0000;
 const TABLE: u64 = 0xffff_8880_0123_4000;
 const RWSEM: u64 = 0xffff_8880_0777_0040;
+const FAULT_MUTEX: u64 = 0xffff_8880_0888_0020;
 const MMAP: u64 = MM + 0x78;
 
 /// A record before it has its number.
@@ -51,6 +52,19 @@ pub struct Run {
     lost: Option<(u16, std::ops::Range<u32>)>,
     /// Told with the first pass.
     stacks: Vec<Stack>,
+    /// Of the kernel.
+    build_id: &'static str,
+}
+
+impl Run {
+    fn of(records: Vec<Record>) -> Run {
+        Run { records, lost: None, stacks: vec![], build_id: "00ff" }
+    }
+
+    /// The same on another kernel.
+    pub fn on(self, build_id: &'static str) -> Run {
+        Run { build_id, ..self }
+    }
 }
 
 /// What came out of a run live.
@@ -89,7 +103,23 @@ pub fn quiet() -> Run {
         record(1, 1_005_000, 22, kinds::LOCK_RELEASE, DOWN, write, &[RWSEM]),
         record(1, 1_006_000, 22, kinds::OP_END, ZAP, 0, &[0]),
     ];
-    Run { records, lost: None, stacks: vec![] }
+    Run::of(records)
+}
+
+/// A task asks for the fault mutex while it has i_mmap_rwsem, or the other way round.
+pub fn ordered(fault_mutex_first: bool) -> Run {
+    let fault = (lock_arg(class::FAULT_MUTEX, mode::EXCLUSIVE), FAULT_MUTEX);
+    let i_mmap = (lock_arg(class::I_MMAP, mode::WRITE), RWSEM);
+    let [first, second] = if fault_mutex_first { [fault, i_mmap] } else { [i_mmap, fault] };
+    let tid = if fault_mutex_first { 11 } else { 12 };
+    let of = |at_ns, kind, (arg, lock)| record(0, at_ns, tid, kind, DOWN, arg, &[lock]);
+    Run::of(vec![
+        task(0, 1_000, tid, "locker"),
+        of(2_000, kinds::LOCK_ASK, first),
+        of(3_000, kinds::LOCK_ASK, second),
+        of(4_000, kinds::LOCK_RELEASE, second),
+        of(5_000, kinds::LOCK_RELEASE, first),
+    ])
 }
 
 /// The same two, and a window each 200 ms: the walk's callback was handed the pointer, and another task unshares.
@@ -263,7 +293,9 @@ impl Run {
         if lost > 0 {
             passes[30].loss = vec![Loss { cpu: 0, reason: 0, total: lost, since_ns: START_NS }];
         }
-        Made { meta: meta(), passes: passes.into_iter(), lost }
+        let mut meta = meta();
+        meta.kernel.build_id = Some(self.build_id.into());
+        Made { meta, passes: passes.into_iter(), lost }
     }
 }
 

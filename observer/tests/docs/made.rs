@@ -6,7 +6,11 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use observer::{
     meta::{Closing, End, Kernel, Meta, Misses, SiteCount, Symbol, setup},
-    report::{Report, stacks::Stacks},
+    report::{
+        Report,
+        several::{Named, Several},
+        stacks::Stacks,
+    },
     source::{Mark, Pass, Stack},
 };
 use observer_engine::{
@@ -17,6 +21,7 @@ use observer_engine::{
     },
     lock_class::LockClass,
     order::Counts,
+    setup::Grade,
     view::{
         ApartView, Documented, EdgeView, LinkView, LookupProtection, MappingView, PairProtection,
         ProtectionView, Stats, TableEvent, TableStep, TableView, UnlinkProtection, UnsharerView, Verdict,
@@ -255,6 +260,56 @@ fn meta() -> Meta {
     }
 }
 
+fn edge(manner: Manner, verdict: Verdict) -> EdgeView {
+    EdgeView {
+        from: LockClass::MmapLock,
+        from_mode: Some(Mode::Read),
+        to: LockClass::Ptl,
+        to_mode: None,
+        manner,
+        sure: true,
+        count: 1,
+        tasks: 1,
+        instances: 1,
+        lossy: false,
+        first_ns: 1,
+        last_ns: 2,
+        documented: vec![Documented { verdict, source: "mm/rmap.c".into(), reason: "as documented".into() }],
+        witness: Step { manner, ..step(None) },
+    }
+}
+
+fn edges() -> Vec<EdgeView> {
+    vec![
+        edge(Manner::Asked, Verdict::Agrees),
+        edge(Manner::TryThenBlock, Verdict::Against),
+        edge(Manner::Tried, Verdict::Exception),
+    ]
+}
+
+/// One that differs from it in all ways.
+pub fn other() -> Report {
+    let mut other = everything();
+    other.findings.truncate(1);
+    other.findings.push(Finding { id: "another".into(), ..other.findings[0].clone() });
+    other.findings[0].rank = Rank::Held;
+    other.edges = vec![EdgeView { to: LockClass::Inode, ..other.edges[0].clone() }];
+    other.coverage[0].grade = Grade::Exact;
+    other
+}
+
+/// Recordings that make a cycle together.
+pub fn several() -> Several {
+    let (mut a, mut b) = (everything(), everything());
+    a.edges = vec![EdgeView { from: LockClass::IMmap, to: LockClass::Inode, ..a.edges[0].clone() }];
+    b.edges = vec![EdgeView { from: LockClass::Inode, to: LockClass::IMmap, ..a.edges[0].clone() }];
+    b.meta.boot_id = "another".into();
+    let named = |name: &str, report| Named { name: name.into(), report };
+    let several = Several::of(vec![named("a.obs", a), named("b.obs", b)]);
+    assert_eq!(several.merged.findings.len(), 1);
+    several
+}
+
 /// The report.
 pub fn everything() -> Report {
     let link = LinkView { mm: Mm(1), gib: Addr(1 << 30), since_ns: 1 };
@@ -270,26 +325,7 @@ pub fn everything() -> Report {
         notices: vec!["a notice".into()],
         coverage: observer_engine::setup::Setup::try_from(&meta().setup).unwrap().coverage,
         findings: findings(),
-        edges: vec![EdgeView {
-            from: LockClass::MmapLock,
-            from_mode: Some(Mode::Read),
-            to: LockClass::Ptl,
-            to_mode: None,
-            manner: Manner::Tried,
-            sure: true,
-            count: 1,
-            tasks: 1,
-            instances: 1,
-            lossy: false,
-            first_ns: 1,
-            last_ns: 2,
-            documented: vec![Documented {
-                verdict: Verdict::Exception,
-                source: "mm/rmap.c".into(),
-                reason: "as documented".into(),
-            }],
-            witness: step(None),
-        }],
+        edges: edges(),
         tables: vec![TableView {
             table: Table(4),
             generation: 1,

@@ -61,9 +61,9 @@ impl Schema {
         &self.words[list]
     }
 
-    /// Panics where a report is not as documented, naming the place.
-    pub fn check(&mut self, report: &Value) {
-        self.shape("report", report, "report");
+    /// Panics where a value is not as documented under this heading, naming the place.
+    pub fn check(&mut self, heading: &str, value: &Value) {
+        self.shape(heading, value, heading);
     }
 
     /// Documented keys and words that no report that was checked had.
@@ -72,7 +72,7 @@ impl Schema {
             .shapes
             .iter()
             .flat_map(|(shape, keys)| keys.iter().map(move |k| format!("{shape}.{}", k.name)));
-        let lists = ["rank", "kind", "known", "use", "mode", "step of table"];
+        let lists = ["rank", "kind", "known", "manner", "verdict", "change", "use", "mode", "step of table"];
         let words =
             lists.iter().flat_map(|list| self.words[*list].iter().map(move |w| format!("{list} {w}")));
         keys.chain(words).filter(|what| !self.seen.contains(what)).collect()

@@ -201,7 +201,8 @@ fn edge(i: usize) -> EdgeRow {
     EdgeRow {
         from: ["fault_mutex(exclusive)", "vma_lock(read)", "folio_lock(file)"][i % 3].into(),
         to: format!("i_mmap_rwsem(read){}", if i < 3 { String::new() } else { format!("#{i}") }),
-        trylock: i % 5 == 4,
+        ask: ["wait", "wait", "try/wait", "wait", "try"][i % 5],
+        order: ["agrees", "AGAINST", "", "exception"][i % 4],
         count: 20_000 >> (i % 12),
         tasks: 2,
         detail: vec!["first by task 212 (toucher) in hugetlb_fault, cpu 1".into()],

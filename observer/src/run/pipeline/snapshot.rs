@@ -5,7 +5,7 @@
 use std::cmp::Reverse;
 
 use observer_engine::{
-    finding::Finding,
+    finding::{Finding, Manner},
     order::Counts,
     setup::Coverage,
     view::{EdgeView, MappingView, ProtectionView, Stats, TableView},
@@ -170,7 +170,12 @@ fn edge(e: &EdgeView, start_ns: u64) -> EdgeRow {
     EdgeRow {
         from: words::lock(e.from, e.from_mode),
         to: words::lock(e.to, e.to_mode),
-        trylock: !e.manner.can_block(),
+        ask: match e.manner {
+            Manner::Asked => "wait",
+            Manner::TryThenBlock => "try/wait",
+            Manner::Tried => "try",
+        },
+        order: words::order::verdict(e),
         count: e.count,
         tasks: u64::from(e.tasks),
         detail: words::edge_detail(e, start_ns),

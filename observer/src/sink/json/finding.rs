@@ -5,8 +5,8 @@
 use observer_engine::{
     event::Mode,
     finding::{
-        Cycle, Evidence, Finding, Hold as EngineHold, Prediction as EnginePrediction, Side as EngineSide,
-        Step as EngineStep, Use, WindowCase,
+        Cycle, Evidence, Finding, Hold as EngineHold, Prediction as EnginePrediction, Queued as EngineQueued,
+        Side as EngineSide, Step as EngineStep, Use, WindowCase,
     },
     lock_class::LockClass,
     view::TableEvent,
@@ -38,7 +38,7 @@ pub struct Wire {
 enum Wired {
     Window { first: Box<Case>, longest: Box<Case> },
     Prediction(Box<Prediction>),
-    Cycle { steps: Vec<Step>, gate: Option<Lock>, recordings: Vec<usize> },
+    Cycle { steps: Vec<Step>, gate: Option<Lock>, queued: Vec<Queued>, recordings: Vec<usize> },
     AgainstOrder { step: Box<Step>, source: String },
     Relock { held: Hold, asked_mode: Option<&'static str>, side: Side },
     FreedShared { side: Side, table: String, generation: u32, mm: String, count: u32, links: Vec<Link> },
@@ -127,6 +127,14 @@ struct Link {
     gib: String,
 }
 
+/// A writer between two readers.
+#[derive(Serialize)]
+struct Queued {
+    step: usize,
+    waiting: bool,
+    side: Side,
+}
+
 /// A step as it is written.
 #[derive(Serialize)]
 pub struct Step {
@@ -173,6 +181,7 @@ fn evidence(e: &Evidence, all: &[&Stacks]) -> Wired {
         Evidence::Cycle(c) => Wired::Cycle {
             steps: (0..).zip(&c.steps).map(|(at, s)| step(s, of_run(c, at, all).unwrap_or(stacks))).collect(),
             gate: c.gate.map(|(class, lock)| Lock { class: class.name(), lock: address(lock) }),
+            queued: c.queued.iter().map(|q| queued(q, stacks)).collect(),
             recordings: c.recordings.clone(),
         },
         Evidence::AgainstOrder(a) => {
@@ -276,6 +285,10 @@ fn hold(h: &EngineHold) -> Hold {
         since_ns: h.since_ns,
         lossy: h.lossy,
     }
+}
+
+fn queued(q: &EngineQueued, stacks: &Stacks) -> Queued {
+    Queued { step: q.step, waiting: q.waiting, side: side(&q.side, stacks) }
 }
 
 /// A step.

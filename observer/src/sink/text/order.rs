@@ -52,11 +52,11 @@ fn groups(edges: &[EdgeView]) -> BTreeMap<(u8, Vec<String>), Vec<&EdgeView>> {
 fn place(e: &EdgeView) -> u8 {
     let worst = e.documented.iter().map(|d| d.verdict).max();
     match worst {
-        _ if !e.manner.can_block() => 4,
-        None => 3,
-        Some(Verdict::Agrees) => 2,
-        Some(Verdict::Exception) => 1,
-        Some(Verdict::Against) => 0,
+        _ if !e.manner.can_block() => 5,
+        None => 4,
+        Some(Verdict::Agrees) => 3,
+        Some(Verdict::Exception) => 2,
+        Some(Verdict::Against) => u8::from(!e.sure),
     }
 }
 

@@ -7,7 +7,7 @@ mod scenario;
 
 use observer_engine::{
     event::Mode,
-    finding::{AgainstOrder, Cycle, Doubt, Finding, Manner, Rank, Relock, Step},
+    finding::{AgainstOrder, Cycle, Doubt, Finding, Manner, Queued, Rank, Relock, Step},
     view::{EdgeView, Verdict},
 };
 
@@ -59,14 +59,14 @@ pub fn cycle(out: &mut Vec<String>, f: &Finding, c: &Cycle, runs: &[Run<'_>]) {
         holds(out, step, &format!(", {wanted} side {} asks for", before + 1));
         stack::rows(out, &step.side, run.stacks);
     }
+    for q in &c.queued {
+        writer(out, q, &c.steps[q.step], runs);
+    }
     scenario::of_cycle(out, c, f.rank);
     if let Some((class, address)) = c.gate {
         let which = if c.recordings.is_empty() { format!(" {address:#x}") } else { String::new() };
-        paragraph(
-            out,
-            "gate",
-            &format!("{}{which} is held on both sides: it lets one in at a time", class.name()),
-        );
+        let gate = format!("two sides hold {}{which}, which lets in only one of them", class.name());
+        paragraph(out, "gate", &gate);
     }
     paragraph(out, "rank", &cycle_rank(f, c));
 }
@@ -74,13 +74,15 @@ pub fn cycle(out: &mut Vec<String>, f: &Finding, c: &Cycle, runs: &[Run<'_>]) {
 /// An edge against a documented order.
 pub fn against(out: &mut Vec<String>, f: &Finding, a: &AgainstOrder, run: Run<'_>) {
     side(out, "side", &a.step, &run);
-    asks(out, &a.step, None);
+    // How often is told of the finding; the step counts those at other sites too.
+    asks(out, &Step { count: 1, ..a.step.clone() }, None);
     holds(out, &a.step, "");
     stack::rows(out, &a.step.side, run.stacks);
     let (outer, inner) = (a.step.to.name(), a.step.from.name());
     paragraph(out, "order", &format!("{outer} comes before {inner}, as documented in {}", a.source));
     let rank = match f.rank {
         Rank::Incomplete => "incomplete: records were lost around every one of them",
+        Rank::Possible => "possible: when the first was locked is not known to the moment",
         _ => "against-order: the order alone; a cycle that this closes is told as one",
     };
     paragraph(out, "rank", rank);
@@ -108,6 +110,20 @@ fn side(out: &mut Vec<String>, name: &str, s: &Step, run: &Run<'_>) {
     let of = run.name.map_or(String::new(), |name| format!(", in {name}"));
     let at = moment(s.side.time_ns, run.start_ns);
     paragraph(out, name, &format!("{} on cpu {} in {}, at {at}{of}", task(t), t.cpu, s.side.site));
+}
+
+/// Who asks to write between two readers: behind it, the one that asks to read waits for the one that reads.
+fn writer(out: &mut Vec<String>, q: &Queued, behind: &Step, runs: &[Run<'_>]) {
+    let Some(run) = runs.first() else { return };
+    let (t, at) = (&q.side.task, moment(q.side.time_ns, run.start_ns));
+    paragraph(out, "writer", &format!("{} on cpu {} in {}, at {at}", task(t), t.cpu, q.side.site));
+    let asks = if q.waiting { "waits for" } else { "asked for" };
+    let what = format!("{} {:#x}", lock(behind.to, Some(Mode::Write)), behind.to_lock);
+    paragraph(out, "", &format!("{asks} {what}; side {} asks for it behind this", q.step + 1));
+    for h in q.side.holds.iter().filter(|h| h.lock != behind.to_lock) {
+        super::hold(out, h);
+    }
+    stack::rows(out, &q.side, run.stacks);
 }
 
 /// What a side asked for. `next`: the side that has such a lock.
@@ -162,7 +178,8 @@ fn cycle_rank(f: &Finding, c: &Cycle) -> String {
             "each side can block and is a task of its own, nothing keeps them apart; not confirmed, since not all of \
              them were seen waiting at once"
         }
-        Rank::Guarded => "it would be feasible, were it not for the gate",
+        Rank::Possible => "it rests on when exactly a folio was locked, or on more than could be tried",
+        Rank::Guarded => "it would be worse, were it not for the gate",
         Rank::Incomplete => "records that could have decided it were lost",
         _ if f.doubts.iter().any(keeps_down) => "the classes close; not feasible, for what follows",
         _ if !c.recordings.is_empty() => "the classes close; of the locks nothing is known",
@@ -196,6 +213,18 @@ pub fn manner(m: Manner) -> &'static str {
     }
 }
 
+/// What the source says of an edge, in a word: the worst of it.
+#[must_use]
+pub fn verdict(e: &EdgeView) -> &'static str {
+    match e.documented.iter().map(|d| d.verdict).max() {
+        Some(Verdict::Against) if e.manner.can_block() && e.sure => "AGAINST",
+        Some(Verdict::Against) if e.manner.can_block() => "perhaps",
+        Some(Verdict::Exception) if e.manner.can_block() => "exception",
+        Some(Verdict::Agrees) => "agrees",
+        _ => "",
+    }
+}
+
 /// What the source says of an edge, one line for each order that names both of its classes; the worst first.
 #[must_use]
 pub fn documented(e: &EdgeView) -> Vec<String> {
@@ -210,7 +239,8 @@ pub fn documented(e: &EdgeView) -> Vec<String> {
     let say = |d: &&observer_engine::view::Documented| match d.verdict {
         Verdict::Agrees => format!("as documented ({})", d.source),
         Verdict::Exception => format!("exception: {} ({})", d.reason, d.source),
-        Verdict::Against => format!("AGAINST {}", d.source),
+        Verdict::Against if e.sure => format!("AGAINST {}", d.source),
+        Verdict::Against => format!("perhaps against {}", d.source),
     };
     rows.iter().map(say).collect()
 }
@@ -236,6 +266,3 @@ pub fn edge_detail(e: &EdgeView, start_ns: u64) -> Vec<String> {
     }
     out
 }
-
-#[cfg(test)]
-mod tests;

@@ -11,8 +11,7 @@ use observer_engine::{
 
 use super::{super::row, needs_writer};
 
-/// Columns have at least this width, and all of them together at most that.
-const COLUMN: usize = 24;
+/// Columns of the terminal for all of them.
 const WIDTH: usize = 85;
 
 /// What one side does, in its turn.
@@ -30,8 +29,8 @@ pub fn of_cycle(out: &mut Vec<String>, c: &Cycle, rank: Rank) {
     let mut columns = n;
     for (at, s) in c.steps.iter().enumerate() {
         let next = (at + 1) % n;
-        if needs_writer(s, &c.steps[next]) {
-            acts.push(act(columns, Some(Mode::Write), next, "   queued"));
+        if needs_writer(s, &c.steps[next]) || c.queued.iter().any(|q| q.step == at) {
+            acts.push(act(columns, Some(Mode::Write), next, " queued"));
             columns += 1;
         }
     }
@@ -54,7 +53,7 @@ pub fn of_relock(out: &mut Vec<String>, r: &Relock) {
     let mut acts = vec![act(0, r.held.mode, "")];
     let readers = (r.held.mode, r.asked_mode) == (Some(Mode::Read), Some(Mode::Read));
     if readers {
-        acts.push(act(1, Some(Mode::Write), "   queued"));
+        acts.push(act(1, Some(Mode::Write), " queued"));
     }
     acts.push(act(0, r.asked_mode, ""));
     draw(out, "possible unsafe locking scenario", (1, usize::from(readers)), &acts);
@@ -85,11 +84,15 @@ fn draw(out: &mut Vec<String>, title: &str, (sides, writers): (usize, usize), ac
     let who = |at| {
         if at < sides { format!("CPU{at} (side {})", at + 1) } else { format!("CPU{at} (a writer)") }
     };
-    let widest = acts.iter().map(|a| a.text.len() + 2).max().unwrap_or(0).max(COLUMN);
-    let side_by_side = widest * columns <= WIDTH;
+    let width = |at| {
+        let texts = acts.iter().filter(|a| a.column == at).map(|a| a.text.len());
+        texts.chain([who(at).len()]).max().unwrap_or(0) + 2
+    };
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let side_by_side = widths.iter().sum::<usize>() <= WIDTH;
     if side_by_side {
         let line = |text: &dyn Fn(usize) -> String| {
-            let cells: String = (0..columns).map(|at| format!("{:<widest$}", text(at))).collect();
+            let cells: String = (0..columns).map(|at| format!("{:<w$}", text(at), w = widths[at])).collect();
             row("", cells.trim_end())
         };
         out.push(line(&who));
@@ -97,7 +100,7 @@ fn draw(out: &mut Vec<String>, title: &str, (sides, writers): (usize, usize), ac
     }
     for act in acts {
         let text = if side_by_side {
-            format!("{:width$}{}", "", act.text, width = widest * act.column)
+            format!("{:w$}{}", "", act.text, w = widths[..act.column].iter().sum())
         } else {
             format!("{:<16} {}", who(act.column), act.text)
         };

@@ -1,0 +1,183 @@
+//! Two runs held against each other: which findings and lock-order edges came, which went, which changed their rank.
+//!
+//! Decides what is the same in two runs: a finding by its id without the rank, an edge by classes, modes and manner. And
+//! what bears on the comparison: what one of them could not see or lost may be all the difference. The two may be of
+//! different kernels, before and after a change: that is what it is for.
+
+use std::collections::BTreeMap;
+
+use observer_engine::{
+    finding::{Finding, Rank},
+    setup::{Coverage, Grade, Role},
+    view::EdgeView,
+};
+
+use crate::report::Report;
+
+/// What is different in the second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Change {
+    /// Only the second has it.
+    Came,
+    /// Both have it, at different ranks.
+    Rank,
+    /// Only the first has it.
+    Went,
+}
+
+impl Change {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Change::Came => "came",
+            Change::Rank => "rank",
+            Change::Went => "went",
+        }
+    }
+}
+
+/// A finding in one of the runs, at all its ranks.
+#[derive(Clone, Copy, Debug)]
+pub struct Told<'a> {
+    /// The worst of them.
+    pub finding: &'a Finding,
+    pub count: u64,
+}
+
+/// A finding that is different.
+#[derive(Clone, Debug)]
+pub struct FindingChange<'a> {
+    pub change: Change,
+    /// The id without the rank.
+    pub id: &'a str,
+    pub a: Option<Told<'a>>,
+    pub b: Option<Told<'a>>,
+}
+
+/// An edge that is different.
+#[derive(Clone, Copy, Debug)]
+pub struct EdgeChange<'a> {
+    pub change: Change,
+    pub edge: &'a EdgeView,
+}
+
+/// A role, or a part of one, that one of the runs sees better than the other; `None`: its plan does not tell of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CoverageChange {
+    pub role: Role,
+    pub part: String,
+    pub a: Option<Grade>,
+    pub b: Option<Grade>,
+}
+
+/// The difference.
+#[derive(Clone, Debug)]
+pub struct Diff<'a> {
+    pub a: &'a Report,
+    pub b: &'a Report,
+    /// What came first, then what changed, then what went; each worst first.
+    pub findings: Vec<FindingChange<'a>>,
+    pub same_findings: usize,
+    pub edges: Vec<EdgeChange<'a>>,
+    pub same_edges: usize,
+    pub coverage: Vec<CoverageChange>,
+}
+
+impl<'a> Diff<'a> {
+    #[must_use]
+    pub fn of(a: &'a Report, b: &'a Report) -> Diff<'a> {
+        let (findings, same_findings) = findings(a, b);
+        let (edges, same_edges) = edges(a, b);
+        Diff { a, b, findings, same_findings, edges, same_edges, coverage: coverage(a, b) }
+    }
+
+    /// The worst rank of what came, or got worse.
+    #[must_use]
+    pub fn worst_that_came(&self) -> Option<Rank> {
+        self.findings.iter().filter_map(FindingChange::came).min()
+    }
+}
+
+impl FindingChange<'_> {
+    /// The rank in the second, where it is worse than before.
+    fn came(&self) -> Option<Rank> {
+        let rank = |told: &Option<Told<'_>>| told.map(|t| t.finding.rank);
+        rank(&self.b).filter(|b| rank(&self.a).is_none_or(|a| *b < a))
+    }
+
+    /// The finding to show: as it is, else as it was.
+    #[must_use]
+    pub fn shown(&self) -> Option<&Finding> {
+        self.b.or(self.a).map(|t| t.finding)
+    }
+}
+
+/// The id without the rank that it may end in.
+fn key(f: &Finding) -> &str {
+    f.id.strip_suffix(f.rank.name()).and_then(|id| id.strip_suffix(':')).unwrap_or(&f.id)
+}
+
+fn told(r: &Report) -> BTreeMap<&str, Told<'_>> {
+    let mut all: BTreeMap<&str, Told<'_>> = BTreeMap::new();
+    for finding in &r.findings {
+        let told = all.entry(key(finding)).or_insert(Told { finding, count: 0 });
+        told.count += finding.count;
+        if finding.rank < told.finding.rank {
+            told.finding = finding;
+        }
+    }
+    all
+}
+
+fn findings<'a>(a: &'a Report, b: &'a Report) -> (Vec<FindingChange<'a>>, usize) {
+    let (a, b) = (told(a), told(b));
+    let mut same = 0;
+    let mut changes = Vec::new();
+    for (id, was) in &a {
+        let is = b.get(id).copied();
+        let change = match is {
+            None => Change::Went,
+            Some(is) if is.finding.rank != was.finding.rank => Change::Rank,
+            Some(_) => {
+                same += 1;
+                continue;
+            }
+        };
+        changes.push(FindingChange { change, id, a: Some(*was), b: is });
+    }
+    let came = b.iter().filter(|(id, _)| !a.contains_key(*id));
+    changes.extend(came.map(|(id, is)| FindingChange { change: Change::Came, id, a: None, b: Some(*is) }));
+    changes.sort_by_key(|c| (c.change, c.shown().map(|f| f.rank), c.id));
+    (changes, same)
+}
+
+fn edges<'a>(a: &'a Report, b: &'a Report) -> (Vec<EdgeChange<'a>>, usize) {
+    let key = |e: &EdgeView| (e.from, e.from_mode, e.to, e.to_mode, e.manner);
+    let lacks = |r: &Report, e: &EdgeView| r.edges.iter().all(|other| key(other) != key(e));
+    let came = b.edges.iter().filter(|e| lacks(a, e)).map(|edge| EdgeChange { change: Change::Came, edge });
+    let went = a.edges.iter().filter(|e| lacks(b, e)).map(|edge| EdgeChange { change: Change::Went, edge });
+    let changes: Vec<EdgeChange<'a>> = came.chain(went).collect();
+    let went = changes.iter().filter(|c| c.change == Change::Went).count();
+    (changes, a.edges.len() - went)
+}
+
+/// Where one sees better than the other. A part that only one plan tells of is a difference if it is blind there, or if it
+/// is of locks: a class that the other kernel does not have.
+fn coverage(a: &Report, b: &Report) -> Vec<CoverageChange> {
+    let grade = |r: &Report, c: &Coverage| {
+        r.coverage.iter().find(|other| (other.role, &other.part) == (c.role, &c.part)).map(|c| c.grade)
+    };
+    let mut changes: Vec<CoverageChange> = Vec::new();
+    for c in a.coverage.iter().chain(&b.coverage) {
+        let (a, b) = (grade(a, c), grade(b, c));
+        let counts = match (a, b) {
+            (Some(a), Some(b)) => a != b,
+            (one, other) => c.role == Role::Lock || one.or(other) == Some(Grade::Blind),
+        };
+        let change = CoverageChange { role: c.role, part: c.part.clone(), a, b };
+        if counts && !changes.contains(&change) {
+            changes.push(change);
+        }
+    }
+    changes
+}

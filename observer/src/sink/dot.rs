@@ -1,0 +1,92 @@
+//! The lock-order graph in the language of Graphviz.
+//!
+//! Decides how an edge looks: dashed if it was only tried, red if it is against a documented order, bold if it is a step
+//! of a cycle. What cannot wait, and what is against an order, does not say which lock is drawn above which, so that the
+//! drawing goes down in the documented order as far as there is one.
+
+use std::{
+    collections::BTreeSet,
+    io::{self, Write},
+};
+
+use observer_engine::{
+    finding::{Evidence, Step},
+    lock_class::LockClass,
+    view::{EdgeView, Verdict},
+};
+
+use super::words;
+use crate::report::Report;
+
+/// Writes it.
+///
+/// # Errors
+/// The output cannot be written.
+pub fn write(out: &mut dyn Write, r: &Report) -> io::Result<()> {
+    let k = &r.meta.kernel;
+    writeln!(out, "digraph lock_order {{")?;
+    let title = format!(
+        "lock order on {}: held -> asked for\\ndashed: only tried; red: against the documented order; bold: in a cycle",
+        k.release
+    );
+    writeln!(out, "  graph [rankdir=TB, labelloc=t, fontname=\"sans-serif\", label={}];", quoted(&title))?;
+    writeln!(out, "  node [shape=box, fontname=\"monospace\"];")?;
+    writeln!(out, "  edge [fontname=\"monospace\", fontsize=10];")?;
+    let nodes: BTreeSet<LockClass> = r.edges.iter().flat_map(|e| [e.from, e.to]).collect();
+    for node in nodes {
+        writeln!(out, "  {};", quoted(node.name()))?;
+    }
+    for e in &r.edges {
+        writeln!(out, "  {}", edge(e, r))?;
+    }
+    writeln!(out, "}}")
+}
+
+fn edge(e: &EdgeView, r: &Report) -> String {
+    let waits = e.manner.can_block();
+    let against = waits && e.sure && e.documented.iter().any(|d| d.verdict == Verdict::Against);
+    let cycles = cycles(e, r);
+    let mode = |mode: Option<_>| mode.map_or("?", observer_engine::event::Mode::name);
+    let mut label = format!("{} > {}", mode(e.from_mode), mode(e.to_mode));
+    let manner = words::order::manner(e.manner);
+    if !manner.is_empty() {
+        label.push_str(&format!("\\n{manner}"));
+    }
+    let pairs = words::plural(e.instances as u64, "pair");
+    label.push_str(&format!("\\n{}, {pairs}", words::times(e.count)));
+    let mut attributes = vec![format!("label={}", quoted(&label))];
+    if !waits {
+        attributes.push("style=dashed".into());
+    }
+    if against {
+        attributes.push("color=red, fontcolor=red".into());
+    }
+    if !cycles.is_empty() {
+        attributes.push("penwidth=3".into());
+    }
+    if against || !waits {
+        attributes.push("constraint=false".into());
+    }
+    let mut tooltip = vec![format!("first in {}", e.witness.side.site)];
+    tooltip.extend(words::order::documented(e));
+    tooltip.extend(cycles);
+    attributes.push(format!("tooltip={}", quoted(&tooltip.join("\\n"))));
+    format!("{} -> {} [{}];", quoted(e.from.name()), quoted(e.to.name()), attributes.join(", "))
+}
+
+/// The cycles that an edge is a step of.
+fn cycles(e: &EdgeView, r: &Report) -> Vec<String> {
+    let is = |s: &Step| {
+        (s.from, s.from_mode, s.to, s.to_mode, s.manner) == (e.from, e.from_mode, e.to, e.to_mode, e.manner)
+    };
+    let found = r.findings.iter().filter(|f| match &f.evidence {
+        Evidence::Cycle(c) => c.steps.iter().any(is),
+        _ => false,
+    });
+    found.map(|f| format!("{} {}", f.rank.name(), f.id)).collect()
+}
+
+/// A string of the language, in which `\n` is a new line.
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('"', "\\\""))
+}

@@ -1,0 +1,35 @@
+//! Findings and edges as JSON lines: an object on each line, which says what it is.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use super::{finding, order};
+use crate::report::Report;
+
+/// One line.
+#[derive(Serialize)]
+#[serde(tag = "line", rename_all = "lowercase")]
+enum Wire<'a> {
+    Finding(&'a finding::Wire),
+    Edge(&'a order::Wire),
+}
+
+/// Writes them: the findings, worst first, then the edges.
+///
+/// # Errors
+/// The output cannot be written.
+pub fn write(out: &mut dyn Write, report: &Report) -> io::Result<()> {
+    for f in &report.findings {
+        line(out, &Wire::Finding(&finding::wire(f, &[&report.stacks])))?;
+    }
+    for e in &report.edges {
+        line(out, &Wire::Edge(&order::wire(e, &report.stacks)))?;
+    }
+    Ok(())
+}
+
+fn line(out: &mut dyn Write, wire: &Wire<'_>) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, wire)?;
+    writeln!(out)
+}

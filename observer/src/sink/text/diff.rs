@@ -1,0 +1,101 @@
+//! Two runs held against each other, for people.
+
+use std::io::{self, Write};
+
+use crate::{
+    diff::{Change, Diff, EdgeChange, FindingChange, Told},
+    report::Report,
+    sink::words,
+};
+
+/// Writes it.
+///
+/// # Errors
+/// The output cannot be written.
+pub fn write(out: &mut dyn Write, d: &Diff<'_>, [a, b]: [&str; 2]) -> io::Result<()> {
+    run(out, "A", a, d.a)?;
+    run(out, "B", b, d.b)?;
+    let bears = words::diff::bears(d);
+    if d.a.meta.kernel != d.b.meta.kernel {
+        writeln!(out, "kernels   are different ones")?;
+    }
+    for (i, line) in bears.iter().enumerate() {
+        writeln!(out, "{:<9} {line}", if i == 0 { "bears" } else { "" })?;
+    }
+    if !bears.is_empty() {
+        writeln!(out, "          what differs in seeing may be all that differs below")?;
+    }
+    writeln!(out)?;
+    let of = |change| d.findings.iter().filter(move |c| c.change == change).count();
+    let (came, rank, went) = (of(Change::Came), of(Change::Rank), of(Change::Went));
+    let same = d.same_findings;
+    writeln!(out, "FINDINGS  {came} came, {went} went, {rank} changed in rank, {same} as before")?;
+    for change in &d.findings {
+        finding(out, change)?;
+    }
+    writeln!(out)?;
+    let of = |change| d.edges.iter().filter(move |c| c.change == change).count();
+    let (came, went) = (of(Change::Came), of(Change::Went));
+    let came = words::plural(came as u64, "edge");
+    writeln!(out, "LOCK ORDER  {came} came, {went} went, {} as before", d.same_edges)?;
+    for change in &d.edges {
+        edge(out, change)?;
+    }
+    Ok(())
+}
+
+fn run(out: &mut dyn Write, name: &str, file: &str, r: &Report) -> io::Result<()> {
+    let k = &r.meta.kernel;
+    let build = k.build_id.as_ref().map_or(String::new(), |id| format!(", build-id {id}"));
+    writeln!(out, "{name:<9} {file}")?;
+    writeln!(out, "          {} ({}){build}", k.release, k.machine)?;
+    writeln!(
+        out,
+        "          {}, {}, {}, {}",
+        words::span(r.duration_ns()),
+        words::plural(r.stats.events, "event"),
+        words::plural(r.findings.len() as u64, "finding"),
+        words::plural(r.edges.len() as u64, "lock-order edge"),
+    )
+}
+
+fn sign(change: Change) -> char {
+    match change {
+        Change::Came => '+',
+        Change::Rank => '~',
+        Change::Went => '-',
+    }
+}
+
+fn finding(out: &mut dyn Write, c: &FindingChange<'_>) -> io::Result<()> {
+    let Some(shown) = c.shown() else { return Ok(()) };
+    let (sign, rank, kind) = (sign(c.change), shown.rank.name(), shown.kind().name());
+    let was = match (c.a, c.b) {
+        (Some(was), Some(_)) => format!(" (was {})", was.finding.rank.name()),
+        _ => String::new(),
+    };
+    writeln!(out, "  {sign} {rank}{was} {kind}: {}", words::summary(shown))?;
+    let times = |told: Option<Told<'_>>| told.map_or("none".to_owned(), |t| words::times(t.count));
+    let times = match (c.a, c.b) {
+        (Some(_), Some(_)) => format!("{} in A, {} in B", times(c.a), times(c.b)),
+        (a, b) => times(b.or(a)),
+    };
+    writeln!(out, "    {}, {times}", c.id)
+}
+
+fn edge(out: &mut dyn Write, c: &EdgeChange<'_>) -> io::Result<()> {
+    let (sign, e) = (sign(c.change), c.edge);
+    let (from, to) = (words::lock(e.from, e.from_mode), words::lock(e.to, e.to_mode));
+    let manner = match words::order::manner(e.manner) {
+        "" => String::new(),
+        manner => format!(" ({manner})"),
+    };
+    let (times, site) = (words::times(e.count), &e.witness.side.site);
+    writeln!(out, "  {sign} {from:<20} {to:<20} {times}, first in {site}{manner}")?;
+    // What is in order, or not documented, is no news.
+    let news = ["AGAINST", "perhaps", "exception"].contains(&words::order::verdict(e));
+    for line in words::order::documented(e).iter().filter(|_| news) {
+        writeln!(out, "      {line}")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,174 @@
+//! How lock order reads: a report made by hand has what no run of a test could be made to have.
+
+use std::sync::Arc;
+
+use observer::{
+    meta::Symbol,
+    report::stacks::Stacks,
+    sink::words,
+    source::{Mark, Pass, Stack},
+};
+use observer_engine::{
+    event::{Mode, Tid},
+    finding::{
+        AgainstOrder, Cycle, Doubt, Evidence, Finding, Hold, Known, Manner, Queued, Rank, Relock, Side, Step,
+        TaskRef,
+    },
+    lock_class::LockClass,
+};
+
+const START_NS: u64 = 1_000_000_000;
+
+type Lock = (LockClass, Option<Mode>, u64);
+
+const FAULT: Lock = (LockClass::FaultMutex, Some(Mode::Exclusive), 0xffff_8880_0001_0020);
+const FOLIO: Lock = (LockClass::FolioFile, Some(Mode::Exclusive), 0xffff_ea00_0004_0000);
+const READ: Lock = (LockClass::IMmap, Some(Mode::Read), 0xffff_8880_0777_0040);
+const WRITE: Lock = (LockClass::IMmap, Some(Mode::Write), 0xffff_8880_0777_0040);
+const INODE: Lock = (LockClass::Inode, Some(Mode::Write), 0xffff_8880_0777_0100);
+
+fn hold((class, mode, lock): Lock, known: Known) -> Hold {
+    Hold { class, lock, mode, known, since_ns: START_NS, lossy: false }
+}
+
+fn side(tid: u32, comm: &str, site: &str, holds: Vec<Hold>) -> Side {
+    let task = TaskRef { tid: Tid(tid), tgid: tid, comm: comm.into(), cpu: (tid % 2) as u16 };
+    let time_ns = START_NS + 1_000_000 * u64::from(tid);
+    Side { task, site: Arc::from(site), time_ns, stack: Some(0), holds }
+}
+
+fn step(from: Lock, known: Known, to: Lock, side: Side) -> Step {
+    Step {
+        from: from.0,
+        from_mode: from.1,
+        from_lock: from.2,
+        from_known: known,
+        to: to.0,
+        to_mode: to.1,
+        to_lock: to.2,
+        manner: Manner::Asked,
+        sure: true,
+        side,
+        count: 3,
+        waiting: false,
+    }
+}
+
+/// A fault, as it asks for the folio's lock.
+fn fault() -> Step {
+    let holds = vec![hold(FAULT, Known::Asked), hold(READ, Known::Asked)];
+    step(FAULT, Known::Asked, FOLIO, side(159, "reader", "hugetlb_fault", holds))
+}
+
+/// A copy-on-write, as it takes the fault mutex again.
+fn cow() -> Step {
+    let holds = vec![hold(FOLIO, Known::Returned)];
+    step(FOLIO, Known::Returned, FAULT, side(158, "owner", "hugetlb_wp", holds))
+}
+
+fn stacks() -> Stacks {
+    let names = [(0x10, "handle_mm_fault"), (0x20, "exc_page_fault")];
+    let symbol = |(address, name): (u64, &str)| Symbol { address, name: name.into(), offset: address };
+    let mut stacks = Stacks::default();
+    stacks.pass(&Pass {
+        mark: Mark { number: 0, time_ns: START_NS, complete: true },
+        stacks: vec![Stack { id: 5, frames: vec![0x10, 0x20] }],
+        symbols: names.map(symbol).to_vec(),
+        ..Pass::default()
+    });
+    stacks
+}
+
+fn told(rank: Rank, doubts: Vec<Doubt>, evidence: Evidence) -> String {
+    let (first_ns, last_ns) = (START_NS, START_NS);
+    let finding = Finding { id: "made".into(), rank, count: 1, first_ns, last_ns, doubts, evidence };
+    let mut lines = vec![format!("{} {}: {}", rank.name(), finding.kind().name(), words::summary(&finding))];
+    lines.extend(words::detail(&finding, &stacks(), START_NS));
+    for line in &lines[1..] {
+        assert!(line.chars().count() <= 95, "with its indent more than 100 columns: {line}");
+    }
+    lines.join("\n")
+}
+
+fn cycle(rank: Rank, doubts: Vec<Doubt>, steps: Vec<Step>) -> String {
+    told(rank, doubts, Evidence::Cycle(Cycle { steps, gate: None, queued: vec![], recordings: vec![] }))
+}
+
+#[test]
+fn a_deadlock_that_did_not_happen_reads_like_this() {
+    let doubts = vec![Doubt::InferredHold(LockClass::FolioFile)];
+    insta::assert_snapshot!("splat-feasible", cycle(Rank::Feasible, doubts, vec![fault(), cow()]));
+}
+
+#[test]
+fn a_deadlock_that_happens_reads_like_this() {
+    let waiting = |s: Step| Step { waiting: true, count: 1, ..s };
+    let text = cycle(Rank::Confirmed, vec![], vec![waiting(fault()), waiting(cow())]);
+    assert!(text.contains("waits for folio_lock(file) ") && text.contains("how it hangs"), "{text}");
+    assert!(!text.contains("asked for fault_mutex"), "{text}");
+}
+
+#[test]
+fn readers_have_a_writer_between_them_and_a_try_that_would_block_is_called_so() {
+    let reader = step(READ, Known::Asked, FOLIO, side(160, "reader", "hugetlb_fault", vec![]));
+    let holds = vec![hold(FOLIO, Known::Released)];
+    let mover = Step {
+        manner: Manner::TryThenBlock,
+        sure: false,
+        ..step(FOLIO, Known::Released, READ, side(170, "mover", "migrate_pages", holds))
+    };
+    let writer = Doubt::QueuedWriter { class: LockClass::IMmap, writer_seen: true };
+    let doubts = vec![writer, Doubt::Moment(LockClass::FolioFile)];
+    let mapper = side(180, "mapper", "hugetlbfs_file_mmap", vec![hold(INODE, Known::Asked)]);
+    let queued = vec![Queued { step: 1, side: mapper, waiting: false }];
+    let cycle = Cycle { steps: vec![reader, mover], gate: None, queued, recordings: vec![] };
+    insta::assert_snapshot!("splat-readers", told(Rank::Possible, doubts, Evidence::Cycle(cycle)));
+}
+
+#[test]
+fn a_gate_and_what_is_of_another_lock_are_told() {
+    let gate = Some((LockClass::Inode, INODE.2));
+    let evidence = |steps| Evidence::Cycle(Cycle { steps, gate, queued: vec![], recordings: vec![] });
+    let text = told(Rank::Guarded, vec![], evidence(vec![fault(), cow()]));
+    assert!(text.contains("gate      two sides hold inode_lock 0xffff888007770100, which"), "{text}");
+    assert!(text.contains("scenario, were it not for the gate"), "{text}");
+
+    let mut other = fault();
+    other.to_lock += 0x1000;
+    let text = cycle(Rank::ClassOnly, vec![], vec![other, cow()]);
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(text.contains("0xffffea0000041000, not the one that side 2 has; seen 3 times"), "{text}");
+    assert!(text.contains("such as side 1 asks for"), "{text}");
+    assert!(text.contains("if these were the same locks"), "{text}");
+}
+
+#[test]
+fn many_sides_stand_under_each_other() {
+    let at = |lock: Lock, n: u64| (lock.0, lock.1, lock.2 + n);
+    let locks: Vec<Lock> = (0..4).map(|n| at(FOLIO, n * 0x1000)).collect();
+    let step = |n: usize| {
+        let who = side(200 + n as u32, "task", "hugetlb_fault", vec![]);
+        step(locks[n], Known::Contract, locks[(n + 1) % 4], who)
+    };
+    insta::assert_snapshot!("splat-four", cycle(Rank::Feasible, vec![], (0..4).map(step).collect()));
+}
+
+#[test]
+fn an_order_and_a_repeated_ask_read_like_this() {
+    let source = "mm/rmap.c, 6.1:48, 6.12:49: hugetlbfs pages".to_owned();
+    let against = Evidence::AgainstOrder(Box::new(AgainstOrder { step: cow(), source }));
+    let relock = Evidence::Relock(Relock {
+        held: hold(READ, Known::Asked),
+        asked_mode: Some(Mode::Read),
+        side: side(160, "reader", "hugetlb_fault", vec![hold(READ, Known::Asked)]),
+    });
+    let writer = Doubt::QueuedWriter { class: LockClass::IMmap, writer_seen: false };
+    let text = [told(Rank::AgainstOrder, vec![], against), told(Rank::Feasible, vec![writer], relock)];
+    insta::assert_snapshot!("splat-others", text.join("\n\n"));
+    let relock = Evidence::Relock(Relock {
+        held: hold(WRITE, Known::Asked),
+        asked_mode: Some(Mode::Write),
+        side: side(160, "writer", "hugetlbfs_fallocate", vec![]),
+    });
+    assert!(!told(Rank::Feasible, vec![], relock).contains("a writer"));
+}
