@@ -20,7 +20,7 @@ use std::{
     sync::Arc,
 };
 
-use self::judge::{Verdict, judge};
+use self::judge::{Verdict, is_inside, judge};
 use crate::{
     event::SiteId,
     finding::{Cycle, Doubt, Evidence, Finding, Known, Queued, Rank},
@@ -89,9 +89,21 @@ impl Cycles {
         self.exits.keep(EXITS_KEPT);
     }
 
-    /// Looks at pairs that nobody has looked at, at those alone of which nothing new was told since `before_ns`.
-    pub fn settle(&mut self, graph: &mut Graph, tasks: &Tasks, losses: &Losses, before_ns: u64) {
+    /// Looks at pairs that nobody has looked at, at those alone of which nothing new was told since `before_ns`; `u64::MAX`: at
+    /// all. Those whose operations go on are looked at again.
+    pub fn settle(
+        &mut self,
+        graph: &mut Graph,
+        tasks: &Tasks,
+        losses: &Losses,
+        (before_ns, now_ns): (u64, u64),
+    ) {
         let due = graph.due(before_ns);
+        for at in due.iter().filter(|_| before_ns != u64::MAX) {
+            if graph.pair(*at).witnesses.iter().any(|w| is_inside(tasks, w)) {
+                graph.wait_on(*at, now_ns);
+            }
+        }
         if !due.is_empty() {
             let mut found = std::mem::take(&mut self.found);
             let budget = if before_ns == u64::MAX { AT_THE_END } else { AT_A_TIME };

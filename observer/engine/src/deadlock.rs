@@ -49,7 +49,10 @@ impl Waits<'_> {
     fn blockers(&self, id: TaskId) -> Vec<Blocker> {
         let Some(wait) = self.tasks[id].waiting else { return Vec::new() };
         let mut blockers = Vec::new();
-        // Whom nobody waits for but himself is a relock, told as such; who waits for nothing ends no circle.
+        if hold_on(&self.tasks[id], wait.addr).is_some() {
+            // It waits for itself, and is told as a relock.
+            return blockers;
+        }
         for other in self.waiting.iter().filter(|other| **other != id) {
             let Some(hold) = hold_on(&self.tasks[*other], wait.addr) else { continue };
             if conflict(wait.mode, hold.mode) {

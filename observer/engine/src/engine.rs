@@ -315,7 +315,7 @@ impl Engine {
 
     /// Looks for what new edges close.
     fn settle_cycles(&mut self, before_ns: u64) {
-        self.cycles.settle(&mut self.graph, &self.tasks, &self.losses, before_ns);
+        self.cycles.settle(&mut self.graph, &self.tasks, &self.losses, (before_ns, self.now_ns));
     }
 
     /// Links seen gone by the entries, and not told by the body of unshare.

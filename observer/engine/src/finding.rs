@@ -396,6 +396,8 @@ pub enum Doubt {
     NotTogether,
     /// From where they hold nothing, the tasks cannot all come to where they wait: another lock stands in the way.
     Unreachable,
+    /// A task is still inside the operation: a folio may be locked in it, which its release will tell.
+    Inside,
     /// Whether they can all come there was too much to try.
     SearchCut,
     /// When this folio lock was taken is not known to the moment.

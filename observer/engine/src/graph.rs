@@ -461,12 +461,19 @@ impl Graph {
         due
     }
 
+    /// This one has its turn again later.
+    pub fn wait_on(&mut self, at: u32, now_ns: u64) {
+        mark(&mut self.pairs[at as usize], at, now_ns, &mut self.fresh);
+    }
+
     /// They wait on.
     pub fn put_back(&mut self, rest: &[u32]) {
         for at in rest.iter().rev() {
             let pair = &mut self.pairs[*at as usize];
-            pair.fresh_ns = pair.queued_ns.max(1);
-            self.fresh.push_front(*at);
+            if pair.fresh_ns == 0 {
+                pair.fresh_ns = pair.queued_ns.max(1);
+                self.fresh.push_front(*at);
+            }
         }
     }
 

@@ -246,6 +246,8 @@ pub(crate) struct Task {
     pub waiting: Option<Waiting>,
     /// What it did with locks since it held none.
     pub path: Path,
+    /// A trylock that failed when it held nothing: who goes on to ask for the same lock does so because of that.
+    pub failed: Option<Op>,
     /// Table of the last lookup, to which lookups that were counted but not sent belong.
     pub last_table: Option<Table>,
     /// In the engine's list of tasks that have leases.
@@ -282,6 +284,7 @@ impl Task {
             asked: None,
             waiting: None,
             path: Path::default(),
+            failed: None,
             last_table: None,
             listed: false,
             exiting: false,
@@ -295,6 +298,7 @@ impl Task {
 
     /// It has a lock, or asks for one. What it held before is the path to here.
     pub fn hold(&mut self, hold: LockHold, manner: Manner, (site, asked_ns): (SiteId, u64)) {
+        self.failed = None;
         self.path.push(Op {
             lock: hold.instance,
             time_ns: asked_ns,

@@ -286,6 +286,7 @@ pub fn doubt(d: &Doubt) -> String {
         Doubt::Unreachable => {
             "the tasks cannot all come to where they wait: another lock stands in the way".into()
         }
+        Doubt::Inside => "a task is inside the operation yet: a folio may be locked in it, unseen".into(),
         Doubt::SearchCut => "whether the tasks can all come to where they wait was too much to try".into(),
         Doubt::Moment(class) => format!("when {} was taken is not known to the moment", class.name()),
         Doubt::Merged => "the sides are of different recordings, whose locks cannot be compared".into(),

@@ -14,7 +14,7 @@ use crate::{
     path::{Op, held},
     reach::{Reach, conflict, reach},
     recent::Recent,
-    tasks::{Instance, Tasks},
+    tasks::{Instance, Task, Tasks},
 };
 
 /// Choices of witnesses tried per chain.
@@ -155,7 +155,9 @@ impl Judge<'_> {
         }
         let tried = reach_with(choice, &behind);
         let cut = choice.iter().any(|w| w.path_cut) || tried.reach == Reach::Cut;
-        let open = choice.iter().any(|w| !w.sure) || tried.unsure.is_some();
+        let inside =
+            choice.iter().chain(tried.writers.iter().map(|(_, w)| w)).any(|w| is_inside(self.world.tasks, w));
+        let open = choice.iter().any(|w| !w.sure) || tried.unsure.is_some() || inside;
         let rank = match tried.reach {
             Reach::Unreachable => Rank::ClassOnly,
             _ if open || cut => Rank::Possible,
@@ -163,6 +165,7 @@ impl Judge<'_> {
         };
         doubts.extend((rank == Rank::ClassOnly).then_some(Doubt::Unreachable));
         doubts.extend((cut && rank == Rank::Possible).then_some(Doubt::SearchCut));
+        doubts.extend((inside && rank == Rank::Possible).then_some(Doubt::Inside));
         let unsure = self.chain.iter().zip(choice).filter(|(_, w)| !w.sure);
         let class = |(at, _): (&u32, _)| self.world.graph.edge(self.world.graph.pair(*at)).from.0;
         doubts.extend(unsure.map(class).chain(tried.unsure).map(Doubt::Moment));
@@ -212,19 +215,26 @@ impl Judge<'_> {
     fn together(&self, a: &Witness, b: &Witness) -> bool {
         let (first, second) = if a.time_ns <= b.time_ns { (a, b) } else { (b, a) };
         let begin_ns = first.path.first().map_or(first.time_ns, |op| op.time_ns.min(first.time_ns));
-        second.made_ns <= begin_ns && self.is_there(first.serial, second.time_ns)
+        second.made_ns <= begin_ns && self.is_there(first, second.time_ns)
     }
 
-    fn is_there(&self, serial: u64, at_ns: u64) -> bool {
-        match self.exits.get(serial) {
+    fn is_there(&self, of: &Witness, at_ns: u64) -> bool {
+        match self.exits.get(of.serial) {
             Some(exit_ns) => exit_ns >= at_ns,
-            None => is_alive(self.world.tasks, serial),
+            None => task_of(self.world.tasks, of).is_some(),
         }
     }
 }
 
-fn is_alive(tasks: &Tasks, serial: u64) -> bool {
-    tasks.iter().any(|t| t.serial == serial)
+/// The task, if it is there yet.
+fn task_of<'a>(tasks: &'a Tasks, of: &Witness) -> Option<&'a Task> {
+    tasks.find(of.tid).map(|id| &tasks[id]).filter(|task| task.serial == of.serial)
+}
+
+/// Whether the operation in which it was seen goes on: what the task holds may not be known yet.
+pub(super) fn is_inside(tasks: &Tasks, of: &Witness) -> bool {
+    let begin_ns = task_of(tasks, of).and_then(|task| task.frames.first()).map(|frame| frame.begin_ns);
+    begin_ns.is_some_and(|begin_ns| begin_ns <= of.time_ns)
 }
 
 fn all_together(choice: &[Arc<Witness>], together: impl Fn(&Witness, &Witness) -> bool) -> bool {

@@ -79,6 +79,8 @@ impl Engine {
         index: u64,
         folio: Folio,
     ) {
+        // Who has a spinlock does not sleep: its release was not seen.
+        self.drop_ptls(id, event.time_ns);
         if folio.0 != 0 {
             self.folio_asked(id, event, (folio, mapping), event.time_ns);
         }
@@ -88,8 +90,6 @@ impl Engine {
 
     /// Edges of an ask for a folio's lock that can block.
     fn folio_asked(&mut self, id: TaskId, event: &Event, (folio, mapping): (Folio, Mapping), time_ns: u64) {
-        // Who has a spinlock does not sleep: its release was not seen.
-        self.drop_ptls(id, event.time_ns);
         let class = LockClass::of_folio(mapping);
         let instance = instance(folio, mapping);
         let site = self.on_behalf(id, event.site);
@@ -103,6 +103,7 @@ impl Engine {
     }
 
     pub(super) fn folio_wait(&mut self, id: TaskId, event: &Event, (folio, mapping, index): Named) {
+        self.drop_ptls(id, event.time_ns);
         self.tasks[id].asked =
             Some(Asked::Folio { mapping, index, at_ns: event.time_ns, site: event.site, folio });
         self.folio_asked(id, event, (folio, mapping), event.time_ns);

@@ -186,6 +186,9 @@ impl Engine {
             // Its release is among what was lost: this is another hold.
             self.tasks[id].drop_hold(at, event.time_ns);
         }
+        if let Some(failed) = self.tasks[id].failed.take_if(|op| op.lock == instance) {
+            self.tasks[id].path.push(failed);
+        }
         let ask = Ask { class, instance, mode, manner, time_ns: event.time_ns, site };
         self.graph.asked(&self.tasks[id], &ask);
         let hold = LockHold {
@@ -216,19 +219,22 @@ impl Engine {
     /// A trylock failed: somebody else had the lock.
     fn busy(&mut self, id: TaskId, event: &Event, (class, mode, addr): (LockClass, Option<Mode>, u64)) {
         let instance = Instance { addr, life: self.locks.see(addr, class.wire()).life };
+        let op = Op {
+            lock: instance,
+            time_ns: event.time_ns,
+            site: event.site,
+            class,
+            mode,
+            act: Act::Fail,
+            manner: Manner::Tried,
+            known: Known::Tried,
+            sure: true,
+        };
         let task = &mut self.tasks[id];
-        if !task.holds.is_empty() {
-            task.path.push(Op {
-                lock: instance,
-                time_ns: event.time_ns,
-                site: event.site,
-                class,
-                mode,
-                act: Act::Fail,
-                manner: Manner::Tried,
-                known: Known::Tried,
-                sure: true,
-            });
+        if task.holds.is_empty() {
+            task.failed = Some(op);
+        } else {
+            task.path.push(op);
         }
     }
 

@@ -259,12 +259,14 @@ impl Checked<'_> {
     /// Whether it is known of the operation that it asks for a folio then, without a word.
     fn is_known(&self, step: &Step) -> bool {
         let at = step.side.time_ns;
-        let ends = (self.no_of(step.from, step.from_lock, at), self.no_of(step.to, step.to_lock, at));
-        let Some((t, (Some(from), Some(to)))) = self.task_of(step).map(|t| (t, ends)) else { return false };
+        let from = self.no_of(step.from, step.from_lock, at);
+        let Some((t, Some(from))) = self.task_of(step).map(|t| (t, from)) else { return false };
         let program = &self.programs[t];
         let asks = |pc: Pc| {
+            // A folio that is told later may have got its name since.
+            let is_it = |lock: LockNo| self.case.locks[lock].addr == step.to_lock;
             let silent =
-                matches!(program.code[pc], Ins::Take { lock, way: Way::Silent { .. }, .. } if lock == to);
+                matches!(program.code[pc], Ins::Take { lock, way: Way::Silent { .. }, .. } if is_it(lock));
             let after = self.run.asks.iter().find(|((of, _), asked)| *of == t && asked.time_ns == at);
             silent
                 && program.held[pc].iter().any(|h| h.lock == from)
@@ -307,7 +309,9 @@ impl Checked<'_> {
             _ => return false,
         };
         let waits = match way {
-            Way::Ask | Way::TryThenBlock | Way::Told => true,
+            // Where waits are not told, who asked to read before the writer did may have got it, and sleep elsewhere.
+            Way::Ask | Way::TryThenBlock => self.case.telling.waits || wait.to.1 != Mode::Read,
+            Way::Told => true,
             Way::Found => self.case.locks[wait.to.0].kind == Kind::FileFolio,
             Way::Silent { .. } => self.run.waits.contains(&(wait.task, wait.pc)),
         };

@@ -473,8 +473,9 @@ impl<'a> Maker<'a> {
             25..55 if self.locks[lock].kind == Kind::FileFolio => Way::Found,
             25..85 => Way::Silent { slow: self.random.percent(50) },
             _ => {
-                let (body, other) = self.branches(lock, mode, depth);
-                return Act::Try { lock, mode, is_silent: true, body, other };
+                // What a task does because of a try that nobody can see is beyond what can be known.
+                let (body, _) = self.branches(lock, mode, depth);
+                return Act::Try { lock, mode, is_silent: true, body, other: Vec::new() };
             }
         };
         self.held.push((lock, mode));
