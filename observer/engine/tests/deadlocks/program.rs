@@ -394,7 +394,7 @@ impl<'a> Maker<'a> {
                     let child = self.forks.remove(0);
                     acts.push(Act::Fork { child });
                 }
-                8 if depth > 0 && self.random.percent(30) => break,
+                8 | 9 if depth > 0 => break,
                 _ => {
                     let act = self.take(depth);
                     let spinlock = match act {
@@ -487,10 +487,13 @@ impl<'a> Maker<'a> {
         self.held.push((lock, mode));
         let body = self.acts(depth + 1);
         self.held.clone_from(&before);
-        let other = match self.random.percent(30) && self.budget == 0 {
+        // Who does without the lock may do something else.
+        let other = match self.random.percent(40) {
             true => {
-                self.budget = 1;
-                self.acts(depth + 1)
+                let left = std::mem::replace(&mut self.budget, 1 + self.random.below(2));
+                let other = self.acts(depth + 1);
+                self.budget = left;
+                other
             }
             false => Vec::new(),
         };
