@@ -39,7 +39,7 @@ fn differences(case: &Case, tally: &mut Tally) -> String {
 /// What kind of difference it is: the first words of the first one.
 fn sort_of(differences: &str) -> String {
     let about = |l: &&str| {
-        ["# false", "# missing", "# guarded", "# one task", "# a step", "# hangs", "# no relock"]
+        ["# false", "# missing", "# guarded", "# one task", "# a step", "# hangs", "# no"]
             .iter()
             .any(|begin| l.starts_with(begin))
     };

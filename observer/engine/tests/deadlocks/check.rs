@@ -12,7 +12,7 @@ use std::{collections::BTreeMap, fmt::Write as _};
 use observer_engine::{
     Engine, Hole,
     event::{Body, Event, Mode},
-    finding::{Cycle, Evidence, Finding, Rank, Step},
+    finding::{Cycle, Doubt, Evidence, Finding, Rank, Step},
     lock_class::LockClass,
     trace,
 };
@@ -20,7 +20,7 @@ use observer_engine::{
 use super::{
     case::{Case, is_silent},
     machine::{Machine, Wait},
-    program::{Ins, Kind, Lock, LockNo, Pc, Program, TaskNo, Way},
+    program::{Held, Ins, Kind, Lock, LockNo, Pc, Program, TaskNo, Way},
     random::Random,
     run::{Run, tid},
     sites,
@@ -106,6 +106,7 @@ impl Checked<'_> {
         }
         self.sound(&findings, "", &mut out);
         self.listed(&findings, tally, &mut out);
+        self.gates(&findings, &mut out);
         self.confirmed(&findings, tally, &mut out);
         self.relocks(&findings, tally, &mut out);
         engine.finish();
@@ -135,7 +136,9 @@ impl Checked<'_> {
     fn wait_of(&self, step: &Step) -> Option<(TaskNo, (LockNo, Mode), (LockNo, Mode))> {
         let at = step.side.time_ns;
         let from = self.no_of(step.from, step.from_lock, at)?;
-        let to = self.no_of(step.to, step.to_lock, at)?;
+        // A folio that is told later may have got its name since.
+        let later = || self.no_of(step.to, step.to_lock, u64::MAX);
+        let to = self.no_of(step.to, step.to_lock, at).or_else(later)?;
         Some((self.task_of(step)?, (from, step.from_mode?), (to, step.to_mode?)))
     }
 
@@ -222,6 +225,62 @@ impl Checked<'_> {
         }
     }
 
+    /// A lock outside the cycle, that was told to be taken before two of its asks, and lets only one in.
+    fn gate(&self, cycle: &Cycle) -> Option<LockNo> {
+        let asked = |step: &Step| {
+            let mut asks = self.run.asks.iter();
+            let of = self.task_of(step);
+            asks.find(|((t, _), asked)| Some(*t) == of && asked.time_ns == step.side.time_ns)
+                .map(|(at, _)| *at)
+        };
+        let asks: Vec<(TaskNo, Pc)> = cycle.steps.iter().filter_map(asked).collect();
+        let sure = |(t, pc): (TaskNo, Pc)| {
+            let is_known = move |h: &&Held| {
+                let is_late = match self.programs[t].code[h.taken] {
+                    Ins::Take { way, .. } => matches!(way, Way::Silent { .. }),
+                    Ins::Try { is_silent, .. } => is_silent,
+                    _ => false,
+                };
+                let known_ns = self.run.known_ns.get(&(t, h.taken));
+                !is_late
+                    && known_ns.is_some_and(|at| {
+                        self.run.asks.get(&(t, pc)).is_some_and(|asked| *at < asked.time_ns)
+                    })
+            };
+            self.programs[t].held[pc].iter().filter(is_known)
+        };
+        let is_step = |no: LockNo| {
+            cycle.steps.iter().any(|s| self.no_of(s.from, s.from_lock, s.side.time_ns) == Some(no))
+        };
+        asks.iter().enumerate().find_map(|(i, a)| {
+            let shuts = |h: &Held, o: &Held| {
+                h.lock == o.lock && (h.mode != Mode::Read || o.mode != Mode::Read) && !is_step(h.lock)
+            };
+            let others = || asks[i + 1..].iter().filter(|b| b.0 != a.0).flat_map(|b| sure(*b));
+            sure(*a).find(|h| others().any(|o| shuts(h, o))).map(|h| h.lock)
+        })
+    }
+
+    /// What a lock keeps apart is told so.
+    fn gates(&self, findings: &[Finding], out: &mut String) {
+        for (finding, cycle) in cycles(findings) {
+            let n = cycle.steps.len();
+            let closes = (0..n).all(|at| {
+                let (step, next) = (&cycle.steps[at], &cycle.steps[(at + 1) % n]);
+                let (to, from) = (step.side.time_ns, next.side.time_ns);
+                self.no_of(step.to, step.to_lock, to) == self.no_of(next.from, next.from_lock, from)
+            });
+            let is_told = cycle.gate.is_some() == (finding.rank == Rank::Guarded);
+            let is_gated = closes && self.gate(cycle).is_some();
+            let is_one = cycle.steps.iter().any(|s| cycle.steps[0].side.task.tid != s.side.task.tid);
+            let others = [Doubt::NotTogether, Doubt::FewTasks];
+            let is_one = is_one && !others.iter().any(|doubt| finding.doubts.contains(doubt));
+            if !is_told || (is_gated && is_one && !matches!(finding.rank, Rank::Guarded | Rank::Confirmed)) {
+                let _ = writeln!(out, "# not told to be guarded: {}", words(finding, cycle));
+            }
+        }
+    }
+
     /// Every step of a cycle is one that was told.
     fn steps_were_told(&self, finding: &Finding, cycle: &Cycle, out: &mut String) {
         if self.programs.len() == 1 {
@@ -259,14 +318,17 @@ impl Checked<'_> {
     /// Whether it is known of the operation that it asks for a folio then, without a word.
     fn is_known(&self, step: &Step) -> bool {
         let at = step.side.time_ns;
-        let from = self.no_of(step.from, step.from_lock, at);
-        let Some((t, Some(from))) = self.task_of(step).map(|t| (t, from)) else { return false };
+        let Some((t, from)) = self.task_of(step).zip(self.no_of(step.from, step.from_lock, at)) else {
+            return false;
+        };
+        let is_asked = |no: LockNo| {
+            let lock = self.case.locks[no];
+            (lock.addr, Some(lock.kind)) == (step.to_lock, kind(step.to))
+        };
         let program = &self.programs[t];
         let asks = |pc: Pc| {
-            // A folio that is told later may have got its name since.
-            let is_it = |lock: LockNo| self.case.locks[lock].addr == step.to_lock;
             let silent =
-                matches!(program.code[pc], Ins::Take { lock, way: Way::Silent { .. }, .. } if is_it(lock));
+                matches!(program.code[pc], Ins::Take { lock, way: Way::Silent { .. }, .. } if is_asked(lock));
             let after = self.run.asks.iter().find(|((of, _), asked)| *of == t && asked.time_ns == at);
             silent
                 && program.held[pc].iter().any(|h| h.lock == from)
@@ -309,9 +371,7 @@ impl Checked<'_> {
             _ => return false,
         };
         let waits = match way {
-            // Where waits are not told, who asked to read before the writer did may have got it, and sleep elsewhere.
-            Way::Ask | Way::TryThenBlock => self.case.telling.waits || wait.to.1 != Mode::Read,
-            Way::Told => true,
+            Way::Ask | Way::TryThenBlock | Way::Told => true,
             Way::Found => self.case.locks[wait.to.0].kind == Kind::FileFolio,
             Way::Silent { .. } => self.run.waits.contains(&(wait.task, wait.pc)),
         };
@@ -353,7 +413,12 @@ impl Checked<'_> {
     pub fn lossy(&self, seed: u64, tally: &mut Tally) -> String {
         let mut random = Random::new(seed);
         let share = random.pick(&[3, 10, 30]);
-        let lost: Vec<bool> = self.run.events.iter().map(|_| random.percent(share)).collect();
+        let mut lost: Vec<bool> = self.run.events.iter().map(|_| random.percent(share)).collect();
+        if random.percent(30) {
+            // That an address is another lock's from now on.
+            let names = |e: &Event| matches!(e.body, Body::LockForget { .. } | Body::LockName { .. });
+            lost.iter_mut().zip(&self.run.events).for_each(|(lost, e)| *lost |= names(e));
+        }
         let any_cpu = random.percent(20);
         let mut engine = Engine::new(sites::setup(&self.case.telling));
         let mut out = String::new();

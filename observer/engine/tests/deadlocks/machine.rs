@@ -202,10 +202,7 @@ impl Machine<'_> {
                         let (task, lock) = (chain[at].task, chain[at].from.0);
                         chain[at].from.1 = mode(task, lock).unwrap_or(held.mode);
                     }
-                    // Who waits for what it has itself, behind a writer, is another matter.
-                    if chain.iter().all(|w| w.from.0 != w.to.0) {
-                        found.push(chain);
-                    }
+                    found.push(chain);
                 }
                 self.chains(state, next, path, found);
             }
