@@ -11,6 +11,7 @@ use crate::{
     event::{Mode, SiteId},
     finding::{Cycle, Doubt, Evidence, Finding, Known, Manner, Queued, Rank, Side, Step},
     lock_class::LockClass,
+    loss::Losses,
     reach::conflict,
     tasks::{HoldSet, LockHold, Task, TaskId, Tasks, Waiting},
 };
@@ -23,6 +24,7 @@ type Blocker = (TaskId, Option<TaskId>);
 
 struct Waits<'a> {
     tasks: &'a Tasks,
+    losses: &'a Losses,
     waiting: Vec<TaskId>,
 }
 
@@ -32,12 +34,12 @@ fn hold_on(task: &Task, addr: u64) -> Option<&LockHold> {
 }
 
 /// All circles, one finding for each.
-pub(crate) fn findings(tasks: &Tasks, name: impl Fn(SiteId) -> Arc<str>) -> Vec<Finding> {
+pub(crate) fn findings(tasks: &Tasks, losses: &Losses, name: impl Fn(SiteId) -> Arc<str>) -> Vec<Finding> {
     let waiting: Vec<TaskId> = tasks.ids().filter(|id| tasks[*id].waiting.is_some()).collect();
     if waiting.is_empty() {
         return Vec::new();
     }
-    let waits = Waits { tasks, waiting };
+    let waits = Waits { tasks, losses, waiting };
     let mut circles = Vec::new();
     for id in &waits.waiting {
         waits.extend(&mut vec![(*id, None)], &mut circles);
@@ -120,7 +122,9 @@ impl Waits<'_> {
             };
             let behind = circle[(at + 1) % n].1;
             let writer = behind.and_then(|id| Some(side(&self.tasks[id], self.tasks[id].waiting?, &name)));
-            parts.push(((hold.class, waits.site), step, writer, hold.lossy));
+            // It may have gone on, or have released the lock, among what was lost since.
+            let lossy = hold.lossy || self.losses.anywhere(task.last_ns, u64::MAX);
+            parts.push(((hold.class, waits.site), step, writer, lossy));
         }
         let keys: Vec<(LockClass, SiteId)> = parts.iter().map(|(key, ..)| *key).collect();
         parts.rotate_left(cycles::least_rotation(&keys));

@@ -300,7 +300,7 @@ impl Engine {
     /// Cycles of what was seen, and the deadlocks that are there now.
     fn cycles(&self) -> Vec<Finding> {
         let mut all = self.cycles.findings(&self.graph, |s| self.rules.name(s));
-        for now in deadlock::findings(&self.tasks, |s| self.rules.name(s)) {
+        for now in deadlock::findings(&self.tasks, &self.losses, |s| self.rules.name(s)) {
             match all.iter_mut().find(|f| f.id == now.id) {
                 Some(known) if known.rank <= now.rank => {}
                 Some(known) => {

@@ -131,29 +131,29 @@ impl Checked<'_> {
         (0..self.programs.len()).find(|t| tid(*t) == step.side.task.tid)
     }
 
-    /// The step as the search for deadlocks would have it.
-    #[allow(clippy::type_complexity, reason = "a task and two ends")]
-    fn wait_of(&self, step: &Step) -> Option<(TaskNo, (LockNo, Mode), (LockNo, Mode))> {
-        let at = step.side.time_ns;
-        let from = self.no_of(step.from, step.from_lock, at)?;
-        // A folio that is told later may have got its name since.
-        let later = || self.no_of(step.to, step.to_lock, u64::MAX);
-        let to = self.no_of(step.to, step.to_lock, at).or_else(later)?;
-        Some((self.task_of(step)?, (from, step.from_mode?), (to, step.to_mode?)))
+    /// Whether a step is such a wait.
+    fn is_wait(&self, step: &Step, wait: &Wait) -> bool {
+        let is = |class: LockClass, addr, no: LockNo| {
+            let lock = self.case.locks[no];
+            // A folio that is told later may have got its name since.
+            let late = lock.kind.is_folio() && (Some(lock.kind), lock.addr) == (kind(class), addr);
+            late || self.no_of(class, addr, step.side.time_ns) == Some(no)
+        };
+        self.task_of(step) == Some(wait.task)
+            && (step.from_mode, step.to_mode) == (Some(wait.from.1), Some(wait.to.1))
+            && is(step.from, step.from_lock, wait.from.0)
+            && is(step.to, step.to_lock, wait.to.0)
     }
 
     /// Whether such a deadlock can be reached; `exactly`: by these very asks.
     fn is_true(&self, cycle: &Cycle, exactly: bool) -> bool {
-        let Some(said) = cycle.steps.iter().map(|s| self.wait_of(s)).collect::<Option<Vec<_>>>() else {
-            return false;
-        };
-        self.truth.iter().filter(|chain| chain.len() == said.len()).any(|chain| {
-            (0..said.len()).any(|turn| {
-                (0..said.len()).all(|at| {
-                    let wait = chain[(at + turn) % chain.len()];
+        let steps = &cycle.steps;
+        self.truth.iter().filter(|chain| chain.len() == steps.len()).any(|chain| {
+            (0..steps.len()).any(|turn| {
+                (0..steps.len()).all(|at| {
+                    let wait = &chain[(at + turn) % chain.len()];
                     let asked = self.run.asks.get(&(wait.task, wait.pc)).map(|a| a.time_ns);
-                    (wait.task, wait.from, wait.to) == said[at]
-                        && (!exactly || asked == Some(cycle.steps[at].side.time_ns))
+                    self.is_wait(&steps[at], wait) && (!exactly || asked == Some(steps[at].side.time_ns))
                 })
             })
         })
@@ -371,7 +371,9 @@ impl Checked<'_> {
             _ => return false,
         };
         let waits = match way {
-            Way::Ask | Way::TryThenBlock | Way::Told => true,
+            // Where waits are not told, who asked to read before the writer did may have got it, and sleep elsewhere.
+            Way::Ask | Way::TryThenBlock => self.case.telling.waits || wait.to.1 != Mode::Read,
+            Way::Told => true,
             Way::Found => self.case.locks[wait.to.0].kind == Kind::FileFolio,
             Way::Silent { .. } => self.run.waits.contains(&(wait.task, wait.pc)),
         };
