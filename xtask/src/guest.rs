@@ -41,7 +41,11 @@ pub struct Guest {
     timeout: Option<Duration>,
     out: Option<PathBuf>,
     echo: Echo,
+    until: Option<Until>,
 }
+
+/// Says when a guest that will not end by itself has done what it is there for.
+type Until = Box<dyn Fn() -> bool>;
 
 /// Whether the command's output is shown as it comes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,6 +115,7 @@ impl Guest {
             timeout: Some(TIMEOUT),
             out: None,
             echo: Echo::No,
+            until: None,
         }
     }
 
@@ -150,6 +155,13 @@ impl Guest {
     /// Where on the host the files below `/out` go.
     pub fn out(mut self, directory: &Path) -> Self {
         self.out = Some(directory.to_owned());
+        self
+    }
+
+    /// A guest that is expected to hang: looked at every second, and ended from outside as soon as this says so. A hung task
+    /// is no failure then, nor is an end without the command's status.
+    pub fn until(mut self, is_over: impl Fn() -> bool + 'static) -> Self {
+        self.until = Some(Box::new(is_over));
         self
     }
 

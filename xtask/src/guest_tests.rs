@@ -15,6 +15,8 @@ use crate::{
 pub const MATRIX: &str = "matrix_of_this_kernel";
 /// The module of the tests that run on every kernel.
 pub const EVERYWHERE: &str = "on_every_kernel::";
+/// Of those the tests of the lock order, which kernels get that have a deadlock of their own.
+pub const ORDER: &str = "on_every_kernel::order::";
 /// For all guest tests on one kernel; emulated, on a machine with other things to do.
 const TIMEOUT: Duration = Duration::from_secs(30 * 60);
 

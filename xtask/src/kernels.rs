@@ -27,6 +27,9 @@ pub struct Row {
     pub suites: Vec<String>,
     /// Upstream version that the facts were read on.
     pub known: Option<String>,
+    /// No other version will do.
+    #[serde(default)]
+    pub exact: bool,
     #[serde(default)]
     pub test: bool,
     #[serde(default)]
@@ -40,6 +43,8 @@ pub enum Tests {
     All,
     #[default]
     Matrix,
+    /// Those of the lock order, and no matrix.
+    Order,
 }
 
 #[derive(Deserialize)]
@@ -148,6 +153,9 @@ fn parse(text: &str) -> Result<Table> {
         if !names.insert(&row.name) {
             bail!("xtask/kernels.toml: kernel {} is there twice", row.name);
         }
+        if row.exact && row.known.is_none() {
+            bail!("xtask/kernels.toml: kernel {} is exact, and no version is known", row.name);
+        }
     }
     Ok(table)
 }
@@ -161,6 +169,11 @@ impl Row {
     pub fn is_known(&self, version: &str) -> bool {
         let upstream = version.split_once('-').map_or(version, |(upstream, _)| upstream);
         self.known.as_deref().is_none_or(|known| known == upstream)
+    }
+
+    /// Whether the matrix is for it, and hence facts, grades and budget are recorded of it.
+    pub fn has_matrix(&self) -> bool {
+        self.tests != Tests::Order
     }
 
     /// What a person should know about the version that stands for this row.
@@ -188,6 +201,7 @@ mod tests {
             flavour: "cloud-amd64".into(),
             suites: vec!["trixie".into()],
             known: known.map(str::to_owned),
+            exact: false,
             test: false,
             tests: Tests::Matrix,
         }
@@ -213,6 +227,8 @@ mod tests {
         assert!(error(format!("suites=[]\n{}", row.replace("'bookworm'", ""))).contains("no suite"));
         assert!(parse(&format!("{good}sweets=1\n")).is_err());
         assert!(parse(&format!("{good}tests='some'\n")).is_err());
+        assert!(error(format!("{good}exact=true\n")).contains("no version is known"));
+        assert!(parse(&format!("{good}exact=true\nknown='6.1.2'\n")).is_ok());
         assert!(parse(row).is_err(), "no suites to look through");
     }
 

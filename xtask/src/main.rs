@@ -6,6 +6,7 @@ mod demo;
 mod fixtures;
 mod guest;
 mod guest_tests;
+mod hang;
 mod host;
 mod kernels;
 mod matrix;

@@ -60,9 +60,13 @@ pub struct Run {
 
 impl Matrix {
     pub fn run(self) -> Result<()> {
-        let selections = kernels::select_all(&self.kernels, self.flavour.as_deref())?;
+        let mut selections = kernels::select_all(&self.kernels, self.flavour.as_deref())?;
+        if self.kernels.is_empty() {
+            selections.retain(|selection| selection.row().is_none_or(kernels::Row::has_matrix));
+        }
         let mut books = Books::open()?;
-        let kernels = setup::kernels(&selections)?;
+        let found = setup::kernels(&selections)?;
+        let kernels: Vec<Kernel> = found.kernels.into_iter().map(|(_, kernel)| kernel).collect();
         let binaries = Binaries::build()?;
         let jobs = self.jobs.count();
         let together = jobs.min(kernels.len()) > 1;
@@ -70,6 +74,7 @@ impl Matrix {
             boot(&binaries, kernel, &self.scenarios, together.then_some(kernel.name.as_str()))
         });
         let mut tally = Tally::default();
+        found.absent.into_iter().for_each(|absent| tally.line(absent));
         if self.write {
             for run in runs.iter().filter(|run| run.kernel.is_row && run.report.is_ok()) {
                 if let Err(error) = keep_kernel(run) {

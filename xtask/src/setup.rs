@@ -17,6 +17,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
+use self::kernel::Absent;
 pub use self::{bpf::BpfTools, kernel::Kernel, qemu::Qemu};
 use crate::{host, kernels, say};
 
@@ -41,7 +42,8 @@ pub fn all() -> Result<()> {
     part(qemu::qemu(&cache).map(|qemu| qemu.to_string()));
     part(qemu::busybox(&cache).map(|_| "busybox".into()));
     for selection in kernels::select_all(&[], None)? {
-        part(kernel::kernel(&cache, &selection).map(|kernel| kernel.to_string()));
+        let kernel = kernel::kernel(&cache, &selection).map(|kernel| kernel.to_string());
+        part(kernel.or_else(|error| Ok(format!("not {}", error.downcast::<Absent>()?))));
     }
     if !problems.is_empty() {
         bail!("set-up is not complete\n{}", problems.join("\n"));
@@ -64,16 +66,25 @@ pub fn kernel(selection: &kernels::Selection) -> Result<Kernel> {
     kernel::kernel(&Cache::open()?, selection)
 }
 
-/// All of them, or one report of all that cannot be had.
-pub fn kernels(selections: &[kernels::Selection]) -> Result<Vec<Kernel>> {
-    let (mut kernels, mut problems) = (Vec::new(), Vec::new());
+/// Kernels that are there, each with what it was selected by.
+#[derive(Default)]
+pub struct Found {
+    pub kernels: Vec<(kernels::Selection, Kernel)>,
+    /// Why others are not, and need not be.
+    pub absent: Vec<String>,
+}
+
+/// All of them but those that may be absent, or one report of all that cannot be had.
+pub fn kernels(selections: &[kernels::Selection]) -> Result<Found> {
+    let (mut found, mut problems) = (Found::default(), Vec::new());
     for selection in selections {
-        match kernel(selection) {
-            Ok(kernel) => kernels.push(kernel),
-            Err(error) => problems.push(format!("{error:#}")),
+        match kernel(selection).map_err(anyhow::Error::downcast::<Absent>) {
+            Ok(kernel) => found.kernels.push((selection.clone(), kernel)),
+            Err(Ok(absent)) => found.absent.push(format!("not testable here: {absent}")),
+            Err(Err(error)) => problems.push(format!("{error:#}")),
         }
     }
-    if problems.is_empty() { Ok(kernels) } else { bail!("{}", problems.join("\n")) }
+    if problems.is_empty() { Ok(found) } else { bail!("{}", problems.join("\n")) }
 }
 
 /// The directory that outlives checkouts.

@@ -5,6 +5,7 @@ use anyhow::{Result, bail};
 use crate::{
     guest::Outcome,
     guest_tests::{failed_tests, summary},
+    hang::{self, Verdict},
 };
 
 #[derive(Default)]
@@ -41,6 +42,19 @@ impl Tally {
             eprintln!("notice: {notice}");
         }
         self.line(format!("kernel {kernel}: {passed} passed, {failed} failed; {}", outcome.verdict()));
+    }
+
+    /// What came of a deadlock that was to happen.
+    pub fn hang(&mut self, run: hang::Run) {
+        let what = run.what;
+        match run.verdict {
+            Verdict::Found(how) => {
+                self.passed += 1;
+                self.line(format!("kernel {what}: {how}"));
+            }
+            Verdict::NotTestable(why) => self.line(format!("not testable here: {what}: {why}")),
+            Verdict::Failed(why) => self.failures.push(format!("{what}: {why}")),
+        }
     }
 
     pub fn finish(self) -> Result<()> {

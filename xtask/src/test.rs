@@ -11,8 +11,8 @@ use crate::{
     bench,
     guest::Outcome,
     guest_tests::{self, Binaries},
-    host,
-    kernels::{self, Selection, Tests},
+    hang, host,
+    kernels::{self, Row, Selection, Tests},
     matrix::{self, Books},
     pool::{self, Jobs},
     setup::{self, Kernel},
@@ -51,11 +51,16 @@ enum Part {
     Tests,
     /// Those that run on every kernel.
     Everywhere,
+    /// Of those the lock order's.
+    Order,
+    /// Deadlocks that really happen.
+    Hang,
     Matrix,
 }
 
 enum Done {
     Tests(Outcome),
+    Hang(Vec<hang::Run>),
     Matrix(Box<matrix::Run>),
 }
 
@@ -93,36 +98,34 @@ impl Test {
     fn guests(&self, tally: &mut Tally) -> Result<()> {
         let selections = kernels::select_all(&self.kernels, self.flavour.as_deref())?;
         let books = Books::open()?;
-        let kernels = setup::kernels(&selections)?;
+        let setup::Found { kernels, absent } = setup::kernels(&selections)?;
+        absent.into_iter().for_each(|absent| tally.line(absent));
         let binaries = Binaries::build()?;
         let begun = Instant::now();
         loop {
-            self.round(&selections, &kernels, &binaries, &books, tally);
+            self.round(&kernels, &binaries, &books, tally);
             if !self.soak || begun.elapsed().as_secs_f64() >= self.hours * 3600.0 {
                 return Ok(());
             }
         }
     }
 
-    fn round(
-        &self,
-        selections: &[Selection],
-        kernels: &[Kernel],
-        binaries: &Binaries,
-        books: &Books,
-        tally: &mut Tally,
-    ) {
-        let tasks: Vec<(Part, &Kernel)> =
-            self.parts(selections).into_iter().map(|(part, index)| (part, &kernels[index])).collect();
+    fn round(&self, kernels: &[(Selection, Kernel)], binaries: &Binaries, books: &Books, tally: &mut Tally) {
+        let tasks: Vec<(Part, &Kernel)> = self
+            .parts(kernels.iter().map(|(selection, _)| selection))
+            .into_iter()
+            .map(|(part, index)| (part, &kernels[index].1))
+            .collect();
         let jobs = self.jobs.count();
         let together = jobs.min(tasks.len()) > 1;
         let done = pool::run(jobs, &tasks, |(part, kernel)| {
             let label = |text: String| together.then_some(text);
             match part {
-                Part::Tests | Part::Everywhere => {
+                Part::Tests | Part::Everywhere | Part::Order => {
                     let label = label(format!("{} tests", kernel.name));
                     Done::Tests(self.tests(*part, kernel, binaries, label.as_deref()))
                 }
+                Part::Hang => Done::Hang(hang::run(binaries, kernel)),
                 Part::Matrix => {
                     let label = label(kernel.name.clone());
                     Done::Matrix(Box::new(matrix::boot(binaries, kernel, &[], label.as_deref())))
@@ -133,6 +136,7 @@ impl Test {
         for (done, (_, kernel)) in done.into_iter().zip(&tasks) {
             match done {
                 Done::Tests(outcome) => tally.guest(&kernel.name, &outcome, self.filter_means_matrix()),
+                Done::Hang(runs) => runs.into_iter().for_each(|run| tally.hang(run)),
                 Done::Matrix(run) => runs.push(*run),
             }
         }
@@ -142,16 +146,21 @@ impl Test {
     }
 
     /// What runs, and on which of the selected kernels. What takes longest begins.
-    fn parts(&self, selections: &[Selection]) -> Vec<(Part, usize)> {
-        let all = || selections.iter().enumerate();
-        let mut tests: Vec<(Part, usize)> =
-            all().filter_map(|(index, selection)| Some((self.tests_of(selection)?, index))).collect();
+    fn parts<'a>(&self, selections: impl Iterator<Item = &'a Selection>) -> Vec<(Part, usize)> {
+        let selections: Vec<&Selection> = selections.collect();
+        let of = |part: &dyn Fn(&Selection) -> Option<Part>| {
+            let all = selections.iter().enumerate();
+            all.filter_map(|(index, selection)| Some((part(selection)?, index))).collect::<Vec<_>>()
+        };
+        let mut tests = of(&|selection| self.tests_of(selection));
+        tests.extend(of(&|selection| self.hangs_of(selection)));
         tests.sort();
-        let matrix = all().map(|(index, _)| (Part::Matrix, index));
+        let has_matrix = |selection: &Selection| selection.row().is_none_or(Row::has_matrix);
+        let matrix = of(&|selection| has_matrix(selection).then_some(Part::Matrix));
         match &self.filter {
-            None => tests.into_iter().chain(matrix).collect(),
-            Some(filter) if filter == guest_tests::MATRIX => matrix.collect(),
-            Some(_) if self.filter_means_matrix() => tests.into_iter().chain(matrix).collect(),
+            None => [tests, matrix].concat(),
+            Some(filter) if filter == guest_tests::MATRIX => matrix,
+            Some(_) if self.filter_means_matrix() => [tests, matrix].concat(),
             Some(_) => tests,
         }
     }
@@ -159,13 +168,28 @@ impl Test {
     /// Which guest tests beside the matrix's a kernel gets. Those for every kernel know those of the table.
     fn tests_of(&self, selection: &Selection) -> Option<Part> {
         let row = selection.row();
-        let gets_all = row.is_some_and(|row| row.tests == Tests::All);
+        let tests = row.map(|row| row.tests);
         match &self.filter {
-            Some(_) if gets_all || !self.kernels.is_empty() => Some(Part::Tests),
+            // No guest test: what hangs is watched from outside.
+            Some(filter) if filter == hang::NAME => None,
+            Some(_) if tests == Some(Tests::All) || !self.kernels.is_empty() => Some(Part::Tests),
+            // Some of them, or none; all of what is meant if it is the whole module.
+            Some(filter) if tests == Some(Tests::Order) => {
+                filter.contains(guest_tests::ORDER).then_some(Part::Tests)
+            }
             Some(filter) if !filter.contains(guest_tests::EVERYWHERE) => None,
-            None if gets_all => Some(Part::Tests),
-            _ => row.map(|_| Part::Everywhere),
+            _ => match tests? {
+                Tests::All => Some(Part::Tests),
+                Tests::Matrix => Some(Part::Everywhere),
+                Tests::Order => Some(Part::Order),
+            },
         }
+    }
+
+    /// Deadlocks are for their own kernels, and no guest test: a filter names them by `hang`.
+    fn hangs_of(&self, selection: &Selection) -> Option<Part> {
+        let is_meant = self.filter.as_deref().is_none_or(|filter| hang::NAME.contains(filter));
+        (is_meant && hang::is_known(selection.row()?)).then_some(Part::Hang)
     }
 
     fn filter_means_matrix(&self) -> bool {
@@ -174,8 +198,12 @@ impl Test {
 
     fn tests(&self, part: Part, kernel: &Kernel, binaries: &Binaries, label: Option<&str>) -> Outcome {
         eprintln!("--- guest tests on {kernel}");
-        let everywhere = (part == Part::Everywhere).then_some(guest_tests::EVERYWHERE);
-        let filter = self.filter.as_deref().or(everywhere);
+        let whole = match part {
+            Part::Everywhere => Some(guest_tests::EVERYWHERE),
+            Part::Order => Some(guest_tests::ORDER),
+            Part::Tests | Part::Hang | Part::Matrix => None,
+        };
+        let filter = self.filter.as_deref().or(whole);
         let arguments: Vec<&str> = ["--skip", guest_tests::MATRIX].into_iter().chain(filter).collect();
         let run = binaries.guest(kernel, &arguments, label).run();
         run.unwrap_or_else(|error| Outcome::failed(format!("{error:#}")))
@@ -225,26 +253,38 @@ mod tests {
         let word = |part| match part {
             Part::Tests => "tests",
             Part::Everywhere => "everywhere",
+            Part::Order => "order",
+            Part::Hang => "hang",
             Part::Matrix => "matrix",
         };
-        let parts = test.parts(&selections).into_iter();
+        let parts = test.parts(selections.iter()).into_iter();
         parts.map(|(part, index)| format!("{} {}", selections[index].name(), word(part))).collect()
+    }
+
+    fn rows() -> Vec<Row> {
+        kernels::rows().unwrap().into_iter().filter(|row| row.test).collect()
     }
 
     #[test]
     fn each_kernel_gets_the_matrix_and_the_tests_that_its_row_says() {
         let all = parts(&[]);
         assert_eq!(all[0], "6.12 tests");
-        for row in kernels::rows().unwrap().iter().filter(|row| row.test) {
-            assert!(all.contains(&format!("{} matrix", row.name)), "{all:?}");
-            let tests = if row.tests == Tests::All { "tests" } else { "everywhere" };
+        for row in rows() {
+            assert_eq!(all.contains(&format!("{} matrix", row.name)), row.tests != Tests::Order, "{all:?}");
+            let tests = match row.tests {
+                Tests::All => "tests",
+                Tests::Matrix => "everywhere",
+                Tests::Order => "order",
+            };
             assert!(all.contains(&format!("{} {tests}", row.name)), "{all:?}");
         }
-        assert_eq!(all.len(), 2 * kernels::rows().unwrap().iter().filter(|row| row.test).count());
-        assert_eq!(parts(&["--kernel", "6.12"]), ["6.12 tests", "6.12 matrix"]);
-        let two = parts(&["--kernel", "6.1", "--kernel", "6.19.14"]);
-        assert_eq!(two, ["6.1 everywhere", "6.1 matrix", "6.19.14 matrix"]);
+        let of = |part: &str| all.iter().filter(|p| p.ends_with(part)).count();
+        assert_eq!(all.len() - of(" matrix") - of(" hang"), rows().len(), "{all:?}");
+        assert_eq!(parts(&["--kernel", "6.18"]), ["6.18 everywhere", "6.18 matrix"]);
+        let two = parts(&["--kernel", "6.18", "--kernel", "6.19.14"]);
+        assert_eq!(two, ["6.18 everywhere", "6.18 matrix", "6.19.14 matrix"]);
         assert_eq!(parts(&["--kernel", "6.12", "--flavour", "amd64"]), ["6.12-amd64 matrix"]);
+        assert_eq!(parts(&["--kernel", "6.12.57"]), ["6.12.57 order", "6.12.57 hang"]);
     }
 
     #[test]
@@ -253,8 +293,14 @@ mod tests {
         assert_eq!(parts(&["--filter", "counts", "--kernel", "6.1"]), ["6.1 tests"]);
         let everywhere = parts(&["--filter", "on_every_kernel::windows"]);
         assert_eq!(everywhere[..2], ["6.12 tests", "5.10 everywhere"]);
-        assert_eq!(everywhere.len(), kernels::rows().unwrap().iter().filter(|row| row.test).count());
+        assert_eq!(everywhere.len(), rows().iter().filter(|row| row.has_matrix()).count());
+        let order = parts(&["--filter", "on_every_kernel::order::"]);
+        assert!(order.contains(&"6.12.57 tests".into()) && order.contains(&"6.1 everywhere".into()));
+        assert_eq!(order.len(), rows().len());
         assert_eq!(parts(&["--filter", "matrix_of_this_kernel", "--kernel", "6.1"]), ["6.1 matrix"]);
         assert_eq!(parts(&["--filter", "kernel", "--kernel", "6.1"]), ["6.1 tests", "6.1 matrix"]);
+        assert!(
+            parts(&["--filter", "hang"]).iter().all(|part| part.ends_with(" hang") || part == "6.12 tests")
+        );
     }
 }

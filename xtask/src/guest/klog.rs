@@ -17,7 +17,6 @@ pub fn judge(line: &str) -> Option<Severity> {
     {
         return Some(Severity::Notice);
     }
-    let hung = begins(&["INFO: task "]) && text.contains("blocked for more than");
     let failed = begins(&[
         "WARNING: ",
         "BUG: ",
@@ -31,7 +30,13 @@ pub fn judge(line: &str) -> Option<Severity> {
         "UBSAN: ",
         "unregister_netdevice: waiting",
     ]);
-    (hung || failed).then_some(Severity::Failure)
+    (is_hung_task(line) || failed).then_some(Severity::Failure)
+}
+
+/// Whether the kernel complains of a task that sleeps for too long.
+pub fn is_hung_task(line: &str) -> bool {
+    let text = message(line);
+    text.starts_with("INFO: task ") && text.contains("blocked for more than")
 }
 
 /// The line without "[   12.345678] " and, where the kernel tells it, "[    T1] ".

@@ -22,6 +22,8 @@ const POLL: Duration = Duration::from_millis(50);
 const BOOT_MAX: Duration = Duration::from_secs(120);
 /// After the kernel's first complaint the guest may go on for as long, for what else there is to see.
 const AFTER_FAILURE: Duration = Duration::from_secs(60);
+/// How often a guest that is to be ended from outside is looked at.
+const LOOK: Duration = Duration::from_secs(1);
 const LAST_LINES: usize = 15;
 
 pub fn run(guest: &Guest, directory: &Path, initramfs: &Path, interactive: bool) -> Result<Outcome> {
@@ -42,6 +44,15 @@ pub fn run(guest: &Guest, directory: &Path, initramfs: &Path, interactive: bool)
     let console = pump(&mut machine.0, guest.echo.clone());
 
     let mut problems = Vec::new();
+    let mut looked = Instant::now();
+    let mut is_over = || {
+        let due = looked.elapsed() >= LOOK;
+        if due {
+            looked = Instant::now();
+        }
+        due && guest.until.as_ref().is_some_and(|until| until())
+    };
+    let mut killed = false;
     let ended = loop {
         // The state first: what was written before the end is then read after it.
         let ended = machine.0.try_wait().context("cannot wait for QEMU")?;
@@ -49,6 +60,10 @@ pub fn run(guest: &Guest, directory: &Path, initramfs: &Path, interactive: bool)
         log.poll()?;
         if ended.is_some() {
             break ended;
+        }
+        if is_over() {
+            killed = true;
+            break None;
         }
         if let Some(problem) = overdue(guest, begun, &received, &log) {
             problems.push(problem);
@@ -61,11 +76,12 @@ pub fn run(guest: &Guest, directory: &Path, initramfs: &Path, interactive: bool)
     log.poll()?;
     let console = console.join();
 
-    problems.extend(log.failures.iter().map(|line| format!("the kernel said: {line}")));
+    let failures = log.failures.iter().filter(|line| guest.until.is_none() || !klog::is_hung_task(line));
+    problems.extend(failures.map(|line| format!("the kernel said: {line}")));
     if let Some(status) = ended.filter(|status| !status.success()) {
         problems.push(format!("QEMU: {status}: {}", said.trim()));
     }
-    if received.exit.is_none() {
+    if received.exit.is_none() && !killed {
         problems.push("the guest ended without telling the command's status; its last lines:".into());
         problems.extend(last_lines(&log.text));
         problems.extend(last_lines(&console));

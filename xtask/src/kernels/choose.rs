@@ -33,9 +33,10 @@ impl Choice {
 }
 
 /// The row's kernel out of its own suites: the first suite that has the series wins, and of what it has the known version,
-/// else the nearest after it, else the nearest before it. Without a known one the newest.
+/// else the nearest after it, else the nearest before it. Without a known one the newest. Of an exact row no other one.
 pub fn in_series(row: &Row, offers: &[Offer]) -> Option<Choice> {
-    let is_meant = |offer: &&Offer| offer.flavour == row.flavour && row.has(&offer.release);
+    let may_be = |offer: &Offer| !row.exact || row.is_known(&offer.package.version);
+    let is_meant = |offer: &&Offer| offer.flavour == row.flavour && row.has(&offer.release) && may_be(offer);
     let suite = &offers.iter().find(is_meant)?.suite;
     let offers = offers.iter().filter(is_meant).filter(|offer| offer.suite == *suite);
     match &row.known {
@@ -145,6 +146,15 @@ mod tests {
             assert_eq!(version(in_series(&row(name, known), &archive())), expected, "{name} {known:?}");
         }
         assert_eq!(in_series(&row("6.12", None), &[]), None);
+        for (name, known, expected) in [
+            ("6.12", "6.12.95", "6.12.95-1~bpo12+1"),
+            ("6.12", "6.12.94", "none"),
+            ("6.12", "6.12.9", "none"),
+            ("6.12.90", "6.12.90", "6.12.90-1~bpo12+1"),
+        ] {
+            let exact = Row { exact: true, ..row(name, Some(known)) };
+            assert_eq!(version(in_series(&exact, &archive())), expected, "{known} exactly");
+        }
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::{
 pub struct Kernel {
     /// The row's name, or what a person wrote, or the version that stands for a row of another series.
     pub name: String,
-    /// Whether it is of a row's series, so that what is recorded of the row holds for it.
+    /// Whether it is of a row's series, and things are recorded of the row that hold for it.
     pub is_row: bool,
     /// The package's version.
     pub version: String,
@@ -28,6 +28,18 @@ pub struct Kernel {
     /// That it is not quite what the row says.
     pub notice: Option<String>,
 }
+
+/// No suite has the very kernel that a row is about: what wants it cannot be tested, and that is no failure.
+#[derive(Debug)]
+pub struct Absent(String);
+
+impl fmt::Display for Absent {
+    fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Absent {}
 
 impl fmt::Display for Kernel {
     fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
@@ -74,7 +86,7 @@ fn name_of(selection: &Selection, version: &str, flavour: &str) -> (String, bool
             let wanted = Wanted::parse(version, flavour);
             (wanted.map_or(version.to_owned(), |wanted| wanted.name), false)
         }
-        row => (selection.name().to_owned(), row.is_some()),
+        row => (selection.name().to_owned(), row.is_some_and(Row::has_matrix)),
     }
 }
 
@@ -108,6 +120,9 @@ fn find(cache: &Cache, selection: &Selection) -> Result<(Choice, Vec<Offer>)> {
             let offers = archive.read(&row.suites);
             if let Some(choice) = kernels::in_series(row, &offers) {
                 return Ok((choice, offers));
+            }
+            if row.exact {
+                return Err(archive.has_no_more(row));
             }
             let offers = archive.read(&kernels::suites()?);
             match kernels::nearest(row, &offers) {
@@ -151,6 +166,15 @@ impl Archive<'_> {
             offers.extend(packages.iter().filter_map(|package| kernels::offer(name, package)));
         }
         Ok(offers)
+    }
+
+    fn has_no_more(&self, row: &Row) -> anyhow::Error {
+        let unread = match self.unread.as_slice() {
+            [] => String::new(),
+            unread => format!(" (not read: {})", unread.join(", ")),
+        };
+        let suites = row.suites.join(", ");
+        Absent(format!("kernel {}: no package of it in {suites}{unread}", row.name)).into()
     }
 
     fn has_no_such(&self, wanted: &Wanted, offers: &[Offer]) -> anyhow::Error {
@@ -226,6 +250,7 @@ mod tests {
             flavour: "cloud-amd64".into(),
             suites: vec!["sid".into()],
             known: Some(known.into()),
+            exact: false,
             test: true,
             tests: kernels::Tests::Matrix,
         };
@@ -263,6 +288,22 @@ mod tests {
         assert_eq!(name_of(&six, "6.16.3-1~bpo13+1", "amd64"), ("6.16.3-1~bpo13+1-amd64".into(), false));
         let typed = kernels::select("6.12.95", None).unwrap();
         assert_eq!(name_of(&typed, "6.12.95-1~bpo12+1", "cloud-amd64"), ("6.12.95".into(), false));
+    }
+
+    #[test]
+    fn an_exact_row_that_is_gone_is_absent_and_nothing_else_is() {
+        let cache = Cache { root: PathBuf::new() };
+        let archive = Archive { cache: &cache, unread: vec!["sid".into()] };
+        let row = kernels::row("6.12.57").unwrap();
+        let gone = archive.has_no_more(row.row().unwrap()).context("cannot get kernel 6.12.57");
+        let Some(absent) = gone.downcast_ref::<Absent>() else { panic!("{gone:#}") };
+        assert_eq!(
+            absent.to_string(),
+            "kernel 6.12.57: no package of it in bookworm-backports, trixie (not read: sid)"
+        );
+        assert!(archive.has_no("5.9", "").downcast_ref::<Absent>().is_none());
+        let kept = name_of(&row, "6.12.57-1~bpo12+1", "cloud-amd64");
+        assert_eq!(kept, ("6.12.57".into(), false), "nothing is recorded of it");
     }
 
     #[test]

@@ -1,0 +1,242 @@
+//! Deadlocks of stock kernels that really happen. Both sides run at once while observer records; the guest hangs, is ended from
+//! outside, and what its recording streamed out before that has to name the deadlock and who waits for what.
+//!
+//! Which kernel has which deadlock was measured by other means (the kernels' own stacks); here it is expected, not asked.
+
+use std::{
+    cell::Cell,
+    path::Path,
+    process::Command,
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::Value;
+
+use crate::{
+    guest::Guest,
+    guest_tests::Binaries,
+    host,
+    kernels::{self, Row},
+    setup::Kernel,
+};
+
+/// What a filter of `cargo xtask test` names them by.
+pub const NAME: &str = "hang";
+
+/// A deadlock: where it is, what brings it about, and how observer names its locks.
+struct Hang {
+    kernel: &'static str,
+    scenario: &'static str,
+    cycle: &'static str,
+}
+
+const HANGS: &[Hang] = &[
+    // A fault waits for the folio that migration has, which waits behind a queued mmap for the i_mmap_rwsem that the fault has.
+    Hang { kernel: "5.10", scenario: "abba-migrate:concurrent", cycle: "i_mmap_rwsem>folio_lock(file)" },
+    Hang { kernel: "6.1", scenario: "abba-fault-mutex:concurrent", cycle: "fault_mutex>folio_lock(file)" },
+    Hang {
+        kernel: "6.12.57",
+        scenario: "abba-punch-migrate:concurrent",
+        cycle: "i_mmap_rwsem>folio_lock(file)",
+    },
+];
+
+/// A hang comes within three seconds, and a wait is one after a second more. A busy host gets a multiple of both.
+const LIMIT: Duration = Duration::from_secs(150);
+/// The machine goes on for so long with the deadlock in it: what is recorded then must be there too.
+const AFTERWARDS: Duration = Duration::from_secs(5);
+/// A chunk has a second at most, a look at the guest's files takes a tenth; the rest is for a busy host.
+const LOST_MAX: Duration = Duration::from_millis(2500);
+
+/// What came of one.
+pub struct Run {
+    /// Kernel and scenario.
+    pub what: String,
+    pub verdict: Verdict,
+}
+
+pub enum Verdict {
+    /// With a line for the summary.
+    Found(String),
+    Failed(String),
+    /// The kernel that has it is not to be had any more.
+    NotTestable(String),
+}
+
+/// Whether a kernel has one.
+pub fn is_known(row: &Row) -> bool {
+    HANGS.iter().any(|hang| hang.kernel == row.name)
+}
+
+/// All of a kernel.
+pub fn run(binaries: &Binaries, kernel: &Kernel) -> Vec<Run> {
+    let own = HANGS.iter().filter(|hang| hang.kernel == kernel.name);
+    own.map(|hang| Run {
+        what: format!("{}: {}", kernel.name, hang.scenario),
+        verdict: hang.verdict(binaries, kernel).unwrap_or_else(|error| Verdict::Failed(format!("{error:#}"))),
+    })
+    .collect()
+}
+
+impl Hang {
+    fn verdict(&self, binaries: &Binaries, kernel: &Kernel) -> Result<Verdict> {
+        let row = kernels::row(self.kernel)?;
+        let row = row.row().context("a row of kernels.toml")?;
+        if !row.is_known(&kernel.version) {
+            let known = row.known.as_deref().unwrap_or_default();
+            return Ok(Verdict::NotTestable(format!("{known} has it, and this is {}", kernel.version)));
+        }
+        eprintln!("--- {} on {kernel}, until it hangs", self.scenario);
+        let out = host::target_dir()?.join("hang").join(self.kernel);
+        let recording = record(binaries, kernel, self, &out)?;
+        self.judge(&recording).map(Verdict::Found)
+    }
+
+    fn judge(&self, recording: &Recording) -> Result<String> {
+        let Recording { report, seconds, .. } = recording;
+        let found = deadlock(report, self.cycle).context("no confirmed deadlock in what was recorded")?;
+        let waits = waits(found)?;
+        ensure!(report["closing"].is_null(), "the guest ended in order: it did not hang");
+        let told = span_s(report)?;
+        ensure!(
+            told + LOST_MAX.as_secs_f64() >= *seconds,
+            "of {seconds:.1} s that the guest lived after the recording was there, {told:.1} s are in it"
+        );
+        Ok(format!("confirmed {}: {waits}; {told:.1} s of {seconds:.1} s recorded", self.cycle))
+    }
+}
+
+/// What is left of a guest that hung.
+struct Recording {
+    report: Value,
+    /// From the recording's first byte to the end of the guest.
+    seconds: f64,
+}
+
+/// The recording of a deadlock, in a file of this name below `out`.
+pub const FILE: &str = "hang.obs";
+
+/// Runs until the deadlock is there and has been for a while.
+fn record(binaries: &Binaries, kernel: &Kernel, hang: &Hang, out: &Path) -> Result<Recording> {
+    let file = out.join(FILE);
+    if out.exists() {
+        std::fs::remove_dir_all(out).with_context(|| format!("cannot remove {}", out.display()))?;
+    }
+    let (observer, cycle) = (binaries.observer.clone(), hang.cycle);
+    let (first, found) = (Rc::new(Cell::new(None)), Cell::new(None));
+    let look = {
+        let (file, first) = (file.clone(), Rc::clone(&first));
+        move || {
+            if first.get().is_none() && file.exists() {
+                first.set(Some(Instant::now()));
+            }
+            if found.get().is_none() && is_there(&observer, &file, cycle) {
+                found.set(Some(Instant::now()));
+            }
+            found.get().is_some_and(|at: Instant| at.elapsed() >= AFTERWARDS)
+        }
+    };
+    let outcome = Guest::new(kernel, &binaries.tools)
+        .file("/bin/observer", &binaries.observer)
+        .command(
+            ["observer", "record", "-o", &format!("/out/{FILE}"), "--", "observer", "exercise"]
+                .into_iter()
+                .chain([hang.scenario, "--duration", "600s"]),
+        )
+        .out(out)
+        .timeout(Some(LIMIT))
+        .until(look)
+        .run()?;
+    let seconds = first.get().map_or(0.0, |at| at.elapsed().as_secs_f64());
+    if !outcome.problems.is_empty() {
+        bail!("the guest failed: {}", outcome.problems.join("\n    "));
+    }
+    Ok(Recording { report: report(&binaries.observer, &file)?, seconds })
+}
+
+/// What has arrived so far need not be a recording yet.
+fn is_there(observer: &Path, file: &Path, cycle: &str) -> bool {
+    report(observer, file).is_ok_and(|report| deadlock(&report, cycle).is_some())
+}
+
+fn report(observer: &Path, file: &Path) -> Result<Value> {
+    let arguments = ["report", "--format", "json", "--fail-on", "never"];
+    let output = Command::new(observer).args(arguments).arg(file).output().context("cannot run observer")?;
+    ensure!(output.status.success(), "observer report: {}", String::from_utf8_lossy(&output.stderr).trim());
+    serde_json::from_slice(&output.stdout).context("observer report wrote no JSON")
+}
+
+/// The finding, if the worst rank there is was given.
+fn deadlock<'a>(report: &'a Value, cycle: &str) -> Option<&'a Value> {
+    let is_it = |finding: &&Value| {
+        let id = finding["id"].as_str().and_then(|id| id.strip_prefix("cycle:")).unwrap_or_default();
+        id.split(':').next() == Some(cycle) && finding["rank"] == "confirmed"
+    };
+    report["findings"].as_array()?.iter().find(is_it)
+}
+
+/// Who waits for what, in the words of the summary; two tasks at least, none for what it has itself.
+fn waits(finding: &Value) -> Result<String> {
+    let steps = finding["evidence"]["steps"].as_array().context("a cycle has steps")?;
+    ensure!(steps.len() >= 2, "a deadlock has two sides at least: {finding}");
+    let mut words = Vec::new();
+    for step in steps {
+        ensure!(step["waiting"] == true, "a side that was not seen waiting: {step}");
+        let comm = step["side"]["comm"].as_str().context("the name of a task")?;
+        let (held, asked) = (step["from"].as_str().unwrap_or("?"), step["to"].as_str().unwrap_or("?"));
+        words.push(format!("{comm} has {held}, waits for {asked}"));
+    }
+    let tasks: std::collections::BTreeSet<u64> =
+        steps.iter().filter_map(|step| step["side"]["tid"].as_u64()).collect();
+    ensure!(tasks.len() == steps.len(), "a side of its own for each step: {finding}");
+    Ok(words.join("; "))
+}
+
+/// How much time a recording is about.
+fn span_s(report: &Value) -> Result<f64> {
+    let time = |name: &str| report[name].as_f64().with_context(|| format!("the report has no {name}"));
+    Ok((time("end_ns")? - time("start_ns")?) / 1e9)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn step(comm: &str, tid: u32, waiting: bool) -> Value {
+        json!({ "from": "a", "to": "b", "waiting": waiting, "side": { "comm": comm, "tid": tid } })
+    }
+
+    fn judged(change: impl FnOnce(&mut Recording)) -> String {
+        let evidence = json!({ "steps": [step("one", 1, true), step("two", 2, true)] });
+        let finding = json!({ "id": "cycle:a>b:f>g", "rank": "confirmed", "evidence": evidence });
+        let report =
+            json!({ "findings": [finding], "closing": null, "start_ns": 0, "end_ns": 9_000_000_000_u64 });
+        let mut recording = Recording { report, seconds: 10.0 };
+        change(&mut recording);
+        let hang = Hang { kernel: "6.1", scenario: "x", cycle: "a>b" };
+        hang.judge(&recording).unwrap_or_else(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_deadlock_is_confirmed_by_all_who_wait_up_to_the_end() {
+        let good = judged(|_| ());
+        assert_eq!(
+            good,
+            "confirmed a>b: one has a, waits for b; two has a, waits for b; 9.0 s of 10.0 s recorded"
+        );
+        let finding = |r: &mut Recording, key: &str, value: Value| r.report["findings"][0][key] = value;
+        assert!(judged(|r| finding(r, "rank", json!("feasible"))).contains("no confirmed"));
+        assert!(judged(|r| finding(r, "id", json!("cycle:a>c:f>g"))).contains("no confirmed"));
+        let steps = |r: &mut Recording, steps: Value| r.report["findings"][0]["evidence"]["steps"] = steps;
+        assert!(judged(|r| steps(r, json!([step("one", 1, true)]))).contains("two sides"));
+        let idle = json!([step("one", 1, true), step("two", 2, false)]);
+        assert!(judged(|r| steps(r, idle)).contains("not seen waiting"));
+        let alone = json!([step("one", 1, true), step("one", 1, true)]);
+        assert!(judged(|r| steps(r, alone)).contains("a side of its own"));
+        assert!(judged(|r| r.seconds = 12.0).contains("9.0 s are in it"));
+        assert!(judged(|r| r.report["closing"] = json!({})).contains("did not hang"));
+    }
+}
