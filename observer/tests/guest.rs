@@ -7,6 +7,7 @@
 mod guest {
     pub mod bpf;
     pub mod matrix;
+    pub mod order;
     pub mod stale;
     pub mod witness;
 }
@@ -125,6 +126,29 @@ mod on_every_kernel {
     #[ignore = "needs a guest"]
     fn predictions_need_no_luck() {
         stale::turns();
+    }
+
+    /// These run on kernels too that are there for one deadlock alone.
+    mod order {
+        use crate::guest::order;
+
+        #[test]
+        #[ignore = "needs a guest"]
+        fn a_fault_and_a_migration_can_wait_for_each_other_where_they_do() {
+            order::migrate();
+        }
+
+        #[test]
+        #[ignore = "needs a guest"]
+        fn a_copy_and_a_fault_can_wait_for_each_other_where_they_do() {
+            order::fault_mutex();
+        }
+
+        #[test]
+        #[ignore = "needs a guest"]
+        fn a_punch_and_a_migration_can_wait_for_each_other_where_they_do() {
+            order::punch_migrate();
+        }
     }
 }
 
