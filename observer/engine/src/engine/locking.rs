@@ -231,10 +231,15 @@ impl Engine {
             sure: true,
         };
         let task = &mut self.tasks[id];
-        if task.holds.is_empty() {
-            task.failed = Some(op);
-        } else {
+        if !task.holds.is_empty() {
             task.path.push(op);
+            return;
+        }
+        task.failed = Some(op);
+        if !task.frames.is_empty() {
+            // A folio may turn out to have been held.
+            task.path.push(op);
+            task.path.emptied(true);
         }
     }
 
