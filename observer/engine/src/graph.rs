@@ -310,7 +310,8 @@ impl Graph {
     }
 
     fn mend(&mut self, task: &Task, ask: &Ask, path: &[Op], mended: impl Fn(&Witness) -> Witness) {
-        let is_it = |w: &&mut Arc<Witness>| w.serial == task.serial && w.time_ns == ask.time_ns;
+        // Of what was done again and again the path has the first time only.
+        let is_it = |w: &&mut Arc<Witness>| w.serial == task.serial && w.time_ns >= ask.time_ns;
         for from in held(path) {
             let Some(edge) = self.by_ends.get(&key((from.class, from.mode), ask)) else { continue };
             let Some(at) = self.edges[*edge as usize].pairs.get(&(from.lock, ask.instance)) else { continue };
