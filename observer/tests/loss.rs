@@ -34,6 +34,11 @@ impl Random {
 
 /// What a finding is about, whatever its rank.
 fn subject(finding: &Finding) -> &str {
+    if finding.kind() == Kind::Cycle {
+        // In which operation it happened may be among what was lost.
+        let classes = finding.id.match_indices(':').nth(1).map_or(finding.id.len(), |(at, _)| at);
+        return &finding.id[..classes];
+    }
     let rank = format!(":{}", finding.rank.name());
     finding.id.strip_suffix(&rank).unwrap_or(&finding.id)
 }

@@ -143,10 +143,27 @@ impl Cycles {
 
     /// One finding per kind of cycle. What was seen a moment ago is not among it: a folio may turn out to have been locked.
     pub fn findings(&self, graph: &Graph, name: impl Fn(SiteId) -> Arc<str>) -> Vec<Finding> {
-        let found = &self.found;
-        let closed: BTreeSet<Vec<LockClass>> =
-            found.keys().map(|key| key.iter().map(|(class, _)| *class).collect()).collect();
-        let mut all: Vec<Finding> = found.iter().map(|(key, f)| f.finding(key, graph, &name)).collect();
+        let classes_of = |key: &Key| key.iter().map(|(class, _)| *class).collect::<Vec<LockClass>>();
+        let mut all = Vec::new();
+        // Those that are not worth an alarm are told once for their classes: by the best evidence.
+        let mut weak: BTreeMap<Vec<LockClass>, (&Found, usize)> = BTreeMap::new();
+        for (key, found) in &self.found {
+            if found.verdict.rank <= Rank::Possible {
+                all.push(found.finding(id(key, &name), found.chains.len(), graph, &name));
+                continue;
+            }
+            let worth = |f: &Found| (f.verdict.rank, f.verdict.doubts.len(), f.first_ns);
+            let (best, chains) = weak.entry(classes_of(key)).or_insert((found, 0));
+            *chains += found.chains.len();
+            if worth(found) < worth(best) {
+                *best = found;
+            }
+        }
+        let told = |(classes, (found, chains)): (&Vec<LockClass>, &(&Found, usize))| {
+            found.finding(id_of_classes(classes), *chains, graph, &name)
+        };
+        all.extend(weak.iter().map(told));
+        let closed: BTreeSet<Vec<LockClass>> = self.found.keys().map(classes_of).collect();
         let classes = class_cycles(graph).into_iter().filter_map(|chain| class_only(&chain, &closed, &name));
         all.extend(classes);
         all
@@ -154,7 +171,13 @@ impl Cycles {
 }
 
 impl Found {
-    fn finding(&self, key: &Key, graph: &Graph, name: impl Fn(SiteId) -> Arc<str>) -> Finding {
+    fn finding(
+        &self,
+        id: String,
+        chains: usize,
+        graph: &Graph,
+        name: impl Fn(SiteId) -> Arc<str>,
+    ) -> Finding {
         let edge = |hop: &Hop| &graph.edges()[hop.edge as usize];
         let steps: Vec<_> =
             self.hops.iter().map(|hop| edge(hop).step((hop.from, hop.to), &hop.seen, &name)).collect();
@@ -171,9 +194,9 @@ impl Found {
         doubts.dedup();
         let last_ns = self.hops.iter().map(last).max().unwrap_or(0);
         Finding {
-            id: id(key, &name),
+            id,
             rank: self.verdict.rank,
-            count: self.chains.len() as u64,
+            count: chains as u64,
             first_ns: self.first_ns,
             last_ns: last_ns.max(self.first_ns),
             doubts,
@@ -192,6 +215,12 @@ pub(crate) fn id(key: &[(LockClass, SiteId)], name: impl Fn(SiteId) -> Arc<str>)
     let classes: Vec<&str> = key.iter().map(|(class, _)| class.name()).collect();
     let sites: Vec<Arc<str>> = key.iter().map(|(_, site)| name(*site)).collect();
     format!("cycle:{}:{}", classes.join(">"), sites.join(">"))
+}
+
+/// Of all cycles of these classes that are not worth an alarm.
+fn id_of_classes(classes: &[LockClass]) -> String {
+    let names: Vec<&str> = classes.iter().map(|c| c.name()).collect();
+    format!("cycle:{}", names.join(">"))
 }
 
 /// Where a chain begins, so that it is the same wherever it was entered.
@@ -224,9 +253,8 @@ fn class_only(
     doubts.extend(steps.iter().filter(|s| !s.sure).map(|s| Doubt::Moment(s.from)));
     doubts.extend(chain.iter().any(|e| e.pairs_cut()).then_some(Doubt::InstancesCut));
     let first_ns = steps.iter().map(|s| s.side.time_ns).max().unwrap_or(0);
-    let names: Vec<&str> = classes.iter().map(|c| c.name()).collect();
     Some(Finding {
-        id: format!("cycle:{}", names.join(">")),
+        id: id_of_classes(&classes),
         rank: if lossy { Rank::Incomplete } else { Rank::ClassOnly },
         count: 1,
         first_ns,

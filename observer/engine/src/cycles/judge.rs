@@ -45,11 +45,11 @@ pub(super) fn judge(world: World<'_>, exits: &Recent, chain: &[u32], found: &mut
     if choices.is_empty() {
         let first = |at: &u32| world.graph.pair(*at).witnesses.first().cloned();
         let Some(few) = chain.iter().map(first).collect::<Option<Vec<_>>>() else { return };
-        judge.keep(few, found, |_| Verdict {
-            rank: Rank::ClassOnly,
-            doubts: vec![Doubt::FewTasks],
-            gate: None,
-            writers: Vec::new(),
+        judge.keep(few, found, |few| {
+            let lossy = few.iter().any(|w| w.lossy);
+            let (rank, doubt) =
+                if lossy { (Rank::Incomplete, Doubt::Loss) } else { (Rank::ClassOnly, Doubt::FewTasks) };
+            Verdict { rank, doubts: vec![doubt], gate: None, writers: Vec::new() }
         });
     }
     for choice in choices {
