@@ -270,7 +270,17 @@ impl Runner<'_> {
 
     /// An address is another lock's when nobody needs the lock before any more.
     fn is_free(&mut self, t: TaskNo, ins: Ins) -> bool {
+        let code = &self.machine.programs[t].code;
+        // What is locked without a word right after is known by what is asked for before.
+        let next = match (ins, code.get(self.state.pc(t) + 1)) {
+            (Ins::Take { .. }, Some(Ins::Take { lock, way: Way::Silent { .. }, .. })) => Some(*lock),
+            _ => None,
+        };
         let (Ins::Take { lock, .. } | Ins::Try { lock, .. }) = ins else { return true };
+        self.is_free_for(t, lock) && next.is_none_or(|next| self.is_free_for(t, next))
+    }
+
+    fn is_free_for(&mut self, t: TaskNo, lock: LockNo) -> bool {
         let Some(old) = self.case.locks[lock].after else { return true };
         let needs = |t: TaskNo| {
             let from = if self.state.is_born(t) { self.state.pc(t) } else { 0 };
