@@ -118,7 +118,8 @@ impl Path {
         let n = self.ops.len();
         if op.act == Act::Release && n >= self.start + 3 {
             let [take, release, again] = [n - 3, n - 2, n - 1].map(|at| self.ops[at]);
-            if take.act == Act::Take && take.is_same(&again) && release.is_same(&op) {
+            let same = take.is_same(&again) && take.is_ask() == again.is_ask() && release.is_same(&op);
+            if take.act == Act::Take && same {
                 self.ops.truncate(n - 1);
                 return;
             }

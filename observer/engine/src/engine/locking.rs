@@ -144,6 +144,8 @@ impl Engine {
                 }
             }
             LockStep::WaitBegin => self.waits(id, lock, true),
+            // With the lock it would have come to the same place as it does by blocking.
+            LockStep::Busy if self.rules.try_then_block(event.site, class) => {}
             LockStep::Busy => self.busy(id, event, (class.into(), mode, lock)),
             // The next event tells whether the task has it.
             LockStep::WaitEnd => {}
