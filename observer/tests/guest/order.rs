@@ -110,10 +110,11 @@ fn has_both_sides(finding: &Value) {
     }
 }
 
-/// How often one class was asked for while another was held, in a way that can wait or by trylock.
-fn edges(report: &Value, from: &str, to: &str, trylock: bool) -> u64 {
+/// How often one class was asked for while another was held, in a way that can wait, or by a trylock that
+/// stands for no wait.
+fn edges(report: &Value, from: &str, to: &str, tried: bool) -> u64 {
     let edges = report["edges"].as_array().unwrap().iter();
-    let these = edges.filter(|e| e["from"] == from && e["to"] == to && e["trylock"] == trylock);
+    let these = edges.filter(|e| e["from"] == from && e["to"] == to && (e["manner"] == "tried") == tried);
     these.map(|e| e["count"].as_u64().unwrap()).sum()
 }
 
