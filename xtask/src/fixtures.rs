@@ -1,17 +1,27 @@
 //! `cargo xtask fixtures`: records scenarios in a guest and keeps the recordings with the findings that they must give from
 //! now on. A new fixture is one row.
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
-use crate::{build, guest::Guest, host, kernels, setup};
+use crate::{
+    build,
+    guest::Guest,
+    hang, host, kernels,
+    setup::{self, Kernel},
+};
 
 /// A recording: its name, the kernel it is made on, and what runs while it is made.
 struct Fixture {
     name: &'static str,
     kernel: &'static str,
+    /// Empty: what hangs that kernel, until it does.
     command: &'static str,
 }
 
@@ -47,6 +57,15 @@ const FIXTURES: &[Fixture] = &[
         kernel: "6.12",
         command: "observer exercise turns:mincore:punch turns:migrate:split turns:vmread:dontneed",
     },
+    // The three deadlocks of stock kernels, each from a run in which nothing hangs; and what one that hung left behind.
+    Fixture { name: "fault-migrate-5.10", kernel: "5.10", command: "observer exercise abba-migrate" },
+    Fixture { name: "fault-mutex-6.1", kernel: "6.1", command: "observer exercise abba-fault-mutex" },
+    Fixture {
+        name: "folio-immap-6.12.57",
+        kernel: "6.12.57",
+        command: "observer exercise abba-punch-migrate",
+    },
+    Fixture { name: "hang-fault-mutex-6.1", kernel: "6.1", command: "" },
 ];
 const TIMEOUT: Duration = Duration::from_secs(300);
 
@@ -77,15 +96,39 @@ impl Fixtures {
 impl Fixture {
     fn make(&self, observer: &Path) -> Result<()> {
         let directory = host::workspace().join("fixtures");
-        let recording = format!("{}.obs", self.name);
         let kernel = setup::kernel(&kernels::row(self.kernel)?)?;
+        let made = host::target_dir()?.join("fixtures").join(self.name);
+        let recording = match self.command {
+            "" => hang::leave(observer, &setup::guest_tools()?, &kernel, &made)?,
+            _ => self.record(observer, &kernel, &made)?,
+        };
+        // The findings of this very build: a test holds every later one against them.
+        let report = std::process::Command::new(observer)
+            .args(["report", "--format", "json", "--fail-on", "never"])
+            .arg(&recording)
+            .output()
+            .context("cannot run observer report")?;
+        if !report.status.success() {
+            bail!("observer report: {}: {}", report.status, String::from_utf8_lossy(&report.stderr).trim());
+        }
+        fs::create_dir_all(&directory).context("cannot make fixtures/")?;
+        let kept = directory.join(format!("{}.obs", self.name));
+        fs::copy(recording, &kept).context("cannot keep the recording")?;
+        fs::write(directory.join(format!("{}.expected.json", self.name)), report.stdout)
+            .context("cannot keep the expected findings")?;
+        eprintln!("{}: {} KiB", kept.display(), fs::metadata(&kept)?.len() >> 10);
+        Ok(())
+    }
+
+    /// Runs the command in a guest until it ends.
+    fn record(&self, observer: &Path, kernel: &Kernel, made: &Path) -> Result<PathBuf> {
+        let recording = format!("{}.obs", self.name);
         eprintln!("--- {}: {} on {kernel}", self.name, self.command);
-        let made = host::target_dir()?.join("fixtures");
         let record = format!("observer record -o /out/{recording} -- {}", self.command);
-        let outcome = Guest::new(&kernel, &setup::guest_tools()?)
+        let outcome = Guest::new(kernel, &setup::guest_tools()?)
             .file("/bin/observer", observer)
             .command(["sh", "-c", &record])
-            .out(&made)
+            .out(made)
             .timeout(Some(TIMEOUT))
             .echo()
             .run()?;
@@ -93,20 +136,6 @@ impl Fixture {
         if outcome.status() != 0 {
             bail!("the recording failed");
         }
-        // The findings of this very build: a test holds every later one against them.
-        let report = std::process::Command::new(observer)
-            .args(["report", "--format", "json", "--fail-on", "never"])
-            .arg(made.join(&recording))
-            .output()
-            .context("cannot run observer report")?;
-        if !report.status.success() {
-            bail!("observer report: {}: {}", report.status, String::from_utf8_lossy(&report.stderr).trim());
-        }
-        fs::create_dir_all(&directory).context("cannot make fixtures/")?;
-        fs::copy(made.join(&recording), directory.join(&recording)).context("cannot keep the recording")?;
-        fs::write(directory.join(format!("{}.expected.json", self.name)), report.stdout)
-            .context("cannot keep the expected findings")?;
-        eprintln!("fixtures/{recording}: {} KiB", fs::metadata(directory.join(&recording))?.len() >> 10);
-        Ok(())
+        Ok(made.join(recording))
     }
 }

@@ -5,7 +5,7 @@
 
 use std::{
     cell::Cell,
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
     rc::Rc,
     time::{Duration, Instant},
@@ -19,7 +19,7 @@ use crate::{
     guest_tests::Binaries,
     host,
     kernels::{self, Row},
-    setup::Kernel,
+    setup::{GuestTools, Kernel},
 };
 
 /// What a filter of `cargo xtask test` names them by.
@@ -90,7 +90,7 @@ impl Hang {
         }
         eprintln!("--- {} on {kernel}, until it hangs", self.scenario);
         let out = host::target_dir()?.join("hang").join(self.kernel);
-        let recording = record(binaries, kernel, self, &out)?;
+        let recording = record((&binaries.observer, &binaries.tools), kernel, self, &out)?;
         self.judge(&recording).map(Verdict::Found)
     }
 
@@ -116,18 +116,31 @@ struct Recording {
 }
 
 /// The recording of a deadlock, in a file of this name below `out`.
-pub const FILE: &str = "hang.obs";
+const FILE: &str = "hang.obs";
+
+/// What a kernel's first hang leaves behind, for a fixture: the recording's place below `out`.
+pub fn leave(observer: &Path, tools: &GuestTools, kernel: &Kernel, out: &Path) -> Result<PathBuf> {
+    let hang = HANGS.iter().find(|hang| hang.kernel == kernel.name);
+    let hang = hang.with_context(|| format!("kernel {} has no deadlock that is known", kernel.name))?;
+    eprintln!("{}", hang.judge(&record((observer, tools), kernel, hang, out)?)?);
+    Ok(out.join(FILE))
+}
 
 /// Runs until the deadlock is there and has been for a while.
-fn record(binaries: &Binaries, kernel: &Kernel, hang: &Hang, out: &Path) -> Result<Recording> {
+fn record(
+    (observer, tools): (&Path, &GuestTools),
+    kernel: &Kernel,
+    hang: &Hang,
+    out: &Path,
+) -> Result<Recording> {
     let file = out.join(FILE);
     if out.exists() {
         std::fs::remove_dir_all(out).with_context(|| format!("cannot remove {}", out.display()))?;
     }
-    let (observer, cycle) = (binaries.observer.clone(), hang.cycle);
+    let cycle = hang.cycle;
     let (first, found) = (Rc::new(Cell::new(None)), Cell::new(None));
     let look = {
-        let (file, first) = (file.clone(), Rc::clone(&first));
+        let (observer, file, first) = (observer.to_owned(), file.clone(), Rc::clone(&first));
         move || {
             if first.get().is_none() && file.exists() {
                 first.set(Some(Instant::now()));
@@ -138,8 +151,8 @@ fn record(binaries: &Binaries, kernel: &Kernel, hang: &Hang, out: &Path) -> Resu
             found.get().is_some_and(|at: Instant| at.elapsed() >= AFTERWARDS)
         }
     };
-    let outcome = Guest::new(kernel, &binaries.tools)
-        .file("/bin/observer", &binaries.observer)
+    let outcome = Guest::new(kernel, tools)
+        .file("/bin/observer", observer)
         .command(
             ["observer", "record", "-o", &format!("/out/{FILE}"), "--", "observer", "exercise"]
                 .into_iter()
@@ -153,7 +166,7 @@ fn record(binaries: &Binaries, kernel: &Kernel, hang: &Hang, out: &Path) -> Resu
     if !outcome.problems.is_empty() {
         bail!("the guest failed: {}", outcome.problems.join("\n    "));
     }
-    Ok(Recording { report: report(&binaries.observer, &file)?, seconds })
+    Ok(Recording { report: report(observer, &file)?, seconds })
 }
 
 /// What has arrived so far need not be a recording yet.
