@@ -9,7 +9,7 @@
 #[path = "loss/recording.rs"]
 mod recording;
 
-use observer_engine::finding::{Finding, Rank};
+use observer_engine::finding::{Finding, Kind, Rank};
 
 use self::recording::{Recording, Told, fixtures};
 
