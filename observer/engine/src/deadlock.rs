@@ -22,6 +22,15 @@ const STEPS_MAX: usize = 8;
 /// Who is waited for: the task, and the writer that queues between two readers.
 type Blocker = (TaskId, Option<TaskId>);
 
+/// One side of a circle.
+struct Part {
+    key: (LockClass, SiteId),
+    step: Step,
+    /// Who queues for writing before the next side, which has the lock for reading.
+    writer: Option<Side>,
+    lossy: bool,
+}
+
 struct Waits<'a> {
     tasks: &'a Tasks,
     losses: &'a Losses,
@@ -100,7 +109,7 @@ impl Waits<'_> {
     fn finding(&self, circle: &[Blocker], name: impl Fn(SiteId) -> Arc<str>) -> Finding {
         let n = circle.len();
         let wait = |at: usize| self.tasks[circle[at % n].0].waiting;
-        let mut parts: Vec<((LockClass, SiteId), Step, Option<Side>, bool)> = Vec::new();
+        let mut parts: Vec<Part> = Vec::new();
         for (at, (id, _)) in circle.iter().enumerate() {
             let task = &self.tasks[*id];
             // What the one before waits for is what this one holds.
@@ -124,35 +133,27 @@ impl Waits<'_> {
             let writer = behind.and_then(|id| Some(side(&self.tasks[id], self.tasks[id].waiting?, &name)));
             // It may have gone on, or have released the lock, among what was lost since.
             let lossy = hold.lossy || self.losses.anywhere(task.last_ns, u64::MAX);
-            parts.push(((hold.class, waits.site), step, writer, lossy));
+            parts.push(Part { key: (hold.class, waits.site), step, writer, lossy });
         }
-        let keys: Vec<(LockClass, SiteId)> = parts.iter().map(|(key, ..)| *key).collect();
+        let keys: Vec<_> = parts.iter().map(|p| p.key).collect();
         parts.rotate_left(cycles::least_rotation(&keys));
         self.told(&parts, name)
     }
 
-    fn told(
-        &self,
-        parts: &[((LockClass, SiteId), Step, Option<Side>, bool)],
-        name: impl Fn(SiteId) -> Arc<str>,
-    ) -> Finding {
-        let keys: Vec<(LockClass, SiteId)> = parts.iter().map(|(key, ..)| *key).collect();
-        let lossy = parts.iter().any(|(.., lossy)| *lossy);
+    fn told(&self, parts: &[Part], name: impl Fn(SiteId) -> Arc<str>) -> Finding {
+        let keys: Vec<_> = parts.iter().map(|p| p.key).collect();
+        let lossy = parts.iter().any(|p| p.lossy);
         let mut doubts: Vec<Doubt> = Vec::new();
         doubts.extend(lossy.then_some(Doubt::Loss));
-        let inferred = |k: Known| matches!(k, Known::Contract | Known::Released);
-        doubts.extend(
-            parts
-                .iter()
-                .filter(|(_, s, ..)| inferred(s.from_known))
-                .map(|(_, s, ..)| Doubt::InferredHold(s.from)),
-        );
+        let inferred = |p: &&Part| matches!(p.step.from_known, Known::Contract | Known::Released);
+        doubts.extend(parts.iter().filter(inferred).map(|p| Doubt::InferredHold(p.step.from)));
         doubts.sort_unstable();
         doubts.dedup();
-        let queued = parts.iter().enumerate().filter_map(|(step, (_, _, writer, _))| {
-            Some(Queued { step, side: writer.clone()?, waiting: true })
-        });
-        let since = parts.iter().map(|(_, s, ..)| s.side.time_ns).max().unwrap_or(0);
+        let queued = parts
+            .iter()
+            .enumerate()
+            .filter_map(|(step, p)| Some(Queued { step, side: p.writer.clone()?, waiting: true }));
+        let since = parts.iter().map(|p| p.step.side.time_ns).max().unwrap_or(0);
         Finding {
             id: cycles::id(&keys, name),
             rank: if lossy { Rank::Incomplete } else { Rank::Confirmed },
@@ -162,7 +163,7 @@ impl Waits<'_> {
             doubts,
             evidence: Evidence::Cycle(Cycle {
                 queued: queued.collect(),
-                steps: parts.iter().map(|(_, step, ..)| step.clone()).collect(),
+                steps: parts.iter().map(|p| p.step.clone()).collect(),
                 gate: None,
                 recordings: Vec::new(),
             }),
