@@ -25,22 +25,32 @@ use crate::{
 /// What a filter of `cargo xtask test` names them by.
 pub const NAME: &str = "hang";
 
-/// A deadlock: where it is, what brings it about, and how observer names its locks.
+/// A deadlock: where it is, what brings it about, and how the finding's id begins.
 struct Hang {
     kernel: &'static str,
     scenario: &'static str,
-    cycle: &'static str,
+    finding: &'static str,
 }
 
 const HANGS: &[Hang] = &[
     // A fault waits for the folio that migration has, which waits behind a queued mmap for the i_mmap_rwsem that the fault has.
-    Hang { kernel: "5.10", scenario: "abba-migrate:concurrent", cycle: "i_mmap_rwsem>folio_lock(file)" },
-    Hang { kernel: "6.1", scenario: "abba-fault-mutex:concurrent", cycle: "fault_mutex>folio_lock(file)" },
+    Hang {
+        kernel: "5.10",
+        scenario: "abba-migrate:concurrent",
+        finding: "cycle:i_mmap_rwsem>folio_lock(file)",
+    },
+    Hang {
+        kernel: "6.1",
+        scenario: "abba-fault-mutex:concurrent",
+        finding: "cycle:fault_mutex>folio_lock(file)",
+    },
     Hang {
         kernel: "6.12.57",
         scenario: "abba-punch-migrate:concurrent",
-        cycle: "i_mmap_rwsem>folio_lock(file)",
+        finding: "cycle:i_mmap_rwsem>folio_lock(file)",
     },
+    // A move of what nobody shares has i_mmap_rwsem for writing, and wants it for reading to share at the new place.
+    Hang { kernel: "7.3", scenario: "mremap:alone", finding: "relock:huge_pmd_share:i_mmap_rwsem" },
 ];
 
 /// A hang comes within three seconds, and a wait is one after a second more. A busy host gets a multiple of both.
@@ -96,7 +106,7 @@ impl Hang {
 
     fn judge(&self, recording: &Recording) -> Result<String> {
         let Recording { report, seconds, .. } = recording;
-        let found = deadlock(report, self.cycle).context("no confirmed deadlock in what was recorded")?;
+        let found = deadlock(report, self.finding).context("no confirmed deadlock in what was recorded")?;
         let waits = waits(found)?;
         ensure!(report["closing"].is_null(), "the guest ended in order: it did not hang");
         let told = span_s(report)?;
@@ -104,7 +114,7 @@ impl Hang {
             told + LOST_MAX.as_secs_f64() >= *seconds,
             "of {seconds:.1} s that the guest lived after the recording was there, {told:.1} s are in it"
         );
-        Ok(format!("confirmed {}: {waits}; {told:.1} s of {seconds:.1} s recorded", self.cycle))
+        Ok(format!("confirmed {}: {waits}; {told:.1} s of {seconds:.1} s recorded", self.finding))
     }
 }
 
@@ -137,7 +147,7 @@ fn record(
     if out.exists() {
         std::fs::remove_dir_all(out).with_context(|| format!("cannot remove {}", out.display()))?;
     }
-    let cycle = hang.cycle;
+    let wanted = hang.finding;
     let (first, found) = (Rc::new(Cell::new(None)), Cell::new(None));
     let look = {
         let (observer, file, first) = (observer.to_owned(), file.clone(), Rc::clone(&first));
@@ -145,7 +155,7 @@ fn record(
             if first.get().is_none() && file.exists() {
                 first.set(Some(Instant::now()));
             }
-            if found.get().is_none() && is_there(&observer, &file, cycle) {
+            if found.get().is_none() && is_there(&observer, &file, wanted) {
                 found.set(Some(Instant::now()));
             }
             found.get().is_some_and(|at: Instant| at.elapsed() >= AFTERWARDS)
@@ -170,8 +180,8 @@ fn record(
 }
 
 /// What has arrived so far need not be a recording yet.
-fn is_there(observer: &Path, file: &Path, cycle: &str) -> bool {
-    report(observer, file).is_ok_and(|report| deadlock(&report, cycle).is_some())
+fn is_there(observer: &Path, file: &Path, wanted: &str) -> bool {
+    report(observer, file).is_ok_and(|report| deadlock(&report, wanted).is_some())
 }
 
 fn report(observer: &Path, file: &Path) -> Result<Value> {
@@ -182,16 +192,22 @@ fn report(observer: &Path, file: &Path) -> Result<Value> {
 }
 
 /// The finding, if the worst rank there is was given.
-fn deadlock<'a>(report: &'a Value, cycle: &str) -> Option<&'a Value> {
+fn deadlock<'a>(report: &'a Value, wanted: &str) -> Option<&'a Value> {
     let is_it = |finding: &&Value| {
-        let id = finding["id"].as_str().and_then(|id| id.strip_prefix("cycle:")).unwrap_or_default();
-        id.split(':').next() == Some(cycle) && finding["rank"] == "confirmed"
+        let id = finding["id"].as_str().and_then(|id| id.strip_prefix(wanted));
+        id.is_some_and(|rest| rest.is_empty() || rest.starts_with(':')) && finding["rank"] == "confirmed"
     };
     report["findings"].as_array()?.iter().find(is_it)
 }
 
 /// Who waits for what, in the words of the summary; two tasks at least, none for what it has itself.
 fn waits(finding: &Value) -> Result<String> {
+    if finding["kind"] == "relock" {
+        let evidence = &finding["evidence"];
+        let comm = evidence["side"]["comm"].as_str().context("the name of a task")?;
+        let held = evidence["held"]["class"].as_str().context("a lock that is held")?;
+        return Ok(format!("{comm} has {held}, and waits for it"));
+    }
     let steps = finding["evidence"]["steps"].as_array().context("a cycle has steps")?;
     ensure!(steps.len() >= 2, "a deadlock has two sides at least: {finding}");
     let mut words = Vec::new();
@@ -229,7 +245,7 @@ mod tests {
             json!({ "findings": [finding], "closing": null, "start_ns": 0, "end_ns": 9_000_000_000_u64 });
         let mut recording = Recording { report, seconds: 10.0 };
         change(&mut recording);
-        let hang = Hang { kernel: "6.1", scenario: "x", cycle: "a>b" };
+        let hang = Hang { kernel: "6.1", scenario: "x", finding: "cycle:a>b" };
         hang.judge(&recording).unwrap_or_else(|error| error.to_string())
     }
 
@@ -238,7 +254,7 @@ mod tests {
         let good = judged(|_| ());
         assert_eq!(
             good,
-            "confirmed a>b: one has a, waits for b; two has a, waits for b; 9.0 s of 10.0 s recorded"
+            "confirmed cycle:a>b: one has a, waits for b; two has a, waits for b; 9.0 s of 10.0 s recorded"
         );
         let finding = |r: &mut Recording, key: &str, value: Value| r.report["findings"][0][key] = value;
         assert!(judged(|r| finding(r, "rank", json!("feasible"))).contains("no confirmed"));

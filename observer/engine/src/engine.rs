@@ -287,6 +287,10 @@ impl Engine {
     #[must_use]
     pub fn findings(&self) -> Vec<Finding> {
         let mut all: Vec<Finding> = self.windows.findings().chain(self.singles.iter().cloned()).collect();
+        // Who waits for what he has himself asked for it before.
+        let waits: Vec<String> =
+            all.iter().filter_map(|f| Some(f.id.strip_suffix(":confirmed")?.to_owned())).collect();
+        all.retain(|f| f.id.strip_suffix(":feasible").is_none_or(|stem| !waits.iter().any(|w| w == stem)));
         all.extend(self.predicted());
         all.extend(self.cycles());
         all.extend(documented::against(&self.graph, self.rules.orders(), |s| self.rules.name(s)));

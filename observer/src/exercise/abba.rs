@@ -1,11 +1,13 @@
 //! The lock-order inversions of the hugetlb code, each in two forms. By itself both sides run one after the other
 //! with both tasks alive: every lock is taken in the order that can deadlock, and nothing can. The `:concurrent`
-//! form runs the sides at once, and hangs a kernel that has the bug until it is rebooted; it is never part of a group.
+//! form runs the sides at once, and hangs a kernel that has the bug until it is rebooted; it is never part of a group. So does
+//! a move of a mapping that waits for itself.
 
 use std::time::Duration;
 
 use super::crew::{Crew, Shift};
 use super::outcome::{Result, Stop};
+use super::paths::{MREMAP, mremap_alone};
 use super::pool::Pool;
 use super::process::{Child, Partner};
 use super::region::{BASE_PAGE, HUGE, HugeFile, PAGES, Region, TOUCHED};
@@ -44,7 +46,14 @@ pub const SAFE: &[Scenario] = &[
     .unshares(0),
 ];
 
-pub const CONCURRENT: &[Scenario] = &[
+pub const HANGING: &[Scenario] = &[
+    Scenario::new(
+        "mremap:alone",
+        "mremap of a mapping that nobody shares; waits for itself (6.1 to 7.3)",
+        Kind::Hang,
+        &[MREMAP],
+        mremap_alone,
+    ),
     Scenario::new(
         "abba-migrate:concurrent",
         "both at once; hangs a kernel with the bug (5.10)",

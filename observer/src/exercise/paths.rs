@@ -195,6 +195,15 @@ fn mremap(_: &Context) -> Result<String> {
     Ok(format!("1 GiB moved to {AWAY:#x}"))
 }
 
+/// Moves what nobody shares to where it could be shared: the kernel waits for itself. Comes back only if it does not.
+pub fn mremap_alone(_: &Context) -> Result<String> {
+    let file = HugeFile::new()?;
+    let mut region = Region::shared(&file)?;
+    region.fill()?;
+    region.remap_to(AWAY).or_skip(&[libc::EINVAL], NO_MREMAP)?;
+    Ok(format!("1 GiB moved to {AWAY:#x}"))
+}
+
 /// 2 unshares: the punch, and A's unmap of what was shared again.
 fn punch(_: &Context) -> Result<String> {
     let mut pair = Pair::new()?;
