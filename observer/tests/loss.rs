@@ -89,6 +89,7 @@ fn check(ways: impl Fn(&Recording) -> Vec<(String, Told)>) {
     let mut checked = 0;
     for (name, recording) in fixtures() {
         let whole = recording.told();
+        let before = checked;
         assert!(whole.text.contains("lost      nothing\n"), "{name} is no whole recording");
         for (way, lossy) in ways(&recording) {
             checked += 1;
@@ -96,6 +97,7 @@ fn check(ways: impl Fn(&Recording) -> Vec<(String, Told)>) {
                 wrong.push_str(&format!("{name}, {way}: {fault}\n"));
             }
         }
+        assert!(checked > before, "{name} loses nothing in any way");
     }
     assert!(checked > 0, "nothing was checked");
     assert!(wrong.is_empty(), "\n{wrong}");
@@ -106,11 +108,12 @@ fn records_lost_here_and_there_invent_nothing_and_are_told() {
     check(|recording| {
         let shares =
             [1, 10, 100].into_iter().flat_map(|permille| (0..SEEDS).map(move |seed| (permille, seed)));
-        let told = shares.map(|(permille, seed)| {
+        // One in a thousand of a short recording may be none.
+        let told = shares.filter_map(|(permille, seed)| {
             let mut random = Random::new(seed + 1);
             let lossy = recording.without(|_| random.below(1000) < permille);
-            assert!(lossy.lost > 0, "{permille} per mille and seed {seed} lose nothing");
-            (format!("{permille} per mille, seed {seed}"), lossy.told())
+            assert!(lossy.lost > 0 || permille < 10, "{permille} per mille and seed {seed} lose nothing");
+            (lossy.lost > 0).then(|| (format!("{permille} per mille, seed {seed}"), lossy.told()))
         });
         told.collect()
     });
@@ -120,7 +123,7 @@ fn records_lost_here_and_there_invent_nothing_and_are_told() {
 #[test]
 fn runs_of_records_lost_on_a_cpu_invent_nothing_and_are_told() {
     check(|recording| {
-        let told = (0..3 * SEEDS).map(|seed| {
+        let told = (0..3 * SEEDS).filter_map(|seed| {
             let mut random = Random::new(seed + 100);
             let mut left = [0_u64; 64];
             let lossy = recording.without(|at| {
@@ -131,8 +134,8 @@ fn runs_of_records_lost_on_a_cpu_invent_nothing_and_are_told() {
                 *left = left.saturating_sub(1);
                 *left > 0
             });
-            assert!(lossy.lost > 0, "seed {seed} loses nothing");
-            (format!("runs, seed {seed}"), lossy.told())
+            // A short recording may be over before the first.
+            (lossy.lost > 0).then(|| (format!("runs, seed {seed}"), lossy.told()))
         });
         told.collect()
     });
