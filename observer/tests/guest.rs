@@ -149,6 +149,12 @@ mod on_every_kernel {
         fn a_punch_and_a_migration_can_wait_for_each_other_where_they_do() {
             order::punch_migrate();
         }
+
+        #[test]
+        #[ignore = "needs a guest"]
+        fn what_is_against_the_documented_order_is_explained_or_told() {
+            order::documented();
+        }
     }
 }
 

@@ -14,10 +14,11 @@ use crate::{
     view::{Documented, Verdict},
 };
 
-/// Whether an order has the second class inside the first; `None`: it does not name both.
+/// Whether an order has the second class inside the first; `None`: it does not name both, or they are one class to it.
 fn agrees(order: &DocumentedOrder, (from, to): (LockClass, LockClass)) -> Option<bool> {
     let place = |class: LockClass| order.outer_to_inner.iter().position(|c| *c == class.wire());
-    Some(place(from)? <= place(to)?)
+    let (outer, inner) = (place(from)?, place(to)?);
+    (outer != inner).then_some(outer < inner)
 }
 
 /// Why an edge is known to be against an order at a site.

@@ -114,6 +114,8 @@ pub(crate) struct At {
     /// The first, or the first that is better evidence.
     pub first: Arc<Witness>,
     pub locks: (Instance, Instance),
+    /// Classes of which another lock was held every time, a bit each.
+    gates: u16,
 }
 
 /// An edge between two classes with their modes.
@@ -144,6 +146,11 @@ impl Edge {
     pub fn best(&self) -> &At {
         let worth = |at: &&At| (at.first.lossy, !at.first.sure, at.first.time_ns);
         self.at.iter().min_by_key(worth).unwrap_or(&self.at[0])
+    }
+
+    fn gates(&self) -> Vec<LockClass> {
+        let all = self.at.iter().fold(u16::MAX, |all, at| all & at.gates);
+        LockClass::ALL.into_iter().filter(|class| all & 1 << *class as u16 != 0).collect()
     }
 
     pub fn pairs_cut(&self) -> bool {
@@ -208,6 +215,8 @@ struct From {
     known: Known,
     lossy: bool,
     sure: bool,
+    /// Classes of the other locks held, a bit each.
+    gates: u16,
 }
 
 /// All edges.
@@ -231,6 +240,11 @@ pub(crate) struct Graph {
 fn key(from: End, ask: &Ask) -> u32 {
     let end = |(class, mode): End| (class as u32) << 2 | mode.map_or(0, |m| m as u32);
     end(from) << 8 | end((ask.class, ask.mode)) << 2 | ask.manner as u32
+}
+
+/// Classes of the locks held besides one, a bit each.
+fn others(holds: impl Iterator<Item = (Instance, LockClass)>, but: Instance) -> u16 {
+    holds.filter(|(lock, _)| *lock != but).fold(0, |all, (_, class)| all | 1 << class as u16)
 }
 
 /// One number for site, task and locks held.
@@ -279,6 +293,7 @@ impl Graph {
                     known: hold.known,
                     lossy: hold.lossy,
                     sure: true,
+                    gates: others(task.holds.iter().map(|h| (h.instance, h.class)), hold.instance),
                 };
                 self.add(task, from, ask, sort, task.path.ops());
             }
@@ -290,8 +305,15 @@ impl Graph {
 
     /// It turns out that `task` held `from` when it asked for something some time ago.
     pub fn asked_before(&mut self, task: &Task, from: &Op, sure: bool, ask: &Ask, path: &[Op]) {
-        let of =
-            From { end: (from.class, from.mode), instance: from.lock, known: from.known, lossy: false, sure };
+        let gates = others(held(path).iter().map(|op| (op.lock, op.class)), from.lock);
+        let of = From {
+            end: (from.class, from.mode),
+            instance: from.lock,
+            known: from.known,
+            lossy: false,
+            sure,
+            gates,
+        };
         let sort = sort_of(task, ask.site, held(path).iter().map(|op| op.lock));
         self.add(task, of, ask, sort, path);
     }
@@ -359,12 +381,14 @@ impl Graph {
             Some(at) => {
                 at.count += 1;
                 at.last_ns = ask.time_ns;
+                at.gates &= from.gates;
                 if (at.first.lossy, !at.first.sure) > (lossy, !from.sure) {
                     (at.first, at.locks) = (Arc::new(witness()), locks);
                 }
             }
             None => {
-                edge.at.push(At { count: 1, last_ns: ask.time_ns, first: Arc::new(witness()), locks });
+                let first = Arc::new(witness());
+                edge.at.push(At { count: 1, last_ns: ask.time_ns, first, locks, gates: from.gates });
             }
         }
         if edge.tasks.len() < EdgeView::TASKS_MAX as usize && !edge.tasks.contains(&task.tid) {
@@ -528,6 +552,7 @@ impl Graph {
             lossy: at.first.lossy,
             first_ns: e.first_ns,
             last_ns: e.last_ns,
+            gates: e.gates(),
             documented: documented::beside(e, orders, &name),
             witness: e.step(at.locks, &at.first, &name),
         };

@@ -180,6 +180,8 @@ pub struct EdgeView {
     /// First and last time.
     pub first_ns: u64,
     pub last_ns: u64,
+    /// Classes of other locks that were held every time.
+    pub gates: Vec<LockClass>,
     /// Beside each documented order that names both classes; empty: nothing is documented.
     pub documented: Vec<Documented>,
     /// The first, or the first that is sure.

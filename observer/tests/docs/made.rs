@@ -270,6 +270,7 @@ fn edge(manner: Manner, verdict: Verdict) -> EdgeView {
         sure: true,
         count: 1,
         tasks: 1,
+        gates: vec![LockClass::MmapLock],
         instances: 1,
         lossy: false,
         first_ns: 1,

@@ -171,3 +171,39 @@ pub fn punch_migrate() {
     println!("{punches} folios asked for under i_mmap_rwsem");
     assert_eq!(punches >= 2, !kernel.is_old(), "whether a punch locks folios under i_mmap_rwsem");
 }
+
+/// Every edge of the ordinary paths beside the order that the kernel's source documents: printed, and each that is against it
+/// explained by the facts or told as a finding.
+pub fn documented() {
+    let file = "/tmp/paths.obs";
+    let paths = ["share", "fork", "unmap", "mprotect", "mremap", "punch", "truncate", "migrate", "uffd-copy"];
+    record(file, &[], &[&paths[..], &["abba-punch-migrate", "soft-offline", "hwpoison"]].concat());
+    let report = report(file);
+    let text = |value: &Value| value.as_str().unwrap_or("?").to_owned();
+    let mut against = Vec::new();
+    for edge in report["edges"].as_array().unwrap() {
+        let ends = format!("{}({})>{}({})", edge["from"], edge["from_mode"], edge["to"], edge["to_mode"])
+            .replace('"', "");
+        let documented = edge["documented"].as_array().unwrap();
+        let verdicts: Vec<String> =
+            documented.iter().map(|d| format!("{}: {}", text(&d["verdict"]), text(&d["source"]))).collect();
+        println!("edge {ends} {} {} {verdicts:?}", text(&edge["manner"]), edge["count"]);
+        if edge["manner"] != "tried" && documented.iter().any(|d| d["verdict"] == "against") {
+            against.push(format!("{}>{}", text(&edge["from"]), text(&edge["to"])));
+        }
+    }
+    against.dedup();
+    let findings = report["findings"].as_array().unwrap();
+    for edge in &against {
+        let told = format!("order:{edge}:");
+        assert!(findings.iter().any(|f| text(&f["id"]).starts_with(&told)), "{edge} is told");
+    }
+    // Migration maps again without the i_mmap_rwsem that it had got by a trylock.
+    let drops = Kernel::this().is_some_and(|kernel| kernel.is_old() || !kernel.punch.is_empty());
+    let known: &[&str] = if drops { &["folio_lock(file)>i_mmap_rwsem"] } else { &[] };
+    assert_eq!(against, known, "edges against the documented order");
+    let seen = |from, to| edges(&report, from, to, false) > 0;
+    let always =
+        [("fault_mutex", "folio_lock(file)"), ("inode_lock", "i_mmap_rwsem"), ("i_mmap_rwsem", "ptl")];
+    assert!(always.iter().all(|(from, to)| seen(from, to)), "the paths ran");
+}

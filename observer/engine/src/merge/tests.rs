@@ -34,6 +34,7 @@ fn edge(from: End, to: End, tid: u32) -> EdgeView {
         waiting: false,
     };
     EdgeView {
+        gates: Vec::new(),
         from: from.0,
         from_mode: from.1,
         to: to.0,

@@ -22,6 +22,7 @@ pub struct Wire {
     lossy: bool,
     first_ns: u64,
     last_ns: u64,
+    gates: Vec<&'static str>,
     documented: Vec<Documented>,
     witness: Step,
 }
@@ -51,6 +52,7 @@ pub fn wire(e: &EdgeView, stacks: &Stacks) -> Wire {
         lossy: e.lossy,
         first_ns: e.first_ns,
         last_ns: e.last_ns,
+        gates: e.gates.iter().map(|class| class.name()).collect(),
         documented: e.documented.iter().map(documented).collect(),
         witness: step(&e.witness, stacks),
     }

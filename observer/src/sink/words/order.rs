@@ -100,6 +100,7 @@ pub fn relock(out: &mut Vec<String>, f: &Finding, r: &Relock, run: Run<'_>) {
     scenario::of_relock(out, r);
     let rank = match f.rank {
         Rank::Incomplete => "incomplete: its release may be among what was lost",
+        Rank::Confirmed => "confirmed: it was seen waiting for what it has itself",
         _ => "feasible: it did not hang, and nothing keeps it from doing so",
     };
     paragraph(out, "rank", rank);
@@ -255,6 +256,10 @@ pub fn edge_detail(e: &EdgeView, start_ns: u64) -> Vec<String> {
     asks(&mut out, &Step { count: 1, ..w.clone() }, None);
     holds(&mut out, w, "");
     out.push(row("seen", &format!("{}, on {}", times(e.count), plural(e.instances as u64, "lock pair"))));
+    if !e.gates.is_empty() {
+        let gates: Vec<&str> = e.gates.iter().map(|class| class.name()).collect();
+        paragraph(&mut out, "gates", &format!("held every time besides: {}", gates.join(", ")));
+    }
     for line in documented(e) {
         paragraph(&mut out, "order", &line);
     }
