@@ -39,7 +39,7 @@ const PATHS_MAX: usize = 2_000;
 const AT_A_TIME: usize = 5_000;
 const AT_THE_END: usize = 1_000_000;
 /// Chains of one kind that are told apart, to count them.
-const CHAINS_MAX: usize = 4_096;
+const CHAINS_MAX: usize = 256;
 /// Exits remembered.
 const EXITS_KEPT: usize = 65_536;
 

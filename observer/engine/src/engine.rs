@@ -395,6 +395,7 @@ impl Engine {
             unmatched_ends: c.unmatched_ends,
             unmatched_begins: c.unmatched_begins,
             unknown_releases: c.unknown_releases,
+            untried_pairs: self.cycles.cut,
             missed_frees: self.tables.missed_frees,
             missed_folio_releases: c.missed_folio_releases,
             forgotten_leases: c.forgotten_leases,

@@ -238,6 +238,8 @@ pub struct Stats {
     pub unmatched_begins: u64,
     /// Releases of locks that were not known to be held.
     pub unknown_releases: u64,
+    /// Lock pairs through which there were more ways than are tried: longer cycles through them may be missing.
+    pub untried_pairs: u64,
     /// A table appeared where one was alive: its free was not seen.
     pub missed_frees: u64,
     /// A folio was proved locked while another task was thought to hold it.

@@ -97,6 +97,7 @@ struct Counts {
     unmatched_begins: u64,
     unmatched_ends: u64,
     unknown_releases: u64,
+    untried_pairs: u64,
 }
 
 #[derive(Serialize)]
@@ -203,5 +204,6 @@ fn counts(report: &Report, s: &Stats) -> Counts {
         unmatched_begins: s.unmatched_begins,
         unmatched_ends: s.unmatched_ends,
         unknown_releases: s.unknown_releases,
+        untried_pairs: s.untried_pairs,
     }
 }

@@ -154,9 +154,9 @@ impl Judge<'_> {
             return told(Rank::ClassOnly, doubts);
         }
         let tried = reach_with(choice, &behind);
-        let cut = choice.iter().any(|w| w.path_cut) || tried.reach == Reach::Cut;
-        let inside =
-            choice.iter().chain(tried.writers.iter().map(|(_, w)| w)).any(|w| is_inside(self.world.tasks, w));
+        let all = || choice.iter().chain(tried.writers.iter().map(|(_, writer)| writer));
+        let cut = all().any(|w| w.path_cut) || tried.reach == Reach::Cut;
+        let inside = all().any(|w| is_inside(self.world.tasks, w));
         let open = choice.iter().any(|w| !w.sure) || tried.unsure.is_some() || inside;
         let rank = match tried.reach {
             Reach::Unreachable => Rank::ClassOnly,
