@@ -3,112 +3,41 @@
 //! Decides what an edge is and what is kept of it: for each pair of instances a few witnesses, by different sites, tasks and
 //! other locks held. Which edges close to a deadlock is decided in `cycles`.
 
+mod witness;
+
 use std::{collections::VecDeque, sync::Arc};
+
+use self::witness::KNOWN;
+pub(crate) use self::witness::{Pair, Witness};
 
 use crate::{
     documented,
     event::{Mode, SiteId, Tid},
-    finding::{Known, Manner, Side, Step, TaskRef},
+    finding::{Known, Manner, Step},
     fx::FxMap,
     lock_class::LockClass,
     path::{Op, held},
     setup::DocumentedOrder,
-    tasks::{Instance, Task, comm_text},
+    tasks::{Instance, Task},
     view::EdgeView,
 };
 
 /// Pairs of instances kept per edge. Of more, the older half is let go, after what it closes has been looked for.
 const PAIRS_MAX: usize = 2048;
-/// Witnesses kept per pair of instances.
-const WITNESSES: usize = 6;
 /// Locks whose writers are kept.
 const WRITTEN_MAX: usize = 4096;
 /// Writers kept per lock: one more than tasks that a cycle commonly has.
 const WRITERS: usize = 3;
-/// Where there are more witnesses than are kept, another is taken at most so often, nanoseconds.
-const ANOTHER_NS: u64 = 10_000_000;
 
 /// Class and mode of one end of an edge.
 pub(crate) type End = (LockClass, Option<Mode>);
 
-/// One occurrence of an edge between two instances, or of an ask for writing.
-#[derive(Clone, Debug)]
-pub(crate) struct Witness {
-    pub time_ns: u64,
-    pub from_known: Known,
-    pub site: SiteId,
-    pub serial: u64,
-    /// When the task was seen to be made; 0: it was not, and may have been there all the time.
-    pub made_ns: u64,
-    pub tid: Tid,
-    task: (u32, [u8; 16], u16),
-    stack: Option<u32>,
-    /// What the task did since it held nothing, up to the ask.
-    pub path: Box<[Op]>,
-    pub path_cut: bool,
-    /// Records that were lost could tell that it was otherwise.
-    pub lossy: bool,
-    /// The first lock was held for certain when the second was asked for.
-    pub sure: bool,
-    /// What tells it from others: site, task, locks held.
-    sort: u64,
-}
-
-impl Witness {
-    fn of(task: &Task, ask: &Ask, path: &[Op], from_known: Known) -> Witness {
-        Witness {
-            time_ns: ask.time_ns,
-            from_known,
-            site: ask.site,
-            serial: task.serial,
-            made_ns: task.made_ns,
-            tid: task.tid,
-            task: (task.tgid, task.comm, task.cpu),
-            stack: task.stack(),
-            path: path.into(),
-            path_cut: task.path.is_cut(),
-            lossy: ask.time_ns < task.unsure_until_ns,
-            sure: true,
-            sort: 0,
-        }
-    }
-
-    pub fn side(&self, name: impl Fn(SiteId) -> Arc<str>) -> Side {
-        let (tgid, comm, cpu) = self.task;
-        Side {
-            task: TaskRef { tid: self.tid, tgid, comm: comm_text(&comm), cpu },
-            site: name(self.site),
-            time_ns: self.time_ns,
-            stack: self.stack,
-            holds: held(&self.path).iter().map(|op| op.shown(self.lossy)).collect(),
-        }
-    }
-
-    /// Better evidence than another of the same sort.
-    fn is_better(&self, other: &Witness) -> bool {
-        (self.lossy, !self.sure, self.path_cut) < (other.lossy, !other.sure, other.path_cut)
-    }
-}
-
-/// An edge between two instances.
-#[derive(Debug)]
-pub(crate) struct Pair {
-    pub edge: u32,
-    pub from: Instance,
-    pub to: Instance,
-    pub last_ns: u64,
-    pub witnesses: Vec<Arc<Witness>>,
-    /// When another witness is taken in the place of one.
-    another_ns: u64,
-    /// Since when there is something about this pair that nobody has looked at; 0: there is nothing.
-    fresh_ns: u64,
-    /// Its place among those: since when it was the last time it was put there.
-    queued_ns: u64,
-}
-
 /// What was seen of an edge at one site.
 #[derive(Debug)]
 pub(crate) struct At {
+    site: SiteId,
+    /// The evidence is sure, and untouched by loss.
+    good: bool,
     pub count: u64,
     pub last_ns: u64,
     /// The first, or the first that is better evidence.
@@ -223,7 +152,8 @@ struct From {
 #[derive(Debug, Default)]
 pub(crate) struct Graph {
     edges: Vec<Edge>,
-    by_ends: FxMap<u32, u32>,
+    /// Place of an edge by its key; [`NONE`]: there is none yet.
+    by_ends: Vec<u32>,
     pairs: Vec<Pair>,
     unused: Vec<u32>,
     /// Pairs by their first lock.
@@ -236,7 +166,10 @@ pub(crate) struct Graph {
     full: Vec<u32>,
 }
 
-/// Both ends and the manner in one number.
+/// No edge.
+const NONE: u32 = u32::MAX;
+
+/// Both ends and the manner in one number, a small one.
 fn key(from: End, ask: &Ask) -> u32 {
     let end = |(class, mode): End| (class as u32) << 2 | mode.map_or(0, |m| m as u32);
     end(from) << 8 | end((ask.class, ask.mode)) << 2 | ask.manner as u32
@@ -335,11 +268,12 @@ impl Graph {
         // Of what was done again and again the path has the first time only.
         let is_it = |w: &&mut Arc<Witness>| w.serial == task.serial && w.time_ns >= ask.time_ns;
         for from in held(path) {
-            let Some(edge) = self.by_ends.get(&key((from.class, from.mode), ask)) else { continue };
-            let Some(at) = self.edges[*edge as usize].pairs.get(&(from.lock, ask.instance)) else { continue };
+            let Some(edge) = self.place(key((from.class, from.mode), ask)) else { continue };
+            let Some(at) = self.edges[edge as usize].pairs.get(&(from.lock, ask.instance)) else { continue };
             let pair = &mut self.pairs[*at as usize];
             if let Some(known) = pair.witnesses.iter_mut().find(is_it) {
                 *known = Arc::new(mended(known));
+                pair.known = [0; KNOWN];
                 mark(pair, *at, ask.time_ns, &mut self.fresh);
             }
         }
@@ -369,26 +303,27 @@ impl Graph {
             Witness { lossy, sure: from.sure, sort, ..plain }
         };
         let locks = (from.instance, ask.instance);
-        let place = match self.by_ends.get(&key(from.end, ask)) {
-            Some(place) => *place,
+        let place = match self.place(key(from.end, ask)) {
+            Some(place) => place,
             None => self.new_edge(from.end, ask),
         };
         let edge = &mut self.edges[place as usize];
         edge.count += 1;
         edge.last_ns = ask.time_ns;
         let lossy = from.lossy || ask.time_ns < task.unsure_until_ns;
-        match edge.at.iter_mut().find(|at| at.first.site == ask.site) {
+        let good = from.sure && !lossy;
+        match edge.at.iter_mut().find(|at| at.site == ask.site) {
             Some(at) => {
                 at.count += 1;
                 at.last_ns = ask.time_ns;
                 at.gates &= from.gates;
-                if (at.first.lossy, !at.first.sure) > (lossy, !from.sure) {
-                    (at.first, at.locks) = (Arc::new(witness()), locks);
+                if !at.good && (at.first.lossy, !at.first.sure) > (lossy, !from.sure) {
+                    (at.first, at.locks, at.good) = (Arc::new(witness()), locks, good);
                 }
             }
             None => {
-                let first = Arc::new(witness());
-                edge.at.push(At { count: 1, last_ns: ask.time_ns, first, locks, gates: from.gates });
+                let (first, site, gates) = (Arc::new(witness()), ask.site, from.gates);
+                edge.at.push(At { site, good, count: 1, last_ns: ask.time_ns, first, locks, gates });
             }
         }
         if edge.tasks.len() < EdgeView::TASKS_MAX as usize && !edge.tasks.contains(&task.tid) {
@@ -398,6 +333,9 @@ impl Graph {
             Some(at) => {
                 let pair = &mut self.pairs[*at as usize];
                 pair.last_ns = ask.time_ns;
+                if good && pair.known.contains(&sort) {
+                    return;
+                }
                 if pair.again(sort, lossy, from.sure, witness) {
                     mark(pair, *at, ask.time_ns, &mut self.fresh);
                 }
@@ -426,8 +364,16 @@ impl Graph {
             }
         }
         let place = (self.edges.len() - 1) as u32;
-        self.by_ends.insert(key(from, ask), place);
+        let at = key(from, ask) as usize;
+        if self.by_ends.len() <= at {
+            self.by_ends.resize(at + 1, NONE);
+        }
+        self.by_ends[at] = place;
         place
+    }
+
+    fn place(&self, key: u32) -> Option<u32> {
+        self.by_ends.get(key as usize).copied().filter(|place| *place != NONE)
     }
 
     fn new_pair(&mut self, edge: u32, locks: (Instance, Instance), witness: Witness) {
@@ -439,6 +385,7 @@ impl Graph {
             to: locks.1,
             last_ns: now_ns,
             witnesses: vec![Arc::new(witness)],
+            known: [0; KNOWN],
             another_ns: 0,
             fresh_ns: 0,
             queued_ns: 0,
@@ -567,44 +514,5 @@ fn mark(pair: &mut Pair, at: u32, now_ns: u64, fresh: &mut VecDeque<u32>) {
     if std::mem::replace(&mut pair.fresh_ns, now_ns) == 0 {
         pair.queued_ns = now_ns;
         fresh.push_back(at);
-    }
-}
-
-impl Pair {
-    /// Seen again; whether it tells something new.
-    fn again(&mut self, sort: u64, lossy: bool, sure: bool, witness: impl Fn() -> Witness) -> bool {
-        if let Some(known) = self.witnesses.iter_mut().find(|w| w.sort == sort) {
-            if (known.lossy && !lossy) || (!known.sure && sure) || known.path_cut {
-                let better = witness();
-                if better.is_better(known) {
-                    *known = Arc::new(better);
-                    return true;
-                }
-            }
-            return false;
-        }
-        if self.witnesses.len() < WITNESSES {
-            self.witnesses.push(Arc::new(witness()));
-            return true;
-        }
-        if self.another_ns > self.last_ns {
-            return false;
-        }
-        self.another_ns = self.last_ns + ANOTHER_NS;
-        let new = witness();
-        // A site that is not there yet takes the place of one that is there twice; a task that comes later takes that of the
-        // last one: the earlier ones may be gone when the other side comes.
-        let sites = |site| self.witnesses.iter().filter(|w| w.site == site).count();
-        let place = if sites(new.site) == 0 {
-            self.witnesses.iter().rposition(|w| sites(w.site) > 1)
-        } else {
-            self.witnesses.iter().rposition(|w| w.site == new.site)
-        };
-        let Some(place) = place else { return false };
-        if self.witnesses[place].is_better(&new) {
-            return false;
-        }
-        self.witnesses[place] = Arc::new(new);
-        true
     }
 }

@@ -298,7 +298,9 @@ impl Task {
 
     /// It has a lock, or asks for one. What it held before is the path to here.
     pub fn hold(&mut self, hold: LockHold, manner: Manner, (site, asked_ns): (SiteId, u64)) {
-        self.failed = None;
+        if self.failed.is_some() {
+            self.failed = None;
+        }
         self.path.push(Op {
             lock: hold.instance,
             time_ns: asked_ns,
@@ -316,6 +318,10 @@ impl Task {
     /// It has a lock no longer.
     pub fn drop_hold(&mut self, at: usize, now_ns: u64) -> LockHold {
         let hold = self.holds.remove(at);
+        if self.holds.is_empty() && self.frames.is_empty() {
+            self.path.clear();
+            return hold;
+        }
         self.path.push(hold.op(Act::Release, now_ns));
         self.nothing_held();
         hold
