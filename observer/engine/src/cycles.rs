@@ -123,8 +123,8 @@ impl Cycles {
         budget: usize,
         found: &mut BTreeMap<Key, Found>,
     ) -> (usize, u64) {
-        let cyclic = classes_on_cycles(world.graph);
-        let mut search = Search { graph: world.graph, cyclic, chains: BTreeMap::new() };
+        let mut search =
+            Search { graph: world.graph, closing: closing(world.graph), chains: BTreeMap::new() };
         let (mut left, mut seen, mut cut) = (budget, 0, 0);
         for at in pairs {
             let tried = search.through(*at);
@@ -267,7 +267,8 @@ fn class_only(
 /// Closed chains of instances, each once.
 struct Search<'a> {
     graph: &'a Graph,
-    cyclic: Vec<LockClass>,
+    /// Edges whose classes lead back to them.
+    closing: Vec<bool>,
     /// By the instances, from the least on, and the edges between them.
     chains: BTreeMap<Vec<(LockClass, Instance, u32)>, Vec<u32>>,
 }
@@ -275,9 +276,7 @@ struct Search<'a> {
 impl Search<'_> {
     /// How many paths were tried.
     fn through(&mut self, pair: u32) -> usize {
-        let edge = self.graph.edge(self.graph.pair(pair));
-        let is_cyclic = |class| self.cyclic.contains(&class);
-        if !edge.can_close() || !is_cyclic(edge.from.0) || !is_cyclic(edge.to.0) {
+        if !self.closes(pair) {
             return 1;
         }
         let (mut paths, mut shorter) = (0, 0);
@@ -293,13 +292,16 @@ impl Search<'_> {
         paths
     }
 
+    fn closes(&self, pair: u32) -> bool {
+        self.closing[self.graph.pair(pair).edge as usize]
+    }
+
     /// Paths of so many steps.
     fn extend(&mut self, path: &mut Vec<u32>, steps: usize, paths: &mut usize) {
         *paths += 1;
         let (Some(first), Some(last)) = (path.first(), path.last()) else { return };
         let (start, end) = (self.graph.pair(*first).from, self.graph.pair(*last).to);
-        let edge = self.graph.edge(self.graph.pair(*last));
-        if *paths > PATHS_MAX || !self.cyclic.contains(&edge.from.0) || !self.cyclic.contains(&edge.to.0) {
+        if *paths > PATHS_MAX {
             return;
         }
         if end == start {
@@ -315,7 +317,8 @@ impl Search<'_> {
         for next in graph.from(end) {
             let to = graph.pair(*next).to;
             // Through each lock once.
-            if to == start || path.iter().all(|at| graph.pair(*at).from != to && graph.pair(*at).to != to) {
+            let fresh = || path.iter().all(|at| graph.pair(*at).from != to && graph.pair(*at).to != to);
+            if self.closes(*next) && (to == start || fresh()) {
                 path.push(*next);
                 self.extend(path, steps, paths);
                 path.pop();
@@ -337,8 +340,8 @@ impl Search<'_> {
     }
 }
 
-/// Classes from which a way of blocking edges leads back to them; self edges count.
-fn classes_on_cycles(graph: &Graph) -> Vec<LockClass> {
+/// For each edge whether it can be a step, and a way of such edges leads from its second class back to its first.
+fn closing(graph: &Graph) -> Vec<bool> {
     const N: usize = LockClass::ALL.len();
     let mut reach = [[false; N]; N];
     for edge in graph.edges().iter().filter(|e| e.can_close()) {
@@ -351,7 +354,8 @@ fn classes_on_cycles(graph: &Graph) -> Vec<LockClass> {
             }
         }
     }
-    LockClass::ALL.into_iter().filter(|c| reach[*c as usize][*c as usize]).collect()
+    let back = |e: &Edge| e.from.0 == e.to.0 || reach[e.to.0 as usize][e.from.0 as usize];
+    graph.edges().iter().map(|e| e.can_close() && back(e)).collect()
 }
 
 /// Closed chains of classes, each once, with the first edge of each step; no steps within one class.

@@ -470,9 +470,7 @@ impl Graph {
         for (_, at) in &by_age[..by_age.len() / 2] {
             let pair = &mut self.pairs[*at as usize];
             pair.witnesses = Vec::new();
-            if std::mem::take(&mut pair.fresh_ns) > 0 {
-                self.fresh.retain(|other| other != at);
-            }
+            pair.fresh_ns = 0;
             of.pairs.remove(&(pair.from, pair.to));
             if let Some(out) = self.out.get_mut(&pair.from) {
                 out.retain(|other| other != at);
@@ -482,6 +480,8 @@ impl Graph {
             }
             self.unused.push(*at);
         }
+        let pairs = &self.pairs;
+        self.fresh.retain(|at| pairs[*at as usize].fresh_ns > 0);
     }
 
     /// Ordered by class and mode.
