@@ -34,9 +34,11 @@ use crate::{
 /// Longest cycle that is looked for.
 const STEPS_MAX: usize = 5;
 /// Paths tried per pair, so that a dense graph costs a bounded time; shorter ones come first.
-const PATHS_MAX: usize = 2_000;
+const PATHS_MAX: usize = 256;
+/// Pairs that are looked at for the cost of a path.
+const LOOKS_PER_PATH: usize = 32;
 /// Paths tried at a time: while events pass, and at the end.
-const AT_A_TIME: usize = 5_000;
+const AT_A_TIME: usize = 1_000;
 const AT_THE_END: usize = 1_000_000;
 /// Chains of one kind that are told apart, to count them.
 const CHAINS_MAX: usize = 256;
@@ -296,31 +298,27 @@ impl Search<'_> {
         self.closing[self.graph.pair(pair).edge as usize]
     }
 
-    /// Paths of so many steps.
+    /// Paths of so many steps, two at least.
     fn extend(&mut self, path: &mut Vec<u32>, steps: usize, paths: &mut usize) {
-        *paths += 1;
         let (Some(first), Some(last)) = (path.first(), path.last()) else { return };
-        let (start, end) = (self.graph.pair(*first).from, self.graph.pair(*last).to);
-        if *paths > PATHS_MAX {
-            return;
-        }
-        if end == start {
-            if path.len() == steps {
-                self.keep(path);
+        let (graph, is_last) = (self.graph, path.len() + 1 == steps);
+        let (start, end) = (graph.pair(*first).from, graph.pair(*last).to);
+        let next = graph.from(end);
+        *paths += 1 + next.len() / LOOKS_PER_PATH;
+        for at in next {
+            let to = graph.pair(*at).to;
+            if is_last != (to == start) || !self.closes(*at) {
+                continue;
             }
-            return;
-        }
-        if path.len() == steps {
-            return;
-        }
-        let graph = self.graph;
-        for next in graph.from(end) {
-            let to = graph.pair(*next).to;
             // Through each lock once.
             let fresh = || path.iter().all(|at| graph.pair(*at).from != to && graph.pair(*at).to != to);
-            if self.closes(*next) && (to == start || fresh()) {
-                path.push(*next);
-                self.extend(path, steps, paths);
+            if is_last || (*paths < PATHS_MAX && fresh()) {
+                path.push(*at);
+                if is_last {
+                    self.keep(path)
+                } else {
+                    self.extend(path, steps, paths)
+                }
                 path.pop();
             }
         }
