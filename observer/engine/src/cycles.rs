@@ -23,7 +23,7 @@ use std::{
 use self::judge::{Verdict, is_inside, judge};
 use crate::{
     event::SiteId,
-    finding::{Cycle, Doubt, Evidence, Finding, Known, Queued, Rank},
+    finding::{Cycle, Doubt, Evidence, Finding, Queued, Rank},
     graph::{Edge, Graph, Witness},
     lock_class::LockClass,
     loss::Losses,
@@ -145,7 +145,6 @@ impl Cycles {
 
     /// One finding per kind of cycle. What was seen a moment ago is not among it: a folio may turn out to have been locked.
     pub fn findings(&self, graph: &Graph, name: impl Fn(SiteId) -> Arc<str>) -> Vec<Finding> {
-        let classes_of = |key: &Key| key.iter().map(|(class, _)| *class).collect::<Vec<LockClass>>();
         let mut all = Vec::new();
         // Those that are not worth an alarm are told once for their classes: by the best evidence.
         let mut weak: BTreeMap<Vec<LockClass>, (&Found, usize)> = BTreeMap::new();
@@ -165,7 +164,7 @@ impl Cycles {
             found.finding(id_of_classes(classes), *chains, graph, &name)
         };
         all.extend(weak.iter().map(told));
-        let closed: BTreeSet<Vec<LockClass>> = self.found.keys().map(classes_of).collect();
+        let closed: BTreeSet<Vec<LockClass>> = self.found.keys().map(|key| classes_of(key)).collect();
         let classes = class_cycles(graph).into_iter().filter_map(|chain| class_only(&chain, &closed, &name));
         all.extend(classes);
         all
@@ -190,7 +189,7 @@ impl Found {
             waiting: false,
         });
         let mut doubts = self.verdict.doubts.clone();
-        let inferred = steps.iter().filter(|s| matches!(s.from_known, Known::Contract | Known::Released));
+        let inferred = steps.iter().filter(|s| s.from_known.is_inferred());
         doubts.extend(inferred.map(|s| Doubt::InferredHold(s.from)));
         doubts.sort_unstable();
         doubts.dedup();
@@ -212,15 +211,18 @@ impl Found {
     }
 }
 
+fn classes_of(key: &[(LockClass, SiteId)]) -> Vec<LockClass> {
+    key.iter().map(|(class, _)| *class).collect()
+}
+
 /// The same in every run that finds the same.
 pub(crate) fn id(key: &[(LockClass, SiteId)], name: impl Fn(SiteId) -> Arc<str>) -> String {
-    let classes: Vec<&str> = key.iter().map(|(class, _)| class.name()).collect();
     let sites: Vec<Arc<str>> = key.iter().map(|(_, site)| name(*site)).collect();
-    format!("cycle:{}:{}", classes.join(">"), sites.join(">"))
+    format!("{}:{}", id_of_classes(&classes_of(key)), sites.join(">"))
 }
 
 /// Of all cycles of these classes that are not worth an alarm.
-fn id_of_classes(classes: &[LockClass]) -> String {
+pub(crate) fn id_of_classes(classes: &[LockClass]) -> String {
     let names: Vec<&str> = classes.iter().map(|c| c.name()).collect();
     format!("cycle:{}", names.join(">"))
 }
@@ -367,37 +369,38 @@ fn class_cycles(graph: &Graph) -> Vec<Vec<&Edge>> {
             *place = edge;
         }
     }
+    let edges = |chain: Vec<LockClass>| {
+        let next = chain.iter().cycle().skip(1);
+        chain.iter().zip(next).filter_map(|(from, to)| best.get(&(*from, *to)).copied()).collect()
+    };
+    class_chains(|from, to| best.contains_key(&(from, to))).into_iter().map(edges).collect()
+}
+
+/// Closed chains of classes, each once: from its least class, through each class once. `leads`: whether there is a step.
+pub(crate) fn class_chains(leads: impl Fn(LockClass, LockClass) -> bool) -> Vec<Vec<LockClass>> {
     let mut found = Vec::new();
-    // Every cycle is found once: from its least class.
-    for edge in best.values().filter(|e| e.to.0 > e.from.0) {
-        walk_classes(&best, &mut vec![*edge], &mut found);
+    for start in LockClass::ALL {
+        walk_classes(&leads, &mut vec![start], &mut found);
     }
     found
 }
 
-fn walk_classes<'a>(
-    best: &BTreeMap<(LockClass, LockClass), &'a Edge>,
-    path: &mut Vec<&'a Edge>,
-    found: &mut Vec<Vec<&'a Edge>>,
+fn walk_classes(
+    leads: &impl Fn(LockClass, LockClass) -> bool,
+    path: &mut Vec<LockClass>,
+    found: &mut Vec<Vec<LockClass>>,
 ) {
-    let (Some(start), Some(end)) = (path.first().map(|e| e.from.0), path.last().map(|e| e.to.0)) else {
-        return;
-    };
-    if end == start {
+    let (Some(start), Some(end)) = (path.first().copied(), path.last().copied()) else { return };
+    if path.len() > 1 && leads(end, start) {
         found.push(path.clone());
-        return;
     }
     if path.len() == STEPS_MAX {
         return;
     }
-    for to in LockClass::ALL {
-        let fresh = to == start || path.iter().all(|e| e.to.0 != to);
-        if to >= start
-            && fresh
-            && let Some(edge) = best.get(&(end, to))
-        {
-            path.push(edge);
-            walk_classes(best, path, found);
+    for to in LockClass::ALL.into_iter().filter(|to| *to > start) {
+        if !path.contains(&to) && leads(end, to) {
+            path.push(to);
+            walk_classes(leads, path, found);
             path.pop();
         }
     }

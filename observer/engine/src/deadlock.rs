@@ -145,7 +145,7 @@ impl Waits<'_> {
         let lossy = parts.iter().any(|p| p.lossy);
         let mut doubts: Vec<Doubt> = Vec::new();
         doubts.extend(lossy.then_some(Doubt::Loss));
-        let inferred = |p: &&Part| matches!(p.step.from_known, Known::Contract | Known::Released);
+        let inferred = |p: &&Part| p.step.from_known.is_inferred();
         doubts.extend(parts.iter().filter(inferred).map(|p| Doubt::InferredHold(p.step.from)));
         doubts.sort_unstable();
         doubts.dedup();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::{
     event::SiteId,
-    finding::{AgainstOrder, Doubt, Evidence, Finding, Known, Rank},
+    finding::{AgainstOrder, Doubt, Evidence, Finding, Rank},
     graph::{At, Edge, Graph},
     lock_class::LockClass,
     setup::{DocumentedOrder, OrderException},
@@ -98,9 +98,7 @@ fn told(edge: &Edge, at: &At, order: &DocumentedOrder, name: impl Fn(SiteId) -> 
     let (seen, from) = (&at.first, edge.from.0);
     let mut doubts = Vec::new();
     doubts.extend(seen.lossy.then_some(Doubt::Loss));
-    if matches!(seen.from_known, Known::Contract | Known::Released) {
-        doubts.push(Doubt::InferredHold(from));
-    }
+    doubts.extend(seen.from_known.is_inferred().then_some(Doubt::InferredHold(from)));
     doubts.extend((!seen.sure).then_some(Doubt::Moment(from)));
     let rank = match (seen.lossy, seen.sure) {
         (true, _) => Rank::Incomplete,

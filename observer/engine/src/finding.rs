@@ -157,6 +157,12 @@ pub enum Known {
 }
 
 impl Known {
+    /// By a contract or by the release: taken some time before, which nothing showed.
+    #[must_use]
+    pub fn is_inferred(self) -> bool {
+        matches!(self, Known::Contract | Known::Released)
+    }
+
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

@@ -238,7 +238,8 @@ impl Graph {
 
     /// It turns out that `task` held `from` when it asked for something some time ago.
     pub fn asked_before(&mut self, task: &Task, from: &Op, sure: bool, ask: &Ask, path: &[Op]) {
-        let gates = others(held(path).iter().map(|op| (op.lock, op.class)), from.lock);
+        let held = held(path);
+        let gates = others(held.iter().map(|op| (op.lock, op.class)), from.lock);
         let of = From {
             end: (from.class, from.mode),
             instance: from.lock,
@@ -247,7 +248,7 @@ impl Graph {
             sure,
             gates,
         };
-        let sort = sort_of(task, ask.site, held(path).iter().map(|op| op.lock));
+        let sort = sort_of(task, ask.site, held.iter().map(|op| op.lock));
         self.add(task, of, ask, sort, path);
     }
 

@@ -7,14 +7,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
+    cycles::{class_chains, id_of_classes},
     event::{Mode, Tid},
-    finding::{Cycle, Doubt, Evidence, Finding, Hold, Known, Manner, Rank, Step},
+    finding::{Cycle, Doubt, Evidence, Finding, Hold, Manner, Rank, Step},
     lock_class::LockClass,
     view::EdgeView,
 };
-
-/// Longest cycle that is looked for.
-const STEPS_MAX: usize = 5;
 
 /// One run of several.
 #[derive(Clone, Copy, Debug)]
@@ -67,7 +65,7 @@ impl<'a> Pick<'a> {
 pub fn merge(parts: &[Part<'_>]) -> Merged {
     let told: BTreeSet<Vec<LockClass>> = parts.iter().flat_map(|p| p.findings).filter_map(classes).collect();
     let picks = picks(parts);
-    let mut findings: Vec<Finding> = chains(&picks)
+    let mut findings: Vec<Finding> = class_chains(|from, to| picks.contains_key(&(from, to)))
         .into_iter()
         .filter(|chain| !told.contains(chain))
         .filter_map(|chain| Some(finding(&chain, &choose(&chain, &picks)?, parts)))
@@ -127,32 +125,6 @@ fn picks<'a>(parts: &[Part<'a>]) -> Picks<'a> {
     picks
 }
 
-/// Closed chains of classes, each once: from its least class.
-fn chains(picks: &Picks<'_>) -> Vec<Vec<LockClass>> {
-    let mut found = Vec::new();
-    for start in LockClass::ALL {
-        walk(picks, &mut vec![start], &mut found);
-    }
-    found
-}
-
-fn walk(picks: &Picks<'_>, path: &mut Vec<LockClass>, found: &mut Vec<Vec<LockClass>>) {
-    let (Some(start), Some(end)) = (path.first().copied(), path.last().copied()) else { return };
-    if path.len() > 1 && picks.contains_key(&(end, start)) {
-        found.push(path.clone());
-    }
-    if path.len() == STEPS_MAX {
-        return;
-    }
-    for to in LockClass::ALL.into_iter().filter(|to| *to > start) {
-        if !path.contains(&to) && picks.contains_key(&(end, to)) {
-            path.push(to);
-            walk(picks, path, found);
-            path.pop();
-        }
-    }
-}
-
 /// An edge for each step, of two runs at least and by more than one task; of those that will do, nearly the best.
 fn choose<'a>(chain: &[LockClass], picks: &Picks<'a>) -> Option<Vec<Pick<'a>>> {
     let n = chain.len();
@@ -178,11 +150,6 @@ fn will_do(picks: &[Pick<'_>]) -> bool {
     !one_run && !one_task
 }
 
-fn id(chain: &[LockClass]) -> String {
-    let names: Vec<&str> = chain.iter().map(|c| c.name()).collect();
-    format!("cycle:{}", names.join(">"))
-}
-
 fn finding(chain: &[LockClass], picks: &[Pick<'_>], parts: &[Part<'_>]) -> Finding {
     let steps: Vec<Step> = picks.iter().map(|p| p.edge.witness.clone()).collect();
     let lossy = picks.iter().any(|p| p.edge.lossy);
@@ -193,7 +160,7 @@ fn finding(chain: &[LockClass], picks: &[Pick<'_>], parts: &[Part<'_>]) -> Findi
         (false, None) => Rank::ClassOnly,
     };
     Finding {
-        id: id(chain),
+        id: id_of_classes(chain),
         rank,
         count: 1,
         first_ns: 0,
@@ -218,7 +185,7 @@ fn doubts(steps: &[Step], lossy: bool, parts: &[Part<'_>]) -> Vec<Doubt> {
         if (step.to_mode, next.from_mode) == (Some(Mode::Read), Some(Mode::Read)) {
             doubts.push(Doubt::QueuedWriter { class: step.to, writer_seen: is_written(step.to, parts) });
         }
-        if matches!(step.from_known, Known::Contract | Known::Released) {
+        if step.from_known.is_inferred() {
             doubts.push(Doubt::InferredHold(step.from));
         }
         if !step.sure {

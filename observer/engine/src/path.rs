@@ -52,7 +52,7 @@ impl Op {
     /// It was seen to be asked for, with or without success.
     fn is_ask(&self) -> bool {
         match self.act {
-            Act::Take => !matches!(self.known, Known::Contract | Known::Released),
+            Act::Take => !self.known.is_inferred(),
             Act::Fail => self.manner == Manner::Asked,
             Act::Release | Act::Downgrade => false,
         }

@@ -322,9 +322,14 @@ impl Task {
             self.path.clear();
             return hold;
         }
+        self.path_releases(&hold, now_ns);
+        hold
+    }
+
+    /// Its path has that it released a lock, which is not among its holds any more, or never was.
+    pub fn path_releases(&mut self, hold: &LockHold, now_ns: u64) {
         self.path.push(hold.op(Act::Release, now_ns));
         self.nothing_held();
-        hold
     }
 
     /// An ask of that hold ended without the lock.

@@ -9,7 +9,7 @@ use super::{CHAINS_MAX, Found, Hop, Key, World, least_rotation};
 use crate::{
     event::Mode,
     finding::{Doubt, Rank},
-    graph::Witness,
+    graph::{Edge, Witness},
     lock_class::LockClass,
     path::{Op, held},
     reach::{Reach, conflict, reach},
@@ -64,6 +64,10 @@ struct Judge<'a> {
 }
 
 impl Judge<'_> {
+    fn edge(&self, pair: u32) -> &Edge {
+        self.world.graph.edge(self.world.graph.pair(pair))
+    }
+
     /// One witness per step, all by different tasks.
     fn choices(&self, taken: &mut Vec<Arc<Witness>>, all: &mut Vec<Vec<Arc<Witness>>>) {
         let Some(at) = self.chain.get(taken.len()) else {
@@ -85,7 +89,7 @@ impl Judge<'_> {
         found: &mut BTreeMap<Key, Found>,
         verdict: impl Fn(&[Arc<Witness>]) -> Verdict,
     ) {
-        let class = |at: &u32| self.world.graph.edge(self.world.graph.pair(*at)).from.0;
+        let class = |at: &u32| self.edge(*at).from.0;
         let mut key: Key = self.chain.iter().map(class).zip(choice.iter().map(|w| w.site)).collect();
         let by = least_rotation(&key);
         key.rotate_left(by);
@@ -167,7 +171,7 @@ impl Judge<'_> {
         doubts.extend((cut && rank == Rank::Possible).then_some(Doubt::SearchCut));
         doubts.extend((inside && rank == Rank::Possible).then_some(Doubt::Inside));
         let unsure = self.chain.iter().zip(choice).filter(|(_, w)| !w.sure);
-        let class = |(at, _): (&u32, _)| self.world.graph.edge(self.world.graph.pair(*at)).from.0;
+        let class = |(at, _): (&u32, _)| self.edge(*at).from.0;
         doubts.extend(unsure.map(class).chain(tried.unsure).map(Doubt::Moment));
         let writers = tried.writers;
         Verdict { writers, ..told(rank, doubts) }
@@ -194,8 +198,7 @@ impl Judge<'_> {
         let mut steps = Vec::new();
         for (at, pair) in self.chain.iter().enumerate() {
             let next = self.world.graph.pair(self.chain[(at + 1) % self.chain.len()]);
-            let (asked, held) =
-                (self.world.graph.edge(self.world.graph.pair(*pair)).to, self.world.graph.edge(next).from);
+            let (asked, held) = (self.edge(*pair).to, self.world.graph.edge(next).from);
             if asked.1 != Some(Mode::Read) || held.1 != Some(Mode::Read) {
                 continue;
             }

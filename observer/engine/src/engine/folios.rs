@@ -168,11 +168,7 @@ impl Engine {
         self.counts.unknown_releases += 1;
         let hold = hold_of(named, Known::Released, event.time_ns);
         if self.was_held(id, event, hold) {
-            self.tasks[id].path.push(hold.op(Act::Release, event.time_ns));
-            if self.tasks[id].holds.is_empty() {
-                let inside = !self.tasks[id].frames.is_empty();
-                self.tasks[id].path.emptied(inside);
-            }
+            self.tasks[id].path_releases(&hold, event.time_ns);
         }
     }
 

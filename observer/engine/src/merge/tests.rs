@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::finding::{Side, TaskRef};
+use crate::finding::{Known, Side, TaskRef};
 
 type End = (LockClass, Option<Mode>);
 
