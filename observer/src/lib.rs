@@ -3,10 +3,12 @@
 pub mod cli;
 pub mod diff;
 pub mod doctor;
+pub mod events;
 pub mod exercise;
 pub mod facts;
 pub mod hint;
 pub mod host;
+pub mod library;
 pub mod meta;
 pub mod recording;
 pub mod report;

@@ -76,7 +76,7 @@ pub(crate) struct World<'a> {
 }
 
 /// All cycles so far, and when tasks were gone.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Cycles {
     found: BTreeMap<Key, Found>,
     exits: Recent,

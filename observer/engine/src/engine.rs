@@ -47,7 +47,7 @@ const EXIT_NS: u64 = 1_000_000_000;
 const EXITING_MAX: usize = 256;
 
 /// A lease that has ended, with the task that had it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Ended {
     lease: Lease,
     holder: (Tid, u32, [u8; 16]),
@@ -55,7 +55,7 @@ struct Ended {
 }
 
 /// Counts that are not derived from the state.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Counts {
     events: u64,
     first_ns: u64,
@@ -75,7 +75,7 @@ struct Counts {
 }
 
 /// Events and ticks in, findings out.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Engine {
     rules: Rules,
     tasks: Tasks,

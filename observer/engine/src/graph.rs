@@ -33,7 +33,7 @@ const WRITERS: usize = 3;
 pub(crate) type End = (LockClass, Option<Mode>);
 
 /// What was seen of an edge at one site.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct At {
     site: SiteId,
     /// The evidence is sure, and untouched by loss.
@@ -48,7 +48,7 @@ pub(crate) struct At {
 }
 
 /// An edge between two classes with their modes.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Edge {
     pub from: End,
     pub to: End,
@@ -149,7 +149,7 @@ struct From {
 }
 
 /// All edges.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Graph {
     edges: Vec<Edge>,
     /// Place of an edge by its key; [`NONE`]: there is none yet.

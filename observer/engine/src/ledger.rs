@@ -47,7 +47,7 @@ struct Unsharer {
     max_ns: u64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Row {
     shares: u64,
     unshares: u64,
@@ -74,7 +74,7 @@ impl Row {
 }
 
 /// By mapping; 0: not known.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Ledger {
     rows: FxMap<Mapping, Row>,
 }

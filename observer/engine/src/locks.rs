@@ -20,7 +20,7 @@ pub(crate) struct Lock {
 }
 
 /// All lock addresses.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Locks {
     by_address: FxMap<u64, Lock>,
     lives: u64,

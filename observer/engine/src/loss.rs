@@ -24,7 +24,7 @@ impl Hole {
 const KEPT: usize = 128;
 
 /// The holes so far.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Losses {
     by_cpu: Vec<Vec<(u64, u64)>>,
     /// Of a CPU that is not known.

@@ -79,7 +79,7 @@ impl Counts {
 }
 
 /// Merges the streams. Feed batches, then the mark of their pass.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Order {
     cpus: Vec<Cpu>,
     /// CPU number to place in `cpus`, which is sorted by CPU number.
@@ -91,7 +91,7 @@ pub struct Order {
     heap: BinaryHeap<Head>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Cpu {
     number: u16,
     queue: Vec<Event>,
@@ -120,7 +120,7 @@ struct OpenGap {
 }
 
 /// The next item of one CPU in the merge; the smallest (time, place) is the greatest of the heap.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Head {
     time_ns: u64,
     place: usize,

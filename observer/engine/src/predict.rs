@@ -74,7 +74,7 @@ impl Apart {
 pub(crate) type PairKey = (SiteId, SiteId, Rank);
 
 /// A predicted window, merged over all links.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Pair {
     pub leases: u64,
     pub unlinks: u64,
@@ -98,7 +98,7 @@ pub(crate) struct World<'a> {
 }
 
 /// All of it.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Predictions {
     by_mm: FxMap<Mm, Sides>,
     pub pairs: BTreeMap<PairKey, Pair>,
@@ -110,7 +110,7 @@ pub(crate) struct Predictions {
 }
 
 /// A table's end.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Died {
     pub at_ns: u64,
     pub table: Table,

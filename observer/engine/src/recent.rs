@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use crate::fx::FxMap;
 
 /// Things told in the order of their times.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Recent {
     at_ns: FxMap<u64, u64>,
     order: VecDeque<(u64, u64)>,

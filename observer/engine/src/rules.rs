@@ -10,7 +10,7 @@ use crate::{
     setup::{Coverage, DocumentedOrder, FolioTaken, Grade, Role, Setup},
 };
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct SiteRow {
     name: Arc<str>,
     canonical: SiteId,
@@ -42,7 +42,7 @@ fn weakens(c: &Coverage, kind: Kind) -> bool {
 }
 
 /// The setup by site number, class and role.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Rules {
     setup: Setup,
     sites: Vec<Option<SiteRow>>,

@@ -31,7 +31,7 @@ struct Link {
 }
 
 /// One page-table page.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct PageTable {
     pub generation: u32,
     pub birth_ns: u64,
@@ -57,7 +57,7 @@ pub(crate) enum Removal {
 }
 
 /// All tables.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Tables {
     by_address: FxMap<Table, PageTable>,
     dead: VecDeque<(Table, u32)>,

@@ -224,7 +224,7 @@ pub(crate) struct Waiting {
 }
 
 /// One task.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Task {
     /// Never the same number twice in a run: thread ids are reused.
     pub serial: u64,
@@ -410,7 +410,7 @@ pub(crate) enum Popped {
 }
 
 /// All tasks alive.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Tasks {
     slots: Vec<Task>,
     free: Vec<u32>,

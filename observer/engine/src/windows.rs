@@ -15,7 +15,7 @@ use crate::{
     view::TableEvent,
 };
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Merged {
     count: u64,
     first_ns: u64,
@@ -25,7 +25,7 @@ struct Merged {
 }
 
 /// All windows so far.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Windows {
     /// By lookup site, unlink site, rank.
     merged: BTreeMap<(SiteId, SiteId, Rank), Merged>,

@@ -25,7 +25,8 @@ use crate::{
     source::{Loss, Pass},
 };
 
-/// A run so far.
+/// A run so far. A clone goes on from there by itself.
+#[derive(Clone)]
 pub struct Pipeline {
     order: Order,
     engine: Engine,
@@ -38,7 +39,7 @@ pub struct Pipeline {
 }
 
 /// Counters of loss, as told by the source and as found in the order.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Losses {
     /// Last total and time of the look before it, by CPU and reason.
     totals: BTreeMap<(u16, u16), (u64, u64)>,

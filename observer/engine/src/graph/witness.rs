@@ -79,7 +79,7 @@ impl Witness {
 }
 
 /// An edge between two instances.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Pair {
     pub edge: u32,
     pub from: Instance,

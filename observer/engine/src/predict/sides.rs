@@ -82,7 +82,7 @@ pub(crate) struct Witness {
 }
 
 /// Things on one side of a link that cannot be told from each other.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Sig {
     pub site: SiteId,
     pub done: Done,
@@ -150,7 +150,7 @@ impl Sig {
 }
 
 /// Both sides of one link.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Link {
     leases: Vec<Sig>,
     unlinks: Vec<Sig>,
@@ -159,7 +159,7 @@ struct Link {
 }
 
 /// A walk's side: of all links of a range.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Walk {
     from: Addr,
     to: Addr,
@@ -170,7 +170,7 @@ struct Walk {
 type LinkId = (Addr, Table, u32);
 
 /// All links of one mm.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Sides {
     links: BTreeMap<LinkId, Link>,
     walks: Vec<Walk>,
