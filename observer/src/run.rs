@@ -24,7 +24,7 @@ use tokio::{
 use self::pipeline::Pipeline;
 use crate::{
     hint::Hint,
-    meta::End,
+    meta::{End, Meta},
     recording::Writer,
     report::Report,
     sink::line::{Lines, Progress},
@@ -69,12 +69,13 @@ pub struct Outcome {
 /// # Errors
 /// The source or the recorder fails, the setup is of a later version, or the command cannot be started.
 pub async fn run(source: &mut impl Source, mut options: Options) -> anyhow::Result<Outcome> {
-    let mut pipeline = Pipeline::new(source.meta())?;
+    let meta = Arc::new(source.meta().clone());
+    let mut pipeline = Pipeline::new(&meta)?;
     let mut stops = Stops::new(&mut options)?;
     let mut looked = Looked { at: None, news: true, yielded: Instant::now() };
     let mut end = None;
     loop {
-        let look = looked.look(source, &pipeline, &mut options, &stops).await?;
+        let look = looked.look((source, &meta), &pipeline, &mut options, &stops).await?;
         let step = tokio::select! {
             biased;
             stop = stops.next(), if end.is_none() => stop,
@@ -248,7 +249,7 @@ impl Looked {
     /// Serves the watchers if it is time; else tells when it will be, if there is news for them.
     async fn look(
         &mut self,
-        source: &impl Source,
+        (source, meta): (&impl Source, &Arc<Meta>),
         pipeline: &Pipeline,
         options: &mut Options,
         stops: &Stops,
@@ -266,7 +267,7 @@ impl Looked {
         }
         self.at = Some(Instant::now());
         if let Some(dashboard) = &stops.dashboard {
-            let snapshot = pipeline.snapshot(source.meta(), source.position());
+            let snapshot = pipeline.snapshot(meta, source.position());
             dashboard.snapshots.send_replace(Arc::new(snapshot));
         }
         if let Some(lines) = &mut options.lines {

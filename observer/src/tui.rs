@@ -1,232 +1,30 @@
 //! The dashboard: a sink that shows snapshots on a terminal, of a live kernel or of a recording.
-//!
-//! Decides when to draw and what a key press leads to. It never touches the engine or the drain: snapshots come in by a
-//! `watch` channel that keeps the newest only, commands go out by a bounded one, and terminal reads and writes have
-//! threads of their own, so that a slow terminal costs frames and not events.
 
-mod history;
-pub mod keys;
-mod layout;
-mod rows;
-pub mod state;
-mod terminal;
-mod text;
-mod theme;
-pub mod view;
-mod words;
-
-use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
-use anyhow::Context;
-use ratatui::crossterm::event::{self, Event};
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::Instant;
+use tokio::sync::{mpsc, watch};
 
-use self::state::{Effect, State};
-use self::terminal::Screen;
-use crate::snapshot::{Command, Snapshot};
+use crate::{
+    library::Library,
+    snapshot::{Command, Snapshot},
+};
 
-pub use self::state::Mode;
-pub use self::theme::Theme;
+/// What is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    Live,
+    Replay,
+}
 
-/// At most 20 frames a second: more is not readable, and a serial line could not carry it.
-const FRAME: Duration = Duration::from_millis(50);
-
-/// How long the input thread may take to see that it has to end.
-const INPUT_POLL: Duration = Duration::from_millis(100);
-
-const LOST: &str = "the dashboard ended because another part of the program panicked";
-
-/// How long a terminal that takes nothing may hold up the end of the program.
-const PATIENCE: Duration = Duration::from_secs(1);
-
-/// Shows snapshots until the person quits, SIGINT, SIGTERM or SIGHUP comes, or the sender is gone. That it returned means quit: a [`Command::Quit`] is sent too,
-/// but finds no room in a full channel. Await it to its end: a dropped one gives the terminal back a moment later.
+/// Shows snapshots until the person quits.
 ///
 /// # Errors
 /// The terminal cannot be taken over or written to.
 pub async fn run(
-    snapshots: watch::Receiver<Arc<Snapshot>>,
-    commands: mpsc::Sender<Command>,
-    mode: Mode,
+    _snapshots: watch::Receiver<Arc<Snapshot>>,
+    _commands: mpsc::Sender<Command>,
+    _library: Option<Library>,
+    _mode: Mode,
 ) -> anyhow::Result<()> {
-    let mut signals = Signals::watch()?;
-    let (stop, stopped) = oneshot::channel();
-    let (done, mut ended) = oneshot::channel();
-    let (shown, sent) = (snapshots.clone(), commands.clone());
-    let thread = std::thread::Builder::new()
-        .name("tui".into())
-        .spawn(move || {
-            let result = tokio::runtime::Builder::new_current_thread()
-                .enable_time()
-                .build()
-                .context("cannot start the dashboard's runtime")
-                .and_then(|runtime| runtime.block_on(show(shown, sent, mode, stopped)));
-            // Nobody waits any more when the receiver is gone.
-            let _ = done.send(result);
-        })
-        .context("cannot start the dashboard's thread")?;
-    let result = tokio::select! {
-        result = &mut ended => result,
-        () = end_asked(&mut signals, snapshots) => {
-            let _ = stop.send(());
-            let _ = commands.try_send(Command::Quit);
-            match tokio::time::timeout(PATIENCE, ended).await {
-                Ok(result) => result,
-                // The thread hangs in a write that the terminal does not take; restoring it would hang as well.
-                Err(_) => return Ok(()),
-            }
-        }
-    };
-    match result {
-        Ok(result) => result,
-        Err(_) => match thread.join() {
-            Ok(()) => Ok(()),
-            Err(panic) => std::panic::resume_unwind(panic),
-        },
-    }
-}
-
-/// Signals that end a program, and would leave the terminal as it is if they did so at once.
-struct Signals([Signal; 3]);
-
-impl Signals {
-    fn watch() -> anyhow::Result<Signals> {
-        let watch = |kind, name| signal(kind).with_context(|| format!("cannot watch for {name}"));
-        Ok(Signals([
-            watch(SignalKind::interrupt(), "SIGINT")?,
-            watch(SignalKind::terminate(), "SIGTERM")?,
-            watch(SignalKind::hangup(), "SIGHUP")?,
-        ]))
-    }
-}
-
-/// Waits for a reason to end that is none of the person's keys.
-async fn end_asked(signals: &mut Signals, mut snapshots: watch::Receiver<Arc<Snapshot>>) {
-    let Signals([interrupt, terminate, hangup]) = signals;
-    let gone = async { while snapshots.changed().await.is_ok() {} };
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-        _ = hangup.recv() => {}
-        () = gone => {}
-    }
-}
-
-async fn show(
-    mut snapshots: watch::Receiver<Arc<Snapshot>>,
-    commands: mpsc::Sender<Command>,
-    mode: Mode,
-    mut stopped: oneshot::Receiver<()>,
-) -> anyhow::Result<()> {
-    let mut screen = Screen::take()?;
-    let mut input = Input::start()?;
-    let theme = Theme::from_environment();
-    let first = snapshots.borrow_and_update().clone();
-    let mut state = State::new(mode, first);
-    let mut drawn: Option<Instant> = None;
-    let mut dirty = true;
-    loop {
-        let due = drawn.map_or_else(Instant::now, |at| at + FRAME);
-        tokio::select! {
-            biased;
-            _ = &mut stopped => return Ok(()),
-            event = input.events.recv() => {
-                if on_input(event, &mut state, &mut screen, &commands)?.is_break() {
-                    // The pipeline may be gone already: then there is nothing left to tell it.
-                    let _ = commands.try_send(Command::Quit);
-                    return Ok(());
-                }
-                dirty = true;
-            }
-            () = tokio::time::sleep_until(due), if dirty => {
-                if !terminal::taken() {
-                    anyhow::bail!(LOST);
-                }
-                screen.terminal.draw(|frame| {
-                    state.fit(frame.area());
-                    view::draw(frame, &state, &theme);
-                }).context("cannot draw on the terminal")?;
-                drawn = Some(Instant::now());
-                dirty = false;
-            }
-            changed = snapshots.changed() => {
-                if changed.is_err() {
-                    return Ok(());
-                }
-                state.show(snapshots.borrow_and_update().clone());
-                dirty = true;
-            }
-        }
-    }
-}
-
-/// What the terminal sent; a break: the person wants to quit, or the terminal cannot be read any more.
-fn on_input(
-    event: Option<Event>,
-    state: &mut State,
-    screen: &mut Screen,
-    commands: &mpsc::Sender<Command>,
-) -> anyhow::Result<ControlFlow<()>> {
-    match event {
-        None if !terminal::taken() => anyhow::bail!(LOST),
-        None => return Ok(ControlFlow::Break(())),
-        Some(Event::Resize(..)) => screen.renew().context("cannot draw on the terminal")?,
-        Some(Event::Key(key)) if key.is_press() => match state.key(key) {
-            Effect::Nothing => {}
-            Effect::Redraw => screen.renew().context("cannot draw on the terminal")?,
-            Effect::Send(Command::Quit) => return Ok(ControlFlow::Break(())),
-            // A full channel means that the pipeline has many of them before it: one less is no loss.
-            Effect::Send(command) => drop(commands.try_send(command)),
-        },
-        Some(_) => {}
-    }
-    Ok(ControlFlow::Continue(()))
-}
-
-/// The thread that reads the terminal.
-struct Input {
-    events: mpsc::Receiver<Event>,
-    stop: Arc<AtomicBool>,
-    thread: Option<std::thread::JoinHandle<()>>,
-}
-
-impl Input {
-    fn start() -> anyhow::Result<Input> {
-        let (sender, events) = mpsc::channel(64);
-        let stop = Arc::new(AtomicBool::new(false));
-        let asked = stop.clone();
-        let thread = std::thread::Builder::new()
-            .name("tui-input".into())
-            .spawn(move || {
-                while !asked.load(Ordering::Relaxed) && terminal::taken() {
-                    let sent = match event::poll(INPUT_POLL) {
-                        Ok(false) => continue,
-                        Ok(true) => event::read().map(|e| sender.blocking_send(e)),
-                        Err(e) => Err(e),
-                    };
-                    // A terminal that cannot be read ends the dashboard by the closed channel.
-                    if !matches!(sent, Ok(Ok(()))) {
-                        return;
-                    }
-                }
-            })
-            .context("cannot start the dashboard's input thread")?;
-        Ok(Input { events, stop, thread: Some(thread) })
-    }
-}
-
-impl Drop for Input {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        // A sender that waits for room wakes up when the channel closes.
-        self.events.close();
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
+    anyhow::bail!("there is no dashboard in this build")
 }

@@ -28,8 +28,8 @@ use crate::{
     rules::Rules,
     setup::{Coverage, Setup},
     tables::Tables,
-    tasks::{Frame, HoldSet, Popped, TaskId, Tasks},
-    view::{ClassCount, EdgeView, MappingView, ProtectionView, Stats, TableView},
+    tasks::{Frame, HoldSet, Popped, Task, TaskId, Tasks},
+    view::{ClassCount, EdgeView, LeaseView, MappingView, ProtectionView, Stats, TableView},
     windows::Windows,
 };
 
@@ -356,6 +356,28 @@ impl Engine {
     #[must_use]
     pub fn protection(&self) -> ProtectionView {
         self.predictions.report().view(|s| self.rules.name(s))
+    }
+
+    /// Pointers that tasks have now, oldest first; at most `limit`.
+    #[must_use]
+    pub fn leases(&self, limit: usize) -> Vec<LeaseView> {
+        let held = self.tasks.iter().flat_map(|task| task.leases.iter().map(move |lease| (task, lease)));
+        let mut held: Vec<_> = held.collect();
+        held.sort_by_key(|(task, lease)| (lease.start_ns, task.tid, lease.pte));
+        let view = |(task, lease): &(&Task, &Lease)| LeaseView {
+            task: task.reference(),
+            site: self.rules.name(lease.site),
+            mm: lease.mm,
+            addr: lease.addr,
+            pte: lease.pte,
+            table: lease.of.table,
+            generation: lease.of.generation,
+            since_ns: lease.start_ns,
+            dormant: lease.is_dormant(),
+            stale: lease.hit.is_some(),
+            holds: HoldSet::of(&task.holds).to_vec(),
+        };
+        held.iter().take(limit).map(view).collect()
     }
 
     /// A task alive, as it is known.

@@ -144,6 +144,10 @@ pub(crate) struct Pointer {
 }
 
 impl Lease {
+    pub fn is_dormant(&self) -> bool {
+        self.dormant
+    }
+
     pub fn new(sort: Sort, pointer: Pointer, at: (u64, u16, SiteId), depth: usize, holds: HoldSet) -> Lease {
         Lease {
             sort,

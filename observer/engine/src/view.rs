@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use crate::{
-    event::{Addr, Mapping, Mm, Mode, Table, Tid},
-    finding::{Manner, Step},
+    event::{Addr, Mapping, Mm, Mode, Pte, Table, Tid},
+    finding::{Hold, Manner, Step, TaskRef},
     lock_class::LockClass,
 };
 
@@ -158,6 +158,27 @@ pub struct Documented {
     pub source: String,
     /// Why it is an exception; else empty.
     pub reason: String,
+}
+
+/// A pte pointer that a task has now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseView {
+    pub task: TaskRef,
+    /// Kernel function on whose behalf it was looked up.
+    pub site: Arc<str>,
+    /// The mm looked up in, not always the task's own.
+    pub mm: Mm,
+    pub addr: Addr,
+    pub pte: Pte,
+    pub table: Table,
+    pub generation: u32,
+    pub since_ns: u64,
+    /// Not in use now: the locks that it was looked up under were released.
+    pub dormant: bool,
+    /// Its link is gone.
+    pub stale: bool,
+    /// What the task holds now.
+    pub holds: Vec<Hold>,
 }
 
 /// Lock `to` asked for while `from` is held.

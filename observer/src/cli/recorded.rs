@@ -129,7 +129,7 @@ fn read(mut source: Replay) -> anyhow::Result<Report> {
 
 #[cfg(sample)]
 fn sample(speed: Option<f32>) -> anyhow::Result<Replay> {
-    Replay::new("the built-in sample".into(), Box::new(SAMPLE), SAMPLE.len() as u64, speed)
+    Replay::new("the built-in sample".into(), Box::new(SAMPLE), speed)
 }
 
 #[cfg(not(sample))]

@@ -110,7 +110,7 @@ async fn with_dashboard(
     options.dashboard = Some(Dashboard { snapshots, commands });
     // The dashboard has a thread of its own; the run ends when it does, since nobody can quit any more then.
     let (outcome, dashboard) = tokio::join!(run(&mut source, options), async {
-        let shown = tui::run(shown, asked, mode).await;
+        let shown = tui::run(shown, asked, None, mode).await;
         if matches!(mode, tui::Mode::Live) {
             eprintln!("observer: detaching");
         }

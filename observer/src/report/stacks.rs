@@ -31,24 +31,21 @@ pub struct Stacks {
     /// By number in records, oldest first.
     meanings: BTreeMap<u32, Vec<Meaning>>,
     names: BTreeMap<u64, (String, u64)>,
-    /// When the pass before began.
-    before_ns: u64,
 }
 
 impl Stacks {
-    /// Takes what a pass tells. The records that it tells them for are its own, and later than the pass before.
-    pub fn pass(&mut self, pass: &Pass) {
+    /// Takes what a pass tells. The records that it tells them for are its own, and later than the begin of the pass before.
+    pub fn pass(&mut self, pass: &Pass, before_ns: u64) {
         for stack in &pass.stacks {
             let kept = self.keep(&stack.frames);
             let meanings = self.meanings.entry(stack.id).or_default();
             if meanings.last().is_none_or(|m| m.stack != kept) {
-                meanings.push(Meaning { from_ns: self.before_ns, stack: kept });
+                meanings.push(Meaning { from_ns: before_ns, stack: kept });
             }
         }
         for Symbol { address, name, offset } in &pass.symbols {
             self.names.entry(*address).or_insert_with(|| (name.clone(), *offset));
         }
-        self.before_ns = pass.mark.time_ns;
     }
 
     fn keep(&mut self, frames: &[u64]) -> u32 {
@@ -116,8 +113,8 @@ mod tests {
     #[test]
     fn a_number_means_what_it_meant_at_the_time_of_the_record() {
         let mut stacks = Stacks::default();
-        stacks.pass(&pass(100, 7, &[0x10, 0x30]));
-        stacks.pass(&pass(200, 7, &[0x40]));
+        stacks.pass(&pass(100, 7, &[0x10, 0x30]), 0);
+        stacks.pass(&pass(200, 7, &[0x40]), 100);
         let at = |time_ns| stacks.symbolised(Some(stacks.number(7, time_ns)));
         assert_eq!(at(90), ["walk+0x20", "0x30"]);
         assert_eq!(at(150), ["0x40"]);
@@ -136,7 +133,7 @@ mod tests {
             name(3, "walk", 0x9),
             name(4, "read", 0x30),
         ];
-        stacks.pass(&pass);
+        stacks.pass(&pass, 0);
         assert_eq!(stacks.symbolised(Some(0)), ["walk+0x20", "0x2", "walk+0x9", "read+0x30"]);
         assert_eq!(stacks.functions(Some(0)), [("walk", 0x20), ("read", 0x30)]);
     }
@@ -145,7 +142,7 @@ mod tests {
     fn what_is_kept_is_bounded() {
         let mut stacks = Stacks::default();
         for n in 0..=STACKS_MAX as u64 {
-            stacks.pass(&pass(n, n as u32, &[n]));
+            stacks.pass(&pass(n, n as u32, &[n]), n);
         }
         assert_eq!(stacks.number(STACKS_MAX as u32, u64::MAX), UNKNOWN);
         assert_eq!(stacks.number(STACKS_MAX as u32 - 1, u64::MAX), STACKS_MAX as u32 - 1);

@@ -6,7 +6,7 @@
 
 mod snapshot;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use observer_ebpf::loss;
 use observer_engine::{
@@ -31,10 +31,11 @@ pub struct Pipeline {
     order: Order,
     engine: Engine,
     losses: Losses,
-    stacks: Stacks,
+    stacks: Arc<Stacks>,
     passes: u64,
     start_ns: u64,
-    /// Time of the last mark.
+    /// Time of the last mark, and the greatest one.
+    before_ns: u64,
     now_ns: u64,
 }
 
@@ -58,9 +59,10 @@ impl Pipeline {
             order: Order::new(),
             engine: Engine::new(setup),
             losses: Losses::default(),
-            stacks: Stacks::default(),
+            stacks: Arc::default(),
             passes: 0,
             start_ns: meta.start_ns,
+            before_ns: 0,
             now_ns: meta.start_ns,
         })
     }
@@ -73,7 +75,11 @@ impl Pipeline {
         for hole in self.losses.open.drain(..) {
             self.engine.hole(Hole { hi_ns: time_ns.max(hole.lo_ns), ..hole });
         }
-        self.stacks.pass(pass);
+        if !pass.stacks.is_empty() || !pass.symbols.is_empty() {
+            // Copied if a picture still has them.
+            Arc::make_mut(&mut self.stacks).pass(pass, self.before_ns);
+        }
+        self.before_ns = time_ns;
         for batch in &pass.batches {
             self.order.batch(batch.cpu, &batch.bytes);
         }
@@ -113,7 +119,7 @@ impl Pipeline {
             protection: self.engine.protection(),
             mappings: self.engine.mappings(&tables),
             tables,
-            stacks: self.stacks,
+            stacks: Arc::unwrap_or_clone(self.stacks),
             stats: self.engine.stats(),
             counts: self.order.counts(),
             passes: self.passes,

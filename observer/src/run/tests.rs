@@ -111,13 +111,10 @@ fn a_command_to_a_source_that_gives_nothing_is_shown_soon() {
             Ok(None)
         }
         fn position(&self) -> crate::snapshot::Position {
-            crate::snapshot::Position::Replay {
-                file: String::new(),
-                permille: 0,
+            crate::snapshot::Position::Replay(crate::snapshot::Replay {
                 paused: self.1,
-                speed: None,
-                ended: false,
-            }
+                ..Default::default()
+            })
         }
         fn command(&mut self, command: Command) {
             self.1 = command == Command::Pause(true);
@@ -131,9 +128,8 @@ fn a_command_to_a_source_that_gives_nothing_is_shown_soon() {
         let mut source = Paused(Endless::new(), false);
         let options = Options { dashboard, ..Options::default() };
         let person = async {
-            let paused = |s: &Arc<Snapshot>| {
-                matches!(s.position, crate::snapshot::Position::Replay { paused: true, .. })
-            };
+            let paused =
+                |s: &Arc<Snapshot>| matches!(&s.position, crate::snapshot::Position::Replay(r) if r.paused);
             shown.changed().await.unwrap();
             assert!(!paused(&shown.borrow_and_update()));
             asked.send(Command::Pause(true)).await.unwrap();

@@ -12,7 +12,7 @@ use crate::{
     hint::Hint,
     meta::{Closing, End, Meta, Notice},
     recording::Reader,
-    snapshot::{Command, Position},
+    snapshot::{self, Command, Position},
 };
 
 /// Seconds that a gap between two passes is waited for at most.
@@ -22,13 +22,9 @@ const GAP_MAX_S: f64 = 5.0;
 pub struct Replay {
     name: String,
     reader: Reader,
-    /// 0: not known (a pipe).
-    file_bytes: u64,
     /// Times real time; `None`: as fast as it goes.
     speed: Option<f32>,
     paused: bool,
-    /// Passes to give in spite of a pause.
-    steps: u32,
     /// Read, but not due yet.
     waiting: Option<Pass>,
     /// When the last pass was given, and its time.
@@ -45,18 +41,17 @@ impl Replay {
     pub fn open(path: &Path, speed: Option<f32>) -> anyhow::Result<Replay> {
         let name = path.display().to_string();
         if path.as_os_str() == "-" {
-            return Replay::new("standard input".into(), Box::new(std::io::stdin()), 0, speed);
+            return Replay::new("standard input".into(), Box::new(std::io::stdin()), speed);
         }
         let file = File::open(path).with_context(|| format!("open recording {name}"))?;
-        let bytes = file.metadata().map_or(0, |m| m.len());
-        Replay::new(name, Box::new(file), bytes, speed)
+        Replay::new(name, Box::new(file), speed)
     }
 
-    /// Reads a recording from anything; `bytes` is its length, 0 if that is not known.
+    /// Reads a recording from anything.
     ///
     /// # Errors
     /// It is no recording that this version can show.
-    pub fn new(name: String, input: Box<dyn Read>, bytes: u64, speed: Option<f32>) -> anyhow::Result<Replay> {
+    pub fn new(name: String, input: Box<dyn Read>, speed: Option<f32>) -> anyhow::Result<Replay> {
         let reader = match Reader::new(input) {
             Ok(reader) => reader,
             Err(why) => {
@@ -67,10 +62,8 @@ impl Replay {
         Ok(Replay {
             name,
             reader,
-            file_bytes: bytes,
             speed,
             paused: false,
-            steps: 0,
             waiting: None,
             given: None,
             stopped: false,
@@ -89,7 +82,6 @@ impl Replay {
     fn give(&mut self) -> Option<Pass> {
         let pass = self.waiting.take()?;
         self.given = Some((Instant::now(), pass.mark.time_ns));
-        self.steps = self.steps.saturating_sub(1);
         Some(pass)
     }
 }
@@ -104,7 +96,7 @@ impl Source for Replay {
             return Ok(None);
         }
         // Pauses before it reads, so that a step shows exactly one pass more; dropped while waiting, nothing is lost.
-        if self.paused && self.steps == 0 {
+        if self.paused {
             std::future::pending::<()>().await;
         }
         if self.waiting.is_none() {
@@ -114,9 +106,7 @@ impl Source for Replay {
             self.ended = true;
             return Ok(None);
         };
-        if self.steps == 0
-            && let Some(due) = self.due(pass.mark.time_ns)
-        {
+        if let Some(due) = self.due(pass.mark.time_ns) {
             sleep_until(due).await;
         }
         Ok(self.give())
@@ -131,35 +121,27 @@ impl Source for Replay {
     }
 
     fn position(&self) -> Position {
-        let permille = match self.file_bytes {
-            0 => 0,
-            bytes => (self.reader.read_bytes() * 1000 / bytes).min(1000) as u16,
-        };
-        Position::Replay {
+        Position::Replay(snapshot::Replay {
             file: self.name.clone(),
-            permille,
+            start_ns: self.reader.meta().start_ns,
             paused: self.paused,
             speed: self.speed,
             ended: self.ended,
-        }
+            ..snapshot::Replay::default()
+        })
     }
 
     fn command(&mut self, command: Command) {
         match command {
-            Command::Quit => {}
             Command::Pause(paused) => {
                 self.paused = paused;
-                self.steps = 0;
                 self.given = None;
-            }
-            Command::Step => {
-                self.paused = true;
-                self.steps += 1;
             }
             Command::Speed(speed) => {
                 self.speed = speed;
                 self.given = None;
             }
+            Command::Quit | Command::Tail(_) | Command::Seek(_) => {}
         }
     }
 

@@ -162,12 +162,15 @@ fn mapping() -> MappingView {
 
 fn stacks() -> Stacks {
     let mut stacks = Stacks::default();
-    stacks.pass(&Pass {
-        mark: Mark { number: 0, time_ns: 1, complete: true },
-        stacks: vec![Stack { id: 5, frames: vec![0x10, 0x20] }],
-        symbols: vec![Symbol { address: 0x10, name: "smaps_hugetlb_range".into(), offset: 5 }],
-        ..Pass::default()
-    });
+    stacks.pass(
+        &Pass {
+            mark: Mark { number: 0, time_ns: 1, complete: true },
+            stacks: vec![Stack { id: 5, frames: vec![0x10, 0x20] }],
+            symbols: vec![Symbol { address: 0x10, name: "smaps_hugetlb_range".into(), offset: 5 }],
+            ..Pass::default()
+        },
+        0,
+    );
     stacks
 }
 
