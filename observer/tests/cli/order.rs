@@ -70,12 +70,15 @@ fn stacks() -> Stacks {
     let names = [(0x10, "handle_mm_fault"), (0x20, "exc_page_fault")];
     let symbol = |(address, name): (u64, &str)| Symbol { address, name: name.into(), offset: address };
     let mut stacks = Stacks::default();
-    stacks.pass(&Pass {
-        mark: Mark { number: 0, time_ns: START_NS, complete: true },
-        stacks: vec![Stack { id: 5, frames: vec![0x10, 0x20] }],
-        symbols: names.map(symbol).to_vec(),
-        ..Pass::default()
-    });
+    stacks.pass(
+        &Pass {
+            mark: Mark { number: 0, time_ns: START_NS, complete: true },
+            stacks: vec![Stack { id: 5, frames: vec![0x10, 0x20] }],
+            symbols: names.map(symbol).to_vec(),
+            ..Pass::default()
+        },
+        0,
+    );
     stacks
 }
 
