@@ -16,9 +16,11 @@
 //! reads up to the last whole chunk.
 
 pub mod columns;
+pub mod input;
 pub mod reader;
 pub mod writer;
 
+pub use input::Input;
 pub use reader::Reader;
 pub use writer::Writer;
 
