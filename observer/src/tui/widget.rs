@@ -1,0 +1,48 @@
+//! Pictures: what happened, drawn with characters.
+//!
+//! Each is a pure function from what the engine tells and a width to lines. None keeps anything, knows a terminal, or panics at
+//! any width; lines are never wider than asked for. All that is meant is in the characters: tones only help.
+
+mod apart;
+mod axis;
+mod bars;
+mod canvas;
+mod glyphs;
+mod lane;
+pub mod life;
+pub mod matrix;
+mod sides;
+pub mod timebar;
+pub mod timeline;
+
+use observer_engine::{
+    finding::{Evidence, Finding},
+    setup::Setup,
+};
+
+use super::text::Text;
+use crate::events::EventRow;
+
+pub use self::glyphs::Glyphs;
+
+/// The picture of a finding; empty where there is nothing to draw. `events`: those of its tasks around it, as far as known.
+#[must_use]
+pub fn of_finding(
+    finding: &Finding,
+    events: &[EventRow],
+    setup: &Setup,
+    start_ns: u64,
+    width: usize,
+    glyphs: &Glyphs,
+) -> Vec<Text> {
+    match &finding.evidence {
+        Evidence::Window(w) => {
+            timeline::lines(&w.longest, finding.rank, events, setup, start_ns, width, glyphs)
+        }
+        Evidence::Prediction(p) => apart::lines(p, finding.rank, start_ns, width, glyphs),
+        Evidence::Cycle(c) => sides::of_cycle(c, finding.rank, start_ns, width, glyphs),
+        Evidence::AgainstOrder(a) => sides::of_against(a, start_ns, width, glyphs),
+        Evidence::Relock(r) => sides::of_relock(r, start_ns, width, glyphs),
+        Evidence::FreedShared(_) => Vec::new(),
+    }
+}

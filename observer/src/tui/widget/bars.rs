@@ -1,0 +1,219 @@
+//! What a task held, and when: from its events, else from the holds of the evidence.
+//!
+//! Decides how asks and releases become bars. An ask is the having too where nothing tells of a wait, but not while the other
+//! task of the picture is known to have the lock alone.
+
+use observer_engine::{
+    event::{Body, LockStep, Mode, Tid},
+    finding::{Hold, Side},
+    lock_class::LockClass,
+};
+
+use crate::events::EventRow;
+
+/// How a bar ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    At(u64),
+    /// It is held as far as the events go.
+    Later,
+    /// It was held at this time for certain, and nothing is known of later.
+    Unknown(u64),
+}
+
+/// A lock held, or asked for, by one task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bar {
+    pub class: LockClass,
+    pub mode: Option<Mode>,
+    pub lock: u64,
+    /// `None`: before anything that is known.
+    pub begin_ns: Option<u64>,
+    /// It was asked for at `begin_ns` and given then; `None`: never, as far as the events go.
+    pub got_ns: Option<u64>,
+    pub end: End,
+}
+
+impl Bar {
+    /// All moments that are known.
+    pub fn moments(&self) -> impl Iterator<Item = u64> {
+        let end = if let End::At(ns) = self.end { Some(ns) } else { None };
+        [self.begin_ns, self.got_ns, end].into_iter().flatten()
+    }
+
+    /// Whether any of it is between these times.
+    #[must_use]
+    pub fn meets(&self, from_ns: u64, to_ns: u64) -> bool {
+        let ends = if let End::At(ns) = self.end { ns } else { u64::MAX };
+        self.begin_ns.unwrap_or(0) <= to_ns && ends >= from_ns
+    }
+
+    #[must_use]
+    pub fn is_held_at(&self, ns: u64) -> bool {
+        let ends = if let End::At(at) = self.end { at } else { u64::MAX };
+        self.got_ns.is_some_and(|got| got <= ns) && ns <= ends
+    }
+
+    fn is_alone(&self) -> bool {
+        self.mode != Some(Mode::Read)
+    }
+}
+
+/// Bars out of the events of one task.
+#[must_use]
+pub fn of_task(events: &[EventRow], tid: Tid) -> Vec<Bar> {
+    let mut bars: Vec<Bar> = Vec::new();
+    let mut last = None;
+    for (i, row) in events.iter().enumerate() {
+        if row.event.tid == tid {
+            last = Some(i);
+            step(&mut bars, row);
+        } else if let Body::FolioRelease { folio, .. } = row.event.body {
+            // A folio may be unlocked by somebody else.
+            release(&mut bars, folio.0, row.event.time_ns);
+        }
+    }
+    // Nothing came after it: perhaps it waits yet.
+    let asked_last = last.is_some_and(|i| {
+        matches!(
+            events[i].event.body,
+            Body::Lock { step: LockStep::Ask | LockStep::WaitBegin, .. } | Body::FolioWait { .. }
+        )
+    });
+    if asked_last && let Some(bar) = bars.iter_mut().rev().find(|b| b.end == End::Later) {
+        bar.got_ns = None;
+    }
+    bars
+}
+
+fn step(bars: &mut Vec<Bar>, row: &EventRow) {
+    let now_ns = row.event.time_ns;
+    match row.event.body {
+        Body::Lock { step, class, mode, lock, failed } => {
+            let class = LockClass::from(class);
+            match step {
+                LockStep::Ask | LockStep::Try => bars.push(begin(class, mode, lock.0, now_ns)),
+                LockStep::GaveUp => {
+                    let asked = |b: &Bar| b.lock == lock.0 && b.end == End::Later;
+                    if let Some(i) = bars.iter().rposition(asked) {
+                        bars.remove(i);
+                    }
+                }
+                LockStep::Release => release_or_before(bars, (class, mode, lock.0), now_ns),
+                LockStep::Downgrade => {
+                    release_or_before(bars, (class, Some(Mode::Write), lock.0), now_ns);
+                    bars.push(begin(class, Some(Mode::Read), lock.0, now_ns));
+                }
+                LockStep::WaitBegin => wait(bars, lock.0, None),
+                LockStep::WaitEnd => wait(bars, lock.0, (!failed).then_some(now_ns)),
+                LockStep::Busy => {}
+            }
+        }
+        Body::FolioHeld { folio, mapping, .. } => {
+            wait(bars, folio.0, Some(now_ns));
+            if !bars.iter().any(|b| b.lock == folio.0 && b.end == End::Later) {
+                bars.push(begin(folio_class(mapping.0), Some(Mode::Exclusive), folio.0, now_ns));
+            }
+        }
+        Body::FolioWait { folio, mapping, .. } => {
+            let bar = begin(folio_class(mapping.0), Some(Mode::Exclusive), folio.0, now_ns);
+            bars.push(Bar { got_ns: None, ..bar });
+        }
+        Body::FolioRelease { folio, mapping, .. } => {
+            let what = (folio_class(mapping.0), Some(Mode::Exclusive), folio.0);
+            release_or_before(bars, what, now_ns);
+        }
+        _ => {}
+    }
+}
+
+fn begin(class: LockClass, mode: Option<Mode>, lock: u64, now_ns: u64) -> Bar {
+    Bar { class, mode, lock, begin_ns: Some(now_ns), got_ns: Some(now_ns), end: End::Later }
+}
+
+fn folio_class(mapping: u64) -> LockClass {
+    match mapping {
+        0 => LockClass::Folio,
+        m if m & 1 == 1 => LockClass::FolioAnon,
+        _ => LockClass::FolioFile,
+    }
+}
+
+/// The last ask for it waits, or waits no more.
+fn wait(bars: &mut [Bar], lock: u64, got_ns: Option<u64>) {
+    if let Some(bar) = bars.iter_mut().rfind(|b| b.lock == lock && b.end == End::Later) {
+        bar.got_ns = got_ns;
+    }
+}
+
+/// Whether there was one to release.
+fn release(bars: &mut [Bar], lock: u64, now_ns: u64) -> bool {
+    let held = bars.iter_mut().rfind(|b| b.lock == lock && b.end == End::Later);
+    held.map(|bar| {
+        bar.end = End::At(now_ns);
+        bar.got_ns = bar.got_ns.or(Some(now_ns));
+    })
+    .is_some()
+}
+
+/// A release of what was not seen to be taken: it was held before the events begin.
+fn release_or_before(bars: &mut Vec<Bar>, what: (LockClass, Option<Mode>, u64), now_ns: u64) {
+    let (class, mode, lock) = what;
+    if !release(bars, lock, now_ns) {
+        bars.push(Bar { class, mode, lock, begin_ns: None, got_ns: Some(0), end: End::At(now_ns) });
+    }
+}
+
+/// Adds the holds of the evidence that no bar shows.
+pub fn add_holds(bars: &mut Vec<Bar>, side: &Side) {
+    for hold in &side.holds {
+        let shown = |b: &&mut Bar| b.lock == hold.lock && b.meets(side.time_ns, side.time_ns);
+        match bars.iter_mut().find(shown) {
+            // What is known of one that began before the events.
+            Some(bar) => {
+                bar.begin_ns = bar.begin_ns.or(since(hold));
+                bar.class = hold.class;
+                bar.mode = hold.mode.or(bar.mode);
+                if let End::Unknown(ns) = &mut bar.end {
+                    *ns = side.time_ns.max(*ns);
+                }
+            }
+            None => bars.push(Bar {
+                class: hold.class,
+                mode: hold.mode,
+                lock: hold.lock,
+                begin_ns: since(hold),
+                got_ns: Some(hold.since_ns.min(side.time_ns)),
+                end: End::Unknown(side.time_ns),
+            }),
+        }
+    }
+}
+
+/// When it was taken; of an inferred hold that is not known.
+fn since(hold: &Hold) -> Option<u64> {
+    (!hold.known.is_inferred()).then_some(hold.since_ns)
+}
+
+/// Who asks for what the other has waits until it is released, where one of the two wants it alone.
+pub fn wait_for_each_other(a: &mut [Bar], b: &mut [Bar]) {
+    wait_for(a, b);
+    wait_for(b, a);
+}
+
+fn wait_for(asking: &mut [Bar], having: &[Bar]) {
+    for bar in asking {
+        let Some(got) = bar.got_ns else { continue };
+        let in_the_way = |h: &&Bar| {
+            h.lock == bar.lock && (h.is_alone() || bar.is_alone()) && h.got_ns.is_some_and(|ns| ns < got)
+        };
+        let released = having.iter().filter(in_the_way).filter_map(|h| match h.end {
+            End::At(at) if at > got => Some(at),
+            _ => None,
+        });
+        let until = if let End::At(at) = bar.end { at } else { u64::MAX };
+        if let Some(at) = released.max().filter(|at| *at <= until) {
+            bar.got_ns = Some(at);
+        }
+    }
+}

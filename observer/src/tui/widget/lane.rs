@@ -1,0 +1,179 @@
+//! One side of a picture: who it is, and a row for each lock that it held. Decides which locks are shown where there are many.
+
+use std::collections::BTreeMap;
+
+use observer_engine::{
+    event::{Mode, Tid},
+    finding::Side,
+    lock_class::LockClass,
+};
+
+use super::super::text::Text;
+use super::super::theme::Tone;
+use super::axis::Axis;
+use super::bars::{Bar, End};
+use super::canvas::{Frame, Row};
+use super::glyphs::Glyphs;
+use crate::sink::words;
+
+/// Rows of locks in one lane, on a narrow and on a wide screen.
+const LOCKS: [usize; 2] = [5, 9];
+
+/// A lock with all that the task did with it.
+#[derive(Clone, Debug)]
+pub struct Lock {
+    pub class: LockClass,
+    pub mode: Option<Mode>,
+    pub address: u64,
+    pub bars: Vec<Bar>,
+}
+
+/// Which glyphs a picture has, for its legend.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Seen {
+    pub held: bool,
+    pub waits: bool,
+    pub unknown: bool,
+    pub brief: bool,
+}
+
+/// `HOLDER   ex-vmread (99) on cpu 1 in follow_hugetlb_page`
+#[must_use]
+pub fn title(name: &str, side: &Side, also: &str) -> Text {
+    let comm = if side.task.comm.is_empty() { "?" } else { &side.task.comm };
+    // A name is the watched task's own choice: what it has of control characters is not for the terminal.
+    let comm: String = comm.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+    let tid = if side.task.tid == Tid(0) { String::new() } else { format!(" ({})", side.task.tid.0) };
+    Text::new(Tone::Label, format!("{name:<8} "))
+        .and(Tone::Plain, format!("{comm}{tid} on cpu {} in ", side.task.cpu))
+        .and(Tone::Label, side.site.to_string())
+        .and(Tone::Plain, also)
+}
+
+/// The locks of a lane by when they were taken, and the names of those beyond what is shown: first those that the evidence
+/// says, then those held at `at_ns`, then what else meets the picture.
+#[must_use]
+pub fn locks(
+    bars: Vec<Bar>,
+    side: &Side,
+    at_ns: &[u64],
+    edges: (u64, u64),
+    frame: &Frame,
+) -> (Vec<Lock>, Vec<String>) {
+    let mut by_lock: BTreeMap<(u64, Option<Mode>), Lock> = BTreeMap::new();
+    for bar in bars.into_iter().filter(|b| b.meets(edges.0, edges.1)) {
+        let Bar { class, mode, lock: address, .. } = bar;
+        let lock = by_lock.entry((address, mode)).or_insert(Lock { class, mode, address, bars: Vec::new() });
+        lock.bars.push(bar);
+    }
+    let mut all: Vec<Lock> = by_lock.into_values().collect();
+    let first = |l: &Lock| l.bars.iter().map(|b| b.begin_ns.unwrap_or(0)).min();
+    let rank = |l: &Lock| {
+        let told = side.holds.iter().any(|h| h.lock == l.address);
+        let held = l.bars.iter().any(|b| at_ns.iter().any(|ns| b.is_held_at(*ns)));
+        (!told, !held, first(l))
+    };
+    all.sort_by_key(rank);
+    let most = LOCKS[usize::from(frame.is_wide())];
+    // A row that says that there is one more takes as much room as that one.
+    let rest = if all.len() > most + 1 { all.split_off(most) } else { Vec::new() };
+    all.sort_by_key(|l| (first(l), l.class));
+    let mut more: Vec<String> = rest.iter().map(|l| words::lock(l.class, l.mode)).collect();
+    more.sort();
+    more.dedup();
+    (all, more)
+}
+
+/// ` ptl`; two of one name are numbered.
+#[must_use]
+pub fn names(locks: &[Lock]) -> Vec<String> {
+    let name = |l: &Lock| words::lock(l.class, l.mode);
+    let numbered = |(i, l): (usize, &Lock)| {
+        let same = |other: &&Lock| name(other) == name(l);
+        if locks.iter().filter(same).count() == 1 {
+            return format!(" {}", name(l));
+        }
+        format!(" {} {}", name(l), locks[..=i].iter().filter(same).count())
+    };
+    locks.iter().enumerate().map(numbered).collect()
+}
+
+/// Draws what a task did with a lock.
+pub fn draw(row: &mut Row, lock: &Lock, axis: &Axis, glyphs: &Glyphs, tone: Tone, seen: &mut Seen) {
+    for bar in lock.bars.iter().filter(|b| b.meets(axis.edges().0, axis.edges().1)) {
+        draw_bar(row, bar, axis, glyphs, tone, seen);
+    }
+}
+
+fn draw_bar(row: &mut Row, bar: &Bar, axis: &Axis, glyphs: &Glyphs, tone: Tone, seen: &mut Seen) {
+    let (from_ns, to_ns) = axis.edges();
+    let last = axis.column(to_ns);
+    let asked = bar.begin_ns.map_or(0, |ns| axis.column(ns));
+    let Some(got_ns) = bar.got_ns else {
+        row.fill(asked, last, Tone::Caution, glyphs.waits);
+        row.set(asked, Tone::Caution, '?');
+        row.set(last, Tone::Caution, '>');
+        seen.waits = true;
+        return;
+    };
+    let got = axis.column(got_ns.max(bar.begin_ns.unwrap_or(0)));
+    if got > asked && bar.begin_ns.is_some_and(|ns| ns < got_ns) {
+        row.fill(asked, got - 1, Tone::Caution, glyphs.waits);
+        row.set(asked, Tone::Caution, '?');
+        seen.waits = true;
+    }
+    let held = if bar.begin_ns.is_none() { 0 } else { got };
+    let (end, open) = match bar.end {
+        End::At(ns) => (axis.column(ns), ns > to_ns),
+        End::Later => (last, true),
+        End::Unknown(ns) => (axis.column(ns), true),
+    };
+    if matches!(bar.end, End::Unknown(_)) {
+        for column in end..last {
+            row.set(column, tone, if (column - end) % 2 == 1 { glyphs.held } else { ' ' });
+        }
+        row.set(last, tone, '>');
+        seen.unknown = true;
+    }
+    row.fill(held, end.max(held), tone, glyphs.held);
+    seen.held = true;
+    let begins = bar.begin_ns.is_some_and(|ns| ns >= from_ns);
+    match (begins, open) {
+        (true, false) if held == end => {
+            row.set(held, tone, glyphs.brief);
+            seen.brief = true;
+        }
+        (begins, open) => {
+            if begins {
+                row.set(held, tone, glyphs.begin);
+            }
+            if !open {
+                row.set(end, tone, glyphs.end);
+            }
+        }
+    }
+}
+
+/// `+3 more: inode_lock(write), ptl`
+#[must_use]
+pub fn more(names: &[String]) -> Option<Text> {
+    let list = names.join(", ");
+    (!names.is_empty()).then(|| Text::new(Tone::Faint, format!(" +{} more: {list}", names.len())))
+}
+
+/// The glyphs of bars, in words.
+pub fn legend(parts: &mut Vec<(Tone, String)>, seen: &Seen, glyphs: &Glyphs) {
+    let Glyphs { begin, held, end, waits, brief, .. } = glyphs;
+    if seen.held {
+        parts.push((Tone::Plain, format!("{begin}{held}{held}{end} held")));
+    }
+    if seen.brief {
+        parts.push((Tone::Plain, format!("{brief} held for a moment")));
+    }
+    if seen.waits {
+        parts.push((Tone::Caution, format!("?{waits}{waits} asked for, not given yet")));
+    }
+    if seen.unknown {
+        parts.push((Tone::Plain, format!("{held} {held} > how long is not known")));
+    }
+}

@@ -1,0 +1,280 @@
+//! A table's life: its links over time, and who made and removed them.
+//!
+//! Decides what of the kept history has room: it is the last that is kept, so a link may be older than all of it.
+
+use observer_engine::{
+    event::{Addr, Mm, Tid},
+    view::{TableEvent, TableStep, TableView},
+};
+
+use super::super::text::Text;
+use super::super::theme::Tone;
+use super::super::words::short_span;
+use super::axis::Axis;
+use super::canvas::{Frame, Row, clip, words};
+use super::glyphs::Glyphs;
+use super::timeline::legend;
+use crate::sink::words::{moment, plural, span};
+
+/// Links shown, on a narrow and on a wide screen.
+const LINKS: [usize; 2] = [10, 24];
+
+/// One time that an entry pointed to the table.
+struct Stay {
+    /// `None`: before the history that is kept.
+    begin: Option<(u64, char)>,
+    end_ns: Option<u64>,
+}
+
+/// One entry, with all the times that it pointed to the table.
+struct Link {
+    mm: Mm,
+    gib: Addr,
+    stays: Vec<Stay>,
+    /// Who made it and who removed it, each once.
+    makers: Vec<Tid>,
+    removers: Vec<Tid>,
+}
+
+/// Draws a table; `start_ns`: of the run.
+#[must_use]
+pub fn lines(table: &TableView, start_ns: u64, width: usize, glyphs: &Glyphs) -> Vec<Text> {
+    let links = links(table);
+    let mut out = Vec::new();
+    if let Some(frame) = Frame::of(width) {
+        Picture { table, links: &links, start_ns, frame, glyphs }.draw(&mut out);
+    }
+    said(&mut out, table, &links, width);
+    out.into_iter().map(|line| clip(line, width)).collect()
+}
+
+/// By when each first pointed to it.
+fn links(table: &TableView) -> Vec<Link> {
+    let mut links: Vec<Link> = Vec::new();
+    let mut of = |mm, gib| -> usize {
+        let known = links.iter().position(|l: &Link| (l.mm, l.gib) == (mm, gib));
+        known.unwrap_or_else(|| {
+            links.push(Link { mm, gib, stays: Vec::new(), makers: Vec::new(), removers: Vec::new() });
+            links.len() - 1
+        })
+    };
+    let events: Vec<(usize, &TableEvent)> = table
+        .history
+        .iter()
+        .filter(|e| e.generation == table.generation && e.what != TableStep::Freed)
+        .map(|e| (of(e.mm, e.gib), e))
+        .collect();
+    let alive: Vec<(usize, u64)> = table.links.iter().map(|l| (of(l.mm, l.gib), l.since_ns)).collect();
+    for (at, e) in events {
+        links[at].take(e);
+    }
+    for (at, since_ns) in alive {
+        let open = links[at].stays.last().is_some_and(|s| s.end_ns.is_none());
+        if !open {
+            links[at].stays.push(Stay { begin: Some((since_ns, '?')), end_ns: None });
+        }
+    }
+    links.sort_by_key(|l| l.stays.first().map(|s| s.begin.map_or(0, |(ns, _)| ns)));
+    links
+}
+
+impl Link {
+    fn take(&mut self, e: &TableEvent) {
+        let open = self.stays.last().is_some_and(|s| s.end_ns.is_none());
+        let who = match e.what {
+            TableStep::Unshared if open => {
+                if let Some(stay) = self.stays.last_mut() {
+                    stay.end_ns = Some(e.time_ns);
+                }
+                &mut self.removers
+            }
+            TableStep::Unshared => {
+                self.stays.push(Stay { begin: None, end_ns: Some(e.time_ns) });
+                &mut self.removers
+            }
+            _ if open => return,
+            made => {
+                let mark = match made {
+                    TableStep::Born => 'B',
+                    TableStep::Shared => 'S',
+                    _ => '?',
+                };
+                self.stays.push(Stay { begin: Some((e.time_ns, mark)), end_ns: None });
+                &mut self.makers
+            }
+        };
+        if e.tid != Tid(0) && !who.contains(&e.tid) {
+            who.push(e.tid);
+        }
+    }
+
+    fn is_there(&self, from_ns: u64, to_ns: u64) -> bool {
+        let meets =
+            |s: &Stay| s.begin.is_none_or(|(ns, _)| ns <= to_ns) && s.end_ns.is_none_or(|ns| ns > from_ns);
+        self.stays.iter().any(meets)
+    }
+}
+
+struct Picture<'a> {
+    table: &'a TableView,
+    links: &'a [Link],
+    start_ns: u64,
+    frame: Frame,
+    glyphs: &'a Glyphs,
+}
+
+impl Picture<'_> {
+    fn draw(&self, out: &mut Vec<Text>) {
+        let t = self.table;
+        let freed_ns = self.freed_ns();
+        let last_ns = freed_ns.unwrap_or(t.last_ns).max(t.birth_ns);
+        let others: Vec<u64> = t.history.iter().map(|e| e.time_ns).collect();
+        let axis = Axis::new(&[t.birth_ns, last_ns], &others, self.frame.cells);
+        let (from_ns, to_ns) = (t.birth_ns, last_ns);
+        let mut times = vec![(from_ns, moment(from_ns, self.start_ns))];
+        if to_ns > from_ns {
+            times.push((to_ns, format!("+{}", short_span(to_ns - from_ns))));
+        }
+        let rows = axis.head(&times, self.frame.cells, self.glyphs);
+        for (i, row) in rows.iter().enumerate() {
+            let name = match (i + 1 == rows.len(), t.birth_seen) {
+                (false, _) => "",
+                (true, true) => "from its birth",
+                (true, false) => "from its first sight",
+            };
+            out.push(self.frame.line((Tone::Faint, name), row, ""));
+        }
+        self.sharers(out, &axis);
+        let most = LINKS[usize::from(self.frame.is_wide())];
+        let one_gib = self.links.iter().all(|l| l.gib == self.links[0].gib);
+        for link in self.links.iter().take(most) {
+            self.link(out, &axis, link, one_gib, freed_ns);
+        }
+        let more = self.links.len().saturating_sub(most);
+        if more > 0 {
+            let text = format!(" +{} more", plural(more as u64, "link"));
+            out.push(Text::new(Tone::Faint, text));
+        }
+        self.legend(out, freed_ns.is_some());
+    }
+
+    fn freed_ns(&self) -> Option<u64> {
+        let of_this = |e: &&TableEvent| e.generation == self.table.generation && e.what == TableStep::Freed;
+        self.table.history.iter().rfind(of_this).map(|e| e.time_ns)
+    }
+
+    /// How many links point to it, in each cell the most.
+    fn sharers(&self, out: &mut Vec<Text>, axis: &Axis) {
+        let mut row = Row::new(self.frame.cells);
+        let (from, to) = (axis.column(self.table.birth_ns), axis.column(self.end_ns()));
+        let mut most = vec![0_usize; self.frame.cells];
+        for link in self.links {
+            let mut there = vec![false; self.frame.cells];
+            for stay in &link.stays {
+                let begin = stay.begin.map_or(from, |(ns, _)| axis.column(ns));
+                let end = stay.end_ns.map_or(to, |ns| axis.column(ns));
+                there[begin.min(end)..=end].fill(true);
+            }
+            most.iter_mut().zip(there).for_each(|(n, there)| *n += usize::from(there));
+        }
+        for (column, n) in most.iter().enumerate().take(to + 1).skip(from) {
+            let c = u32::try_from(*n).ok().and_then(|n| char::from_digit(n, 10)).unwrap_or('+');
+            row.set(column, if *n > 1 { Tone::Label } else { Tone::Faint }, c);
+        }
+        out.push(self.frame.line((Tone::Label, "links at a time"), &row, ""));
+    }
+
+    fn end_ns(&self) -> u64 {
+        self.freed_ns().unwrap_or(self.table.last_ns).max(self.table.birth_ns)
+    }
+
+    fn link(&self, out: &mut Vec<Text>, axis: &Axis, link: &Link, one_gib: bool, freed_ns: Option<u64>) {
+        let mut row = Row::new(self.frame.cells);
+        for stay in &link.stays {
+            let begin = stay.begin.map_or(0, |(ns, _)| axis.column(ns));
+            let end = stay.end_ns.or(freed_ns).map_or(self.frame.cells - 1, |ns| axis.column(ns));
+            row.fill(begin, end, Tone::Plain, self.glyphs.held);
+            if let Some((_, mark)) = stay.begin {
+                row.set(begin, Tone::Label, mark);
+            }
+            if stay.end_ns.is_some() {
+                row.set(end, Tone::Label, 'X');
+            }
+        }
+        if let Some(ns) = freed_ns {
+            row.set(axis.column(ns), Tone::Label, 'F');
+        }
+        let name = if one_gib { format!(" {}", link.mm) } else { format!(" {}", self.name(link)) };
+        out.push(self.frame.line((Tone::Plain, &name), &row, &tasks(link)));
+    }
+
+    /// The last digits tell mms apart, the first ones are those of all.
+    fn name(&self, link: &Link) -> String {
+        let gib = format!("@{:#x}", link.gib.0);
+        let mm = format!("{:x}", link.mm.0);
+        let room = self.frame.names.saturating_sub(gib.len() + 1);
+        format!("{}{gib}", &mm[mm.len().saturating_sub(room.max(4))..])
+    }
+
+    fn legend(&self, out: &mut Vec<Text>, freed: bool) {
+        let marks: Vec<char> =
+            self.links.iter().flat_map(|l| &l.stays).filter_map(|s| s.begin).map(|b| b.1).collect();
+        let mut parts = Vec::new();
+        for (mark, text) in [('B', "B made with the table"), ('S', "S shared"), ('?', "? first seen")] {
+            if marks.contains(&mark) {
+                parts.push((Tone::Faint, text.to_owned()));
+            }
+        }
+        if self.links.iter().flat_map(|l| &l.stays).any(|s| s.end_ns.is_some()) {
+            parts.push((Tone::Faint, "X removed".to_owned()));
+        }
+        if freed {
+            parts.push((Tone::Faint, "F page given back".to_owned()));
+        }
+        if !parts.is_empty() {
+            let width = self.frame.names + 1 + self.frame.cells + self.frame.addresses;
+            legend(out, &parts, width);
+        }
+    }
+}
+
+/// `by 99, gone by 98`
+fn tasks(link: &Link) -> String {
+    let list = |tids: &[Tid]| tids.iter().map(|t| t.0.to_string()).collect::<Vec<_>>().join(",");
+    match (&link.makers[..], &link.removers[..]) {
+        ([], []) => String::new(),
+        (by, []) => format!("S {}", list(by)),
+        ([], by) => format!("X {}", list(by)),
+        (made, removed) => format!("S {} X {}", list(made), list(removed)),
+    }
+}
+
+/// The same in words, with the tasks.
+fn said(out: &mut Vec<Text>, table: &TableView, links: &[Link], width: usize) {
+    let mut gibs: Vec<Addr> = links.iter().map(|l| l.gib).collect();
+    gibs.sort_unstable();
+    gibs.dedup();
+    let at = if let [gib] = gibs[..] { format!(", all for the GiB of {gib}") } else { String::new() };
+    let text = format!("{}{at}", plural(links.len() as u64, "link"));
+    let life = span(table.last_ns.saturating_sub(table.birth_ns));
+    let state =
+        if table.alive { format!("; alive, used last {life} on") } else { format!("; gone after {life}") };
+    words(out, Text::new(Tone::Plain, text + &state), width);
+    for (what, who) in [("linked", |l: &Link| l.makers.clone()), ("removed", |l: &Link| l.removers.clone())]
+        as [(&str, fn(&Link) -> Vec<Tid>); 2]
+    {
+        let mut tids: Vec<u32> = links.iter().flat_map(who).map(|t| t.0).collect();
+        tids.sort_unstable();
+        tids.dedup();
+        if !tids.is_empty() {
+            let list: Vec<String> = tids.iter().map(u32::to_string).collect();
+            let task = if tids.len() == 1 { "task" } else { "tasks" };
+            words(out, Text::new(Tone::Plain, format!("{what} by {task} {}", list.join(", "))), width);
+        }
+    }
+    let kept = links.iter().map(|l| l.stays.len()).sum::<usize>() as u64;
+    if table.shares + 1 > kept {
+        let text = format!("the last steps only: {} in all", plural(table.shares, "share"));
+        words(out, Text::new(Tone::Faint, text), width);
+    }
+}

@@ -1,0 +1,465 @@
+//! Lock order as a matrix: rows are held, columns are asked for.
+//!
+//! Decides the order of the classes, outer before inner as the documents say, so that what is in order stands above the
+//! diagonal; and what a cell says of its edges. Modes are told apart by the edges of a cell, not by the matrix.
+
+use observer_engine::{
+    event::Class,
+    finding::{Evidence, Finding, Manner},
+    lock_class::LockClass,
+    setup::DocumentedOrder,
+    view::{EdgeView, Verdict},
+};
+
+use super::super::text::{Text, fit};
+use super::super::theme::Tone;
+use super::canvas::{clip, words};
+use super::glyphs::Glyphs;
+use super::timeline::legend;
+use crate::sink::words::{plural, times};
+
+/// Where the documents leave it open which of two stands first: from the outermost to the innermost.
+const OTHERWISE: [Class; 7] = [
+    Class::Inode,
+    Class::MmapLock,
+    Class::FaultMutex,
+    Class::VmaLock,
+    Class::IMmap,
+    Class::Folio,
+    Class::Ptl,
+];
+
+/// Cells of a count and of its marks.
+const COUNT: usize = 4;
+const MARKS: usize = 2;
+
+/// What closes a cycle with a pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Closes {
+    Nothing,
+    /// A cycle that is no alarm.
+    Cycle,
+    Alarm,
+}
+
+/// All edges of one pair of classes.
+#[derive(Clone, Debug)]
+struct Cell {
+    /// Indices of the edges.
+    edges: Vec<usize>,
+    count: u64,
+    closes: Closes,
+    /// What the documents say: against them, or an exception.
+    order: Option<Verdict>,
+    /// Never asked for in a way that can wait.
+    tried_only: bool,
+}
+
+impl Cell {
+    const NONE: Cell =
+        Cell { edges: Vec::new(), count: 0, closes: Closes::Nothing, order: None, tried_only: true };
+
+    fn add(&mut self, i: usize, edge: &EdgeView) {
+        self.edges.push(i);
+        self.count += edge.count;
+        self.tried_only &= edge.manner == Manner::Tried;
+        let worst = edge.documented.iter().map(|d| d.verdict).max().filter(|v| *v != Verdict::Agrees);
+        self.order = self.order.max(worst);
+    }
+
+    fn marks(&self) -> String {
+        let mut marks = String::new();
+        if self.closes > Closes::Nothing {
+            marks.push('C');
+        }
+        match self.order {
+            Some(Verdict::Against) => marks.push('!'),
+            Some(Verdict::Exception) => marks.push('x'),
+            _ if self.tried_only && !self.edges.is_empty() => marks.push('t'),
+            _ => {}
+        }
+        marks
+    }
+
+    fn tone(&self) -> Tone {
+        match (self.closes, self.order) {
+            (Closes::Alarm, _) => Tone::Alarm,
+            (Closes::Cycle, _) | (_, Some(Verdict::Against)) => Tone::Caution,
+            _ if self.edges.is_empty() || self.tried_only => Tone::Faint,
+            _ => Tone::Plain,
+        }
+    }
+}
+
+/// The matrix of a run.
+#[derive(Clone, Debug)]
+pub struct Matrix {
+    classes: Vec<LockClass>,
+    /// By row, then column.
+    cells: Vec<Cell>,
+}
+
+/// The classes of these edges. `orders`: as documented for this kernel.
+#[must_use]
+pub fn of(edges: &[EdgeView], findings: &[Finding], orders: &[DocumentedOrder]) -> Matrix {
+    let mut classes: Vec<LockClass> = edges.iter().flat_map(|e| [e.from, e.to]).collect();
+    let order = outer_to_inner(orders);
+    let place = |class: &LockClass| (order.iter().position(|c| *c == class.wire()), *class);
+    classes.sort_by_key(place);
+    classes.dedup();
+    let mut matrix = Matrix { cells: vec![Cell::NONE; classes.len() * classes.len()], classes };
+    for (i, edge) in edges.iter().enumerate() {
+        if let Some(cell) = matrix.of_pair(edge.from, edge.to) {
+            cell.add(i, edge);
+        }
+    }
+    for finding in findings {
+        let closes = if finding.rank.is_alarm() { Closes::Alarm } else { Closes::Cycle };
+        let pairs: Vec<(LockClass, LockClass)> = match &finding.evidence {
+            Evidence::Cycle(c) => c.steps.iter().map(|s| (s.from, s.to)).collect(),
+            Evidence::Relock(r) => vec![(r.held.class, r.held.class)],
+            _ => Vec::new(),
+        };
+        for (from, to) in pairs {
+            if let Some(cell) = matrix.of_pair(from, to) {
+                cell.closes = cell.closes.max(closes);
+            }
+        }
+    }
+    matrix
+}
+
+/// All classes so that none is before one that a document has outside of it; where documents contradict each other, some is.
+fn outer_to_inner(orders: &[DocumentedOrder]) -> Vec<Class> {
+    let mut left = OTHERWISE.to_vec();
+    let mut order = Vec::new();
+    while !left.is_empty() {
+        let outer = |inner: &Class| {
+            orders.iter().any(|o| {
+                let place = o.outer_to_inner.iter().position(|c| c == inner);
+                place.is_some_and(|at| o.outer_to_inner[..at].iter().any(|c| left.contains(c) && c != inner))
+            })
+        };
+        let next = left.iter().position(|class| !outer(class)).unwrap_or(0);
+        order.push(left.remove(next));
+    }
+    order
+}
+
+impl Matrix {
+    /// Rows, and as many columns.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.classes.len()
+    }
+
+    /// Held in a row, asked for in a column.
+    #[must_use]
+    pub fn class(&self, at: usize) -> Option<LockClass> {
+        self.classes.get(at).copied()
+    }
+
+    /// Indices of the edges of a cell.
+    #[must_use]
+    pub fn cell(&self, row: usize, column: usize) -> Vec<usize> {
+        self.at(row, column).map_or_else(Vec::new, |cell| cell.edges.clone())
+    }
+
+    /// The cell of an edge.
+    #[must_use]
+    pub fn of_edge(&self, edge: usize) -> Option<(usize, usize)> {
+        let place = self.cells.iter().position(|c| c.edges.contains(&edge))?;
+        Some((place / self.size(), place % self.size()))
+    }
+
+    fn at(&self, row: usize, column: usize) -> Option<&Cell> {
+        let n = self.size();
+        (row < n && column < n).then(|| &self.cells[row * n + column])
+    }
+
+    fn of_pair(&mut self, from: LockClass, to: LockClass) -> Option<&mut Cell> {
+        let place = |class| self.classes.iter().position(|c| *c == class);
+        let at = place(from)? * self.size() + place(to)?;
+        self.cells.get_mut(at)
+    }
+
+    /// Draws it; below it what is selected, and the marks.
+    #[must_use]
+    pub fn lines(&self, selected: Option<(usize, usize)>, width: usize, glyphs: &Glyphs) -> Vec<Text> {
+        let mut out = Vec::new();
+        if self.classes.is_empty() {
+            words(&mut out, Text::new(Tone::Faint, "no lock was asked for while another was held"), width);
+            return out;
+        }
+        let layout = Layout::of(&self.classes, selected.map_or(0, |(_, column)| column), width);
+        out.push(layout.head(&self.classes));
+        for row in 0..self.size() {
+            out.push(self.row(row, selected, &layout, glyphs));
+        }
+        out.push(self.totals(&layout));
+        let hidden = self.size() - layout.columns.len();
+        if hidden > 0 {
+            let text = format!("{} not shown: the screen is too narrow", plural(hidden as u64, "column"));
+            words(&mut out, Text::new(Tone::Caution, text), width);
+        }
+        if let Some((row, column)) = selected {
+            self.told(&mut out, row, column, width);
+        }
+        self.legend(&mut out, width, glyphs);
+        out.into_iter().map(|line| clip(line, width)).collect()
+    }
+
+    fn row(&self, row: usize, selected: Option<(usize, usize)>, layout: &Layout, glyphs: &Glyphs) -> Text {
+        let here = selected.is_some_and(|(selected, _)| selected == row);
+        let tone = if here { Tone::Label } else { Tone::Plain };
+        let mut text = Text::new(tone, layout.name(&self.classes, row));
+        for column in layout.columns.clone() {
+            let Some(cell) = self.at(row, column) else { continue };
+            let none = if row == column { '\\' } else { glyphs.none };
+            let tone = if selected == Some((row, column)) { Tone::Selected } else { cell.tone() };
+            text = text.and(Tone::Plain, " ".repeat(layout.gap)).and(tone, layout.cell(cell, none));
+        }
+        let sum: u64 = self.cells[row * self.size()..][..self.size()].iter().map(|c| c.count).sum();
+        text.and(Tone::Faint, layout.total(&short(sum)))
+    }
+
+    fn totals(&self, layout: &Layout) -> Text {
+        let n = self.size();
+        let sum = |column: usize| (0..n).map(|row| self.cells[row * n + column].count).sum::<u64>();
+        let mut text = Text::new(Tone::Faint, fit("total", layout.names, false));
+        for column in layout.columns.clone() {
+            let sum = Cell { count: sum(column), edges: vec![0], tried_only: false, ..Cell::NONE };
+            text = text.and(Tone::Faint, " ".repeat(layout.gap) + &layout.cell(&sum, ' '));
+        }
+        text.and(Tone::Faint, layout.total(&short(self.cells.iter().map(|c| c.count).sum())))
+    }
+
+    /// A cell in words.
+    fn told(&self, out: &mut Vec<Text>, row: usize, column: usize, width: usize) {
+        let (Some(held), Some(asked), Some(cell)) =
+            (self.class(row), self.class(column), self.at(row, column))
+        else {
+            return;
+        };
+        let mut text = Text::new(Tone::Label, asked.name())
+            .and(Tone::Plain, " asked for with ")
+            .and(Tone::Label, held.name())
+            .and(Tone::Plain, " held: ");
+        if cell.edges.is_empty() {
+            return words(out, text.and(Tone::Faint, "never seen"), width);
+        }
+        let edges = plural(cell.edges.len() as u64, "edge");
+        text = text.and(Tone::Plain, format!("{}, {edges}", times(cell.count)));
+        match cell.closes {
+            Closes::Nothing => {}
+            Closes::Cycle => text = text.and(Tone::Caution, "; closes a cycle, no alarm"),
+            Closes::Alarm => text = text.and(Tone::Alarm, "; closes a cycle"),
+        }
+        match cell.order {
+            Some(Verdict::Against) => text = text.and(Tone::Caution, "; against a documented order"),
+            Some(Verdict::Exception) => {
+                text = text.and(Tone::Plain, "; against a documented order, and known why");
+            }
+            _ => {}
+        }
+        if cell.tried_only {
+            text = text.and(Tone::Plain, "; only ever tried, which cannot wait");
+        }
+        words(out, text, width);
+    }
+
+    /// Only of what is there.
+    fn legend(&self, out: &mut Vec<Text>, width: usize, glyphs: &Glyphs) {
+        let mut parts = vec![
+            (Tone::Faint, "row held, column asked for".to_owned()),
+            (Tone::Faint, "outer locks first".to_owned()),
+        ];
+        let mut add = |is: &dyn Fn(&Cell) -> bool, tone, text: &str| {
+            if self.cells.iter().any(is) {
+                parts.push((tone, text.to_owned()));
+            }
+        };
+        let alarm = self.cells.iter().any(|c| c.closes == Closes::Alarm);
+        let tone = if alarm { Tone::Alarm } else { Tone::Caution };
+        add(&|c| c.closes > Closes::Nothing, tone, "C closes a cycle");
+        add(&|c| c.order == Some(Verdict::Against), Tone::Caution, "! against a documented order");
+        add(&|c| c.order == Some(Verdict::Exception), Tone::Plain, "x known exception");
+        add(&|c| c.marks().ends_with('t'), Tone::Faint, "t only tried");
+        add(&|c| c.edges.is_empty(), Tone::Faint, &format!("{} never", glyphs.none));
+        legend(out, &parts, width);
+    }
+}
+
+/// How a matrix fits a width.
+struct Layout {
+    names: usize,
+    /// Cells before each column.
+    gap: usize,
+    /// Cells of a column.
+    width: usize,
+    heads: Heads,
+    columns: std::ops::Range<usize>,
+    totals: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Heads {
+    Names,
+    Short,
+    /// a, b, c, which stand at the rows as well.
+    Letters,
+}
+
+impl Layout {
+    /// `shown`: a column that has to be among those shown.
+    fn of(classes: &[LockClass], shown: usize, width: usize) -> Layout {
+        let n = classes.len();
+        let longest = classes.iter().map(|c| c.name().len()).max().unwrap_or(0);
+        let full = COUNT + MARKS;
+        // Each way of heads needs so much room: names of rows, gap, column.
+        let ways = [
+            (Heads::Names, longest, 2, longest.max(full)),
+            (Heads::Short, longest, 1, full),
+            (Heads::Short, longest, 0, full),
+            (Heads::Letters, (longest + 2).min(width / 3), 1, COUNT),
+            (Heads::Letters, (longest + 2).min(width / 3), 1, 2),
+        ];
+        for (heads, names, gap, column) in ways {
+            let used = names + n * (gap + column);
+            if used <= width {
+                let totals = used + gap + COUNT + 1 <= width;
+                return Layout { names, gap, width: column, heads, columns: 0..n, totals };
+            }
+        }
+        let names = (longest + 2).min(width / 3);
+        let fits = (width.saturating_sub(names) / 3).clamp(1, n);
+        let first = shown.min(n - 1).saturating_sub(fits - 1);
+        Layout { names, gap: 1, width: 2, heads: Heads::Letters, columns: first..first + fits, totals: false }
+    }
+
+    fn head(&self, classes: &[LockClass]) -> Text {
+        let mut text = Text::new(Tone::Label, " ".repeat(self.names));
+        for column in self.columns.clone() {
+            let name = match self.heads {
+                Heads::Names => classes[column].name(),
+                Heads::Short => short_name(classes[column]),
+                Heads::Letters => &letter(column).to_string(),
+            };
+            text = text.and(Tone::Label, " ".repeat(self.gap) + &self.right(name));
+        }
+        text.and(Tone::Faint, self.total("all"))
+    }
+
+    fn name(&self, classes: &[LockClass], row: usize) -> String {
+        let name = classes[row].name();
+        match self.heads {
+            Heads::Letters => fit(&format!("{} {name}", letter(row)), self.names, false),
+            _ => fit(name, self.names, false),
+        }
+    }
+
+    /// Numbers end in one column, marks come after them.
+    fn cell(&self, cell: &Cell, none: char) -> String {
+        let marks = cell.marks();
+        let count = if cell.edges.is_empty() { none.to_string() } else { short(cell.count) };
+        if self.width >= COUNT + MARKS {
+            return self.right(&count[..]).split_off(0) + "" + &self.with(&marks);
+        }
+        // No room for both: what is wrong comes first.
+        let text = if marks.is_empty() { count } else { marks };
+        fit(&text, self.width, true)
+    }
+
+    fn with(&self, marks: &str) -> String {
+        fit(marks, MARKS, false)
+    }
+
+    /// To the right, with room for marks after it.
+    fn right(&self, text: &str) -> String {
+        if self.width < COUNT + MARKS {
+            return fit(text, self.width, true);
+        }
+        fit(text, self.width - MARKS, true)
+    }
+
+    fn total(&self, text: &str) -> String {
+        if self.totals { " ".repeat(self.gap + 1) + &fit(text, COUNT, true) } else { String::new() }
+    }
+}
+
+fn letter(at: usize) -> char {
+    char::from(b'a' + (at % 26) as u8)
+}
+
+/// What tells a class from the others in six letters: `mmap`, `fault`, `file`.
+fn short_name(class: LockClass) -> &'static str {
+    let name = class.name();
+    if let Some((_, kind)) = name.split_once('(') {
+        return kind.trim_end_matches(')');
+    }
+    name.rsplit_once('_').map_or(name, |(what, _)| what)
+}
+
+/// In at most four characters: `999`, `1.2k`, `12k`, `3.4M`.
+fn short(n: u64) -> String {
+    let mut by = 1;
+    for unit in ["", "k", "M", "G", "T", "P"] {
+        if n / by < 1000 {
+            let (whole, tenth) = (n / by, n % by * 10 / by);
+            return if by > 1 && whole < 10 {
+                format!("{whole}.{tenth}{unit}")
+            } else {
+                format!("{whole}{unit}")
+            };
+        }
+        by *= 1000;
+    }
+    "many".into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_short() {
+        let cases = [0, 999, 1000, 1250, 12_345, 999_999, 1_500_000, u64::MAX];
+        assert_eq!(cases.map(short), ["0", "999", "1.0k", "1.2k", "12k", "999k", "1.5M", "many"]);
+    }
+
+    #[test]
+    fn classes_have_short_names_of_their_own() {
+        let mut names = LockClass::ALL.map(short_name);
+        assert!(names.iter().all(|n| n.len() <= COUNT + MARKS), "{names:?}");
+        names.sort_unstable();
+        assert!(names.windows(2).all(|n| n[0] != n[1]), "{names:?}");
+    }
+
+    #[test]
+    fn documents_order_the_classes() {
+        let order = |outer_to_inner: &[Class]| DocumentedOrder {
+            source: String::new(),
+            outer_to_inner: outer_to_inner.to_vec(),
+            exceptions: Vec::new(),
+        };
+        let orders = [
+            order(&[Class::IMmap, Class::FaultMutex, Class::Folio]),
+            order(&[Class::Inode, Class::MmapLock, Class::Folio, Class::Ptl]),
+            order(&[Class::MmapLock, Class::IMmap]),
+        ];
+        let order = outer_to_inner(&orders);
+        let place = |class| order.iter().position(|c| *c == class);
+        assert!(
+            place(Class::MmapLock) < place(Class::IMmap) && place(Class::IMmap) < place(Class::FaultMutex)
+        );
+        // Two documents that contradict each other end as well.
+        assert_eq!(
+            outer_to_inner(&[
+                orders[0].clone(),
+                DocumentedOrder { outer_to_inner: vec![Class::Folio, Class::IMmap], ..orders[0].clone() }
+            ])
+            .len(),
+            Class::ALL.len()
+        );
+    }
+}

@@ -1,0 +1,268 @@
+//! How tasks come to wait for each other: a lane for each side with what it had and what it asked for.
+//!
+//! Decides no time: bars stand in the order in which the locks were taken. The arrows that close a cycle are words at the bars;
+//! the scenario in turns is the report's table.
+
+use observer_engine::{
+    event::Mode,
+    finding::{AgainstOrder, Cycle, Hold, Manner, Rank, Relock, Side, Step},
+    lock_class::LockClass,
+};
+
+use super::super::text::Text;
+use super::super::theme::Tone;
+use super::super::words::short_span;
+use super::canvas::{Frame, Row, clip, words};
+use super::glyphs::Glyphs;
+use super::lane;
+use crate::sink::words::{lock, moment};
+
+/// Cells of the words at the bars, on a narrow and on a wide screen.
+const NOTES: [usize; 2] = [30, 60];
+/// Cells of the question at the end of the bars.
+const ASK: usize = 8;
+/// Locks of a side that no arrow comes to or goes from.
+const OTHERS: usize = 4;
+
+/// One lane for each side of a cycle, and for each writer that queues between two readers.
+#[must_use]
+pub fn of_cycle(c: &Cycle, rank: Rank, start_ns: u64, width: usize, glyphs: &Glyphs) -> Vec<Text> {
+    let n = c.steps.len();
+    let merged = !c.recordings.is_empty();
+    let mut out = Vec::new();
+    let mut closing = Text::default();
+    for (i, step) in c.steps.iter().enumerate() {
+        let (next, before) = ((i + 1) % n, (i + n - 1) % n);
+        let same = !merged && step.to_lock == c.steps[next].from_lock;
+        let reads = (step.to_mode, c.steps[next].from_mode) == (Some(Mode::Read), Some(Mode::Read));
+        let has = match (same, reads) {
+            (true, false) => "has it".to_owned(),
+            (true, true) => "reads it, behind a writer".to_owned(),
+            (false, _) => "has such a lock".to_owned(),
+        };
+        let asked = if !merged && c.steps[before].to_lock == step.from_lock { "it" } else { "such a lock" };
+        let wanted = format!("<- side {} asks for {asked}", before + 1);
+        let name = format!("SIDE {}", i + 1);
+        let mut side = Lane::new(&name, step, start_ns, width, glyphs);
+        side.notes.push((step.from_lock, wanted));
+        side.notes.extend(c.gate.map(|(_, gate)| (gate, "the gate".to_owned())));
+        side.ask.1 = format!("-> side {} {has}", next + 1);
+        side.draw(&mut out);
+        let verb = if step.waiting { "waits" } else { "asks" };
+        let which = if same { "which" } else { "such as" };
+        let comma = if i == 0 { "" } else { "; " };
+        closing = closing
+            .and(Tone::Plain, format!("{comma}side {} {verb} for ", i + 1))
+            .and(Tone::Label, step.to.name());
+        closing = closing.and(Tone::Plain, format!(", {which} side {} has", next + 1));
+    }
+    for q in &c.queued {
+        writer(&mut out, c, q, start_ns, width, glyphs);
+    }
+    words(&mut out, closing, width);
+    if let Some((class, _)) = c.gate {
+        let text = format!("kept apart by {}, which two sides hold and only one can", class.name());
+        words(&mut out, Text::new(Tone::Good, text), width);
+    }
+    if rank == Rank::Confirmed {
+        words(&mut out, Text::new(Tone::Alarm, "seen to hang: all of them were waiting at once"), width);
+    }
+    out
+}
+
+fn writer(
+    out: &mut Vec<Text>,
+    c: &Cycle,
+    q: &observer_engine::finding::Queued,
+    start_ns: u64,
+    width: usize,
+    glyphs: &Glyphs,
+) {
+    let Some(behind) = c.steps.get(q.step) else { return };
+    Lane {
+        name: "WRITER",
+        side: &q.side,
+        from: None,
+        notes: Vec::new(),
+        ask: (
+            (behind.to, Some(Mode::Write), behind.to_lock),
+            format!("side {} asks behind this", q.step + 1),
+        ),
+        waiting: q.waiting,
+        manner: Manner::Asked,
+        start_ns,
+        width,
+        glyphs,
+    }
+    .draw(out);
+}
+
+/// One lane: what was held, and what comes before it by the documents.
+#[must_use]
+pub fn of_against(a: &AgainstOrder, start_ns: u64, width: usize, glyphs: &Glyphs) -> Vec<Text> {
+    let mut out = Vec::new();
+    let mut lane = Lane::new("SIDE", &a.step, start_ns, width, glyphs);
+    lane.notes.push((a.step.from_lock, "held already".to_owned()));
+    lane.ask.1 = "comes before what is held".to_owned();
+    lane.draw(&mut out);
+    let (outer, inner) = (a.step.to.name(), a.step.from.name());
+    let text = format!("{outer} comes before {inner}, as documented in {}", a.source);
+    words(&mut out, Text::new(Tone::Caution, text), width);
+    out
+}
+
+/// One lane: a task asks for what it has.
+#[must_use]
+pub fn of_relock(r: &Relock, start_ns: u64, width: usize, glyphs: &Glyphs) -> Vec<Text> {
+    let mut out = Vec::new();
+    Lane {
+        name: "SIDE",
+        side: &r.side,
+        from: Some(r.held),
+        notes: vec![(r.held.lock, "held already".to_owned())],
+        ask: ((r.held.class, r.asked_mode, r.held.lock), "which it has itself".to_owned()),
+        waiting: false,
+        manner: Manner::Asked,
+        start_ns,
+        width,
+        glyphs,
+    }
+    .draw(&mut out);
+    if (r.held.mode, r.asked_mode) == (Some(Mode::Read), Some(Mode::Read)) {
+        let text = "it hangs where a writer queues between the two";
+        words(&mut out, Text::new(Tone::Plain, text), width);
+    }
+    out
+}
+
+struct Lane<'a> {
+    name: &'a str,
+    side: &'a Side,
+    /// What the finding is about, if it is not among the holds of the side.
+    from: Option<Hold>,
+    /// Words at what is held, by lock.
+    notes: Vec<(u64, String)>,
+    ask: ((LockClass, Option<Mode>, u64), String),
+    waiting: bool,
+    manner: Manner,
+    start_ns: u64,
+    width: usize,
+    glyphs: &'a Glyphs,
+}
+
+impl<'a> Lane<'a> {
+    fn new(name: &'a str, step: &'a Step, start_ns: u64, width: usize, glyphs: &'a Glyphs) -> Lane<'a> {
+        let from = Hold {
+            class: step.from,
+            lock: step.from_lock,
+            mode: step.from_mode,
+            known: step.from_known,
+            since_ns: step.side.time_ns,
+            lossy: false,
+        };
+        Lane {
+            name,
+            side: &step.side,
+            from: Some(from),
+            notes: Vec::new(),
+            ask: ((step.to, step.to_mode, step.to_lock), String::new()),
+            waiting: step.waiting,
+            manner: step.manner,
+            start_ns,
+            width,
+            glyphs,
+        }
+    }
+
+    /// What it held in the order in which it was taken, and how many are left out.
+    fn holds(&self) -> (Vec<Hold>, usize) {
+        let relock = self.from.is_some_and(|h| h.lock == self.ask.0.2);
+        let asked = |h: &&Hold| relock || h.lock != self.ask.0.2;
+        let mut holds: Vec<Hold> = self.side.holds.iter().filter(asked).copied().collect();
+        holds.extend(self.from.filter(|f| !holds.iter().any(|h| h.lock == f.lock)));
+        let told = |h: &Hold| self.notes.iter().any(|(lock, _)| *lock == h.lock);
+        holds.sort_by_key(|h| (!told(h), h.since_ns));
+        let told = holds.iter().filter(|h| told(h)).count();
+        let cut = holds.len().saturating_sub(told + OTHERS);
+        holds.truncate(told + OTHERS);
+        holds.sort_by_key(|h| (h.since_ns, h.class));
+        (holds, cut)
+    }
+
+    fn draw(&self, out: &mut Vec<Text>) {
+        let at = format!(", at {}", moment(self.side.time_ns, self.start_ns));
+        out.push(clip(lane::title(self.name, self.side, &at), self.width));
+        let (holds, cut) = self.holds();
+        let ((class, mode, address), note) = &self.ask;
+        let Some(frame) = Frame::of(self.width) else {
+            for h in &holds {
+                let text = format!(" holds {}{}", lock(h.class, h.mode), self.note(h, false));
+                out.push(clip(Text::new(Tone::Plain, text), self.width));
+            }
+            let text = format!(" asks for {} {note}", lock(*class, *mode));
+            return out.push(clip(Text::new(Tone::Plain, text), self.width));
+        };
+        let notes = NOTES[usize::from(frame.is_wide())].min(frame.cells / 2);
+        let ask = frame.cells.saturating_sub(notes + ASK);
+        for (i, h) in holds.iter().enumerate() {
+            let told = self.notes.iter().any(|(lock, _)| *lock == h.lock);
+            let tone = if told { Tone::Label } else { Tone::Plain };
+            let mut row = Row::new(frame.cells);
+            self.bar(&mut row, h, (2 * i).min(ask / 2), ask + ASK - 2, tone);
+            row.put(ask + ASK, tone, self.note(h, frame.is_wide()).trim_start());
+            let name = format!(" {}", lock(h.class, h.mode));
+            out.push(clip(frame.line((tone, &name), &row, &format!("{:#x}", h.lock)), self.width));
+        }
+        if cut > 0 {
+            out.push(clip(Text::new(Tone::Faint, format!(" +{cut} more held")), self.width));
+        }
+        let mut row = Row::new(frame.cells);
+        row.fill(ask, ask + ASK - 2, Tone::Alarm, self.glyphs.waits);
+        row.set(ask, Tone::Alarm, '?');
+        let what = self.what();
+        let tail = row_words(what, ask);
+        row.put(ask.saturating_sub(tail.len() + 1), Tone::Plain, tail);
+        row.put(ask + ASK, Tone::Label, note);
+        let name = format!(" {}", lock(*class, *mode));
+        out.push(clip(frame.line((Tone::Label, &name), &row, &format!("{address:#x}")), self.width));
+    }
+
+    fn what(&self) -> &'static str {
+        match (self.waiting, self.manner) {
+            (true, _) => "waits for this",
+            (false, Manner::Asked) => "asked for this",
+            (false, Manner::TryThenBlock) => "tried, else waits",
+            (false, Manner::Tried) => "tried only",
+        }
+    }
+
+    /// When an inferred hold was taken is not known: it has no begin.
+    fn bar(&self, row: &mut Row, h: &Hold, from: usize, to: usize, tone: Tone) {
+        let g = self.glyphs;
+        if h.known.is_inferred() {
+            for column in (0..from).step_by(2) {
+                row.set(column, tone, g.held);
+            }
+            row.fill(from, to, tone, g.held);
+        } else {
+            row.fill(from, to, tone, g.held);
+            row.set(from, tone, g.begin);
+        }
+    }
+
+    fn note(&self, h: &Hold, wide: bool) -> String {
+        let note = self.notes.iter().find(|(lock, _)| *lock == h.lock).map_or("", |(_, note)| note);
+        let held_ns = self.side.time_ns.saturating_sub(h.since_ns);
+        match (wide && held_ns > 0 && !h.known.is_inferred(), note) {
+            (true, "") => format!(" held for {}", short_span(held_ns)),
+            (true, note) => format!(" {note}; held for {}", short_span(held_ns)),
+            (false, "") => String::new(),
+            (false, note) => format!(" {note}"),
+        }
+    }
+}
+
+/// Words that end before a column; none where they do not fit.
+fn row_words(text: &str, column: usize) -> &str {
+    if text.len() < column { text } else { "" }
+}

@@ -1,0 +1,177 @@
+//! Where a replay is: one line of time, with what was found on it.
+//!
+//! Decides what of it has room. The same layout draws it and tells the time at a column, so that a click lands where it looks.
+
+use std::ops::Range;
+
+use super::super::text::Text;
+use super::super::theme::Tone;
+use super::super::words::clock;
+use super::canvas::{Row, clip};
+use super::glyphs::Glyphs;
+use crate::sink::words::number;
+
+/// A bar of fewer cells is none.
+const CELLS_MIN: usize = 10;
+
+/// A replay at a moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Bar<'a> {
+    /// Of the recording as far as known.
+    pub start_ns: u64,
+    pub end_ns: u64,
+    /// How far it was ever read.
+    pub read_ns: u64,
+    /// The place that is shown.
+    pub now_ns: u64,
+    /// Findings: when they happened, and whether they are alarms.
+    pub marks: &'a [(u64, bool)],
+    pub selected: Option<u64>,
+    pub paused: bool,
+    /// Times real time; `None`: as fast as it goes.
+    pub speed: Option<f32>,
+    /// Events taken here, and read ever.
+    pub event: u64,
+    pub events: u64,
+    /// The first reading is under way.
+    pub reading: bool,
+}
+
+impl Bar<'_> {
+    fn share(&self, ns: u64, of: u64) -> u64 {
+        let span = u128::from(self.end_ns.saturating_sub(self.start_ns));
+        let done = u128::from(ns.clamp(self.start_ns, self.end_ns.max(self.start_ns)) - self.start_ns);
+        (done * u128::from(of)).checked_div(span).unwrap_or(0) as u64
+    }
+
+    fn percent(&self) -> u64 {
+        self.share(self.now_ns, 100)
+    }
+
+    /// Where a time stands in so many cells; the first is the start, the last the end.
+    fn cell(&self, ns: u64, cells: usize) -> usize {
+        self.share(ns, cells.saturating_sub(1) as u64) as usize
+    }
+
+    fn state(&self) -> (Tone, String) {
+        match (self.reading, self.paused, self.speed) {
+            (true, ..) => (Tone::Caution, format!("READING {}%", self.share(self.read_ns, 100))),
+            (false, true, _) => (Tone::Caution, "PAUSED".into()),
+            (false, false, None) => (Tone::Plain, "flat out".into()),
+            (false, false, Some(speed)) => (Tone::Plain, format!("{speed}x")),
+        }
+    }
+
+    /// While it is read or paused, the speed it will have.
+    fn then(&self) -> String {
+        match self.speed {
+            Some(speed) if self.paused && !self.reading => format!("{speed}x"),
+            None if self.paused && !self.reading => "flat out".into(),
+            _ => String::new(),
+        }
+    }
+}
+
+/// Draws it.
+#[must_use]
+pub fn line(bar: &Bar, width: usize, glyphs: &Glyphs) -> Text {
+    let layout = Layout::of(bar, width);
+    let mut text = layout.before;
+    if !layout.cells.is_empty() {
+        text = text.and(Tone::Faint, glyphs.left.to_string());
+        text.0.extend(cells(bar, layout.cells.len(), glyphs).text().0);
+        text = text.and(Tone::Faint, glyphs.right.to_string());
+    }
+    text.0.extend(layout.after.0);
+    clip(text, width)
+}
+
+/// Event time at a column of the line; `None`: the bar is not there.
+#[must_use]
+pub fn time_at(column: usize, width: usize, bar: &Bar) -> Option<u64> {
+    let cells = Layout::of(bar, width).cells;
+    if !cells.contains(&column) {
+        return None;
+    }
+    let last = cells.len().saturating_sub(1).max(1) as u128;
+    let span = u128::from(bar.end_ns.saturating_sub(bar.start_ns));
+    // Rounded up, so that it stands in this very cell.
+    let since = (span * (column - cells.start) as u128).div_ceil(last);
+    Some(bar.start_ns + since as u64)
+}
+
+fn cells(bar: &Bar, width: usize, glyphs: &Glyphs) -> Row {
+    let mut row = Row::new(width);
+    let (now, read) = (bar.cell(bar.now_ns, width), bar.cell(bar.read_ns, width));
+    let last = width.saturating_sub(1);
+    row.fill(0, last, Tone::Faint, glyphs.none);
+    row.fill(0, read, Tone::Plain, glyphs.read);
+    row.fill(0, now, Tone::Label, glyphs.played);
+    let mut marks: Vec<(usize, u32, bool)> = Vec::new();
+    for (ns, alarm) in bar.marks {
+        let cell = bar.cell(*ns, width);
+        match marks.iter_mut().find(|(at, ..)| *at == cell) {
+            Some((_, n, any)) => (*n, *any) = (*n + 1, *any | alarm),
+            None => marks.push((cell, 1, *alarm)),
+        }
+    }
+    let selected = bar.selected.map(|ns| bar.cell(ns, width));
+    let mut head = (Tone::Selected, glyphs.head);
+    for (cell, n, alarm) in marks {
+        let (tone, c) = match (alarm, n) {
+            (true, 1) => (Tone::Alarm, '!'),
+            (true, _) => (Tone::Alarm, '*'),
+            (false, 1) => (Tone::Caution, '\''),
+            (false, _) => (Tone::Caution, '"'),
+        };
+        row.set(cell, if selected == Some(cell) { Tone::Selected } else { tone }, c);
+        if cell == now {
+            head.1 = c;
+        }
+    }
+    row.set(now, head.0, head.1);
+    row
+}
+
+/// What stands where in the line.
+struct Layout {
+    before: Text,
+    /// Columns of the bar without its ends; empty: no bar.
+    cells: Range<usize>,
+    after: Text,
+}
+
+impl Layout {
+    /// The first of some wordings that leaves enough for a bar; a percentage where none does.
+    fn of(bar: &Bar, width: usize) -> Layout {
+        let at = clock(bar.now_ns.saturating_sub(bar.start_ns));
+        let (tone, state) = bar.state();
+        let state = Text::new(tone, state);
+        let then = bar.then();
+        let long_state =
+            if then.is_empty() { state.clone() } else { state.clone().and(Tone::Plain, format!(" {then}")) };
+        let events = format!("{} of {} events", number(bar.event), number(bar.events));
+        let percent = format!("{}%", bar.percent());
+        // Room for the longest state: else the bar would grow and shrink under the mouse.
+        let padded = |text: &Text| {
+            Text(text.0.clone()).and(Tone::Plain, " ".repeat(16usize.saturating_sub(text.width())))
+        };
+        let wordings = [
+            (120, format!("{at} "), format!(" {events}  "), padded(&long_state)),
+            (70, format!("{at} "), format!(" {}  ", number(bar.event)), padded(&long_state)),
+            (44, format!("{at} "), " ".into(), state.clone()),
+            (24, String::new(), " ".into(), state.clone()),
+        ];
+        for (from, before, after, state) in wordings {
+            let words = before.len() + after.len() + state.width() + 2;
+            if width >= from && width >= words + CELLS_MIN {
+                let first = before.len() + 1;
+                let after = Text(vec![(Tone::Plain, after)].into_iter().chain(state.0).collect());
+                let cells = first..first + width - words;
+                return Layout { before: Text::new(Tone::Label, before), cells, after };
+            }
+        }
+        let before = Text::new(Tone::Label, percent).and(Tone::Plain, " ");
+        Layout { before, cells: 0..0, after: state }
+    }
+}

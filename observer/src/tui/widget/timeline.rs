@@ -1,0 +1,368 @@
+//! A window in two lanes: who had the pointer, and who took the table away.
+//!
+//! Decides what of a window is drawn and the one sentence that says what it shows. The lease, the removal and what came after
+//! are the evidence's; which locks were held, and how long, are the events' where there are any.
+
+use observer_engine::{
+    event::{Body, Mode, SiteId, Tid},
+    finding::{Hold, Rank, Side, Use, WindowCase},
+    setup::{Role, Setup},
+};
+
+use super::super::text::Text;
+use super::super::theme::Tone;
+use super::super::words::short_span;
+use super::axis::Axis;
+use super::bars::{self, Bar};
+use super::canvas::{Frame, Row, clip, words};
+use super::glyphs::Glyphs;
+use super::lane::{self, Lock, Seen};
+use crate::events::EventRow;
+use crate::sink::words::{lock, moment, span};
+
+/// Draws one window. `events`: those of its two tasks around it, oldest first, as far as known; `start_ns`: of the run.
+#[must_use]
+pub fn lines(
+    case: &WindowCase,
+    rank: Rank,
+    events: &[EventRow],
+    setup: &Setup,
+    start_ns: u64,
+    width: usize,
+    glyphs: &Glyphs,
+) -> Vec<Text> {
+    let times = Times::of(case);
+    let mut out = Vec::new();
+    if let Some(frame) = Frame::of(width) {
+        Picture { case, rank, times, setup, start_ns, frame, glyphs, seen: Seen::default() }
+            .draw(&mut out, events);
+    }
+    said(&mut out, case, rank, &times, setup, width);
+    out.into_iter().map(|line| clip(line, width)).collect()
+}
+
+/// When what happened.
+#[derive(Clone, Copy)]
+struct Times {
+    lookup_ns: u64,
+    lo_ns: u64,
+    hi_ns: u64,
+    /// Last moment of certain use; `hi_ns` if there is none after the removal.
+    certain_ns: u64,
+    /// Last moment of possible use.
+    end_ns: u64,
+    used_ns: Option<u64>,
+    freed_ns: Option<u64>,
+}
+
+impl Times {
+    fn of(c: &WindowCase) -> Times {
+        let certain_ns = c.unlink_hi_ns.saturating_add(c.certain_ns);
+        Times {
+            lookup_ns: c.holder.time_ns,
+            lo_ns: c.unlink_lo_ns,
+            hi_ns: c.unlink_hi_ns,
+            certain_ns,
+            end_ns: c.unlink_lo_ns.saturating_add(c.possible_ns).max(certain_ns),
+            used_ns: if let Use::Seen(ns) = c.used { Some(ns) } else { None },
+            freed_ns: c.freed_ns,
+        }
+    }
+
+    /// The most important first: where there is no room, the others have none.
+    fn all(&self) -> Vec<u64> {
+        let certain = (self.certain_ns > self.hi_ns).then_some(self.certain_ns);
+        let fixed = [Some(self.lookup_ns), Some(self.hi_ns), Some(self.end_ns), self.used_ns, self.freed_ns];
+        let mut all: Vec<u64> = Vec::new();
+        for ns in fixed.into_iter().chain([Some(self.lo_ns), certain]).flatten() {
+            if !all.contains(&ns) {
+                all.push(ns);
+            }
+        }
+        all
+    }
+}
+
+struct Picture<'a> {
+    case: &'a WindowCase,
+    rank: Rank,
+    times: Times,
+    setup: &'a Setup,
+    start_ns: u64,
+    frame: Frame,
+    glyphs: &'a Glyphs,
+    seen: Seen,
+}
+
+impl Picture<'_> {
+    fn draw(mut self, out: &mut Vec<Text>, events: &[EventRow]) {
+        let (c, t) = (self.case, self.times);
+        let mut holder = bars::of_task(events, c.holder.task.tid);
+        let mut unlinker = bars::of_task(events, c.unlinker.task.tid);
+        bars::add_holds(&mut holder, &c.holder);
+        if let Some(side) = &c.at_use {
+            bars::add_holds(&mut holder, side);
+        }
+        bars::add_holds(&mut unlinker, &c.unlinker);
+        bars::wait_for_each_other(&mut holder, &mut unlinker);
+        let edges = Axis::new(&t.all(), &[], self.frame.cells).edges();
+        let at = [t.lookup_ns, t.hi_ns, t.used_ns.unwrap_or(t.hi_ns)];
+        let (holder, more_of_holder) = lane::locks(holder, &c.holder, &at, edges, &self.frame);
+        let (unlinker, more_of_unlinker) = lane::locks(unlinker, &c.unlinker, &at[1..], edges, &self.frame);
+        let bars = || holder.iter().chain(&unlinker).flat_map(|l| &l.bars);
+        let others: Vec<u64> = bars().flat_map(Bar::moments).collect();
+        let axis = Axis::new(&t.all(), &others, self.frame.cells);
+
+        self.head(out, &axis);
+        out.push(lane::title("HOLDER", &c.holder, ""));
+        self.operation(out, &axis, events, &c.holder, t.lookup_ns);
+        self.pointer(out, &axis);
+        self.locks(out, &axis, &holder);
+        out.extend(lane::more(&more_of_holder));
+        let same = if c.holder.site == c.unlinker.site { ", as the holder" } else { "" };
+        out.push(lane::title("UNLINKER", &c.unlinker, same));
+        self.operation(out, &axis, events, &c.unlinker, t.hi_ns);
+        self.link(out, &axis);
+        self.locks(out, &axis, &unlinker);
+        out.extend(lane::more(&more_of_unlinker));
+        self.legend(out);
+    }
+
+    fn head(&self, out: &mut Vec<Text>, axis: &Axis) {
+        let lookup_ns = self.times.lookup_ns;
+        let word = |ns: u64| match ns.checked_sub(lookup_ns) {
+            Some(0) => "0".to_owned(),
+            Some(after) => format!("+{}", short_span(after)),
+            None => format!("-{}", short_span(lookup_ns - ns)),
+        };
+        let times: Vec<(u64, String)> = self.times.all().into_iter().map(|ns| (ns, word(ns))).collect();
+        let rows = axis.head(&times, self.frame.cells, self.glyphs);
+        let scale = if axis.is_to_scale() { "to scale" } else { "not to scale" };
+        let last = rows.len() - 1;
+        for (i, row) in rows.iter().enumerate() {
+            let (name, address) = match last - i {
+                0 => (scale, format!("0 is {}", moment(lookup_ns, self.start_ns))),
+                1 => ("from the lookup", String::new()),
+                _ => ("", String::new()),
+            };
+            out.push(self.frame.line((Tone::Faint, name), row, &address));
+        }
+    }
+
+    /// The operation on whose behalf it happened, where the events tell it.
+    fn operation(&self, out: &mut Vec<Text>, axis: &Axis, events: &[EventRow], side: &Side, at_ns: u64) {
+        let Some((begin_ns, end_ns)) = operation(events, self.setup, side, at_ns) else { return };
+        let mut row = Row::new(self.frame.cells);
+        let (from_ns, to_ns) = axis.edges();
+        let Glyphs { begin, held, end, .. } = *self.glyphs;
+        let ends = end_ns.unwrap_or(u64::MAX);
+        row.fill(axis.column(begin_ns), axis.column(ends), Tone::Faint, held);
+        if begin_ns >= from_ns {
+            row.set(axis.column(begin_ns), Tone::Faint, begin);
+        }
+        if ends <= to_ns {
+            row.set(axis.column(ends), Tone::Faint, end);
+        }
+        self.push(out, axis, (Tone::Faint, " operation"), row, "");
+    }
+
+    /// The lease: where its link was there, and where not any more.
+    fn pointer(&self, out: &mut Vec<Text>, axis: &Axis) {
+        let (t, g) = (self.times, self.glyphs);
+        let [lookup, lo, hi, certain, end] =
+            [t.lookup_ns, t.lo_ns, t.hi_ns, t.certain_ns, t.end_ns].map(|ns| axis.column(ns));
+        let mut row = Row::new(self.frame.cells);
+        row.fill(lookup, lo, Tone::Good, g.lease);
+        row.fill(lo, end, Tone::Caution, g.possible);
+        if t.certain_ns > t.hi_ns {
+            row.fill(hi, certain, Tone::Alarm, g.certain);
+        }
+        row.set(lookup, Tone::Label, 'L');
+        if let Some(ns) = t.used_ns {
+            row.set(axis.column(ns), Tone::Label, 'U');
+        }
+        if self.rank == Rank::Revalidated {
+            row.set(certain, Tone::Label, 'R');
+        }
+        self.push(out, axis, (Tone::Label, " pointer"), row, &format!("pte {}", self.case.pte));
+    }
+
+    /// The removal and what became of the table.
+    fn link(&self, out: &mut Vec<Text>, axis: &Axis) {
+        let t = self.times;
+        let (lo, hi) = (axis.column(t.lo_ns), axis.column(t.hi_ns));
+        let mut row = Row::new(self.frame.cells);
+        row.fill(lo, hi, Tone::Alarm, self.glyphs.possible);
+        row.set(lo, Tone::Alarm, 'X');
+        row.set(hi, Tone::Alarm, 'X');
+        if let Some(ns) = t.freed_ns {
+            row.set(axis.column(ns), Tone::Alarm, 'F');
+        }
+        let name = if t.freed_ns.is_some() { " link, table" } else { " link" };
+        self.push(out, axis, (Tone::Label, name), row, &format!("table {}", self.case.table));
+    }
+
+    fn locks(&mut self, out: &mut Vec<Text>, axis: &Axis, locks: &[Lock]) {
+        for (lock, name) in locks.iter().zip(lane::names(locks)) {
+            let mut row = Row::new(self.frame.cells);
+            let keeps_away = keeps_away(self.setup, self.case).any(|e| e.class == lock.class.wire());
+            let tone = if keeps_away { Tone::Label } else { Tone::Plain };
+            lane::draw(&mut row, lock, axis, self.glyphs, tone, &mut self.seen);
+            self.push(out, axis, (tone, &name), row, &format!("{:#x}", lock.address));
+        }
+    }
+
+    /// The removal goes through all rows, so that it is seen what was held then.
+    fn push(&self, out: &mut Vec<Text>, axis: &Axis, name: (Tone, &str), mut row: Row, address: &str) {
+        for ns in [self.times.lo_ns, self.times.hi_ns] {
+            row.under(axis.column(ns), Tone::Faint, self.glyphs.guide);
+        }
+        out.push(self.frame.line(name, &row, address));
+    }
+
+    fn legend(&self, out: &mut Vec<Text>) {
+        let (t, g) = (self.times, self.glyphs);
+        let mut parts = vec![(Tone::Plain, "L looked up".to_owned())];
+        let mut add = |is: bool, tone, text: String| {
+            if is {
+                parts.push((tone, text));
+            }
+        };
+        let one = t.lo_ns == t.hi_ns;
+        add(one, Tone::Alarm, "X link removed".into());
+        add(!one, Tone::Alarm, format!("X{0}{0}X removed in between", g.possible));
+        add(t.certain_ns > t.hi_ns, Tone::Alarm, format!("{0}{0} stale for certain", g.certain));
+        let perhaps = t.end_ns > t.certain_ns || !one;
+        add(perhaps, Tone::Caution, format!("{0}{0} perhaps stale", g.possible));
+        add(t.used_ns.is_some(), Tone::Plain, "U used: table's PTL taken".into());
+        add(self.rank == Rank::Revalidated, Tone::Plain, "R looked up again".into());
+        add(t.freed_ns.is_some(), Tone::Alarm, "F page given back".into());
+        lane::legend(&mut parts, &self.seen, g);
+        let width = self.frame.names + 1 + self.frame.cells + self.frame.addresses;
+        legend(out, &parts, width);
+    }
+}
+
+/// Parts of a legend, none broken within.
+pub(super) fn legend(out: &mut Vec<Text>, parts: &[(Tone, String)], width: usize) {
+    let mut line = Text::default();
+    for (tone, part) in parts {
+        let gap = if line.0.is_empty() { 0 } else { 3 };
+        if gap > 0 && line.width() + gap + part.chars().count() > width {
+            out.push(std::mem::take(&mut line));
+        } else {
+            line = if gap > 0 { line.and(Tone::Plain, "   ") } else { line };
+        }
+        line = line.and(*tone, part.as_str());
+    }
+    out.push(line);
+}
+
+/// Begin and end of the innermost operation of this side's site around a moment.
+fn operation(events: &[EventRow], setup: &Setup, side: &Side, at_ns: u64) -> Option<(u64, Option<u64>)> {
+    let is_it = |site: SiteId| {
+        let it = setup.sites.iter().find(|s| s.id == site);
+        it.is_some_and(|s| {
+            s.function == *side.site && matches!(s.role, Role::Operation | Role::Callback | Role::Walk)
+        })
+    };
+    let of = |tid: Tid, site| tid == side.task.tid && is_it(site);
+    let mut open: Vec<u64> = Vec::new();
+    for row in events.iter().filter(|r| of(r.event.tid, r.event.site)) {
+        let now_ns = row.event.time_ns;
+        match row.event.body {
+            Body::OpBegin { .. } | Body::CallbackBegin { .. } if now_ns <= at_ns => open.push(now_ns),
+            Body::OpEnd { .. } if now_ns >= at_ns => return open.pop().map(|begin| (begin, Some(now_ns))),
+            Body::OpEnd { .. } => drop(open.pop()),
+            _ => {}
+        }
+    }
+    open.pop().map(|begin| (begin, None))
+}
+
+/// What keeps the removal of this window away.
+fn keeps_away<'a>(
+    setup: &'a Setup,
+    c: &'a WindowCase,
+) -> impl Iterator<Item = &'a observer_engine::setup::Exclusion> {
+    let site = &c.unlinker.site;
+    setup.exclusions.iter().filter(|e| !e.except_unlink_sites.iter().any(|s| **s == **site))
+}
+
+/// What the picture shows, in words: it stands alone where there is no room for one.
+fn said(out: &mut Vec<Text>, c: &WindowCase, rank: Rank, t: &Times, setup: &Setup, width: usize) {
+    let tone = if rank.is_alarm() { Tone::Alarm } else { Tone::Caution };
+    let text = match (rank, c.certain_ns) {
+        (Rank::Revalidated, ns) => Text::new(
+            Tone::Good,
+            format!(
+                "stale for {}, and looked up again under the table's lock before it was used: correct",
+                span(ns)
+            ),
+        ),
+        (_, 0) => Text::new(tone, format!("perhaps stale for up to {}", span(c.possible_ns)))
+            .and(Tone::Plain, ": no moment of use after the removal is certain"),
+        (_, ns) => {
+            let perhaps = if t.end_ns > t.certain_ns {
+                format!(", perhaps for {}", span(t.end_ns - t.lo_ns))
+            } else {
+                String::new()
+            };
+            Text::new(tone, format!("stale for {}", span(ns)))
+                .and(Tone::Plain, format!("{perhaps}: from the removal to the last certain use"))
+        }
+    };
+    let used = match c.used {
+        Use::Seen(ns) if rank != Rank::Revalidated => match ns.saturating_sub(t.hi_ns) {
+            0 => "; its PTL was taken as soon as the removal let go of it".to_owned(),
+            after => format!("; its PTL was taken {} after the removal", span(after)),
+        },
+        Use::Contract => "; in use by contract: a callback was handed the pointer".to_owned(),
+        Use::No if rank != Rank::Revalidated => "; no use was seen after it".to_owned(),
+        _ => String::new(),
+    };
+    words(out, text.and(Tone::Plain, used), width);
+    if t.lo_ns != t.hi_ns {
+        let text = format!("when the link went is known to within {} only", span(t.hi_ns - t.lo_ns));
+        words(out, Text::new(Tone::Caution, text), width);
+    }
+    if let Some(ns) = t.freed_ns {
+        let after = span(ns.saturating_sub(t.hi_ns));
+        let text =
+            format!("the table's page was given back {after} after the removal, with the pointer in hand");
+        words(out, Text::new(Tone::Alarm, text), width);
+    }
+    words(out, missing(c, setup), width);
+}
+
+/// What the holder lacks.
+fn missing(c: &WindowCase, setup: &Setup) -> Text {
+    let site = &c.unlinker.site;
+    let keeps = |class, mode: Option<Mode>| {
+        keeps_away(setup, c).any(|e| e.class == class && mode.is_none_or(|m| e.modes.contains(&m)))
+    };
+    let has: Vec<String> = c
+        .holder
+        .holds
+        .iter()
+        .filter(|h| keeps(h.class.wire(), h.mode))
+        .map(|h| lock(h.class, h.mode))
+        .collect();
+    if !has.is_empty() {
+        let text =
+            format!("of what keeps {site} away it had {} at the lookup, not to the end", has.join(", "));
+        return Text::new(Tone::Plain, text);
+    }
+    let keeps = |h: &&Hold| keeps_away(setup, c).any(|e| e.class == h.class.wire());
+    let would: Vec<&str> = c.unlinker.holds.iter().filter(keeps).map(|h| h.class.name()).collect();
+    match &would[..] {
+        [] => Text::new(Tone::Plain, format!("{site} held no lock that would keep it away from others")),
+        [first @ .., last] => {
+            let list =
+                if first.is_empty() { (*last).to_owned() } else { format!("{} or {last}", first.join(", ")) };
+            Text::new(Tone::Plain, "missing: ")
+                .and(Tone::Label, list)
+                .and(Tone::Plain, format!(", from the lookup to the last use; {site} had to take it first"))
+        }
+    }
+}
