@@ -8,13 +8,10 @@ use observer_engine::{
 
 use super::super::text::Text;
 use super::super::theme::Tone;
-use super::super::words::short_span;
-use super::axis::Axis;
-use super::bars;
 use super::canvas::{Frame, Row, clip, words};
 use super::glyphs::Glyphs;
-use super::lane::{self, Seen};
 use super::timeline::legend;
+use super::{bars, lane};
 use crate::sink::words::moment;
 
 /// Draws both sides; `start_ns`: of the run.
@@ -22,15 +19,17 @@ use crate::sink::words::moment;
 pub fn lines(p: &Prediction, rank: Rank, start_ns: u64, width: usize, glyphs: &Glyphs) -> Vec<Text> {
     let mut out = Vec::new();
     if let Some(frame) = Frame::of(width) {
-        let mut seen = Seen::default();
-        let mut lane = |name, side, mark, lacks: &[LockClass]| {
-            Lane { name, side, mark, lacks, start_ns, frame, glyphs }.draw(&mut out, &mut seen);
-        };
-        lane("HOLDER", &p.holder, 'L', &p.would_exclude);
-        lane("UNLINKER", &p.unlinker, 'X', &p.unlinker_lacks);
-        let mut parts =
-            vec![(Tone::Plain, "L looked up".to_owned()), (Tone::Alarm, "X link removed".to_owned())];
-        lane::legend(&mut parts, &seen, glyphs);
+        let holder = Lane { side: &p.holder, looks_up: true, start_ns, frame, glyphs };
+        holder.draw(&mut out, "HOLDER", &p.would_exclude);
+        let unlinker = Lane { side: &p.unlinker, looks_up: false, start_ns, frame, glyphs };
+        unlinker.draw(&mut out, "UNLINKER", &p.unlinker_lacks);
+        let Glyphs { held, .. } = glyphs;
+        let parts = [
+            (Tone::Plain, "L looked up".to_owned()),
+            (Tone::Alarm, "X link removed".to_owned()),
+            (Tone::Plain, format!("{held}{held}{held} held")),
+            (Tone::Plain, format!("{held} {held} how long is not told")),
+        ];
         legend(&mut out, &parts, width);
     }
     let tone = if rank.is_alarm() { Tone::Alarm } else { Tone::Caution };
@@ -40,89 +39,93 @@ pub fn lines(p: &Prediction, rank: Rank, start_ns: u64, width: usize, glyphs: &G
 }
 
 fn help(p: &Prediction) -> String {
-    let list = |classes: &[LockClass]| classes.iter().map(|c| c.name()).collect::<Vec<_>>().join(" or ");
+    let list = p.would_exclude.iter().map(|c| c.name()).collect::<Vec<_>>().join(" or ");
     let (holder, unlinker) = (&p.holder.site, &p.unlinker.site);
-    match &p.would_exclude[..] {
-        [] => format!("no lock that {unlinker} held would have kept it away"),
-        missing => format!("{holder} lacks {}, from the lookup to the last use", list(missing)),
+    if list.is_empty() {
+        return format!("no lock that {unlinker} held would have kept it away");
     }
+    format!("{holder} lacks {list}, from the lookup to the last use")
 }
 
+/// The moment of a side is where the moment of the other one is, and that is all that their times have in common.
 struct Lane<'a> {
-    name: &'a str,
     side: &'a Side,
-    mark: char,
-    lacks: &'a [LockClass],
+    /// It is the holder.
+    looks_up: bool,
     start_ns: u64,
     frame: Frame,
     glyphs: &'a Glyphs,
 }
 
 impl Lane<'_> {
-    fn draw(&self, out: &mut Vec<Text>, seen: &mut Seen) {
-        let at_ns = self.side.time_ns;
-        let mut bars = Vec::new();
-        bars::add_holds(&mut bars, self.side);
-        let taken: Vec<u64> = bars.iter().filter_map(|b| b.begin_ns).collect();
-        let begin_ns = taken.iter().copied().min().unwrap_or(at_ns).min(at_ns);
-        // What comes after is not known, and has half as much room.
-        let after_ns = at_ns.saturating_add((at_ns - begin_ns) / 2).saturating_add(1);
-        let axis = Axis::new(&[begin_ns, at_ns, after_ns], &taken, self.frame.cells);
-        let edges = axis.edges();
-        let (locks, more) = lane::locks(bars, self.side, &[at_ns], edges, &self.frame);
+    fn at(&self) -> usize {
+        self.frame.cells / 3
+    }
 
-        out.push(lane::title(self.name, self.side, ""));
-        self.head(out, &axis, begin_ns);
+    fn draw(&self, out: &mut Vec<Text>, name: &str, lacks: &[LockClass]) {
+        let at = format!(", at {}", moment(self.side.time_ns, self.start_ns));
+        out.push(lane::title(name, self.side, &at));
+        self.what(out);
+        let mut held = Vec::new();
+        bars::add_holds(&mut held, self.side);
+        let (locks, more) = lane::locks(held, self.side, &[], (0, u64::MAX), &self.frame);
         for (lock, name) in locks.iter().zip(lane::names(&locks)) {
             let mut row = Row::new(self.frame.cells);
-            lane::draw(&mut row, lock, &axis, self.glyphs, Tone::Plain, seen);
-            self.push(out, &axis, (Tone::Plain, &name), row, &format!("{:#x}", lock.address));
+            self.held(&mut row);
+            self.push(out, (Tone::Plain, &name), row, &format!("{:#x}", lock.address));
         }
         if locks.is_empty() {
             let mut row = Row::new(self.frame.cells);
             row.put(0, Tone::Caution, "none");
-            self.push(out, &axis, (Tone::Plain, " locks"), row, "");
+            self.push(out, (Tone::Plain, " locks"), row, "");
         }
         out.extend(lane::more(&more));
-        for class in self.lacks {
-            self.lack(out, &axis, *class);
+        for class in lacks {
+            self.lack(out, *class);
         }
     }
 
-    fn head(&self, out: &mut Vec<Text>, axis: &Axis, begin_ns: u64) {
-        let at_ns = self.side.time_ns;
-        let mut times = vec![(at_ns, format!("{} +{}", self.mark, short_span(at_ns - begin_ns)))];
-        if begin_ns < at_ns {
-            times.push((begin_ns, "0".into()));
+    fn what(&self, out: &mut Vec<Text>) {
+        let (at, last) = (self.at(), self.frame.cells - 1);
+        let mut row = Row::new(self.frame.cells);
+        if self.looks_up {
+            row.fill(at, last, Tone::Good, self.glyphs.lease);
+            row.set(last, Tone::Good, '>');
+            row.set(at, Tone::Label, 'L');
+            self.push(out, (Tone::Label, " pointer"), row, "");
         } else {
-            times = vec![(at_ns, format!("{} 0", self.mark))];
+            row.set(at, Tone::Alarm, 'X');
+            self.push(out, (Tone::Label, " link"), row, "");
         }
-        let rows = axis.head(&times, self.frame.cells, self.glyphs);
-        let scale = if axis.is_to_scale() { "to scale" } else { "not to scale" };
-        for (i, row) in rows.iter().enumerate() {
-            let ticks = i + 1 == rows.len();
-            let name = if ticks { scale } else { "from its first lock" };
-            let zero =
-                if ticks { format!("0 is {}", moment(begin_ns, self.start_ns)) } else { String::new() };
-            out.push(self.frame.line((Tone::Faint, name), row, &zero));
+    }
+
+    /// What the holder is told to have it had as long as the pointer; of the other it is told what it had at its moment.
+    fn held(&self, row: &mut Row) {
+        let (at, last) = (self.at(), self.frame.cells - 1);
+        let sure = if self.looks_up { (at, last) } else { (at.saturating_sub(3), at + 3) };
+        for column in 0..=last {
+            if column % 2 == 0 || (sure.0..=sure.1).contains(&column) {
+                row.set(column, Tone::Plain, self.glyphs.held);
+            }
         }
     }
 
     /// A lock of this class would have kept the two apart.
-    fn lack(&self, out: &mut Vec<Text>, axis: &Axis, class: LockClass) {
+    fn lack(&self, out: &mut Vec<Text>, class: LockClass) {
         let another = self.side.holds.iter().any(|h| h.class == class);
-        let text = if another { " not the other's " } else { " not held " };
+        let text = if another { " NOT THE SAME ONE " } else { " NOT HELD " };
         let mut row = Row::new(self.frame.cells);
-        for column in (0..self.frame.cells).step_by(2) {
+        let from = if self.looks_up { self.at() } else { 0 };
+        for column in (from..self.frame.cells).step_by(2) {
             row.set(column, Tone::Caution, self.glyphs.none);
         }
-        let at = self.frame.cells.saturating_sub(text.len()) / 2;
+        let at = from + (self.frame.cells - from).saturating_sub(text.len()) / 2;
         row.put(at, Tone::Caution, text);
-        self.push(out, axis, (Tone::Caution, &format!(" {}", class.name())), row, "");
+        self.push(out, (Tone::Caution, &format!(" {}", class.name())), row, "");
     }
 
-    fn push(&self, out: &mut Vec<Text>, axis: &Axis, name: (Tone, &str), mut row: Row, address: &str) {
-        row.under(axis.column(self.side.time_ns), Tone::Faint, self.glyphs.guide);
+    fn push(&self, out: &mut Vec<Text>, name: (Tone, &str), mut row: Row, address: &str) {
+        row.under(self.at(), Tone::Faint, self.glyphs.guide);
         out.push(self.frame.line(name, &row, address));
     }
 }

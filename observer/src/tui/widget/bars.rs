@@ -4,7 +4,7 @@
 //! task of the picture is known to have the lock alone.
 
 use observer_engine::{
-    event::{Body, LockStep, Mode, Tid},
+    event::{Body, How, LockStep, Mode, Tid},
     finding::{Hold, Side},
     lock_class::LockClass,
 };
@@ -19,6 +19,8 @@ pub enum End {
     Later,
     /// It was held at this time for certain, and nothing is known of later.
     Unknown(u64),
+    /// Its release was not seen; it was asked for again at this time.
+    Before(u64),
 }
 
 /// A lock held, or asked for, by one task.
@@ -27,9 +29,9 @@ pub struct Bar {
     pub class: LockClass,
     pub mode: Option<Mode>,
     pub lock: u64,
-    /// `None`: before anything that is known.
+    /// When it was asked for; `None`: some time before `got_ns`.
     pub begin_ns: Option<u64>,
-    /// It was asked for at `begin_ns` and given then; `None`: never, as far as the events go.
+    /// From when on it is known to be held; `None`: never, as far as the events go.
     pub got_ns: Option<u64>,
     pub end: End,
 }
@@ -37,21 +39,23 @@ pub struct Bar {
 impl Bar {
     /// All moments that are known.
     pub fn moments(&self) -> impl Iterator<Item = u64> {
-        let end = if let End::At(ns) = self.end { Some(ns) } else { None };
+        let end = if let End::At(ns) | End::Before(ns) = self.end { Some(ns) } else { None };
         [self.begin_ns, self.got_ns, end].into_iter().flatten()
     }
 
     /// Whether any of it is between these times.
     #[must_use]
     pub fn meets(&self, from_ns: u64, to_ns: u64) -> bool {
-        let ends = if let End::At(ns) = self.end { ns } else { u64::MAX };
-        self.begin_ns.unwrap_or(0) <= to_ns && ends >= from_ns
+        self.begin_ns.or(self.got_ns).unwrap_or(0) <= to_ns && self.ends() >= from_ns
+    }
+
+    fn ends(&self) -> u64 {
+        if let End::At(ns) | End::Before(ns) = self.end { ns } else { u64::MAX }
     }
 
     #[must_use]
     pub fn is_held_at(&self, ns: u64) -> bool {
-        let ends = if let End::At(at) = self.end { at } else { u64::MAX };
-        self.got_ns.is_some_and(|got| got <= ns) && ns <= ends
+        self.got_ns.is_some_and(|got| got <= ns) && ns <= self.ends()
     }
 
     fn is_alone(&self) -> bool {
@@ -83,7 +87,24 @@ pub fn of_task(events: &[EventRow], tid: Tid) -> Vec<Bar> {
     if asked_last && let Some(bar) = bars.iter_mut().rev().find(|b| b.end == End::Later) {
         bar.got_ns = None;
     }
+    forget_unreleased(&mut bars, events);
     bars
+}
+
+/// Of a class of which no release is seen at all, it is not known how long a lock is held.
+fn forget_unreleased(bars: &mut [Bar], events: &[EventRow]) {
+    let released = |class: LockClass| {
+        events.iter().any(|row| match row.event.body {
+            Body::Lock { step: LockStep::Release, class: of, .. } => of == class.wire(),
+            Body::FolioRelease { .. } => class.is_folio(),
+            _ => false,
+        })
+    };
+    for bar in bars.iter_mut().filter(|b| b.end == End::Later && !released(b.class)) {
+        if let Some(got_ns) = bar.got_ns {
+            bar.end = End::Unknown(got_ns);
+        }
+    }
 }
 
 fn step(bars: &mut Vec<Bar>, row: &EventRow) {
@@ -92,7 +113,13 @@ fn step(bars: &mut Vec<Bar>, row: &EventRow) {
         Body::Lock { step, class, mode, lock, failed } => {
             let class = LockClass::from(class);
             match step {
-                LockStep::Ask | LockStep::Try => bars.push(begin(class, mode, lock.0, now_ns)),
+                LockStep::Ask | LockStep::Try => {
+                    // Nobody asks for what it has, but for reading: the release in between was not seen.
+                    if let Some(bar) = last_of(bars, lock.0).filter(|b| b.is_alone()) {
+                        bar.end = End::Before(now_ns);
+                    }
+                    bars.push(begin(class, mode, lock.0, now_ns));
+                }
                 LockStep::GaveUp => {
                     let asked = |b: &Bar| b.lock == lock.0 && b.end == End::Later;
                     if let Some(i) = bars.iter().rposition(asked) {
@@ -109,12 +136,14 @@ fn step(bars: &mut Vec<Bar>, row: &EventRow) {
                 LockStep::Busy => {}
             }
         }
-        Body::FolioHeld { folio, mapping, .. } => {
-            wait(bars, folio.0, Some(now_ns));
-            if !bars.iter().any(|b| b.lock == folio.0 && b.end == End::Later) {
-                bars.push(begin(folio_class(mapping.0), Some(Mode::Exclusive), folio.0, now_ns));
+        Body::FolioHeld { folio, mapping, how, .. } => match last_of(bars, folio.0) {
+            Some(bar) => bar.got_ns = bar.got_ns.or(Some(now_ns)),
+            None => {
+                let bar = begin(folio_class(mapping.0), Some(Mode::Exclusive), folio.0, now_ns);
+                let begin_ns = bar.begin_ns.filter(|_| how == How::Returned);
+                bars.push(Bar { begin_ns, ..bar });
             }
-        }
+        },
         Body::FolioWait { folio, mapping, .. } => {
             let bar = begin(folio_class(mapping.0), Some(Mode::Exclusive), folio.0, now_ns);
             bars.push(Bar { got_ns: None, ..bar });
@@ -139,39 +168,51 @@ fn folio_class(mapping: u64) -> LockClass {
     }
 }
 
+/// The one of this lock that has no end yet.
+fn last_of(bars: &mut [Bar], lock: u64) -> Option<&mut Bar> {
+    bars.iter_mut().rfind(|b| b.lock == lock && b.end == End::Later)
+}
+
 /// The last ask for it waits, or waits no more.
 fn wait(bars: &mut [Bar], lock: u64, got_ns: Option<u64>) {
-    if let Some(bar) = bars.iter_mut().rfind(|b| b.lock == lock && b.end == End::Later) {
+    if let Some(bar) = last_of(bars, lock) {
         bar.got_ns = got_ns;
     }
 }
 
 /// Whether there was one to release.
 fn release(bars: &mut [Bar], lock: u64, now_ns: u64) -> bool {
-    let held = bars.iter_mut().rfind(|b| b.lock == lock && b.end == End::Later);
-    held.map(|bar| {
-        bar.end = End::At(now_ns);
-        bar.got_ns = bar.got_ns.or(Some(now_ns));
-    })
-    .is_some()
+    last_of(bars, lock)
+        .map(|bar| {
+            bar.end = End::At(now_ns);
+            bar.got_ns = bar.got_ns.or(Some(now_ns));
+        })
+        .is_some()
 }
 
-/// A release of what was not seen to be taken: it was held before the events begin.
+/// A release of what was not seen to be taken: it was held before the events begin. A folio may be taken unseen at any time.
 fn release_or_before(bars: &mut Vec<Bar>, what: (LockClass, Option<Mode>, u64), now_ns: u64) {
     let (class, mode, lock) = what;
     if !release(bars, lock, now_ns) {
-        bars.push(Bar { class, mode, lock, begin_ns: None, got_ns: Some(0), end: End::At(now_ns) });
+        let got_ns = Some(if class.is_folio() { now_ns } else { 0 });
+        bars.push(Bar { class, mode, lock, begin_ns: None, got_ns, end: End::At(now_ns) });
     }
 }
 
 /// Adds the holds of the evidence that no bar shows.
 pub fn add_holds(bars: &mut Vec<Bar>, side: &Side) {
     for hold in &side.holds {
-        let shown = |b: &&mut Bar| b.lock == hold.lock && b.meets(side.time_ns, side.time_ns);
+        let at_ns = side.time_ns;
+        let shown = |b: &&mut Bar| {
+            b.lock == hold.lock && (b.meets(at_ns, at_ns) || b.begin_ns.is_none() && b.ends() >= at_ns)
+        };
         match bars.iter_mut().find(shown) {
             // What is known of one that began before the events.
             Some(bar) => {
-                bar.begin_ns = bar.begin_ns.or(since(hold));
+                if bar.begin_ns.is_none() {
+                    bar.begin_ns = since(hold);
+                    bar.got_ns = bar.got_ns.min(Some(hold.since_ns.min(at_ns)));
+                }
                 bar.class = hold.class;
                 bar.mode = hold.mode.or(bar.mode);
                 if let End::Unknown(ns) = &mut bar.end {
@@ -190,9 +231,9 @@ pub fn add_holds(bars: &mut Vec<Bar>, side: &Side) {
     }
 }
 
-/// When it was taken; of an inferred hold that is not known.
+/// When it was taken; of an inferred hold, or one that stands for many, that is not known.
 fn since(hold: &Hold) -> Option<u64> {
-    (!hold.known.is_inferred()).then_some(hold.since_ns)
+    (!hold.known.is_inferred() && hold.since_ns > 0).then_some(hold.since_ns)
 }
 
 /// Who asks for what the other has waits until it is released, where one of the two wants it alone.
@@ -211,8 +252,7 @@ fn wait_for(asking: &mut [Bar], having: &[Bar]) {
             End::At(at) if at > got => Some(at),
             _ => None,
         });
-        let until = if let End::At(at) = bar.end { at } else { u64::MAX };
-        if let Some(at) = released.max().filter(|at| *at <= until) {
+        if let Some(at) = released.max().filter(|at| *at <= bar.ends()) {
             bar.got_ns = Some(at);
         }
     }

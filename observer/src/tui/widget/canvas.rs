@@ -9,7 +9,7 @@ use super::super::theme::Tone;
 /// Columns of names on a screen that is wide enough: the longest name of a lock and its mode.
 const NAMES: usize = 20;
 /// Columns of an address and the gap before it.
-const ADDRESS: usize = 20;
+const ADDRESS: usize = 25;
 /// From here on there is room for addresses.
 const WIDE: usize = 120;
 /// With fewer cells nothing can be seen.

@@ -116,41 +116,55 @@ fn draw_bar(row: &mut Row, bar: &Bar, axis: &Axis, glyphs: &Glyphs, tone: Tone, 
         seen.waits = true;
         return;
     };
-    let got = axis.column(got_ns.max(bar.begin_ns.unwrap_or(0)));
-    if got > asked && bar.begin_ns.is_some_and(|ns| ns < got_ns) {
-        row.fill(asked, got - 1, Tone::Caution, glyphs.waits);
-        row.set(asked, Tone::Caution, '?');
-        seen.waits = true;
-    }
-    let held = if bar.begin_ns.is_none() { 0 } else { got };
-    let (end, open) = match bar.end {
-        End::At(ns) => (axis.column(ns), ns > to_ns),
-        End::Later => (last, true),
-        End::Unknown(ns) => (axis.column(ns), true),
-    };
-    if matches!(bar.end, End::Unknown(_)) {
-        for column in end..last {
-            row.set(column, tone, if (column - end) % 2 == 1 { glyphs.held } else { ' ' });
+    let got = axis.column(got_ns);
+    match bar.begin_ns {
+        Some(ns) if ns < got_ns && got > asked => {
+            row.fill(asked, got - 1, Tone::Caution, glyphs.waits);
+            row.set(asked, Tone::Caution, '?');
+            seen.waits = true;
         }
-        row.set(last, tone, '>');
-        seen.unknown = true;
+        // Taken before, and it is not known when.
+        None if got > 0 => {
+            dashes(row, got.saturating_sub(4)..got, tone, glyphs);
+            seen.unknown = true;
+        }
+        _ => {}
     }
-    row.fill(held, end.max(held), tone, glyphs.held);
+    let (end, closed) = match bar.end {
+        End::At(ns) => (axis.column(ns), ns <= to_ns),
+        End::Later => (last, false),
+        End::Unknown(ns) => {
+            dashes(row, axis.column(ns)..last, tone, glyphs);
+            row.set(last, tone, '>');
+            seen.unknown = true;
+            (axis.column(ns), false)
+        }
+        End::Before(ns) => {
+            dashes(row, got..axis.column(ns), tone, glyphs);
+            seen.unknown = true;
+            (got, false)
+        }
+    };
+    let end = end.max(got);
+    row.fill(got, end, tone, glyphs.held);
     seen.held = true;
     let begins = bar.begin_ns.is_some_and(|ns| ns >= from_ns);
-    match (begins, open) {
-        (true, false) if held == end => {
-            row.set(held, tone, glyphs.brief);
-            seen.brief = true;
-        }
-        (begins, open) => {
-            if begins {
-                row.set(held, tone, glyphs.begin);
-            }
-            if !open {
-                row.set(end, tone, glyphs.end);
-            }
-        }
+    if begins && closed && got == end {
+        row.set(got, tone, glyphs.brief);
+        seen.brief = true;
+        return;
+    }
+    if begins {
+        row.set(got, tone, glyphs.begin);
+    }
+    if closed {
+        row.set(end, tone, glyphs.end);
+    }
+}
+
+fn dashes(row: &mut Row, columns: std::ops::Range<usize>, tone: Tone, glyphs: &Glyphs) {
+    for (i, column) in columns.enumerate() {
+        row.set(column, tone, if i % 2 == 1 { glyphs.held } else { ' ' });
     }
 }
 
@@ -174,6 +188,6 @@ pub fn legend(parts: &mut Vec<(Tone, String)>, seen: &Seen, glyphs: &Glyphs) {
         parts.push((Tone::Caution, format!("?{waits}{waits} asked for, not given yet")));
     }
     if seen.unknown {
-        parts.push((Tone::Plain, format!("{held} {held} > how long is not known")));
+        parts.push((Tone::Plain, format!("{held} {held} how long is not known")));
     }
 }

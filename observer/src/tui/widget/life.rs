@@ -19,6 +19,9 @@ use crate::sink::words::{moment, plural, span};
 /// Links shown, on a narrow and on a wide screen.
 const LINKS: [usize; 2] = [10, 24];
 
+/// Tasks named.
+const TASKS: usize = 8;
+
 /// One time that an entry pointed to the table.
 struct Stay {
     /// `None`: before the history that is kept.
@@ -106,12 +109,6 @@ impl Link {
         if e.tid != Tid(0) && !who.contains(&e.tid) {
             who.push(e.tid);
         }
-    }
-
-    fn is_there(&self, from_ns: u64, to_ns: u64) -> bool {
-        let meets =
-            |s: &Stay| s.begin.is_none_or(|(ns, _)| ns <= to_ns) && s.end_ns.is_none_or(|ns| ns > from_ns);
-        self.stays.iter().any(meets)
     }
 }
 
@@ -238,7 +235,7 @@ impl Picture<'_> {
     }
 }
 
-/// `by 99, gone by 98`
+/// `S 99 X 98`: who made it and who removed it.
 fn tasks(link: &Link) -> String {
     let list = |tids: &[Tid]| tids.iter().map(|t| t.0.to_string()).collect::<Vec<_>>().join(",");
     match (&link.makers[..], &link.removers[..]) {
@@ -267,9 +264,12 @@ fn said(out: &mut Vec<Text>, table: &TableView, links: &[Link], width: usize) {
         tids.sort_unstable();
         tids.dedup();
         if !tids.is_empty() {
-            let list: Vec<String> = tids.iter().map(u32::to_string).collect();
+            let list: Vec<String> = tids.iter().take(TASKS).map(u32::to_string).collect();
             let task = if tids.len() == 1 { "task" } else { "tasks" };
-            words(out, Text::new(Tone::Plain, format!("{what} by {task} {}", list.join(", "))), width);
+            let more = tids.len().saturating_sub(TASKS);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            let text = format!("{what} by {task} {}{more}", list.join(", "));
+            words(out, Text::new(Tone::Plain, text), width);
         }
     }
     let kept = links.iter().map(|l| l.stays.len()).sum::<usize>() as u64;

@@ -69,8 +69,10 @@ impl Cell {
 
     fn marks(&self) -> String {
         let mut marks = String::new();
-        if self.closes > Closes::Nothing {
-            marks.push('C');
+        match self.closes {
+            Closes::Nothing => {}
+            Closes::Cycle => marks.push('c'),
+            Closes::Alarm => marks.push('C'),
         }
         match self.order {
             Some(Verdict::Against) => marks.push('!'),
@@ -205,7 +207,7 @@ impl Matrix {
         if let Some((row, column)) = selected {
             self.told(&mut out, row, column, width);
         }
-        self.legend(&mut out, width, glyphs);
+        self.legend(&mut out, &layout, width, glyphs);
         out.into_iter().map(|line| clip(line, width)).collect()
     }
 
@@ -269,7 +271,7 @@ impl Matrix {
     }
 
     /// Only of what is there.
-    fn legend(&self, out: &mut Vec<Text>, width: usize, glyphs: &Glyphs) {
+    fn legend(&self, out: &mut Vec<Text>, layout: &Layout, width: usize, glyphs: &Glyphs) {
         let mut parts = vec![
             (Tone::Faint, "row held, column asked for".to_owned()),
             (Tone::Faint, "outer locks first".to_owned()),
@@ -279,12 +281,14 @@ impl Matrix {
                 parts.push((tone, text.to_owned()));
             }
         };
-        let alarm = self.cells.iter().any(|c| c.closes == Closes::Alarm);
-        let tone = if alarm { Tone::Alarm } else { Tone::Caution };
-        add(&|c| c.closes > Closes::Nothing, tone, "C closes a cycle");
+        add(&|c| c.closes == Closes::Alarm, Tone::Alarm, "C closes a cycle");
+        add(&|c| c.closes == Closes::Cycle, Tone::Caution, "c closes a cycle, no alarm");
         add(&|c| c.order == Some(Verdict::Against), Tone::Caution, "! against a documented order");
         add(&|c| c.order == Some(Verdict::Exception), Tone::Plain, "x known exception");
         add(&|c| c.marks().ends_with('t'), Tone::Faint, "t only tried");
+        if layout.width < COUNT {
+            add(&|c| c.count > 99, Tone::Faint, "+ many");
+        }
         add(&|c| c.edges.is_empty(), Tone::Faint, &format!("{} never", glyphs.none));
         legend(out, &parts, width);
     }
@@ -318,7 +322,7 @@ impl Layout {
         let full = COUNT + MARKS;
         // Each way of heads needs so much room: names of rows, gap, column.
         let ways = [
-            (Heads::Names, longest, 2, longest.max(full)),
+            (Heads::Names, longest, 1, longest + MARKS),
             (Heads::Short, longest, 1, full),
             (Heads::Short, longest, 0, full),
             (Heads::Letters, (longest + 2).min(width / 3), 1, COUNT),
@@ -345,7 +349,7 @@ impl Layout {
                 Heads::Short => short_name(classes[column]),
                 Heads::Letters => &letter(column).to_string(),
             };
-            text = text.and(Tone::Label, " ".repeat(self.gap) + &self.right(name));
+            text = text.and(Tone::Label, " ".repeat(self.gap) + &self.head_of(name));
         }
         text.and(Tone::Faint, self.total("all"))
     }
@@ -363,23 +367,20 @@ impl Layout {
         let marks = cell.marks();
         let count = if cell.edges.is_empty() { none.to_string() } else { short(cell.count) };
         if self.width >= COUNT + MARKS {
-            return self.right(&count[..]).split_off(0) + "" + &self.with(&marks);
+            return fit(&count, self.width - MARKS, true) + &fit(&marks, MARKS, false);
         }
-        // No room for both: what is wrong comes first.
+        // No room for both: what is wrong comes first, and how many says less than that there are some.
         let text = if marks.is_empty() { count } else { marks };
-        fit(&text, self.width, true)
+        if text.len() > self.width { fit("+", self.width, true) } else { fit(&text, self.width, true) }
     }
 
-    fn with(&self, marks: &str) -> String {
-        fit(marks, MARKS, false)
-    }
-
-    /// To the right, with room for marks after it.
-    fn right(&self, text: &str) -> String {
-        if self.width < COUNT + MARKS {
-            return fit(text, self.width, true);
+    /// Over the numbers; a longer one has the room of the marks too.
+    fn head_of(&self, name: &str) -> String {
+        let room = self.width.saturating_sub(MARKS);
+        if self.width < COUNT + MARKS || name.len() > room {
+            return fit(name, self.width, true);
         }
-        fit(text, self.width - MARKS, true)
+        fit(name, room, true) + &" ".repeat(MARKS)
     }
 
     fn total(&self, text: &str) -> String {

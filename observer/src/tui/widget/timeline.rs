@@ -360,9 +360,10 @@ fn missing(c: &WindowCase, setup: &Setup) -> Text {
         [first @ .., last] => {
             let list =
                 if first.is_empty() { (*last).to_owned() } else { format!("{} or {last}", first.join(", ")) };
-            Text::new(Tone::Plain, "missing: ")
-                .and(Tone::Label, list)
-                .and(Tone::Plain, format!(", from the lookup to the last use; {site} had to take it first"))
+            Text::new(Tone::Plain, "missing: ").and(Tone::Label, list).and(
+                Tone::Plain,
+                format!(", from the lookup to the last use: it would have kept {site} away"),
+            )
         }
     }
 }
