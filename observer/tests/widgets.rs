@@ -15,11 +15,12 @@ use observer::{
     events::EventRow,
     recording::Reader,
     run::pipeline::Pipeline,
-    tui::widget::{self, Glyphs, life, matrix, timebar},
+    tui::widget::{self, Glyphs, life, matrix, timebar, timeline},
 };
 use observer_engine::{
-    event::Event,
-    finding::{Evidence, Finding, Kind, Rank, WindowCase},
+    event::{Event, Mode},
+    finding::{Evidence, Finding, Hold, Kind, Known, Rank, Use, WindowCase},
+    lock_class::LockClass,
     order::{Item, Order},
     setup::Setup,
     trace::{Step, Trace},
@@ -210,6 +211,40 @@ fn a_window_without_events_is_drawn_from_its_evidence() {
     compare("windows-5.10-no-events", &run.pictures(&[Kind::Window]));
 }
 
+/// Shapes that no recording has: a window of three microseconds in a lease of four seconds, many locks, one site on both sides.
+#[test]
+fn windows_made_up() {
+    let run = Run::of_trace("window-freed");
+    let finding = run.findings.iter().find(|f| f.kind() == Kind::Window).unwrap();
+    let Evidence::Window(window) = &finding.evidence else { panic!("no window") };
+    let mut case = window.longest.clone();
+    let lookup_ns = 5_000_000_000;
+    case.holder.time_ns = lookup_ns;
+    (case.unlink_lo_ns, case.unlink_hi_ns) = (lookup_ns + 4_000_000_000, lookup_ns + 4_000_000_000);
+    (case.certain_ns, case.possible_ns) = (3_000, 3_200);
+    case.freed_ns = Some(case.unlink_hi_ns + 1_500);
+    case.used = Use::Seen(case.unlink_hi_ns + 2_000);
+    case.holder.task.comm = "esc\u{1b}[2J\u{4e2d}".into();
+    case.unlinker.site = case.holder.site.clone();
+    let hold = |(i, class): (usize, LockClass)| Hold {
+        class,
+        lock: 0xffff_8880_0000_1000 + i as u64 * 64,
+        mode: Some(if i % 2 == 0 { Mode::Write } else { Mode::Read }),
+        known: Known::Asked,
+        since_ns: lookup_ns - 1_000 * (i as u64 + 1),
+        lossy: false,
+    };
+    case.holder.holds = LockClass::ALL.into_iter().enumerate().map(hold).collect();
+    let mut out = String::new();
+    for width in [80, 200, 40, 15] {
+        let lines =
+            timeline::lines(&case, Rank::Freed, &[], &run.setup, 4_000_000_000, width, &Glyphs::BLOCKS);
+        out += &format!("--- at {width}\n{}\n", text!(lines));
+    }
+    assert!(!out.contains('\u{1b}'), "{out}");
+    compare("windows-made-up", &out);
+}
+
 #[test]
 fn ascii_is_all_that_a_plain_terminal_gets() {
     let run = Run::of("walkers-5.10");
@@ -327,7 +362,7 @@ fn damaged_times_do_not_panic() {
                 (case.unlink_lo_ns, case.unlink_hi_ns) = (unlink.min(length), unlink);
                 (case.certain_ns, case.possible_ns, case.freed_ns) = (length, lookup, Some(length));
                 for rank in Rank::ALL {
-                    let _ = widget::timeline::lines(&case, rank, &[], &run.setup, 7, 80, &Glyphs::BLOCKS);
+                    let _ = timeline::lines(&case, rank, &[], &run.setup, 7, 80, &Glyphs::BLOCKS);
                 }
             }
         }

@@ -8,9 +8,8 @@ use observer_engine::{
 
 use super::super::text::Text;
 use super::super::theme::Tone;
-use super::canvas::{Frame, Row, clip, words};
+use super::canvas::{Frame, Row, clip, legend, words};
 use super::glyphs::Glyphs;
-use super::timeline::legend;
 use super::{bars, lane};
 use crate::sink::words::moment;
 
@@ -68,8 +67,8 @@ impl Lane<'_> {
         self.what(out);
         let mut held = Vec::new();
         bars::add_holds(&mut held, self.side);
-        let (locks, more) = lane::locks(held, self.side, &[], (0, u64::MAX), &self.frame);
-        for (lock, name) in locks.iter().zip(lane::names(&locks)) {
+        let (locks, more) = lane::locks(held, self.side, &[], |_| false, (0, u64::MAX), &self.frame);
+        for (lock, name) in locks.iter().zip(lane::names(&locks, &[])) {
             let mut row = Row::new(self.frame.cells);
             self.held(&mut row);
             self.push(out, (Tone::Plain, &name), row, &format!("{:#x}", lock.address));

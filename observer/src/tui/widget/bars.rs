@@ -3,6 +3,8 @@
 //! Decides how asks and releases become bars. An ask is the having too where nothing tells of a wait, but not while the other
 //! task of the picture is known to have the lock alone.
 
+use std::collections::BTreeMap;
+
 use observer_engine::{
     event::{Body, How, LockStep, Mode, Tid},
     finding::{Hold, Side},
@@ -63,10 +65,62 @@ impl Bar {
     }
 }
 
+/// Bars as events come in. A long lease sees thousands of them, a task has few locks at a time.
+#[derive(Default)]
+struct Bars {
+    all: Vec<Bar>,
+    /// Indices of those that have no end yet.
+    open: Vec<usize>,
+}
+
+impl Bars {
+    fn push(&mut self, bar: Bar) {
+        if bar.end == End::Later {
+            self.open.push(self.all.len());
+        }
+        self.all.push(bar);
+    }
+
+    /// The last one of this lock that has no end yet.
+    fn open_mut(&mut self, lock: u64) -> Option<&mut Bar> {
+        let i = self.open.iter().rfind(|i| self.all[**i].lock == lock)?;
+        self.all.get_mut(*i)
+    }
+
+    fn close(&mut self, lock: u64, end: End) -> Option<&mut Bar> {
+        let place = self.open.iter().rposition(|i| self.all[*i].lock == lock)?;
+        let bar = self.all.get_mut(self.open.remove(place))?;
+        bar.end = end;
+        Some(bar)
+    }
+
+    /// The last ask for it waits, or waits no more.
+    fn wait(&mut self, lock: u64, got_ns: Option<u64>) {
+        if let Some(bar) = self.open_mut(lock) {
+            bar.got_ns = got_ns;
+        }
+    }
+
+    /// Whether there was one to release.
+    fn release(&mut self, lock: u64, now_ns: u64) -> bool {
+        let bar = self.close(lock, End::At(now_ns));
+        bar.map(|bar| bar.got_ns = bar.got_ns.or(Some(now_ns))).is_some()
+    }
+
+    /// A release of what was not seen to be taken: it was held before the events begin. A folio may be taken unseen at any time.
+    fn release_or_before(&mut self, what: (LockClass, Option<Mode>, u64), now_ns: u64) {
+        let (class, mode, lock) = what;
+        if !self.release(lock, now_ns) {
+            let got_ns = Some(if class.is_folio() { now_ns } else { 0 });
+            self.push(Bar { class, mode, lock, begin_ns: None, got_ns, end: End::At(now_ns) });
+        }
+    }
+}
+
 /// Bars out of the events of one task.
 #[must_use]
 pub fn of_task(events: &[EventRow], tid: Tid) -> Vec<Bar> {
-    let mut bars: Vec<Bar> = Vec::new();
+    let mut bars = Bars::default();
     let mut last = None;
     for (i, row) in events.iter().enumerate() {
         if row.event.tid == tid {
@@ -74,7 +128,7 @@ pub fn of_task(events: &[EventRow], tid: Tid) -> Vec<Bar> {
             step(&mut bars, row);
         } else if let Body::FolioRelease { folio, .. } = row.event.body {
             // A folio may be unlocked by somebody else.
-            release(&mut bars, folio.0, row.event.time_ns);
+            bars.release(folio.0, row.event.time_ns);
         }
     }
     // Nothing came after it: perhaps it waits yet.
@@ -84,11 +138,11 @@ pub fn of_task(events: &[EventRow], tid: Tid) -> Vec<Bar> {
             Body::Lock { step: LockStep::Ask | LockStep::WaitBegin, .. } | Body::FolioWait { .. }
         )
     });
-    if asked_last && let Some(bar) = bars.iter_mut().rev().find(|b| b.end == End::Later) {
-        bar.got_ns = None;
+    if asked_last && let Some(i) = bars.open.last() {
+        bars.all[*i].got_ns = None;
     }
-    forget_unreleased(&mut bars, events);
-    bars
+    forget_unreleased(&mut bars.all, events);
+    bars.all
 }
 
 /// Of a class of which no release is seen at all, it is not known how long a lock is held.
@@ -107,7 +161,7 @@ fn forget_unreleased(bars: &mut [Bar], events: &[EventRow]) {
     }
 }
 
-fn step(bars: &mut Vec<Bar>, row: &EventRow) {
+fn step(bars: &mut Bars, row: &EventRow) {
     let now_ns = row.event.time_ns;
     match row.event.body {
         Body::Lock { step, class, mode, lock, failed } => {
@@ -115,28 +169,27 @@ fn step(bars: &mut Vec<Bar>, row: &EventRow) {
             match step {
                 LockStep::Ask | LockStep::Try => {
                     // Nobody asks for what it has, but for reading: the release in between was not seen.
-                    if let Some(bar) = last_of(bars, lock.0).filter(|b| b.is_alone()) {
-                        bar.end = End::Before(now_ns);
+                    if bars.open_mut(lock.0).is_some_and(|b| b.is_alone()) {
+                        bars.close(lock.0, End::Before(now_ns));
                     }
                     bars.push(begin(class, mode, lock.0, now_ns));
                 }
                 LockStep::GaveUp => {
-                    let asked = |b: &Bar| b.lock == lock.0 && b.end == End::Later;
-                    if let Some(i) = bars.iter().rposition(asked) {
-                        bars.remove(i);
+                    if let Some(bar) = bars.close(lock.0, End::At(now_ns)) {
+                        bar.got_ns = None;
                     }
                 }
-                LockStep::Release => release_or_before(bars, (class, mode, lock.0), now_ns),
+                LockStep::Release => bars.release_or_before((class, mode, lock.0), now_ns),
                 LockStep::Downgrade => {
-                    release_or_before(bars, (class, Some(Mode::Write), lock.0), now_ns);
+                    bars.release_or_before((class, Some(Mode::Write), lock.0), now_ns);
                     bars.push(begin(class, Some(Mode::Read), lock.0, now_ns));
                 }
-                LockStep::WaitBegin => wait(bars, lock.0, None),
-                LockStep::WaitEnd => wait(bars, lock.0, (!failed).then_some(now_ns)),
+                LockStep::WaitBegin => bars.wait(lock.0, None),
+                LockStep::WaitEnd => bars.wait(lock.0, (!failed).then_some(now_ns)),
                 LockStep::Busy => {}
             }
         }
-        Body::FolioHeld { folio, mapping, how, .. } => match last_of(bars, folio.0) {
+        Body::FolioHeld { folio, mapping, how, .. } => match bars.open_mut(folio.0) {
             Some(bar) => bar.got_ns = bar.got_ns.or(Some(now_ns)),
             None => {
                 let bar = begin(folio_class(mapping.0), Some(Mode::Exclusive), folio.0, now_ns);
@@ -150,7 +203,7 @@ fn step(bars: &mut Vec<Bar>, row: &EventRow) {
         }
         Body::FolioRelease { folio, mapping, .. } => {
             let what = (folio_class(mapping.0), Some(Mode::Exclusive), folio.0);
-            release_or_before(bars, what, now_ns);
+            bars.release_or_before(what, now_ns);
         }
         _ => {}
     }
@@ -165,37 +218,6 @@ fn folio_class(mapping: u64) -> LockClass {
         0 => LockClass::Folio,
         m if m & 1 == 1 => LockClass::FolioAnon,
         _ => LockClass::FolioFile,
-    }
-}
-
-/// The one of this lock that has no end yet.
-fn last_of(bars: &mut [Bar], lock: u64) -> Option<&mut Bar> {
-    bars.iter_mut().rfind(|b| b.lock == lock && b.end == End::Later)
-}
-
-/// The last ask for it waits, or waits no more.
-fn wait(bars: &mut [Bar], lock: u64, got_ns: Option<u64>) {
-    if let Some(bar) = last_of(bars, lock) {
-        bar.got_ns = got_ns;
-    }
-}
-
-/// Whether there was one to release.
-fn release(bars: &mut [Bar], lock: u64, now_ns: u64) -> bool {
-    last_of(bars, lock)
-        .map(|bar| {
-            bar.end = End::At(now_ns);
-            bar.got_ns = bar.got_ns.or(Some(now_ns));
-        })
-        .is_some()
-}
-
-/// A release of what was not seen to be taken: it was held before the events begin. A folio may be taken unseen at any time.
-fn release_or_before(bars: &mut Vec<Bar>, what: (LockClass, Option<Mode>, u64), now_ns: u64) {
-    let (class, mode, lock) = what;
-    if !release(bars, lock, now_ns) {
-        let got_ns = Some(if class.is_folio() { now_ns } else { 0 });
-        bars.push(Bar { class, mode, lock, begin_ns: None, got_ns, end: End::At(now_ns) });
     }
 }
 
@@ -243,16 +265,21 @@ pub fn wait_for_each_other(a: &mut [Bar], b: &mut [Bar]) {
 }
 
 fn wait_for(asking: &mut [Bar], having: &[Bar]) {
+    let mut by_lock: BTreeMap<u64, Vec<&Bar>> = BTreeMap::new();
+    for bar in having.iter().filter(|b| b.got_ns.is_some()) {
+        by_lock.entry(bar.lock).or_default().push(bar);
+    }
+    by_lock.values_mut().for_each(|bars| bars.sort_by_key(|b| b.got_ns));
     for bar in asking {
-        let Some(got) = bar.got_ns else { continue };
-        let in_the_way = |h: &&Bar| {
-            h.lock == bar.lock && (h.is_alone() || bar.is_alone()) && h.got_ns.is_some_and(|ns| ns < got)
-        };
-        let released = having.iter().filter(in_the_way).filter_map(|h| match h.end {
-            End::At(at) if at > got => Some(at),
-            _ => None,
-        });
-        if let Some(at) = released.max().filter(|at| *at <= bar.ends()) {
+        let Some(bars) = by_lock.get(&bar.lock).filter(|_| bar.got_ns.is_some()) else { continue };
+        // One task has a lock once: the last time before this counts.
+        let before = bars.partition_point(|b| b.got_ns < bar.got_ns);
+        let Some(other) = before.checked_sub(1).map(|i| bars[i]) else { continue };
+        if let End::At(at) = other.end
+            && (other.is_alone() || bar.is_alone())
+            && bar.got_ns < Some(at)
+            && at <= bar.ends()
+        {
             bar.got_ns = Some(at);
         }
     }

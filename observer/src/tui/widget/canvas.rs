@@ -149,3 +149,18 @@ pub fn clip(text: Text, width: usize) -> Text {
 pub fn words(out: &mut Vec<Text>, text: Text, width: usize) {
     out.extend(text.wrap(width, 2.min(width / 8)).into_iter().map(|line| clip(trim(line), width)));
 }
+
+/// Parts of a legend, none broken within.
+pub fn legend(out: &mut Vec<Text>, parts: &[(Tone, String)], width: usize) {
+    let mut line = Text::default();
+    for (tone, part) in parts {
+        let gap = if line.0.is_empty() { 0 } else { 3 };
+        if gap > 0 && line.width() + gap + part.chars().count() > width {
+            out.push(std::mem::take(&mut line));
+        } else {
+            line = if gap > 0 { line.and(Tone::Plain, "   ") } else { line };
+        }
+        line = line.and(*tone, part.as_str());
+    }
+    out.push(line);
+}

@@ -35,6 +35,8 @@ pub struct Seen {
     pub waits: bool,
     pub unknown: bool,
     pub brief: bool,
+    /// A lock that stands in both lanes.
+    pub same: bool,
 }
 
 /// `HOLDER   ex-vmread (99) on cpu 1 in follow_hugetlb_page`
@@ -51,12 +53,13 @@ pub fn title(name: &str, side: &Side, also: &str) -> Text {
 }
 
 /// The locks of a lane by when they were taken, and the names of those beyond what is shown: first those that the evidence
-/// says, then those held at `at_ns`, then what else meets the picture.
+/// says, those of the wanted classes before others, then those held at `at_ns`, then what else meets the picture.
 #[must_use]
 pub fn locks(
     bars: Vec<Bar>,
     side: &Side,
     at_ns: &[u64],
+    wanted: impl Fn(LockClass) -> bool,
     edges: (u64, u64),
     frame: &Frame,
 ) -> (Vec<Lock>, Vec<String>) {
@@ -71,7 +74,7 @@ pub fn locks(
     let rank = |l: &Lock| {
         let told = side.holds.iter().any(|h| h.lock == l.address);
         let held = l.bars.iter().any(|b| at_ns.iter().any(|ns| b.is_held_at(*ns)));
-        (!told, !held, first(l))
+        (!told, !wanted(l.class), !held, first(l))
     };
     all.sort_by_key(rank);
     let most = LOCKS[usize::from(frame.is_wide())];
@@ -84,16 +87,17 @@ pub fn locks(
     (all, more)
 }
 
-/// ` ptl`; two of one name are numbered.
+/// ` ptl`; two of one name are numbered, and one that stands in the other lane too has a star.
 #[must_use]
-pub fn names(locks: &[Lock]) -> Vec<String> {
+pub fn names(locks: &[Lock], others: &[Lock]) -> Vec<String> {
     let name = |l: &Lock| words::lock(l.class, l.mode);
     let numbered = |(i, l): (usize, &Lock)| {
+        let star = if others.iter().any(|o| o.address == l.address) { '*' } else { ' ' };
         let same = |other: &&Lock| name(other) == name(l);
         if locks.iter().filter(same).count() == 1 {
-            return format!(" {}", name(l));
+            return format!("{star}{}", name(l));
         }
-        format!(" {} {}", name(l), locks[..=i].iter().filter(same).count())
+        format!("{star}{} {}", name(l), locks[..=i].iter().filter(same).count())
     };
     locks.iter().enumerate().map(numbered).collect()
 }
@@ -110,9 +114,13 @@ fn draw_bar(row: &mut Row, bar: &Bar, axis: &Axis, glyphs: &Glyphs, tone: Tone, 
     let last = axis.column(to_ns);
     let asked = bar.begin_ns.map_or(0, |ns| axis.column(ns));
     let Some(got_ns) = bar.got_ns else {
-        row.fill(asked, last, Tone::Caution, glyphs.waits);
+        // It gave up, or waits yet.
+        let gave_up = if let End::At(ns) = bar.end { Some(axis.column(ns)) } else { None };
+        row.fill(asked, gave_up.unwrap_or(last), Tone::Caution, glyphs.waits);
         row.set(asked, Tone::Caution, '?');
-        row.set(last, Tone::Caution, '>');
+        if gave_up.is_none() {
+            row.set(last, Tone::Caution, '>');
+        }
         seen.waits = true;
         return;
     };
@@ -186,6 +194,9 @@ pub fn legend(parts: &mut Vec<(Tone, String)>, seen: &Seen, glyphs: &Glyphs) {
     }
     if seen.waits {
         parts.push((Tone::Caution, format!("?{waits}{waits} asked for, not given yet")));
+    }
+    if seen.same {
+        parts.push((Tone::Plain, "* the same lock in both".into()));
     }
     if seen.unknown {
         parts.push((Tone::Plain, format!("{held} {held} how long is not known")));

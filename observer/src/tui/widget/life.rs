@@ -11,9 +11,8 @@ use super::super::text::Text;
 use super::super::theme::Tone;
 use super::super::words::short_span;
 use super::axis::Axis;
-use super::canvas::{Frame, Row, clip, words};
+use super::canvas::{Frame, Row, clip, legend, words};
 use super::glyphs::Glyphs;
-use super::timeline::legend;
 use crate::sink::words::{moment, plural, span};
 
 /// Links shown, on a narrow and on a wide screen.

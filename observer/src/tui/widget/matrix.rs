@@ -13,9 +13,8 @@ use observer_engine::{
 
 use super::super::text::{Text, fit};
 use super::super::theme::Tone;
-use super::canvas::{clip, words};
+use super::canvas::{clip, legend, words};
 use super::glyphs::Glyphs;
-use super::timeline::legend;
 use crate::sink::words::{plural, times};
 
 /// Where the documents leave it open which of two stands first: from the outermost to the innermost.
@@ -331,7 +330,7 @@ impl Layout {
         for (heads, names, gap, column) in ways {
             let used = names + n * (gap + column);
             if used <= width {
-                let totals = used + gap + COUNT + 1 <= width;
+                let totals = used + gap + COUNT < width;
                 return Layout { names, gap, width: column, heads, columns: 0..n, totals };
             }
         }

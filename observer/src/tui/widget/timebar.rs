@@ -171,7 +171,13 @@ impl Layout {
                 return Layout { before: Text::new(Tone::Label, before), cells, after };
             }
         }
-        let before = Text::new(Tone::Label, percent).and(Tone::Plain, " ");
-        Layout { before, cells: 0..0, after: state }
+        // Reading tells a percentage itself.
+        let long = state.width() + if bar.reading { 0 } else { percent.len() + 1 };
+        let (before, after) = match (long <= width, bar.reading) {
+            (true, true) => (Text::default(), state),
+            (true, false) => (Text::new(Tone::Label, percent + " "), state),
+            (false, _) => (Text::new(Tone::Label, percent), Text::default()),
+        };
+        Layout { before, cells: 0..0, after }
     }
 }

@@ -6,7 +6,8 @@
 use observer_engine::{
     event::{Body, Mode, SiteId, Tid},
     finding::{Hold, Rank, Side, Use, WindowCase},
-    setup::{Role, Setup},
+    lock_class::LockClass,
+    setup::{Exclusion, Role, Setup},
 };
 
 use super::super::text::Text;
@@ -14,7 +15,7 @@ use super::super::theme::Tone;
 use super::super::words::short_span;
 use super::axis::Axis;
 use super::bars::{self, Bar};
-use super::canvas::{Frame, Row, clip, words};
+use super::canvas::{Frame, Row, clip, legend, words};
 use super::glyphs::Glyphs;
 use super::lane::{self, Lock, Seen};
 use crate::events::EventRow;
@@ -107,8 +108,10 @@ impl Picture<'_> {
         bars::wait_for_each_other(&mut holder, &mut unlinker);
         let edges = Axis::new(&t.all(), &[], self.frame.cells).edges();
         let at = [t.lookup_ns, t.hi_ns, t.used_ns.unwrap_or(t.hi_ns)];
-        let (holder, more_of_holder) = lane::locks(holder, &c.holder, &at, edges, &self.frame);
-        let (unlinker, more_of_unlinker) = lane::locks(unlinker, &c.unlinker, &at[1..], edges, &self.frame);
+        let first = |class: LockClass| self.keeps_away(class);
+        let (holder, more_of_holder) = lane::locks(holder, &c.holder, &at, first, edges, &self.frame);
+        let (unlinker, more_of_unlinker) =
+            lane::locks(unlinker, &c.unlinker, &at[1..], first, edges, &self.frame);
         let bars = || holder.iter().chain(&unlinker).flat_map(|l| &l.bars);
         let others: Vec<u64> = bars().flat_map(Bar::moments).collect();
         let axis = Axis::new(&t.all(), &others, self.frame.cells);
@@ -117,23 +120,29 @@ impl Picture<'_> {
         out.push(lane::title("HOLDER", &c.holder, ""));
         self.operation(out, &axis, events, &c.holder, t.lookup_ns);
         self.pointer(out, &axis);
-        self.locks(out, &axis, &holder);
+        self.locks(out, &axis, &holder, &unlinker);
         out.extend(lane::more(&more_of_holder));
         let same = if c.holder.site == c.unlinker.site { ", as the holder" } else { "" };
         out.push(lane::title("UNLINKER", &c.unlinker, same));
         self.operation(out, &axis, events, &c.unlinker, t.hi_ns);
         self.link(out, &axis);
-        self.locks(out, &axis, &unlinker);
+        self.locks(out, &axis, &unlinker, &holder);
         out.extend(lane::more(&more_of_unlinker));
         self.legend(out);
     }
 
     fn head(&self, out: &mut Vec<Text>, axis: &Axis) {
         let lookup_ns = self.times.lookup_ns;
-        let word = |ns: u64| match ns.checked_sub(lookup_ns) {
+        let hi_ns = self.times.hi_ns;
+        let since = |ns: u64, zero_ns: u64| match ns.checked_sub(zero_ns) {
             Some(0) => "0".to_owned(),
             Some(after) => format!("+{}", short_span(after)),
-            None => format!("-{}", short_span(lookup_ns - ns)),
+            None => format!("-{}", short_span(zero_ns - ns)),
+        };
+        // Long after the lookup three digits are not enough: then it is told from the removal.
+        let word = |ns: u64| match since(ns, lookup_ns) {
+            same if ns != hi_ns && same == since(hi_ns, lookup_ns) => format!("X{}", since(ns, hi_ns)),
+            text => text,
         };
         let times: Vec<(u64, String)> = self.times.all().into_iter().map(|ns| (ns, word(ns))).collect();
         let rows = axis.head(&times, self.frame.cells, self.glyphs);
@@ -142,7 +151,7 @@ impl Picture<'_> {
         for (i, row) in rows.iter().enumerate() {
             let (name, address) = match last - i {
                 0 => (scale, format!("0 is {}", moment(lookup_ns, self.start_ns))),
-                1 => ("from the lookup", String::new()),
+                1 => ("since lookup", String::new()),
                 _ => ("", String::new()),
             };
             out.push(self.frame.line((Tone::Faint, name), row, &address));
@@ -202,14 +211,19 @@ impl Picture<'_> {
         self.push(out, axis, (Tone::Label, name), row, &format!("table {}", self.case.table));
     }
 
-    fn locks(&mut self, out: &mut Vec<Text>, axis: &Axis, locks: &[Lock]) {
-        for (lock, name) in locks.iter().zip(lane::names(locks)) {
+    fn locks(&mut self, out: &mut Vec<Text>, axis: &Axis, locks: &[Lock], others: &[Lock]) {
+        for (lock, name) in locks.iter().zip(lane::names(locks, others)) {
+            self.seen.same |= name.starts_with('*');
             let mut row = Row::new(self.frame.cells);
-            let keeps_away = keeps_away(self.setup, self.case).any(|e| e.class == lock.class.wire());
-            let tone = if keeps_away { Tone::Label } else { Tone::Plain };
+            let tone = if self.keeps_away(lock.class) { Tone::Label } else { Tone::Plain };
             lane::draw(&mut row, lock, axis, self.glyphs, tone, &mut self.seen);
             self.push(out, axis, (tone, &name), row, &format!("{:#x}", lock.address));
         }
+    }
+
+    /// Locks of this class keep the removal away.
+    fn keeps_away(&self, class: LockClass) -> bool {
+        keeps_away(self.setup, self.case).any(|e| e.class == class.wire())
     }
 
     /// The removal goes through all rows, so that it is seen what was held then.
@@ -243,21 +257,6 @@ impl Picture<'_> {
     }
 }
 
-/// Parts of a legend, none broken within.
-pub(super) fn legend(out: &mut Vec<Text>, parts: &[(Tone, String)], width: usize) {
-    let mut line = Text::default();
-    for (tone, part) in parts {
-        let gap = if line.0.is_empty() { 0 } else { 3 };
-        if gap > 0 && line.width() + gap + part.chars().count() > width {
-            out.push(std::mem::take(&mut line));
-        } else {
-            line = if gap > 0 { line.and(Tone::Plain, "   ") } else { line };
-        }
-        line = line.and(*tone, part.as_str());
-    }
-    out.push(line);
-}
-
 /// Begin and end of the innermost operation of this side's site around a moment.
 fn operation(events: &[EventRow], setup: &Setup, side: &Side, at_ns: u64) -> Option<(u64, Option<u64>)> {
     let is_it = |site: SiteId| {
@@ -281,10 +280,7 @@ fn operation(events: &[EventRow], setup: &Setup, side: &Side, at_ns: u64) -> Opt
 }
 
 /// What keeps the removal of this window away.
-fn keeps_away<'a>(
-    setup: &'a Setup,
-    c: &'a WindowCase,
-) -> impl Iterator<Item = &'a observer_engine::setup::Exclusion> {
+fn keeps_away<'a>(setup: &'a Setup, c: &'a WindowCase) -> impl Iterator<Item = &'a Exclusion> {
     let site = &c.unlinker.site;
     setup.exclusions.iter().filter(|e| !e.except_unlink_sites.iter().any(|s| **s == **site))
 }
@@ -322,6 +318,9 @@ fn said(out: &mut Vec<Text>, c: &WindowCase, rank: Rank, t: &Times, setup: &Setu
         _ => String::new(),
     };
     words(out, text.and(Tone::Plain, used), width);
+    if rank == Rank::Incomplete {
+        words(out, Text::new(Tone::Caution, "records were lost around it: it may have been less"), width);
+    }
     if t.lo_ns != t.hi_ns {
         let text = format!("when the link went is known to within {} only", span(t.hi_ns - t.lo_ns));
         words(out, Text::new(Tone::Caution, text), width);
@@ -341,22 +340,22 @@ fn missing(c: &WindowCase, setup: &Setup) -> Text {
     let keeps = |class, mode: Option<Mode>| {
         keeps_away(setup, c).any(|e| e.class == class && mode.is_none_or(|m| e.modes.contains(&m)))
     };
-    let has: Vec<String> = c
-        .holder
-        .holds
-        .iter()
-        .filter(|h| keeps(h.class.wire(), h.mode))
-        .map(|h| lock(h.class, h.mode))
-        .collect();
-    if !has.is_empty() {
-        let text =
-            format!("of what keeps {site} away it had {} at the lookup, not to the end", has.join(", "));
+    let had: Vec<&Hold> = c.holder.holds.iter().filter(|h| keeps(h.class.wire(), h.mode)).collect();
+    if !had.is_empty() {
+        let taken = |h: &&Hold| c.unlinker.holds.iter().any(|u| u.lock == h.lock);
+        let then = if had.iter().all(taken) {
+            "given up before the removal took it"
+        } else {
+            "given up before the removal, or not the same as those of the removal"
+        };
+        let list: Vec<String> = had.iter().map(|h| lock(h.class, h.mode)).collect();
+        let text = format!("of what keeps {site} away it had {} at the lookup: {then}", list.join(", "));
         return Text::new(Tone::Plain, text);
     }
     let keeps = |h: &&Hold| keeps_away(setup, c).any(|e| e.class == h.class.wire());
     let would: Vec<&str> = c.unlinker.holds.iter().filter(keeps).map(|h| h.class.name()).collect();
     match &would[..] {
-        [] => Text::new(Tone::Plain, format!("{site} held no lock that would keep it away from others")),
+        [] => Text::new(Tone::Plain, format!("no lock kept the two apart: {site} held none that could have")),
         [first @ .., last] => {
             let list =
                 if first.is_empty() { (*last).to_owned() } else { format!("{} or {last}", first.join(", ")) };
