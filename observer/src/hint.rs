@@ -41,6 +41,15 @@ pub fn explain(error: &anyhow::Error) -> String {
     text
 }
 
+/// The same on one line, for a place that has no more.
+#[must_use]
+pub fn one_line(error: &anyhow::Error) -> String {
+    let (mut text, mut hint) = (String::new(), None);
+    tell(error, &mut text, &mut hint);
+    let hint = hint.map(|hint| format!("; try: {hint}")).unwrap_or_default();
+    text.trim_start_matches(": ").to_owned() + &hint
+}
+
 fn tell<'a>(error: &'a anyhow::Error, text: &mut String, hint: &mut Option<&'a str>) {
     for link in error.chain() {
         if let Some(hinted) = link.downcast_ref::<Hinted>() {

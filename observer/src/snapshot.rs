@@ -8,7 +8,7 @@ use std::sync::Arc;
 use observer_engine::{
     finding::{Finding, Rank},
     order::Counts,
-    setup::Coverage,
+    setup::{Coverage, Setup},
     view::{EdgeView, LeaseView, MappingView, ProtectionView, Stats, TableView},
 };
 
@@ -25,6 +25,8 @@ pub const ROWS_MAX: usize = 5000;
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     pub meta: Arc<Meta>,
+    /// The engine's part of it.
+    pub setup: Arc<Setup>,
     pub position: Position,
     /// Event time: nanoseconds of the watched machine's `CLOCK_MONOTONIC`.
     pub now_ns: u64,

@@ -1,13 +1,47 @@
 //! The dashboard: a sink that shows snapshots on a terminal, of a live kernel or of a recording.
+//!
+//! Decides when to draw and who does what a key press asks for. It never touches the engine or the drain: snapshots come in by
+//! a `watch` channel that keeps the newest only, commands go out by a bounded one, what is looked up or written is read from
+//! the [`Library`] by threads of its own, and the terminal has threads too, so that a slow one costs frames and not events.
 
+mod answers;
+mod groups;
+mod history;
+pub mod keys;
+mod layout;
+mod list;
+pub mod page;
+pub mod prompt;
+mod protect;
+mod rows;
+pub mod state;
+mod terminal;
+pub mod text;
+pub mod theme;
+pub mod view;
+pub mod widget;
+mod words;
+mod work;
+
+use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use anyhow::Context;
+use ratatui::crossterm::event::{self, Event};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 
-use crate::{
-    library::Library,
-    snapshot::{Command, Snapshot},
-};
+use self::state::{Effect, State};
+use self::terminal::Screen;
+use self::work::{Done, Work};
+use crate::library::Library;
+use crate::snapshot::{Command, Snapshot};
+
+pub use self::theme::Theme;
+pub use self::work::Written;
 
 /// What is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,15 +50,244 @@ pub enum Mode {
     Replay,
 }
 
-/// Shows snapshots until the person quits.
+/// At most 30 frames a second: more is not readable.
+const FRAME: Duration = Duration::from_millis(33);
+/// What a key changes is drawn at once, unless the frame before is this young: a key that repeats is no reason to draw more.
+const KEY_FRAME: Duration = Duration::from_millis(8);
+
+/// How long the input thread may take to see that it has to end.
+const INPUT_POLL: Duration = Duration::from_millis(100);
+
+const LOST: &str = "the dashboard ended because another part of the program panicked";
+
+/// How long a terminal that takes nothing may hold up the end of the program.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Shows snapshots until the person quits, SIGINT, SIGTERM or SIGHUP comes, or the sender is gone. That it returned means quit: a [`Command::Quit`] is sent too,
+/// but finds no room in a full channel. Await it to its end: a dropped one gives the terminal back a moment later.
+///
+/// `library`: what is recorded of the run; without it, nothing can be looked up or saved.
 ///
 /// # Errors
 /// The terminal cannot be taken over or written to.
 pub async fn run(
-    _snapshots: watch::Receiver<Arc<Snapshot>>,
-    _commands: mpsc::Sender<Command>,
-    _library: Option<Library>,
-    _mode: Mode,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+    commands: mpsc::Sender<Command>,
+    library: Option<Library>,
+    mode: Mode,
 ) -> anyhow::Result<()> {
-    anyhow::bail!("there is no dashboard in this build")
+    let mut signals = Signals::watch()?;
+    let (stop, stopped) = oneshot::channel();
+    let (done, mut ended) = oneshot::channel();
+    let (shown, sent) = (snapshots.clone(), commands.clone());
+    let thread = std::thread::Builder::new()
+        .name("tui".into())
+        .spawn(move || {
+            let result = tokio::runtime::Builder::new_current_thread()
+                .enable_time()
+                .build()
+                .context("cannot start the dashboard's runtime")
+                .and_then(|runtime| runtime.block_on(show(shown, sent, library, mode, stopped)));
+            // Nobody waits any more when the receiver is gone.
+            let _ = done.send(result);
+        })
+        .context("cannot start the dashboard's thread")?;
+    let result = tokio::select! {
+        result = &mut ended => result,
+        () = end_asked(&mut signals, snapshots) => {
+            let _ = stop.send(());
+            let _ = commands.try_send(Command::Quit);
+            match tokio::time::timeout(PATIENCE, ended).await {
+                Ok(result) => result,
+                // The thread hangs in a write that the terminal does not take; restoring it would hang as well.
+                Err(_) => return Ok(()),
+            }
+        }
+    };
+    match result {
+        Ok(result) => result,
+        Err(_) => match thread.join() {
+            Ok(()) => Ok(()),
+            Err(panic) => std::panic::resume_unwind(panic),
+        },
+    }
+}
+
+/// Signals that end a program, and would leave the terminal as it is if they did so at once.
+struct Signals([Signal; 3]);
+
+impl Signals {
+    fn watch() -> anyhow::Result<Signals> {
+        let watch = |kind, name| signal(kind).with_context(|| format!("cannot watch for {name}"));
+        Ok(Signals([
+            watch(SignalKind::interrupt(), "SIGINT")?,
+            watch(SignalKind::terminate(), "SIGTERM")?,
+            watch(SignalKind::hangup(), "SIGHUP")?,
+        ]))
+    }
+}
+
+/// Waits for a reason to end that is none of the person's keys.
+async fn end_asked(signals: &mut Signals, mut snapshots: watch::Receiver<Arc<Snapshot>>) {
+    let Signals([interrupt, terminate, hangup]) = signals;
+    let gone = async { while snapshots.changed().await.is_ok() {} };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+        _ = hangup.recv() => {}
+        () = gone => {}
+    }
+}
+
+/// What the keys lead to: the ends of the channels, and who works for them.
+struct Hands {
+    commands: mpsc::Sender<Command>,
+    work: Work,
+}
+
+async fn show(
+    mut snapshots: watch::Receiver<Arc<Snapshot>>,
+    commands: mpsc::Sender<Command>,
+    library: Option<Library>,
+    mode: Mode,
+    mut stopped: oneshot::Receiver<()>,
+) -> anyhow::Result<()> {
+    let mut screen = Screen::take()?;
+    let mut input = Input::start()?;
+    let (mut hands, mut done) = {
+        let (work, done) = Work::new(library);
+        (Hands { commands, work }, done)
+    };
+    let first = snapshots.borrow_and_update().clone();
+    let mut state = State::new(mode, Theme::from_environment(), first);
+    let mut drawn: Option<Instant> = None;
+    // When the next frame is wanted: at once after a key, else in its turn.
+    let mut wanted = Some(FRAME);
+    loop {
+        if hands.act(&mut state, &mut screen)?.is_break() {
+            // The run may be gone already: then there is nothing left to tell it.
+            let _ = hands.commands.try_send(Command::Quit);
+            return Ok(());
+        }
+        let due = drawn.map_or_else(Instant::now, |at| at + wanted.unwrap_or(FRAME));
+        tokio::select! {
+            biased;
+            _ = &mut stopped => return Ok(()),
+            event = input.events.recv() => {
+                if on_input(event, &mut state, &mut screen)?.is_break() {
+                    let _ = hands.commands.try_send(Command::Quit);
+                    return Ok(());
+                }
+                wanted = Some(KEY_FRAME);
+            }
+            () = tokio::time::sleep_until(due), if wanted.is_some() => {
+                if !terminal::taken() {
+                    anyhow::bail!(LOST);
+                }
+                screen.draw(&mut state).context("cannot draw on the terminal")?;
+                drawn = Some(Instant::now());
+                wanted = None;
+            }
+            Some(done) = done.recv() => {
+                done.tell(&mut state);
+                wanted.get_or_insert(KEY_FRAME);
+            }
+            changed = snapshots.changed() => {
+                if changed.is_err() {
+                    return Ok(());
+                }
+                state.show(snapshots.borrow_and_update().clone());
+                wanted.get_or_insert(FRAME);
+            }
+        }
+    }
+}
+
+impl Hands {
+    /// Does what the state asks for; a break: to quit.
+    fn act(&mut self, state: &mut State, screen: &mut Screen) -> anyhow::Result<ControlFlow<()>> {
+        for effect in state.take_effects() {
+            match effect {
+                Effect::Quit => return Ok(ControlFlow::Break(())),
+                Effect::Redraw => screen.renew().context("cannot draw on the terminal")?,
+                // A full channel means that the run has many of them before it: one less is no loss.
+                Effect::Send(command) => drop(self.commands.try_send(command)),
+                Effect::Look(look, query) => self.work.look_up(look, query),
+                Effect::Export { what, to, force } => self.work.export(what, to, force),
+                Effect::Write { text, to, force } => self.work.write(text, to, force),
+                Effect::Copy(text) => screen.copy(text).context("cannot write to the terminal")?,
+                Effect::Mouse(on) => screen.mouse(on).context("cannot write to the terminal")?,
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+}
+
+impl Done {
+    fn tell(self, state: &mut State) {
+        match self {
+            Done::Looked(look, answer) => state.found(&look, answer),
+            Done::Written(take, path, how) => state.written(take, &path, how),
+        }
+    }
+}
+
+/// What the terminal sent; a break: it cannot be read any more.
+fn on_input(
+    event: Option<Event>,
+    state: &mut State,
+    screen: &mut Screen,
+) -> anyhow::Result<ControlFlow<()>> {
+    match event {
+        None if !terminal::taken() => anyhow::bail!(LOST),
+        None => return Ok(ControlFlow::Break(())),
+        Some(Event::Resize(..)) => screen.renew().context("cannot draw on the terminal")?,
+        Some(Event::Key(key)) if key.is_press() => state.key(key),
+        Some(Event::Mouse(mouse)) => state.pointed(mouse),
+        Some(_) => {}
+    }
+    Ok(ControlFlow::Continue(()))
+}
+
+/// The thread that reads the terminal.
+struct Input {
+    events: mpsc::Receiver<Event>,
+    stop: Arc<AtomicBool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Input {
+    fn start() -> anyhow::Result<Input> {
+        let (sender, events) = mpsc::channel(64);
+        let stop = Arc::new(AtomicBool::new(false));
+        let asked = stop.clone();
+        let thread = std::thread::Builder::new()
+            .name("tui-input".into())
+            .spawn(move || {
+                while !asked.load(Ordering::Relaxed) && terminal::taken() {
+                    let sent = match event::poll(INPUT_POLL) {
+                        Ok(false) => continue,
+                        Ok(true) => event::read().map(|e| sender.blocking_send(e)),
+                        Err(e) => Err(e),
+                    };
+                    // A terminal that cannot be read ends the dashboard by the closed channel.
+                    if !matches!(sent, Ok(Ok(()))) {
+                        return;
+                    }
+                }
+            })
+            .context("cannot start the dashboard's input thread")?;
+        Ok(Input { events, stop, thread: Some(thread) })
+    }
+}
+
+impl Drop for Input {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        // A sender that waits for room wakes up when the channel closes.
+        self.events.close();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
 }

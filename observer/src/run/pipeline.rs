@@ -30,6 +30,7 @@ use crate::{
 pub struct Pipeline {
     order: Order,
     engine: Engine,
+    setup: Arc<setup::Setup>,
     losses: Losses,
     stacks: Arc<Stacks>,
     passes: u64,
@@ -54,10 +55,11 @@ impl Pipeline {
     /// # Errors
     /// The setup has names that this version does not know.
     pub fn new(meta: &Meta) -> anyhow::Result<Pipeline> {
-        let setup = setup::Setup::try_from(&meta.setup)?;
+        let setup = Arc::new(setup::Setup::try_from(&meta.setup)?);
         Ok(Pipeline {
             order: Order::new(),
-            engine: Engine::new(setup),
+            engine: Engine::new(setup::Setup::clone(&setup)),
+            setup,
             losses: Losses::default(),
             stacks: Arc::default(),
             passes: 0,

@@ -4,7 +4,7 @@
 
 use std::{cmp::Reverse, sync::Arc};
 
-use observer_engine::view::TableView;
+use observer_engine::{setup::Setup, view::TableView};
 
 use super::Pipeline;
 use crate::{
@@ -21,6 +21,7 @@ impl Pipeline {
         let mappings = self.engine.mappings(&tables);
         Snapshot {
             meta: meta.clone(),
+            setup: self.setup.clone(),
             position,
             now_ns: self.now_ns,
             passes: self.passes,
@@ -50,6 +51,8 @@ impl Pipeline {
 pub fn last_snapshot(report: &Report, position: Position) -> Snapshot {
     Snapshot {
         meta: Arc::new(report.meta.clone()),
+        // It was understood once, or there were no report.
+        setup: Arc::new(Setup::try_from(&report.meta.setup).unwrap_or_default()),
         position: if position == Position::Live { Position::Ended } else { position },
         now_ns: report.end_ns,
         passes: report.passes,

@@ -1,0 +1,58 @@
+//! Events in a few groups, for rates and sparklines.
+//!
+//! Decides which kinds belong together; what is lost is a group too, since it has to be seen when it happens.
+
+use crate::snapshot::Snapshot;
+
+/// Groups by the names of their kinds; all others are of locks.
+const GROUPS: [(&str, &[&str]); 6] = [
+    ("lookups", &["lookup"]),
+    ("links", &["share", "table_alloc"]),
+    ("unlinks", &["unshare", "unlinked", "table_free"]),
+    ("operations", &["op_begin", "op_end", "callback_begin"]),
+    ("folio locks", &["folio_ask", "folio_held", "folio_release", "folio_wait"]),
+    ("tasks", &["task", "task_exit", "fork", "stack"]),
+];
+
+/// The group of what was lost.
+pub const LOST: &str = "lost";
+
+/// Names, always the same ones in the same order.
+pub const NAMES: [&str; GROUPS.len() + 2] = {
+    let mut names = [""; GROUPS.len() + 2];
+    let mut i = 0;
+    while i < GROUPS.len() {
+        names[i] = GROUPS[i].0;
+        i += 1;
+    }
+    names[GROUPS.len()] = "locks";
+    names[GROUPS.len() + 1] = LOST;
+    names
+};
+
+/// Events so far by group.
+#[must_use]
+pub fn totals(s: &Snapshot) -> Vec<u64> {
+    let of = |names: &[&str]| -> u64 {
+        s.stats.by_kind.iter().filter(|(n, _)| names.contains(n)).map(|(_, c)| c).sum()
+    };
+    let mut totals: Vec<u64> = GROUPS.iter().map(|(_, kinds)| of(kinds)).collect();
+    let grouped: u64 = totals.iter().sum();
+    totals.push(s.stats.events.saturating_sub(grouped));
+    totals.push(s.lost());
+    totals
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_are_those_of_the_wire_and_each_in_one_group() {
+        let all: Vec<&str> = GROUPS.iter().flat_map(|(_, kinds)| kinds.iter().copied()).collect();
+        for name in &all {
+            assert!(observer_ebpf::kinds::TABLE.iter().any(|k| k.name == *name), "{name}");
+            assert_eq!(all.iter().filter(|n| *n == name).count(), 1, "{name}");
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! Pages: what is to be read of one thing, and where it leads on.
+//!
+//! Decides what stands on a page and which pages it links to: a finding leads to its lease, table, events and stacks, a table
+//! to its links and pointers, an event to the objects that it names. Which page is open, and where on it one is, is `state`'s.
+
+mod event;
+mod finding;
+mod order;
+mod table;
+
+use observer_engine::{
+    event::{Mapping, Pte, Table, Tid},
+    finding::Finding,
+    lock_class::LockClass,
+    setup::Role,
+    view::EdgeView,
+};
+
+use super::answers::{Answers, Look};
+use super::rows;
+use super::text::Text;
+use super::theme::{Theme, Tone};
+use crate::events::EventRow;
+use crate::sink::words::number;
+use crate::snapshot::Snapshot;
+
+/// A page. What is on it follows the run.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Page {
+    /// By its id.
+    Finding(String),
+    /// The lease of a window: of the case that was seen first, or of the longest.
+    Lease(String, Case),
+    Stacks(String),
+    /// A pointer in use now.
+    Pointer(Tid, Pte),
+    Table(Table, u32),
+    Mapping(Mapping),
+    Edge(EdgeKey),
+    /// Edges of two classes, whatever their modes.
+    Classes(LockClass, LockClass),
+    /// What lookups or removals of a site were under.
+    Site(&'static str, String),
+    Role(Role, String),
+    /// Events out of the recording.
+    Events(Look),
+    Event(Box<EventRow>),
+}
+
+/// Which case of a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Case {
+    First,
+    Longest,
+}
+
+/// Which edge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EdgeKey {
+    from: String,
+    to: String,
+    manner: &'static str,
+}
+
+impl EdgeKey {
+    #[must_use]
+    pub fn of(e: &EdgeView) -> EdgeKey {
+        use crate::sink::words::lock;
+        EdgeKey {
+            from: lock(e.from, e.from_mode),
+            to: lock(e.to, e.to_mode),
+            manner: e.manner.name(),
+        }
+    }
+
+    #[must_use]
+    pub fn is(&self, e: &EdgeView) -> bool {
+        *self == EdgeKey::of(e)
+    }
+}
+
+/// Where a line leads.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Go {
+    Page(Page),
+    /// To this event time of the recording.
+    Seek(u64),
+}
+
+/// A line of a page.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Line {
+    pub text: Text,
+    pub link: Option<Go>,
+}
+
+impl From<Text> for Line {
+    fn from(text: Text) -> Line {
+        Line { text, link: None }
+    }
+}
+
+/// What pages are made of.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    pub snapshot: &'a Snapshot,
+    pub answers: &'a Answers,
+    pub theme: &'a Theme,
+    /// There are positions to go to.
+    pub replay: bool,
+    pub width: u16,
+}
+
+/// The keys that lead on from a page without choosing a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shortcut {
+    Table,
+    Events,
+    Stacks,
+}
+
+impl Page {
+    /// Its title, for the line above it.
+    #[must_use]
+    pub fn title(&self) -> String {
+        match self {
+            Page::Finding(_) => "finding".into(),
+            Page::Lease(..) => "lease".into(),
+            Page::Stacks(_) => "stacks".into(),
+            Page::Pointer(_, pte) => format!("pointer {pte}"),
+            Page::Table(table, _) => format!("table {table}"),
+            Page::Mapping(mapping) => format!("file {}", rows::mapping_name(*mapping)),
+            Page::Edge(key) => format!("{} -> {}", key.from, key.to),
+            Page::Classes(from, to) => format!("{} -> {}", from.name(), to.name()),
+            Page::Site(what, site) => format!("{what} {site}"),
+            Page::Role(role, part) if part.is_empty() => format!("role {}", role.name()),
+            Page::Role(role, part) => format!("role {}: {part}", role.name()),
+            Page::Events(look) => format!("events {}", look.title),
+            Page::Event(row) => format!("event {}", number(row.number)),
+        }
+    }
+
+    /// Its lines at a width.
+    #[must_use]
+    pub fn lines(&self, c: &Context<'_>) -> Vec<Line> {
+        match self {
+            Page::Finding(id) => with_finding(c, id, finding::lines),
+            Page::Lease(id, case) => with_finding(c, id, |c, f| finding::lease(c, f, *case)),
+            Page::Stacks(id) => with_finding(c, id, finding::stacks),
+            Page::Pointer(tid, pte) => table::pointer(c, *tid, *pte),
+            Page::Table(table, generation) => table::lines(c, *table, *generation),
+            Page::Mapping(mapping) => table::mapping(c, *mapping),
+            Page::Edge(key) => order::edge(c, key),
+            Page::Classes(from, to) => order::classes(c, (*from, *to)),
+            Page::Site(what, site) => order::site(c, what, site),
+            Page::Role(role, part) => event::role(c, *role, part),
+            Page::Events(look) => event::list(c, look),
+            Page::Event(row) => event::lines(c, row),
+        }
+    }
+
+    /// Where a shortcut leads from here; the error says why nowhere.
+    ///
+    /// # Errors
+    /// The page has no such thing.
+    pub fn shortcut(&self, s: &Snapshot, to: Shortcut) -> Result<Page, String> {
+        let found = match self {
+            Page::Finding(id) | Page::Lease(id, _) | Page::Stacks(id) => {
+                s.findings.iter().find(|f| f.id == *id).and_then(|f| finding::shortcut(s, f, to))
+            }
+            Page::Pointer(tid, pte) => table::of_pointer(s, *tid, *pte, to),
+            Page::Table(table, _) if to == Shortcut::Events => Some(table::events(s, *table)),
+            Page::Event(row) => event::shortcut(s, row, to),
+            Page::Edge(key) => s.edges.iter().find(|e| key.is(e)).and_then(|e| order::shortcut(s, e, to)),
+            _ => None,
+        };
+        let what = match to {
+            Shortcut::Table => "no page table is known of this",
+            Shortcut::Events => "no events belong to this",
+            Shortcut::Stacks => "no stack was recorded of this",
+        };
+        found.ok_or_else(|| what.to_owned())
+    }
+
+    /// What has to be looked up for it.
+    #[must_use]
+    pub fn needs(&self, s: &Snapshot) -> Option<Look> {
+        match self {
+            Page::Events(look) => Some(look.clone()),
+            Page::Finding(id) | Page::Lease(id, _) => {
+                s.findings.iter().find(|f| f.id == *id).and_then(|f| finding::needs(s, f))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The lines of a finding's page, while there is such a finding.
+fn with_finding(
+    c: &Context<'_>,
+    id: &str,
+    lines: impl FnOnce(&Context<'_>, &Finding) -> Vec<Line>,
+) -> Vec<Line> {
+    match c.snapshot.findings.iter().find(|f| f.id == id) {
+        Some(f) => lines(c, f),
+        None => vec![
+            plain("this finding is not there at this time of the run"),
+            Text::new(Tone::Faint, id).into(),
+        ],
+    }
+}
+
+/// A line that leads on.
+fn link(name: &str, text: impl Into<String>, key: &str, to: Go) -> Line {
+    let key = if key.is_empty() { String::new() } else { format!("  [{key}]") };
+    let text = Text::new(Tone::Label, format!("{name:<9} ")).and(Tone::Plain, text).and(Tone::Faint, key);
+    Line { text, link: Some(to) }
+}
+
+fn plain(text: impl Into<String>) -> Line {
+    Text::new(Tone::Plain, text).into()
+}
+
+/// Words wrapped to the page, what is indented stays so.
+fn wrapped(c: &Context<'_>, lines: impl IntoIterator<Item = Text>) -> Vec<Line> {
+    // Two cells at the left are for the mark of a link.
+    let width = usize::from(c.width.saturating_sub(2));
+    let wrap = |line: Text| {
+        let indent = indent(&line);
+        line.wrap(width, indent).into_iter().map(Line::from)
+    };
+    lines.into_iter().flat_map(wrap).collect()
+}
+
+/// Wrapped lines stand two cells further in than the line they belong to.
+fn indent(line: &Text) -> usize {
+    let first = line.0.first().map_or("", |(_, t)| t.as_str());
+    first.len() - first.trim_start_matches(' ').len() + 2
+}
+
+/// The evidence as the report words it.
+fn evidence(lines: Vec<String>) -> impl Iterator<Item = Text> {
+    lines.into_iter().map(|l| Text::new(Tone::Plain, l))
+}

@@ -1,0 +1,144 @@
+//! Pages of events, and of what makes them: the sites of a role.
+
+use observer_engine::event::{Body, Pte, Table};
+use observer_engine::setup::Role;
+
+use super::{Context, Go, Line, Page, Shortcut, link, plain, table, wrapped};
+use crate::events::{self, EventRow};
+use crate::sink::words::{number, plural};
+use crate::snapshot::Snapshot;
+use crate::tui::answers::{Answer, Look};
+use crate::tui::rows;
+use crate::tui::text::{Text, fit};
+use crate::tui::theme::Tone;
+
+/// Time around an event in which its task's others are shown.
+const AROUND_NS: u64 = 5_000_000;
+
+/// Events out of the recording, one a line.
+pub fn list(c: &Context<'_>, look: &Look) -> Vec<Line> {
+    let page = match c.answers.get(look) {
+        None | Some(Answer::Asked) => return vec![plain("looking in the recording ...")],
+        Some(Answer::Failed(why)) => return vec![Text::new(Tone::Alarm, why.as_str()).into()],
+        Some(Answer::Found(page)) => page,
+    };
+    let columns = rows::event_columns(c.width.saturating_sub(2));
+    let line = |row: &EventRow| {
+        let cells = rows::event_cells(c.snapshot, row);
+        let mut text = Text::default();
+        for (n, column) in &columns {
+            if let Some(cell) = cells.get(*n) {
+                text = text.and(cell.tone, fit(&cell.text, usize::from(column.width), column.right) + " ");
+            }
+        }
+        Line { text, link: Some(Go::Page(Page::Event(Box::new(row.clone())))) }
+    };
+    let mut lines: Vec<Line> = page.events.iter().map(line).collect();
+    let last = match (page.more, page.read_until_ns < look.to_ns) {
+        (true, _) => format!("only the first {}: narrow it with &", number(page.events.len() as u64)),
+        (false, true) => "what is newer is not in the recording yet".to_owned(),
+        (false, false) if lines.is_empty() => format!("no event of this time passes {}", look.filter),
+        (false, false) => plural(page.events.len() as u64, "event"),
+    };
+    lines.push(Text::new(Tone::Faint, last).into());
+    lines
+}
+
+/// One event: every field of it, and what it names.
+pub fn lines(c: &Context<'_>, row: &EventRow) -> Vec<Line> {
+    let s = c.snapshot;
+    let w = events::words(row, &s.setup, s.meta.start_ns);
+    let field = |name: &str, text: &str| -> Line {
+        Text::new(Tone::Label, format!("{name:<9} ")).and(Tone::Plain, text).into()
+    };
+    let mut lines =
+        vec![field("time", &w.time), field("cpu", &w.cpu), field("task", &w.task), field("what", &w.what)];
+    lines.push(field("object", &w.object));
+    lines.push(field("trace", &observer_engine::trace::line(&row.event, &s.setup)));
+    lines.push(Line::default());
+    let at = row.event.time_ns;
+    let look = |title: String, filter: String| Look {
+        title,
+        from_ns: at.saturating_sub(AROUND_NS).max(s.meta.start_ns),
+        to_ns: at + AROUND_NS,
+        filter,
+    };
+    if let Some(pte) = pte(row) {
+        lines.push(link("pte", format!("{pte}: everything that named it"), "", Go::Page(table::history_of(s, pte))));
+    }
+    if let Some(page @ Page::Table(table, _)) = table(s, row) {
+        lines.push(link("table", table.to_string(), "t", Go::Page(page)));
+    }
+    if let Body::Lock { lock, class, .. } = row.event.body {
+        let events = look(format!("of {} {lock} around it", class.name()), format!("lock={lock}"));
+        lines.push(link("lock", format!("{} {lock} around this", class.name()), "", Go::Page(Page::Events(events))));
+    }
+    let tid = row.event.tid.0;
+    let events = look(format!("of task {tid} around it"), format!("task={tid}"));
+    lines.push(link("task", format!("what task {tid} did around this"), "e", Go::Page(Page::Events(events))));
+    if c.replay {
+        lines.push(link("go to", "this moment of the recording", "", Go::Seek(at)));
+    }
+    lines
+}
+
+fn pte(row: &EventRow) -> Option<Pte> {
+    match row.event.body {
+        Body::Lookup { pte, .. }
+        | Body::Share { pte, .. }
+        | Body::Unshare { pte, .. }
+        | Body::CallbackBegin { pte, .. } => (pte.0 != 0).then_some(pte),
+        _ => None,
+    }
+}
+
+fn table(s: &Snapshot, row: &EventRow) -> Option<Page> {
+    let table = match row.event.body {
+        Body::TableAlloc { table, .. } | Body::TableFree { table, .. } | Body::Unlinked { table, .. } => table,
+        _ => pte(row)?.table(),
+    };
+    let life = |t: &&observer_engine::view::TableView| t.table == table && t.birth_ns <= row.event.time_ns;
+    let generation = s.tables.iter().filter(life).map(|t| t.generation).max().unwrap_or(1);
+    Some(Page::Table(Table(table.0), generation))
+}
+
+pub fn shortcut(s: &Snapshot, row: &EventRow, to: Shortcut) -> Option<Page> {
+    match to {
+        Shortcut::Table => table(s, row),
+        Shortcut::Events => {
+            let tid = row.event.tid.0;
+            Some(Page::Events(Look {
+                title: format!("of task {tid} around it"),
+                from_ns: row.event.time_ns.saturating_sub(AROUND_NS).max(s.meta.start_ns),
+                to_ns: row.event.time_ns + AROUND_NS,
+                filter: format!("task={tid}"),
+            }))
+        }
+        Shortcut::Stacks => None,
+    }
+}
+
+/// A role: how well it is seen and why, and which functions serve it.
+pub fn role(c: &Context<'_>, role: Role, part: &str) -> Vec<Line> {
+    let s = c.snapshot;
+    let mut lines = Vec::new();
+    for row in s.coverage.iter().filter(|row| row.role == role && row.part == part) {
+        let of = if part.is_empty() { String::new() } else { format!(", of it: {part}") };
+        let text = Text::new(Tone::Label, format!("{}{of}: ", role.name())).and(Tone::Plain, row.grade.name());
+        let why = if row.reason.is_empty() { "every occurrence at its moment" } else { &row.reason };
+        lines.extend(wrapped(c, [text, Text::new(Tone::Plain, why), Text::default()]));
+    }
+    let mut sites: Vec<_> = s.setup.sites.iter().filter(|site| site.role == role).collect();
+    sites.sort_by_key(|site| std::cmp::Reverse(rows::fired(s, site.id.0)));
+    let head = format!("{} attached for this role, and the events that came of each:", plural(sites.len() as u64, "site"));
+    lines.push(Text::new(Tone::Label, head).into());
+    for site in sites {
+        let fired = rows::fired(s, site.id.0);
+        let tone = if fired == 0 { Tone::Faint } else { Tone::Plain };
+        lines.push(Text::new(tone, format!("{:>14}  {}", number(fired), site.function)).into());
+    }
+    let note = "A probe that sends nothing is no probe that did not run: what it saw may have been of no watched object.";
+    lines.push(Line::default());
+    lines.extend(wrapped(c, [Text::new(Tone::Faint, note)]));
+    lines
+}

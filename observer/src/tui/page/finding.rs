@@ -1,0 +1,282 @@
+//! Pages of findings: what happened as a picture and in words, the lease, the stacks of all sides.
+
+use observer_engine::finding::{Evidence, Finding, Side, Use, WindowCase};
+
+use super::{Case, Context, Go, Line, Page, Shortcut, evidence, link, plain, wrapped};
+use crate::sink::words::{self, moment, span};
+use crate::snapshot::Snapshot;
+use crate::tui::answers::Look;
+use crate::tui::rows::{rank_tone, since_start, task};
+use crate::tui::text::Text;
+use crate::tui::theme::Tone;
+use crate::tui::widget::{self, Glyphs};
+
+/// Around a window, so that locks taken before the lookup are in the picture.
+const AROUND_NS: u64 = 2_000_000;
+/// More than this is no picture, but a recording.
+const RANGE_MAX_NS: u64 = 20_000_000_000;
+
+pub fn lines(c: &Context<'_>, f: &Finding) -> Vec<Line> {
+    let s = c.snapshot;
+    let name = Text::new(rank_tone(f.rank), f.rank.name())
+        .and(Tone::Plain, format!(" {}: {}", f.kind().name(), words::summary(f)));
+    let mut lines = wrapped(c, [name, Text::new(Tone::Label, "seen ").and(Tone::Plain, words::seen(f, s.meta.start_ns))]);
+    if let Some(missing) = words::missing(f) {
+        lines.extend(wrapped(c, [Text::new(Tone::Caution, "missing ").and(Tone::Plain, missing)]));
+    }
+    lines.push(Line::default());
+    lines.extend(links(c, f));
+    lines.push(Line::default());
+    lines.extend(picture(c, f).into_iter().map(Line::from));
+    lines.push(Line::default());
+    lines.extend(wrapped(c, evidence(words::detail(f, &s.stacks, s.meta.start_ns))));
+    lines
+}
+
+/// Where a finding leads on.
+fn links(c: &Context<'_>, f: &Finding) -> Vec<Line> {
+    let s = c.snapshot;
+    let mut lines = Vec::new();
+    if let Evidence::Window(w) = &f.evidence {
+        for (case, which) in cases(w) {
+            let holder = task(&case.holder.task.comm, case.holder.task.tid);
+            let text = format!("pte {} at {} of mm {}, {holder}", case.pte, case.addr, case.mm);
+            lines.push(link("lease", text, "", Go::Page(Page::Lease(f.id.clone(), which))));
+        }
+    }
+    if let Some(page @ Page::Table(table, generation)) = table_of(f) {
+        let text = format!("{table}, life {generation} of this address");
+        lines.push(link("table", text, "t", Go::Page(page)));
+    }
+    if let Some(look) = look(s, f) {
+        let text = format!("{} to {}", since_start(s, look.from_ns), since_start(s, look.to_ns));
+        let text = format!("of {}, {text}", plural_tasks(&look.filter));
+        lines.push(link("events", text, "e", Go::Page(Page::Events(look))));
+    }
+    if sides_of(f).iter().any(|(_, side)| side.stack.is_some()) {
+        lines.push(link("stacks", "of all sides, whole", "s", Go::Page(Page::Stacks(f.id.clone()))));
+    }
+    if let Evidence::Cycle(cycle) = &f.evidence {
+        for step in &cycle.steps {
+            let text = format!("{} -> {}", step.from.name(), step.to.name());
+            lines.push(link("edge", text, "", Go::Page(Page::Classes(step.from, step.to))));
+        }
+    }
+    if c.replay {
+        let text = format!("{}: the recording as it was then", since_start(s, f.first_ns));
+        lines.push(link("go to", text, "", Go::Seek(f.first_ns)));
+    }
+    lines
+}
+
+fn plural_tasks(filter: &str) -> &'static str {
+    if filter.contains(',') { "its tasks" } else { "its task" }
+}
+
+fn cases(w: &observer_engine::finding::Window) -> Vec<(&WindowCase, Case)> {
+    let mut cases = vec![(&w.longest, Case::Longest)];
+    if w.first != w.longest {
+        cases.push((&w.first, Case::First));
+    }
+    cases
+}
+
+/// What it looked like.
+fn picture(c: &Context<'_>, f: &Finding) -> Vec<Text> {
+    let s = c.snapshot;
+    let events = needs(s, f).map_or(&[][..], |look| c.answers.events(&look));
+    let width = usize::from(c.width.saturating_sub(2));
+    widget::of_finding(f, events, &s.setup, s.meta.start_ns, width, Glyphs::of(c.theme))
+}
+
+/// The lease of a window.
+pub fn lease(c: &Context<'_>, f: &Finding, which: Case) -> Vec<Line> {
+    let Evidence::Window(w) = &f.evidence else { return vec![plain("this finding is about no lease")] };
+    let case = if which == Case::First { &w.first } else { &w.longest };
+    let s = c.snapshot;
+    let at = |ns| moment(ns, s.meta.start_ns);
+    let (start, hi) = (case.holder.time_ns, case.unlink_hi_ns);
+    let row = |name: &str, text: String| Text::new(Tone::Label, format!("{name:<9} ")).and(Tone::Plain, text);
+    let mut lines = wrapped(c, [
+        row("holder", format!("{} in {}", task(&case.holder.task.comm, case.holder.task.tid), case.holder.site)),
+        row("pointer", format!("pte {}, for address {} of mm {}", case.pte, case.addr, case.mm)),
+        row("into", format!("table {}, life {} of this address", case.table, case.generation)),
+        row("looked up", format!("{} on cpu {}", at(start), case.holder.task.cpu)),
+    ]);
+    lines.push(Line::default());
+    let history = Look {
+        title: format!("of pte {}", case.pte),
+        from_ns: 0,
+        to_ns: s.now_ns,
+        filter: format!("pte={}", case.pte),
+    };
+    if let Some(page @ Page::Table(..)) = table_of(f) {
+        lines.push(link("table", case.table.to_string(), "t", Go::Page(page)));
+    }
+    lines.push(link("history", "of this pte: everything that named it", "", Go::Page(Page::Events(history))));
+    if let Some(look) = look(s, f) {
+        lines.push(link("events", "of both tasks around it", "e", Go::Page(Page::Events(look))));
+    }
+    lines.push(Line::default());
+    let gone = match case.unlink_lo_ns {
+        lo if lo == hi => at(hi),
+        lo => format!("between {} and {}", at(lo), at(hi)),
+    };
+    let used = match case.used {
+        Use::No => "no use was seen after that".to_owned(),
+        Use::Contract => "it was inside a callback that had been handed the pointer: in use by contract".to_owned(),
+        Use::Seen(ns) => format!("used at {}: it took the table's lock through the pointer", at(ns)),
+    };
+    let end = |ns: u64, from: u64| if ns == 0 { "not after that".to_owned() } else { at(from + ns) };
+    let mut rows = vec![
+        row("lost link", format!("{gone}, by {} in {}", task(&case.unlinker.task.comm, case.unlinker.task.tid), case.unlinker.site)),
+        row("after", used),
+        row("certain", format!("in use for certain until {}: stale for {}", end(case.certain_ns, hi), span(case.certain_ns))),
+        row("possible", format!("perhaps until {}: stale for up to {}", end(case.possible_ns, case.unlink_lo_ns), span(case.possible_ns))),
+    ];
+    if let Some(ns) = case.freed_ns {
+        rows.push(row("freed", format!("the table's page was given back at {}", at(ns))));
+    }
+    lines.extend(wrapped(c, rows));
+    lines.push(Line::default());
+    lines.extend(holds(c, &case.holder, "under"));
+    lines
+}
+
+/// What a side held.
+fn holds(c: &Context<'_>, side: &Side, name: &str) -> Vec<Line> {
+    let text = |h: &observer_engine::finding::Hold| {
+        let since = since_start(c.snapshot, h.since_ns);
+        format!("{} {:#x} since {since} ({})", words::lock(h.class, h.mode), h.lock, h.known.name())
+    };
+    let mut held: Vec<String> = side.holds.iter().map(text).collect();
+    if held.is_empty() {
+        held.push("no watched lock".to_owned());
+    }
+    let row = |(i, text): (usize, &String)| {
+        Text::new(Tone::Label, format!("{:<9} ", if i == 0 { name } else { "" })).and(Tone::Plain, text.as_str())
+    };
+    wrapped(c, held.iter().enumerate().map(row).collect::<Vec<_>>())
+}
+
+/// The stacks of all sides; beside each other where there is room.
+pub fn stacks(c: &Context<'_>, f: &Finding) -> Vec<Line> {
+    let s = c.snapshot;
+    let mut blocks = Vec::new();
+    for (name, side) in sides_of(f) {
+        let who = format!("{} in {}", task(&side.task.comm, side.task.tid), side.site);
+        let mut block = vec![Text::new(Tone::Label, format!("{name}: ")).and(Tone::Plain, who)];
+        let frames = s.stacks.symbolised(side.stack);
+        if frames.is_empty() {
+            block.push(Text::new(Tone::Faint, "  no stack was recorded"));
+        }
+        block.extend(frames.into_iter().map(|frame| Text::new(Tone::Plain, format!("  {frame}"))));
+        blocks.push(block);
+    }
+    let note = "Stacks are those of a task's first call of the function: one is taken for each task and operation.";
+    let mut lines = wrapped(c, [Text::new(Tone::Faint, note)]);
+    lines.push(Line::default());
+    lines.extend(beside(c, blocks));
+    lines
+}
+
+/// Blocks of lines next to each other, two in a row where the width allows.
+fn beside(c: &Context<'_>, blocks: Vec<Vec<Text>>) -> Vec<Line> {
+    let half = usize::from(c.width.saturating_sub(4) / 2);
+    let fits = |block: &Vec<Text>| block.iter().all(|line| line.width() <= half);
+    if blocks.len() < 2 || !blocks.iter().all(fits) {
+        let mut lines: Vec<Line> = Vec::new();
+        for block in blocks {
+            lines.extend(wrapped(c, block));
+            lines.push(Line::default());
+        }
+        return lines;
+    }
+    let mut lines = Vec::new();
+    for pair in blocks.chunks(2) {
+        let height = pair.iter().map(Vec::len).max().unwrap_or(0);
+        for i in 0..height {
+            let mut line = pair[0].get(i).cloned().unwrap_or_default();
+            if let Some(right) = pair.get(1).and_then(|block| block.get(i)) {
+                line = line.clone().and(Tone::Plain, " ".repeat(half + 2 - line.width()));
+                line.0.extend(right.0.clone());
+            }
+            lines.push(line.into());
+        }
+        lines.push(Line::default());
+    }
+    lines
+}
+
+/// Every side with its name.
+fn sides_of(f: &Finding) -> Vec<(String, &Side)> {
+    match &f.evidence {
+        Evidence::Window(w) => {
+            let mut sides = vec![("holder".into(), &w.longest.holder), ("unlinker".into(), &w.longest.unlinker)];
+            if let Some(used) = &w.longest.at_use
+                && used.stack != w.longest.holder.stack
+            {
+                sides.push(("use".into(), used));
+            }
+            sides
+        }
+        Evidence::Prediction(p) => vec![("holder".into(), &p.holder), ("unlinker".into(), &p.unlinker)],
+        Evidence::Cycle(cycle) => {
+            let steps = cycle.steps.iter().enumerate().map(|(i, s)| (format!("side {}", i + 1), &s.side));
+            steps.chain(cycle.queued.iter().map(|q| ("writer".to_owned(), &q.side))).collect()
+        }
+        Evidence::AgainstOrder(a) => vec![("side".into(), &a.step.side)],
+        Evidence::Relock(r) => vec![("side".into(), &r.side)],
+        Evidence::FreedShared(f) => vec![("by".into(), &f.side)],
+    }
+}
+
+fn table_of(f: &Finding) -> Option<Page> {
+    let (table, generation) = match &f.evidence {
+        Evidence::Window(w) => (w.longest.table, w.longest.generation),
+        Evidence::Prediction(p) => (p.table, p.generation),
+        Evidence::FreedShared(f) => (f.table, f.generation),
+        _ => return None,
+    };
+    Some(Page::Table(table, generation))
+}
+
+/// The events of its tasks around it.
+fn look(s: &Snapshot, f: &Finding) -> Option<Look> {
+    let sides = sides_of(f);
+    let mut tids: Vec<String> = sides.iter().map(|(_, side)| side.task.tid.0.to_string()).collect();
+    tids.sort();
+    tids.dedup();
+    let (mut lo, mut hi) = (u64::MAX, 0);
+    for (_, side) in &sides {
+        lo = lo.min(side.time_ns);
+        hi = hi.max(side.time_ns);
+    }
+    if let Evidence::Window(w) = &f.evidence {
+        let c = &w.longest;
+        hi = hi.max(c.unlink_hi_ns + c.certain_ns).max(c.unlink_lo_ns + c.possible_ns);
+    }
+    let from_ns = lo.saturating_sub(AROUND_NS).max(s.meta.start_ns);
+    let to_ns = (hi + AROUND_NS).min(from_ns + RANGE_MAX_NS);
+    let title = "around it".to_owned();
+    (lo <= hi).then(|| Look { title, from_ns, to_ns, filter: format!("task={}", tids.join(",")) })
+}
+
+/// What its picture is made of beyond the evidence.
+pub fn needs(s: &Snapshot, f: &Finding) -> Option<Look> {
+    match f.evidence {
+        Evidence::Window(_) | Evidence::Prediction(_) => look(s, f),
+        _ => None,
+    }
+}
+
+pub fn shortcut(s: &Snapshot, f: &Finding, to: Shortcut) -> Option<Page> {
+    match to {
+        Shortcut::Table => table_of(f),
+        Shortcut::Events => look(s, f).map(Page::Events),
+        Shortcut::Stacks => {
+            let any = sides_of(f).iter().any(|(_, side)| side.stack.is_some());
+            any.then(|| Page::Stacks(f.id.clone()))
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! The line at the bottom while somebody types: search, filter, a place to go to, a file's name.
+//!
+//! Decides what keys do to the text. What the text is for is `state`'s.
+
+use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+
+use super::text::is_shown;
+use crate::library::Export;
+
+/// What is asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum What {
+    Search,
+    Filter,
+    GoTo,
+    /// A file's name, for what of the recording.
+    File(Take),
+    /// Whether to overwrite it.
+    Overwrite(Take, String),
+    /// Which of the exports.
+    Export,
+}
+
+/// What is taken away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Take {
+    Of(Export),
+    /// The page or row that is shown, as text.
+    Shown,
+}
+
+/// The exports, each with its key, name and a file name's ending.
+pub const EXPORTS: &[(char, Take, &str, &str)] = &[
+    ('r', Take::Of(Export::Recording), "recording", "obs"),
+    ('t', Take::Of(Export::Text), "text report", "txt"),
+    ('j', Take::Of(Export::Json), "JSON report", "json"),
+    ('l', Take::Of(Export::Jsonl), "JSON lines", "jsonl"),
+    ('d', Take::Of(Export::Dot), "dot graph", "dot"),
+    ('p', Take::Shown, "this page", "txt"),
+];
+
+impl Take {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        EXPORTS.iter().find(|(_, take, _, _)| *take == self).map_or("", |(_, _, name, _)| name)
+    }
+
+    /// A file's name to begin with.
+    #[must_use]
+    pub fn file(self) -> String {
+        let ending = EXPORTS.iter().find(|(_, take, _, _)| *take == self).map_or("txt", |(_, _, _, e)| e);
+        let stem = if self == Take::Shown { "page" } else { "observer" };
+        format!("{stem}.{ending}")
+    }
+}
+
+/// A prompt that is open.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Prompt {
+    pub what: What,
+    pub text: String,
+    /// Why the text was not taken.
+    pub error: Option<String>,
+}
+
+/// What a key did.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Typed {
+    /// The text is another one now, or not.
+    On,
+    Done,
+    Given,
+    /// Not a key of prompts.
+    Other,
+}
+
+impl Prompt {
+    #[must_use]
+    pub fn new(what: What, text: impl Into<String>) -> Prompt {
+        Prompt { what, text: text.into(), error: None }
+    }
+
+    /// Takes a key.
+    pub fn key(&mut self, key: KeyEvent) -> Typed {
+        let control = key.modifiers.contains(KeyModifiers::CONTROL);
+        match key.code {
+            KeyCode::Enter => return Typed::Done,
+            KeyCode::Esc => return Typed::Given,
+            KeyCode::Char('c' | 'g') if control => return Typed::Given,
+            // As in a shell.
+            KeyCode::Char('u') if control => self.text.clear(),
+            KeyCode::Char('w') if control => {
+                let kept = self.text.trim_end().rfind(' ').map_or(0, |at| at + 1);
+                self.text.truncate(kept);
+            }
+            KeyCode::Char(_) if key.modifiers.intersects(KeyModifiers::CONTROL | KeyModifiers::ALT) => {
+                return Typed::Other;
+            }
+            KeyCode::Backspace => drop(self.text.pop()),
+            KeyCode::Char(c) if is_shown(c) => self.text.push(c),
+            _ => return Typed::Other,
+        }
+        self.error = None;
+        Typed::On
+    }
+
+    /// What stands before the text.
+    #[must_use]
+    pub fn label(&self) -> String {
+        match &self.what {
+            What::Search => "/".into(),
+            What::Filter => "&".into(),
+            What::GoTo => "go to (+1.25, 50%, #1200, end): ".into(),
+            What::File(take) => format!("write {} to: ", take.name()),
+            What::Overwrite(_, path) => format!("{path} exists: overwrite? (y/n) "),
+            What::Export => {
+                let choices: Vec<String> =
+                    EXPORTS.iter().map(|(key, _, name, _)| format!("{key} {name}")).collect();
+                format!("export: {} ", choices.join("  "))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_typed_as_in_a_shell() {
+        let mut p = Prompt::new(What::Search, "one two");
+        let control = |c| KeyEvent::new(KeyCode::Char(c), KeyModifiers::CONTROL);
+        assert_eq!((p.key(control('w')), p.text.as_str()), (Typed::On, "one "));
+        assert_eq!(p.key(KeyEvent::from(KeyCode::Char('x'))), Typed::On);
+        assert_eq!((p.key(KeyEvent::from(KeyCode::Backspace)), p.text.as_str()), (Typed::On, "one "));
+        assert_eq!((p.key(control('u')), p.text.as_str()), (Typed::On, ""));
+        assert_eq!(p.key(KeyEvent::from(KeyCode::Enter)), Typed::Done);
+        assert_eq!(p.key(KeyEvent::from(KeyCode::Esc)), Typed::Given);
+        assert_eq!(p.key(KeyEvent::from(KeyCode::PageUp)), Typed::Other);
+    }
+}

@@ -1,0 +1,409 @@
+//! What is shown: view, page, selection, scroll, prompt, freeze, and the past that rates are made of.
+//!
+//! Decides what a key press changes and what it asks of others ([`Effect`]). Draws nothing, waits for nothing, and knows the
+//! terminal only as a size.
+
+mod find;
+mod mouse;
+mod open;
+mod prompts;
+mod replay;
+mod shown;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ratatui::crossterm::event::KeyEvent;
+use ratatui::layout::Rect;
+
+use self::open::Open;
+use super::answers::{Answer, Answers, Look};
+use super::groups;
+use super::history::History;
+use super::keys::{self, Action};
+use super::layout::Layout;
+use super::list::List;
+use super::page::{Context, Go, Line, Page, Shortcut};
+use super::prompt::{Prompt, What};
+use super::theme::Theme;
+use super::{Mode, rows};
+use crate::events::Filter;
+use crate::library::{self, Export, Query};
+use crate::snapshot::{Command, Position, Snapshot};
+
+/// The views, in the order of their numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tab {
+    Overview,
+    Windows,
+    Tables,
+    Locks,
+    Events,
+    Coverage,
+    Protection,
+}
+
+impl Tab {
+    pub const ALL: [Tab; 7] = [
+        Tab::Overview,
+        Tab::Windows,
+        Tab::Tables,
+        Tab::Locks,
+        Tab::Events,
+        Tab::Coverage,
+        Tab::Protection,
+    ];
+
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Tab::Overview => "Overview",
+            Tab::Windows => "Windows",
+            Tab::Tables => "Tables",
+            Tab::Locks => "Locks",
+            Tab::Events => "Events",
+            Tab::Coverage => "Coverage",
+            Tab::Protection => "Protect",
+        }
+    }
+}
+
+/// What a key press leads to outside the state.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    Quit,
+    Redraw,
+    Send(Command),
+    /// To be looked up in the recording; the answer goes to [`State::found`].
+    Look(Look, Query),
+    /// To be written; the answer goes to [`State::written`].
+    Export { what: Export, to: PathBuf, force: bool },
+    Write { text: String, to: PathBuf, force: bool },
+    /// To the terminal's clipboard.
+    Copy(String),
+    Mouse(bool),
+}
+
+/// How a recording goes by.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Pace {
+    pub paused: bool,
+    /// Times real time; `None`: as fast as it goes.
+    pub speed: Option<f32>,
+}
+
+impl Pace {
+    fn of(snapshot: &Snapshot) -> Pace {
+        match &snapshot.position {
+            Position::Replay(r) => Pace { paused: r.paused, speed: r.speed },
+            Position::Live | Position::Ended => Pace { paused: false, speed: Some(1.0) },
+        }
+    }
+}
+
+/// What takes the screen's middle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Body {
+    Help,
+    Page,
+    Matrix,
+    List,
+}
+
+/// Something to be said in the last line, until the next key.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Message {
+    pub text: String,
+    pub bad: bool,
+}
+
+/// Everything that the view draws.
+#[derive(Debug)]
+pub struct State {
+    mode: Mode,
+    theme: Theme,
+    tab: Tab,
+    lists: [List; Tab::ALL.len()],
+    /// Pages open over each list, the one that is shown last.
+    pages: [Vec<Open>; Tab::ALL.len()],
+    /// Lines of the page that is shown.
+    lines: Vec<Line>,
+    /// Scroll of the open help.
+    help: Option<usize>,
+    /// The cell of the matrix, while lock order is one.
+    matrix: Option<(usize, usize)>,
+    prompt: Option<Prompt>,
+    message: Option<Message>,
+    /// The filter of the list before somebody began to type.
+    former_filter: String,
+    /// What was searched for last, in lower case, and the line that it found on a page.
+    found_line: Option<usize>,
+    search: String,
+    answers: Answers,
+    latest: Arc<Snapshot>,
+    frozen: Option<Arc<Snapshot>>,
+    history: History,
+    /// What the person asked for last, or the run told since.
+    pace: Pace,
+    /// The mark of the recording that was gone to last, and the finding that is to be selected when it is there.
+    mark: Option<usize>,
+    wanted: Option<String>,
+    mouse: bool,
+    area: Rect,
+    effects: Vec<Effect>,
+}
+
+impl State {
+    #[must_use]
+    pub fn new(mode: Mode, theme: Theme, first: Arc<Snapshot>) -> State {
+        let mut state = State {
+            mode,
+            theme,
+            tab: Tab::Overview,
+            lists: Tab::ALL.map(List::of),
+            pages: Default::default(),
+            lines: Vec::new(),
+            help: None,
+            matrix: None,
+            prompt: None,
+            message: None,
+            former_filter: String::new(),
+            found_line: None,
+            search: String::new(),
+            answers: Answers::default(),
+            latest: first.clone(),
+            frozen: None,
+            history: History::default(),
+            pace: Pace::of(&first),
+            mark: None,
+            wanted: None,
+            mouse: false,
+            area: Rect::default(),
+            effects: vec![Effect::Send(Command::Tail(Filter::default()))],
+        };
+        state.show(first);
+        state
+    }
+
+    /// What is to be done outside since this was asked last.
+    pub fn take_effects(&mut self) -> Vec<Effect> {
+        std::mem::take(&mut self.effects)
+    }
+
+    /// Takes a new snapshot. The header follows it always, the rest unless it is frozen.
+    pub fn show(&mut self, snapshot: Arc<Snapshot>) {
+        self.history.push(snapshot.now_ns, groups::totals(&snapshot));
+        // Until the run has answered a key press, its former pace is old news.
+        let told = Pace::of(&snapshot);
+        if told != Pace::of(&self.latest) {
+            self.pace = told;
+        }
+        self.latest = snapshot;
+        if self.frozen.is_none() {
+            self.rows_anew();
+            self.select_wanted();
+        }
+    }
+
+    /// Takes the size of the screen.
+    pub fn fit(&mut self, area: Rect) {
+        if area != self.area {
+            self.area = area;
+            self.lines_anew();
+        }
+        self.scroll();
+    }
+
+    /// What was looked up.
+    pub fn found(&mut self, look: &Look, answer: Result<library::Page, String>) {
+        let answer = match answer {
+            Ok(page) => Answer::Found(Arc::new(page)),
+            Err(why) => Answer::Failed(why),
+        };
+        self.answers.put(look, answer);
+        self.lines_anew();
+    }
+
+    /// Takes a key.
+    pub fn key(&mut self, key: KeyEvent) {
+        self.message = None;
+        if self.prompt.is_some() && self.typed(key) {
+            return;
+        }
+        if let Some(action) = keys::action(key, self.mode) {
+            self.act(action);
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        let page = isize::try_from(self.page_rows()).unwrap_or(isize::MAX).max(2) - 1;
+        match action {
+            Action::Quit => self.effects.push(Effect::Quit),
+            Action::Redraw => self.effects.push(Effect::Redraw),
+            Action::Mouse => self.toggle_mouse(),
+            Action::Help => self.help = if self.help.is_some() { None } else { Some(0) },
+            Action::Back => self.back(),
+            Action::Open => self.open(),
+            Action::Up => self.move_by(-1),
+            Action::Down => self.move_by(1),
+            Action::PageUp => self.page_by(-page),
+            Action::PageDown => self.page_by(page),
+            Action::First => self.to_first(),
+            Action::Last => self.to_last(),
+            Action::NextTab => self.go(self.tab_after(1)),
+            Action::FormerTab => self.go(self.tab_after(Tab::ALL.len() - 1)),
+            Action::Show(tab) => self.go(tab),
+            Action::Freeze => self.freeze(),
+            Action::Search => self.ask(What::Search, String::new()),
+            Action::NextMatch => self.find(true, false),
+            Action::FormerMatch => self.find(false, false),
+            Action::Filter => self.ask_filter(),
+            Action::SortNext => self.sort(|list, columns| list.sort_by_next(columns, true)),
+            Action::SortFormer => self.sort(|list, columns| list.sort_by_next(columns, false)),
+            Action::Reverse => self.sort(|list, _| list.sort.reversed = !list.sort.reversed),
+            Action::Matrix => self.toggle_matrix(),
+            Action::Table => self.shortcut(Shortcut::Table),
+            Action::Events => self.shortcut(Shortcut::Events),
+            Action::Stacks => self.shortcut(Shortcut::Stacks),
+            Action::Copy => self.copy(),
+            Action::Save => self.ask_file(super::prompt::Take::Of(Export::Recording)),
+            Action::Export => self.ask(What::Export, String::new()),
+            Action::Pause
+            | Action::StepOn
+            | Action::StepBack
+            | Action::NextFinding
+            | Action::FormerFinding
+            | Action::SeekOn
+            | Action::SeekBack
+            | Action::GoTo
+            | Action::Faster
+            | Action::Slower
+            | Action::FlatOut => self.replay(action),
+        }
+        self.scroll();
+    }
+
+    fn tab_after(&self, n: usize) -> Tab {
+        Tab::ALL[(self.tab as usize + n) % Tab::ALL.len()]
+    }
+
+    fn go(&mut self, tab: Tab) {
+        // Its number again leads back to the list.
+        if tab == self.tab && self.help.is_none() {
+            self.pages[tab as usize].clear();
+        }
+        self.help = None;
+        self.tab = tab;
+        self.lines_anew();
+    }
+
+    fn freeze(&mut self) {
+        self.frozen = match self.frozen {
+            Some(_) => None,
+            None => Some(self.latest.clone()),
+        };
+        self.rows_anew();
+    }
+
+    fn say(&mut self, text: impl Into<String>) {
+        self.message = Some(Message { text: text.into(), bad: false });
+    }
+
+    fn complain(&mut self, text: impl Into<String>) {
+        self.message = Some(Message { text: text.into(), bad: true });
+    }
+
+    fn toggle_matrix(&mut self) {
+        if self.tab != Tab::Locks {
+            self.go(Tab::Locks);
+            self.matrix = None;
+        }
+        self.pages[Tab::Locks as usize].clear();
+        self.matrix = if self.matrix.is_some() { None } else { Some((0, 0)) };
+    }
+
+    fn sort(&mut self, change: impl FnOnce(&mut List, usize)) {
+        if self.body() != Body::List {
+            self.complain("only lists are sorted");
+            return;
+        }
+        let columns = rows::all_columns(self.tab).len();
+        change(&mut self.lists[self.tab as usize], columns);
+        self.rows_anew();
+    }
+
+    /// Finds out anew which rows pass and what stands on the page.
+    fn rows_anew(&mut self) {
+        let snapshot = self.snapshot_arc();
+        for tab in Tab::ALL {
+            // What is not looked at is found out when it is; numbers of rows are the snapshot's.
+            if tab == self.tab {
+                self.lists[tab as usize].renew(&snapshot, tab);
+            }
+        }
+        self.lines_anew();
+    }
+
+    fn lines_anew(&mut self) {
+        let snapshot = self.snapshot_arc();
+        let tab = self.tab;
+        self.lists[tab as usize].renew(&snapshot, tab);
+        let Some(open) = self.pages[tab as usize].last() else {
+            self.lines.clear();
+            self.scroll();
+            return;
+        };
+        if let Some(look) = open.page.needs(&snapshot) {
+            self.look_up(look, &snapshot);
+        }
+        let Some(open) = self.pages[tab as usize].last() else { return };
+        let context = Context {
+            snapshot: &snapshot,
+            answers: &self.answers,
+            theme: &self.theme,
+            replay: self.mode == Mode::Replay,
+            width: self.area.width,
+        };
+        self.lines = open.page.lines(&context);
+        self.scroll();
+    }
+
+    fn look_up(&mut self, look: Look, snapshot: &Snapshot) {
+        match Filter::parse(&look.filter, &snapshot.setup) {
+            Ok(filter) => {
+                if let Some(query) = self.answers.ask(&look, filter) {
+                    self.effects.push(Effect::Look(look, query));
+                }
+            }
+            Err(why) => self.answers.put(&look, Answer::Failed(why)),
+        }
+    }
+
+    /// Opens a page over what is shown.
+    fn show_page(&mut self, page: Page) {
+        self.pages[self.tab as usize].push(Open::new(page));
+        self.help = None;
+        self.lines_anew();
+        self.settle_link();
+    }
+
+    fn follow(&mut self, go: Go) {
+        match go {
+            Go::Page(page) => self.show_page(page),
+            Go::Seek(_) if self.mode == Mode::Live => self.complain("a running kernel cannot be gone back in"),
+            Go::Seek(time_ns) => self.seek(crate::snapshot::To::Time(time_ns)),
+        }
+    }
+
+    fn list(&self) -> &List {
+        &self.lists[self.tab as usize]
+    }
+
+    fn snapshot_arc(&self) -> Arc<Snapshot> {
+        self.frozen.as_ref().unwrap_or(&self.latest).clone()
+    }
+
+    fn layout_of(&self) -> Layout {
+        self.layout()
+    }
+}

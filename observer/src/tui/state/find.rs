@@ -1,0 +1,80 @@
+//! Search: to the next row or line that has a text.
+
+use super::{Body, State};
+use crate::tui::rows;
+use crate::tui::view::help;
+
+impl State {
+    /// Goes to the next match, or the one before. `here`: the place itself counts, as while somebody types.
+    pub(super) fn find(&mut self, on: bool, here: bool) {
+        if self.search.is_empty() {
+            self.complain("nothing was searched for yet: / and a text");
+            return;
+        }
+        let texts = self.texts();
+        let n = texts.len();
+        let from = self.place().min(n.saturating_sub(1));
+        let first = usize::from(!here);
+        let step = |i: usize| if on { (from + i) % n } else { (from + n - i % n) % n };
+        let found = (first..n + first).map(step).find(|&i| texts[i].to_lowercase().contains(&self.search));
+        match found {
+            None => self.complain(format!("no \"{}\" here", self.search)),
+            Some(at) => {
+                let wrapped = if on { at < from } else { at > from };
+                self.go_to_place(at);
+                if wrapped && !here {
+                    self.say(if on { "from the top again" } else { "from the bottom again" });
+                }
+            }
+        }
+        self.scroll();
+    }
+
+    /// All that can be searched in.
+    fn texts(&self) -> Vec<String> {
+        match self.body() {
+            Body::Help => help::lines(self.mode, self.area.width).iter().map(|l| l.plain()).collect(),
+            Body::Page => self.lines.iter().map(|l| l.text.plain()).collect(),
+            Body::Matrix => Vec::new(),
+            Body::List => {
+                let row = |&i: &usize| rows::text(self.snapshot(), self.tab, i);
+                self.list().visible.iter().map(row).collect()
+            }
+        }
+    }
+
+    fn place(&self) -> usize {
+        match self.body() {
+            Body::Help => self.help.unwrap_or(0),
+            Body::Page => self.found_line.or(self.chosen()).unwrap_or_else(|| self.top().map_or(0, |o| o.scroll)),
+            Body::Matrix => 0,
+            Body::List => self.list().selected,
+        }
+    }
+
+    fn go_to_place(&mut self, at: usize) {
+        let rows = self.page_rows();
+        match self.body() {
+            Body::Help => self.help = Some(at),
+            Body::Page => {
+                self.found_line = Some(at);
+                let link = self.lines.get(at).is_some_and(|l| l.link.is_some());
+                if let Some(open) = self.top_mut() {
+                    if !(open.scroll..open.scroll + rows).contains(&at) {
+                        // A few lines above it are what it belongs to.
+                        open.scroll = at.saturating_sub(rows / 3);
+                    }
+                    if link {
+                        open.link = Some(at);
+                    }
+                }
+                self.settle_link();
+            }
+            Body::Matrix => {}
+            Body::List => {
+                let (snapshot, tab) = (self.snapshot_arc(), self.tab);
+                self.lists[tab as usize].select(at, &snapshot, tab);
+            }
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! The mouse, for whoever turns it on: what a click and the wheel mean.
+
+use ratatui::crossterm::event::{MouseButton, MouseEvent, MouseEventKind};
+use ratatui::layout::{Position, Rect};
+
+use super::{Body, Effect, State};
+use crate::snapshot::To;
+use crate::tui::view;
+
+/// Rows of a turn of the wheel.
+const WHEEL: isize = 3;
+
+impl State {
+    pub(super) fn toggle_mouse(&mut self) {
+        self.mouse = !self.mouse;
+        self.effects.push(Effect::Mouse(self.mouse));
+        self.say(if self.mouse { "mouse on: M gives it back to the terminal" } else { "mouse off" });
+    }
+
+    /// Takes what the mouse did.
+    pub fn pointed(&mut self, event: MouseEvent) {
+        let at = Position { x: event.column, y: event.row };
+        match event.kind {
+            MouseEventKind::ScrollDown => self.move_by(WHEEL),
+            MouseEventKind::ScrollUp => self.move_by(-WHEEL),
+            MouseEventKind::Down(MouseButton::Left) => self.clicked(at),
+            MouseEventKind::Down(MouseButton::Right) => self.back(),
+            _ => return,
+        }
+        self.scroll();
+    }
+
+    fn clicked(&mut self, at: Position) {
+        let layout = self.layout();
+        if layout.tabs.contains(at) {
+            let tabs = view::tab_line(self, layout.tabs.width);
+            if let Some((tab, _)) = tabs.places.iter().find(|(_, cells)| cells.contains(&at.x)) {
+                self.go(*tab);
+            }
+        } else if layout.bar.contains(at) {
+            if let Some(time_ns) = view::bar_time(self, at.x, layout.bar.width) {
+                self.seek(To::Time(time_ns));
+            }
+        } else if let Some(row) = row_in(layout.list, at)
+            && self.body() == Body::List
+        {
+            let place = self.list().offset + row;
+            if place == self.list().selected {
+                self.open();
+            } else if place < self.list().visible.len() {
+                let (snapshot, tab) = (self.snapshot_arc(), self.tab);
+                self.lists[tab as usize].select(place, &snapshot, tab);
+            }
+        } else if let Some(row) = row_in(layout.page_lines(), at)
+            && self.body() == Body::Page
+        {
+            self.clicked_line(row);
+        }
+    }
+
+    fn clicked_line(&mut self, row: usize) {
+        let Some(open) = self.top() else { return };
+        let (line, chosen) = (open.scroll + row, open.link);
+        if self.lines.get(line).is_some_and(|l| l.link.is_some()) {
+            if chosen == Some(line) {
+                self.open();
+            } else if let Some(open) = self.top_mut() {
+                open.link = Some(line);
+            }
+        }
+    }
+}
+
+fn row_in(area: Rect, at: Position) -> Option<usize> {
+    area.contains(at).then(|| usize::from(at.y - area.y))
+}

@@ -1,0 +1,213 @@
+//! Moving: through lists, along the links of pages, and back.
+
+use super::{Body, State};
+use crate::tui::page::{Go, Line, Page, Shortcut};
+use crate::tui::rows;
+use crate::tui::view::help;
+
+/// A page that is open.
+#[derive(Debug)]
+pub struct Open {
+    pub page: Page,
+    /// First line on the screen.
+    pub scroll: usize,
+    /// The line whose link is chosen.
+    pub link: Option<usize>,
+}
+
+impl Open {
+    #[must_use]
+    pub fn new(page: Page) -> Open {
+        Open { page, scroll: 0, link: None }
+    }
+}
+
+fn links(lines: &[Line]) -> impl DoubleEndedIterator<Item = usize> + '_ {
+    lines.iter().enumerate().filter(|(_, l)| l.link.is_some()).map(|(i, _)| i)
+}
+
+impl State {
+    pub(super) fn move_by(&mut self, by: isize) {
+        match self.body() {
+            Body::Help => self.scroll_help(by),
+            Body::Page => self.move_on_page(by),
+            Body::Matrix => self.move_in_matrix((by, 0)),
+            Body::List => self.move_in_list(by),
+        }
+    }
+
+    pub(super) fn page_by(&mut self, by: isize) {
+        match self.body() {
+            Body::Help => self.scroll_help(by),
+            Body::Page => {
+                let rows = self.page_rows();
+                let last = self.lines.len().saturating_sub(rows);
+                if let Some(open) = self.top_mut() {
+                    let before = open.scroll;
+                    open.scroll = open.scroll.saturating_add_signed(by).min(last);
+                    // Where there is nothing more to scroll, the last link is what is left to come to.
+                    if open.scroll == before {
+                        self.link_at_edge(by > 0);
+                    }
+                }
+                self.settle_link();
+            }
+            Body::Matrix => self.move_in_matrix((by, 0)),
+            Body::List => self.move_in_list(by),
+        }
+    }
+
+    pub(super) fn to_first(&mut self) {
+        if self.body() == Body::List {
+            let list = &mut self.lists[self.tab as usize];
+            (list.selected, list.pin) = (0, crate::tui::list::Pin::First);
+        } else {
+            self.page_by(isize::MIN / 2);
+            self.link_at_edge(false);
+        }
+    }
+
+    pub(super) fn to_last(&mut self) {
+        self.page_by(isize::MAX / 2);
+        if self.body() == Body::Page {
+            self.link_at_edge(true);
+        }
+    }
+
+    fn move_in_list(&mut self, by: isize) {
+        let (snapshot, tab) = (self.snapshot_arc(), self.tab);
+        self.lists[tab as usize].move_by(by, &snapshot, tab);
+    }
+
+    fn scroll_help(&mut self, by: isize) {
+        let last = self.help_lines().saturating_sub(usize::from(help::rows(self.area.height)));
+        if let Some(scroll) = &mut self.help {
+            *scroll = scroll.saturating_add_signed(by).min(last);
+        }
+    }
+
+    pub(super) fn move_in_matrix(&mut self, (down, right): (isize, isize)) {
+        let classes = self.lock_matrix().size();
+        if let Some((row, column)) = &mut self.matrix {
+            *row = row.saturating_add_signed(down).min(classes.saturating_sub(1));
+            *column = column.saturating_add_signed(right).min(classes.saturating_sub(1));
+        }
+    }
+
+    /// To the next link if it is on the screen, else a line further.
+    fn move_on_page(&mut self, by: isize) {
+        let rows = self.page_rows();
+        let last = self.lines.len().saturating_sub(rows);
+        let Some(open) = self.pages[self.tab as usize].last_mut() else { return };
+        let seen = open.scroll..open.scroll + rows;
+        let at = open.link;
+        let next = if by > 0 {
+            links(&self.lines).find(|i| at.is_none_or(|at| *i > at))
+        } else {
+            links(&self.lines).rev().find(|i| at.is_some_and(|at| *i < at))
+        };
+        match next {
+            Some(next) if seen.contains(&next) => open.link = Some(next),
+            // All lines of a long list of links follow each other.
+            Some(next) if next + 1 == seen.start || next == seen.end => {
+                open.link = Some(next);
+                open.scroll = open.scroll.saturating_add_signed(by).min(last);
+            }
+            _ => open.scroll = open.scroll.saturating_add_signed(by).min(last),
+        }
+    }
+
+    fn link_at_edge(&mut self, last: bool) {
+        let edge = if last { links(&self.lines).next_back() } else { links(&self.lines).next() };
+        if let Some(open) = self.top_mut() {
+            open.link = edge.or(open.link);
+        }
+        self.settle_link();
+    }
+
+    /// Chooses a link that is on the screen, if there is one.
+    pub(super) fn settle_link(&mut self) {
+        let rows = self.page_rows();
+        let Some(open) = self.pages[self.tab as usize].last_mut() else { return };
+        let seen = open.scroll..open.scroll + rows;
+        if open.link.is_some_and(|at| seen.contains(&at)) {
+            return;
+        }
+        let down = open.link.is_none_or(|at| at < seen.start);
+        let mut inside = links(&self.lines).filter(|i| seen.contains(i));
+        let chosen = if down { inside.next() } else { inside.next_back() };
+        open.link = chosen.or(open.link).or_else(|| links(&self.lines).next());
+    }
+
+    pub(super) fn open(&mut self) {
+        match self.body() {
+            Body::Help => {}
+            Body::Page => {
+                let link = self.chosen().and_then(|at| self.lines.get(at)).and_then(|l| l.link.clone());
+                match link {
+                    Some(go) => self.follow(go),
+                    None => self.say("nothing leads on from here; Esc: back"),
+                }
+            }
+            Body::Matrix => {
+                let matrix = self.lock_matrix();
+                let classes = self.matrix.and_then(|(row, column)| matrix.class(row).zip(matrix.class(column)));
+                if let Some((from, to)) = classes {
+                    self.show_page(Page::Classes(from, to));
+                }
+            }
+            Body::List => {
+                if let Some(page) = self.selected_page() {
+                    self.show_page(page);
+                }
+            }
+        }
+    }
+
+    pub(super) fn back(&mut self) {
+        if self.help.take().is_some() {
+            return;
+        }
+        if self.pages[self.tab as usize].pop().is_none() && !self.list().filter.is_empty() {
+            self.give_filter(String::new());
+        }
+        self.lines_anew();
+    }
+
+    pub(super) fn shortcut(&mut self, to: Shortcut) {
+        let page = match self.body() {
+            Body::Help | Body::Matrix => None,
+            Body::Page => match self.chosen().and_then(|at| self.lines.get(at)?.link.clone()) {
+                // On a list of events it is the event that counts.
+                Some(Go::Page(page @ Page::Event(_))) => Some(page),
+                _ => self.top().map(|open| open.page.clone()),
+            },
+            Body::List => self.selected_page(),
+        };
+        match page.map(|page| page.shortcut(self.snapshot(), to)) {
+            Some(Ok(page)) => self.show_page(page),
+            Some(Err(why)) => self.complain(why),
+            None => self.complain("no row is selected"),
+        }
+    }
+
+    /// What the selected row opens.
+    pub(super) fn selected_page(&self) -> Option<Page> {
+        self.list().row().and_then(|i| rows::page(self.snapshot(), self.tab, i))
+    }
+
+    /// Keeps everything on the screen.
+    pub(super) fn scroll(&mut self) {
+        let rows = self.page_rows();
+        self.lists[self.tab as usize].scroll(usize::from(self.layout_of().list.height));
+        let last = self.lines.len().saturating_sub(rows);
+        if let Some(open) = self.top_mut() {
+            open.scroll = open.scroll.min(last);
+        }
+        self.scroll_help(0);
+    }
+
+    pub(super) fn top_mut(&mut self) -> Option<&mut Open> {
+        self.pages[self.tab as usize].last_mut()
+    }
+}

@@ -1,0 +1,229 @@
+//! What is typed, and what comes of it: search, filter, files.
+
+use std::path::{Path, PathBuf};
+
+use ratatui::crossterm::event::{KeyCode, KeyEvent};
+
+use super::{Body, Effect, State, Tab};
+use crate::events::Filter;
+use crate::snapshot::Command;
+use crate::tui::answers::Look;
+use crate::tui::page::{Context, Page};
+use crate::tui::prompt::{EXPORTS, Prompt, Take, Typed, What};
+use crate::tui::view::help;
+use crate::tui::{Mode, Written};
+
+/// Width that copied and exported text is wrapped to.
+const TEXT_WIDTH: u16 = 110;
+
+impl State {
+    pub(super) fn ask(&mut self, what: What, text: impl Into<String>) {
+        self.prompt = Some(Prompt::new(what, text));
+    }
+
+    pub(super) fn ask_filter(&mut self) {
+        self.help = None;
+        match (self.body(), self.top().map(|open| open.page.clone())) {
+            (Body::Page, Some(Page::Events(look))) => self.ask(What::Filter, look.filter),
+            (Body::List, _) => self.ask(What::Filter, self.list().filter.clone()),
+            _ => self.complain("there are no rows to choose from here"),
+        }
+    }
+
+    pub(super) fn ask_file(&mut self, take: Take) {
+        self.ask(What::File(take), take.file());
+    }
+
+    /// A key while something is typed; `false`: it is none of the prompt's.
+    pub(super) fn typed(&mut self, key: KeyEvent) -> bool {
+        let Some(mut prompt) = self.prompt.take() else { return false };
+        match &prompt.what {
+            What::Export => {
+                self.chosen_export(key);
+                return true;
+            }
+            What::Overwrite(take, path) => {
+                if matches!(key.code, KeyCode::Char('y' | 'Y')) {
+                    let (take, path) = (*take, PathBuf::from(path));
+                    self.write(take, path, true);
+                } else {
+                    self.say("not written");
+                }
+                return true;
+            }
+            _ => {}
+        }
+        match prompt.key(key) {
+            Typed::On => {
+                self.tried(&prompt);
+                self.prompt = Some(prompt);
+            }
+            Typed::Done => self.done(prompt),
+            Typed::Given => {
+                // A list is filtered while one types; an empty prompt that is left leaves it as it was.
+                if prompt.what == What::Filter && self.body() == Body::List && self.tab != Tab::Events {
+                    self.lists[self.tab as usize].filter.clone_from(&self.former_filter);
+                    self.rows_anew();
+                }
+            }
+            Typed::Other => {
+                self.prompt = Some(prompt);
+                return false;
+            }
+        }
+        true
+    }
+
+    /// What can be shown while it is typed.
+    fn tried(&mut self, prompt: &Prompt) {
+        match prompt.what {
+            What::Search => {
+                self.search = prompt.text.to_lowercase();
+                if !self.search.is_empty() {
+                    self.find(true, true);
+                }
+            }
+            What::Filter if self.body() == Body::List && self.tab != Tab::Events => {
+                self.lists[self.tab as usize].filter.clone_from(&prompt.text);
+                self.rows_anew();
+            }
+            _ => {}
+        }
+    }
+
+    fn done(&mut self, mut prompt: Prompt) {
+        let text = prompt.text.trim().to_owned();
+        let taken = match prompt.what.clone() {
+            What::Search if text.is_empty() => {
+                self.find(true, false);
+                Ok(())
+            }
+            What::Search => {
+                self.search = text.to_lowercase();
+                self.find(true, true);
+                Ok(())
+            }
+            What::Filter => self.filter_with(text),
+            What::GoTo => self.go_to(&text),
+            What::File(_) if text.is_empty() => Err("a file's name".to_owned()),
+            What::File(take) => {
+                self.write(take, PathBuf::from(text), false);
+                Ok(())
+            }
+            What::Overwrite(..) | What::Export => Ok(()),
+        };
+        if let Err(why) = taken {
+            prompt.error = Some(why);
+            self.prompt = Some(prompt);
+        }
+    }
+
+    fn filter_with(&mut self, text: String) -> Result<(), String> {
+        let filter = Filter::parse(&text, &self.snapshot().setup);
+        match (self.body(), self.top().map(|open| open.page.clone())) {
+            (Body::Page, Some(Page::Events(look))) => {
+                filter?;
+                let look = Look { filter: text, ..look };
+                if let Some(open) = self.top_mut() {
+                    *open = super::Open::new(Page::Events(look));
+                }
+                self.lines_anew();
+                self.settle_link();
+            }
+            _ => {
+                if self.tab == Tab::Events {
+                    filter?;
+                }
+                self.give_filter(text);
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets the filter of the list.
+    pub(super) fn give_filter(&mut self, text: String) {
+        if self.tab == Tab::Events
+            && let Ok(filter) = Filter::parse(&text, &self.snapshot().setup)
+        {
+            self.effects.push(Effect::Send(Command::Tail(filter)));
+        }
+        self.former_filter.clone_from(&text);
+        self.lists[self.tab as usize].filter = text;
+        self.rows_anew();
+    }
+
+    fn chosen_export(&mut self, key: KeyEvent) {
+        let chosen = EXPORTS.iter().find(|(k, _, _, _)| key.code == KeyCode::Char(*k));
+        match (chosen, key.code) {
+            (Some((_, take, _, _)), _) => self.ask_file(*take),
+            (None, KeyCode::Esc) => {}
+            (None, _) => self.complain("none of these"),
+        }
+    }
+
+    fn write(&mut self, take: Take, path: PathBuf, force: bool) {
+        self.say(format!("writing {} to {} ...", take.name(), path.display()));
+        self.effects.push(match take {
+            Take::Of(what) => Effect::Export { what, to: path, force },
+            Take::Shown => Effect::Write { text: self.shown_text(), to: path, force },
+        });
+    }
+
+    /// How writing went.
+    pub fn written(&mut self, take: Take, path: &Path, how: Written) {
+        let name = path.display().to_string();
+        match how {
+            Written::Done { bytes } => {
+                let of = if take == Take::Of(crate::library::Export::Recording) && self.mode == Mode::Live {
+                    " up to now"
+                } else {
+                    ""
+                };
+                let bytes = crate::sink::words::number(bytes);
+                self.say(format!("wrote {}{of} to {name}, {bytes} bytes", take.name()));
+            }
+            Written::Exists => self.prompt = Some(Prompt::new(What::Overwrite(take, name), "")),
+            Written::Failed(why) => self.complain(why),
+        }
+    }
+
+    pub(super) fn copy(&mut self) {
+        let text = self.shown_text();
+        let lines = text.lines().count() as u64;
+        self.effects.push(Effect::Copy(text));
+        let what = crate::sink::words::plural(lines, "line");
+        self.say(format!("copied {what} by OSC 52; where the terminal has no such thing: x p writes a file"));
+    }
+
+    /// The page, or what the selected row opens, or the whole help, as text.
+    fn shown_text(&self) -> String {
+        let page = match self.body() {
+            Body::Page => self.top().map(|open| open.page.clone()),
+            Body::List => self.selected_page(),
+            Body::Help | Body::Matrix => None,
+        };
+        let lines: Vec<String> = match page {
+            Some(page) => {
+                let context = Context {
+                    snapshot: self.snapshot(),
+                    answers: &self.answers,
+                    theme: &self.theme,
+                    replay: false,
+                    width: TEXT_WIDTH,
+                };
+                page.lines(&context).iter().map(|l| l.text.plain().trim_end().to_owned()).collect()
+            }
+            None => {
+                let lines = match self.body() {
+                    Body::Help => help::lines(self.mode, TEXT_WIDTH),
+                    _ => self.matrix_lines(TEXT_WIDTH),
+                };
+                lines.iter().map(|l| l.plain().trim_end().to_owned()).collect()
+            }
+        };
+        let s = self.snapshot();
+        let head = format!("observer: {} ({}), {}", s.meta.kernel.release, s.meta.level.name(), self.where_it_is());
+        let all = std::iter::once(head).chain(std::iter::once(String::new())).chain(lines);
+        all.map(|line| line + "\n").collect()
+    }
+}

@@ -1,0 +1,210 @@
+//! What the view reads of a state.
+
+use super::{Body, Message, Mode, Pace, State, Tab};
+use crate::snapshot::Snapshot;
+use crate::tui::history::History;
+use crate::tui::layout::{Layout, Wants};
+use crate::tui::list::List;
+use crate::tui::page::{Line, Page};
+use crate::tui::prompt::Prompt;
+use crate::tui::rows;
+use crate::tui::text::Text;
+use crate::tui::theme::Theme;
+use crate::tui::view::{self, help};
+use crate::tui::widget::Glyphs;
+use crate::tui::widget::matrix::{self, Matrix};
+use observer_engine::finding::Finding;
+
+use super::open::Open;
+
+impl State {
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    #[must_use]
+    pub fn theme(&self) -> &Theme {
+        &self.theme
+    }
+
+    #[must_use]
+    pub fn tab(&self) -> Tab {
+        self.tab
+    }
+
+    #[must_use]
+    pub fn body(&self) -> Body {
+        match (self.help, self.top(), self.matrix) {
+            (Some(_), _, _) => Body::Help,
+            (None, Some(_), _) => Body::Page,
+            (None, None, Some(_)) if self.tab == Tab::Locks => Body::Matrix,
+            _ => Body::List,
+        }
+    }
+
+    /// The snapshot that the header tells of.
+    #[must_use]
+    pub fn latest(&self) -> &Snapshot {
+        &self.latest
+    }
+
+    /// The snapshot that the rows are from.
+    #[must_use]
+    pub fn snapshot(&self) -> &Snapshot {
+        self.frozen.as_ref().unwrap_or(&self.latest)
+    }
+
+    #[must_use]
+    pub fn frozen(&self) -> bool {
+        self.frozen.is_some()
+    }
+
+    #[must_use]
+    pub fn pace(&self) -> Pace {
+        self.pace
+    }
+
+    #[must_use]
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    #[must_use]
+    pub fn shown_list(&self) -> &List {
+        self.list()
+    }
+
+    /// The page that is open.
+    #[must_use]
+    pub fn top(&self) -> Option<&Open> {
+        self.pages[self.tab as usize].last()
+    }
+
+    /// Titles of the pages that lead to the one that is open, itself last.
+    pub fn trail(&self) -> impl Iterator<Item = String> {
+        self.pages[self.tab as usize].iter().map(|open| open.page.title())
+    }
+
+    /// Lines of the page that is open.
+    #[must_use]
+    pub fn lines(&self) -> &[Line] {
+        &self.lines
+    }
+
+    /// The line whose link is chosen.
+    #[must_use]
+    pub fn chosen(&self) -> Option<usize> {
+        self.top().and_then(|open| open.link)
+    }
+
+    #[must_use]
+    pub fn searched(&self) -> &str {
+        &self.search
+    }
+
+    #[must_use]
+    pub fn cell(&self) -> Option<(usize, usize)> {
+        self.matrix
+    }
+
+    #[must_use]
+    pub fn prompt(&self) -> Option<&Prompt> {
+        self.prompt.as_ref()
+    }
+
+    #[must_use]
+    pub fn message(&self) -> Option<&Message> {
+        self.message.as_ref()
+    }
+
+    /// Scroll of the open help.
+    #[must_use]
+    pub fn help(&self) -> Option<usize> {
+        self.help
+    }
+
+    pub(super) fn help_lines(&self) -> usize {
+        help::lines(self.mode, self.area.width).len()
+    }
+
+    #[must_use]
+    pub fn layout(&self) -> Layout {
+        let list = self.body() == Body::List;
+        Layout::new(
+            self.area,
+            Wants {
+                notice: !self.latest.notices.is_empty(),
+                panel: if list { view::panel_rows(self.tab, self.snapshot()) } else { 0 },
+                bar: self.recording().is_some(),
+                list,
+                rows: self.list().visible.len(),
+            },
+        )
+    }
+
+    /// Rows on the screen: place in the list, and index in the snapshot.
+    pub fn rows_on_screen(&self) -> impl Iterator<Item = (usize, usize)> {
+        let list = self.list();
+        let page = usize::from(self.layout().list.height);
+        list.visible.iter().copied().enumerate().skip(list.offset).take(page)
+    }
+
+    /// Rows that a page of what is shown has.
+    pub(super) fn page_rows(&self) -> usize {
+        let layout = self.layout();
+        usize::from(match self.body() {
+            Body::Help => help::rows(self.area.height),
+            Body::Page | Body::Matrix => layout.page_lines().height,
+            Body::List => layout.list.height,
+        })
+    }
+
+    pub(super) fn lock_matrix(&self) -> Matrix {
+        let s = self.snapshot();
+        matrix::of(&s.edges, &s.findings, &s.setup.orders)
+    }
+
+    /// Lock order as a matrix.
+    #[must_use]
+    pub fn matrix_lines(&self, width: u16) -> Vec<Text> {
+        self.lock_matrix().lines(self.matrix, usize::from(width), Glyphs::of(&self.theme))
+    }
+
+    /// The finding that is looked at: that of the page, else that of the row.
+    #[must_use]
+    pub fn selected_finding(&self) -> Option<&Finding> {
+        let page = self.top().map(|open| open.page.clone()).or_else(|| self.selected_page());
+        let (Page::Finding(id) | Page::Lease(id, _) | Page::Stacks(id)) = page? else { return None };
+        self.snapshot().findings.iter().find(|f| f.id == id)
+    }
+
+    /// The lines under the list on a tall screen: the page of the selected row.
+    #[must_use]
+    pub fn preview(&self, width: u16) -> Vec<Line> {
+        let Some(page) = self.selected_page() else { return Vec::new() };
+        page.lines(&crate::tui::page::Context {
+            snapshot: self.snapshot(),
+            answers: &self.answers,
+            theme: &self.theme,
+            replay: self.mode == Mode::Replay,
+            width,
+        })
+    }
+
+    /// How many rows the view has, filtered or not.
+    #[must_use]
+    pub fn all_rows(&self) -> usize {
+        rows::count(self.snapshot(), self.tab)
+    }
+
+    /// What is shown, and of when, in a few words.
+    #[must_use]
+    pub fn where_it_is(&self) -> String {
+        let at = crate::tui::words::clock(self.snapshot().elapsed_ns());
+        match self.recording() {
+            Some(r) => format!("{} at {at}", r.file),
+            None => format!("live, at {at}"),
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Colours and glyphs. Decides how something looks, by what it means; never what is shown.
+//!
+//! Only the terminal's own sixteen colours and attributes, on the terminal's own background, so that light and dark both
+//! work. Nothing is told by colour alone.
+
+use ratatui::style::{Color, Modifier, Style};
+
+/// What a piece of text means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tone {
+    Plain,
+    /// Names of things: titles, column heads, labels.
+    Label,
+    /// Said for completeness, never needed first.
+    Faint,
+    /// An alarm, or loss.
+    Alarm,
+    /// Weakens what is shown: blind roles, inferred evidence, lower ranks.
+    Caution,
+    /// Good to see.
+    Good,
+    /// The bar of column heads.
+    Bar,
+    /// The selected row.
+    Selected,
+    /// What a search found.
+    Found,
+}
+
+/// How tones and bars look on this terminal.
+#[derive(Clone, Copy, Debug)]
+pub struct Theme {
+    color: bool,
+    blocks: bool,
+}
+
+impl Theme {
+    /// Colours, and bars in eighths of a cell.
+    pub const FULL: Theme = Theme { color: true, blocks: true };
+    /// Attributes and ASCII only.
+    pub const PLAIN: Theme = Theme { color: false, blocks: false };
+
+    /// What `NO_COLOR`, `TERM` and the locale ask for.
+    #[must_use]
+    pub fn from_environment() -> Theme {
+        let var = |name| std::env::var(name).ok().filter(|v| !v.is_empty());
+        let locale = var("LC_ALL").or_else(|| var("LC_CTYPE")).or_else(|| var("LANG"));
+        Theme::of(var("NO_COLOR").is_some(), &var("TERM").unwrap_or_default(), locale.as_deref())
+    }
+
+    fn of(no_color: bool, term: &str, locale: Option<&str>) -> Theme {
+        // No locale at all is a guest's bare shell on a serial line, whose other end is somebody's UTF-8 terminal.
+        let utf8 = locale.is_none_or(|l| {
+            let l = l.to_ascii_lowercase();
+            l.contains("utf-8") || l.contains("utf8")
+        });
+        // The Linux console's fonts lack the eighths of a block, a vt100 all of them.
+        let old = term == "linux" || term.starts_with("vt");
+        Theme { color: !no_color && !term.starts_with("vt"), blocks: utf8 && !old }
+    }
+
+    #[must_use]
+    pub fn style(&self, tone: Tone) -> Style {
+        let plain = Style::new();
+        let colored = |color| if self.color { plain.fg(color) } else { plain };
+        match tone {
+            Tone::Plain => plain,
+            Tone::Label => plain.add_modifier(Modifier::BOLD),
+            Tone::Faint => plain.add_modifier(Modifier::DIM),
+            Tone::Alarm => colored(Color::Red).add_modifier(Modifier::BOLD),
+            // Yellow, the usual choice, is not to be read on a light background.
+            Tone::Caution => colored(Color::Magenta).add_modifier(if self.color {
+                Modifier::empty()
+            } else {
+                Modifier::BOLD
+            }),
+            Tone::Found => plain.add_modifier(Modifier::UNDERLINED | Modifier::BOLD),
+            Tone::Good => colored(Color::Green),
+            Tone::Bar => colored(Color::Cyan).add_modifier(Modifier::REVERSED),
+            Tone::Selected => plain.add_modifier(Modifier::REVERSED),
+        }
+    }
+
+    /// Whether glyphs beyond ASCII can be drawn.
+    #[must_use]
+    pub fn blocks(&self) -> bool {
+        self.blocks
+    }
+
+    /// Bars from nothing to full.
+    #[must_use]
+    pub fn bars(&self) -> &'static [char] {
+        if self.blocks {
+            &[' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█']
+        } else {
+            &[' ', '.', ':', '|', '#']
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_color_means_none() {
+        for tone in [Tone::Alarm, Tone::Caution, Tone::Good, Tone::Bar] {
+            assert_eq!(Theme::PLAIN.style(tone).fg, None);
+            assert_ne!(Theme::FULL.style(tone).fg, None);
+        }
+    }
+
+    #[test]
+    fn glyphs_follow_the_terminal() {
+        let full = |term, locale| Theme::of(false, term, locale).blocks;
+        assert!(full("xterm-256color", Some("en_US.UTF-8")));
+        assert!(full("xterm", None));
+        assert!(!full("xterm", Some("C")));
+        assert!(!full("linux", Some("C.UTF-8")));
+    }
+}

@@ -1,0 +1,301 @@
+//! Draws a [`State`]. Pure: the same state makes the same picture, nothing is changed, and no size makes it panic.
+
+mod footer;
+mod header;
+pub mod help;
+mod panel;
+
+use std::ops::Range;
+
+use ratatui::Frame;
+use ratatui::layout::Rect;
+use ratatui::widgets::Paragraph;
+
+use super::page::Line;
+use super::rows;
+use super::state::{Body, State, Tab};
+use super::text::{Text, fit};
+use super::theme::{Theme, Tone};
+use super::widget::{Glyphs, timebar};
+use crate::sink::words::{number, plural};
+
+pub use panel::rows as panel_rows;
+
+/// Draws everything.
+pub fn draw(frame: &mut Frame, state: &State) {
+    let (layout, theme) = (state.layout(), state.theme());
+    if let Some(scroll) = state.help() {
+        let area = frame.area();
+        help::draw(frame, Rect { height: area.height - layout.footer.height, ..area }, state, scroll, theme);
+        footer::draw(frame, layout.footer, state, theme);
+        return;
+    }
+    header::draw(frame, layout.header, state, theme);
+    put(frame, layout.tabs, [tab_line(state, layout.tabs.width).text], theme);
+    if state.body() == Body::List {
+        panel::draw(frame, layout.panel, state, theme);
+        head(frame, layout.head, state, theme);
+        list(frame, layout.list, state, theme);
+        preview(frame, layout.preview, layout.previews_page(), state, theme);
+    } else {
+        title(frame, layout.head, state, theme);
+        page(frame, layout.page, state, theme);
+    }
+    bar(frame, layout.bar, state, theme);
+    footer::draw(frame, layout.footer, state, theme);
+}
+
+fn put(frame: &mut Frame, area: Rect, lines: impl IntoIterator<Item = Text>, theme: &Theme) {
+    let lines: Vec<_> = lines.into_iter().take(usize::from(area.height)).map(|t| t.line(theme)).collect();
+    frame.render_widget(Paragraph::new(lines), area);
+}
+
+/// The first of some wordings that fits the width, else the last.
+fn choose(width: u16, wordings: impl IntoIterator<Item = Text>) -> Text {
+    let mut last = Text::default();
+    for wording in wordings {
+        if wording.width() <= usize::from(width) {
+            return wording;
+        }
+        last = wording;
+    }
+    last
+}
+
+/// The line of views, and which cells are of which.
+pub struct TabLine {
+    pub text: Text,
+    pub places: Vec<(Tab, Range<u16>)>,
+}
+
+/// The views with their numbers; where there is room, how many rows each has.
+#[must_use]
+pub fn tab_line(state: &State, width: u16) -> TabLine {
+    let snapshot = state.snapshot();
+    let wording = |name_chars: usize, counts: bool| {
+        let mut line = TabLine { text: Text::default(), places: Vec::new() };
+        for (i, tab) in Tab::ALL.into_iter().enumerate() {
+            let name: String = tab.name().chars().take(name_chars).collect();
+            let rows = rows::count(snapshot, tab);
+            let more = if rows::beyond(snapshot, tab) > 0 { "+" } else { "" };
+            let rows = if counts { format!(" {}{more}", number(rows as u64)) } else { String::new() };
+            let tone = if tab == state.tab() { Tone::Selected } else { Tone::Plain };
+            let gap = if name.is_empty() { "" } else { " " };
+            let from = line.text.width() as u16;
+            line.text = line.text.and(tone, format!(" {}{gap}{name}{rows} ", i + 1));
+            line.places.push((tab, from..line.text.width() as u16));
+        }
+        line
+    };
+    let mut lines: Vec<TabLine> =
+        [(9, true), (9, false), (3, false), (0, false)].map(|(chars, counts)| wording(chars, counts)).into();
+    let fits = lines.iter().position(|l| l.text.width() <= usize::from(width)).unwrap_or(lines.len() - 1);
+    let mut line = lines.swap_remove(fits);
+    if state.body() == Body::List {
+        let list = state.shown_list();
+        let all = list.visible.len();
+        let place = format!("{}/{}", number((list.selected + 1).min(all) as u64), number(all as u64));
+        if let Some(gap) = usize::from(width).checked_sub(line.text.width() + place.len() + 1) {
+            line.text = line.text.and(Tone::Plain, " ".repeat(gap + 1)).and(Tone::Faint, place);
+        }
+    }
+    line
+}
+
+fn head(frame: &mut Frame, area: Rect, state: &State, theme: &Theme) {
+    let sort = state.shown_list().sort;
+    let title = |(n, c): &(usize, rows::Column)| {
+        let mark = match (sort.column == Some(*n), sort.reversed) {
+            (false, _) => "",
+            (true, false) => "^",
+            (true, true) => "v",
+        };
+        fit(&format!("{}{mark}", c.title), usize::from(c.width), c.right)
+    };
+    let columns = rows::columns(state.tab(), area.width);
+    let titles: Vec<String> = columns.iter().map(title).collect();
+    put(frame, area, [Text::new(Tone::Bar, fit(&titles.join(" "), usize::from(area.width), false))], theme);
+}
+
+fn list(frame: &mut Frame, area: Rect, state: &State, theme: &Theme) {
+    if state.shown_list().visible.is_empty() {
+        let lines = Text::new(Tone::Plain, empty(state)).wrap(usize::from(area.width), 0);
+        return put(frame, area, lines, theme);
+    }
+    let columns = rows::columns(state.tab(), area.width);
+    let lines = state.rows_on_screen().map(|(place, i)| {
+        let selected = place == state.shown_list().selected;
+        let mut text = Text::default();
+        let cells = rows::cells(state.snapshot(), state.tab(), i);
+        for (n, column) in &columns {
+            let Some(cell) = cells.get(*n) else { continue };
+            let tone = if selected { Tone::Selected } else { cell.tone };
+            text = text.and(tone, fit(&cell.text, usize::from(column.width), column.right));
+            text = text.and(if selected { Tone::Selected } else { Tone::Plain }, " ");
+        }
+        text
+    });
+    put(frame, area, lines, theme);
+}
+
+/// What the selected row opens, or its last cell: in a narrow list it is the one that is cut, and says what happened.
+fn preview(frame: &mut Frame, area: Rect, page: bool, state: &State, theme: &Theme) {
+    if page {
+        let title = Text::new(Tone::Bar, fit(" the selected row; Enter: open it", usize::from(area.width), false));
+        let lines = state.preview(area.width).into_iter().map(|l| margin(l, false, state).1);
+        return put(frame, area, std::iter::once(title).chain(lines), theme);
+    }
+    let row = state.shown_list().row();
+    let cells = row.map(|i| rows::cells(state.snapshot(), state.tab(), i));
+    let Some(cell) = cells.and_then(|mut c| c.pop()).filter(|cell| !cell.text.is_empty()) else { return };
+    let text = Text::new(Tone::Label, "> ").and(Tone::Plain, cell.text);
+    put(frame, area, text.wrap(usize::from(area.width), 2), theme);
+}
+
+/// Why a list is empty. Never "clean".
+fn empty(state: &State) -> String {
+    let s = state.snapshot();
+    let all = state.all_rows();
+    let filter = &state.shown_list().filter;
+    if all > 0 {
+        return format!("none of {} rows has \"{filter}\" (Esc: show all)", number(all as u64));
+    }
+    if s.passes == 0 && state.tab() != Tab::Coverage {
+        return "nothing has come yet".into();
+    }
+    let coverage = header::coverage_words(s);
+    match state.tab() {
+        Tab::Overview => format!("no finding within this coverage: {coverage}"),
+        Tab::Windows => format!("no window seen or predicted within this coverage: {coverage}"),
+        Tab::Locks => {
+            format!("no lock was asked for while another was held, within this coverage: {coverage}")
+        }
+        Tab::Tables => {
+            format!(
+                "no page table of a shared hugetlbfs mapping was touched, within this coverage: {coverage}"
+            )
+        }
+        Tab::Events if !filter.is_empty() => format!("no event has come that passes {filter} (Esc: show all)"),
+        Tab::Events => format!("no event has come, within this coverage: {coverage}"),
+        Tab::Protection => {
+            format!("no lookup and no removal that could be judged, within this coverage: {coverage}")
+        }
+        Tab::Coverage => "the run tells no coverage: nothing here can be relied on".into(),
+    }
+}
+
+/// The pages that led here, and how much of this one is below.
+fn title(frame: &mut Frame, area: Rect, state: &State, theme: &Theme) {
+    let width = usize::from(area.width);
+    let (lines, below) = match state.body() {
+        Body::Matrix => (vec!["lock order: rows are held, columns asked for; m: list".to_owned()], 0),
+        _ => {
+            let shown = usize::from(state.layout().page.height);
+            let scroll = state.top().map_or(0, |open| open.scroll);
+            (state.trail().collect(), state.lines().len().saturating_sub(scroll + shown))
+        }
+    };
+    let more = if below > 0 { format!(" {} below ", plural(below as u64, "line")) } else { String::new() };
+    let room = width.saturating_sub(more.len());
+    let name = state.tab().name();
+    let mut trail = format!(" {name} > {}", lines.join(" > "));
+    // The way is less worth than where one is.
+    if trail.chars().count() > room
+        && let Some(last) = lines.last()
+    {
+        trail = format!(" ... > {last}");
+    }
+    put(frame, area, [Text::new(Tone::Bar, fit(&trail, room, false) + &more)], theme);
+}
+
+fn page(frame: &mut Frame, area: Rect, state: &State, theme: &Theme) {
+    if state.body() == Body::Matrix {
+        return put(frame, area, state.matrix_lines(area.width), theme);
+    }
+    let scroll = state.top().map_or(0, |open| open.scroll);
+    let lines = state.lines().iter().enumerate().skip(scroll).take(usize::from(area.height));
+    let lines = lines.map(|(i, line)| margin(line.clone(), state.chosen() == Some(i), state).1);
+    put(frame, area, lines, theme);
+}
+
+/// A line of a page with its margin: links are marked, the chosen one is in reverse.
+fn margin(line: Line, chosen: bool, state: &State) -> (bool, Text) {
+    let link = line.link.is_some();
+    let mark = match (link, chosen) {
+        (true, true) => "> ",
+        (true, false) => "- ",
+        (false, _) => "  ",
+    };
+    let mut text = Text::new(Tone::Faint, mark);
+    text.0.extend(found(line.text, state.searched()).0);
+    if chosen {
+        let plain: String = text.0.into_iter().map(|(_, t)| t).collect();
+        text = Text::new(Tone::Selected, plain);
+    }
+    (link, text)
+}
+
+/// Marks what was searched for.
+fn found(text: Text, searched: &str) -> Text {
+    // Lower case of other letters than ASCII may be longer: their places are not the same.
+    if searched.is_empty() || !searched.is_ascii() {
+        return text;
+    }
+    let mut marked = Text::default();
+    for (tone, piece) in text.0 {
+        let lower = piece.to_ascii_lowercase();
+        let mut from = 0;
+        while let Some(at) = lower[from..].find(searched) {
+            let (begin, end) = (from + at, from + at + searched.len());
+            marked = marked.and(tone, &piece[from..begin]).and(Tone::Found, &piece[begin..end]);
+            from = end;
+        }
+        marked = marked.and(tone, &piece[from..]);
+    }
+    marked
+}
+
+/// Findings on the time bar: the worst, if there are more than cells anyway.
+const MARKS_MAX: usize = 500;
+
+/// Where a replay is.
+fn bar(frame: &mut Frame, area: Rect, state: &State, theme: &Theme) {
+    let marks = bar_marks(state);
+    if let Some(bar) = time_bar(state, &marks) {
+        put(frame, area, [timebar::line(&bar, usize::from(area.width), Glyphs::of(theme))], theme);
+    }
+}
+
+/// The event time at a column of the time bar.
+#[must_use]
+pub fn bar_time(state: &State, column: u16, width: u16) -> Option<u64> {
+    timebar::time_at(column.into(), width.into(), &time_bar(state, &bar_marks(state))?)
+}
+
+fn bar_marks(state: &State) -> Vec<(u64, bool)> {
+    let Some(r) = state.recording() else { return Vec::new() };
+    let mut marks: Vec<_> = r.marks.iter().collect();
+    if marks.len() > MARKS_MAX {
+        marks.sort_by_key(|m| m.rank);
+        marks.truncate(MARKS_MAX);
+    }
+    marks.iter().map(|m| (m.at_ns, m.rank.is_alarm())).collect()
+}
+
+fn time_bar<'a>(state: &State, marks: &'a [(u64, bool)]) -> Option<timebar::Bar<'a>> {
+    let r = state.recording()?;
+    let pace = state.pace();
+    Some(timebar::Bar {
+        start_ns: r.start_ns,
+        end_ns: r.end_ns,
+        read_ns: r.read_ns,
+        now_ns: state.latest().now_ns,
+        marks,
+        selected: state.selected_finding().map(|f| f.first_ns),
+        paused: pace.paused,
+        speed: pace.speed,
+        event: r.event,
+        events: r.events,
+        reading: r.reading,
+    })
+}

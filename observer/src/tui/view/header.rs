@@ -1,0 +1,180 @@
+//! The header: what is watched, how much comes in, and always what was lost and what cannot be seen.
+
+use ratatui::Frame;
+use ratatui::layout::Rect;
+
+use super::{choose, put};
+use crate::sink::words::{number, plural};
+use crate::sink::text;
+use crate::snapshot::{Position, Snapshot};
+use observer_engine::setup::{Coverage, Grade};
+use crate::tui::groups;
+use crate::tui::Mode;
+use crate::tui::state::State;
+use crate::tui::text::{Text, fit};
+use crate::tui::theme::{Theme, Tone};
+use crate::tui::words::{clock, rate};
+
+pub fn draw(frame: &mut Frame, area: Rect, state: &State, theme: &Theme) {
+    let width = area.width;
+    let s = state.latest();
+    let trust = trust(s, width);
+    let notice = s.notices.last().map(|n| Text::new(Tone::Alarm, fit(n, usize::from(width), false)));
+    let lines = match (area.height, notice) {
+        (0..=1, _) => vec![trust],
+        (2, _) => vec![run(state, width), trust],
+        (3, Some(notice)) => vec![run(state, width), trust, notice],
+        (_, notice) => [run(state, width), flow(state, width), trust].into_iter().chain(notice).collect(),
+    };
+    put(frame, area, lines, theme);
+}
+
+/// What is watched, and the clock at the right end.
+fn run(state: &State, width: u16) -> Text {
+    let s = state.latest();
+    let mut right = Text::default();
+    if state.frozen() {
+        right = right
+            .and(Tone::Selected, format!(" FROZEN at {} ", clock(state.snapshot().elapsed_ns())))
+            .and(Tone::Plain, " ");
+    }
+    right = right.and(Tone::Plain, clock(s.elapsed_ns()));
+    let anybody = s.meta.filter == crate::meta::Filter::default();
+    let filter = if anybody { String::new() } else { format!("  only {}", text::filter(&s.meta.filter)) };
+    let kernel = format!("{}  {}{filter}", s.meta.kernel.release, s.meta.level.name());
+    let left = Text::new(Tone::Label, "observer ").and(Tone::Plain, format!("{}  {kernel}", position(state)));
+    let mut left_width = usize::from(width).saturating_sub(right.width() + 1);
+    let mut line = Text::default();
+    for (tone, piece) in left.0 {
+        let cut = fit(&piece, left_width.min(piece.chars().count()), false);
+        left_width = left_width.saturating_sub(cut.chars().count());
+        line = line.and(tone, cut);
+    }
+    let gap = usize::from(width).saturating_sub(line.width() + right.width());
+    line = line.and(Tone::Plain, " ".repeat(gap));
+    line.0.extend(right.0);
+    line
+}
+
+fn position(state: &State) -> String {
+    match &state.latest().position {
+        // Before the first picture nothing is known of the recording.
+        Position::Live if state.mode() == Mode::Replay => "replay".into(),
+        Position::Live => "live".into(),
+        Position::Ended => "ended (final)".into(),
+        Position::Replay(r) if r.ended => format!("replay {} at its end (final)", r.file),
+        Position::Replay(r) => format!("replay {}", r.file),
+    }
+}
+
+/// How much comes in, and what was made of it.
+fn flow(state: &State, width: u16) -> Text {
+    let s = state.latest();
+    let total = s.stats.events;
+    // What was lost is the last of them, and did not come in.
+    let rates: Vec<f64> = (0..groups::NAMES.len() - 1).filter_map(|i| state.history().rate(i)).collect();
+    let now = if rates.is_empty() { "-".into() } else { rate(rates.iter().sum()) };
+    let alarms = s.findings.iter().filter(|f| f.rank.is_alarm()).count();
+    // Worst come first: when all rows are alarms, there may be more of them beyond.
+    let more =
+        if s.findings_total > s.findings.len() && alarms == s.findings.len() { "at least " } else { "" };
+    let label =
+        |text: Text, name: &str, value: String| text.and(Tone::Label, name).and(Tone::Plain, value + "  ");
+    let mut text = label(Text::default(), "events/s ", now);
+    text = label(text, "total ", number(total));
+    let tone = if alarms > 0 { Tone::Alarm } else { Tone::Plain };
+    let findings = text
+        .and(Tone::Label, "findings ")
+        .and(Tone::Plain, number(s.findings_total as u64))
+        .and(tone, format!(" ({more}{})  ", plural(alarms as u64, "alarm")));
+    let tables = label(findings.clone(), "tables ", format!("{} alive", number(s.stats.live_tables as u64)));
+    let full = label(label(tables.clone(), "leases ", number(s.stats.live_leases as u64)), "tasks ", number(s.stats.live_tasks as u64));
+    choose(width, [full, tables, findings])
+}
+
+/// What was lost and what cannot be seen: the one line that is always there.
+fn trust(s: &Snapshot, width: u16) -> Text {
+    let lost = s.lost();
+    let reasons: Vec<String> = s.loss.iter().map(|(name, n)| format!("{name} {}", number(*n))).collect();
+    let loss = |reasons: &str| match lost {
+        0 => Text::new(Tone::Label, "loss ").and(Tone::Good, "0"),
+        n => Text::new(Tone::Label, "loss ").and(Tone::Alarm, number(n) + reasons),
+    };
+    let odd = |mut text: Text| {
+        for (name, n) in [("late", s.counts.late), ("undecodable", s.counts.undecodable())] {
+            if n > 0 {
+                text = text.and(Tone::Label, format!("  {name} ")).and(Tone::Caution, number(n));
+            }
+        }
+        text
+    };
+    let (blind, partly) = unseen(s);
+    let seen = |text: Text, long: bool| match (blind.len(), partly.len()) {
+        _ if s.coverage.is_empty() && s.passes == 0 => text.and(Tone::Label, "  coverage not told yet"),
+        _ if s.coverage.is_empty() => text.and(Tone::Alarm, "  coverage unknown"),
+        (0, 0) => text.and(Tone::Label, "  blind ").and(Tone::Good, "none"),
+        _ if long => text.and(Tone::Label, "  ").and(Tone::Caution, blind_words(s)),
+        (b, p) => text.and(Tone::Label, "  blind ").and(Tone::Caution, plural((b + p) as u64, "role")),
+    };
+    let shortest = Text::new(Tone::Label, "loss ")
+        .and(
+            if lost > 0 { Tone::Alarm } else { Tone::Good },
+            if lost < 10_000 { number(lost) } else { rate(lost as f64) },
+        )
+        .and(Tone::Label, " blind ")
+        .and(
+            Tone::Caution,
+            if s.coverage.is_empty() { "?".into() } else { (blind.len() + partly.len()).to_string() },
+        );
+    let named = format!(" ({})", reasons.join(", "));
+    choose(
+        width,
+        [
+            seen(odd(loss(&named)), true),
+            seen(odd(loss(&named)), false),
+            seen(odd(loss("")), false),
+            seen(loss(""), false),
+            shortest,
+        ],
+    )
+}
+
+/// Roles of which nothing is seen, and roles of which a part is not.
+fn unseen(s: &Snapshot) -> (Vec<&'static str>, Vec<&'static str>) {
+    let blind = roles(s, |c| c.grade == Grade::Blind && c.part.is_empty());
+    let mut partly = roles(s, |c| c.grade == Grade::Blind && !c.part.is_empty());
+    partly.retain(|role| !blind.contains(role));
+    (blind, partly)
+}
+
+/// Roles with a row of some kind, each once.
+fn roles(s: &Snapshot, which: impl Fn(&Coverage) -> bool) -> Vec<&'static str> {
+    let mut roles = Vec::new();
+    for c in s.coverage.iter().filter(|c| which(c)) {
+        if !roles.contains(&c.role.name()) {
+            roles.push(c.role.name());
+        }
+    }
+    roles
+}
+
+/// What is blind, in a few words.
+fn blind_words(s: &Snapshot) -> String {
+    let (blind, partly) = unseen(s);
+    let list =
+        |name: &str, roles: &[&str]| (!roles.is_empty()).then(|| format!("{name}: {}", roles.join(", ")));
+    let words: Vec<String> =
+        [list("blind", &blind), list("partly blind", &partly)].into_iter().flatten().collect();
+    if words.is_empty() { "no role blind".into() } else { words.join("; ") }
+}
+
+/// The coverage that an empty list is empty within.
+pub fn coverage_words(s: &Snapshot) -> String {
+    if s.coverage.is_empty() {
+        return "unknown".into();
+    }
+    let weak = roles(s, |c| !matches!(c.grade, Grade::Exact | Grade::Blind));
+    let weak = if weak.is_empty() { String::new() } else { format!("; not exact: {}", weak.join(", ")) };
+    let lost = s.lost();
+    format!("{}{weak}; loss {}", blind_words(s), number(lost))
+}

@@ -1,0 +1,130 @@
+//! The help: every key from the table of keys, then the words that the views use.
+
+use observer_engine::finding::Rank;
+use ratatui::Frame;
+use ratatui::layout::Rect;
+
+use super::put;
+use crate::sink::words::plural;
+use crate::tui::Mode;
+use crate::tui::keys::{self, Binding, Group};
+use crate::tui::state::State;
+use crate::tui::text::{Text, fit};
+use crate::tui::theme::{Theme, Tone};
+
+/// Words that a column or a header line uses without room to explain them.
+const WORDS: &[(&str, &str)] = &[
+    ("window", "a task held a pte pointer while another task took the table away that it points into"),
+    ("certain", "the part of a window in which the pointer must have been in use"),
+    ("possible", "the part in which it may have been in use"),
+    ("prediction", "a window that did not happen, and that nothing keeps from happening"),
+    (
+        "apart",
+        "what keeps a lookup and a removal apart: locks; vma-locked, entered so; last-user, no other left",
+    ),
+    ("lookup", "the kernel function on whose behalf the pointer was looked up"),
+    ("unlink", "the kernel function on whose behalf the table was taken away"),
+    ("edge", "a lock asked for, in a way that can block, by a task that held another"),
+    ("try", "the second lock was only tried: such an edge cannot block"),
+    ("sharers", "links to a table: upper-level entries of the mms that share it"),
+    ("loss", "records that did not arrive, by reason; late: in order too late, not lost"),
+    ("blind", "what this kernel and this level do not let us see: findings there cannot appear"),
+    ("coverage", "exact: each at its moment; bounded: within an interval; inferred: from other evidence"),
+];
+
+/// Cells of the keys' names.
+const KEY_WIDTH: usize = 24;
+
+/// What a rank says, in a line.
+fn rank_words(rank: Rank) -> &'static str {
+    match rank {
+        Rank::Confirmed => "a deadlock: its tasks were seen waiting for each other",
+        Rank::Freed => "the table was given back while the pointer into it was held",
+        Rank::Used => "the pointer was used after the table was taken away",
+        Rank::Feasible => "a deadlock that can happen: nothing known keeps its sides apart",
+        Rank::Held => "the pointer was held for certain after that; no use was seen",
+        Rank::Predicted => "nothing excludes the two; it did not happen in this run",
+        Rank::AgainstOrder => "locks asked for against the documented order",
+        Rank::Possible => "the pointer may have been given up before",
+        Rank::Guarded => "a cycle whose sides a common lock keeps apart",
+        Rank::ClassOnly => "a cycle of lock classes that no lock instances close",
+        Rank::Incomplete => "loss touches the evidence",
+        Rank::Revalidated => "the pointer was looked up again under the PTL: correct",
+    }
+}
+
+/// Rows of text that the help has on a screen of this height: all but its title and the footer.
+#[must_use]
+pub fn rows(height: u16) -> u16 {
+    height.saturating_sub(2)
+}
+
+/// The help's text.
+#[must_use]
+pub fn lines(mode: Mode, width: u16) -> Vec<Text> {
+    let width = usize::from(width);
+    let mut lines: Vec<Text> = Vec::new();
+    for group in Group::ALL {
+        let of_group: Vec<_> = keys::bindings(mode).filter(|b| b.group == group).collect();
+        if of_group.is_empty() {
+            continue;
+        }
+        lines.push(Text::new(Tone::Label, group.name().to_uppercase()));
+        lines.extend(entries(&of_group, width));
+    }
+    lines.push(Text::default());
+    let mut explain = |word: &str, tone, meaning: &str| {
+        let text = Text::new(tone, fit(word, 14, false)).and(Tone::Plain, meaning);
+        lines.extend(text.wrap(width, 14.min(width / 2)));
+    };
+    for (word, meaning) in WORDS {
+        explain(word, Tone::Label, meaning);
+    }
+    explain("", Tone::Plain, "");
+    explain("RANK", Tone::Label, "worst first; an alarm is predicted or worse");
+    for rank in Rank::ALL {
+        let tone = if rank.is_alarm() { Tone::Alarm } else { Tone::Label };
+        explain(rank.name(), tone, rank_words(rank));
+    }
+    explain("", Tone::Plain, "");
+    explain("FILTER", Tone::Label, "of events: words that all have to hold; ! before one: it must not");
+    for (word, meaning) in crate::events::FILTER_WORDS {
+        explain(word, Tone::Label, meaning);
+    }
+    lines
+}
+
+/// Keys of one group: two columns where there is room.
+fn entries(bindings: &[&Binding], width: usize) -> Vec<Text> {
+    let entry = |b: &&Binding| {
+        let names: Vec<String> = b.keys.iter().map(|k| k.name()).collect();
+        Text::new(Tone::Label, fit(&format!("  {}", names.join(" ")), KEY_WIDTH, false)).and(Tone::Plain, b.help)
+    };
+    if width < 140 {
+        return bindings.iter().flat_map(|b| entry(b).wrap(width, KEY_WIDTH.min(width / 2))).collect();
+    }
+    let half = bindings.len().div_ceil(2);
+    let line = |(i, left): (usize, &&Binding)| {
+        let mut line = entry(left);
+        if let Some(right) = bindings.get(half + i) {
+            let gap = (width / 2).saturating_sub(line.width());
+            line = line.and(Tone::Plain, " ".repeat(gap));
+            line.0.extend(entry(right).0);
+        }
+        line
+    };
+    bindings[..half].iter().enumerate().map(line).collect()
+}
+
+/// Draws over all but the footer.
+pub fn draw(frame: &mut Frame, area: Rect, state: &State, scroll: usize, theme: &Theme) {
+    let title = Rect { height: area.height.min(1), ..area };
+    let body = Rect { y: area.y + title.height, height: area.height - title.height, ..area };
+    let lines = lines(state.mode(), area.width);
+    let below = lines.len().saturating_sub(scroll + usize::from(body.height));
+    let more =
+        if below > 0 { format!(", {} below: PgDn", plural(below as u64, "line")) } else { String::new() };
+    let words = format!(" keys and words; ? or Esc: back{more}");
+    put(frame, title, [Text::new(Tone::Bar, fit(&words, usize::from(area.width), false))], theme);
+    put(frame, body, lines.into_iter().skip(scroll), theme);
+}

@@ -1,0 +1,72 @@
+//! The overview's panel: one line a group of events, its rate, total and the last while as a sparkline.
+
+use ratatui::Frame;
+use ratatui::layout::Rect;
+
+use super::put;
+use crate::sink::words::number;
+use crate::snapshot::Snapshot;
+use crate::tui::groups;
+use crate::tui::history::COLUMN_NS;
+use crate::tui::state::{State, Tab};
+use crate::tui::text::{Text, fit};
+use crate::tui::theme::{Theme, Tone};
+use crate::tui::words::rate;
+
+/// Lines that the panel would like: a head, and a line for every group.
+#[must_use]
+pub fn rows(tab: Tab, snapshot: &Snapshot) -> u16 {
+    match tab {
+        Tab::Overview if snapshot.passes > 0 => groups::NAMES.len() as u16 + 1,
+        _ => 0,
+    }
+}
+
+/// Cells before the sparkline: name, rate, total, peak.
+const BEFORE: usize = 15 + 8 + 15 + 8 + 1;
+
+pub fn draw(frame: &mut Frame, area: Rect, state: &State, theme: &Theme) {
+    if area.height == 0 {
+        return;
+    }
+    let width = usize::from(area.width);
+    let room = width.saturating_sub(BEFORE);
+    let past = format!(" last {} s", room as u64 * COLUMN_NS / 1_000_000_000);
+    let head = format!("{:<15}{:>8}{:>15}{:>8}{past}", "EVENTS", "NOW/s", "TOTAL", "PEAK/s");
+    let mut lines = vec![Text::new(Tone::Bar, fit(&head, width, false))];
+    let totals = groups::totals(state.latest());
+    for (i, (name, total)) in groups::NAMES.into_iter().zip(totals).enumerate() {
+        let columns = state.history().columns(i, room);
+        let peak = columns.iter().copied().fold(0.0, f64::max);
+        let now = state.history().rate(i).map_or("-".into(), rate);
+        let before = format!("{}{now:>8}{:>15}{:>8} ", fit(name, 15, false), number(total), rate(peak));
+        let bad = name == groups::LOST && total > 0;
+        let (tone, line) = if bad { (Tone::Alarm, Tone::Alarm) } else { (Tone::Plain, Tone::Good) };
+        lines.push(Text::new(tone, before).and(line, sparkline(&columns, peak, room, theme)));
+    }
+    put(frame, area, lines, theme);
+}
+
+/// Bars up to the line's own peak, the newest at the right end. What is not nothing shows at least the lowest bar.
+fn sparkline(columns: &[f64], peak: f64, width: usize, theme: &Theme) -> String {
+    let bars = theme.bars();
+    let top = bars.len() - 1;
+    let bar = |c: &f64| match c / peak {
+        part if part > 0.0 => bars[((part * top as f64).round() as usize).clamp(1, top)],
+        _ => bars[0],
+    };
+    let drawn: String = columns.iter().map(bar).collect();
+    " ".repeat(width.saturating_sub(columns.len())) + &drawn
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bars_follow_the_peak() {
+        assert_eq!(sparkline(&[0.0, 1.0, 500.0, 1000.0], 1000.0, 6, &Theme::FULL), "   ▁▄█");
+        assert_eq!(sparkline(&[0.0, 0.0], 0.0, 2, &Theme::FULL), "  ");
+        assert_eq!(sparkline(&[], 0.0, 0, &Theme::PLAIN), "");
+    }
+}
