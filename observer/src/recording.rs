@@ -16,16 +16,27 @@
 //! reads up to the last whole chunk.
 
 pub mod columns;
+pub mod index;
 pub mod input;
 pub mod reader;
 pub mod writer;
 
+pub use index::Index;
 pub use input::Input;
 pub use reader::Reader;
 pub use writer::Writer;
 
 /// Profile in the container's header, by which a recording is known from other MCAP files.
 const PROFILE: &str = "observer";
+
+/// Before the content of a record of the container: what it is, and its length in eight bytes.
+const FRAME_HEAD_BYTES: usize = 9;
+
+/// Length of the content behind a head.
+fn frame_bytes(head: &[u8; FRAME_HEAD_BYTES]) -> u64 {
+    let [_, length @ ..] = *head;
+    u64::from_le_bytes(length)
+}
 
 /// Channel names.
 mod topic {

@@ -2,8 +2,14 @@
 //!
 //! Decides what is still believed of a file that is cut off or damaged: every chunk before the first one that is not
 //! whole or whose checksum is wrong, nothing after, and the reader says so in words.
+//!
+//! The container is read frame by frame (a record at the top level: a chunk, mostly), so that it is known in which frame a
+//! pass is: a reader that was there can be continued from that [`Place`] by another one.
 
-use std::io::Read;
+use std::{
+    io::{self, Read, SeekFrom},
+    sync::Arc,
+};
 
 use mcap::{
     McapError,
@@ -13,7 +19,7 @@ use mcap::{
 use observer_ebpf::WIRE_VERSION;
 use serde::Deserialize;
 
-use super::{PROFILE, WireLoss, WireStack, columns, topic};
+use super::{FRAME_HEAD_BYTES, PROFILE, WireLoss, WireStack, columns, frame_bytes, input::ReadSeek, topic};
 use crate::{
     meta::{Closing, FORMAT_VERSION, Meta, Notice},
     source::{Batch, Loss, Mark, Pass, Stack},
@@ -69,7 +75,7 @@ impl Refused {
 /// What [`Reader::next_message`] found.
 enum Message {
     /// Topic and bytes.
-    Data(String, Vec<u8>),
+    Data(Arc<str>, Vec<u8>),
     End,
 }
 
@@ -81,15 +87,29 @@ struct Versions {
     observer_version: String,
 }
 
+/// Where a pass begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// Of its frame, from the begin of the file.
+    pub offset: u64,
+    /// Passes before it in that frame.
+    pub passes: u64,
+}
+
 /// A recording being read.
 pub struct Reader {
     input: Box<dyn Read>,
     mcap: LinearReader,
-    /// Topics by channel number.
-    topics: Vec<Option<String>>,
-    meta: Meta,
+    /// Topics by channel number: a channel is described in the first chunk that has it, and nowhere else.
+    topics: Vec<Option<Arc<str>>>,
+    meta: Arc<Meta>,
     closing: Option<Closing>,
+    /// Bytes that were read, and those before the begin of this reader.
     read_bytes: u64,
+    /// What is left of the frame that is being read.
+    frame_left: u64,
+    /// Where the next pass begins.
+    place: Place,
     last_ns: u64,
     /// Why reading ended early.
     broken: Option<String>,
@@ -102,38 +122,68 @@ impl Reader {
     /// # Errors
     /// [`Refused`]: this is no recording that this version can show.
     pub fn new(input: Box<dyn Read>) -> Result<Reader, Refused> {
-        let options = LinearReaderOptions::default()
-            .with_prevalidate_chunk_crcs(true)
-            .with_record_length_limit(RECORD_BYTES_MAX);
         let mut reader = Reader {
             input,
-            mcap: LinearReader::new_with_options(options),
+            mcap: container(false),
             topics: Vec::new(),
-            meta: Meta::default(),
+            meta: Arc::default(),
             closing: None,
             read_bytes: 0,
+            frame_left: mcap::MAGIC.len() as u64,
+            place: Place::default(),
             last_ns: 0,
             broken: None,
             ended: false,
         };
         reader.header()?;
         match reader.next_message()? {
-            Message::Data(topic, bytes) if topic == topic::META => reader.meta = parse_meta(&bytes)?,
+            Message::Data(topic, bytes) if &*topic == topic::META => {
+                reader.meta = Arc::new(parse_meta(&bytes)?);
+            }
             _ => return Err(Refused::NoMeta),
         }
         reader.last_ns = reader.meta.start_ns;
         Ok(reader)
     }
 
+    /// A reader of the same recording that begins at a place where this one was. `input`: the recording, opened anew.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn at(&self, mut input: Box<dyn ReadSeek>, place: Place) -> io::Result<Reader> {
+        if place == Place::default() {
+            // The magic, which is no frame, is passed over too.
+            return self.at(input, Place { offset: mcap::MAGIC.len() as u64, passes: 0 });
+        }
+        input.seek(SeekFrom::Start(place.offset))?;
+        let mut reader = Reader {
+            input,
+            mcap: container(true),
+            topics: self.topics.clone(),
+            meta: self.meta.clone(),
+            closing: None,
+            read_bytes: place.offset,
+            frame_left: 0,
+            place: Place { offset: place.offset, passes: 0 },
+            last_ns: self.meta.start_ns,
+            broken: None,
+            ended: false,
+        };
+        for _ in 0..place.passes {
+            reader.pass(false)?;
+        }
+        Ok(reader)
+    }
+
+    /// Where the next pass begins, for [`Reader::at`].
+    #[must_use]
+    pub fn place(&self) -> Place {
+        self.place
+    }
+
     #[must_use]
     pub fn meta(&self) -> &Meta {
         &self.meta
-    }
-
-    /// Bytes of the file that were read so far.
-    #[must_use]
-    pub fn read_bytes(&self) -> u64 {
-        self.read_bytes
     }
 
     /// How the run ended, after the last pass; `None`: the recording breaks off.
@@ -158,7 +208,12 @@ impl Reader {
     ///
     /// # Errors
     /// The file cannot be read. What it holds is never an error.
-    pub fn next_pass(&mut self) -> std::io::Result<Option<Pass>> {
+    pub fn next_pass(&mut self) -> io::Result<Option<Pass>> {
+        self.pass(true)
+    }
+
+    /// The next pass; without its batches if it is only to be passed over.
+    fn pass(&mut self, wanted: bool) -> io::Result<Option<Pass>> {
         let mut pass = Pass::default();
         while !self.ended {
             let (topic, bytes) = match self.next_message() {
@@ -170,9 +225,13 @@ impl Reader {
                     break;
                 }
             };
+            if !wanted && &*topic != topic::PASS {
+                continue;
+            }
             match self.add(&mut pass, &topic, &bytes) {
                 Ok(true) => {
                     self.last_ns = pass.mark.time_ns;
+                    self.place.passes += 1;
                     return Ok(Some(pass));
                 }
                 Ok(false) => {}
@@ -238,7 +297,7 @@ impl Reader {
                     if self.topics.len() <= at {
                         self.topics.resize(at + 1, None);
                     }
-                    self.topics[at] = Some(channel.topic);
+                    self.topics[at] = Some(channel.topic.into());
                 }
                 Ok(Some(Record::Message { header, data })) => {
                     if let Some(Some(topic)) = self.topics.get(usize::from(header.channel_id)) {
@@ -262,7 +321,7 @@ impl Reader {
     }
 
     /// The outer error is the file's, the inner one the container's.
-    fn next_record(&mut self) -> std::io::Result<Result<Option<Record<'static>>, McapError>> {
+    fn next_record(&mut self) -> io::Result<Result<Option<Record<'static>>, McapError>> {
         loop {
             match self.mcap.next_event() {
                 None => return Ok(Ok(None)),
@@ -270,20 +329,55 @@ impl Reader {
                 Some(Ok(LinearReadEvent::Record { data, opcode })) => {
                     return Ok(mcap::parse_record(opcode, data).map(|r| Some(r.into_owned())));
                 }
-                Some(Ok(LinearReadEvent::ReadRequest(need))) => {
-                    let into = self.mcap.insert(need.clamp(READ_BYTES, RECORD_BYTES_MAX));
-                    let n = loop {
-                        match self.input.read(into) {
-                            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-                            other => break other?,
-                        }
-                    };
-                    self.mcap.notify_read(n);
-                    self.read_bytes += n as u64;
-                }
+                Some(Ok(LinearReadEvent::ReadRequest(need))) => self.feed(need)?,
             }
         }
     }
+
+    /// Gives the container bytes, never of two frames at once: where it asks for more, it has none left of the frame before.
+    fn feed(&mut self, need: usize) -> io::Result<()> {
+        if self.frame_left == 0 {
+            self.place = Place { offset: self.read_bytes, passes: 0 };
+            let into = self.mcap.insert(FRAME_HEAD_BYTES);
+            let n = fill(&mut self.input, into)?;
+            // The magic at the end is shorter than that, and no frame.
+            self.frame_left = into.first_chunk().filter(|_| n == FRAME_HEAD_BYTES).map_or(0, frame_bytes);
+            self.mcap.notify_read(n);
+            self.read_bytes += n as u64;
+            return Ok(());
+        }
+        // Damaged lengths are no reason to take room for them.
+        let piece = need.clamp(READ_BYTES, RECORD_BYTES_MAX) as u64;
+        let n = fill(&mut self.input, self.mcap.insert(self.frame_left.min(piece) as usize))?;
+        self.mcap.notify_read(n);
+        self.read_bytes += n as u64;
+        self.frame_left -= n as u64;
+        Ok(())
+    }
+}
+
+/// What takes the container apart; from the middle if there is no magic to come.
+fn container(from_the_middle: bool) -> LinearReader {
+    LinearReader::new_with_options(
+        LinearReaderOptions::default()
+            .with_skip_start_magic(from_the_middle)
+            .with_prevalidate_chunk_crcs(true)
+            .with_record_length_limit(RECORD_BYTES_MAX),
+    )
+}
+
+/// Reads until there is no more room or no more input.
+fn fill(input: &mut impl Read, mut into: &mut [u8]) -> io::Result<usize> {
+    let room = into.len();
+    while !into.is_empty() {
+        match input.read(into) {
+            Ok(0) => break,
+            Ok(n) => into = &mut into[n..],
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(room - into.len())
 }
 
 fn parse_meta(bytes: &[u8]) -> Result<Meta, Refused> {

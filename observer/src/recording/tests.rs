@@ -8,7 +8,7 @@ use std::{
 
 use observer_ebpf::{WIRE_VERSION, kinds};
 
-use super::{Reader, Writer, reader::Refused};
+use super::{Index, Input, Reader, Writer, reader::Refused};
 use crate::{
     meta::{Closing, End, FORMAT_VERSION, Meta, Symbol},
     source::{Batch, Loss, Mark, Pass, Stack},
@@ -235,4 +235,86 @@ fn an_event_takes_at_most_eight_bytes() {
     let events = 200 * 2 * 50;
     let bytes = write(&written).len();
     assert!(bytes <= 8 * events, "{} bytes an event", bytes as f64 / events as f64);
+}
+
+/// What a reader gives that begins at a place.
+fn rest(reader: &Reader, input: &Input, place: super::reader::Place) -> (Reader, Vec<Pass>) {
+    let mut reader = reader.at(input.open().unwrap(), place).unwrap();
+    let mut passes = Vec::new();
+    while let Some(pass) = reader.next_pass().unwrap() {
+        passes.push(pass);
+    }
+    (reader, passes)
+}
+
+fn leak(bytes: &[u8]) -> Input {
+    Input::Static(bytes.to_vec().leak())
+}
+
+#[test]
+fn reading_can_begin_at_any_pass_that_was_read() {
+    let written = passes(25);
+    let bytes = write(&written);
+    // Whole, and cut in the last chunks.
+    for cut in [bytes.len(), bytes.len() * 9 / 10, bytes.len() / 2] {
+        let input = leak(&bytes[..cut]);
+        let mut reader = Reader::new(input.open().unwrap()).unwrap();
+        let mut places = vec![reader.place()];
+        while reader.next_pass().unwrap().is_some() {
+            places.push(reader.place());
+        }
+        assert!(cut < bytes.len() || places.len() == written.len() + 1);
+        let chunks: std::collections::BTreeSet<u64> = places.iter().map(|p| p.offset).collect();
+        assert!(cut < bytes.len() || chunks.len() > 2, "{chunks:?}");
+        for (n, place) in places.iter().enumerate() {
+            let (again, passes) = rest(&reader, &input, *place);
+            assert_eq!(passes, written[n..places.len() - 1], "from pass {n}");
+            assert_eq!(again.closing(), reader.closing());
+            assert_eq!(again.notices(), reader.notices());
+        }
+        let (_, all) = rest(&reader, &input, super::reader::Place::default());
+        assert_eq!(all, written[..places.len() - 1]);
+    }
+}
+
+#[test]
+fn the_index_has_the_chunks_that_are_whole() {
+    let written = passes(40);
+    let bytes = write(&written);
+    let whole = Index::read(&mut Cursor::new(&bytes)).unwrap();
+    assert_eq!(whole.end_ns(), Some(written[39].mark.time_ns));
+    // The description of the run is a chunk of its own; the others end with a pass.
+    let (meta_alone, with_passes) = whole.chunks().split_first().unwrap();
+    assert_eq!((meta_alone.start_ns, meta_alone.end_ns), (meta().start_ns, meta().start_ns));
+    assert!(with_passes.len() >= 4);
+    let (reader, _) = read(&bytes);
+    let mut n = 0;
+    for chunk in with_passes {
+        let (_, passes) = rest(&reader, &leak(&bytes), chunk.place());
+        assert_eq!(passes, written[n..]);
+        assert_eq!(passes[0].mark.time_ns, chunk.start_ns);
+        n += written[n..].iter().filter(|pass| pass.mark.time_ns <= chunk.end_ns).count();
+        assert_eq!(whole.before(chunk.start_ns), Some(chunk));
+        assert_eq!(whole.before(chunk.end_ns), Some(chunk));
+    }
+    assert_eq!(n, written.len());
+    assert_eq!(whole.before(0), None);
+    for cut in (0..bytes.len()).step_by(61) {
+        let part = Index::read(&mut Cursor::new(&bytes[..cut])).unwrap();
+        assert_eq!(part.chunks(), &whole.chunks()[..part.chunks().len()]);
+        // A chunk ends where the next one begins.
+        let cut_off = whole.chunks().get(part.chunks().len() + 1);
+        assert!(cut_off.is_none_or(|next| next.offset > cut as u64), "cut at {cut}");
+    }
+}
+
+#[test]
+fn a_damaged_length_ends_the_index() {
+    let bytes = write(&passes(40));
+    let whole = Index::read(&mut Cursor::new(&bytes)).unwrap();
+    let mut damaged = bytes;
+    let at = whole.chunks()[2].offset as usize + 1;
+    damaged[at..at + 8].copy_from_slice(&u64::MAX.to_le_bytes());
+    let index = Index::read(&mut Cursor::new(&damaged)).unwrap();
+    assert_eq!(index.chunks(), &whole.chunks()[..2]);
 }

@@ -1,0 +1,97 @@
+//! Where the chunks of a recording are, and which time each is of.
+//!
+//! Decides how much of a file is looked at for that: the heads of its records, some tens of bytes for each chunk. What is in a
+//! chunk is not looked at, so that a damaged one is in the index; a reader that comes there says so.
+
+use std::io::{self, Read, Seek, SeekFrom};
+
+use super::{FRAME_HEAD_BYTES, frame_bytes, reader::Place};
+
+/// A chunk is a record of this number, and the data ends with one of that.
+const CHUNK: u8 = 0x06;
+const DATA_END: u8 = 0x0f;
+
+/// A chunk that is whole, as far as lengths tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    /// Of its record, from the begin of the file.
+    pub offset: u64,
+    /// Times of the first and the last mark in it.
+    pub start_ns: u64,
+    pub end_ns: u64,
+}
+
+impl Chunk {
+    /// Its first pass, for [`super::Reader::at`].
+    #[must_use]
+    pub fn place(&self) -> Place {
+        Place { offset: self.offset, passes: 0 }
+    }
+}
+
+/// The chunks of a recording, as they come in the file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Index {
+    chunks: Vec<Chunk>,
+}
+
+impl Index {
+    /// Goes through a recording, up to its end or to where it breaks off.
+    ///
+    /// # Errors
+    /// The file cannot be read. What it holds is never an error.
+    pub fn read(input: &mut (impl Read + Seek + ?Sized)) -> io::Result<Index> {
+        let bytes = input.seek(SeekFrom::End(0))?;
+        let mut index = Index::default();
+        let mut offset = mcap::MAGIC.len() as u64;
+        loop {
+            let mut head = [0; FRAME_HEAD_BYTES + 16];
+            let (frame, times) = head.split_at_mut(FRAME_HEAD_BYTES);
+            input.seek(SeekFrom::Start(offset))?;
+            if !whole(input.read_exact(frame))? {
+                return Ok(index);
+            }
+            let length = frame.first_chunk().map_or(0, frame_bytes);
+            let next = offset.saturating_add(FRAME_HEAD_BYTES as u64).saturating_add(length);
+            if frame[0] == DATA_END || next > bytes {
+                return Ok(index);
+            }
+            if frame[0] == CHUNK {
+                if !whole(input.read_exact(times))? {
+                    return Ok(index);
+                }
+                let [start_ns, end_ns] =
+                    [0, 8].map(|at| times[at..].first_chunk().map_or(0, |eight| u64::from_le_bytes(*eight)));
+                index.chunks.push(Chunk { offset, start_ns, end_ns });
+            }
+            offset = next;
+        }
+    }
+
+    /// As they come in the file. The first one holds the description of the run, at least.
+    #[must_use]
+    pub fn chunks(&self) -> &[Chunk] {
+        &self.chunks
+    }
+
+    /// The last chunk that begins at or before a time; its events may go back to two passes before.
+    #[must_use]
+    pub fn before(&self, time_ns: u64) -> Option<&Chunk> {
+        self.chunks[..self.chunks.partition_point(|c| c.start_ns <= time_ns)].last()
+    }
+
+    /// Time of the last mark.
+    #[must_use]
+    pub fn end_ns(&self) -> Option<u64> {
+        self.chunks.iter().map(|c| c.end_ns).max()
+    }
+}
+
+/// A file that ends here is no error.
+fn whole(read: io::Result<()>) -> io::Result<bool> {
+    match read {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(e) => Err(e),
+    }
+}
