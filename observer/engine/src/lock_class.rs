@@ -69,8 +69,9 @@ impl LockClass {
         LockClass::ALL.into_iter().find(|c| c.name() == name)
     }
 
+    /// By the mapping word of the folio.
     #[must_use]
-    pub(crate) fn of_folio(mapping: Mapping) -> LockClass {
+    pub fn of_folio(mapping: Mapping) -> LockClass {
         match mapping.0 {
             0 => LockClass::Folio,
             m if m & 1 == 1 => LockClass::FolioAnon,

@@ -1,0 +1,94 @@
+//! What events tell that later ones are read by: the name of a task, and what a lock belongs to.
+//!
+//! Decides how long it is remembered: a name until the task's number has another one, an owner until its lock is forgotten.
+//! So it is bounded by the numbers of tasks and the locks that are there.
+
+use std::{collections::HashMap, sync::Arc};
+
+use observer_engine::event::{Body, Event, Tid};
+
+use super::{EventRow, Filter, lock_of};
+
+/// Fed with every event of a run in its order.
+#[derive(Clone, Debug, Default)]
+pub struct Told {
+    comms: HashMap<Tid, Arc<str>>,
+    owners: HashMap<u64, u64>,
+}
+
+/// Something that was told.
+#[derive(Clone, Debug, PartialEq)]
+pub enum News {
+    Comm(Tid, Arc<str>),
+    /// Of a lock; 0: the lock was forgotten.
+    Owner(u64, u64),
+}
+
+impl Told {
+    /// Takes what an event tells; `None`: nothing that was not known.
+    pub fn learn(&mut self, event: &Event) -> Option<News> {
+        let news = match &event.body {
+            Body::Task { comm, .. } => {
+                let end = comm.iter().position(|b| *b == 0).unwrap_or(comm.len());
+                let name = String::from_utf8_lossy(&comm[..end]);
+                let known = self.comms.get(&event.tid);
+                News::Comm(event.tid, known.filter(|k| ***k == name).is_none().then(|| name.into())?)
+            }
+            Body::LockName { lock, owner, .. } => {
+                (self.owners.get(&lock.0) != Some(owner)).then_some(News::Owner(lock.0, *owner))?
+            }
+            Body::LockForget { lock, .. } => {
+                self.owners.contains_key(&lock.0).then_some(News::Owner(lock.0, 0))?
+            }
+            _ => return None,
+        };
+        self.take(&news);
+        Some(news)
+    }
+
+    /// Takes what was told at another time.
+    pub fn take(&mut self, news: &News) {
+        match news {
+            News::Comm(tid, comm) => {
+                self.comms.insert(*tid, comm.clone());
+            }
+            News::Owner(lock, 0) => {
+                self.owners.remove(lock);
+            }
+            News::Owner(lock, owner) => {
+                self.owners.insert(*lock, *owner);
+            }
+        }
+    }
+
+    /// Takes an event; its row, if it passes.
+    pub fn pick(&mut self, number: u64, event: &Event, filter: &Filter) -> Option<EventRow> {
+        // Forgetting is told under the name that is forgotten.
+        let forgets = matches!(event.body, Body::LockForget { .. });
+        if !forgets {
+            self.learn(event);
+        }
+        let picked = filter.wants(event, || self.comm(event), || self.owner(event));
+        let row = picked.then(|| self.row(number, event));
+        if forgets {
+            self.learn(event);
+        }
+        row
+    }
+
+    /// An event with what is known of it.
+    #[must_use]
+    pub fn row(&self, number: u64, event: &Event) -> EventRow {
+        let comm = self.comms.get(&event.tid).cloned().unwrap_or_default();
+        EventRow { number, event: *event, comm, owner: self.owner(event) }
+    }
+
+    fn comm(&self, event: &Event) -> &str {
+        self.comms.get(&event.tid).map_or("", |comm| comm)
+    }
+
+    fn owner(&self, event: &Event) -> u64 {
+        let Some((class, lock, _)) = lock_of(&event.body) else { return 0 };
+        if class.is_folio() { 0 } else { self.owners.get(&lock).copied().unwrap_or(0) }
+    }
+}
