@@ -21,9 +21,6 @@ pub fn lines(c: &Context<'_>, f: &Finding) -> Vec<Line> {
     let name = Text::new(rank_tone(f.rank), f.rank.name())
         .and(Tone::Plain, format!(" {}: {}", f.kind().name(), words::summary(f)));
     let mut lines = wrapped(c, [name, Text::new(Tone::Label, "seen ").and(Tone::Plain, words::seen(f, s.meta.start_ns))]);
-    if let Some(missing) = words::missing(f) {
-        lines.extend(wrapped(c, [Text::new(Tone::Caution, "missing ").and(Tone::Plain, missing)]));
-    }
     lines.push(Line::default());
     lines.extend(links(c, f));
     lines.push(Line::default());

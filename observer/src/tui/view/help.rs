@@ -88,7 +88,7 @@ pub fn lines(mode: Mode, width: u16) -> Vec<Text> {
     }
     explain("", Tone::Plain, "");
     explain("FILTER", Tone::Label, "of events: words that all have to hold; ! before one: it must not");
-    for (word, meaning) in crate::events::FILTER_WORDS {
+    for (word, meaning) in crate::events::filter::HELP {
         explain(word, Tone::Label, meaning);
     }
     lines
