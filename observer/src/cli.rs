@@ -55,9 +55,9 @@ enum Command {
     Replay {
         /// The recording, - is standard input; without it the sample that is built in.
         file: Option<PathBuf>,
-        /// Times real time, or max.
-        #[arg(long, default_value = "1", value_name = "N|max")]
-        speed: Speed,
+        /// Play it from the begin when it has been read: times real time, or max. Without, the dashboard shows its end.
+        #[arg(long, value_name = "N|max")]
+        speed: Option<Speed>,
     },
     /// Tell what recordings hold; of several of one kernel build also what only all of them together show.
     Report {

@@ -2,9 +2,11 @@
 //!
 //! Decides when a run ends (the source ends, a signal, the duration is over, the command after `--` ends, somebody
 //! quits) and who gets each pass: the recorder first, then the pipeline, then whoever watches. What a pass means is
-//! [`pipeline`]'s business. Live and replay differ in the source and in nothing else.
+//! [`pipeline`]'s business. Live and replay differ in the source and in nothing else; a recording that somebody looks at is
+//! moved about in by [`player`].
 
 pub mod pipeline;
+pub mod player;
 
 use std::{
     pin::Pin,
@@ -28,7 +30,7 @@ use crate::{
     recording::Writer,
     report::Report,
     sink::line::{Lines, Progress},
-    snapshot::{Command, Snapshot},
+    snapshot::{Command, Position, Snapshot},
     source::{Pass, Source},
 };
 
@@ -75,7 +77,7 @@ pub async fn run(source: &mut impl Source, mut options: Options) -> anyhow::Resu
     let mut looked = Looked { at: None, news: true, yielded: Instant::now() };
     let mut end = None;
     loop {
-        let look = looked.look((source, &meta), &pipeline, &mut options, &stops).await?;
+        let look = looked.look(&meta, &pipeline, &mut options, &stops).await?;
         let step = tokio::select! {
             biased;
             stop = stops.next(), if end.is_none() => stop,
@@ -93,7 +95,9 @@ pub async fn run(source: &mut impl Source, mut options: Options) -> anyhow::Resu
                 }
                 pipeline.pass(&pass);
             }
-            Step::Command(command) => source.command(command),
+            Step::Command(Command::Tail(filter)) => pipeline.keep_tail(filter),
+            // A kernel cannot be paused.
+            Step::Command(_) => {}
             Step::End(why) => {
                 end = Some(why);
                 source.stop();
@@ -112,7 +116,7 @@ pub async fn run(source: &mut impl Source, mut options: Options) -> anyhow::Resu
         quietly(lines.findings(&report.findings))?;
     }
     if let Some(dashboard) = &stops.dashboard {
-        dashboard.snapshots.send_replace(Arc::new(pipeline::last_snapshot(&report, source.position())));
+        dashboard.snapshots.send_replace(Arc::new(pipeline::last_snapshot(&report, Position::Live)));
     }
     if !matches!(end, End::Quit | End::Interrupted) {
         stops.quit().await;
@@ -249,7 +253,7 @@ impl Looked {
     /// Serves the watchers if it is time; else tells when it will be, if there is news for them.
     async fn look(
         &mut self,
-        (source, meta): (&impl Source, &Arc<Meta>),
+        meta: &Arc<Meta>,
         pipeline: &Pipeline,
         options: &mut Options,
         stops: &Stops,
@@ -267,7 +271,7 @@ impl Looked {
         }
         self.at = Some(Instant::now());
         if let Some(dashboard) = &stops.dashboard {
-            let snapshot = pipeline.snapshot(meta, source.position());
+            let snapshot = pipeline.snapshot(meta, Position::Live);
             dashboard.snapshots.send_replace(Arc::new(snapshot));
         }
         if let Some(lines) = &mut options.lines {

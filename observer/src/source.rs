@@ -5,10 +5,7 @@
 pub mod live;
 pub mod replay;
 
-use crate::{
-    meta::{Closing, End, Meta, Notice, Symbol},
-    snapshot::{Command, Position},
-};
+use crate::meta::{Closing, End, Meta, Notice, Symbol};
 pub use observer_engine::order::Mark;
 
 /// Bytes of one CPU in one pass, as they came out of its ring: whole records, one after the other.
@@ -67,14 +64,6 @@ pub trait Source {
     /// How the run ended, once `next` gave `None`. A live source takes `end` for its answer, a recording tells what
     /// it holds; `None`: the recording breaks off.
     fn closing(&mut self, end: End) -> anyhow::Result<Option<Closing>>;
-
-    /// Where it stands, for a dashboard.
-    fn position(&self) -> Position {
-        Position::Live
-    }
-
-    /// Does what a person at the dashboard asked for; a kernel cannot be paused.
-    fn command(&mut self, _command: Command) {}
 
     /// What a reader of the findings has to know about this source, once `next` gave `None`.
     fn notices(&self) -> Vec<Notice> {

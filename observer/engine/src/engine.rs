@@ -327,6 +327,18 @@ impl Engine {
         self.counts.removals_diff - self.counts.removals_both
     }
 
+    /// Events taken.
+    #[must_use]
+    pub fn events(&self) -> u64 {
+        self.counts.events
+    }
+
+    /// Event time.
+    #[must_use]
+    pub fn now_ns(&self) -> u64 {
+        self.now_ns
+    }
+
     /// What can be seen, as far as the run itself has not proved it wrong.
     #[must_use]
     pub fn coverage(&self) -> Vec<Coverage> {
@@ -384,6 +396,16 @@ impl Engine {
     #[must_use]
     pub fn task_name(&self, tid: Tid) -> Option<TaskRef> {
         self.tasks.find(tid).map(|id| self.tasks[id].reference())
+    }
+
+    /// Tasks alive, as they are known, in no order.
+    pub fn tasks(&self) -> impl Iterator<Item = TaskRef> {
+        self.tasks.iter().map(Task::reference)
+    }
+
+    /// Locks that are there and what they belong to, in no order.
+    pub fn owners(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.locks.owners()
     }
 
     #[must_use]

@@ -33,6 +33,11 @@ impl Locks {
         self.by_address.get(&addr)
     }
 
+    /// Addresses of locks whose owner was told, and that, in no order.
+    pub fn owners(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.by_address.iter().map(|(addr, lock)| (*addr, lock.owner)).filter(|(_, owner)| *owner != 0)
+    }
+
     /// The lock at this address, known from now on.
     #[inline]
     pub fn see(&mut self, addr: u64, class: Class) -> &mut Lock {

@@ -156,6 +156,12 @@ impl Order {
         self.cpus.iter().find(|c| c.number == cpu).map_or(0, of)
     }
 
+    /// The next mark releases what is older than this, if it releases anything.
+    #[must_use]
+    pub fn releases_ns(&self) -> u64 {
+        self.previous_mark_ns
+    }
+
     /// Takes bytes of one CPU's ring. Where a pass's bytes are cut into batches makes no difference.
     pub fn batch(&mut self, cpu: u16, bytes: &[u8]) {
         let place = self.place(cpu);

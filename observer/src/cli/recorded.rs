@@ -12,33 +12,44 @@ use super::{FailOn, Format, Speed, Target};
 use crate::{
     diff::Diff,
     hint::Hint,
-    recording::writer,
+    library::Library,
+    recording::{Input, writer},
     report::{
         Report,
         several::{Named, Several, check_one_build},
     },
-    run::{Options, run},
+    run::{Options, player::Player, run},
     sink::{dot, json, text},
     source::{Source, replay::Replay},
-    tui,
 };
 
 #[cfg(sample)]
 static SAMPLE: &[u8] = include_bytes!(env!("OBSERVER_SAMPLE"));
 
-pub fn replay(file: Option<PathBuf>, speed: Speed) -> anyhow::Result<ExitCode> {
-    let dashboard = super::watch::on_terminal() && file.as_deref() != Some(Path::new("-"));
-    let speed = if dashboard { speed.0 } else { None };
-    let source = match &file {
-        Some(path) => Replay::open(path, speed)?,
-        None => sample(speed)?,
-    };
-    if dashboard {
-        super::watch::show(source, Options::default(), tui::Mode::Replay)?;
-    } else {
-        let report = read(source)?;
-        super::print(|out| text::write(out, &report))?;
+pub fn replay(file: Option<PathBuf>, speed: Option<Speed>) -> anyhow::Result<ExitCode> {
+    if file.as_deref() == Some(Path::new("-")) {
+        // It comes once, so that there is no going back in it.
+        return tell(Replay::open(Path::new("-"))?);
     }
+    let (name, input, library) = match file {
+        Some(path) => {
+            let library = Library::file(path.clone());
+            (path.display().to_string(), Input::File(path), Some(library))
+        }
+        None => ("the built-in sample".to_owned(), sample()?, None),
+    };
+    if super::watch::on_terminal() {
+        let player = Player::open(name, input, speed.map(|s| s.0))?;
+        super::watch::play(player, library)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let opened = input.open().with_context(|| format!("open recording {name}"))?;
+    tell(Replay::new(name, opened)?)
+}
+
+fn tell(source: Replay) -> anyhow::Result<ExitCode> {
+    let report = read(source)?;
+    super::print(|out| text::write(out, &report))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -75,7 +86,7 @@ pub fn report(files: &[PathBuf], format: Format, fail_on: FailOn) -> anyhow::Res
 
 /// Opens all before anything is told, since recordings of different kernels are not told together.
 fn open(files: &[PathBuf]) -> anyhow::Result<Vec<(String, Replay)>> {
-    let opened = |file: &PathBuf| Ok((file.display().to_string(), Replay::open(file, None)?));
+    let opened = |file: &PathBuf| Ok((file.display().to_string(), Replay::open(file)?));
     let sources: Vec<(String, Replay)> = files.iter().map(opened).collect::<anyhow::Result<_>>()?;
     let kernels: Vec<_> = sources.iter().map(|(name, s)| (name.as_str(), &s.meta().kernel)).collect();
     check_one_build(&kernels).hint("observer report on each of them; observer diff compares two")?;
@@ -92,7 +103,7 @@ fn tell_notices(name: &str, report: &Report) {
 }
 
 pub fn diff(before: &Path, after: &Path, format: Format, fail_on: FailOn) -> anyhow::Result<ExitCode> {
-    let sources = [Replay::open(before, None)?, Replay::open(after, None)?];
+    let sources = [Replay::open(before)?, Replay::open(after)?];
     let names = [before, after].map(|path| path.display().to_string());
     let [a, b] = sources.map(read);
     let (a, b) = (a?, b?);
@@ -107,7 +118,7 @@ pub fn diff(before: &Path, after: &Path, format: Format, fail_on: FailOn) -> any
 }
 
 pub fn export(file: &Path, to: Target, output: &Path, force: bool) -> anyhow::Result<ExitCode> {
-    let report = read(Replay::open(file, None)?)?;
+    let report = read(Replay::open(file)?)?;
     let write = |out: &mut dyn Write| match to {
         Target::Dot => dot::write(out, &report),
         Target::Jsonl => json::lines::write(out, &report),
@@ -128,11 +139,11 @@ fn read(mut source: Replay) -> anyhow::Result<Report> {
 }
 
 #[cfg(sample)]
-fn sample(speed: Option<f32>) -> anyhow::Result<Replay> {
-    Replay::new("the built-in sample".into(), Box::new(SAMPLE), speed)
+fn sample() -> anyhow::Result<Input> {
+    Ok(Input::Static(SAMPLE))
 }
 
 #[cfg(not(sample))]
-fn sample(_: Option<f32>) -> anyhow::Result<Replay> {
+fn sample() -> anyhow::Result<Input> {
     Err(anyhow::anyhow!("this observer was built without a sample")).hint("observer replay FILE")
 }

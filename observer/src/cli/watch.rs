@@ -1,4 +1,4 @@
-//! `observer attach` and `observer record`: the running kernel through the pipeline.
+//! `observer attach` and `observer record`: the running kernel through the pipeline; and what a dashboard hangs on.
 
 use std::{
     io::{self, IsTerminal},
@@ -13,11 +13,16 @@ use super::{Format, LiveArgs};
 use crate::{
     facts,
     host::{attach, plan, probe},
+    library::Library,
     meta::Filter,
     recording::Writer,
-    run::{Dashboard, Options, Outcome, run},
+    run::{
+        Dashboard, Options, Outcome,
+        player::{self, Player},
+        run,
+    },
     sink::{json, line::Lines, text},
-    snapshot::Snapshot,
+    snapshot::{Command, Snapshot},
     source::{Source, live::Live},
     tui,
 };
@@ -40,7 +45,7 @@ pub fn attach(
             options.recorder = Some(Writer::create(path, force, source.meta())?);
         }
         if dashboard {
-            return with_dashboard(source, options, tui::Mode::Live).await;
+            return with_dashboard(source, options).await;
         }
         options.stdout_is_taken = to_stdout || format.is_some();
         let out: Box<dyn io::Write> =
@@ -76,9 +81,17 @@ pub fn on_terminal() -> bool {
     io::stdin().is_terminal() && io::stdout().is_terminal()
 }
 
-/// Shows a source until somebody has seen enough.
-pub fn show(source: impl Source, options: Options, mode: tui::Mode) -> anyhow::Result<Outcome> {
-    super::block_on(with_dashboard(source, options, mode))
+/// Shows a recording until somebody has seen enough.
+pub fn play(recording: Player, library: Option<Library>) -> anyhow::Result<()> {
+    super::block_on(async {
+        let (dashboard, shown, asked) = channels();
+        let (played, dashboard) = tokio::join!(
+            player::play(recording, dashboard),
+            tui::run(shown, asked, library, tui::Mode::Replay)
+        );
+        dashboard?;
+        played
+    })
 }
 
 /// Attaches. Everything is detached when the source is dropped.
@@ -100,24 +113,24 @@ async fn plain(mut source: impl Source, options: Options) -> anyhow::Result<Outc
     run(&mut source, options).await
 }
 
-async fn with_dashboard(
-    mut source: impl Source,
-    mut options: Options,
-    mode: tui::Mode,
-) -> anyhow::Result<Outcome> {
-    let (snapshots, shown) = watch::channel(Arc::new(Snapshot::default()));
-    let (asked, commands) = mpsc::channel(COMMANDS);
-    options.dashboard = Some(Dashboard { snapshots, commands });
+/// Shows the running kernel until somebody has seen enough.
+async fn with_dashboard(mut source: impl Source, mut options: Options) -> anyhow::Result<Outcome> {
+    let (dashboard, shown, asked) = channels();
+    options.dashboard = Some(dashboard);
     // The dashboard has a thread of its own; the run ends when it does, since nobody can quit any more then.
     let (outcome, dashboard) = tokio::join!(run(&mut source, options), async {
-        let shown = tui::run(shown, asked, None, mode).await;
-        if matches!(mode, tui::Mode::Live) {
-            eprintln!("observer: detaching");
-        }
+        let shown = tui::run(shown, asked, None, tui::Mode::Live).await;
+        eprintln!("observer: detaching");
         shown
     });
     dashboard?;
     outcome
+}
+
+fn channels() -> (Dashboard, watch::Receiver<Arc<Snapshot>>, mpsc::Sender<Command>) {
+    let (snapshots, shown) = watch::channel(Arc::new(Snapshot::default()));
+    let (asked, commands) = mpsc::channel(COMMANDS);
+    (Dashboard { snapshots, commands }, shown, asked)
 }
 
 /// What somebody who was watching has to know at the end.

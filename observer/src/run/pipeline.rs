@@ -5,8 +5,13 @@
 //! report.
 
 mod snapshot;
+mod steps;
+mod tail;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 use observer_ebpf::loss;
 use observer_engine::{
@@ -18,8 +23,17 @@ use observer_engine::{
     view::Stats,
 };
 
-pub use self::snapshot::last_snapshot;
+pub use self::{
+    snapshot::last_snapshot,
+    steps::{Taken, Until},
+    tail::TAIL_MAX,
+};
+use self::{
+    steps::Step,
+    tail::{Seen, Tail},
+};
 use crate::{
+    events::{EventRow, Filter},
     meta::{Closing, Meta},
     report::{Report, stacks::Stacks},
     source::{Loss, Pass},
@@ -33,6 +47,11 @@ pub struct Pipeline {
     setup: Arc<setup::Setup>,
     losses: Losses,
     stacks: Arc<Stacks>,
+    seen: Seen,
+    /// Of the pass that is taken step by step: what has not been taken.
+    waiting: VecDeque<Step>,
+    /// When it ended, if it did.
+    ended: Option<u64>,
     passes: u64,
     start_ns: u64,
     /// Time of the last mark, and the greatest one.
@@ -62,6 +81,9 @@ impl Pipeline {
             setup,
             losses: Losses::default(),
             stacks: Arc::default(),
+            seen: Seen::default(),
+            waiting: VecDeque::new(),
+            ended: None,
             passes: 0,
             start_ns: meta.start_ns,
             before_ns: 0,
@@ -71,6 +93,17 @@ impl Pipeline {
 
     /// Takes a pass.
     pub fn pass(&mut self, pass: &Pass) {
+        self.enter(pass);
+        let (engine, gaps, seen, stacks) =
+            (&mut self.engine, &mut self.losses.gaps, &mut self.seen, &self.stacks);
+        let hand_on = |item: Item<'_>| renumbered(stacks, item, |item| to_engine(engine, gaps, seen, item));
+        if let Some(until_ns) = self.order.mark(pass.mark, hand_on) {
+            self.engine.tick(until_ns);
+        }
+    }
+
+    /// Takes what a pass tells besides its events, and its bytes into the order.
+    fn enter(&mut self, pass: &Pass) {
         let Mark { time_ns, .. } = pass.mark;
         self.passes += 1;
         self.now_ns = self.now_ns.max(time_ns);
@@ -94,23 +127,19 @@ impl Pipeline {
             self.engine.hole(Hole { hi_ns, ..*hole });
             (hole.lo_ns, hole.hi_ns, hole.lost) = (hi_ns, hi_ns, 0);
         }
-        let (engine, gaps, stacks) = (&mut self.engine, &mut self.losses.gaps, &self.stacks);
-        if let Some(until_ns) = self.order.mark(pass.mark, |item| hand_on(engine, gaps, stacks, item)) {
-            self.engine.tick(until_ns);
-        }
     }
 
     /// Ends the run.
     #[must_use]
     pub fn finish(mut self, meta: &Meta, closing: Option<Closing>, notices: Vec<String>) -> Report {
-        let (engine, gaps, stacks) = (&mut self.engine, &mut self.losses.gaps, &self.stacks);
-        self.order.finish(|item| hand_on(engine, gaps, stacks, item));
-        let end_ns = closing.as_ref().map_or(self.now_ns, |c| c.end_ns.max(self.now_ns));
-        for hole in self.losses.rest(end_ns) {
-            self.engine.hole(hole);
+        let end_ns = self.end_ns(closing.as_ref());
+        self.take(Until::END, usize::MAX);
+        if self.ended.is_none() {
+            let (engine, gaps, seen, stacks) =
+                (&mut self.engine, &mut self.losses.gaps, &mut self.seen, &self.stacks);
+            self.order.finish(|item| renumbered(stacks, item, |item| to_engine(engine, gaps, seen, item)));
+            self.end(end_ns);
         }
-        self.engine.tick(self.now_ns);
-        self.engine.finish();
         let tables = self.engine.tables();
         Report {
             meta: meta.clone(),
@@ -129,6 +158,72 @@ impl Pipeline {
             end_ns,
             closing,
         }
+    }
+
+    /// All events were handed on.
+    fn end(&mut self, end_ns: u64) {
+        for hole in self.losses.rest(end_ns) {
+            self.engine.hole(hole);
+        }
+        self.engine.tick(self.now_ns);
+        self.engine.finish();
+        self.ended = Some(end_ns);
+    }
+
+    fn end_ns(&self, closing: Option<&Closing>) -> u64 {
+        closing.map_or(self.now_ns, |c| c.end_ns.max(self.now_ns))
+    }
+
+    /// From now on the last events that pass a filter are kept for snapshots.
+    pub fn keep_tail(&mut self, filter: Filter) {
+        self.keep_tail_at(filter, 0);
+    }
+
+    /// The same, where it is known that the run goes on to this event at least: what would be forgotten until then is not kept.
+    pub fn keep_tail_at(&mut self, filter: Filter, event: u64) {
+        let from = if filter.is_empty() { event.saturating_sub(TAIL_MAX as u64) } else { 0 };
+        self.seen.tail = Some(Tail::new(filter.since(self.start_ns), from, &self.engine));
+    }
+
+    /// Forgets them, and keeps no more.
+    pub fn drop_tail(&mut self) {
+        self.seen.tail = None;
+    }
+
+    /// Events handed to the engine.
+    #[must_use]
+    pub fn events(&self) -> u64 {
+        self.engine.events()
+    }
+
+    /// Event time up to which the engine knows everything: before [`Pipeline::now_ns`], by the slack of the order.
+    #[must_use]
+    pub fn event_ns(&self) -> u64 {
+        self.ended.unwrap_or(self.engine.now_ns().max(self.start_ns))
+    }
+
+    /// Nothing follows, and the findings are final.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.ended.is_some()
+    }
+
+    /// It stands between two passes.
+    #[must_use]
+    pub fn is_between_passes(&self) -> bool {
+        self.waiting.is_empty() && self.ended.is_none()
+    }
+
+    /// Events by site number.
+    #[must_use]
+    pub fn fired(&self) -> Vec<(u16, u64)> {
+        self.seen.fired()
+    }
+
+    /// The last events that pass the filter of [`Pipeline::keep_tail`], oldest first.
+    #[must_use]
+    pub fn tail(&self) -> Vec<EventRow> {
+        self.seen.rows()
     }
 
     #[must_use]
@@ -159,13 +254,23 @@ impl Pipeline {
     }
 }
 
-fn hand_on(engine: &mut Engine, gaps: &mut BTreeMap<u16, u64>, stacks: &Stacks, item: Item<'_>) {
+/// Gives stacks the numbers of this run, which depend on the passes so far.
+fn renumbered<T>(stacks: &Stacks, item: Item<'_>, to: impl FnOnce(Item<'_>) -> T) -> T {
     match item {
         Item::Event(event @ Event { body: Body::Stack { stack, op }, .. }) => {
             let body = Body::Stack { stack: stacks.number(*stack, event.time_ns), op: *op };
-            engine.push(&Event { body, ..*event });
+            to(Item::Event(&Event { body, ..*event }))
         }
-        Item::Event(event) => engine.push(event),
+        other => to(other),
+    }
+}
+
+fn to_engine(engine: &mut Engine, gaps: &mut BTreeMap<u16, u64>, seen: &mut Seen, item: Item<'_>) {
+    match item {
+        Item::Event(event) => {
+            seen.note(event, engine);
+            engine.push(event);
+        }
         Item::Gap(gap) => {
             *gaps.entry(gap.cpu).or_default() += gap.lost;
             let (cpu, lo_ns, hi_ns, lost) = (gap.cpu, gap.lo_ns, gap.hi_ns, gap.lost);

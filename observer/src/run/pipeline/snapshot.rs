@@ -38,9 +38,9 @@ impl Pipeline {
             leases: self.engine.leases(ROWS_MAX),
             protection: self.engine.protection(),
             coverage: self.engine.coverage(),
-            fired: Vec::new(),
+            fired: self.fired(),
             stacks: self.stacks.clone(),
-            tail: Vec::new(),
+            tail: self.tail(),
             notices: Vec::new(),
         }
     }
