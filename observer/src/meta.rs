@@ -37,6 +37,45 @@ pub struct Meta {
     pub filter: Filter,
     /// Sites, facts and coverage: what the engine is told.
     pub setup: setup::Setup,
+    /// Of a recording that begins in the midst of its run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Since>,
+}
+
+/// From when on a recording has its run, where that is not its start: what was before was dropped, not lost. What had been
+/// told only once is told again, in a pass of its own before all others.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Since {
+    /// Time of the last mark before it.
+    pub mark_ns: u64,
+    /// Records before it.
+    pub records: u64,
+    /// Number of the CPU, of none that there is, whose records are those that are told again.
+    pub again_cpu: u16,
+    /// The next sequence number, by CPU.
+    pub next_seq: BTreeMap<u16, u32>,
+    /// What had been lost before it.
+    pub lost: Vec<Lost>,
+}
+
+impl Since {
+    pub(crate) fn notice(&self, start_ns: u64) -> Notice {
+        let seconds = self.mark_ns.saturating_sub(start_ns) as f64 / 1e9;
+        Notice(format!(
+            "recording begins {seconds:.1} s after the start of its run: what came before is not in this output"
+        ))
+    }
+}
+
+/// What one CPU had lost for one reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lost {
+    pub cpu: u16,
+    /// Index into `observer_ebpf::loss::REASONS`.
+    pub reason: u16,
+    pub total: u64,
+    /// Time of the look before the one that told it.
+    pub since_ns: u64,
 }
 
 /// The kernel that was watched.

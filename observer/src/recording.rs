@@ -18,11 +18,13 @@
 pub mod columns;
 pub mod index;
 pub mod input;
+pub mod keep;
 pub mod reader;
 pub mod writer;
 
 pub use index::Index;
 pub use input::Input;
+pub use keep::{Keep, Kept};
 pub use reader::Reader;
 pub use writer::Writer;
 

@@ -27,7 +27,7 @@ use self::pipeline::Pipeline;
 use crate::{
     hint::Hint,
     meta::{End, Meta},
-    recording::Writer,
+    recording::{Keep, Writer},
     report::Report,
     sink::line::{Lines, Progress},
     snapshot::{Command, Position, Snapshot},
@@ -50,6 +50,8 @@ pub struct Dashboard {
 #[derive(Default)]
 pub struct Options {
     pub recorder: Option<Writer>,
+    /// Keeps the last moments, to be looked back at.
+    pub keep: Option<Keep>,
     pub duration: Option<Duration>,
     /// The command after `--`; empty: none.
     pub command: Vec<String>,
@@ -74,7 +76,7 @@ pub async fn run(source: &mut impl Source, mut options: Options) -> anyhow::Resu
     let meta = Arc::new(source.meta().clone());
     let mut pipeline = Pipeline::new(&meta)?;
     let mut stops = Stops::new(&mut options)?;
-    let mut looked = Looked { at: None, news: true, yielded: Instant::now() };
+    let mut looked = Looked { at: None, news: true, yielded: Instant::now(), notices: Vec::new() };
     let mut end = None;
     loop {
         let look = looked.look(&meta, &pipeline, &mut options, &stops).await?;
@@ -93,6 +95,7 @@ pub async fn run(source: &mut impl Source, mut options: Options) -> anyhow::Resu
                 if let Some(recorder) = &mut options.recorder {
                     recorder.pass(&pass).context("write recording")?;
                 }
+                looked.notices.extend(keep(&mut options.keep, &pass));
                 pipeline.pass(&pass);
             }
             Step::Command(Command::Tail(filter)) => pipeline.keep_tail(filter),
@@ -110,7 +113,12 @@ pub async fn run(source: &mut impl Source, mut options: Options) -> anyhow::Resu
     if let Some(recorder) = options.recorder.take() {
         recorder.finish(closing.as_ref()).context("write recording")?;
     }
-    let notices = source.notices().into_iter().map(|n| n.0).collect();
+    if let Some(kept) = options.keep.take()
+        && let Err(why) = kept.finish(closing.as_ref())
+    {
+        looked.notices.push(not_kept(&why));
+    }
+    let notices = source.notices().into_iter().map(|n| n.0).chain(looked.notices).collect();
     let report = pipeline.finish(source.meta(), closing, notices);
     if let Some(lines) = &mut options.lines {
         quietly(lines.findings(&report.findings))?;
@@ -124,6 +132,17 @@ pub async fn run(source: &mut impl Source, mut options: Options) -> anyhow::Resu
     stops.end_child().await?;
     let command = if let End::Command(code) = end { Some(code) } else { None };
     Ok(Outcome { report, command })
+}
+
+/// What is kept is a convenience: where it fails the run goes on without.
+fn keep(kept: &mut Option<Keep>, pass: &Pass) -> Option<String> {
+    let why = kept.as_mut()?.pass(pass).err()?;
+    *kept = None;
+    Some(not_kept(&why))
+}
+
+fn not_kept(why: &anyhow::Error) -> String {
+    format!("no more is kept to look back at: {why:#}")
 }
 
 enum Step {
@@ -247,6 +266,8 @@ struct Looked {
     /// Something happened since.
     news: bool,
     yielded: Instant,
+    /// What went wrong and did not end the run.
+    notices: Vec<String>,
 }
 
 impl Looked {
@@ -271,7 +292,8 @@ impl Looked {
         }
         self.at = Some(Instant::now());
         if let Some(dashboard) = &stops.dashboard {
-            let snapshot = pipeline.snapshot(meta, Position::Live);
+            let mut snapshot = pipeline.snapshot(meta, Position::Live);
+            snapshot.notices.extend_from_slice(&self.notices);
             dashboard.snapshots.send_replace(Arc::new(snapshot));
         }
         if let Some(lines) = &mut options.lines {

@@ -13,7 +13,10 @@ use stage::Stage;
 #[test]
 fn look() {
     let name = std::env::var("FIX").unwrap_or("walkers-5.10".into());
-    let size = std::env::var("SIZE").map_or((80, 24), |s| { let (a, b) = s.split_once('x').unwrap(); (a.parse().unwrap(), b.parse().unwrap()) });
+    let size = std::env::var("SIZE").map_or((80, 24), |s| {
+        let (a, b) = s.split_once('x').unwrap();
+        (a.parse().unwrap(), b.parse().unwrap())
+    });
     let keys = std::env::var("KEYS").unwrap_or_default();
     let mut stage = Stage::over(&name, size);
     stage.press(&keys);

@@ -162,6 +162,13 @@ impl Order {
         self.previous_mark_ns
     }
 
+    /// The stream of a CPU begins with this number: what was before is not missing. `lost` of it were.
+    pub fn begin(&mut self, cpu: u16, seq: u32, lost: u64) {
+        let place = self.place(cpu);
+        self.cpus[place].last = Some((seq.wrapping_sub(1), 0));
+        self.cpus[place].lost = lost;
+    }
+
     /// Takes bytes of one CPU's ring. Where a pass's bytes are cut into batches makes no difference.
     pub fn batch(&mut self, cpu: u16, bytes: &[u8]) {
         let place = self.place(cpu);

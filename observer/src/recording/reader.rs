@@ -98,7 +98,7 @@ pub struct Place {
 
 /// A recording being read.
 pub struct Reader {
-    input: Box<dyn Read>,
+    input: Box<dyn Read + Send>,
     mcap: LinearReader,
     /// Topics by channel number: a channel is described in the first chunk that has it, and nowhere else.
     topics: Vec<Option<Arc<str>>>,
@@ -121,7 +121,7 @@ impl Reader {
     ///
     /// # Errors
     /// [`Refused`]: this is no recording that this version can show.
-    pub fn new(input: Box<dyn Read>) -> Result<Reader, Refused> {
+    pub fn new(input: Box<dyn Read + Send>) -> Result<Reader, Refused> {
         let mut reader = Reader {
             input,
             mcap: container(false),
@@ -195,13 +195,19 @@ impl Reader {
     /// What has to be said about the recording, after the last pass.
     #[must_use]
     pub fn notices(&self) -> Vec<Notice> {
+        let begin = self.meta.since.as_ref().map(|since| since.notice(self.meta.start_ns));
+        begin.into_iter().chain(self.end_notice()).collect()
+    }
+
+    /// What has to be said about its end.
+    pub(crate) fn end_notice(&self) -> Option<Notice> {
         // The closing comes last: where it is there, nothing but the container's index can be missing.
         if self.closing.is_some() {
-            return Vec::new();
+            return None;
         }
         let seconds = self.last_ns.saturating_sub(self.meta.start_ns) as f64 / 1e9;
         let why = self.broken.as_deref().unwrap_or("has no end");
-        vec![Notice(format!("recording {why} after {seconds:.1} s: what came later is not in this output"))]
+        Some(Notice(format!("recording {why} after {seconds:.1} s: what came later is not in this output")))
     }
 
     /// The next pass; `None` at the end, whatever kind of end it is.

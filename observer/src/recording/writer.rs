@@ -113,11 +113,26 @@ impl Writer {
         mark[16] = u8::from(pass.mark.complete);
         self.message(topic::PASS, "mark", &mark)?;
         if self.unflushed_bytes >= FLUSH_BYTES || self.last_ns >= self.flushed_ns.saturating_add(FLUSH_NS) {
-            self.out.flush()?;
-            self.flushed_ns = self.last_ns;
-            self.unflushed_bytes = 0;
+            self.flush()?;
         }
         Ok(())
+    }
+
+    /// Ends the chunk: what was added can be read from now on.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn flush(&mut self) -> anyhow::Result<()> {
+        self.out.flush()?;
+        self.flushed_ns = self.last_ns;
+        self.unflushed_bytes = 0;
+        Ok(())
+    }
+
+    /// Bytes that were added and not written yet, before they are compressed.
+    #[must_use]
+    pub fn unflushed_bytes(&self) -> u64 {
+        self.unflushed_bytes as u64
     }
 
     /// Ends the recording.
@@ -153,6 +168,21 @@ impl Writer {
         self.unflushed_bytes += data.len();
         Ok(())
     }
+}
+
+/// Ends a file of whole chunks that has no end: the end of the data, a footer that knows of no summary, the magic.
+///
+/// # Errors
+/// It cannot be written.
+pub(crate) fn end(out: &mut impl Write) -> io::Result<()> {
+    const DATA_END: (u8, usize) = (0x0f, 4);
+    const FOOTER: (u8, usize) = (0x02, 20);
+    for (number, bytes) in [DATA_END, FOOTER] {
+        out.write_all(&[number])?;
+        out.write_all(&(bytes as u64).to_le_bytes())?;
+        out.write_all(&vec![0; bytes])?;
+    }
+    out.write_all(mcap::MAGIC)
 }
 
 /// A file that its owner alone can read, since what is written holds kernel addresses.

@@ -34,7 +34,7 @@ use self::{
 };
 use crate::{
     events::{EventRow, Filter},
-    meta::{Closing, Meta},
+    meta::{Closing, Meta, Since},
     report::{Report, stacks::Stacks},
     source::{Loss, Pass},
 };
@@ -75,11 +75,15 @@ impl Pipeline {
     /// The setup has names that this version does not know.
     pub fn new(meta: &Meta) -> anyhow::Result<Pipeline> {
         let setup = Arc::new(setup::Setup::try_from(&meta.setup)?);
+        let (mut order, mut losses) = (Order::new(), Losses::default());
+        if let Some(since) = &meta.since {
+            losses.begin(since, &mut order);
+        }
         Ok(Pipeline {
-            order: Order::new(),
+            order,
             engine: Engine::new(setup::Setup::clone(&setup)),
             setup,
-            losses: Losses::default(),
+            losses,
             stacks: Arc::default(),
             seen: Seen::default(),
             waiting: VecDeque::new(),
@@ -284,6 +288,20 @@ fn name(reason: u16) -> &'static str {
 }
 
 impl Losses {
+    /// The run had begun before, and had lost something: not here.
+    fn begin(&mut self, since: &Since, order: &mut Order) {
+        for lost in &since.lost {
+            self.totals.insert((lost.cpu, lost.reason), (lost.total, lost.since_ns));
+        }
+        for (&cpu, &seq) in &since.next_seq {
+            let full = self.totals.get(&(cpu, loss::RING_FULL as u16)).map_or(0, |(total, _)| *total);
+            order.begin(cpu, seq, full);
+            if full > 0 {
+                self.gaps.insert(cpu, full);
+            }
+        }
+    }
+
     /// A counter rose. What found the ring full took a number, so that the order finds it more exactly: of `missing`
     /// numbers it knows. The others are told now as a hole of nothing: the record that closes their gap may come when
     /// the records of other CPUs that it bears on were handed on long ago.

@@ -94,6 +94,7 @@ impl Live {
             level: plan.level,
             filter,
             setup: setup::Setup::from(&plan.setup(&attached.outcomes)),
+            since: None,
         };
         let mut ticks = interval(PERIOD);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -39,7 +39,7 @@ impl Replay {
     ///
     /// # Errors
     /// It is no recording that this version can show.
-    pub fn new(name: String, input: Box<dyn Read>) -> anyhow::Result<Replay> {
+    pub fn new(name: String, input: Box<dyn Read + Send>) -> anyhow::Result<Replay> {
         let reader = match Reader::new(input) {
             Ok(reader) => reader,
             Err(why) => {

@@ -20,6 +20,8 @@ pub struct Look {
 
 /// Rows of one page of events at most.
 const ROWS: usize = 5000;
+/// A run that goes on is asked again after so much of it.
+const AGAIN_NS: u64 = 1_000_000_000;
 /// Answers kept: those of the pages on the way back.
 const KEPT: usize = 16;
 
@@ -34,13 +36,14 @@ pub enum Answer {
 /// All of them.
 #[derive(Debug, Default)]
 pub struct Answers {
-    known: Vec<(Look, Answer)>,
+    /// With the event time at which each was asked for last.
+    known: Vec<(Look, Answer, u64)>,
 }
 
 impl Answers {
     #[must_use]
     pub fn get(&self, look: &Look) -> Option<&Answer> {
-        self.known.iter().find(|(known, _)| same(known, look)).map(|(_, answer)| answer)
+        self.known.iter().find(|(known, _, _)| same(known, look)).map(|(_, answer, _)| answer)
     }
 
     /// Events that were found; none while they are being looked up.
@@ -52,25 +55,34 @@ impl Answers {
         }
     }
 
-    /// The query for a look that has to be asked for now; `None`: it was.
-    pub fn ask(&mut self, look: &Look, filter: Filter) -> Option<Query> {
-        let ask_again = match self.get(look) {
+    /// The query for a look that has to be asked for now; `None`: it was. `now_ns`: event time.
+    pub fn ask(&mut self, look: &Look, filter: Filter, now_ns: u64) -> Option<Query> {
+        let asked_ns = self.known.iter().find(|(known, _, _)| same(known, look)).map(|(_, _, at)| *at);
+        let later = asked_ns.is_none_or(|at| now_ns.abs_diff(at) >= AGAIN_NS);
+        let ask = match self.get(look) {
             None => true,
-            Some(Answer::Found(page)) => page.read_until_ns < look.to_ns && !page.more,
+            Some(Answer::Found(page)) => later && page.read_until_ns < look.to_ns && !page.more,
             Some(_) => false,
         };
-        if !ask_again {
+        if !ask {
             return None;
         }
-        if self.get(look).is_none() {
-            self.put(look, Answer::Asked);
+        match self.known.iter_mut().find(|(known, _, _)| same(known, look)) {
+            Some((_, _, at)) => *at = now_ns,
+            None => self.add(look, Answer::Asked, now_ns),
         }
         Some(Query { from_ns: look.from_ns, to_ns: look.to_ns, filter, limit: ROWS })
     }
 
     pub fn put(&mut self, look: &Look, answer: Answer) {
-        self.known.retain(|(known, _)| !same(known, look));
-        self.known.push((look.clone(), answer));
+        match self.known.iter_mut().find(|(known, _, _)| same(known, look)) {
+            Some((_, known, _)) => *known = answer,
+            None => self.add(look, answer, 0),
+        }
+    }
+
+    fn add(&mut self, look: &Look, answer: Answer, now_ns: u64) {
+        self.known.push((look.clone(), answer, now_ns));
         if self.known.len() > KEPT {
             self.known.remove(0);
         }

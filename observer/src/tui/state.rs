@@ -371,7 +371,7 @@ impl State {
     fn look_up(&mut self, look: Look, snapshot: &Snapshot) {
         match Filter::parse(&look.filter, &snapshot.setup) {
             Ok(filter) => {
-                if let Some(query) = self.answers.ask(&look, filter) {
+                if let Some(query) = self.answers.ask(&look, filter, self.latest.now_ns) {
                     self.effects.push(Effect::Look(look, query));
                 }
             }

@@ -234,6 +234,7 @@ fn meta() -> Meta {
         command: vec!["observer".into(), "record".into()],
         level: Level::Full,
         filter: Filter::default(),
+        since: None,
         setup: setup::Setup {
             sites: vec![
                 site(SMAPS, "smaps_hugetlb_range", "callback"),

@@ -254,6 +254,7 @@ fn meta() -> Meta {
     };
     Meta {
         kernel: Kernel { build_id: Some("00ff".into()), ..Kernel::default() },
+        since: None,
         setup: setup::Setup {
             sites: vec![site(1, "counted"), site(2, "not_counted")],
             coverage: vec![coverage("", ""), coverage("GUP-fast", "no function")],

@@ -91,7 +91,8 @@ impl Stage {
         let mode = if matches!(snapshot.position, Position::Replay(_)) { Mode::Replay } else { Mode::Live };
         let mut state = State::new(mode, theme, Arc::new(snapshot));
         state.fit(Rect::new(0, 0, size.0, size.1));
-        let mut stage = Stage { state, size, library: None, sent: Vec::new(), copied: Vec::new(), quit: false };
+        let mut stage =
+            Stage { state, size, library: None, sent: Vec::new(), copied: Vec::new(), quit: false };
         stage.act();
         stage.sent.clear();
         stage

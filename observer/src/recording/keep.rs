@@ -1,0 +1,261 @@
+//! What a live run keeps of itself when nobody asked it to record: its last moments, in memory.
+//!
+//! Decides how much that is, and what is dropped. There are two segments, each a whole recording in memory: when the second
+//! is full the first is dropped and a new one begun. A segment that begins in the midst of a run is told again what was told
+//! once ([`again`]), so that it can be read alone. A dropped segment is emptied as soon as nobody looks, whoever has it open.
+
+mod again;
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io,
+    os::fd::{FromRawFd, OwnedFd},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use anyhow::Context;
+use observer_engine::event::record_bytes;
+
+use self::again::{Again, u32_at};
+use super::{Input, Writer};
+use crate::{
+    meta::{Closing, Lost, Meta, Since},
+    source::{Batch, Mark, Pass},
+};
+
+/// Bytes after which a segment is full.
+pub const SEGMENT_BYTES: u64 = 64 << 20;
+/// Segments that are there.
+const SEGMENTS: usize = 2;
+
+/// Adds passes; what it is to the run, a recorder is to a file.
+pub struct Keep {
+    meta: Meta,
+    kept: Kept,
+    writer: Option<Writer>,
+    file: Arc<File>,
+    segment_bytes: u64,
+    /// Of the next segment.
+    number: u64,
+    so_far: SoFar,
+}
+
+/// What a segment that begins now has to know of the run.
+#[derive(Default)]
+struct SoFar {
+    mark: Mark,
+    records: u64,
+    next_seq: BTreeMap<u16, u32>,
+    lost: BTreeMap<(u16, u16), Lost>,
+    again: Again,
+}
+
+/// The segments that are there, oldest first, for whoever looks back.
+#[derive(Clone, Debug, Default)]
+pub struct Kept(Arc<Mutex<Shelf>>);
+
+#[derive(Debug, Default)]
+struct Shelf {
+    segments: Vec<Segment>,
+    /// How many look at this moment.
+    looking: usize,
+    /// Dropped while somebody looked.
+    dropped: Vec<Arc<File>>,
+}
+
+/// A part of a run, a whole recording by itself.
+#[derive(Clone, Debug)]
+pub struct Segment {
+    /// Which one of the run.
+    pub number: u64,
+    pub input: Input,
+    /// From when on it has the run.
+    pub from_ns: u64,
+}
+
+/// The segments of a moment. They stay what they are until this is dropped.
+#[derive(Debug)]
+pub struct Look {
+    pub segments: Vec<Segment>,
+    kept: Option<Kept>,
+}
+
+impl Look {
+    /// At what nobody drops.
+    #[must_use]
+    pub fn at(segments: Vec<Segment>) -> Look {
+        Look { segments, kept: None }
+    }
+}
+
+impl Drop for Look {
+    fn drop(&mut self) {
+        let Some(kept) = &self.kept else { return };
+        let mut shelf = kept.lock();
+        shelf.looking -= 1;
+        shelf.empty_dropped();
+    }
+}
+
+impl Kept {
+    #[must_use]
+    pub fn look(&self) -> Look {
+        let mut shelf = self.lock();
+        shelf.looking += 1;
+        Look { segments: shelf.segments.clone(), kept: Some(self.clone()) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shelf> {
+        // It is whole at any moment.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shelf {
+    fn add(&mut self, segment: Segment) {
+        self.segments.push(segment);
+        while self.segments.len() > SEGMENTS {
+            if let Input::Shared(file) = self.segments.remove(0).input {
+                self.dropped.push(file);
+            }
+        }
+        self.empty_dropped();
+    }
+
+    /// Gives the memory back, whoever has the file open yet.
+    fn empty_dropped(&mut self) {
+        if self.looking == 0 {
+            // A file in memory that is ours can be cut.
+            self.dropped.drain(..).for_each(|file| drop(file.set_len(0)));
+        }
+    }
+}
+
+impl Keep {
+    /// # Errors
+    /// The kernel gives no file in memory.
+    pub fn new(meta: &Meta) -> anyhow::Result<Keep> {
+        Keep::in_segments(meta, SEGMENT_BYTES)
+    }
+
+    /// With segments of so many bytes.
+    ///
+    /// # Errors
+    /// As [`Keep::new`].
+    pub fn in_segments(meta: &Meta, segment_bytes: u64) -> anyhow::Result<Keep> {
+        let file = Arc::new(memory().context("make a file in memory")?);
+        let mut keep = Keep {
+            meta: meta.clone(),
+            kept: Kept::default(),
+            writer: None,
+            file,
+            segment_bytes,
+            number: 0,
+            so_far: SoFar::default(),
+        };
+        keep.begin(meta.start_ns, meta)?;
+        Ok(keep)
+    }
+
+    /// For whoever looks back.
+    #[must_use]
+    pub fn kept(&self) -> Kept {
+        self.kept.clone()
+    }
+
+    /// Adds a pass.
+    ///
+    /// # Errors
+    /// There is no memory; nothing more can be added then.
+    pub fn pass(&mut self, pass: &Pass) -> anyhow::Result<()> {
+        let waiting = self.writer.as_ref().map_or(0, Writer::unflushed_bytes);
+        if self.file.metadata()?.len() + waiting >= self.segment_bytes {
+            self.rotate()?;
+        }
+        if let Some(writer) = &mut self.writer {
+            writer.pass(pass)?;
+        }
+        self.so_far.pass(pass);
+        Ok(())
+    }
+
+    /// The run is over.
+    ///
+    /// # Errors
+    /// There is no memory.
+    pub fn finish(mut self, closing: Option<&Closing>) -> anyhow::Result<()> {
+        self.writer.take().map_or(Ok(()), |writer| writer.finish(closing))
+    }
+
+    fn rotate(&mut self) -> anyhow::Result<()> {
+        if let Some(writer) = self.writer.take() {
+            writer.finish(None)?;
+        }
+        let again_cpu =
+            self.so_far.next_seq.keys().chain(&self.meta.cpus_online).max().map_or(0, |cpu| cpu + 1);
+        let since = self.so_far.since(again_cpu);
+        self.file = Arc::new(memory().context("make a file in memory")?);
+        let meta = Meta { since: Some(since), ..self.meta.clone() };
+        self.begin(self.so_far.mark.time_ns, &meta)?;
+        let again = self.so_far.again.pass(self.so_far.mark, again_cpu);
+        self.writer.as_mut().map_or(Ok(()), |writer| writer.pass(&again))
+    }
+
+    /// Begins a segment, and drops what is too much then.
+    fn begin(&mut self, from_ns: u64, meta: &Meta) -> anyhow::Result<()> {
+        self.writer = Some(Writer::new(Box::new(self.file.try_clone()?), meta)?);
+        let input = Input::Shared(self.file.clone());
+        self.kept.lock().add(Segment { number: self.number, input, from_ns });
+        self.number += 1;
+        Ok(())
+    }
+}
+
+impl SoFar {
+    fn pass(&mut self, pass: &Pass) {
+        self.mark = pass.mark;
+        for loss in &pass.loss {
+            let lost =
+                Lost { cpu: loss.cpu, reason: loss.reason, total: loss.total, since_ns: loss.since_ns };
+            self.lost.insert((loss.cpu, loss.reason), lost);
+        }
+        self.again.stacks(pass);
+        for Batch { cpu, bytes } in &pass.batches {
+            let next_seq = self.next_seq.entry(*cpu).or_default();
+            let mut rest = bytes.as_slice();
+            while let Some(n) = record_bytes(rest) {
+                let (record, after) = rest.split_at(n);
+                rest = after;
+                self.records += 1;
+                // Where programs nest an earlier number may come later.
+                let seq = u32_at(record, 8).wrapping_add(1);
+                if (seq.wrapping_sub(*next_seq) as i32) > 0 {
+                    *next_seq = seq;
+                }
+                self.again.record(record);
+            }
+        }
+    }
+
+    fn since(&self, again_cpu: u16) -> Since {
+        Since {
+            mark_ns: self.mark.time_ns,
+            records: self.records,
+            again_cpu,
+            next_seq: self.next_seq.clone(),
+            lost: self.lost.values().copied().collect(),
+        }
+    }
+}
+
+/// A file that has no name and goes away with the last who has it open.
+fn memory() -> io::Result<File> {
+    // SAFETY: the name is a string that ends, and no other memory is given.
+    let fd = unsafe { libc::memfd_create(c"observer".as_ptr(), libc::MFD_CLOEXEC) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: it was just opened, and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) }.into())
+}
