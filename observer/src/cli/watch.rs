@@ -14,8 +14,8 @@ use crate::{
     facts,
     host::{attach, plan, probe},
     library::Library,
-    meta::Filter,
-    recording::Writer,
+    meta::{Filter, Meta},
+    recording::{Keep, Writer},
     run::{
         Dashboard, Options, Outcome,
         player::{self, Player},
@@ -45,7 +45,8 @@ pub fn attach(
             options.recorder = Some(Writer::create(path, force, source.meta())?);
         }
         if dashboard {
-            return with_dashboard(source, options).await;
+            let library = look_back(record.as_ref(), source.meta(), &mut options);
+            return with_dashboard(source, options, library).await;
         }
         options.stdout_is_taken = to_stdout || format.is_some();
         let out: Box<dyn io::Write> =
@@ -94,6 +95,25 @@ pub fn play(recording: Player, library: Option<Library>) -> anyhow::Result<()> {
     })
 }
 
+/// Where the dashboard looks back: the recording, or what the run keeps of itself. Without either it shows the run all
+/// the same.
+fn look_back(record: Option<&PathBuf>, meta: &Meta, options: &mut Options) -> Option<Library> {
+    if let Some(path) = record {
+        return Some(Library::written(path.clone()));
+    }
+    match Keep::new(meta) {
+        Ok(keep) => {
+            let library = Library::kept(keep.kept());
+            options.keep = Some(keep);
+            Some(library)
+        }
+        Err(why) => {
+            eprintln!("observer: nothing is kept to look back at: {why:#}");
+            None
+        }
+    }
+}
+
 /// Attaches. Everything is detached when the source is dropped.
 fn start(args: &LiveArgs) -> anyhow::Result<(Live, Options)> {
     let host = probe::probe_host()?;
@@ -114,12 +134,12 @@ async fn plain(mut source: impl Source, options: Options) -> anyhow::Result<Outc
 }
 
 /// Shows the running kernel until somebody has seen enough.
-async fn with_dashboard(mut source: impl Source, mut options: Options) -> anyhow::Result<Outcome> {
+async fn with_dashboard(mut source: impl Source, mut options: Options, library: Option<Library>) -> anyhow::Result<Outcome> {
     let (dashboard, shown, asked) = channels();
     options.dashboard = Some(dashboard);
     // The dashboard has a thread of its own; the run ends when it does, since nobody can quit any more then.
     let (outcome, dashboard) = tokio::join!(run(&mut source, options), async {
-        let shown = tui::run(shown, asked, None, tui::Mode::Live).await;
+        let shown = tui::run(shown, asked, library, tui::Mode::Live).await;
         eprintln!("observer: detaching");
         shown
     });

@@ -1,0 +1,85 @@
+//! One search: events of a time that pass a filter, up to so many.
+//!
+//! Decides when enough was read.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use observer_engine::{
+    event::Event,
+    order::{Item, Order},
+};
+
+use super::{Page, index::From};
+use crate::{events::Filter, source::Source};
+
+pub struct Search<'a> {
+    page: &'a mut Page,
+    from: From,
+    filter: Filter,
+    /// An event was met from which on all are there.
+    begun: bool,
+    done: bool,
+}
+
+impl Search<'_> {
+    pub fn new(page: &mut Page, from: From) -> Search<'_> {
+        let filter = page.query.filter.clone().since(from.stream.meta().start_ns);
+        Search { page, from, filter, begun: false, done: false }
+    }
+
+    /// Reads until it is done.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn run(mut self, grows: bool, stop: &AtomicBool) -> anyhow::Result<()> {
+        let mut order = Order::new();
+        while !self.done {
+            if stop.load(Ordering::Relaxed) {
+                self.page.more = true;
+                return Ok(());
+            }
+            let Some(pass) = self.from.stream.next_pass()? else {
+                // What a run has not finished may yet get company from other CPUs.
+                if !grows || self.from.stream.closing().is_some() {
+                    order.finish(|item| self.take(item));
+                }
+                return Ok(());
+            };
+            for batch in &pass.batches {
+                order.batch(batch.cpu, &batch.bytes);
+            }
+            let until_ns = order.mark(pass.mark, |item| self.take(item));
+            self.done |= until_ns.is_some_and(|until_ns| until_ns > self.page.query.to_ns);
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, item: Item<'_>) {
+        let Item::Event(event) = item else { return };
+        // Of those before not all are here.
+        self.begun |= event.time_ns >= self.from.start_ns;
+        if self.done || !self.begun {
+            return;
+        }
+        if Some(event.cpu) == self.from.again_cpu {
+            self.from.told.learn(event);
+            return;
+        }
+        self.from.events += 1;
+        self.event(event);
+    }
+
+    fn event(&mut self, event: &Event) {
+        let Page { query, events, more, .. } = &mut *self.page;
+        self.done = event.time_ns > query.to_ns;
+        if self.done || event.time_ns < query.from_ns {
+            self.from.told.learn(event);
+        } else if let Some(row) = self.from.told.pick(self.from.events, event, &self.filter) {
+            if events.len() < query.limit {
+                events.push(row);
+            } else {
+                (*more, self.done) = (true, true);
+            }
+        }
+    }
+}
