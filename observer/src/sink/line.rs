@@ -63,14 +63,75 @@ impl Lines {
         self.progress_ns = now_ns;
         writeln!(
             self.out,
-            "{}  {} events, {} lost, {} shares, {} unshares, {}",
+            "{}  {}, {} lost, {}, {}, {}",
             words::moment(now_ns, self.start_ns),
-            words::number(p.events),
+            words::plural(p.events, "event"),
             words::number(p.lost),
-            words::number(p.shares),
-            words::number(p.unshares),
+            words::plural(p.shares, "share"),
+            words::plural(p.unshares, "unshare"),
             words::plural(p.findings as u64, "finding"),
         )?;
         self.out.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use observer_engine::{
+        event::{Class, Mode, Tid},
+        finding::{Evidence, Hold, Known, Relock, Side, TaskRef},
+        lock_class::LockClass,
+    };
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn finding(rank: Rank) -> Finding {
+        let class = LockClass::from(Class::VmaLock);
+        let mode = Some(Mode::Read);
+        let held = Hold { class, lock: 1, mode, known: Known::Asked, since_ns: 0, lossy: false };
+        let task = TaskRef { tid: Tid(7), tgid: 7, comm: "ex".into(), cpu: 0 };
+        let side = Side { task, site: "f".into(), time_ns: 0, stack: None, holds: vec![held] };
+        Finding {
+            id: "relock:f".into(),
+            rank,
+            count: 1,
+            first_ns: 1_000_000_000,
+            last_ns: 2_500_000_000,
+            doubts: vec![],
+            evidence: Evidence::Relock(Relock { held, asked_mode: mode, side }),
+        }
+    }
+
+    #[test]
+    fn a_finding_is_told_when_it_is_news_and_progress_every_five_seconds() {
+        let out = Written::default();
+        let mut lines = Lines::new(Box::new(out.clone()), 1_000_000_000);
+        for rank in [Rank::Possible, Rank::Possible, Rank::Feasible, Rank::Possible] {
+            lines.findings(&[finding(rank)]).unwrap();
+        }
+        let progress = Progress { events: 12_345, lost: 3, shares: 1, unshares: 2, findings: 1 };
+        for second in 1..=10 {
+            lines.progress(second * 1_000_000_000, progress).unwrap();
+        }
+        let text = String::from_utf8(out.0.lock().unwrap().clone()).unwrap();
+        let told: Vec<&str> = text.lines().collect();
+        assert_eq!(told.len(), 3, "{text}");
+        assert!(told[0].starts_with("+1.500000 s  possible relock relock:f: "), "{text}");
+        assert!(told[1].starts_with("+1.500000 s  feasible relock relock:f: "), "{text}");
+        assert_eq!(told[2], "+5.000000 s  12,345 events, 3 lost, 1 share, 2 unshares, 1 finding");
     }
 }
