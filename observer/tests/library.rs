@@ -18,8 +18,9 @@ use observer::{
     recording::{Keep, Reader, Writer},
     report::Report,
     run::{Options, run},
-    source::{Pass, replay::Replay},
+    source::{Loss, Pass, Stack, replay::Replay},
 };
+use observer_ebpf::loss;
 use observer_engine::{
     event::Body,
     finding::{Evidence, Rank, Use, WindowCase},
@@ -369,6 +370,47 @@ fn what_is_kept_of_a_run_is_the_end_of_it() {
     library.export(Export::Json, &json, false).unwrap();
     let saved = observer(&["report", to.to_str().unwrap(), "--format", "json", "--fail-on", "never"]);
     assert_eq!(std::fs::read(json).unwrap(), saved);
+}
+
+/// The number of a stack is given to another one: what was told under it before must not be shown with the new frames.
+#[test]
+fn a_stack_whose_number_was_given_away_is_not_told_again() {
+    let (reader, mut passes) = passes(&fixture("walkers-6.1"));
+    let at = passes.iter().position(|p| p.mark.time_ns > reader.meta().start_ns + 1_900_000_000).unwrap();
+    let wrong = vec![0xdead_0000];
+    let ids: Vec<u32> = passes[..at].iter().flat_map(|p| p.stacks.iter().map(|s| s.id)).collect();
+    assert!(!ids.is_empty());
+    passes[at].stacks.extend(ids.into_iter().map(|id| Stack { id, frames: wrong.clone() }));
+    let dir = Dir::new("stacks");
+    let to = dir.path("kept.obs");
+    let length = fixture("walkers-6.1").metadata().unwrap().len();
+    let library = keep(&passes, &reader, length / 3);
+    assert!(library.kept_from_ns().unwrap() > passes[at].mark.time_ns);
+    library.export(Export::Recording, &to, false).unwrap();
+    let kept = report(&to);
+    assert!(!kept.findings.is_empty());
+    for finding in &kept.findings {
+        let Evidence::Prediction(p) = &finding.evidence else { continue };
+        for side in [&p.holder, &p.unlinker] {
+            let frames = kept.stacks.symbolised(side.stack);
+            assert!(!frames.iter().any(|f| f.contains("dead0000")), "{side:?}: {frames:?}");
+        }
+    }
+}
+
+/// What was lost before a segment begins is counted there too, and makes no hole in it.
+#[test]
+fn loss_of_before_is_told_and_touches_nothing() {
+    let (reader, mut passes) = passes(&fixture("walkers-6.1"));
+    let since_ns = reader.meta().start_ns;
+    passes[2].loss.push(Loss { cpu: 0, reason: loss::RING_FULL as u16, total: 5, since_ns });
+    let dir = Dir::new("loss");
+    let to = dir.path("kept.obs");
+    let length = fixture("walkers-6.1").metadata().unwrap().len();
+    keep(&passes, &reader, length / 3).export(Export::Recording, &to, false).unwrap();
+    let kept = report(&to);
+    assert_eq!(kept.loss, [("ring-full", 5)]);
+    assert!(!kept.findings.is_empty() && kept.findings.iter().all(|f| f.rank != Rank::Incomplete));
 }
 
 #[test]
