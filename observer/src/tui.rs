@@ -233,11 +233,7 @@ impl Done {
 }
 
 /// What the terminal sent; a break: it cannot be read any more.
-fn on_input(
-    event: Option<Event>,
-    state: &mut State,
-    screen: &mut Screen,
-) -> anyhow::Result<ControlFlow<()>> {
+fn on_input(event: Option<Event>, state: &mut State, screen: &mut Screen) -> anyhow::Result<ControlFlow<()>> {
     match event {
         None if !terminal::taken() => anyhow::bail!(LOST),
         None => return Ok(ControlFlow::Break(())),

@@ -105,7 +105,7 @@ fn all(library: &Library, times: RangeInclusive<u64>) -> Vec<EventRow> {
 fn report(path: &Path) -> Report {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime
-        .block_on(async { run(&mut Replay::open(path, None).unwrap(), Options::default()).await })
+        .block_on(async { run(&mut Replay::open(path).unwrap(), Options::default()).await })
         .unwrap()
         .report
 }

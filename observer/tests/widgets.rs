@@ -91,6 +91,7 @@ impl Run {
             number: i as u64 + 1,
             event: *event,
             comm: Arc::from(""),
+            owner: 0,
         };
         self.events.iter().filter(wanted).enumerate().map(row).collect()
     }

@@ -31,16 +31,14 @@ pub fn replay(file: Option<PathBuf>, speed: Option<Speed>) -> anyhow::Result<Exi
         // It comes once, so that there is no going back in it.
         return tell(Replay::open(Path::new("-"))?);
     }
-    let (name, input, library) = match file {
-        Some(path) => {
-            let library = Library::file(path.clone());
-            (path.display().to_string(), Input::File(path), Some(library))
-        }
-        None => ("the built-in sample".to_owned(), sample()?, None),
+    let (name, input) = match file {
+        Some(path) => (path.display().to_string(), Input::File(path)),
+        None => ("the built-in sample".to_owned(), sample()?),
     };
     if super::watch::on_terminal() {
+        let library = Library::input(name.clone(), input.clone());
         let player = Player::open(name, input, speed.map(|s| s.0))?;
-        super::watch::play(player, library)?;
+        super::watch::play(player, Some(library))?;
         return Ok(ExitCode::SUCCESS);
     }
     let opened = input.open().with_context(|| format!("open recording {name}"))?;

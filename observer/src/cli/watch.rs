@@ -134,7 +134,11 @@ async fn plain(mut source: impl Source, options: Options) -> anyhow::Result<Outc
 }
 
 /// Shows the running kernel until somebody has seen enough.
-async fn with_dashboard(mut source: impl Source, mut options: Options, library: Option<Library>) -> anyhow::Result<Outcome> {
+async fn with_dashboard(
+    mut source: impl Source,
+    mut options: Options,
+    library: Option<Library>,
+) -> anyhow::Result<Outcome> {
     let (dashboard, shown, asked) = channels();
     options.dashboard = Some(dashboard);
     // The dashboard has a thread of its own; the run ends when it does, since nobody can quit any more then.

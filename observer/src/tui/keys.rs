@@ -87,15 +87,8 @@ pub enum Group {
 }
 
 impl Group {
-    pub const ALL: [Group; 7] = [
-        Group::Views,
-        Group::Move,
-        Group::Deeper,
-        Group::Find,
-        Group::Replay,
-        Group::Keep,
-        Group::Program,
-    ];
+    pub const ALL: [Group; 7] =
+        [Group::Views, Group::Move, Group::Deeper, Group::Find, Group::Replay, Group::Keep, Group::Program];
 
     #[must_use]
     pub fn name(self) -> &'static str {

@@ -125,8 +125,7 @@ impl List {
     pub fn scroll(&mut self, page: usize) {
         let page = page.max(1);
         let lowest = (self.selected + 1).saturating_sub(page);
-        self.offset =
-            self.offset.clamp(lowest, self.selected).min(self.visible.len().saturating_sub(page));
+        self.offset = self.offset.clamp(lowest, self.selected).min(self.visible.len().saturating_sub(page));
     }
 
     /// Sorts by the next column, or the one before; after the last by none.

@@ -66,11 +66,7 @@ impl EdgeKey {
     #[must_use]
     pub fn of(e: &EdgeView) -> EdgeKey {
         use crate::sink::words::lock;
-        EdgeKey {
-            from: lock(e.from, e.from_mode),
-            to: lock(e.to, e.to_mode),
-            manner: e.manner.name(),
-        }
+        EdgeKey { from: lock(e.from, e.from_mode), to: lock(e.to, e.to_mode), manner: e.manner.name() }
     }
 
     #[must_use]

@@ -80,20 +80,10 @@ const LOCKS: &[Column] = &[
     left("CYCLE", 10),
     left("ORDER", 0),
 ];
-const EVENTS: &[Column] = &[
-    right("TIME", 13),
-    right("CPU", 3),
-    left("TASK", 20),
-    left("WHAT", 30),
-    left("OBJECT", 0),
-];
-const COVERAGE: &[Column] = &[
-    left("ROLE", 13),
-    left("PART", 20),
-    left("GRADE", 8),
-    right("EVENTS", 9),
-    left("WHY", 0),
-];
+const EVENTS: &[Column] =
+    &[right("TIME", 13), right("CPU", 3), left("TASK", 20), left("WHAT", 30), left("OBJECT", 0)];
+const COVERAGE: &[Column] =
+    &[left("ROLE", 13), left("PART", 20), left("GRADE", 8), right("EVENTS", 9), left("WHY", 0)];
 const PROTECTION: &[Column] = &[left("WHAT", 8), left("SITE", 34), right("COUNT", 8), left("LOCKS", 0)];
 
 /// All columns of a view.
@@ -297,12 +287,7 @@ pub fn cells(s: &Snapshot, tab: Tab, i: usize) -> Vec<Cell> {
         Some(Row::Protection(p)) => {
             let tone = if p.is_open() { Tone::Caution } else { Tone::Plain };
             let count = p.count().map_or(Cell::plain(""), Cell::count);
-            vec![
-                Cell::plain(p.what()),
-                Cell::plain(p.site()),
-                count,
-                Cell::new(tone, p.ways(s).join("; ")),
-            ]
+            vec![Cell::plain(p.what()), Cell::plain(p.site()), count, Cell::new(tone, p.ways(s).join("; "))]
         }
         None => Vec::new(),
     }

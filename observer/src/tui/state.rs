@@ -44,15 +44,8 @@ pub enum Tab {
 }
 
 impl Tab {
-    pub const ALL: [Tab; 7] = [
-        Tab::Overview,
-        Tab::Windows,
-        Tab::Tables,
-        Tab::Locks,
-        Tab::Events,
-        Tab::Coverage,
-        Tab::Protection,
-    ];
+    pub const ALL: [Tab; 7] =
+        [Tab::Overview, Tab::Windows, Tab::Tables, Tab::Locks, Tab::Events, Tab::Coverage, Tab::Protection];
 
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -77,8 +70,16 @@ pub enum Effect {
     /// To be looked up in the recording; the answer goes to [`State::found`].
     Look(Look, Query),
     /// To be written; the answer goes to [`State::written`].
-    Export { what: Export, to: PathBuf, force: bool },
-    Write { text: String, to: PathBuf, force: bool },
+    Export {
+        what: Export,
+        to: PathBuf,
+        force: bool,
+    },
+    Write {
+        text: String,
+        to: PathBuf,
+        force: bool,
+    },
     /// To the terminal's clipboard.
     Copy(String),
     Mouse(bool),
@@ -248,8 +249,8 @@ impl State {
             Action::Down => self.move_by(1),
             Action::PageUp => self.page_by(-page),
             Action::PageDown => self.page_by(page),
-            Action::First => self.to_first(),
-            Action::Last => self.to_last(),
+            Action::First => self.go_first(),
+            Action::Last => self.go_last(),
             Action::NextTab => self.go(self.tab_after(1)),
             Action::FormerTab => self.go(self.tab_after(Tab::ALL.len() - 1)),
             Action::Show(tab) => self.go(tab),
@@ -390,7 +391,9 @@ impl State {
     fn follow(&mut self, go: Go) {
         match go {
             Go::Page(page) => self.show_page(page),
-            Go::Seek(_) if self.mode == Mode::Live => self.complain("a running kernel cannot be gone back in"),
+            Go::Seek(_) if self.mode == Mode::Live => {
+                self.complain("a running kernel cannot be gone back in")
+            }
             Go::Seek(time_ns) => self.seek(crate::snapshot::To::Time(time_ns)),
         }
     }

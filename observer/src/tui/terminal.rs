@@ -7,8 +7,8 @@ use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
-use ratatui::backend::{Backend, ClearType, CrosstermBackend};
 use crossterm::clipboard::CopyToClipboard;
+use ratatui::backend::{Backend, ClearType, CrosstermBackend};
 use ratatui::crossterm::event::{DisableMouseCapture, EnableMouseCapture};
 use ratatui::crossterm::{cursor, execute, terminal};
 use ratatui::layout::Rect;

@@ -141,7 +141,8 @@ fn list(frame: &mut Frame, area: Rect, state: &State, theme: &Theme) {
 /// What the selected row opens, or its last cell: in a narrow list it is the one that is cut, and says what happened.
 fn preview(frame: &mut Frame, area: Rect, page: bool, state: &State, theme: &Theme) {
     if page {
-        let title = Text::new(Tone::Bar, fit(" the selected row; Enter: open it", usize::from(area.width), false));
+        let title =
+            Text::new(Tone::Bar, fit(" the selected row; Enter: open it", usize::from(area.width), false));
         let lines = state.preview(area.width).into_iter().map(|l| margin(l, false, state).1);
         return put(frame, area, std::iter::once(title).chain(lines), theme);
     }
@@ -175,7 +176,9 @@ fn empty(state: &State) -> String {
                 "no page table of a shared hugetlbfs mapping was touched, within this coverage: {coverage}"
             )
         }
-        Tab::Events if !filter.is_empty() => format!("no event has come that passes {filter} (Esc: show all)"),
+        Tab::Events if !filter.is_empty() => {
+            format!("no event has come that passes {filter} (Esc: show all)")
+        }
         Tab::Events => format!("no event has come, within this coverage: {coverage}"),
         Tab::Protection => {
             format!("no lookup and no removal that could be judged, within this coverage: {coverage}")

@@ -18,7 +18,9 @@ use crate::recording::writer;
 /// How writing a file went.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Written {
-    Done { bytes: u64 },
+    Done {
+        bytes: u64,
+    },
     /// There is such a file.
     Exists,
     Failed(String),

@@ -9,7 +9,7 @@ use observer::report::Report;
 use observer::run::pipeline::{Pipeline, last_snapshot};
 use observer::run::{Options, run};
 use observer::snapshot::{Command, FindingMark, Position, Replay, Snapshot};
-use observer::source::{Source, replay};
+use observer::source::replay;
 use observer::tui::state::{Effect, State};
 use observer::tui::{Mode, Theme, view};
 use ratatui::Terminal;
@@ -24,7 +24,7 @@ pub fn fixture(name: &str) -> PathBuf {
 
 fn report(name: &str) -> Report {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let mut source = replay::Replay::open(&fixture(name), None).unwrap();
+    let mut source = replay::Replay::open(&fixture(name)).unwrap();
     runtime.block_on(run(&mut source, Options::default())).unwrap().report
 }
 

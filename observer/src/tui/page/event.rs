@@ -64,14 +64,24 @@ pub fn lines(c: &Context<'_>, row: &EventRow) -> Vec<Line> {
         filter,
     };
     if let Some(pte) = pte(row) {
-        lines.push(link("pte", format!("{pte}: everything that named it"), "", Go::Page(table::history_of(s, pte))));
+        lines.push(link(
+            "pte",
+            format!("{pte}: everything that named it"),
+            "",
+            Go::Page(table::history_of(s, pte)),
+        ));
     }
     if let Some(page @ Page::Table(table, _)) = table(s, row) {
         lines.push(link("table", table.to_string(), "t", Go::Page(page)));
     }
     if let Body::Lock { lock, class, .. } = row.event.body {
         let events = look(format!("of {} {lock} around it", class.name()), format!("lock={lock}"));
-        lines.push(link("lock", format!("{} {lock} around this", class.name()), "", Go::Page(Page::Events(events))));
+        lines.push(link(
+            "lock",
+            format!("{} {lock} around this", class.name()),
+            "",
+            Go::Page(Page::Events(events)),
+        ));
     }
     let tid = row.event.tid.0;
     let events = look(format!("of task {tid} around it"), format!("task={tid}"));
@@ -94,7 +104,9 @@ fn pte(row: &EventRow) -> Option<Pte> {
 
 fn table(s: &Snapshot, row: &EventRow) -> Option<Page> {
     let table = match row.event.body {
-        Body::TableAlloc { table, .. } | Body::TableFree { table, .. } | Body::Unlinked { table, .. } => table,
+        Body::TableAlloc { table, .. } | Body::TableFree { table, .. } | Body::Unlinked { table, .. } => {
+            table
+        }
         _ => pte(row)?.table(),
     };
     let life = |t: &&observer_engine::view::TableView| t.table == table && t.birth_ns <= row.event.time_ns;
@@ -124,13 +136,17 @@ pub fn role(c: &Context<'_>, role: Role, part: &str) -> Vec<Line> {
     let mut lines = Vec::new();
     for row in s.coverage.iter().filter(|row| row.role == role && row.part == part) {
         let of = if part.is_empty() { String::new() } else { format!(", of it: {part}") };
-        let text = Text::new(Tone::Label, format!("{}{of}: ", role.name())).and(Tone::Plain, row.grade.name());
+        let text =
+            Text::new(Tone::Label, format!("{}{of}: ", role.name())).and(Tone::Plain, row.grade.name());
         let why = if row.reason.is_empty() { "every occurrence at its moment" } else { &row.reason };
         lines.extend(wrapped(c, [text, Text::new(Tone::Plain, why), Text::default()]));
     }
     let mut sites: Vec<_> = s.setup.sites.iter().filter(|site| site.role == role).collect();
     sites.sort_by_key(|site| std::cmp::Reverse(rows::fired(s, site.id.0)));
-    let head = format!("{} attached for this role, and the events that came of each:", plural(sites.len() as u64, "site"));
+    let head = format!(
+        "{} attached for this role, and the events that came of each:",
+        plural(sites.len() as u64, "site")
+    );
     lines.push(Text::new(Tone::Label, head).into());
     for site in sites {
         let fired = rows::fired(s, site.id.0);

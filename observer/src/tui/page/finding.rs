@@ -20,7 +20,8 @@ pub fn lines(c: &Context<'_>, f: &Finding) -> Vec<Line> {
     let s = c.snapshot;
     let name = Text::new(rank_tone(f.rank), f.rank.name())
         .and(Tone::Plain, format!(" {}: {}", f.kind().name(), words::summary(f)));
-    let mut lines = wrapped(c, [name, Text::new(Tone::Label, "seen ").and(Tone::Plain, words::seen(f, s.meta.start_ns))]);
+    let mut lines =
+        wrapped(c, [name, Text::new(Tone::Label, "seen ").and(Tone::Plain, words::seen(f, s.meta.start_ns))]);
     lines.push(Line::default());
     lines.extend(links(c, f));
     lines.push(Line::default());
@@ -94,12 +95,18 @@ pub fn lease(c: &Context<'_>, f: &Finding, which: Case) -> Vec<Line> {
     let at = |ns| moment(ns, s.meta.start_ns);
     let (start, hi) = (case.holder.time_ns, case.unlink_hi_ns);
     let row = |name: &str, text: String| Text::new(Tone::Label, format!("{name:<9} ")).and(Tone::Plain, text);
-    let mut lines = wrapped(c, [
-        row("holder", format!("{} in {}", task(&case.holder.task.comm, case.holder.task.tid), case.holder.site)),
-        row("pointer", format!("pte {}, for address {} of mm {}", case.pte, case.addr, case.mm)),
-        row("into", format!("table {}, life {} of this address", case.table, case.generation)),
-        row("looked up", format!("{} on cpu {}", at(start), case.holder.task.cpu)),
-    ]);
+    let mut lines = wrapped(
+        c,
+        [
+            row(
+                "holder",
+                format!("{} in {}", task(&case.holder.task.comm, case.holder.task.tid), case.holder.site),
+            ),
+            row("pointer", format!("pte {}, for address {} of mm {}", case.pte, case.addr, case.mm)),
+            row("into", format!("table {}, life {} of this address", case.table, case.generation)),
+            row("looked up", format!("{} on cpu {}", at(start), case.holder.task.cpu)),
+        ],
+    );
     lines.push(Line::default());
     let history = Look {
         title: format!("of pte {}", case.pte),
@@ -121,15 +128,38 @@ pub fn lease(c: &Context<'_>, f: &Finding, which: Case) -> Vec<Line> {
     };
     let used = match case.used {
         Use::No => "no use was seen after that".to_owned(),
-        Use::Contract => "it was inside a callback that had been handed the pointer: in use by contract".to_owned(),
+        Use::Contract => {
+            "it was inside a callback that had been handed the pointer: in use by contract".to_owned()
+        }
         Use::Seen(ns) => format!("used at {}: it took the table's lock through the pointer", at(ns)),
     };
     let end = |ns: u64, from: u64| if ns == 0 { "not after that".to_owned() } else { at(from + ns) };
     let mut rows = vec![
-        row("lost link", format!("{gone}, by {} in {}", task(&case.unlinker.task.comm, case.unlinker.task.tid), case.unlinker.site)),
+        row(
+            "lost link",
+            format!(
+                "{gone}, by {} in {}",
+                task(&case.unlinker.task.comm, case.unlinker.task.tid),
+                case.unlinker.site
+            ),
+        ),
         row("after", used),
-        row("certain", format!("in use for certain until {}: stale for {}", end(case.certain_ns, hi), span(case.certain_ns))),
-        row("possible", format!("perhaps until {}: stale for up to {}", end(case.possible_ns, case.unlink_lo_ns), span(case.possible_ns))),
+        row(
+            "certain",
+            format!(
+                "in use for certain until {}: stale for {}",
+                end(case.certain_ns, hi),
+                span(case.certain_ns)
+            ),
+        ),
+        row(
+            "possible",
+            format!(
+                "perhaps until {}: stale for up to {}",
+                end(case.possible_ns, case.unlink_lo_ns),
+                span(case.possible_ns)
+            ),
+        ),
     ];
     if let Some(ns) = case.freed_ns {
         rows.push(row("freed", format!("the table's page was given back at {}", at(ns))));
@@ -151,7 +181,8 @@ fn holds(c: &Context<'_>, side: &Side, name: &str) -> Vec<Line> {
         held.push("no watched lock".to_owned());
     }
     let row = |(i, text): (usize, &String)| {
-        Text::new(Tone::Label, format!("{:<9} ", if i == 0 { name } else { "" })).and(Tone::Plain, text.as_str())
+        Text::new(Tone::Label, format!("{:<9} ", if i == 0 { name } else { "" }))
+            .and(Tone::Plain, text.as_str())
     };
     wrapped(c, held.iter().enumerate().map(row).collect::<Vec<_>>())
 }
@@ -170,7 +201,8 @@ pub fn stacks(c: &Context<'_>, f: &Finding) -> Vec<Line> {
         block.extend(frames.into_iter().map(|frame| Text::new(Tone::Plain, format!("  {frame}"))));
         blocks.push(block);
     }
-    let note = "Stacks are those of a task's first call of the function: one is taken for each task and operation.";
+    let note =
+        "Stacks are those of a task's first call of the function: one is taken for each task and operation.";
     let mut lines = wrapped(c, [Text::new(Tone::Faint, note)]);
     lines.push(Line::default());
     lines.extend(beside(c, blocks));
@@ -209,7 +241,8 @@ fn beside(c: &Context<'_>, blocks: Vec<Vec<Text>>) -> Vec<Line> {
 fn sides_of(f: &Finding) -> Vec<(String, &Side)> {
     match &f.evidence {
         Evidence::Window(w) => {
-            let mut sides = vec![("holder".into(), &w.longest.holder), ("unlinker".into(), &w.longest.unlinker)];
+            let mut sides =
+                vec![("holder".into(), &w.longest.holder), ("unlinker".into(), &w.longest.unlinker)];
             if let Some(used) = &w.longest.at_use
                 && used.stack != w.longest.holder.stack
             {

@@ -115,7 +115,8 @@ pub fn shortcut(s: &Snapshot, e: &EdgeView, to: Shortcut) -> Option<Page> {
 
 /// What the lookups or removals of a site were under.
 pub fn site(c: &Context<'_>, what: &str, site: &str) -> Vec<Line> {
-    let rows = (0..rows::count(c.snapshot, crate::tui::state::Tab::Protection)).filter_map(|i| protect::row(c.snapshot, i));
+    let rows = (0..rows::count(c.snapshot, crate::tui::state::Tab::Protection))
+        .filter_map(|i| protect::row(c.snapshot, i));
     let Some(row) = rows.into_iter().find(|r| r.what() == what && r.site() == site) else {
         return vec![plain("nothing of this site is known at this time of the run")];
     };

@@ -44,7 +44,11 @@ pub fn lines(c: &Context<'_>, table: Table, generation: u32) -> Vec<Line> {
     lines.extend(findings(s, t));
     lines.extend(pointers(s, |l| (l.table, l.generation) == (table, generation)));
     lines.push(Line::default());
-    lines.extend(life::lines(t, s.meta.start_ns, usize::from(c.width.saturating_sub(2)), Glyphs::of(c.theme)).into_iter().map(Line::from));
+    lines.extend(
+        life::lines(t, s.meta.start_ns, usize::from(c.width.saturating_sub(2)), Glyphs::of(c.theme))
+            .into_iter()
+            .map(Line::from),
+    );
     lines.push(Line::default());
     lines.extend(wrapped(c, links(t)));
     lines.extend(wrapped(c, history(s, t)));
@@ -81,7 +85,9 @@ fn history(s: &Snapshot, t: &TableView) -> Vec<Text> {
 fn findings(s: &Snapshot, t: &TableView) -> Vec<Line> {
     use observer_engine::finding::Evidence;
     let about = |f: &&observer_engine::finding::Finding| match &f.evidence {
-        Evidence::Window(w) => [&w.first, &w.longest].iter().any(|c| (c.table, c.generation) == (t.table, t.generation)),
+        Evidence::Window(w) => {
+            [&w.first, &w.longest].iter().any(|c| (c.table, c.generation) == (t.table, t.generation))
+        }
         Evidence::Prediction(p) => (p.table, p.generation) == (t.table, t.generation),
         Evidence::FreedShared(f) => (f.table, f.generation) == (t.table, t.generation),
         _ => false,
@@ -150,28 +156,43 @@ pub fn pointer(c: &Context<'_>, tid: Tid, pte: Pte) -> Vec<Line> {
     let Some(l) = s.leases.iter().find(|l| (l.task.tid, l.pte) == (tid, pte)) else {
         return vec![plain("the task has this pointer no more, or not yet"), history];
     };
-    let head = Text::new(if l.stale { Tone::Alarm } else { Tone::Label }, format!("pte {pte}: {}", use_words(l)));
+    let head =
+        Text::new(if l.stale { Tone::Alarm } else { Tone::Label }, format!("pte {pte}: {}", use_words(l)));
     let row = |name: &str, text: String| Text::new(Tone::Label, format!("{name:<9} ")).and(Tone::Plain, text);
     let mut lines = wrapped(
         c,
         [
             head,
-            row("holder", format!("{} in {}, since {}", task(&l.task.comm, tid), l.site, since_start(s, l.since_ns))),
+            row(
+                "holder",
+                format!("{} in {}, since {}", task(&l.task.comm, tid), l.site, since_start(s, l.since_ns)),
+            ),
             row("address", format!("{} of mm {}", l.addr, l.mm)),
         ],
     );
     lines.push(Line::default());
-    lines.push(link("table", format!("{}, life {}", l.table, l.generation), "t", Go::Page(Page::Table(l.table, l.generation))));
+    lines.push(link(
+        "table",
+        format!("{}, life {}", l.table, l.generation),
+        "t",
+        Go::Page(Page::Table(l.table, l.generation)),
+    ));
     lines.push(history);
     lines.push(Line::default());
-    let held = l.holds.iter().map(|h| row("holds", format!("{} {:#x}", words::lock(h.class, h.mode), h.lock)));
+    let held =
+        l.holds.iter().map(|h| row("holds", format!("{} {:#x}", words::lock(h.class, h.mode), h.lock)));
     lines.extend(wrapped(c, held.collect::<Vec<_>>()));
     lines
 }
 
 /// Everything of the run that named a pte.
 pub fn history_of(s: &Snapshot, pte: Pte) -> Page {
-    Page::Events(Look { title: format!("of pte {pte}"), from_ns: 0, to_ns: s.now_ns, filter: format!("pte={pte}") })
+    Page::Events(Look {
+        title: format!("of pte {pte}"),
+        from_ns: 0,
+        to_ns: s.now_ns,
+        filter: format!("pte={pte}"),
+    })
 }
 
 /// Everything of the run that named a table or a pte in it.

@@ -46,7 +46,9 @@ impl State {
     fn place(&self) -> usize {
         match self.body() {
             Body::Help => self.help.unwrap_or(0),
-            Body::Page => self.found_line.or(self.chosen()).unwrap_or_else(|| self.top().map_or(0, |o| o.scroll)),
+            Body::Page => {
+                self.found_line.or(self.chosen()).unwrap_or_else(|| self.top().map_or(0, |o| o.scroll))
+            }
             Body::Matrix => 0,
             Body::List => self.list().selected,
         }

@@ -57,7 +57,7 @@ impl State {
         }
     }
 
-    pub(super) fn to_first(&mut self) {
+    pub(super) fn go_first(&mut self) {
         if self.body() == Body::List {
             let list = &mut self.lists[self.tab as usize];
             (list.selected, list.pin) = (0, crate::tui::list::Pin::First);
@@ -67,7 +67,7 @@ impl State {
         }
     }
 
-    pub(super) fn to_last(&mut self) {
+    pub(super) fn go_last(&mut self) {
         self.page_by(isize::MAX / 2);
         if self.body() == Body::Page {
             self.link_at_edge(true);
@@ -151,7 +151,8 @@ impl State {
             }
             Body::Matrix => {
                 let matrix = self.lock_matrix();
-                let classes = self.matrix.and_then(|(row, column)| matrix.class(row).zip(matrix.class(column)));
+                let classes =
+                    self.matrix.and_then(|(row, column)| matrix.class(row).zip(matrix.class(column)));
                 if let Some((from, to)) = classes {
                     self.show_page(Page::Classes(from, to));
                 }

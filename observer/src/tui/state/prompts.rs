@@ -222,7 +222,8 @@ impl State {
             }
         };
         let s = self.snapshot();
-        let head = format!("observer: {} ({}), {}", s.meta.kernel.release, s.meta.level.name(), self.where_it_is());
+        let head =
+            format!("observer: {} ({}), {}", s.meta.kernel.release, s.meta.level.name(), self.where_it_is());
         let all = std::iter::once(head).chain(std::iter::once(String::new())).chain(lines);
         all.map(|line| line + "\n").collect()
     }

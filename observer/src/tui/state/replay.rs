@@ -45,8 +45,8 @@ impl State {
             }
             Action::StepOn => self.step(1),
             Action::StepBack => self.step(-1),
-            Action::NextFinding => self.to_mark(&r, true),
-            Action::FormerFinding => self.to_mark(&r, false),
+            Action::NextFinding => self.go_to_mark(&r, true),
+            Action::FormerFinding => self.go_to_mark(&r, false),
             Action::SeekOn => self.seek(To::Time((now_ns + length_ns / JUMP).min(r.end_ns))),
             Action::SeekBack => {
                 self.seek(To::Time(now_ns.saturating_sub(length_ns / JUMP).max(r.start_ns)));
@@ -84,7 +84,7 @@ impl State {
     }
 
     /// To the next finding of the recording, or the one before.
-    fn to_mark(&mut self, r: &Replay, on: bool) {
+    fn go_to_mark(&mut self, r: &Replay, on: bool) {
         let now_ns = self.latest.now_ns;
         let next = match (self.mark, on) {
             (Some(at), true) => at + 1,

@@ -4,16 +4,16 @@ use ratatui::Frame;
 use ratatui::layout::Rect;
 
 use super::{choose, put};
-use crate::sink::words::{number, plural};
 use crate::sink::text;
+use crate::sink::words::{number, plural};
 use crate::snapshot::{Position, Snapshot};
-use observer_engine::setup::{Coverage, Grade};
-use crate::tui::groups;
 use crate::tui::Mode;
+use crate::tui::groups;
 use crate::tui::state::State;
 use crate::tui::text::{Text, fit};
 use crate::tui::theme::{Theme, Tone};
 use crate::tui::words::{clock, rate};
+use observer_engine::setup::{Coverage, Grade};
 
 pub fn draw(frame: &mut Frame, area: Rect, state: &State, theme: &Theme) {
     let width = area.width;
@@ -88,7 +88,11 @@ fn flow(state: &State, width: u16) -> Text {
         .and(Tone::Plain, number(s.findings_total as u64))
         .and(tone, format!(" ({more}{})  ", plural(alarms as u64, "alarm")));
     let tables = label(findings.clone(), "tables ", format!("{} alive", number(s.stats.live_tables as u64)));
-    let full = label(label(tables.clone(), "leases ", number(s.stats.live_leases as u64)), "tasks ", number(s.stats.live_tasks as u64));
+    let full = label(
+        label(tables.clone(), "leases ", number(s.stats.live_leases as u64)),
+        "tasks ",
+        number(s.stats.live_tasks as u64),
+    );
     choose(width, [full, tables, findings])
 }
 

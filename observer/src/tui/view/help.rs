@@ -98,7 +98,8 @@ pub fn lines(mode: Mode, width: u16) -> Vec<Text> {
 fn entries(bindings: &[&Binding], width: usize) -> Vec<Text> {
     let entry = |b: &&Binding| {
         let names: Vec<String> = b.keys.iter().map(|k| k.name()).collect();
-        Text::new(Tone::Label, fit(&format!("  {}", names.join(" ")), KEY_WIDTH, false)).and(Tone::Plain, b.help)
+        Text::new(Tone::Label, fit(&format!("  {}", names.join(" ")), KEY_WIDTH, false))
+            .and(Tone::Plain, b.help)
     };
     if width < 140 {
         return bindings.iter().flat_map(|b| entry(b).wrap(width, KEY_WIDTH.min(width / 2))).collect();
