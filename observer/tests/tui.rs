@@ -7,18 +7,296 @@
 
 #[path = "tui/stage.rs"]
 mod stage;
+#[path = "tui/terminal.rs"]
+mod terminal;
 
-use stage::Stage;
+use observer::snapshot::{Command, Position, Snapshot, To};
+use observer::tui::keys::{self, Action};
+use observer::tui::state::{Body, Tab};
+use observer::tui::{Mode, Theme, view};
+use observer_engine::setup::Grade;
+
+use stage::{Stage, live, recorded};
+
+const SIZES: [(u16, u16); 3] = [(80, 24), (200, 50), (20, 5)];
+
+/// Every size of one scene in one file.
+fn scene(name: &str, stage: impl Fn((u16, u16)) -> Stage, keys: &str) {
+    let mut text = String::new();
+    for size in SIZES {
+        let mut stage = stage(size);
+        stage.press(keys);
+        text.push_str(&format!("--- {}x{}\n{}", size.0, size.1, stage.picture()));
+    }
+    insta::with_settings!({ omit_expression => true, prepend_module_to_snapshot => false }, {
+        insta::assert_snapshot!(format!("tui-{name}"), text);
+    });
+}
+
+/// A run in which nothing has happened yet.
+fn empty() -> Snapshot {
+    live("share-unmap", 0.0)
+}
+
+/// More of everything than any screen holds, and than the snapshot holds.
+fn thousands() -> Snapshot {
+    let mut s = recorded("walkers-6.1");
+    let (findings, edges, tables) = (s.findings.clone(), s.edges.clone(), s.tables.clone());
+    s.findings = (0..1000).map(|i| findings[i % findings.len()].clone()).collect();
+    for (i, f) in s.findings.iter_mut().enumerate() {
+        f.id = format!("{}-{i}", f.id);
+        f.count = i as u64;
+    }
+    s.findings.sort_by(|a, b| (a.rank, &a.id).cmp(&(b.rank, &b.id)));
+    s.findings_total = 4711;
+    s.edges = (0..1000).map(|i| edges[i % edges.len()].clone()).collect();
+    s.tables = (0..1000).map(|i| tables[i % tables.len()].clone()).collect();
+    for (i, t) in s.tables.iter_mut().enumerate() {
+        t.generation = i as u32 + 1;
+    }
+    s.tables_total = 2048;
+    s
+}
+
+fn lossy() -> Snapshot {
+    Snapshot { loss: vec![("ring-full", 120_340), ("no-task-slot", 12)], ..recorded("walkers-6.1") }
+}
+
+fn blind() -> Snapshot {
+    let mut s = live("share-unmap", 0.0);
+    for c in &mut s.coverage {
+        (c.grade, c.reason) = (Grade::Blind, "nothing could be attached".to_owned());
+    }
+    s
+}
 
 #[test]
-fn look() {
-    let name = std::env::var("FIX").unwrap_or("walkers-5.10".into());
-    let size = std::env::var("SIZE").map_or((80, 24), |s| {
-        let (a, b) = s.split_once('x').unwrap();
-        (a.parse().unwrap(), b.parse().unwrap())
-    });
-    let keys = std::env::var("KEYS").unwrap_or_default();
-    let mut stage = Stage::over(&name, size);
-    stage.press(&keys);
-    println!("{}", stage.picture());
+fn scenes_of_recordings() {
+    let of = |name: &'static str| move |size| Stage::over(name, size);
+    scene("overview", of("walkers-5.10"), "");
+    scene("windows", of("walkers-5.10"), "2");
+    scene("window", of("walkers-5.10"), "2<Enter>");
+    scene("window-lease", of("walkers-5.10"), "2<Enter><Enter>");
+    scene("window-table", of("walkers-5.10"), "2<Enter>t");
+    scene("window-events", of("walkers-5.10"), "2<Enter>e");
+    scene("window-event", of("walkers-5.10"), "2<Enter>ej<Enter>");
+    scene("window-stacks", of("walkers-5.10"), "2<Enter>s");
+    scene("prediction", of("walkers-6.1"), "2<Enter>");
+    scene("tables", of("share-unmap"), "3");
+    scene("table", of("share-unmap"), "3j<Enter>");
+    scene("locks", of("fault-mutex-folio"), "4");
+    scene("matrix", of("fault-mutex-folio"), "4m");
+    scene("cycle", of("fault-mutex-folio"), "<Enter>");
+    scene("deadlock", of("hang-fault-mutex-6.1"), "<Enter>");
+    scene("coverage", of("walkers-5.10"), "6");
+    scene("coverage-role", of("walkers-5.10"), "6<Enter>");
+    scene("protect", of("walkers-6.1"), "7");
+    scene("help", of("walkers-5.10"), "?");
+    scene("export", of("walkers-5.10"), "x");
+}
+
+#[test]
+fn scenes_made() {
+    let of = |made: fn() -> Snapshot| move |size| Stage::new(made(), size);
+    scene("empty-overview", of(empty), "");
+    scene("empty-windows", of(empty), "2");
+    scene("empty-tables", of(empty), "3");
+    scene("empty-locks", of(empty), "4");
+    scene("empty-matrix", of(empty), "4m");
+    scene("empty-events", of(empty), "5");
+    scene("thousands-overview", of(thousands), "<End>");
+    scene("thousands-locks", of(thousands), "4j");
+    scene("thousands-tables", of(thousands), "3<PgDn>");
+    scene("thousands-filtered", of(thousands), "&mincore<Enter>");
+    scene("lossy", of(lossy), "");
+    scene("blind", of(blind), "6");
+}
+
+#[test]
+fn no_size_and_no_key_panics() {
+    let every = "?jk/x<Backspace><Enter>2<Enter><PgDn><PgUp><End><Home>jj<Enter><Esc><Esc><Tab><End><Enter>fj<Esc>\
+                 4mjl<Enter><Esc>56<Enter>j7<Enter>3<Enter>tes>>R<&a<Enter>y[].,{}@5%<Enter>x";
+    for snapshot in [empty(), recorded("walkers-5.10"), thousands(), lossy(), blind()] {
+        for width in [1, 2, 7, 20, 40, 79, 120, 300] {
+            for height in [1, 2, 3, 4, 5, 6, 7, 8, 13, 16, 17, 40] {
+                let mut stage = Stage::with(snapshot.clone(), (width, height), Theme::FULL);
+                let mut rest = every;
+                while !rest.is_empty() {
+                    let end = if rest.starts_with('<') { rest.find('>').map_or(1, |i| i + 1) } else { 1 };
+                    stage.press(&rest[..end]);
+                    rest = &rest[end..];
+                }
+                stage.picture();
+            }
+        }
+    }
+}
+
+#[test]
+fn loss_and_blindness_are_on_every_screen() {
+    for size in SIZES {
+        for tab in 1..=Tab::ALL.len() {
+            for open in ["", "<Enter>"] {
+                let mut stage = Stage::new(lossy(), size);
+                stage.press(&format!("{tab}{open}"));
+                let shown = stage.picture();
+                assert!(
+                    shown.contains("loss 120,352") || shown.contains("loss 120k"),
+                    "{tab} {size:?}\n{shown}"
+                );
+                let mut stage = Stage::new(blind(), size);
+                stage.press(&format!("{tab}{open}"));
+                assert!(stage.picture().contains("blind"), "tab {tab} at {size:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_help_has_every_key_and_only_keys_that_are_there() {
+    for mode in [Mode::Live, Mode::Replay] {
+        let help: Vec<String> = view::help::lines(mode, 300).iter().map(|l| l.plain()).collect();
+        for b in keys::BINDINGS {
+            let names: Vec<String> = b.keys.iter().map(|k| k.name()).collect();
+            let there = help.iter().any(|l| l.contains(&names.join(" ")) && l.contains(b.help));
+            let meant = keys::bindings(mode).any(|other| std::ptr::eq(other, b));
+            assert!(!meant || there, "{names:?} in {mode:?}");
+        }
+    }
+    for tab in Tab::ALL {
+        assert!(keys::BINDINGS.iter().any(|b| b.action == Action::Show(tab)), "{tab:?}");
+    }
+}
+
+/// From a finding to its lease, table, events and stacks, and all the way back.
+#[test]
+fn a_finding_leads_on_and_back() {
+    let mut stage = Stage::over("walkers-5.10", (120, 40));
+    let shown = |stage: &mut Stage, keys: &str, text: &str| {
+        let picture = stage.press(keys).picture();
+        assert!(picture.contains(text), "{keys:?}: no {text:?} in\n{picture}");
+    };
+    shown(&mut stage, "2<Enter>", "Windows > finding");
+    shown(&mut stage, "<Enter>", "Windows > finding > lease");
+    shown(&mut stage, "t", "lease > table 0x");
+    shown(&mut stage, "e", "> events of table 0x");
+    shown(&mut stage, "<Enter>", "> event ");
+    shown(&mut stage, "<Esc><Esc><Esc><Esc>", "Windows > finding  ");
+    shown(&mut stage, "s", "follow_hugetlb_page+0x");
+    shown(&mut stage, "<Esc>e", "looked up");
+    shown(&mut stage, "&kind=unshare<Enter>", "events of its tasks");
+    shown(&mut stage, "<Esc><Esc>", "7 findings");
+}
+
+#[test]
+fn a_selection_follows_its_row() {
+    let mut stage = Stage::new(thousands(), (80, 24));
+    stage.press("2jjj");
+    let before = stage.state.shown_list().row();
+    let mut next = thousands();
+    let mut new = next.findings[0].clone();
+    new.id = "new".into();
+    next.findings.insert(0, new);
+    stage.show(next);
+    assert_eq!(stage.state.shown_list().row(), before.map(|i| i + 1));
+    stage.press("<Home>");
+    stage.show(thousands());
+    assert_eq!(stage.state.shown_list().row(), Some(0), "the first place is where the worst is");
+}
+
+#[test]
+fn frozen_rows_stay_and_the_header_goes_on() {
+    let mut stage = Stage::new(live("walkers-5.10", 0.3), (80, 24));
+    let rows = stage.state.shown_list().visible.len();
+    stage.press("f");
+    stage.show(Snapshot { loss: vec![("ring-full", 999)], ..live("walkers-5.10", 1.0) });
+    let shown = stage.picture();
+    assert!(shown.contains("FROZEN at") && shown.contains("loss 999"), "{shown}");
+    assert_eq!(stage.state.shown_list().visible.len(), rows);
+    stage.press("f");
+    assert!(stage.state.shown_list().visible.len() > rows);
+}
+
+#[test]
+fn rows_are_searched_filtered_and_sorted() {
+    let mut stage = Stage::new(thousands(), (80, 24));
+    stage.press("/mincore<Enter>");
+    let first = stage.state.shown_list().selected;
+    assert!(first > 0);
+    stage.press("n");
+    assert!(stage.state.shown_list().selected > first);
+    stage.press("N");
+    assert_eq!(stage.state.shown_list().selected, first);
+    stage.press("/zzz<Enter>");
+    assert!(stage.picture().contains("no \"zzz\" here"));
+    stage.press("<Home>&mincore");
+    let some = stage.state.shown_list().visible.len();
+    assert!(some > 0 && some < 1000, "{some}");
+    stage.press("<Esc>");
+    assert_eq!(stage.state.shown_list().visible.len(), 1000);
+    stage.press(">>>R");
+    let shown = stage.picture();
+    assert!(shown.contains("COUNTv"), "{shown}");
+    let first = stage.state.shown_list().visible[0];
+    assert_eq!(stage.state.snapshot().findings[first].count, 999);
+}
+
+#[test]
+fn a_recording_is_moved_in() {
+    let mut stage = Stage::over("walkers-5.10", (80, 24));
+    stage.press(" ");
+    assert_eq!(stage.sent, [Command::Pause(false)]);
+    stage.sent.clear();
+    stage.press(",");
+    assert_eq!(stage.sent, [Command::Pause(true), Command::Seek(To::Steps(-1))]);
+    stage.sent.clear();
+    stage.press("@#1,200<Enter>@end<Enter>");
+    assert_eq!(stage.sent, [Command::Seek(To::Event(1200)), Command::Seek(To::End)]);
+    stage.sent.clear();
+    stage.press("[");
+    let Position::Replay(r) = stage.state.snapshot().position.clone() else { panic!("no replay") };
+    let last = r.marks.iter().rev().find(|m| m.told_ns < stage.state.snapshot().now_ns).unwrap().told_ns;
+    assert_eq!(stage.sent, [Command::Seek(To::Time(last))]);
+    stage.sent.clear();
+    stage.press("*-");
+    assert_eq!(stage.sent, [Command::Speed(None), Command::Speed(Some(1024.0))]);
+    let mut kernel = Stage::new(live("walkers-5.10", 0.5), (80, 24));
+    kernel.press(".,[]{}@+-*");
+    assert_eq!(kernel.sent, []);
+}
+
+#[test]
+fn what_is_copied_is_the_finding_as_text() {
+    let mut stage = Stage::over("walkers-5.10", (80, 24));
+    stage.press("2y");
+    let text = &stage.copied[0];
+    assert!(text.contains("used window: follow_hugetlb_page") && text.contains("UNLINKER"), "{text}");
+    assert!(stage.picture().contains("copied"));
+}
+
+#[test]
+fn a_task_cannot_name_itself_into_the_terminal() {
+    let mut snapshot = recorded("walkers-5.10");
+    for f in &mut snapshot.findings {
+        if let observer_engine::finding::Evidence::Window(w) = &mut f.evidence {
+            w.longest.holder.task.comm = "\x1b[2J\x07evil\ntask".into();
+        }
+    }
+    let mut stage = Stage::new(snapshot, (200, 50));
+    for keys in ["2", "<Enter>", "y"] {
+        let shown = stage.press(keys).picture();
+        assert!(!shown.contains(['\x1b', '\x07']), "{shown}");
+    }
+    assert!(stage.copied[0].contains("evil") && !stage.copied[0].contains(['\x1b', '\x07']));
+}
+
+#[test]
+fn the_matrix_is_walked_and_opened() {
+    let mut stage = Stage::over("fault-mutex-folio", (120, 40));
+    stage.press("4m");
+    assert_eq!(stage.state.body(), Body::Matrix);
+    stage.press("jl");
+    assert_eq!(stage.state.cell(), Some((1, 1)));
+    stage.press("<Enter><Esc>m");
+    assert_eq!(stage.state.body(), Body::List);
 }

@@ -13,7 +13,7 @@ mod shown;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ratatui::crossterm::event::KeyEvent;
+use ratatui::crossterm::event::{KeyCode, KeyEvent};
 use ratatui::layout::Rect;
 
 use self::open::Open;
@@ -231,9 +231,23 @@ impl State {
         if self.prompt.is_some() && self.typed(key) {
             return;
         }
+        if self.body() == Body::Matrix && self.move_cell(key.code) {
+            return;
+        }
         if let Some(action) = keys::action(key, self.mode) {
             self.act(action);
         }
+    }
+
+    /// In the matrix there is a left and a right; `false`: another key.
+    fn move_cell(&mut self, code: KeyCode) -> bool {
+        let right = match code {
+            KeyCode::Left | KeyCode::Char('h') => -1,
+            KeyCode::Right | KeyCode::Char('l') => 1,
+            _ => return false,
+        };
+        self.move_in_matrix((0, right));
+        true
     }
 
     fn act(&mut self, action: Action) {
@@ -366,6 +380,14 @@ impl State {
             width: self.area.width,
         };
         self.lines = open.page.lines(&context);
+        // What was looked up may be the first lines that lead on.
+        let chosen = open.link.is_some_and(|at| self.lines.get(at).is_some_and(|l| l.link.is_some()));
+        if !chosen {
+            if let Some(open) = self.top_mut() {
+                open.link = None;
+            }
+            self.settle_link();
+        }
         self.scroll();
     }
 

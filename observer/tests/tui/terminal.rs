@@ -12,12 +12,12 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use observer::tui::{self, state::Mode};
+use observer::tui::{self, Mode};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{Termios, tcgetattr};
 
-use crate::sample;
+use crate::stage;
 
 /// Tells the second process that it is the one, and what to do.
 const ROLE: &str = "OBSERVER_TEST_DASHBOARD";
@@ -29,16 +29,16 @@ fn dashboard() {
     let Ok(role) = std::env::var(ROLE) else { return };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let (_sender, snapshots) = tokio::sync::watch::channel(Arc::new(sample::one_row()));
+        let (_sender, snapshots) = tokio::sync::watch::channel(Arc::new(stage::live("share-unmap", 0.5)));
         let (commands, _receiver) = tokio::sync::mpsc::channel(4);
         if role == "panic" {
             std::thread::spawn(|| {
                 std::thread::sleep(Duration::from_millis(500));
                 panic!("on purpose");
             });
-            let _ = tui::run(snapshots, commands, Mode::Live).await;
+            let _ = tui::run(snapshots, commands, None, Mode::Live).await;
         } else {
-            tui::run(snapshots, commands, Mode::Live).await.unwrap();
+            tui::run(snapshots, commands, None, Mode::Live).await.unwrap();
         }
     });
 }
