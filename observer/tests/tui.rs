@@ -184,7 +184,7 @@ fn a_finding_leads_on_and_back() {
     shown(&mut stage, "<Esc><Esc><Esc><Esc>", "Windows > finding  ");
     shown(&mut stage, "s", "follow_hugetlb_page+0x");
     shown(&mut stage, "<Esc>e", "looked up");
-    shown(&mut stage, "&kind=unshare<Enter>", "events of its tasks");
+    shown(&mut stage, "& kind=unshare<Enter>", "unshared");
     shown(&mut stage, "<Esc><Esc>", "7 findings");
 }
 
