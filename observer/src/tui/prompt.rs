@@ -45,7 +45,7 @@ impl Take {
         EXPORTS.iter().find(|(_, take, _, _)| *take == self).map_or("", |(_, _, name, _)| name)
     }
 
-    /// A file's name to begin with.
+    /// A file's name for whoever types none.
     #[must_use]
     pub fn file(self) -> String {
         let ending = EXPORTS.iter().find(|(_, take, _, _)| *take == self).map_or("txt", |(_, _, _, e)| e);
@@ -111,7 +111,7 @@ impl Prompt {
             What::Search => "/".into(),
             What::Filter => "&".into(),
             What::GoTo => "go to (+1.25, 50%, #1200, end): ".into(),
-            What::File(take) => format!("write {} to: ", take.name()),
+            What::File(take) => format!("write {} to (Enter: {}): ", take.name(), take.file()),
             What::Overwrite(_, path) => format!("{path} exists: overwrite? (y/n) "),
             What::Export => {
                 let choices: Vec<String> =

@@ -31,7 +31,7 @@ impl State {
     }
 
     pub(super) fn ask_file(&mut self, take: Take) {
-        self.ask(What::File(take), take.file());
+        self.ask(What::File(take), "");
     }
 
     /// A key while something is typed; `false`: it is none of the prompt's.
@@ -105,9 +105,9 @@ impl State {
             }
             What::Filter => self.filter_with(text),
             What::GoTo => self.go_to(&text),
-            What::File(_) if text.is_empty() => Err("a file's name".to_owned()),
             What::File(take) => {
-                self.write(take, PathBuf::from(text), false);
+                let name = if text.is_empty() { take.file() } else { text };
+                self.write(take, PathBuf::from(name), false);
                 Ok(())
             }
             What::Overwrite(..) | What::Export => Ok(()),
