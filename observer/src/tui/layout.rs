@@ -80,12 +80,6 @@ impl Layout {
         Layout { header, tabs, panel, head, list, preview, page, bar, footer: take(footer_rows) }
     }
 
-    /// Lines of a page.
-    #[must_use]
-    pub fn page_lines(&self) -> Rect {
-        self.page
-    }
-
     /// The preview is a page, with a title.
     #[must_use]
     pub fn previews_page(&self) -> bool {

@@ -21,7 +21,6 @@ use super::answers::{Answer, Answers, Look};
 use super::groups;
 use super::history::History;
 use super::keys::{self, Action};
-use super::layout::Layout;
 use super::list::List;
 use super::page::{Context, Go, Line, Page, Shortcut};
 use super::prompt::{Prompt, What};
@@ -309,6 +308,8 @@ impl State {
         }
         self.help = None;
         self.tab = tab;
+        let snapshot = self.snapshot_arc();
+        self.lists[tab as usize].renew(&snapshot, tab);
         self.lines_anew();
     }
 
@@ -347,41 +348,30 @@ impl State {
         self.rows_anew();
     }
 
-    /// Finds out anew which rows pass and what stands on the page.
+    /// Finds out anew which rows pass, and what stands on the page that is open.
     fn rows_anew(&mut self) {
-        let snapshot = self.snapshot_arc();
-        for tab in Tab::ALL {
-            // What is not looked at is found out when it is; numbers of rows are the snapshot's.
-            if tab == self.tab {
-                self.lists[tab as usize].renew(&snapshot, tab);
-            }
+        let (snapshot, tab) = (self.snapshot_arc(), self.tab);
+        self.lists[tab as usize].renew(&snapshot, tab);
+        // Events that were looked up do not change with the run, and may be thousands of lines.
+        if self.top().is_some_and(|open| matches!(open.page, Page::Events(_))) {
+            self.look_up_needed();
+            self.scroll();
+        } else {
+            self.lines_anew();
         }
-        self.lines_anew();
     }
 
+    /// Makes the lines of the page that is open.
     fn lines_anew(&mut self) {
-        let snapshot = self.snapshot_arc();
-        let tab = self.tab;
-        self.lists[tab as usize].renew(&snapshot, tab);
-        let Some(open) = self.pages[tab as usize].last() else {
+        self.look_up_needed();
+        let Some(open) = self.top() else {
             self.lines.clear();
             self.scroll();
             return;
         };
-        if let Some(look) = open.page.needs(&snapshot) {
-            self.look_up(look, &snapshot);
-        }
-        let Some(open) = self.pages[tab as usize].last() else { return };
-        let context = Context {
-            snapshot: &snapshot,
-            answers: &self.answers,
-            theme: &self.theme,
-            replay: self.mode == Mode::Replay,
-            width: self.area.width,
-        };
-        self.lines = open.page.lines(&context);
+        self.lines = open.page.lines(&self.context(self.area.width));
         // What was looked up may be the first lines that lead on.
-        let chosen = open.link.is_some_and(|at| self.lines.get(at).is_some_and(|l| l.link.is_some()));
+        let chosen = self.chosen().is_some_and(|at| self.lines.get(at).is_some_and(|l| l.link.is_some()));
         if !chosen {
             if let Some(open) = self.top_mut() {
                 open.link = None;
@@ -389,6 +379,25 @@ impl State {
             self.settle_link();
         }
         self.scroll();
+    }
+
+    /// What pages are made of now.
+    fn context(&self, width: u16) -> Context<'_> {
+        Context {
+            snapshot: self.snapshot(),
+            answers: &self.answers,
+            theme: &self.theme,
+            replay: self.mode == Mode::Replay,
+            width,
+        }
+    }
+
+    /// Asks for what the page that is open needs, if it was not asked for.
+    fn look_up_needed(&mut self) {
+        let snapshot = self.snapshot_arc();
+        if let Some(look) = self.top().and_then(|open| open.page.needs(&snapshot)) {
+            self.look_up(look, &snapshot);
+        }
     }
 
     fn look_up(&mut self, look: Look, snapshot: &Snapshot) {
@@ -426,9 +435,5 @@ impl State {
 
     fn snapshot_arc(&self) -> Arc<Snapshot> {
         self.frozen.as_ref().unwrap_or(&self.latest).clone()
-    }
-
-    fn layout_of(&self) -> Layout {
-        self.layout()
     }
 }

@@ -143,7 +143,7 @@ fn preview(frame: &mut Frame, area: Rect, page: bool, state: &State, theme: &The
     if page {
         let title =
             Text::new(Tone::Bar, fit(" the selected row; Enter: open it", usize::from(area.width), false));
-        let lines = state.preview(area.width).into_iter().map(|l| margin(l, false, state).1);
+        let lines = state.preview(area.width).into_iter().map(|l| margin(l, false, state));
         return put(frame, area, std::iter::once(title).chain(lines), theme);
     }
     let row = state.shown_list().row();
@@ -217,14 +217,13 @@ fn page(frame: &mut Frame, area: Rect, state: &State, theme: &Theme) {
     }
     let scroll = state.top().map_or(0, |open| open.scroll);
     let lines = state.lines().iter().enumerate().skip(scroll).take(usize::from(area.height));
-    let lines = lines.map(|(i, line)| margin(line.clone(), state.chosen() == Some(i), state).1);
+    let lines = lines.map(|(i, line)| margin(line.clone(), state.chosen() == Some(i), state));
     put(frame, area, lines, theme);
 }
 
 /// A line of a page with its margin: links are marked, the chosen one is in reverse.
-fn margin(line: Line, chosen: bool, state: &State) -> (bool, Text) {
-    let link = line.link.is_some();
-    let mark = match (link, chosen) {
+fn margin(line: Line, chosen: bool, state: &State) -> Text {
+    let mark = match (line.link.is_some(), chosen) {
         (true, true) => "> ",
         (true, false) => "- ",
         (false, _) => "  ",
@@ -235,7 +234,7 @@ fn margin(line: Line, chosen: bool, state: &State) -> (bool, Text) {
         let plain: String = text.0.into_iter().map(|(_, t)| t).collect();
         text = Text::new(Tone::Selected, plain);
     }
-    (link, text)
+    text
 }
 
 /// Marks what was searched for.

@@ -51,7 +51,7 @@ impl State {
                 let (snapshot, tab) = (self.snapshot_arc(), self.tab);
                 self.lists[tab as usize].select(place, &snapshot, tab);
             }
-        } else if let Some(row) = row_in(layout.page_lines(), at)
+        } else if let Some(row) = row_in(layout.page, at)
             && self.body() == Body::Page
         {
             self.clicked_line(row);

@@ -80,10 +80,10 @@ impl State {
     }
 
     fn scroll_help(&mut self, by: isize) {
-        let last = self.help_lines().saturating_sub(usize::from(help::rows(self.area.height)));
-        if let Some(scroll) = &mut self.help {
-            *scroll = scroll.saturating_add_signed(by).min(last);
-        }
+        let Some(scroll) = self.help else { return };
+        let lines = help::lines(self.mode, self.area.width).len();
+        let last = lines.saturating_sub(usize::from(help::rows(self.area.height)));
+        self.help = Some(scroll.saturating_add_signed(by).min(last));
     }
 
     pub(super) fn move_in_matrix(&mut self, (down, right): (isize, isize)) {
@@ -200,7 +200,7 @@ impl State {
     /// Keeps everything on the screen.
     pub(super) fn scroll(&mut self) {
         let rows = self.page_rows();
-        self.lists[self.tab as usize].scroll(usize::from(self.layout_of().list.height));
+        self.lists[self.tab as usize].scroll(usize::from(self.layout().list.height));
         let last = self.lines.len().saturating_sub(rows);
         if let Some(open) = self.top_mut() {
             open.scroll = open.scroll.min(last);

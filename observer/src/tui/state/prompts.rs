@@ -204,13 +204,7 @@ impl State {
         };
         let lines: Vec<String> = match page {
             Some(page) => {
-                let context = Context {
-                    snapshot: self.snapshot(),
-                    answers: &self.answers,
-                    theme: &self.theme,
-                    replay: false,
-                    width: TEXT_WIDTH,
-                };
+                let context = Context { replay: false, ..self.context(TEXT_WIDTH) };
                 page.lines(&context).iter().map(|l| l.text.plain().trim_end().to_owned()).collect()
             }
             None => {

@@ -124,10 +124,6 @@ impl State {
         self.help
     }
 
-    pub(super) fn help_lines(&self) -> usize {
-        help::lines(self.mode, self.area.width).len()
-    }
-
     #[must_use]
     pub fn layout(&self) -> Layout {
         let list = self.body() == Body::List;
@@ -155,7 +151,7 @@ impl State {
         let layout = self.layout();
         usize::from(match self.body() {
             Body::Help => help::rows(self.area.height),
-            Body::Page | Body::Matrix => layout.page_lines().height,
+            Body::Page | Body::Matrix => layout.page.height,
             Body::List => layout.list.height,
         })
     }
@@ -183,13 +179,7 @@ impl State {
     #[must_use]
     pub fn preview(&self, width: u16) -> Vec<Line> {
         let Some(page) = self.selected_page() else { return Vec::new() };
-        page.lines(&crate::tui::page::Context {
-            snapshot: self.snapshot(),
-            answers: &self.answers,
-            theme: &self.theme,
-            replay: self.mode == Mode::Replay,
-            width,
-        })
+        page.lines(&self.context(width))
     }
 
     /// How many rows the view has, filtered or not.
