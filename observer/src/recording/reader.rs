@@ -11,6 +11,7 @@ use std::{
     sync::Arc,
 };
 
+use anyhow::Context;
 use mcap::{
     McapError,
     records::Record,
@@ -21,6 +22,7 @@ use serde::Deserialize;
 
 use super::{FRAME_HEAD_BYTES, PROFILE, WireLoss, WireStack, columns, frame_bytes, input::ReadSeek, topic};
 use crate::{
+    hint::Hint,
     meta::{Closing, FORMAT_VERSION, Meta, Notice},
     source::{Batch, Loss, Mark, Pass, Stack},
 };
@@ -179,6 +181,17 @@ impl Reader {
     #[must_use]
     pub fn place(&self) -> Place {
         self.place
+    }
+
+    /// [`Reader::new`] of a recording of this name. What stands in the way is told with the name and what to do.
+    ///
+    /// # Errors
+    /// As [`Reader::new`].
+    pub fn named(name: &str, input: Box<dyn Read + Send>) -> anyhow::Result<Reader> {
+        Reader::new(input).or_else(|why| {
+            let hint = why.hint();
+            Err(why).with_context(|| format!("read {name}")).hint(hint)
+        })
     }
 
     #[must_use]

@@ -22,7 +22,6 @@ use super::{
 };
 use crate::{
     events::Filter,
-    hint::Hint,
     meta::Meta,
     recording::{Index, Input, Reader},
     snapshot::{Command, Position, Replay, Snapshot, To},
@@ -106,14 +105,7 @@ impl Player {
     pub fn open(name: String, input: Input, speed: Option<Option<f32>>) -> anyhow::Result<Player> {
         let open = || input.open().with_context(|| format!("open recording {name}"));
         let index = Index::read(&mut *open()?).with_context(|| format!("read {name}"))?;
-        let reader = Reader::new(open()?).map_err(|why| {
-            let hint = why.hint();
-            (anyhow::Error::new(why).context(format!("read {name}")), hint)
-        });
-        let reader = match reader {
-            Ok(reader) => reader,
-            Err((why, hint)) => return Err(why).hint(hint),
-        };
+        let reader = Reader::named(&name, open()?)?;
         let meta = Arc::new(reader.meta().clone());
         let pipeline = Pipeline::new(&meta)?;
         let bytes = input.len().with_context(|| format!("read {name}"))?;

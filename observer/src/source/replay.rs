@@ -8,7 +8,6 @@ use anyhow::Context;
 
 use super::{Pass, Source};
 use crate::{
-    hint::Hint,
     meta::{Closing, End, Meta, Notice},
     recording::Reader,
 };
@@ -40,13 +39,7 @@ impl Replay {
     /// # Errors
     /// It is no recording that this version can show.
     pub fn new(name: String, input: Box<dyn Read + Send>) -> anyhow::Result<Replay> {
-        let reader = match Reader::new(input) {
-            Ok(reader) => reader,
-            Err(why) => {
-                let hint = why.hint();
-                return Err(why).with_context(|| format!("read {name}")).hint(hint);
-            }
-        };
+        let reader = Reader::named(&name, input)?;
         Ok(Replay { name, reader, stopped: false, ended: false })
     }
 }
