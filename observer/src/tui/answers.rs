@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::events::Filter;
 use crate::library::{self, Query};
+use crate::snapshot::Snapshot;
 
 /// Events that a page wants.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,6 +19,23 @@ pub struct Look {
     pub filter: String,
 }
 
+impl Look {
+    /// Through all of the run that was shown.
+    #[must_use]
+    pub fn through(s: &Snapshot, title: String, filter: String) -> Look {
+        Look { title, from_ns: 0, to_ns: s.now_ns, filter }
+    }
+
+    /// A little before a moment and a little after it.
+    #[must_use]
+    pub fn around(s: &Snapshot, at_ns: u64, title: String, filter: String) -> Look {
+        let from_ns = at_ns.saturating_sub(AROUND_NS).max(s.meta.start_ns);
+        Look { title, from_ns, to_ns: at_ns + AROUND_NS, filter }
+    }
+}
+
+/// Time around a moment in which events are shown.
+const AROUND_NS: u64 = 5_000_000;
 /// Rows of one page of events at most.
 const ROWS: usize = 5000;
 /// A run that goes on is asked again after so much of it.

@@ -9,8 +9,8 @@ mod order;
 mod table;
 
 use observer_engine::{
-    event::{Mapping, Pte, Table, Tid},
-    finding::Finding,
+    event::{Mapping, Mode, Pte, Table, Tid},
+    finding::{Finding, Manner},
     lock_class::LockClass,
     setup::Role,
     view::EdgeView,
@@ -21,7 +21,7 @@ use super::rows;
 use super::text::Text;
 use super::theme::{Theme, Tone};
 use crate::events::EventRow;
-use crate::sink::words::number;
+use crate::sink::words::{lock, number};
 use crate::snapshot::Snapshot;
 
 /// A page. What is on it follows the run.
@@ -55,23 +55,28 @@ pub enum Case {
 }
 
 /// Which edge.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EdgeKey {
-    from: String,
-    to: String,
-    manner: &'static str,
+    from: (LockClass, Option<Mode>),
+    to: (LockClass, Option<Mode>),
+    manner: Manner,
 }
 
 impl EdgeKey {
     #[must_use]
     pub fn of(e: &EdgeView) -> EdgeKey {
-        use crate::sink::words::lock;
-        EdgeKey { from: lock(e.from, e.from_mode), to: lock(e.to, e.to_mode), manner: e.manner.name() }
+        EdgeKey { from: (e.from, e.from_mode), to: (e.to, e.to_mode), manner: e.manner }
     }
 
     #[must_use]
     pub fn is(&self, e: &EdgeView) -> bool {
         *self == EdgeKey::of(e)
+    }
+
+    /// The two locks, as everywhere.
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("{} -> {}", lock(self.from.0, self.from.1), lock(self.to.0, self.to.1))
     }
 }
 
@@ -126,7 +131,7 @@ impl Page {
             Page::Pointer(_, pte) => format!("pointer {pte}"),
             Page::Table(table, _) => format!("table {table}"),
             Page::Mapping(mapping) => format!("file {}", rows::mapping_name(*mapping)),
-            Page::Edge(key) => format!("{} -> {}", key.from, key.to),
+            Page::Edge(key) => key.name(),
             Page::Classes(from, to) => format!("{} -> {}", from.name(), to.name()),
             Page::Site(what, site) => format!("{what} {site}"),
             Page::Role(role, part) if part.is_empty() => format!("role {}", role.name()),
@@ -209,8 +214,12 @@ fn with_finding(
 /// A line that leads on.
 fn link(name: &str, text: impl Into<String>, key: &str, to: Go) -> Line {
     let key = if key.is_empty() { String::new() } else { format!("  [{key}]") };
-    let text = Text::new(Tone::Label, format!("{name:<9} ")).and(Tone::Plain, text).and(Tone::Faint, key);
-    Line { text, link: Some(to) }
+    Line { text: named(name, text).and(Tone::Faint, key), link: Some(to) }
+}
+
+/// Words beside what they are about.
+fn named(name: &str, text: impl Into<String>) -> Text {
+    Text::new(Tone::Label, format!("{name:<9} ")).and(Tone::Plain, text)
 }
 
 fn plain(text: impl Into<String>) -> Line {

@@ -3,7 +3,7 @@
 use observer_engine::event::{Body, Pte, Table};
 use observer_engine::setup::Role;
 
-use super::{Context, Go, Line, Page, Shortcut, link, plain, table, wrapped};
+use super::{Context, Go, Line, Page, Shortcut, link, named, plain, table, wrapped};
 use crate::events::{self, EventRow};
 use crate::sink::words::{number, plural};
 use crate::snapshot::Snapshot;
@@ -11,9 +11,6 @@ use crate::tui::answers::{Answer, Look};
 use crate::tui::rows;
 use crate::tui::text::{Text, fit};
 use crate::tui::theme::Tone;
-
-/// Time around an event in which its task's others are shown.
-const AROUND_NS: u64 = 5_000_000;
 
 /// Events out of the recording, one a line.
 pub fn list(c: &Context<'_>, look: &Look) -> Vec<Line> {
@@ -48,21 +45,17 @@ pub fn list(c: &Context<'_>, look: &Look) -> Vec<Line> {
 pub fn lines(c: &Context<'_>, row: &EventRow) -> Vec<Line> {
     let s = c.snapshot;
     let w = events::words(row, &s.setup, s.meta.start_ns);
-    let field = |name: &str, text: &str| -> Line {
-        Text::new(Tone::Label, format!("{name:<9} ")).and(Tone::Plain, text).into()
-    };
-    let mut lines =
-        vec![field("time", &w.time), field("cpu", &w.cpu), field("task", &w.task), field("what", &w.what)];
-    lines.push(field("object", &w.object));
-    lines.push(field("trace", &observer_engine::trace::line(&row.event, &s.setup)));
+    let trace = events::trace_line(row, &s.setup);
+    let fields = [
+        ("time", w.time),
+        ("cpu", w.cpu),
+        ("task", w.task),
+        ("what", w.what),
+        ("object", w.object),
+        ("trace", trace),
+    ];
+    let mut lines: Vec<Line> = fields.into_iter().map(|(name, text)| named(name, text).into()).collect();
     lines.push(Line::default());
-    let at = row.event.time_ns;
-    let look = |title: String, filter: String| Look {
-        title,
-        from_ns: at.saturating_sub(AROUND_NS).max(s.meta.start_ns),
-        to_ns: at + AROUND_NS,
-        filter,
-    };
     if let Some(pte) = pte(row) {
         lines.push(link(
             "pte",
@@ -75,7 +68,8 @@ pub fn lines(c: &Context<'_>, row: &EventRow) -> Vec<Line> {
         lines.push(link("table", table.to_string(), "t", Go::Page(page)));
     }
     if let Body::Lock { lock, class, .. } = row.event.body {
-        let events = look(format!("of {} {lock} around it", class.name()), format!("lock={lock}"));
+        let title = format!("of {} {lock} around it", class.name());
+        let events = Look::around(s, row.event.time_ns, title, format!("lock={lock}"));
         lines.push(link(
             "lock",
             format!("{} {lock} around this", class.name()),
@@ -84,10 +78,14 @@ pub fn lines(c: &Context<'_>, row: &EventRow) -> Vec<Line> {
         ));
     }
     let tid = row.event.tid.0;
-    let events = look(format!("of task {tid} around it"), format!("task={tid}"));
-    lines.push(link("task", format!("what task {tid} did around this"), "e", Go::Page(Page::Events(events))));
+    lines.push(link(
+        "task",
+        format!("what task {tid} did around this"),
+        "e",
+        Go::Page(Page::Events(of_task(s, row))),
+    ));
     if c.replay {
-        lines.push(link("go to", "this moment of the recording", "", Go::Seek(at)));
+        lines.push(link("go to", "this moment of the recording", "", Go::Seek(row.event.time_ns)));
     }
     lines
 }
@@ -114,18 +112,16 @@ fn table(s: &Snapshot, row: &EventRow) -> Option<Page> {
     Some(Page::Table(Table(table.0), generation))
 }
 
+/// What the task of an event did around it.
+fn of_task(s: &Snapshot, row: &EventRow) -> Look {
+    let tid = row.event.tid.0;
+    Look::around(s, row.event.time_ns, format!("of task {tid} around it"), format!("task={tid}"))
+}
+
 pub fn shortcut(s: &Snapshot, row: &EventRow, to: Shortcut) -> Option<Page> {
     match to {
         Shortcut::Table => table(s, row),
-        Shortcut::Events => {
-            let tid = row.event.tid.0;
-            Some(Page::Events(Look {
-                title: format!("of task {tid} around it"),
-                from_ns: row.event.time_ns.saturating_sub(AROUND_NS).max(s.meta.start_ns),
-                to_ns: row.event.time_ns + AROUND_NS,
-                filter: format!("task={tid}"),
-            }))
-        }
+        Shortcut::Events => Some(Page::Events(of_task(s, row))),
         Shortcut::Stacks => None,
     }
 }

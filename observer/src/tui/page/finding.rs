@@ -2,7 +2,7 @@
 
 use observer_engine::finding::{Evidence, Finding, Side, Use, WindowCase};
 
-use super::{Case, Context, Go, Line, Page, Shortcut, evidence, link, plain, wrapped};
+use super::{Case, Context, Go, Line, Page, Shortcut, evidence, link, named, plain, wrapped};
 use crate::sink::words::{self, moment, span};
 use crate::snapshot::Snapshot;
 use crate::tui::answers::Look;
@@ -94,30 +94,28 @@ pub fn lease(c: &Context<'_>, f: &Finding, which: Case) -> Vec<Line> {
     let s = c.snapshot;
     let at = |ns| moment(ns, s.meta.start_ns);
     let (start, hi) = (case.holder.time_ns, case.unlink_hi_ns);
-    let row = |name: &str, text: String| Text::new(Tone::Label, format!("{name:<9} ")).and(Tone::Plain, text);
     let mut lines = wrapped(
         c,
         [
-            row(
+            named(
                 "holder",
                 format!("{} in {}", task(&case.holder.task.comm, case.holder.task.tid), case.holder.site),
             ),
-            row("pointer", format!("pte {}, for address {} of mm {}", case.pte, case.addr, case.mm)),
-            row("into", format!("table {}, life {} of this address", case.table, case.generation)),
-            row("looked up", format!("{} on cpu {}", at(start), case.holder.task.cpu)),
+            named("pointer", format!("pte {}, for address {} of mm {}", case.pte, case.addr, case.mm)),
+            named("into", format!("table {}, life {} of this address", case.table, case.generation)),
+            named("looked up", format!("{} on cpu {}", at(start), case.holder.task.cpu)),
         ],
     );
     lines.push(Line::default());
-    let history = Look {
-        title: format!("of pte {}", case.pte),
-        from_ns: 0,
-        to_ns: s.now_ns,
-        filter: format!("pte={}", case.pte),
-    };
     if let Some(page @ Page::Table(..)) = table_of(f) {
         lines.push(link("table", case.table.to_string(), "t", Go::Page(page)));
     }
-    lines.push(link("history", "of this pte: everything that named it", "", Go::Page(Page::Events(history))));
+    lines.push(link(
+        "history",
+        "of this pte: everything that named it",
+        "",
+        Go::Page(super::table::history_of(s, case.pte)),
+    ));
     if let Some(look) = look(s, f) {
         lines.push(link("events", "of both tasks around it", "e", Go::Page(Page::Events(look))));
     }
@@ -135,7 +133,7 @@ pub fn lease(c: &Context<'_>, f: &Finding, which: Case) -> Vec<Line> {
     };
     let end = |ns: u64, from: u64| if ns == 0 { "not after that".to_owned() } else { at(from + ns) };
     let mut rows = vec![
-        row(
+        named(
             "lost link",
             format!(
                 "{gone}, by {} in {}",
@@ -143,8 +141,8 @@ pub fn lease(c: &Context<'_>, f: &Finding, which: Case) -> Vec<Line> {
                 case.unlinker.site
             ),
         ),
-        row("after", used),
-        row(
+        named("after", used),
+        named(
             "certain",
             format!(
                 "in use for certain until {}: stale for {}",
@@ -152,7 +150,7 @@ pub fn lease(c: &Context<'_>, f: &Finding, which: Case) -> Vec<Line> {
                 span(case.certain_ns)
             ),
         ),
-        row(
+        named(
             "possible",
             format!(
                 "perhaps until {}: stale for up to {}",
@@ -162,7 +160,7 @@ pub fn lease(c: &Context<'_>, f: &Finding, which: Case) -> Vec<Line> {
         ),
     ];
     if let Some(ns) = case.freed_ns {
-        rows.push(row("freed", format!("the table's page was given back at {}", at(ns))));
+        rows.push(named("freed", format!("the table's page was given back at {}", at(ns))));
     }
     lines.extend(wrapped(c, rows));
     lines.push(Line::default());
@@ -180,10 +178,7 @@ fn holds(c: &Context<'_>, side: &Side, name: &str) -> Vec<Line> {
     if held.is_empty() {
         held.push("no watched lock".to_owned());
     }
-    let row = |(i, text): (usize, &String)| {
-        Text::new(Tone::Label, format!("{:<9} ", if i == 0 { name } else { "" }))
-            .and(Tone::Plain, text.as_str())
-    };
+    let row = |(i, text): (usize, &String)| named(if i == 0 { name } else { "" }, text.as_str());
     wrapped(c, held.iter().enumerate().map(row).collect::<Vec<_>>())
 }
 

@@ -13,9 +13,6 @@ use crate::tui::rows;
 use crate::tui::text::Text;
 use crate::tui::theme::Tone;
 
-/// Time around an edge's witness that its events are looked up in.
-const AROUND_NS: u64 = 5_000_000;
-
 pub fn edge(c: &Context<'_>, key: &EdgeKey) -> Vec<Line> {
     match c.snapshot.edges.iter().find(|e| key.is(e)) {
         Some(e) => {
@@ -39,7 +36,7 @@ fn one(c: &Context<'_>, e: &EdgeView) -> Vec<Line> {
         Manner::TryThenBlock => "tried in a way that blocks on failure",
         Manner::Asked => "asked for in a way that can block",
     };
-    let name = format!("{} -> {}", words::lock(e.from, e.from_mode), words::lock(e.to, e.to_mode));
+    let name = EdgeKey::of(e).name();
     let text = Text::new(Tone::Label, name).and(
         Tone::Plain,
         format!(
@@ -83,14 +80,9 @@ pub fn classes(c: &Context<'_>, (from, to): (LockClass, LockClass)) -> Vec<Line>
     }
     let mut lines = findings(s, (from, to));
     for e in &edges {
-        let text = format!(
-            "{} -> {}, {}, {} x",
-            words::lock(e.from, e.from_mode),
-            words::lock(e.to, e.to_mode),
-            e.manner.name(),
-            number(e.count)
-        );
-        lines.push(link("edge", text, "", Go::Page(Page::Edge(EdgeKey::of(e)))));
+        let key = EdgeKey::of(e);
+        let text = format!("{}, {}, {} x", key.name(), e.manner.name(), number(e.count));
+        lines.push(link("edge", text, "", Go::Page(Page::Edge(key))));
     }
     for e in edges {
         lines.push(Line::default());
@@ -103,12 +95,11 @@ pub fn classes(c: &Context<'_>, (from, to): (LockClass, LockClass)) -> Vec<Line>
 pub fn shortcut(s: &Snapshot, e: &EdgeView, to: Shortcut) -> Option<Page> {
     let side = &e.witness.side;
     match to {
-        Shortcut::Events => Some(Page::Events(Look {
-            title: format!("of {} around it", rows::task(&side.task.comm, side.task.tid)),
-            from_ns: side.time_ns.saturating_sub(AROUND_NS).max(s.meta.start_ns),
-            to_ns: side.time_ns + AROUND_NS,
-            filter: format!("task={}", side.task.tid.0),
-        })),
+        Shortcut::Events => {
+            let title = format!("of {} around it", rows::task(&side.task.comm, side.task.tid));
+            let look = Look::around(s, side.time_ns, title, format!("task={}", side.task.tid.0));
+            Some(Page::Events(look))
+        }
         Shortcut::Table | Shortcut::Stacks => None,
     }
 }

@@ -3,7 +3,7 @@
 use observer_engine::event::{Mapping, Pte, Table, Tid};
 use observer_engine::view::{LeaseView, TableView};
 
-use super::{Context, Go, Line, Page, Shortcut, link, plain, wrapped};
+use super::{Context, Go, Line, Page, Shortcut, link, named, plain, wrapped};
 use crate::sink::words::{self, number, plural};
 use crate::snapshot::Snapshot;
 use crate::tui::answers::Look;
@@ -158,16 +158,15 @@ pub fn pointer(c: &Context<'_>, tid: Tid, pte: Pte) -> Vec<Line> {
     };
     let head =
         Text::new(if l.stale { Tone::Alarm } else { Tone::Label }, format!("pte {pte}: {}", use_words(l)));
-    let row = |name: &str, text: String| Text::new(Tone::Label, format!("{name:<9} ")).and(Tone::Plain, text);
     let mut lines = wrapped(
         c,
         [
             head,
-            row(
+            named(
                 "holder",
                 format!("{} in {}, since {}", task(&l.task.comm, tid), l.site, since_start(s, l.since_ns)),
             ),
-            row("address", format!("{} of mm {}", l.addr, l.mm)),
+            named("address", format!("{} of mm {}", l.addr, l.mm)),
         ],
     );
     lines.push(Line::default());
@@ -180,29 +179,19 @@ pub fn pointer(c: &Context<'_>, tid: Tid, pte: Pte) -> Vec<Line> {
     lines.push(history);
     lines.push(Line::default());
     let held =
-        l.holds.iter().map(|h| row("holds", format!("{} {:#x}", words::lock(h.class, h.mode), h.lock)));
+        l.holds.iter().map(|h| named("holds", format!("{} {:#x}", words::lock(h.class, h.mode), h.lock)));
     lines.extend(wrapped(c, held.collect::<Vec<_>>()));
     lines
 }
 
 /// Everything of the run that named a pte.
 pub fn history_of(s: &Snapshot, pte: Pte) -> Page {
-    Page::Events(Look {
-        title: format!("of pte {pte}"),
-        from_ns: 0,
-        to_ns: s.now_ns,
-        filter: format!("pte={pte}"),
-    })
+    Page::Events(Look::through(s, format!("of pte {pte}"), format!("pte={pte}")))
 }
 
 /// Everything of the run that named a table or a pte in it.
 pub fn events(s: &Snapshot, table: Table) -> Page {
-    Page::Events(Look {
-        title: format!("of table {table}"),
-        from_ns: 0,
-        to_ns: s.now_ns,
-        filter: format!("table={table}"),
-    })
+    Page::Events(Look::through(s, format!("of table {table}"), format!("table={table}")))
 }
 
 pub fn of_pointer(s: &Snapshot, tid: Tid, pte: Pte, to: Shortcut) -> Option<Page> {
