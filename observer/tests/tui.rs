@@ -242,6 +242,26 @@ fn rows_are_searched_filtered_and_sorted() {
 }
 
 #[test]
+fn a_filter_that_is_given_up_leaves_that_of_its_own_list() {
+    let mut stage = Stage::new(thousands(), (80, 24));
+    stage.press("&mincore<Enter>2&zzz<Esc>");
+    assert_eq!(stage.state.shown_list().filter, "");
+    stage.press("1");
+    assert_eq!(stage.state.shown_list().filter, "mincore");
+    stage.press("&xx<Esc>");
+    assert_eq!(stage.state.shown_list().filter, "mincore");
+}
+
+#[test]
+fn a_search_begins_where_the_page_is() {
+    let mut stage = Stage::over("walkers-5.10", (80, 24));
+    stage.press("2<Enter>/holding ptl<Enter>");
+    assert!(stage.state.top().unwrap().found.unwrap() > 20);
+    stage.press("<Enter>");
+    assert_eq!(stage.state.top().unwrap().found, None, "another page");
+}
+
+#[test]
 fn a_recording_is_moved_in() {
     let mut stage = Stage::over("walkers-5.10", (80, 24));
     stage.press(" ");

@@ -59,6 +59,8 @@ impl Take {
 pub struct Prompt {
     pub what: What,
     pub text: String,
+    /// The text that it began with.
+    pub former: String,
     /// Why the text was not taken.
     pub error: Option<String>,
 }
@@ -77,7 +79,8 @@ pub enum Typed {
 impl Prompt {
     #[must_use]
     pub fn new(what: What, text: impl Into<String>) -> Prompt {
-        Prompt { what, text: text.into(), error: None }
+        let text = text.into();
+        Prompt { what, former: text.clone(), text, error: None }
     }
 
     /// Takes a key.

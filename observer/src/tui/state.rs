@@ -134,10 +134,7 @@ pub struct State {
     matrix: Option<(usize, usize)>,
     prompt: Option<Prompt>,
     message: Option<Message>,
-    /// The filter of the list before somebody began to type.
-    former_filter: String,
-    /// What was searched for last, in lower case, and the line that it found on a page.
-    found_line: Option<usize>,
+    /// What was searched for last, in lower case.
     search: String,
     answers: Answers,
     latest: Arc<Snapshot>,
@@ -167,8 +164,6 @@ impl State {
             matrix: None,
             prompt: None,
             message: None,
-            former_filter: String::new(),
-            found_line: None,
             search: String::new(),
             answers: Answers::default(),
             latest: first.clone(),

@@ -46,9 +46,7 @@ impl State {
     fn place(&self) -> usize {
         match self.body() {
             Body::Help => self.help.unwrap_or(0),
-            Body::Page => {
-                self.found_line.or(self.chosen()).unwrap_or_else(|| self.top().map_or(0, |o| o.scroll))
-            }
+            Body::Page => self.top().map_or(0, |open| open.found.or(open.link).unwrap_or(open.scroll)),
             Body::Matrix => 0,
             Body::List => self.list().selected,
         }
@@ -59,9 +57,9 @@ impl State {
         match self.body() {
             Body::Help => self.help = Some(at),
             Body::Page => {
-                self.found_line = Some(at);
                 let link = self.lines.get(at).is_some_and(|l| l.link.is_some());
                 if let Some(open) = self.top_mut() {
+                    open.found = Some(at);
                     if !(open.scroll..open.scroll + rows).contains(&at) {
                         // A few lines above it are what it belongs to.
                         open.scroll = at.saturating_sub(rows / 3);

@@ -13,12 +13,14 @@ pub struct Open {
     pub scroll: usize,
     /// The line whose link is chosen.
     pub link: Option<usize>,
+    /// The line that a search found last.
+    pub found: Option<usize>,
 }
 
 impl Open {
     #[must_use]
     pub fn new(page: Page) -> Open {
-        Open { page, scroll: 0, link: None }
+        Open { page, scroll: 0, link: None, found: None }
     }
 }
 

@@ -62,7 +62,7 @@ impl State {
             Typed::Given => {
                 // A list is filtered while one types; an empty prompt that is left leaves it as it was.
                 if prompt.what == What::Filter && self.body() == Body::List && self.tab != Tab::Events {
-                    self.lists[self.tab as usize].filter.clone_from(&self.former_filter);
+                    self.lists[self.tab as usize].filter = prompt.former;
                     self.rows_anew();
                 }
             }
@@ -147,7 +147,6 @@ impl State {
         {
             self.effects.push(Effect::Send(Command::Tail(filter)));
         }
-        self.former_filter.clone_from(&text);
         self.lists[self.tab as usize].filter = text;
         self.rows_anew();
     }
