@@ -25,8 +25,6 @@ use self::{
 
 /// Decode, order and engine together, events a second.
 const GOAL: u64 = 10_000_000;
-/// Of the fixtures, the one whose events are the dearest: two in three are of locks, and it has the most lookups.
-const FIXTURE: &str = "fault-truncate.obs";
 
 /// Measures the throughput of the engine on one core.
 #[derive(Parser)]
@@ -131,11 +129,8 @@ impl Row {
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    let fixture = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../fixtures").join(FIXTURE);
-    let path = args.recording.unwrap_or_else(fixture);
-    let recording = Recording::read(&path)?;
+    let (name, recording) = Recording::given(args.recording)?;
     let load = Load { recording: &recording, times: args.events.div_ceil(recording.events) };
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     print_load(&name, &load, args.runs);
     let wanted = |stage: &&Stage| args.only.as_ref().is_none_or(|only| only == stage.name);
     let mut rows: Vec<Row> =

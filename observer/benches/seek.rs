@@ -30,8 +30,6 @@ use self::{
     stages::{Load, resident_bytes},
 };
 
-/// As in the other bench: the fixture whose events are the dearest.
-const FIXTURE: &str = "fault-truncate.obs";
 const SLICE: Duration = Duration::from_millis(10);
 
 /// Measures how long it takes to come to a place in a long recording.
@@ -53,11 +51,8 @@ struct Args {
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    let fixture = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../fixtures").join(FIXTURE);
-    let path = args.recording.unwrap_or_else(fixture);
-    let recording = Recording::read(&path)?;
+    let (name, recording) = Recording::given(args.recording)?;
     let load = Load { recording: &recording, times: args.events.div_ceil(recording.events) };
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let file = std::env::temp_dir().join(format!("observer-seek-{}.obs", std::process::id()));
     std::fs::write(&file, load.container()?).context("write the long recording")?;
     let measured = measure(&file, args.seeks);
