@@ -117,6 +117,24 @@ pub struct Site {
     pub try_then_block: Vec<Class>,
 }
 
+impl Site {
+    /// One of which there is nothing special to know.
+    #[must_use]
+    pub fn new(id: SiteId, function: &str, role: Role) -> Site {
+        Site {
+            id,
+            function: function.to_owned(),
+            role,
+            foreign_lookup_until: None,
+            vma_locked: false,
+            last_user: false,
+            folio_taken: None,
+            late: false,
+            try_then_block: Vec::new(),
+        }
+    }
+}
+
 /// Holding `class` (in any of `modes`) on the same mapping, mm or table excludes an unlink at `unlink_site`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exclusion {

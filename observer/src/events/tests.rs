@@ -15,17 +15,7 @@ use crate::recording::Reader;
 const START_NS: u64 = 1_000_000_000;
 
 fn site(id: u16, function: &str, role: Role) -> Site {
-    Site {
-        id: SiteId(id),
-        function: function.into(),
-        role,
-        foreign_lookup_until: None,
-        vma_locked: false,
-        last_user: false,
-        folio_taken: None,
-        late: false,
-        try_then_block: vec![],
-    }
+    Site::new(SiteId(id), function, role)
 }
 
 fn setup() -> Setup {

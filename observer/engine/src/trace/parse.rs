@@ -89,17 +89,7 @@ fn site(rest: &str, setup: &Setup) -> Result<Site> {
         return Err(format!("site {} is told twice", id.0));
     }
     let role = Role::from_name(role).ok_or_else(|| format!("`{role}` is no role"))?;
-    let mut site = Site {
-        id,
-        function: (*function).to_owned(),
-        role,
-        foreign_lookup_until: None,
-        vma_locked: false,
-        last_user: false,
-        folio_taken: None,
-        late: false,
-        try_then_block: Vec::new(),
-    };
+    let mut site = Site::new(id, function, role);
     for mark in marks {
         match mark.split_once('=') {
             Some(("foreign-lookup-until", name)) => site.foreign_lookup_until = Some(class(name)?),
