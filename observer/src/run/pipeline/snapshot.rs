@@ -4,7 +4,11 @@
 
 use std::{cmp::Reverse, sync::Arc};
 
-use observer_engine::{setup::Setup, view::TableView};
+use observer_engine::{
+    finding::Finding,
+    setup::Setup,
+    view::{EdgeView, MappingView, TableView},
+};
 
 use super::Pipeline;
 use crate::{
@@ -28,20 +32,13 @@ impl Pipeline {
             stats: self.engine.stats(),
             counts: self.order.counts(),
             loss: self.losses.by_reason(None),
-            findings_total: findings.len(),
-            findings: first(findings),
-            edges_total: edges.len(),
-            edges: first(edges),
-            tables_total: tables.len(),
-            tables: first(most_active(tables)),
-            mappings: first(mappings),
             leases: self.engine.leases(ROWS_MAX),
             protection: self.engine.protection(),
             coverage: self.engine.coverage(),
             fired: self.fired(),
             stacks: self.stacks.clone(),
             tail: self.tail(),
-            notices: Vec::new(),
+            ..rows(findings, edges, tables, mappings)
         }
     }
 }
@@ -49,6 +46,7 @@ impl Pipeline {
 /// The run as it was at its end.
 #[must_use]
 pub fn last_snapshot(report: &Report, position: Position) -> Snapshot {
+    let (findings, edges) = (report.findings.clone(), report.edges.clone());
     Snapshot {
         meta: Arc::new(report.meta.clone()),
         // It was understood once, or there were no report.
@@ -59,29 +57,35 @@ pub fn last_snapshot(report: &Report, position: Position) -> Snapshot {
         stats: report.stats.clone(),
         counts: report.counts,
         loss: report.loss.clone(),
-        findings: first(report.findings.clone()),
-        findings_total: report.findings.len(),
-        edges: first(report.edges.clone()),
-        edges_total: report.edges.len(),
-        tables: first(most_active(report.tables.clone())),
-        tables_total: report.tables.len(),
-        mappings: first(report.mappings.clone()),
-        leases: Vec::new(),
         protection: report.protection.clone(),
         coverage: report.coverage.clone(),
-        fired: Vec::new(),
         stacks: Arc::new(report.stacks.clone()),
-        tail: Vec::new(),
         notices: report.notices.clone(),
+        ..rows(findings, edges, report.tables.clone(), report.mappings.clone())
+    }
+}
+
+/// The lists, no longer than they may be, and how much there is.
+fn rows(
+    findings: Vec<Finding>,
+    edges: Vec<EdgeView>,
+    mut tables: Vec<TableView>,
+    mappings: Vec<MappingView>,
+) -> Snapshot {
+    tables.sort_by_key(|t| (Reverse(t.alive), Reverse(t.shares + t.unshares), Reverse(t.lookups), t.table));
+    Snapshot {
+        findings_total: findings.len(),
+        findings: first(findings),
+        edges_total: edges.len(),
+        edges: first(edges),
+        tables_total: tables.len(),
+        tables: first(tables),
+        mappings: first(mappings),
+        ..Snapshot::default()
     }
 }
 
 fn first<T>(mut rows: Vec<T>) -> Vec<T> {
     rows.truncate(ROWS_MAX);
     rows
-}
-
-fn most_active(mut tables: Vec<TableView>) -> Vec<TableView> {
-    tables.sort_by_key(|t| (Reverse(t.alive), Reverse(t.shares + t.unshares), Reverse(t.lookups), t.table));
-    tables
 }
