@@ -5,7 +5,7 @@
 use std::{env, fs, path::PathBuf};
 
 /// The recording that `observer replay` shows without a file.
-const SAMPLE: &str = "../fixtures/fault-mutex-folio.obs";
+const SAMPLE: &str = "../fixtures/sample.obs";
 
 fn main() {
     println!("cargo::rustc-check-cfg=cfg(sample)");

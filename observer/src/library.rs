@@ -35,8 +35,11 @@ pub struct Query {
     /// The last time that is wanted.
     pub to_ns: u64,
     pub filter: Filter,
-    /// At most so many rows, the first ones.
+    /// At most so many rows.
     pub limit: usize,
+    /// If there are more, half of them from before this time and half from then on; what one half leaves free the later one
+    /// gets. 0: the first ones; `u64::MAX`: the last.
+    pub around_ns: u64,
 }
 
 /// The answer.
@@ -44,7 +47,9 @@ pub struct Query {
 pub struct Page {
     pub query: Query,
     pub events: Vec<EventRow>,
-    /// There are more than the limit, or there may be: it was stopped.
+    /// There are earlier ones than these.
+    pub earlier: bool,
+    /// There are later ones than these, or there may be: it was stopped.
     pub more: bool,
     /// Up to when events were there to be read: a live run's last moments are not, yet.
     pub read_until_ns: u64,
@@ -150,7 +155,8 @@ impl Library {
         index.read_on(&look.segments, self.grows(), query.to_ns, stop)?;
         let more = stop.load(Ordering::Relaxed);
         let from = index.from(&look.segments, query.from_ns)?;
-        let mut page = Page { query, events: Vec::new(), more, read_until_ns: index.read_until_ns() };
+        let read_until_ns = index.read_until_ns();
+        let mut page = Page { query, events: Vec::new(), earlier: false, more, read_until_ns };
         drop(index);
         if let Some(from) = from {
             Search::new(&mut page, from).run(self.grows(), stop)?;

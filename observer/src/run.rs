@@ -34,8 +34,14 @@ use crate::{
     source::{Pass, Source},
 };
 
-/// A new snapshot and new lines at most this often.
-const LOOK: Duration = Duration::from_millis(100);
+/// New lines at most this often.
+const LINES: Duration = Duration::from_millis(100);
+/// A new snapshot at most this often,
+const FRAME: Duration = Duration::from_millis(33);
+/// and of the time, snapshots take no more than one part in so many.
+const SNAPSHOT_SHARE: u32 = 10;
+/// So often a source that always has something lets the runtime look at signals.
+const YIELD: Duration = Duration::from_millis(10);
 
 /// How long a command may take to end after it was asked to.
 const CHILD_GRACE: Duration = Duration::from_secs(2);
@@ -76,7 +82,8 @@ pub async fn run(source: &mut impl Source, mut options: Options) -> anyhow::Resu
     let meta = Arc::new(source.meta().clone());
     let mut pipeline = Pipeline::new(&meta)?;
     let mut stops = Stops::new(&mut options)?;
-    let mut looked = Looked { at: None, news: true, yielded: Instant::now(), notices: Vec::new() };
+    let now = Instant::now();
+    let mut looked = Looked { due: now, news: true, yielded: now, notices: Vec::new() };
     let mut end = None;
     loop {
         let look = looked.look(&meta, &pipeline, &mut options, &stops).await?;
@@ -260,10 +267,15 @@ fn quietly(written: std::io::Result<()>) -> std::io::Result<()> {
     written.or_else(|e| if e.kind() == std::io::ErrorKind::BrokenPipe { Ok(()) } else { Err(e) })
 }
 
-/// When the watchers were served last.
+/// When the next snapshot may be made, after one that took so long.
+fn after_snapshot(took: Duration) -> Duration {
+    FRAME.max(took * SNAPSHOT_SHARE)
+}
+
+/// When the watchers are served.
 struct Looked {
-    at: Option<Instant>,
-    /// Something happened since.
+    due: Instant,
+    /// Something happened since they were last.
     news: bool,
     yielded: Instant,
     /// What went wrong and did not end the run.
@@ -279,22 +291,23 @@ impl Looked {
         options: &mut Options,
         stops: &Stops,
     ) -> anyhow::Result<Option<Instant>> {
-        // A source that always has something would never let the runtime look at signals.
-        if self.yielded.elapsed() >= LOOK / 10 {
+        if self.yielded.elapsed() >= YIELD {
             tokio::task::yield_now().await;
             self.yielded = Instant::now();
         }
-        if let Some(due) = self.at.map(|at| at + LOOK).filter(|due| *due > Instant::now()) {
-            return Ok(self.news.then_some(due));
+        let now = Instant::now();
+        if self.due > now {
+            return Ok(self.news.then_some(self.due));
         }
         if !std::mem::replace(&mut self.news, false) {
             return Ok(None);
         }
-        self.at = Some(Instant::now());
+        self.due = now + LINES;
         if let Some(dashboard) = &stops.dashboard {
             let mut snapshot = pipeline.snapshot(meta, Position::Live);
             snapshot.notices.extend_from_slice(&self.notices);
             dashboard.snapshots.send_replace(Arc::new(snapshot));
+            self.due = now + after_snapshot(now.elapsed());
         }
         if let Some(lines) = &mut options.lines {
             let findings = pipeline.findings();

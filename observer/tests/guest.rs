@@ -6,9 +6,11 @@
 
 mod guest {
     pub mod bpf;
+    pub mod dashboard;
     pub mod matrix;
     pub mod order;
     pub mod stale;
+    pub mod tmux;
     pub mod witness;
 }
 
@@ -114,7 +116,13 @@ fn matrix_of_this_kernel() {
 
 /// What `cargo xtask test` runs on every kernel, beside the matrix.
 mod on_every_kernel {
-    use crate::guest::stale;
+    use crate::guest::{dashboard, stale};
+
+    #[test]
+    #[ignore = "needs a guest"]
+    fn the_dashboard_is_used_from_attach_to_replay() {
+        dashboard::story();
+    }
 
     #[test]
     #[ignore = "needs a guest"]

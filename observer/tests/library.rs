@@ -94,7 +94,7 @@ fn setup(meta: &Meta) -> Setup {
 }
 
 fn ask(library: &Library, times: RangeInclusive<u64>, filter: Filter, limit: usize) -> Page {
-    let query = Query { from_ns: *times.start(), to_ns: *times.end(), filter, limit };
+    let query = Query { from_ns: *times.start(), to_ns: *times.end(), filter, limit, around_ns: 0 };
     library.events(query, &AtomicBool::new(false)).unwrap()
 }
 
@@ -152,9 +152,29 @@ fn a_page_has_its_limit_and_tells_whether_there_is_more() {
     assert_eq!((page.events.as_slice(), page.more), (&lookups[..10], true));
     let page = ask(&library, EVER, filter.clone(), lookups.len());
     assert_eq!((page.events.as_slice(), page.more), (&lookups[..], false));
-    let query = Query { from_ns: 0, to_ns: u64::MAX, filter, limit: 10 };
+    let query = Query { from_ns: 0, to_ns: u64::MAX, filter, limit: 10, around_ns: 0 };
     let stopped = library.events(query, &AtomicBool::new(true)).unwrap();
     assert!(stopped.events.is_empty() && stopped.more);
+}
+
+#[test]
+fn a_page_around_a_moment_has_what_is_nearest() {
+    let (_, passes) = passes(&fixture("share-unmap"));
+    let rows = rows(&passes, true);
+    let library = Library::file(fixture("share-unmap"));
+    let n = rows.len();
+    let around = |around_ns, limit| {
+        let query = Query { from_ns: 0, to_ns: u64::MAX - 1, filter: Filter::default(), limit, around_ns };
+        let page = library.events(query, &AtomicBool::new(false)).unwrap();
+        (page.events, page.earlier, page.more)
+    };
+    let at = |i: usize| rows[i].event.time_ns;
+    assert!(at(n / 2 - 1) < at(n / 2), "the middle is no moment of its own");
+    assert_eq!(around(at(n / 2), 10), (rows[n / 2 - 5..n / 2 + 5].to_vec(), true, true));
+    assert_eq!(around(at(0), 10), (rows[..10].to_vec(), false, true));
+    assert_eq!(around(at(2), 10), (rows[..10].to_vec(), false, true), "what is free before is used after");
+    assert_eq!(around(u64::MAX, 10), (rows[n - 10..].to_vec(), true, false));
+    assert_eq!(around(at(n / 2), n), (rows.clone(), false, false));
 }
 
 /// Events of the page at this time, by this task.
@@ -320,7 +340,7 @@ fn a_cut_recording_gives_what_is_whole() {
     assert!(shorter >= 4, "{shorter} were cut short");
     let none = dir.path("none.obs");
     std::fs::write(&none, &bytes[..30]).unwrap();
-    let query = Query { from_ns: 0, to_ns: 1, filter: Filter::default(), limit: 1 };
+    let query = Query { from_ns: 0, to_ns: 1, filter: Filter::default(), limit: 1, around_ns: 0 };
     let why = Library::file(none).events(query, &AtomicBool::new(false)).unwrap_err();
     assert!(observer::hint::explain(&why).contains("\ntry: "), "{why:#}");
 }

@@ -58,6 +58,23 @@ fn thousands() -> Snapshot {
     s
 }
 
+/// One of everything.
+fn one_row() -> Snapshot {
+    let mut s = live("walkers-5.10", 0.9);
+    s.findings.truncate(1);
+    s.edges.truncate(1);
+    s.mappings.truncate(1);
+    s.tables.truncate(1);
+    s.leases.truncate(1);
+    s.coverage.truncate(1);
+    s.tail.truncate(1);
+    s.protection.lookups.truncate(1);
+    s.protection.unlinks.clear();
+    s.protection.pairs.clear();
+    (s.findings_total, s.edges_total, s.tables_total) = (s.findings.len(), s.edges.len(), s.tables.len());
+    s
+}
+
 fn lossy() -> Snapshot {
     Snapshot { loss: vec![("ring-full", 120_340), ("no-task-slot", 12)], ..recorded("walkers-6.1") }
 }
@@ -98,25 +115,44 @@ fn scenes_of_recordings() {
 #[test]
 fn scenes_made() {
     let of = |made: fn() -> Snapshot| move |size| Stage::new(made(), size);
-    scene("empty-overview", of(empty), "");
-    scene("empty-windows", of(empty), "2");
-    scene("empty-tables", of(empty), "3");
-    scene("empty-locks", of(empty), "4");
-    scene("empty-matrix", of(empty), "4m");
-    scene("empty-events", of(empty), "5");
-    scene("thousands-overview", of(thousands), "<End>");
-    scene("thousands-locks", of(thousands), "4j");
-    scene("thousands-tables", of(thousands), "3<PgDn>");
     scene("thousands-filtered", of(thousands), "&mincore<Enter>");
-    scene("lossy", of(lossy), "");
-    scene("blind", of(blind), "6");
+    scene("lossy-window", of(lossy), "2<Enter>");
+    scene("blind-role", of(blind), "6<Enter>");
+}
+
+/// Runs that are all of one kind, in every view and the matrix.
+#[test]
+fn every_view_of_made_runs() {
+    let runs: [(&str, fn() -> Snapshot); 5] = [
+        ("empty", empty),
+        ("one-row", one_row),
+        ("thousands", thousands),
+        ("lossy", lossy),
+        ("blind", blind),
+    ];
+    for (name, made) in runs {
+        let snapshot = made();
+        let mut text = String::new();
+        for size in [(80, 24), (200, 50)] {
+            for keys in ["1", "2", "3", "4", "4m", "5", "6", "7"] {
+                // A list of thousands is looked at in its middle.
+                let keys = if name == "thousands" { format!("{keys}<PgDn>") } else { keys.to_owned() };
+                let mut stage = Stage::new(snapshot.clone(), size);
+                let picture = stage.press(&keys).picture();
+                text.push_str(&format!("--- {keys} at {}x{}\n{picture}", size.0, size.1));
+            }
+        }
+        insta::with_settings!({ omit_expression => true, prepend_module_to_snapshot => false }, {
+            insta::assert_snapshot!(format!("tui-every-{name}"), text);
+        });
+    }
 }
 
 #[test]
 fn no_size_and_no_key_panics() {
     let every = "?jk/x<Backspace><Enter>2<Enter><PgDn><PgUp><End><Home>jj<Enter><Esc><Esc><Tab><End><Enter>fj<Esc>\
                  4mjl<Enter><Esc>56<Enter>j7<Enter>3<Enter>tes>>R<&a<Enter>y[].,{}@5%<Enter>x";
-    for snapshot in [empty(), recorded("walkers-5.10"), thousands(), lossy(), blind()] {
+    for snapshot in [empty(), one_row(), recorded("walkers-5.10"), thousands(), lossy(), blind()] {
         for width in [1, 2, 7, 20, 40, 79, 120, 300] {
             for height in [1, 2, 3, 4, 5, 6, 7, 8, 13, 16, 17, 40] {
                 let mut stage = Stage::with(snapshot.clone(), (width, height), Theme::FULL);

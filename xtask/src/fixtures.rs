@@ -27,6 +27,12 @@ struct Fixture {
 
 /// The first is the sample that `observer replay` shows without a file.
 const FIXTURES: &[Fixture] = &[
+    // Some of all that there is to see: stale pointers, used and predicted, a deadlock, sharing and its end.
+    Fixture {
+        name: "sample",
+        kernel: "5.10",
+        command: "observer exercise share exit turns:mincore:punch abba-migrate race:vmread:migrate --duration 500ms",
+    },
     // Stock 6.12.95 has this deadlock (mm/hugetlb.c, fixed by 6.18): found from a run in which nothing hangs.
     Fixture {
         name: "fault-mutex-folio",

@@ -8,7 +8,7 @@ use anyhow::Result;
 use crate::{
     build,
     guest::Guest,
-    setup::{self, GuestTools, Kernel},
+    setup::{self, GuestTools, Kernel, Tmux},
 };
 
 /// The one test whose report is judged here.
@@ -25,19 +25,24 @@ pub struct Binaries {
     pub observer: PathBuf,
     pub tests: PathBuf,
     pub tools: GuestTools,
+    /// For the tests of the dashboard.
+    pub tmux: Option<Tmux>,
 }
 
 impl Binaries {
     pub fn build() -> Result<Binaries> {
         let object = build::bpf_object()?;
         let observer = build::observer_with(&object)?;
-        Ok(Binaries { observer, tests: build::guest_tests(&object)?, tools: setup::guest_tools()? })
+        let tests = build::guest_tests(&object)?;
+        Ok(Binaries { observer, tests, tools: setup::guest_tools()?, tmux: Some(setup::tmux()?) })
     }
 
     /// A guest that runs the test binary with these arguments. What it says is shown, behind `label` if others speak too.
     pub fn guest(&self, kernel: &Kernel, arguments: &[&str], label: Option<&str>) -> Guest {
         let fixed = ["/bin/guest-tests", "--ignored", "--test-threads=1", "--nocapture"];
-        let guest = Guest::new(kernel, &self.tools)
+        let terminal = self.tmux.iter().flat_map(|tmux| &tmux.0);
+        let guest = terminal
+            .fold(Guest::new(kernel, &self.tools), |guest, (path, file)| guest.file(path, file))
             .file("/bin/observer", &self.observer)
             .file("/bin/guest-tests", &self.tests)
             .env("OBSERVER_BIN", "/bin/observer")

@@ -1,5 +1,5 @@
 //! Gets what building and booting need into the cache, once: a source of `core` for the BPF target, the BPF linker, QEMU, a
-//! static busybox and the kernels. Nothing outside the cache is touched, except that rustup, where there is one, may add
+//! static busybox, tmux and the kernels. Nothing outside the cache is touched, except that rustup, where there is one, may add
 //! rust-src to its toolchain. What is there is not looked at twice; a second call is quick.
 //!
 //! Every part is made under a temporary name and renamed when it is whole, so a broken download is never taken for done.
@@ -8,6 +8,7 @@ mod apt;
 mod bpf;
 mod kernel;
 mod qemu;
+mod tmux;
 
 use std::{
     fs,
@@ -18,7 +19,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use self::kernel::Absent;
-pub use self::{bpf::BpfTools, kernel::Kernel, qemu::Qemu};
+pub use self::{bpf::BpfTools, kernel::Kernel, qemu::Qemu, tmux::Tmux};
 use crate::{host, kernels, say};
 
 /// What a guest needs beside its kernel.
@@ -41,6 +42,7 @@ pub fn all() -> Result<()> {
     part(bpf::tools(&cache).map(|tools| tools.to_string()));
     part(qemu::qemu(&cache).map(|qemu| qemu.to_string()));
     part(qemu::busybox(&cache).map(|_| "busybox".into()));
+    part(tmux::tmux(&cache).map(|_| "tmux".into()));
     for selection in kernels::select_all(&[], None)? {
         let kernel = kernel::kernel(&cache, &selection).map(|kernel| kernel.to_string());
         part(kernel.or_else(|error| Ok(format!("not {}", error.downcast::<Absent>()?))));
@@ -60,6 +62,11 @@ pub fn bpf_tools() -> Result<BpfTools> {
 pub fn guest_tools() -> Result<GuestTools> {
     let cache = Cache::open()?;
     Ok(GuestTools { qemu: qemu::qemu(&cache)?, busybox: qemu::busybox(&cache)? })
+}
+
+/// The terminal that the dashboard is driven in.
+pub fn tmux() -> Result<Tmux> {
+    tmux::tmux(&Cache::open()?)
 }
 
 pub fn kernel(selection: &kernels::Selection) -> Result<Kernel> {

@@ -1,8 +1,11 @@
 //! One search: events of a time that pass a filter, up to so many.
 //!
-//! Decides when enough was read.
+//! Decides which are kept if there are too many, and when enough was read.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::{
+    collections::VecDeque,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use observer_engine::{
     event::Event,
@@ -10,12 +13,17 @@ use observer_engine::{
 };
 
 use super::{Page, index::From};
-use crate::{events::Filter, source::Source};
+use crate::{
+    events::{EventRow, Filter},
+    source::Source,
+};
 
 pub struct Search<'a> {
     page: &'a mut Page,
     from: From,
     filter: Filter,
+    /// Rows of before the middle of what is wanted, the last ones.
+    before: VecDeque<EventRow>,
     /// An event was met from which on all are there.
     begun: bool,
     done: bool,
@@ -24,7 +32,7 @@ pub struct Search<'a> {
 impl Search<'_> {
     pub fn new(page: &mut Page, from: From) -> Search<'_> {
         let filter = page.query.filter.clone().since(from.stream.meta().start_ns);
-        Search { page, from, filter, begun: false, done: false }
+        Search { page, from, filter, before: VecDeque::new(), begun: false, done: false }
     }
 
     /// Reads until it is done.
@@ -32,6 +40,12 @@ impl Search<'_> {
     /// # Errors
     /// It cannot be read.
     pub fn run(mut self, grows: bool, stop: &AtomicBool) -> anyhow::Result<()> {
+        let read = self.read(grows, stop);
+        self.page.events.splice(..0, self.before);
+        read
+    }
+
+    fn read(&mut self, grows: bool, stop: &AtomicBool) -> anyhow::Result<()> {
         let mut order = Order::new();
         while !self.done {
             if stop.load(Ordering::Relaxed) {
@@ -70,12 +84,19 @@ impl Search<'_> {
     }
 
     fn event(&mut self, event: &Event) {
-        let Page { query, events, more, .. } = &mut *self.page;
+        let Page { query, events, earlier, more, .. } = &mut *self.page;
         self.done = event.time_ns > query.to_ns;
         if self.done || event.time_ns < query.from_ns {
             self.from.told.learn(event);
         } else if let Some(row) = self.from.told.pick(self.from.events, event, &self.filter) {
-            if events.len() < query.limit {
+            if event.time_ns < query.around_ns {
+                let room = if query.around_ns > query.to_ns { query.limit } else { query.limit / 2 };
+                self.before.push_back(row);
+                if self.before.len() > room {
+                    self.before.pop_front();
+                    *earlier = true;
+                }
+            } else if self.before.len() + events.len() < query.limit {
                 events.push(row);
             } else {
                 (*more, self.done) = (true, true);

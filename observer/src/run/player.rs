@@ -17,7 +17,7 @@ use anyhow::Context;
 
 use self::known::Known;
 use super::{
-    Dashboard, Options, Step, Stops,
+    Dashboard, FRAME, Options, Step, Stops, after_snapshot,
     pipeline::{Pipeline, Taken, Until, last_snapshot},
 };
 use crate::{
@@ -30,10 +30,6 @@ use crate::{
 
 /// What may pass before commands are looked at again.
 const SLICE: Duration = Duration::from_millis(10);
-/// A new snapshot at most this often; a command's at once.
-const FRAME: Duration = Duration::from_millis(33);
-/// Of the time, snapshots take no more than one part in so many.
-const SNAPSHOT_SHARE: u32 = 10;
 /// For so long somebody has to look at a run in which nothing happens.
 const GAP_MAX: Duration = Duration::from_secs(5);
 /// Steps taken between two looks at the clock.
@@ -413,7 +409,7 @@ pub async fn play(mut player: Player, dashboard: Dashboard) -> anyhow::Result<()
             let now = Instant::now();
             if now >= shown.due {
                 snapshots.send_replace(Arc::new(player.snapshot()));
-                shown = Shown { due: now + FRAME.max(now.elapsed() * SNAPSHOT_SHARE), news: false };
+                shown = Shown { due: now + after_snapshot(now.elapsed()), news: false };
             } else if next == Next::Idle {
                 next = Next::At(shown.due);
             }

@@ -17,20 +17,22 @@ pub struct Look {
     pub to_ns: u64,
     /// As one would type it.
     pub filter: String,
+    /// The moment that it is about: where the page begins, and what is near to it counts if there is too much.
+    pub around_ns: Option<u64>,
 }
 
 impl Look {
     /// Through all of the run that was shown.
     #[must_use]
     pub fn through(s: &Snapshot, title: String, filter: String) -> Look {
-        Look { title, from_ns: 0, to_ns: s.now_ns, filter }
+        Look { title, from_ns: 0, to_ns: s.now_ns, filter, around_ns: None }
     }
 
     /// A little before a moment and a little after it.
     #[must_use]
     pub fn around(s: &Snapshot, at_ns: u64, title: String, filter: String) -> Look {
         let from_ns = at_ns.saturating_sub(AROUND_NS).max(s.meta.start_ns);
-        Look { title, from_ns, to_ns: at_ns + AROUND_NS, filter }
+        Look { title, from_ns, to_ns: at_ns + AROUND_NS, filter, around_ns: Some(at_ns) }
     }
 }
 
@@ -89,7 +91,9 @@ impl Answers {
             Some((_, _, at)) => *at = now_ns,
             None => self.add(look, Answer::Asked, now_ns),
         }
-        Some(Query { from_ns: look.from_ns, to_ns: look.to_ns, filter, limit: ROWS })
+        // Of a run as a whole the newest are what one wants to see.
+        let around_ns = look.around_ns.unwrap_or(u64::MAX);
+        Some(Query { from_ns: look.from_ns, to_ns: look.to_ns, filter, limit: ROWS, around_ns })
     }
 
     pub fn put(&mut self, look: &Look, answer: Answer) {
@@ -108,5 +112,6 @@ impl Answers {
 }
 
 fn same(a: &Look, b: &Look) -> bool {
-    (a.from_ns, a.to_ns, &a.filter) == (b.from_ns, b.to_ns, &b.filter)
+    let key = |l: &Look| (l.from_ns, l.to_ns, l.around_ns);
+    key(a) == key(b) && a.filter == b.filter
 }

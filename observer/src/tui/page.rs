@@ -183,6 +183,25 @@ impl Page {
         found.ok_or_else(|| what.to_owned())
     }
 
+    /// The line to begin with, if it is not the first.
+    #[must_use]
+    pub fn first_line(&self, c: &Context<'_>) -> Option<usize> {
+        let Page::Events(look) = self else { return None };
+        event::first_line(c, look)
+    }
+
+    /// When that happened which the page is about, if it is about a moment.
+    #[must_use]
+    pub fn moment(&self, s: &Snapshot) -> Option<u64> {
+        match self {
+            Page::Finding(id) | Page::Lease(id, _) | Page::Stacks(id) => {
+                s.findings.iter().find(|f| f.id == *id).map(finding::when)
+            }
+            Page::Event(row) => Some(row.event.time_ns),
+            _ => None,
+        }
+    }
+
     /// What has to be looked up for it.
     #[must_use]
     pub fn needs(&self, s: &Snapshot) -> Option<Look> {

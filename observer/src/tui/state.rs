@@ -368,12 +368,25 @@ impl State {
         // What was looked up may be the first lines that lead on.
         let chosen = self.chosen().is_some_and(|at| self.lines.get(at).is_some_and(|l| l.link.is_some()));
         if !chosen {
-            if let Some(open) = self.top_mut() {
-                open.link = None;
-            }
-            self.settle_link();
+            self.begin_page();
         }
         self.scroll();
+    }
+
+    /// Goes to where the page that is open begins.
+    fn begin_page(&mut self) {
+        let context = self.context(self.area.width);
+        let first = self.top().and_then(|open| open.page.first_line(&context)).unwrap_or(0);
+        let (rows, last) = (self.page_rows(), self.lines.len().saturating_sub(1));
+        if let Some(open) = self.top_mut() {
+            open.link = None;
+            if first > 0 {
+                // With some of what was before it.
+                (open.link, open.scroll) = (Some(first.min(last)), first.saturating_sub(rows / 3));
+            }
+        }
+        self.scroll();
+        self.settle_link();
     }
 
     /// What pages are made of now.
@@ -406,8 +419,14 @@ impl State {
         }
     }
 
-    /// Opens a page over what is shown.
-    fn show_page(&mut self, page: Page) {
+    /// Opens a page over what is shown. What a table's events are about is what led there.
+    fn show_page(&mut self, mut page: Page) {
+        if let Page::Events(look) = &mut page
+            && look.around_ns.is_none()
+        {
+            let below = self.pages[self.tab as usize].iter().rev();
+            look.around_ns = below.filter_map(|open| open.page.moment(self.snapshot())).next();
+        }
         self.pages[self.tab as usize].push(Open::new(page));
         self.help = None;
         self.lines_anew();

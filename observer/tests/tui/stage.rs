@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use observer::events::Filter;
 use observer::library::Library;
 use observer::report::Report;
 use observer::run::pipeline::{Pipeline, last_snapshot};
@@ -65,6 +66,7 @@ pub fn live(name: &str, part: f64) -> Snapshot {
         passes.push(pass);
     }
     let mut pipeline = Pipeline::new(&meta).unwrap();
+    pipeline.keep_tail(Filter::default());
     for pass in &passes[..(passes.len() as f64 * part) as usize] {
         pipeline.pass(pass);
     }

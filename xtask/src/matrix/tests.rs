@@ -32,7 +32,8 @@ fn a_report_comes_out_of_the_guest_and_is_judged() {
         if *tests == writes_none {
             kernel.name = "none".into();
         }
-        let binaries = Binaries { observer: writes.clone(), tests: tests.clone(), tools: tools.clone() };
+        let binaries =
+            Binaries { observer: writes.clone(), tests: tests.clone(), tools: tools.clone(), tmux: None };
         boot(&binaries, &kernel, &["share".into(), "punch".into()], Some(&kernel.name))
     });
     for path in tests {

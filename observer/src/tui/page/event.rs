@@ -31,14 +31,29 @@ pub fn list(c: &Context<'_>, look: &Look) -> Vec<Line> {
         Line { text, link: Some(Go::Page(Page::Event(Box::new(row.clone())))) }
     };
     let mut lines: Vec<Line> = page.events.iter().map(line).collect();
+    let cut = format!("only {}: narrow it with &", plural(page.events.len() as u64, "event"));
+    if page.earlier {
+        lines.insert(0, Text::new(Tone::Faint, format!("there are earlier ones; {cut}")).into());
+    }
     let last = match (page.more, page.read_until_ns < look.to_ns) {
-        (true, _) => format!("only the first {}: narrow it with &", number(page.events.len() as u64)),
+        (true, _) => format!("there are later ones; {cut}"),
         (false, true) => "what is newer is not in the recording yet".to_owned(),
         (false, false) if lines.is_empty() => format!("no event of this time passes {}", look.filter),
         (false, false) => plural(page.events.len() as u64, "event"),
     };
     lines.push(Text::new(Tone::Faint, last).into());
     lines
+}
+
+/// The line to begin with: that of the moment which the events are about.
+pub fn first_line(c: &Context<'_>, look: &Look) -> Option<usize> {
+    let Some(Answer::Found(page)) = c.answers.get(look) else { return None };
+    let at = match look.around_ns {
+        Some(around_ns) => page.events.partition_point(|row| row.event.time_ns < around_ns),
+        None if page.earlier => page.events.len(),
+        None => 0,
+    };
+    Some(at + usize::from(page.earlier))
 }
 
 /// One event: every field of it, and what it names.

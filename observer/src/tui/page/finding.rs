@@ -266,6 +266,11 @@ fn table_of(f: &Finding) -> Option<Page> {
     Some(Page::Table(table, generation))
 }
 
+/// When the case happened that its page shows.
+pub fn when(f: &Finding) -> u64 {
+    sides_of(f).iter().map(|(_, side)| side.time_ns).min().unwrap_or(f.first_ns)
+}
+
 /// The events of its tasks around it.
 fn look(s: &Snapshot, f: &Finding) -> Option<Look> {
     let sides = sides_of(f);
@@ -284,7 +289,8 @@ fn look(s: &Snapshot, f: &Finding) -> Option<Look> {
     let from_ns = lo.saturating_sub(AROUND_NS).max(s.meta.start_ns);
     let to_ns = (hi + AROUND_NS).min(from_ns + RANGE_MAX_NS);
     let title = "around it".to_owned();
-    (lo <= hi).then(|| Look { title, from_ns, to_ns, filter: format!("task={}", tids.join(",")) })
+    let filter = format!("task={}", tids.join(","));
+    (lo <= hi).then_some(Look { title, from_ns, to_ns, filter, around_ns: Some(lo) })
 }
 
 /// What its picture is made of beyond the evidence.

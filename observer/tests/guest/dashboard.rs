@@ -1,0 +1,274 @@
+//! The dashboard as people use it, on a kernel that runs: attach, look into what is found, take it away, end it by a signal, and
+//! look at it again in the recording.
+
+use std::fs;
+
+use serde_json::Value;
+
+use super::tmux::Tmux;
+use crate::report;
+
+/// What is to be found on a kernel, in the order in which it is looked into.
+struct Found {
+    kernel: &'static str,
+    /// What the exerciser does over and over.
+    scenarios: &'static str,
+    /// The view that lists it, what its row says there, and the begin of its page.
+    view: &'static str,
+    row: &'static str,
+    page: &'static str,
+    /// Functions that have to be on its stacks.
+    stacks: &'static [&'static str],
+    /// A pte pointer, so that there is a page table to go to.
+    has_table: bool,
+}
+
+const WALK: &str = "race:vmread:migrate race:vmread:punch --duration 2s";
+const STALE: [&str; 2] = ["follow_hugetlb_page+0x", "try_to_unmap_one+0x"];
+const FOUND: [Found; 3] = [
+    Found {
+        kernel: "5.10",
+        scenarios: WALK,
+        view: "2",
+        row: "follow_hugetlb_page had",
+        page: "window: follow_hugetlb_page had a pte pointer",
+        stacks: &STALE,
+        has_table: true,
+    },
+    Found {
+        kernel: "6.1",
+        scenarios: WALK,
+        view: "2",
+        row: "follow_hugetlb_page had",
+        page: "window: follow_hugetlb_page had a pte pointer",
+        stacks: &["follow_hugetlb_page+0x"],
+        has_table: true,
+    },
+    Found {
+        kernel: "6.12",
+        scenarios: "abba-fault-mutex share",
+        view: "1",
+        row: "feasible",
+        page: "feasible cycle: fault_mutex -> folio_lock(file)",
+        stacks: &["hugetlb_fault+0x", "hugetlb_wp+0x"],
+        has_table: false,
+    },
+];
+
+const QUIET: &str = "share unmap exit";
+const SAVED: &str = "/tmp/saved.obs";
+const REPORT: &str = "/tmp/report.json";
+const LAST: &str = "/tmp/last.json";
+
+pub fn story() {
+    let kernel = std::env::var("OBSERVER_GUEST_KERNEL").unwrap_or_default();
+    let found = FOUND.iter().find(|f| f.kernel == kernel);
+    for file in [SAVED, REPORT, LAST] {
+        let _ = fs::remove_file(file);
+    }
+    let tmux = Tmux::start(110, 34);
+    tmux.wait_for("prompt", |screen| screen.contains(['#', '$']));
+    let before = tmux.modes();
+    live(&tmux, found);
+    ended(&tmux, &before);
+    replayed(&tmux, found);
+    tmux.press(&["q"]);
+    tmux.wait_for("shell", |screen| !screen.contains("Overview"));
+    assert_eq!(tmux.modes(), before);
+}
+
+fn live(tmux: &Tmux, found: Option<&Found>) {
+    let scenarios = found.map_or(QUIET, |f| f.scenarios);
+    let bin = std::env::var("OBSERVER_BIN").unwrap();
+    // The shell's own prompt tells what the run ended with.
+    tmux.run(&format!("{bin} attach -- {bin} exercise {scenarios} --loop; echo ended with $?"));
+    tmux.shows("1 Overview");
+    match found {
+        Some(found) => look_into(tmux, found),
+        None => look_at_tables(tmux),
+    }
+
+    // Frozen, the rows stay as they are while the kernel goes on.
+    tmux.press(&["5", "f"]);
+    let frozen = tmux.shows("FROZEN at");
+    let total = total_events(&frozen);
+    let later = tmux.wait_for("events that come in", |screen| total_events(screen) > total + 100);
+    assert_eq!(rows(&frozen), rows(&later), "frozen rows\n{frozen}\n{later}");
+    assert!(rows(&later).len() > 10, "vacuous:\n{later}");
+    tmux.press(&["f"]);
+    tmux.wait_for("rows that go on", |screen| !screen.contains("FROZEN") && rows(screen) != rows(&later));
+
+    // Only what is asked for is left.
+    tmux.press(&["&"]);
+    tmux.enter("kind=unshare");
+    let only = |screen: &str| {
+        let rows = rows(screen);
+        rows.len() >= 3 && rows.iter().all(|row| row.contains("unshared"))
+    };
+    tmux.wait_for("unshares only", only);
+    tmux.press(&["Escape"]);
+    tmux.wait_for("all events again", |screen| !only(screen) && rows(screen).len() > 10);
+
+    // Any size; the smallest is no use to anybody and must not end it.
+    for (columns, rows) in [(80, 24), (20, 5), (1, 1), (160, 45), (110, 34)] {
+        tmux.resize(columns, rows);
+        // The footer is on the last row, whatever the size.
+        let fits =
+            |screen: &str| screen.lines().nth(usize::from(rows) - 1).is_some_and(|l| l.contains("help"));
+        if columns >= 20 {
+            tmux.wait_for(&format!("picture of {columns}x{rows}"), fits);
+        }
+    }
+    tmux.shows("1 Overview");
+
+    // Taken away: a finding to paste, the recording so far, and its report.
+    tmux.press(&["1"]);
+    if found.is_some() {
+        tmux.press(&["g", "y"]);
+        tmux.shows("copied");
+        let copied = tmux.copied();
+        assert!(copied.contains("holding") && copied.lines().count() > 5, "{copied}");
+    }
+    tmux.press(&["w"]);
+    tmux.enter(SAVED);
+    tmux.wait_for("saved recording", |screen| screen.contains(SAVED) && fs::metadata(SAVED).is_ok());
+    tmux.press(&["x", "j"]);
+    tmux.enter(REPORT);
+    tmux.wait_for("exported report", |screen| screen.contains(REPORT) && fs::metadata(REPORT).is_ok());
+}
+
+/// From a finding to its table and the stacks, and back.
+fn look_into(tmux: &Tmux, found: &Found) {
+    tmux.press(&[found.view]);
+    tmux.shows(found.row);
+    // It may not be the first; the list is searched for it.
+    tmux.press(&["g", "/"]);
+    tmux.enter(found.row);
+    tmux.press(&["Enter"]);
+    tmux.shows("> finding");
+    tmux.shows(found.page);
+    if found.has_table {
+        tmux.press(&["t"]);
+        tmux.shows("> table 0x");
+        tmux.press(&["e"]);
+        tmux.shows("> events of table 0x");
+        tmux.wait_for("events of the table", |screen| screen.contains("looked up"));
+        tmux.press(&["Escape", "Escape"]);
+        tmux.wait_for("the finding again", |screen| !screen.contains("> table 0x"));
+    }
+    tmux.press(&["s"]);
+    tmux.shows("> stacks");
+    // They may be longer than the screen.
+    for function in found.stacks {
+        tmux.press(&["g", "/"]);
+        tmux.enter(function);
+        tmux.shows(function);
+    }
+    tmux.press(&["Escape", "Escape"]);
+    tmux.wait_for("list", |screen| screen.contains("WHAT"));
+}
+
+/// Where there is nothing to find: a file, its table, its events.
+fn look_at_tables(tmux: &Tmux) {
+    tmux.press(&["3"]);
+    tmux.shows("file 0x");
+    tmux.press(&["g", "Enter"]);
+    tmux.shows("> file 0x");
+    tmux.press(&["Enter"]);
+    tmux.shows("> table 0x");
+    tmux.press(&["e"]);
+    tmux.wait_for("events of the table", |screen| screen.contains("looked up"));
+    tmux.press(&["Enter"]);
+    tmux.shows("> event");
+    tmux.press(&["3"]);
+    tmux.wait_for("list", |screen| !screen.contains("> file"));
+}
+
+/// A signal ends it in order, and the terminal is as it was.
+fn ended(tmux: &Tmux, before: &str) {
+    let pid = pid_of("attach").expect("a running attach");
+    // SAFETY: a child of our shell that runs: it was just listed, and nobody else waits for it.
+    unsafe { libc::kill(pid, libc::SIGTERM) };
+    tmux.shows("ended with ");
+    let screen = tmux.screen();
+    assert!(!screen.contains("1 Overview"), "the dashboard is still there:\n{screen}");
+    assert_eq!(tmux.modes(), before);
+}
+
+fn replayed(tmux: &Tmux, found: Option<&Found>) {
+    let bin = std::env::var("OBSERVER_BIN").unwrap();
+    tmux.run("clear");
+    tmux.run(&format!("{bin} replay {SAVED}"));
+    tmux.shows("at its end");
+    // What is exported at the end is what the report says.
+    tmux.press(&["x", "j"]);
+    tmux.enter(LAST);
+    tmux.wait_for("exported report", |screen| screen.contains(LAST) && fs::metadata(LAST).is_ok());
+    let exported: Value = serde_json::from_slice(&fs::read(LAST).unwrap()).unwrap();
+    assert_eq!(exported, report(SAVED));
+    assert_eq!(
+        exported["findings"].as_array().unwrap().is_empty(),
+        found.is_none(),
+        "{}",
+        exported["findings"]
+    );
+    let live: Value = serde_json::from_slice(&fs::read(REPORT).unwrap()).unwrap();
+    assert!(live["counts"]["events"].as_u64() > Some(100), "{}", live["counts"]);
+
+    // By place, by event, by finding, and by time.
+    let at = |screen: &str| event(screen);
+    tmux.press(&["@"]);
+    tmux.enter("#500");
+    tmux.wait_for("event 500", |screen| at(screen) == Some(500));
+    tmux.press(&["."]);
+    tmux.wait_for("event 501", |screen| at(screen) == Some(501));
+    tmux.press(&[",", ","]);
+    tmux.wait_for("event 499", |screen| at(screen) == Some(499));
+    if let Some(found) = found {
+        tmux.press(&["]"]);
+        let screen = tmux.wait_for("a later finding", |screen| at(screen) > Some(499));
+        assert!(!screen.contains("at its end"), "{screen}");
+        tmux.press(&[found.view]);
+        tmux.shows("WHAT");
+    }
+    tmux.press(&["@"]);
+    tmux.enter("10%");
+    let tenth = tmux.wait_for("another place", |screen| !screen.contains("at its end"));
+    tmux.press(&["*", "Space"]);
+    tmux.wait_for("the end", |screen| screen.contains("at its end") && at(screen) > at(&tenth));
+}
+
+/// "total 71,737" of the header.
+fn total_events(screen: &str) -> u64 {
+    let after = screen.split_once("total ").map_or("", |(_, after)| after);
+    number(after).unwrap_or(0)
+}
+
+/// The event of the time bar: "…] 71,737 of 71,737 events", or the first number alone.
+fn event(screen: &str) -> Option<u64> {
+    let bar = screen.lines().rev().find(|line| line.contains(" [") && line.contains("] "))?;
+    number(bar.rsplit_once("] ")?.1)
+}
+
+fn number(text: &str) -> Option<u64> {
+    let digits: String = text.chars().take_while(|c| c.is_ascii_digit() || *c == ',').collect();
+    digits.replace(',', "").parse().ok()
+}
+
+/// The events that are listed.
+fn rows(screen: &str) -> Vec<String> {
+    let is_row = |line: &&str| line.contains(" s ") && line.trim_start().starts_with(['+', '>']);
+    screen.lines().filter(is_row).map(str::to_owned).collect()
+}
+
+/// A process of observer's with this subcommand.
+fn pid_of(subcommand: &str) -> Option<i32> {
+    let mut pids = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| {
+        let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
+        let line = fs::read(entry.path().join("cmdline")).ok()?;
+        let mut words = line.split(|b| *b == 0);
+        let program = words.next()?;
+        (program.ends_with(b"observer") && words.next()? == subcommand.as_bytes()).then_some(pid)
+    });
+    pids.next()
+}

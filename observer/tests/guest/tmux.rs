@@ -1,0 +1,103 @@
+//! A terminal to press keys in and to read from, as people have it: tmux, which `cargo xtask test` puts into the guest.
+
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
+
+/// An emulated kernel on a loaded machine, which may have a lock order's search to do as well.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// A session with one shell; ended when it is dropped.
+pub struct Tmux(());
+
+impl Tmux {
+    pub fn start(columns: u16, rows: u16) -> Tmux {
+        let (columns, rows) = (columns.to_string(), rows.to_string());
+        tmux(&["new-session", "-d", "-x", &columns, "-y", &rows, "sh"]);
+        // What an application copies is kept, to be asked for.
+        tmux(&["set-option", "-s", "set-clipboard", "on"]);
+        Tmux(())
+    }
+
+    /// A line for the shell.
+    pub fn run(&self, command: &str) {
+        tmux(&["send-keys", "-l", command]);
+        tmux(&["send-keys", "Enter"]);
+    }
+
+    /// Presses keys, by tmux's names of them.
+    pub fn press(&self, keys: &[&str]) {
+        tmux(&[&["send-keys"], keys].concat());
+    }
+
+    /// Text into a prompt that is open.
+    pub fn enter(&self, text: &str) {
+        tmux(&["send-keys", "-l", text]);
+        self.press(&["Enter"]);
+    }
+
+    pub fn resize(&self, columns: u16, rows: u16) {
+        tmux(&["resize-window", "-x", &columns.to_string(), "-y", &rows.to_string()]);
+    }
+
+    pub fn screen(&self) -> String {
+        tmux(&["capture-pane", "-p"])
+    }
+
+    /// The screen as soon as it is as it should be.
+    pub fn wait_for(&self, what: &str, holds: impl Fn(&str) -> bool) -> String {
+        let begun = Instant::now();
+        loop {
+            let screen = self.screen();
+            if holds(&screen) {
+                return screen;
+            }
+            assert!(begun.elapsed() < PATIENCE, "no {what}:\n{screen}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    pub fn shows(&self, text: &str) -> String {
+        self.wait_for(&format!("{text:?}"), |screen| screen.contains(text))
+    }
+
+    /// What was copied last.
+    pub fn copied(&self) -> String {
+        tmux(&["show-buffer"])
+    }
+
+    /// What an application may change of a terminal: alternate screen, cursor, mouse, and the line's modes.
+    pub fn modes(&self) -> String {
+        let [own, line] = ["#{alternate_on} #{cursor_flag} #{mouse_any_flag}", "#{pane_tty}"]
+            .map(|format| tmux(&["display-message", "-p", format]).trim().to_owned());
+        format!("{own}\n{}", said(Command::new("busybox").args(["stty", "-a", "-F", &line])))
+    }
+}
+
+impl Drop for Tmux {
+    fn drop(&mut self) {
+        // When a test fails, what was on the screen is what one wants to know.
+        if std::thread::panicking() {
+            println!("{}", self.screen());
+        }
+        let _ = command(&["kill-server"]).output();
+    }
+}
+
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new("tmux");
+    command.args(["-u", "-f", "/dev/null"]).args(arguments);
+    command
+}
+
+fn tmux(arguments: &[&str]) -> String {
+    said(&mut command(arguments))
+}
+
+fn said(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {errors}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
