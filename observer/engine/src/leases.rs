@@ -52,8 +52,8 @@ pub(crate) struct Hit {
     pub unlink_site: SiteId,
     /// What it was a pointer into.
     pub of: Generation,
-    /// The table's PTL if the unlinker held it: whoever asked before and got it later took it after the unlink.
-    pub unlinker_ptl: Option<u64>,
+    /// The table's PTL if the unlinker held it, and since when: who got it later took it after the unlink.
+    pub unlinker_ptl: Option<(u64, u64)>,
     pub used: Use,
     pub at_use: Option<Box<Side>>,
     pub freed_ns: Option<u64>,
@@ -70,7 +70,7 @@ impl Hit {
         unlinker: Side,
         unlink_site: SiteId,
         of: Generation,
-        ptl: Option<u64>,
+        ptl: Option<(u64, u64)>,
     ) -> Hit {
         Hit {
             lo_ns,
@@ -85,6 +85,23 @@ impl Hit {
             unchecked: false,
             revalidated: false,
         }
+    }
+}
+
+/// A PTL that was taken through a pointer.
+#[derive(Clone, Copy, Debug)]
+struct Taken {
+    lock: u64,
+    /// It was had at some time after this.
+    since_ns: u64,
+    /// Where the release cannot be seen, it is over at any time from then on.
+    release_seen: bool,
+}
+
+impl Taken {
+    /// Up to when it was held for certain, if it was told as released now.
+    fn until_ns(self, now_ns: u64) -> u64 {
+        if self.release_seen { now_ns } else { self.since_ns }
     }
 }
 
@@ -119,7 +136,7 @@ pub(crate) struct Lease {
     /// Was ever under an excluding lock: the release of the PTL ends it again.
     guarded: bool,
     /// PTL of the table taken through it, and not released.
-    ptl: Option<u64>,
+    ptl: Option<Taken>,
     /// Looked up again under the PTL: the pointer is given up.
     retired: bool,
     /// Used while nothing kept removals away, with no look again.
@@ -221,12 +238,11 @@ impl Lease {
     }
 
     fn release(&mut self, lock: u64, now_ns: u64) {
-        if self.ptl == Some(lock) {
-            self.ptl = None;
+        if let Some(taken) = self.ptl.take_if(|taken| taken.lock == lock) {
             if self.retired {
                 return;
             }
-            self.certain_ns = now_ns;
+            self.certain_ns = taken.until_ns(now_ns);
             self.unchecked |= self.excluding.iter().all(|l| *l == 0);
             if let Some(hit) = &mut self.hit {
                 hit.unchecked |= hit.used != Use::No;
@@ -254,20 +270,35 @@ impl Lease {
 
     /// The task has the table's PTL, for which it asked at `asked_ns`.
     /// Returns when it was first seen to be used after its link was gone, if that is now.
-    pub fn ptl_taken(&mut self, lock: u64, asked_ns: u64, holds: &[LockHold]) -> Option<u64> {
-        self.ptl = Some(lock);
+    pub fn ptl_taken(
+        &mut self,
+        lock: u64,
+        asked_ns: u64,
+        release_seen: bool,
+        holds: &[LockHold],
+    ) -> Option<u64> {
+        let mut since_ns = asked_ns;
         if std::mem::take(&mut self.dormant) {
             self.cover.woken(self.active_until_ns, holds);
         }
         let mut first_ns = None;
         if let Some(hit) = &mut self.hit {
-            let after = asked_ns >= hit.hi_ns || hit.unlinker_ptl == Some(lock);
+            // A spinlock is given in the order of the asks: who asked before the unlinker may have had it, and let it go
+            // unseen, before the unlinker got it.
+            let behind = hit
+                .unlinker_ptl
+                .is_some_and(|(ptl, unlinker_ns)| ptl == lock && (release_seen || asked_ns > unlinker_ns));
+            let after = asked_ns >= hit.hi_ns || behind;
+            if after {
+                since_ns = asked_ns.max(hit.hi_ns);
+            }
             if after && hit.used == Use::No {
-                let used_ns = asked_ns.max(hit.hi_ns);
+                let used_ns = since_ns;
                 hit.used = Use::Seen(used_ns);
                 first_ns = Some(used_ns);
             }
         }
+        self.ptl = Some(Taken { lock, since_ns, release_seen });
         self.still_used();
         first_ns
     }
@@ -311,8 +342,10 @@ impl Lease {
     /// It ends now; `seen_ns` is how far that is certain: earlier than now if the end of its operation was missed.
     /// `by_lock`: by the release that it waited for; callbacks are in use up to their end.
     pub fn end(&mut self, now_ns: u64, seen_ns: u64, by_lock: bool) {
-        if !self.retired && (by_lock || self.sort == Sort::Callback || self.ptl.is_some()) {
-            self.certain_ns = seen_ns;
+        let is_held = by_lock || self.sort == Sort::Callback;
+        let until_ns = if is_held { Some(seen_ns) } else { self.ptl.map(|taken| taken.until_ns(seen_ns)) };
+        if let (Some(until_ns), false) = (until_ns, self.retired) {
+            self.certain_ns = until_ns;
         }
         if !self.dormant {
             self.active_until_ns = now_ns;

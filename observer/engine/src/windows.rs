@@ -43,7 +43,7 @@ fn rank(lease: &Lease) -> Option<Rank> {
         Rank::Incomplete
     } else if hit.revalidated {
         Rank::Revalidated
-    } else if certain_ns <= hit.hi_ns {
+    } else if certain_ns <= hit.hi_ns && hit.used == Use::No {
         Rank::Possible
     } else if hit.freed_ns.is_some_and(|at| at <= certain_ns) {
         Rank::Freed

@@ -210,7 +210,7 @@ fn window(out: &mut Vec<String>, c: &WindowCase, told: Option<&WindowCase>, stac
         &format!("certain {}, possible {}; {used}", span(c.certain_ns), span(c.possible_ns)),
     ));
     if let Some(used) = &c.at_use {
-        side(out, "use", used, &format!("took the table's PTL at {}", at(used.time_ns)));
+        side(out, "use", used, &format!("asked for the table's PTL at {}, and got it", at(used.time_ns)));
         holding(out, &used.holds);
         if used.stack != c.holder.stack {
             stack::rows(out, used, stacks);

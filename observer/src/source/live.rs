@@ -38,6 +38,8 @@ pub struct Live {
     ticks: Interval,
     passes: u64,
     state: State,
+    /// When it was switched off: taking the programs away takes seconds, in which nothing is watched any more.
+    stopped_ns: Option<u64>,
     /// Totals told so far, by CPU and reason.
     told: Vec<[u64; loss::COUNT]>,
     /// Hits that the kernel skipped, told so far.
@@ -105,6 +107,7 @@ impl Live {
             ticks,
             passes: 0,
             state: State::Running,
+            stopped_ns: None,
             told: Vec::new(),
             told_skipped: 0,
             looked_ns: 0,
@@ -257,6 +260,7 @@ impl Source for Live {
         if self.state == State::Running {
             // If it cannot be switched off, detaching stops it too, only not all at once.
             let _ = self.attached.enable(false);
+            self.stopped_ns = Some(monotonic_ns());
             // Two: the rule of the order keeps back what is younger than the last but one complete pass.
             self.state = State::Draining(2);
         }
@@ -271,7 +275,7 @@ impl Source for Live {
         });
         Ok(Some(Closing {
             end,
-            end_ns: monotonic_ns(),
+            end_ns: self.stopped_ns.unwrap_or_else(monotonic_ns),
             sites: self.site_counts()?,
             misses,
             loss: loss.collect(),

@@ -94,11 +94,12 @@ impl Engine {
             return;
         }
         let owner = self.locks.get(addr).map_or(0, |l| l.owner);
+        let release_seen = !self.rules.ptl_release_unseen();
         // One lock serves all mms that share the table: it is taken for the pointer that was looked up last.
         let Task { leases, holds, .. } = &mut self.tasks[id];
         let of_table = (0..leases.len()).filter(|i| leases[*i].of.table.0 == owner);
         let Some(at) = of_table.max_by_key(|i| leases[*i].start_ns) else { return };
-        if let Some(used_ns) = leases[at].ptl_taken(addr, asked_ns, holds) {
+        if let Some(used_ns) = leases[at].ptl_taken(addr, asked_ns, release_seen, holds) {
             let site = self.on_behalf(id, site);
             let side = self.side(id, site, used_ns);
             if let Some(hit) = &mut self.tasks[id].leases[at].hit {

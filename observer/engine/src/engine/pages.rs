@@ -349,7 +349,7 @@ impl Engine {
         let ptl = |h: &&crate::tasks::LockHold| {
             h.class.wire() == Class::Ptl && self.is_ptl_of(h.instance.addr, unlink.table)
         };
-        let ptl = self.tasks[id].holds.iter().find(ptl).map(|h| h.instance.addr);
+        let ptl = self.tasks[id].holds.iter().find(ptl).map(|h| (h.instance.addr, h.since_ns));
         let unlinker = self.side(id, site, unlink.hi_ns);
         let hit = Hit::new((lo_ns, unlink.hi_ns), unlinker, site, of, ptl);
         let lease = &mut self.tasks[other].leases[at];

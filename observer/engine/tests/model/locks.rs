@@ -67,6 +67,10 @@ impl Locks {
     pub fn is_free(&self, lock: Lock, mode: Mode, task: TaskNo) -> bool {
         let Some(state) = self.0.get(&lock) else { return true };
         let others_queue = state.queued_writers.iter().any(|t| *t != task);
+        // A spinlock is given in the order of the asks.
+        if matches!(lock, Lock::Ptl(_)) && state.queued_writers.first().is_some_and(|first| *first != task) {
+            return false;
+        }
         match mode {
             Mode::Read => state.writer.is_none() && !others_queue,
             Mode::Write | Mode::Exclusive => state.writer.is_none() && state.readers.is_empty(),

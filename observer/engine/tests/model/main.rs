@@ -25,3 +25,4 @@ mod scenario;
 mod sites;
 mod streams;
 mod truth;
+mod unseen;

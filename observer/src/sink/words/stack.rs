@@ -17,7 +17,7 @@ pub fn rows(out: &mut Vec<String>, side: &Side, stacks: &Stacks) {
     if functions.is_empty() {
         return;
     }
-    out.push(row("", "by its first call of this, which came from"));
+    out.push(row("", "the task's first call of this in the run came from"));
     let line = |(name, offset): &(&str, u64)| row("", &format!("  {name}+{offset:#x}"));
     out.extend(functions.iter().take(FRAMES_MAX).map(line));
     if functions.len() > FRAMES_MAX {
