@@ -3,7 +3,7 @@
 //! Decides when an event may be handed on and which sequence numbers are holes. Knows nothing of what events mean.
 //!
 //! **Watermark rule.** A pass looks at every ring once; its mark says when it began ([`Mark::time_ns`], read before the
-//! first ring was looked at) and whether every ring was seen empty ([`Mark::complete`]). After a complete pass all events
+//! first ring was looked at) and whether every ring was read to what came after that ([`Mark::complete`]). After a complete pass all events
 //! older than the mark of the *previous* complete pass are released, sorted by time, then CPU, then place in the ring.
 //! The slack of one pass is for records that were stamped but not yet committed when their ring was looked at. An
 //! event that comes after its time was released is handed on with the next release and counted as late, never
@@ -31,7 +31,7 @@ pub struct Mark {
     pub number: u64,
     /// `CLOCK_MONOTONIC` read before the first ring was looked at.
     pub time_ns: u64,
-    /// Every ring was seen empty in this pass.
+    /// Every ring was read to its end or to a record that was stamped after `time_ns`, and what was lost until then is known.
     pub complete: bool,
 }
 

@@ -26,8 +26,6 @@ use crate::{
 
 /// Time between passes. The ring of a CPU holds ten times what an exerciser makes of it in that time.
 const PERIOD: Duration = Duration::from_millis(5);
-/// Bytes taken from one ring in one pass; a ring with more makes the pass incomplete.
-const BATCH_BYTES: usize = 2 << 20;
 /// Passes between looks at the loss counters.
 const LOSS_EVERY: u64 = 20;
 
@@ -57,6 +55,11 @@ enum State {
     Running,
     /// Switched off; this many passes are still to be given.
     Draining(u32),
+}
+
+/// When a record was stamped.
+fn stamp_ns(record: &[u8]) -> Option<u64> {
+    record.first_chunk().map(|bytes| u64::from_le_bytes(*bytes))
 }
 
 /// Number of the stack that a record tells, if it is one that does.
@@ -153,21 +156,15 @@ impl Live {
 
     fn pass(&mut self) -> anyhow::Result<Pass> {
         let time_ns = monotonic_ns();
-        let mut complete = true;
         let (mut batches, mut stack_ids) = (Vec::new(), Vec::new());
         for (cpu, ring) in &mut self.attached.rings {
             let mut bytes = Vec::new();
-            loop {
-                if bytes.len() >= BATCH_BYTES {
-                    complete = false;
+            // Up to what came after the pass began: a ring that is filled as fast as it is read is never empty.
+            while let Some(record) = ring.next() {
+                stack_ids.extend(stack_id(&record));
+                bytes.extend_from_slice(&record);
+                if stamp_ns(&record).is_none_or(|at_ns| at_ns >= time_ns) {
                     break;
-                }
-                match ring.next() {
-                    Some(record) => {
-                        stack_ids.extend(stack_id(&record));
-                        bytes.extend_from_slice(&record);
-                    }
-                    None => break,
                 }
             }
             if !bytes.is_empty() {
@@ -179,10 +176,10 @@ impl Live {
         self.passes += 1;
         let look = number.is_multiple_of(LOSS_EVERY) || self.state != State::Running;
         let loss = if look { self.new_loss()? } else { Vec::new() };
-        // Events are handed on after a complete pass: not before what was lost among them is known.
-        let complete = complete && look;
         let (stacks, symbols) = self.new_stacks(&stack_ids);
-        Ok(Pass { mark: Mark { number, time_ns, complete }, batches, loss, stacks, symbols })
+        // Events are handed on after a complete pass: not before what was lost among them is known.
+        let mark = Mark { number, time_ns, complete: look };
+        Ok(Pass { mark, batches, loss, stacks, symbols })
     }
 
     /// Frames of the stacks not told before, and names of addresses not told before.

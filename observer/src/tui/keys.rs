@@ -131,6 +131,8 @@ impl Key {
         match self {
             Key::Char(c) => plain && event.code == KeyCode::Char(c),
             Key::Ctrl(c) => event.modifiers == KeyModifiers::CONTROL && event.code == KeyCode::Char(c),
+            // Pressed twice in no time it comes as Alt and itself.
+            Key::Code(KeyCode::Esc) => event.code == KeyCode::Esc,
             Key::Code(code) => plain && event.code == code,
         }
     }
@@ -260,6 +262,8 @@ mod tests {
         assert_eq!(press('l', KeyModifiers::CONTROL), Some(Action::Redraw));
         assert_eq!(press('q', KeyModifiers::CONTROL), None);
         assert_eq!(press('G', KeyModifiers::SHIFT), Some(Action::Last));
+        let escape = KeyEvent::new(KeyCode::Esc, KeyModifiers::ALT);
+        assert_eq!(action(escape, Mode::Replay), Some(Action::Back));
     }
 
     #[test]

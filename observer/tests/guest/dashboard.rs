@@ -23,25 +23,23 @@ struct Found {
     has_table: bool,
 }
 
-const WALK: &str = "race:vmread:migrate race:vmread:punch --duration 2s";
-const STALE: [&str; 2] = ["follow_hugetlb_page+0x", "try_to_unmap_one+0x"];
 const FOUND: [Found; 3] = [
     Found {
         kernel: "5.10",
-        scenarios: WALK,
+        scenarios: "turns:mincore:punch race:vmread:migrate --duration 300ms",
         view: "2",
         row: "follow_hugetlb_page had",
         page: "window: follow_hugetlb_page had a pte pointer",
-        stacks: &STALE,
+        stacks: &["follow_hugetlb_page+0x", "try_to_unmap_one+0x"],
         has_table: true,
     },
     Found {
         kernel: "6.1",
-        scenarios: WALK,
+        scenarios: "turns:mincore:punch share",
         view: "2",
-        row: "follow_hugetlb_page had",
-        page: "window: follow_hugetlb_page had a pte pointer",
-        stacks: &["follow_hugetlb_page+0x"],
+        row: "mincore_hugetlb looks up",
+        page: "prediction: mincore_hugetlb looks up",
+        stacks: &["mincore_hugetlb+0x", "__unmap_hugepage_range+0x"],
         has_table: true,
     },
     Found {
@@ -74,7 +72,7 @@ pub fn story() {
     replayed(&tmux, found);
     tmux.press(&["q"]);
     tmux.wait_for("shell", |screen| !screen.contains("Overview"));
-    assert_eq!(tmux.modes(), before);
+    tmux.is_as(&before);
 }
 
 fn live(tmux: &Tmux, found: Option<&Found>) {
@@ -153,8 +151,8 @@ fn look_into(tmux: &Tmux, found: &Found) {
         tmux.press(&["e"]);
         tmux.shows("> events of table 0x");
         tmux.wait_for("events of the table", |screen| screen.contains("looked up"));
-        tmux.press(&["Escape", "Escape"]);
-        tmux.wait_for("the finding again", |screen| !screen.contains("> table 0x"));
+        tmux.back_to("the table", |screen| !screen.contains("> events"));
+        tmux.back_to("the finding", |screen| !screen.contains("> table 0x"));
     }
     tmux.press(&["s"]);
     tmux.shows("> stacks");
@@ -164,8 +162,8 @@ fn look_into(tmux: &Tmux, found: &Found) {
         tmux.enter(function);
         tmux.shows(function);
     }
-    tmux.press(&["Escape", "Escape"]);
-    tmux.wait_for("list", |screen| screen.contains("WHAT"));
+    tmux.back_to("the finding", |screen| !screen.contains("> stacks"));
+    tmux.back_to("the list", |screen| screen.contains("WHAT"));
 }
 
 /// Where there is nothing to find: a file, its table, its events.
@@ -192,7 +190,7 @@ fn ended(tmux: &Tmux, before: &str) {
     tmux.shows("ended with ");
     let screen = tmux.screen();
     assert!(!screen.contains("1 Overview"), "the dashboard is still there:\n{screen}");
-    assert_eq!(tmux.modes(), before);
+    tmux.is_as(before);
 }
 
 fn replayed(tmux: &Tmux, found: Option<&Found>) {

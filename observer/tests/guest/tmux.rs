@@ -62,9 +62,22 @@ impl Tmux {
         self.wait_for(&format!("{text:?}"), |screen| screen.contains(text))
     }
 
+    /// A step back; two at once would be another key.
+    pub fn back_to(&self, what: &str, holds: impl Fn(&str) -> bool) {
+        self.press(&["Escape"]);
+        self.wait_for(what, holds);
+    }
+
     /// What was copied last.
     pub fn copied(&self) -> String {
         tmux(&["show-buffer"])
+    }
+
+    /// The terminal comes to be as it was; a shell takes a moment to ask for the next line.
+    pub fn is_as(&self, before: &str) {
+        self.wait_for(&format!("terminal as it was:\n{before}\nbut\n{}", self.modes()), |_| {
+            self.modes() == before
+        });
     }
 
     /// What an application may change of a terminal: alternate screen, cursor, mouse, and the line's modes.
