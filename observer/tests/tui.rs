@@ -5,6 +5,9 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[allow(dead_code, reason = "benches and pictures need more of a terminal than these tests")]
+#[path = "tui/pty.rs"]
+mod pty;
 #[path = "tui/stage.rs"]
 mod stage;
 #[path = "tui/terminal.rs"]
