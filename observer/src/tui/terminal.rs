@@ -28,7 +28,9 @@ static MOUSE: AtomicBool = AtomicBool::new(false);
 
 /// The terminal while it is ours; dropping it gives it back.
 pub struct Screen {
-    pub terminal: Terminal<CrosstermBackend<Stdout>>,
+    terminal: Terminal<CrosstermBackend<Stdout>>,
+    /// What is drawn for.
+    area: Rect,
 }
 
 impl Screen {
@@ -40,10 +42,11 @@ impl Screen {
         restore_on_panic();
         terminal::enable_raw_mode().context("cannot put the terminal into raw mode")?;
         TAKEN.store(true, Ordering::SeqCst);
-        let options = TerminalOptions { viewport: Viewport::Fixed(area()) };
+        let area = area();
+        let options = TerminalOptions { viewport: Viewport::Fixed(area) };
         let terminal = Terminal::with_options(CrosstermBackend::new(io::stdout()), options);
         let screen = terminal.and_then(|terminal| {
-            let mut screen = Screen { terminal };
+            let mut screen = Screen { terminal, area };
             execute!(io::stdout(), terminal::EnterAlternateScreen, cursor::Hide)?;
             screen.renew().map(|()| screen)
         });
@@ -60,7 +63,8 @@ impl Screen {
     pub fn renew(&mut self) -> io::Result<()> {
         // `Terminal::clear` asks the terminal where its cursor is, and a serial line may never answer.
         self.terminal.backend_mut().clear_region(ClearType::All)?;
-        self.terminal.resize(area())
+        self.area = area();
+        self.terminal.resize(self.area)
     }
 }
 
@@ -70,6 +74,10 @@ impl Screen {
     /// # Errors
     /// The terminal cannot be written to.
     pub fn draw(&mut self, state: &mut State) -> io::Result<()> {
+        // That the size is another one is not always told: crossterm forgets a signal that comes together with a key.
+        if area() != self.area {
+            self.renew()?;
+        }
         execute!(self.terminal.backend_mut(), terminal::BeginSynchronizedUpdate)?;
         self.terminal.draw(|frame| {
             state.fit(frame.area());

@@ -94,3 +94,20 @@ fn a_panic_elsewhere_is_read_on_the_restored_screen() {
     let text = ends_restored(terminal);
     assert!(text.rfind("\x1b[?1049l") < text.find("on purpose"), "{text:?}");
 }
+
+#[test]
+fn another_size_is_drawn_for_at_once() {
+    let terminal = Terminal::start(&mut command("run"), Some((80, 24)));
+    let is_drawn_for = |rows: u16| {
+        terminal.wait("keys in the last line", |screen| {
+            screen.rows(0, 80).nth(usize::from(rows) - 1).filter(|line| line.contains("quit"))
+        });
+    };
+    is_drawn_for(24);
+    for rows in [40, 24, 30, 12].into_iter().cycle().take(40) {
+        // At once with a key: that the size is another one may be forgotten over it.
+        terminal.resize((80, rows));
+        terminal.press("j");
+        is_drawn_for(rows);
+    }
+}
