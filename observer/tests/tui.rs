@@ -5,6 +5,9 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[allow(dead_code, reason = "the bench has its tests here, since it is none itself")]
+#[path = "../benches/dashboard/figures.rs"]
+mod figures;
 #[allow(dead_code, reason = "benches and pictures need more of a terminal than these tests")]
 #[path = "tui/pty.rs"]
 mod pty;

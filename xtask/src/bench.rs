@@ -1,15 +1,18 @@
 //! `cargo xtask bench`: how fast it is. The measuring is `observer/benches`'; here it is built like the binary that is
 //! given to people, run, shown, and summed up in one line for a test run. A slow machine is no failure.
 
+mod dashboard;
+
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand};
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 
+pub use self::dashboard::Dashboard;
 use crate::{build, host};
 
 #[derive(Args)]
@@ -22,6 +25,8 @@ pub struct Bench {
 enum What {
     /// Events a second, from bytes to findings, on one core; and what each kind of event costs
     Engine(Engine),
+    /// How the dashboard keeps up with a recording that is played: frames a second, key to frame, processor time
+    Dashboard(Dashboard),
 }
 
 #[derive(Args, Default)]
@@ -54,39 +59,56 @@ struct Line {
 
 impl Bench {
     pub fn run(self) -> Result<()> {
-        let What::Engine(engine) = self.what;
-        host::run(&mut engine.command()?)
+        host::run(&mut match self.what {
+            What::Engine(engine) => engine.command()?,
+            What::Dashboard(dashboard) => dashboard.command()?,
+        })
     }
+}
+
+/// A bench of observer, built like the binary that is given to people.
+fn command(bench: &str, recording: Option<&Path>) -> Result<Command> {
+    let mut command = build::static_cargo("bench");
+    command.args(["--package", "observer", "--bench", bench]);
+    // With the object inside, as the last build had it, nothing has to be built twice.
+    let object = host::target_dir()?.join(build::BPF_OBJECT);
+    if object.is_file() {
+        command.env("OBSERVER_BPF_OBJECT", object);
+    }
+    command.arg("--");
+    if let Some(recording) = recording {
+        // The bench runs in another directory.
+        let recording =
+            std::path::absolute(recording).with_context(|| format!("cannot use {}", recording.display()))?;
+        command.arg("--recording").arg(recording);
+    }
+    Ok(command)
+}
+
+/// Runs a bench, shows what it says, and gives its last line.
+fn last_line<Line: DeserializeOwned>(mut command: Command) -> Result<Line> {
+    let output = command.stderr(Stdio::inherit()).output().context("cannot run cargo bench")?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    print!("{said}");
+    if !output.status.success() {
+        bail!("the bench failed: {}", output.status);
+    }
+    line_of(&said)
+}
+
+fn line_of<Line: DeserializeOwned>(said: &str) -> Result<Line> {
+    let line = said.lines().last().context("the bench said nothing")?;
+    serde_json::from_str(line).context("the last line of the bench is not understood")
 }
 
 impl Engine {
     /// Runs it, shows what it says, and gives the line for the summary.
     pub fn summary(&self) -> Result<String> {
-        let mut command = self.command()?;
-        let output = command.stderr(Stdio::inherit()).output().context("cannot run cargo bench")?;
-        let said = String::from_utf8_lossy(&output.stdout);
-        print!("{said}");
-        if !output.status.success() {
-            bail!("the bench failed: {}", output.status);
-        }
-        Ok(last_line(&said)?.summary())
+        Ok(last_line::<Line>(self.command()?)?.summary())
     }
 
     fn command(&self) -> Result<Command> {
-        let mut command = build::static_cargo("bench");
-        command.args(["--package", "observer", "--bench", "engine"]);
-        // With the object inside, as the last build had it, nothing has to be built twice.
-        let object = host::target_dir()?.join(build::BPF_OBJECT);
-        if object.is_file() {
-            command.env("OBSERVER_BPF_OBJECT", object);
-        }
-        command.arg("--");
-        if let Some(recording) = &self.recording {
-            // The bench runs in another directory.
-            let recording = std::path::absolute(recording)
-                .with_context(|| format!("cannot use {}", recording.display()))?;
-            command.arg("--recording").arg(recording);
-        }
+        let mut command = command("engine", self.recording.as_deref())?;
         for (name, n) in [("--events", self.events), ("--runs", self.runs)] {
             if let Some(n) = n {
                 command.args([name, &n.to_string()]);
@@ -97,11 +119,6 @@ impl Engine {
         }
         Ok(command)
     }
-}
-
-fn last_line(said: &str) -> Result<Line> {
-    let line = said.lines().last().context("the bench said nothing")?;
-    serde_json::from_str(line).context("the last line of the bench is not understood")
 }
 
 impl Line {
@@ -133,7 +150,7 @@ mod tests {
             "a table\n\n{{\"bench\":\"engine\",\"recording\":\"a.obs\",\"events\":7,\"runs\":5,\"goal\":10000000,\
              \"whole_best\":{best},\"whole_median\":{median},\"kinds\":{{}}}}\n"
         );
-        last_line(&said).unwrap().summary()
+        line_of::<Line>(&said).unwrap().summary()
     }
 
     #[test]
@@ -148,7 +165,7 @@ mod tests {
 
     #[test]
     fn a_bench_that_does_not_end_with_its_line_is_a_failure() {
-        assert!(last_line("").is_err());
-        assert!(last_line("a table\n").is_err());
+        assert!(line_of::<Line>("").is_err());
+        assert!(line_of::<Line>("a table\n").is_err());
     }
 }

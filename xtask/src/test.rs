@@ -1,6 +1,6 @@
 //! `cargo xtask test`: the rings of tests. Quick ones need no kernel; the matrix and the guest tests of one module run on every
 //! kernel that the table marks, the other guest tests on those whose row says so; soak repeats all of them. Nothing stops at the
-//! first failure: all of them are told together at the end, after what the bench of the engine came to.
+//! first failure: all of them are told together at the end, after what the benches came to.
 
 use std::time::Instant;
 
@@ -86,11 +86,8 @@ impl Test {
         }
         if !self.soak && self.filter.is_none() {
             // Last, when no guest runs any more: how fast is a figure, and no failure.
-            eprintln!("--- bench of the engine");
-            match bench::Engine::default().summary() {
-                Ok(line) => tally.line(line),
-                Err(error) => tally.failures.push(format!("bench of the engine: {error:#}")),
-            }
+            told(&mut tally, "bench of the engine", || bench::Engine::default().summary());
+            told(&mut tally, "bench of the dashboard", || bench::Dashboard::default().summary());
         }
         tally.finish()
     }
@@ -225,6 +222,15 @@ fn quick(tally: &mut Tally) {
 fn model(tally: &mut Tally, model: &str, which: &str) {
     let test = ["test", "--release", "--package", "observer-engine", "--test", model, "--"];
     step(tally, model, &[&test[..], &["--ignored", "--nocapture", which]].concat());
+}
+
+/// What tells a figure fails only if it cannot be told.
+fn told(tally: &mut Tally, name: &str, figure: impl FnOnce() -> Result<String>) {
+    eprintln!("--- {name}");
+    match figure() {
+        Ok(line) => tally.line(line),
+        Err(error) => tally.failures.push(format!("{name}: {error:#}")),
+    }
 }
 
 fn step(tally: &mut Tally, name: &str, arguments: &[&str]) {

@@ -44,7 +44,8 @@ pub struct Recording {
     /// Length of the file.
     pub file_bytes: u64,
     passes: Vec<Pass>,
-    length_ns: u64,
+    /// Of its own time, from one repetition to the next.
+    pub length_ns: u64,
     /// What one repetition takes of each CPU's sequence numbers.
     numbers: BTreeMap<u16, u32>,
     tids: u32,
