@@ -167,7 +167,11 @@ fn documents() -> Vec<(String, String)> {
     let mut names: Vec<String> =
         ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"].map(String::from).to_vec();
     for entry in fs::read_dir(root().join("docs")).unwrap() {
-        names.push(format!("docs/{}", entry.unwrap().file_name().to_str().unwrap()));
+        let entry = entry.unwrap();
+        // Beside documents there are their pictures.
+        if entry.file_type().unwrap().is_file() {
+            names.push(format!("docs/{}", entry.file_name().to_str().unwrap()));
+        }
     }
     names.sort();
     let read = |name: String| {

@@ -10,6 +10,7 @@ mod hang;
 mod host;
 mod kernels;
 mod matrix;
+mod pictures;
 mod pool;
 mod say;
 mod setup;
@@ -47,6 +48,8 @@ enum Xtask {
     Vm(vm::Vm),
     /// Makes the recordings in fixtures/ and their expected findings anew
     Fixtures(fixtures::Fixtures),
+    /// Makes the pictures in docs/pictures/ anew
+    Pictures,
 }
 
 fn main() -> ExitCode {
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
         Xtask::Build => build::all().map(done),
         Xtask::Vm(vm) => vm.run(),
         Xtask::Fixtures(fixtures) => fixtures.run().map(done),
+        Xtask::Pictures => pictures::run().map(done),
     };
     match status {
         Ok(status) => ExitCode::from(u8::try_from(status).unwrap_or(1)),

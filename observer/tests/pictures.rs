@@ -1,0 +1,185 @@
+//! Pictures of the dashboard for the documents: the real program on a terminal, over recordings of `fixtures/`.
+//!
+//! Decides what is on each. They are held against those in `docs/pictures/`; `cargo xtask pictures` writes them anew.
+//! Nothing may be on them that depends on time or on the machine.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+#[allow(dead_code, reason = "other tests and benches need more of a terminal than this")]
+#[path = "tui/pty.rs"]
+mod pty;
+#[path = "pictures/svg.rs"]
+mod svg;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use pty::Terminal;
+use vt100::Screen;
+
+/// A picture, and the way to it.
+struct Picture {
+    name: &'static str,
+    /// Of `fixtures/`.
+    recording: &'static str,
+    size: (u16, u16),
+    /// How much of the recording has been played, in hundredths.
+    at: u32,
+    /// What is typed there, and a text that is there when it is done.
+    steps: &'static [(&'static str, &'static str)],
+    title: &'static str,
+    /// For who cannot see it.
+    description: &'static str,
+}
+
+const PICTURES: &[Picture] = &[
+    Picture {
+        name: "overview",
+        recording: "walkers-5.10.obs",
+        size: (112, 25),
+        at: 40,
+        steps: &[("1", "WHAT")],
+        title: "The overview of a run on 5.10",
+        description: "What was lost and what cannot be seen, rates of events with their last seconds as bars, and seven findings, \
+                      worst first: two windows in which a stale pointer was used, a predicted one, orders of locks, and a cycle. \
+                      At the bottom the recording as a line of time with the findings on it.",
+    },
+    Picture {
+        name: "window",
+        recording: "walkers-5.10.obs",
+        size: (112, 34),
+        at: 100,
+        steps: &[("2", "CERTAIN"), ("\r", "stale for")],
+        title: "A stale pointer, as a timeline",
+        description: "Two lanes over one axis of time. The holder, in follow_hugetlb_page, looked a pointer up; 12.5 us later the \
+                      unlinker, in try_to_unmap_one, removed the link of its page table; the holder took the table's lock after \
+                      that and was stale for 197 us. Under each lane are the locks that the task held: none is in both but the \
+                      page-table lock.",
+    },
+    Picture {
+        name: "cycle",
+        recording: "fault-mutex-folio.obs",
+        size: (112, 26),
+        at: 100,
+        steps: &[("1", "WHAT"), ("\r", "SIDE 1")],
+        title: "A deadlock that can happen",
+        description: "Two lanes. Side 1, a fault, holds the fault mutex and asks for the lock of a page-cache folio; side 2, a \
+                      copy-on-write, holds that folio lock and asks for the fault mutex.",
+    },
+    Picture {
+        name: "order",
+        recording: "fault-mutex-folio.obs",
+        size: (112, 20),
+        at: 100,
+        steps: &[("4", "ASKED FOR"), ("m", "row held")],
+        title: "Lock order as a matrix",
+        description: "A row for each class of lock that was held and a column for each that was asked for, outer locks first, with \
+                      how often. Marked are the pairs that close a cycle and those against a documented order.",
+    },
+];
+
+/// The recording is gone through in steps of so many hundredths: rates are worked out between moments that were shown, which
+/// are others each time when it is read or played.
+const STEP: usize = 5;
+/// Nothing is written for so long when nothing more comes.
+const QUIET: Duration = Duration::from_millis(300);
+/// For so long a picture may be another one than it should be.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn start(recording: &str, size: (u16, u16)) -> Terminal {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_observer"));
+    // By the name alone, since it is on the screen.
+    command.args(["replay", recording]).current_dir(root().join("fixtures"));
+    command.envs([("TERM", "xterm-256color"), ("LANG", "C.UTF-8"), ("TZ", "UTC")]);
+    for name in ["COLORTERM", "NO_COLOR", "COLUMNS", "LINES", "LC_ALL", "LC_CTYPE"] {
+        command.env_remove(name);
+    }
+    Terminal::start(&mut command, Some(size))
+}
+
+/// The clock at the begin of the time bar, if the recording stands there.
+fn clock(screen: &Screen) -> Option<String> {
+    let (rows, columns) = screen.size();
+    let bar = screen.rows(0, columns.get()).nth(usize::from(rows.get()) - 2)?;
+    bar.contains("PAUSED").then(|| bar.split(' ').next().map(str::to_owned))?
+}
+
+impl Picture {
+    /// The dashboard as it is on the picture, or will be in a moment.
+    fn show(&self) -> Terminal {
+        let terminal = start(self.recording, self.size);
+        let mut at = terminal.wait("the end of the recording", clock);
+        for stop in (0..100).step_by(STEP).take_while(|stop| *stop <= self.at) {
+            terminal.press(&format!("@{stop}%\r"));
+            at = terminal.wait("another place", |screen| clock(screen).filter(|now| *now != at));
+        }
+        if self.at == 100 {
+            terminal.press("@end\r");
+            terminal.wait_for("(final)");
+        }
+        for (keys, text) in self.steps {
+            terminal.press(keys);
+            terminal.wait_for(text);
+        }
+        terminal
+    }
+
+    fn path(&self) -> PathBuf {
+        root().join("docs/pictures").join(self.name).with_extension("svg")
+    }
+
+    fn draw(&self, terminal: &Terminal) -> String {
+        svg::draw(&terminal.screen(), self.title, self.description)
+    }
+}
+
+#[test]
+fn the_pictures_show_what_the_program_shows() {
+    let bless = std::env::var_os("OBSERVER_BLESS").is_some();
+    for picture in PICTURES {
+        let terminal = picture.show();
+        if bless {
+            terminal.settle(QUIET);
+            fs::create_dir_all(root().join("docs/pictures")).unwrap();
+            fs::write(picture.path(), picture.draw(&terminal)).unwrap();
+        }
+        let kept = fs::read_to_string(picture.path()).unwrap_or_default();
+        let begun = Instant::now();
+        while picture.draw(&terminal) != kept {
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "docs/pictures/{}.svg is out of date; try: cargo xtask pictures\nwhat is shown now:\n{}",
+                picture.name,
+                terminal.screen().contents()
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+#[test]
+fn pictures_are_small_and_stand_alone() {
+    let mut names: Vec<String> = Vec::new();
+    for file in fs::read_dir(root().join("docs/pictures")).unwrap() {
+        let path = file.unwrap().path();
+        let text = fs::read_to_string(&path).unwrap();
+        names.push(path.file_stem().unwrap().to_str().unwrap().to_owned());
+        assert!(text.len() < 60_000, "{}: {} bytes", path.display(), text.len());
+        assert!(text.contains("<title") && text.contains("<desc"), "{}", path.display());
+        for foreign in ["<script", "href", "url(", "@import"] {
+            assert!(!text.contains(foreign), "{}: {foreign}", path.display());
+        }
+    }
+    names.sort();
+    let mut meant: Vec<&str> = PICTURES.iter().map(|picture| picture.name).collect();
+    meant.sort_unstable();
+    assert_eq!(names, meant);
+}
