@@ -36,8 +36,8 @@ use crate::{
 
 /// New lines at most this often.
 const LINES: Duration = Duration::from_millis(100);
-/// A new snapshot at most this often,
-const FRAME: Duration = Duration::from_millis(33);
+/// A new snapshot at most this often: 30 a second, with the timer's millisecond,
+const FRAME: Duration = Duration::from_millis(32);
 /// and of the time, snapshots take no more than one part in so many.
 const SNAPSHOT_SHARE: u32 = 10;
 /// So often a source that always has something lets the runtime look at signals.

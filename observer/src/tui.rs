@@ -50,8 +50,8 @@ pub enum Mode {
     Replay,
 }
 
-/// At most 30 frames a second: more is not readable.
-const FRAME: Duration = Duration::from_millis(33);
+/// 30 frames a second, with the timer's millisecond: more is not readable.
+const FRAME: Duration = Duration::from_millis(32);
 /// What a key changes is drawn at once, unless the frame before is this young: a key that repeats is no reason to draw more.
 const KEY_FRAME: Duration = Duration::from_millis(8);
 
@@ -184,8 +184,8 @@ async fn show(
                 if !terminal::taken() {
                     anyhow::bail!(LOST);
                 }
-                screen.draw(&mut state).context("cannot draw on the terminal")?;
                 drawn = Some(Instant::now());
+                screen.draw(&mut state).context("cannot draw on the terminal")?;
                 wanted = None;
             }
             Some(done) = done.recv() => {

@@ -207,7 +207,8 @@ impl Player {
     /// # Errors
     /// The recording cannot be read.
     pub fn work(&mut self, slice: Duration) -> anyhow::Result<Next> {
-        let deadline = Instant::now() + slice;
+        let begun = Instant::now();
+        let deadline = begun + slice;
         self.extends = false;
         match self.goal {
             Some(until) if self.way != Way::There => {
@@ -220,11 +221,11 @@ impl Player {
                 Ok(Next::Again)
             }
             _ if self.paused || self.pipeline.has_ended() => Ok(Next::Idle),
-            _ => self.play(deadline),
+            _ => self.play(begun, deadline),
         }
     }
 
-    fn play(&mut self, deadline: Instant) -> anyhow::Result<Next> {
+    fn play(&mut self, begun: Instant, deadline: Instant) -> anyhow::Result<Next> {
         self.goal = None;
         let until_ns = self.speed.map(|speed| self.clock().now_ns(speed));
         let is_there = self.advance(until_ns.map_or(Until::END, Until::Time), deadline)?;
@@ -239,7 +240,7 @@ impl Player {
         if self.clock().bores(events) {
             self.go(Until::Event(events + 1), Way::Sent);
         }
-        Ok(Next::At(Instant::now() + FRAME))
+        Ok(Next::At(begun + FRAME))
     }
 
     fn clock(&mut self) -> &mut Clock {
@@ -403,14 +404,15 @@ pub async fn play(mut player: Player, dashboard: Dashboard) -> anyhow::Result<()
             }
             _ => {}
         }
+        let begun = Instant::now();
         next = player.work(SLICE)?;
         shown.news |= next != Next::Idle;
         if shown.news && !player.is_under_way() {
             let now = Instant::now();
             if now >= shown.due {
                 snapshots.send_replace(Arc::new(player.snapshot()));
-                shown = Shown { due: now + after_snapshot(now.elapsed()), news: false };
-            } else if next == Next::Idle {
+                shown = Shown { due: begun + after_snapshot(now.elapsed()), news: false };
+            } else if next == Next::Idle || matches!(next, Next::At(at) if at > shown.due) {
                 next = Next::At(shown.due);
             }
         }

@@ -195,8 +195,7 @@ fn ended(tmux: &Tmux, before: &str) {
 
 fn replayed(tmux: &Tmux, found: Option<&Found>) {
     let bin = std::env::var("OBSERVER_BIN").unwrap();
-    tmux.run("clear");
-    tmux.run(&format!("{bin} replay {SAVED}"));
+    tmux.run(&format!("clear; {bin} replay {SAVED}"));
     tmux.shows("at its end");
     // What is exported at the end is what the report says.
     tmux.press(&["x", "j"]);
@@ -242,10 +241,10 @@ fn total_events(screen: &str) -> u64 {
     number(after).unwrap_or(0)
 }
 
-/// The event of the time bar: "…] 71,737 of 71,737 events", or the first number alone.
+/// The event of the time bar: "▏ 71,737 of 71,737 events", or the first number alone.
 fn event(screen: &str) -> Option<u64> {
-    let bar = screen.lines().rev().find(|line| line.contains(" [") && line.contains("] "))?;
-    number(bar.rsplit_once("] ")?.1)
+    let bar = screen.lines().rev().find_map(|line| line.rsplit_once("▏ "))?;
+    number(bar.1)
 }
 
 fn number(text: &str) -> Option<u64> {
