@@ -129,10 +129,16 @@ fn live(tmux: &Tmux, found: Option<&Found>) {
     }
     tmux.press(&["w"]);
     tmux.enter(SAVED);
-    tmux.wait_for("saved recording", |screen| screen.contains(SAVED) && fs::metadata(SAVED).is_ok());
+    wrote(tmux, SAVED);
     tmux.press(&["x", "j"]);
     tmux.enter(REPORT);
-    tmux.wait_for("exported report", |screen| screen.contains(REPORT) && fs::metadata(REPORT).is_ok());
+    wrote(tmux, REPORT);
+}
+
+/// It says so when the file is whole.
+fn wrote(tmux: &Tmux, path: &str) {
+    tmux.wait_for(&format!("word of {path}"), |s| s.contains("wrote") && s.contains(&format!("to {path}, ")));
+    assert!(fs::metadata(path).unwrap().len() > 0);
 }
 
 /// From a finding to its table and the stacks, and back.
@@ -200,7 +206,7 @@ fn replayed(tmux: &Tmux, found: Option<&Found>) {
     // What is exported at the end is what the report says.
     tmux.press(&["x", "j"]);
     tmux.enter(LAST);
-    tmux.wait_for("exported report", |screen| screen.contains(LAST) && fs::metadata(LAST).is_ok());
+    wrote(tmux, LAST);
     let exported: Value = serde_json::from_slice(&fs::read(LAST).unwrap()).unwrap();
     assert_eq!(exported, report(SAVED));
     assert_eq!(
