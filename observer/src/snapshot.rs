@@ -56,6 +56,8 @@ pub struct Snapshot {
     pub stacks: Arc<Stacks>,
     /// The last events that pass the filter of [`Command::Tail`], oldest first.
     pub tail: Vec<EventRow>,
+    /// The event that was taken last, whether it passes or not.
+    pub last: Option<EventRow>,
     /// What went wrong with the source; shown until the end.
     pub notices: Vec<String>,
 }

@@ -230,6 +230,12 @@ impl Pipeline {
         self.seen.rows()
     }
 
+    /// The event that was handed on last, since rows are kept.
+    #[must_use]
+    pub fn last(&self) -> Option<EventRow> {
+        self.seen.last()
+    }
+
     #[must_use]
     pub fn findings(&self) -> Vec<Finding> {
         self.engine.findings()

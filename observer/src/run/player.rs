@@ -357,6 +357,7 @@ impl Player {
             meta: self.meta.clone(),
             fired: self.pipeline.fired(),
             tail: self.pipeline.tail(),
+            last: self.pipeline.last(),
             ..last_snapshot(&report, self.position())
         }
     }

@@ -38,6 +38,7 @@ impl Pipeline {
             fired: self.fired(),
             stacks: self.stacks.clone(),
             tail: self.tail(),
+            last: self.last(),
             ..rows(findings, edges, tables, mappings)
         }
     }

@@ -48,6 +48,11 @@ impl Seen {
     pub fn rows(&self) -> Vec<EventRow> {
         self.tail.iter().flat_map(|tail| tail.rows.iter().cloned()).collect()
     }
+
+    /// The newest event, where rows are kept.
+    pub fn last(&self) -> Option<EventRow> {
+        self.tail.as_ref()?.last()
+    }
 }
 
 /// The last events that pass a filter.
@@ -58,6 +63,8 @@ pub struct Tail {
     from: u64,
     rows: VecDeque<EventRow>,
     told: Told,
+    /// The newest event whether it passes or not, with its number.
+    last: Option<(u64, Event)>,
 }
 
 impl Tail {
@@ -70,11 +77,19 @@ impl Tail {
         for (lock, owner) in engine.owners() {
             told.take(&News::Owner(lock, owner));
         }
-        Tail { filter, from, rows: VecDeque::with_capacity(TAIL_MAX), told }
+        Tail { filter, from, rows: VecDeque::with_capacity(TAIL_MAX), told, last: None }
+    }
+
+    /// The newest event, as it is shown where it passes.
+    fn last(&self) -> Option<EventRow> {
+        let (number, event) = self.last.as_ref()?;
+        let shown = self.rows.back().filter(|row| row.number == *number);
+        Some(shown.cloned().unwrap_or_else(|| self.told.row(*number, event)))
     }
 
     fn note(&mut self, event: &Event, engine: &Engine) {
         let number = engine.events() + 1;
+        self.last = Some((number, *event));
         if number < self.from {
             self.told.learn(event);
         } else if let Some(row) = self.told.pick(number, event, &self.filter) {

@@ -262,6 +262,7 @@ fn the_tail_is_full_after_a_seek() {
         let rows = n.min(TAIL_MAX as u64);
         let numbers: Vec<u64> = snapshot.tail.iter().map(|row| row.number).collect();
         assert_eq!(numbers, (n - rows + 1..=n).collect::<Vec<_>>());
+        assert_eq!(snapshot.last.map(|row| row.number), (n > 0).then_some(n));
         if n > 100 {
             assert!(snapshot.tail.iter().filter(|row| row.comm.is_empty()).count() < numbers.len() / 4);
         }
@@ -274,6 +275,7 @@ fn the_tail_is_full_after_a_seek() {
     let lookups = player.snapshot();
     assert_eq!(place(&lookups).event, 5000);
     assert!(lookups.tail.len() > 100, "{}", lookups.tail.len());
+    assert_eq!(lookups.last.as_ref().map(|row| row.number), Some(5000), "it need not pass");
     assert!(lookups.tail.iter().all(|row| row.number <= 5000 && filter.matches(row)));
 }
 
