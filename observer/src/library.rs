@@ -53,6 +53,8 @@ pub struct Page {
     pub more: bool,
     /// Up to when events were there to be read: a live run's last moments are not, yet.
     pub read_until_ns: u64,
+    /// From when on events are kept, where that is not the start of the run.
+    pub kept_from_ns: Option<u64>,
 }
 
 /// What can be made of what was recorded.
@@ -123,8 +125,7 @@ impl Library {
     /// From when on it has the run, where that is not its start.
     #[must_use]
     pub fn kept_from_ns(&self) -> Option<u64> {
-        let Parts::Kept(kept) = &self.parts else { return None };
-        kept.look().segments.first().filter(|s| s.number > 0).map(|s| s.from_ns)
+        kept_from_ns(&self.look())
     }
 
     /// The parts that are there, oldest first.
@@ -156,11 +157,17 @@ impl Library {
         let more = stop.load(Ordering::Relaxed);
         let from = index.from(&look.segments, query.from_ns)?;
         let read_until_ns = index.read_until_ns();
-        let mut page = Page { query, events: Vec::new(), earlier: false, more, read_until_ns };
+        let kept_from_ns = kept_from_ns(&look);
+        let mut page = Page { query, events: Vec::new(), earlier: false, more, read_until_ns, kept_from_ns };
         drop(index);
         if let Some(from) = from {
             Search::new(&mut page, from).run(self.grows(), stop)?;
         }
         Ok(page)
     }
+}
+
+/// From when on these parts have the run, where they lack its start.
+fn kept_from_ns(look: &Look) -> Option<u64> {
+    look.segments.first().filter(|s| s.number > 0).map(|s| s.from_ns)
 }
