@@ -129,7 +129,8 @@ fn scenes_made() {
 /// Runs that are all of one kind, in every view and the matrix.
 #[test]
 fn every_view_of_made_runs() {
-    let runs: [(&str, fn() -> Snapshot); 5] = [
+    type Made = fn() -> Snapshot;
+    let runs: [(&str, Made); 5] = [
         ("empty", empty),
         ("one-row", one_row),
         ("thousands", thousands),

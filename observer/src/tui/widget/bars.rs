@@ -1,7 +1,8 @@
 //! What a task held, and when: from its events, else from the holds of the evidence.
 //!
 //! Decides how asks and releases become bars. An ask is the having too where nothing tells of a wait, but not while the other
-//! task of the picture is known to have the lock alone.
+//! task of the picture is known to have the lock alone. Of a spinlock no wait is told: it is held by the time that the task does
+//! anything else.
 
 use std::collections::BTreeMap;
 
@@ -19,10 +20,16 @@ pub enum End {
     At(u64),
     /// It is held as far as the events go.
     Later,
-    /// It was held at this time for certain, and nothing is known of later.
-    Unknown(u64),
-    /// Its release was not seen; it was asked for again at this time.
-    Before(u64),
+    /// Its release was not seen: it was held at the one time for certain, and at the other, if any is known, not any more.
+    Unseen {
+        at_ns: u64,
+        by_ns: u64,
+    },
+}
+
+/// An end of which nothing is known.
+fn unseen(at_ns: u64) -> End {
+    End::Unseen { at_ns, by_ns: u64::MAX }
 }
 
 /// A lock held, or asked for, by one task.
@@ -41,7 +48,7 @@ pub struct Bar {
 impl Bar {
     /// All moments that are known.
     pub fn moments(&self) -> impl Iterator<Item = u64> {
-        let end = if let End::At(ns) | End::Before(ns) = self.end { Some(ns) } else { None };
+        let end = Some(self.ends()).filter(|ns| *ns < u64::MAX);
         [self.begin_ns, self.got_ns, end].into_iter().flatten()
     }
 
@@ -52,7 +59,7 @@ impl Bar {
     }
 
     fn ends(&self) -> u64 {
-        if let End::At(ns) | End::Before(ns) = self.end { ns } else { u64::MAX }
+        if let End::At(ns) | End::Unseen { by_ns: ns, .. } = self.end { ns } else { u64::MAX }
     }
 
     #[must_use]
@@ -122,10 +129,20 @@ impl Bars {
 pub fn of_task(events: &[EventRow], tid: Tid) -> Vec<Bar> {
     let mut bars = Bars::default();
     let mut last = None;
+    let mut spins = None;
     for (i, row) in events.iter().enumerate() {
         if row.event.tid == tid {
             last = Some(i);
+            if let Some(lock) = spins.take() {
+                bars.wait(lock, Some(row.event.time_ns));
+            }
             step(&mut bars, row);
+            if let Body::Lock { step: LockStep::Ask, class, lock, .. } = row.event.body
+                && spins_for(class.into())
+            {
+                bars.wait(lock.0, None);
+                spins = Some(lock.0);
+            }
         } else if let Body::FolioRelease { folio, .. } = row.event.body {
             // A folio may be unlocked by somebody else.
             bars.release(folio.0, row.event.time_ns);
@@ -156,9 +173,14 @@ fn forget_unreleased(bars: &mut [Bar], events: &[EventRow]) {
     };
     for bar in bars.iter_mut().filter(|b| b.end == End::Later && !released(b.class)) {
         if let Some(got_ns) = bar.got_ns {
-            bar.end = End::Unknown(got_ns);
+            bar.end = unseen(got_ns);
         }
     }
+}
+
+/// Who asks for such a lock does nothing else until it has it.
+fn spins_for(class: LockClass) -> bool {
+    class == LockClass::Ptl
 }
 
 fn step(bars: &mut Bars, row: &EventRow) {
@@ -169,8 +191,9 @@ fn step(bars: &mut Bars, row: &EventRow) {
             match step {
                 LockStep::Ask | LockStep::Try => {
                     // Nobody asks for what it has, but for reading: the release in between was not seen.
-                    if bars.open_mut(lock.0).is_some_and(|b| b.is_alone()) {
-                        bars.close(lock.0, End::Before(now_ns));
+                    let open = bars.open_mut(lock.0).filter(|b| b.is_alone());
+                    if let Some(at_ns) = open.map(|b| b.got_ns.or(b.begin_ns).unwrap_or(0)) {
+                        bars.close(lock.0, End::Unseen { at_ns, by_ns: now_ns });
                     }
                     bars.push(begin(class, mode, lock.0, now_ns));
                 }
@@ -237,8 +260,8 @@ pub fn add_holds(bars: &mut Vec<Bar>, side: &Side) {
                 }
                 bar.class = hold.class;
                 bar.mode = hold.mode.or(bar.mode);
-                if let End::Unknown(ns) = &mut bar.end {
-                    *ns = side.time_ns.max(*ns);
+                if let End::Unseen { at_ns, by_ns } = &mut bar.end {
+                    *at_ns = side.time_ns.max(*at_ns).min(*by_ns);
                 }
             }
             None => bars.push(Bar {
@@ -246,8 +269,12 @@ pub fn add_holds(bars: &mut Vec<Bar>, side: &Side) {
                 mode: hold.mode,
                 lock: hold.lock,
                 begin_ns: since(hold),
-                got_ns: Some(hold.since_ns.min(side.time_ns)),
-                end: End::Unknown(side.time_ns),
+                got_ns: Some(if spins_for(hold.class) {
+                    side.time_ns
+                } else {
+                    hold.since_ns.min(side.time_ns)
+                }),
+                end: unseen(side.time_ns),
             }),
         }
     }
@@ -262,6 +289,29 @@ fn since(hold: &Hold) -> Option<u64> {
 pub fn wait_for_each_other(a: &mut [Bar], b: &mut [Bar]) {
     wait_for(a, b);
     wait_for(b, a);
+    end_by(a, b);
+    end_by(b, a);
+}
+
+/// What the other one has, where one of the two has it alone, was released before.
+fn end_by(having: &mut [Bar], others: &[Bar]) {
+    let mut by_lock: BTreeMap<u64, Vec<(u64, bool)>> = BTreeMap::new();
+    for bar in others {
+        if let Some(got_ns) = bar.got_ns {
+            by_lock.entry(bar.lock).or_default().push((got_ns, bar.is_alone()));
+        }
+    }
+    by_lock.values_mut().for_each(|bars| bars.sort_unstable());
+    for bar in having {
+        let is_alone = bar.is_alone();
+        let (Some(others), End::Unseen { at_ns, by_ns }) = (by_lock.get(&bar.lock), &mut bar.end) else {
+            continue;
+        };
+        let after = others.partition_point(|(got_ns, _)| *got_ns <= *at_ns);
+        if let Some((got_ns, _)) = others[after..].iter().find(|(_, alone)| is_alone || *alone) {
+            *by_ns = (*by_ns).min(*got_ns);
+        }
+    }
 }
 
 fn wait_for(asking: &mut [Bar], having: &[Bar]) {

@@ -17,8 +17,10 @@ pub struct Glyphs {
     pub held: char,
     pub end: char,
     pub brief: char,
-    /// A lock was asked for and not given yet.
+    /// A lock was asked for, and it is not known to be held yet.
     pub waits: char,
+    /// It is not known whether it is held.
+    pub unknown: char,
     /// A moment on the axis.
     pub tick: char,
     /// The moment of the removal, through lanes that have nothing there.
@@ -43,6 +45,7 @@ impl Glyphs {
         end: '┤',
         brief: '┼',
         waits: '·',
+        unknown: '╌',
         tick: '┬',
         guide: '┊',
         none: '·',
@@ -57,11 +60,12 @@ impl Glyphs {
         lease: '=',
         certain: '#',
         possible: '~',
-        begin: '|',
+        begin: '[',
         held: '-',
-        end: '|',
+        end: ']',
         brief: '+',
         waits: '.',
+        unknown: ',',
         tick: '\'',
         guide: ':',
         none: '.',

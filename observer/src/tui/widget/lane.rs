@@ -19,6 +19,9 @@ use crate::sink::words;
 /// Rows of locks in one lane, on a narrow and on a wide screen.
 const LOCKS: [usize; 2] = [5, 9];
 
+/// Cells that say that it is not known how long: no length, or it would stand over what others held.
+const UNKNOWN: usize = 3;
+
 /// A lock with all that the task did with it.
 #[derive(Clone, Debug)]
 pub struct Lock {
@@ -133,7 +136,7 @@ fn draw_bar(row: &mut Row, bar: &Bar, axis: &Axis, glyphs: &Glyphs, tone: Tone, 
         }
         // Taken before, and it is not known when.
         None if got > 0 => {
-            dashes(row, got.saturating_sub(4)..got, tone, glyphs);
+            row.fill(got.saturating_sub(UNKNOWN), got - 1, tone, glyphs.unknown);
             seen.unknown = true;
         }
         _ => {}
@@ -141,16 +144,14 @@ fn draw_bar(row: &mut Row, bar: &Bar, axis: &Axis, glyphs: &Glyphs, tone: Tone, 
     let (end, closed) = match bar.end {
         End::At(ns) => (axis.column(ns), ns <= to_ns),
         End::Later => (last, false),
-        End::Unknown(ns) => {
-            dashes(row, axis.column(ns)..last, tone, glyphs);
-            row.set(last, tone, '>');
+        End::Unseen { at_ns, by_ns } => {
+            let sure = axis.column(at_ns);
+            let by = axis.column(by_ns).min(last + 1);
+            for column in sure + 1..by.min(sure + 1 + UNKNOWN) {
+                row.set(column, tone, glyphs.unknown);
+            }
             seen.unknown = true;
-            (axis.column(ns), false)
-        }
-        End::Before(ns) => {
-            dashes(row, got..axis.column(ns), tone, glyphs);
-            seen.unknown = true;
-            (got, false)
+            (sure, false)
         }
     };
     let end = end.max(got);
@@ -170,12 +171,6 @@ fn draw_bar(row: &mut Row, bar: &Bar, axis: &Axis, glyphs: &Glyphs, tone: Tone, 
     }
 }
 
-fn dashes(row: &mut Row, columns: std::ops::Range<usize>, tone: Tone, glyphs: &Glyphs) {
-    for (i, column) in columns.enumerate() {
-        row.set(column, tone, if i % 2 == 1 { glyphs.held } else { ' ' });
-    }
-}
-
 /// `+3 more: inode_lock(write), ptl`
 #[must_use]
 pub fn more(names: &[String]) -> Option<Text> {
@@ -185,7 +180,7 @@ pub fn more(names: &[String]) -> Option<Text> {
 
 /// The glyphs of bars, in words.
 pub fn legend(parts: &mut Vec<(Tone, String)>, seen: &Seen, glyphs: &Glyphs) {
-    let Glyphs { begin, held, end, waits, brief, .. } = glyphs;
+    let Glyphs { begin, held, end, waits, brief, unknown, .. } = glyphs;
     if seen.held {
         parts.push((Tone::Plain, format!("{begin}{held}{held}{end} held")));
     }
@@ -193,12 +188,13 @@ pub fn legend(parts: &mut Vec<(Tone, String)>, seen: &Seen, glyphs: &Glyphs) {
         parts.push((Tone::Plain, format!("{brief} held for a moment")));
     }
     if seen.waits {
-        parts.push((Tone::Caution, format!("?{waits}{waits} asked for, not given yet")));
+        parts.push((Tone::Caution, format!("?{waits}{waits} asked for: got by the end of it, or not yet")));
     }
     if seen.same {
         parts.push((Tone::Plain, "* the same lock in both".into()));
     }
     if seen.unknown {
-        parts.push((Tone::Plain, format!("{held} {held} how long is not known")));
+        parts
+            .push((Tone::Plain, format!("{held}{unknown}{unknown} until when, or since when, is not known")));
     }
 }

@@ -248,7 +248,7 @@ impl Picture<'_> {
         add(t.certain_ns > t.hi_ns, Tone::Alarm, format!("{0}{0} stale for certain", g.certain));
         let perhaps = t.end_ns > t.certain_ns || !one;
         add(perhaps, Tone::Caution, format!("{0}{0} perhaps stale", g.possible));
-        add(t.used_ns.is_some(), Tone::Plain, "U used: table's PTL taken".into());
+        add(t.used_ns.is_some(), Tone::Plain, "U asked for the table's PTL, and got it".into());
         add(self.rank == Rank::Revalidated, Tone::Plain, "R looked up again".into());
         add(t.freed_ns.is_some(), Tone::Alarm, "F page given back".into());
         lane::legend(&mut parts, &self.seen, g);
@@ -310,8 +310,8 @@ fn said(out: &mut Vec<Text>, c: &WindowCase, rank: Rank, t: &Times, setup: &Setu
     };
     let used = match c.used {
         Use::Seen(ns) if rank != Rank::Revalidated => match ns.saturating_sub(t.hi_ns) {
-            0 => "; its PTL was taken as soon as the removal let go of it".to_owned(),
-            after => format!("; its PTL was taken {} after the removal", span(after)),
+            0 => "; its PTL was got as soon as the removal let go of it".to_owned(),
+            after => format!("; its PTL was asked for {} after the removal, and got", span(after)),
         },
         Use::Contract => "; in use by contract: a callback was handed the pointer".to_owned(),
         Use::No if rank != Rank::Revalidated => "; no use was seen after it".to_owned(),
