@@ -29,7 +29,7 @@ pub struct Words {
     pub task: String,
     /// What happened.
     pub what: String,
-    /// What it happened to, `name value` pairs.
+    /// What it happened to, `name value` pairs: first what tells one row from the next, the mm last.
     pub object: String,
     /// Function in which it was seen; empty: of no site.
     pub site: String,
@@ -177,32 +177,34 @@ fn object(row: &EventRow, start_ns: u64) -> String {
             o.number("task", child.0.into()).number("process", child_tgid.into())
         }
         Body::OpBegin { mm, start, end: observer_engine::event::Addr(0) } => {
-            o.address("mm", mm.0).text(&format!("from {start}"))
+            let o = if start.0 == 0 { o } else { o.text(&format!("from {start}")) };
+            o.address("mm", mm.0)
         }
-        Body::OpBegin { mm, start, end } => o.address("mm", mm.0).text(&format!("range {start}-{end}")),
+        Body::OpBegin { mm, start, end } => o.text(&format!("range {start}-{end}")).address("mm", mm.0),
         Body::OpEnd { ret } => o.text(&returned(ret)),
         Body::CallbackBegin { mm, addr, pte } | Body::Unshare { mm, addr, pte } => {
-            o.address("mm", mm.0).address("addr", addr.0).entry(pte)
+            o.address("addr", addr.0).entry(pte).address("mm", mm.0)
         }
         Body::Lookup { mm, addr, pte, repeats } => {
-            let o = o.address("mm", mm.0).address("addr", addr.0).entry(pte);
-            if repeats == 0 { o } else { o.number("repeats before", repeats.into()) }
+            let o = o.address("addr", addr.0).entry(pte);
+            let o = if repeats == 0 { o } else { o.number("repeats before", repeats.into()) };
+            o.address("mm", mm.0)
         }
         Body::Share { mm, addr, pte, count } => {
-            o.address("mm", mm.0).address("addr", addr.0).entry(pte).number("share count", count.into())
+            o.address("addr", addr.0).entry(pte).number("share count", count.into()).address("mm", mm.0)
         }
         Body::TableAlloc { mm, addr, table } => {
-            o.address("mm", mm.0).address("addr", addr.0).address("table", table.0)
+            o.address("addr", addr.0).address("table", table.0).address("mm", mm.0)
         }
         Body::Unlinked { mm, gib, table, lo_ns, now, count } => o
-            .address("mm", mm.0)
             .address("GiB", gib.0)
             .address("table", table.0)
+            .address("mm", mm.0)
             .text(&format!("there at {}", moment(lo_ns, start_ns)))
             .text(&format!("entry now {now:#x}"))
             .number("share count", count.into()),
         Body::TableFree { mm, table, count } => {
-            o.address("mm", mm.0).address("table", table.0).number("share count", count.into())
+            o.address("table", table.0).number("share count", count.into()).address("mm", mm.0)
         }
         Body::Lock { class, lock, .. } | Body::LockForget { class, lock } => {
             o.address("lock", lock.0).address(owned_by(class), row.owner)

@@ -3,7 +3,7 @@
 //! Decides the columns, the words in them and what they are sorted by. What is to be read of one row alone is `page`'s.
 
 use observer_engine::{
-    event::{Mapping, Pte, Table, Tid},
+    event::{Mapping, Mode, Pte, Table, Tid},
     finding::{Evidence, Finding, Kind, Manner, Rank},
     lock_class::LockClass,
     setup::{Coverage, Grade},
@@ -26,16 +26,22 @@ pub struct Column {
     pub width: u16,
     /// Numbers stand right.
     pub right: bool,
+    /// Cells where there is little room.
+    narrow: u16,
     /// Narrower screens leave it out.
     pub from_width: u16,
 }
 
 const fn left(title: &'static str, width: u16) -> Column {
-    Column { title, width, right: false, from_width: 0 }
+    Column { title, width, right: false, narrow: width, from_width: 0 }
 }
 
 const fn right(title: &'static str, width: u16) -> Column {
-    Column { title, width, right: true, from_width: 0 }
+    Column { right: true, ..left(title, width) }
+}
+
+const fn narrow(column: Column, narrow: u16) -> Column {
+    Column { narrow, ..column }
 }
 
 const fn wide(column: Column, from_width: u16) -> Column {
@@ -72,16 +78,21 @@ const TABLES: &[Column] = &[
     wide(left("LINKS mm@address, BY WHOM", 0), 100),
 ];
 const LOCKS: &[Column] = &[
-    left("HELD", 21),
-    left("ASKED FOR", 21),
+    left("HELD", 16),
+    left("ASKED FOR", 16),
     left("BY", 8),
     right("COUNT", 8),
     right("TASKS", 5),
     left("CYCLE", 10),
     left("ORDER", 0),
 ];
-const EVENTS: &[Column] =
-    &[right("TIME", 13), right("CPU", 3), left("TASK", 20), left("WHAT", 30), left("OBJECT", 0)];
+const EVENTS: &[Column] = &[
+    right("TIME", 13),
+    right("CPU", 3),
+    narrow(left("TASK", 20), 15),
+    narrow(left("WHAT", 30), 21),
+    left("OBJECT", 0),
+];
 const COVERAGE: &[Column] =
     &[left("ROLE", 13), left("PART", 20), left("GRADE", 8), right("EVENTS", 9), left("WHY", 0)];
 const PROTECTION: &[Column] = &[left("WHAT", 8), left("SITE", 34), right("COUNT", 8), left("LOCKS", 0)];
@@ -112,9 +123,15 @@ pub fn event_columns(width: u16) -> Vec<(usize, Column)> {
     fitted(EVENTS, width)
 }
 
+/// Below this width there is little room.
+const NARROW: u16 = 110;
+
 fn fitted(all: &[Column], width: u16) -> Vec<(usize, Column)> {
     let mut shown: Vec<(usize, Column)> =
         all.iter().copied().enumerate().filter(|(_, c)| width >= c.from_width).collect();
+    if width < NARROW {
+        shown.iter_mut().for_each(|(_, c)| c.width = c.narrow);
+    }
     let used: u16 = shown.iter().map(|(_, c)| c.width + 1).sum();
     for (_, c) in &mut shown {
         if c.width == 0 {
@@ -365,18 +382,55 @@ fn lease_cells(s: &Snapshot, l: &LeaseView) -> Vec<Cell> {
     ]
 }
 
+/// `i_mmap_rwsem(w)`.
+fn short_lock(class: LockClass, mode: Option<Mode>) -> String {
+    let name = words::lock(class, mode);
+    name.replace("(read)", "(r)").replace("(write)", "(w)")
+}
+
 fn edge_cells(s: &Snapshot, e: &EdgeView) -> Vec<Cell> {
-    let closes = closes(s, (e.from, e.to));
+    // A step that cannot wait is none of a deadlock, whatever others of its classes close.
+    let closes = if e.manner.can_block() { closes(s, (e.from, e.to)) } else { None };
     let order = words::order::verdict(e);
     vec![
-        Cell::plain(words::lock(e.from, e.from_mode)),
-        Cell::plain(words::lock(e.to, e.to_mode)),
+        Cell::plain(short_lock(e.from, e.from_mode)),
+        Cell::plain(short_lock(e.to, e.to_mode)),
         Cell::new(if e.manner == Manner::Tried { Tone::Faint } else { Tone::Plain }, ask(e.manner)),
         Cell::count(e.count),
         Cell::count(e.tasks.into()),
         closes.map_or(Cell::plain("").by(u64::MAX), |r| Cell::new(rank_tone(r), r.name()).by(r as u64)),
         Cell::new(if order == "AGAINST" { Tone::Caution } else { Tone::Plain }, order),
     ]
+}
+
+/// An edge in a sentence.
+fn edge_words(s: &Snapshot, e: &EdgeView) -> String {
+    let (from, to) = (words::lock(e.from, e.from_mode), words::lock(e.to, e.to_mode));
+    let how = match e.manner {
+        Manner::Asked => "asked for",
+        Manner::TryThenBlock => "tried, and else waited for,",
+        Manner::Tried => "tried, which cannot wait,",
+    };
+    let order = match words::order::verdict(e) {
+        "AGAINST" => "; against the documented order",
+        "perhaps" => "; against the documented order, if the first was held by then",
+        "exception" => "; a known exception from the documented order",
+        "agrees" => "; as documented",
+        _ => "; no order of the two is documented",
+    };
+    let closes = closes(s, (e.from, e.to)).filter(|_| e.manner.can_block());
+    let closes = closes.map_or(String::new(), |r| format!("; part of a cycle that is {}", r.name()));
+    format!("{to} {how} while {from} is held{order}{closes}")
+}
+
+/// What stands under a list of the row that is selected, where it has no room for its page.
+#[must_use]
+pub fn in_full(s: &Snapshot, tab: Tab, i: usize) -> String {
+    match row(s, tab, i) {
+        Some(Row::Edge(e)) => edge_words(s, e),
+        Some(Row::Event(e)) => events::words(e, &s.setup, s.meta.start_ns).line(),
+        _ => cells(s, tab, i).pop().map_or(String::new(), |cell| cell.text),
+    }
 }
 
 /// `try/wait`: by trylock, where it would have waited had that failed.

@@ -138,7 +138,7 @@ fn list(frame: &mut Frame, area: Rect, state: &State, theme: &Theme) {
     put(frame, area, lines, theme);
 }
 
-/// What the selected row opens, or its last cell: in a narrow list it is the one that is cut, and says what happened.
+/// What the selected row opens, or what it says that is cut in a narrow list.
 fn preview(frame: &mut Frame, area: Rect, page: bool, state: &State, theme: &Theme) {
     if page {
         let title =
@@ -147,9 +147,9 @@ fn preview(frame: &mut Frame, area: Rect, page: bool, state: &State, theme: &The
         return put(frame, area, std::iter::once(title).chain(lines), theme);
     }
     let row = state.shown_list().row();
-    let cells = row.map(|i| rows::cells(state.snapshot(), state.tab(), i));
-    let Some(cell) = cells.and_then(|mut c| c.pop()).filter(|cell| !cell.text.is_empty()) else { return };
-    let text = Text::new(Tone::Label, "> ").and(Tone::Plain, cell.text);
+    let words = row.map(|i| rows::in_full(state.snapshot(), state.tab(), i));
+    let Some(words) = words.filter(|words| !words.is_empty()) else { return };
+    let text = Text::new(Tone::Label, "> ").and(Tone::Plain, words);
     put(frame, area, text.wrap(usize::from(area.width), 2), theme);
 }
 

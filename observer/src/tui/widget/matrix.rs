@@ -46,24 +46,37 @@ enum Closes {
 struct Cell {
     /// Indices of the edges.
     edges: Vec<usize>,
+    /// Asked for in a way that can wait.
     count: u64,
+    /// Only tried.
+    tried: u64,
     closes: Closes,
-    /// What the documents say: against them, or an exception.
+    /// What the documents say of what can wait: against them, or an exception.
     order: Option<Verdict>,
-    /// Never asked for in a way that can wait.
-    tried_only: bool,
 }
 
 impl Cell {
-    const NONE: Cell =
-        Cell { edges: Vec::new(), count: 0, closes: Closes::Nothing, order: None, tried_only: true };
+    const NONE: Cell = Cell { edges: Vec::new(), count: 0, tried: 0, closes: Closes::Nothing, order: None };
 
     fn add(&mut self, i: usize, edge: &EdgeView) {
         self.edges.push(i);
+        if edge.manner == Manner::Tried {
+            self.tried += edge.count;
+            return;
+        }
         self.count += edge.count;
-        self.tried_only &= edge.manner == Manner::Tried;
         let worst = edge.documented.iter().map(|d| d.verdict).max().filter(|v| *v != Verdict::Agrees);
         self.order = self.order.max(worst);
+    }
+
+    /// Never asked for in a way that can wait.
+    fn is_tried_only(&self) -> bool {
+        self.count == 0 && self.tried > 0
+    }
+
+    /// How often: what can wait, where there is any.
+    fn shown(&self) -> u64 {
+        if self.is_tried_only() { self.tried } else { self.count }
     }
 
     fn marks(&self) -> String {
@@ -76,7 +89,7 @@ impl Cell {
         match self.order {
             Some(Verdict::Against) => marks.push('!'),
             Some(Verdict::Exception) => marks.push('x'),
-            _ if self.tried_only && !self.edges.is_empty() => marks.push('t'),
+            _ if self.is_tried_only() => marks.push('t'),
             _ => {}
         }
         marks
@@ -86,7 +99,7 @@ impl Cell {
         match (self.closes, self.order) {
             (Closes::Alarm, _) => Tone::Alarm,
             (Closes::Cycle, _) | (_, Some(Verdict::Against)) => Tone::Caution,
-            _ if self.edges.is_empty() || self.tried_only => Tone::Faint,
+            _ if self.edges.is_empty() || self.is_tried_only() => Tone::Faint,
             _ => Tone::Plain,
         }
     }
@@ -229,7 +242,7 @@ impl Matrix {
         let sum = |column: usize| (0..n).map(|row| self.cells[row * n + column].count).sum::<u64>();
         let mut text = Text::new(Tone::Faint, fit("total", layout.names, false));
         for column in layout.columns.clone() {
-            let sum = Cell { count: sum(column), edges: vec![0], tried_only: false, ..Cell::NONE };
+            let sum = Cell { count: sum(column), edges: vec![0], ..Cell::NONE };
             text = text.and(Tone::Faint, " ".repeat(layout.gap) + &layout.cell(&sum, ' '));
         }
         text.and(Tone::Faint, layout.total(&short(self.cells.iter().map(|c| c.count).sum())))
@@ -250,7 +263,12 @@ impl Matrix {
             return words(out, text.and(Tone::Faint, "never seen"), width);
         }
         let edges = plural(cell.edges.len() as u64, "edge");
-        text = text.and(Tone::Plain, format!("{}, {edges}", times(cell.count)));
+        let often = match (cell.count, cell.tried) {
+            (0, tried) => format!("only ever tried, which cannot wait: {}", times(tried)),
+            (asked, 0) => times(asked),
+            (asked, tried) => format!("{} in a way that can wait, tried {}", times(asked), times(tried)),
+        };
+        text = text.and(Tone::Plain, format!("{often}, {edges}"));
         match cell.closes {
             Closes::Nothing => {}
             Closes::Cycle => text = text.and(Tone::Caution, "; closes a cycle, no alarm"),
@@ -262,9 +280,6 @@ impl Matrix {
                 text = text.and(Tone::Plain, "; against a documented order, and known why");
             }
             _ => {}
-        }
-        if cell.tried_only {
-            text = text.and(Tone::Plain, "; only ever tried, which cannot wait");
         }
         words(out, text, width);
     }
@@ -284,9 +299,9 @@ impl Matrix {
         add(&|c| c.closes == Closes::Cycle, Tone::Caution, "c closes a cycle, no alarm");
         add(&|c| c.order == Some(Verdict::Against), Tone::Caution, "! against a documented order");
         add(&|c| c.order == Some(Verdict::Exception), Tone::Plain, "x known exception");
-        add(&|c| c.marks().ends_with('t'), Tone::Faint, "t only tried");
+        add(&|c| c.marks().ends_with('t'), Tone::Faint, "t only tried, which cannot wait");
         if layout.width < COUNT {
-            add(&|c| c.count > 99, Tone::Faint, "+ many");
+            add(&|c| c.shown() > 99, Tone::Faint, "+ many");
         }
         add(&|c| c.edges.is_empty(), Tone::Faint, &format!("{} never", glyphs.none));
         legend(out, &parts, width);
@@ -364,7 +379,7 @@ impl Layout {
     /// Numbers end in one column, marks come after them.
     fn cell(&self, cell: &Cell, none: char) -> String {
         let marks = cell.marks();
-        let count = if cell.edges.is_empty() { none.to_string() } else { short(cell.count) };
+        let count = if cell.edges.is_empty() { none.to_string() } else { short(cell.shown()) };
         if self.width >= COUNT + MARKS {
             return fit(&count, self.width - MARKS, true) + &fit(&marks, MARKS, false);
         }
