@@ -113,7 +113,7 @@ pub struct Binding {
     pub group: Group,
     /// One line of the help.
     pub help: &'static str,
-    /// Word in the footer; empty: not shown there.
+    /// Word in the footer, as short as can be; empty: not shown there.
     pub hint: &'static str,
 }
 
@@ -173,7 +173,7 @@ const fn play(keys: &'static [Key], action: Action, help: &'static str, hint: &'
     row(keys, action, When::Replay, Group::Replay, help, hint)
 }
 
-/// Every key. The footer shows the hints in this order, as far as the width allows.
+/// Every key, in the order of the help.
 #[rustfmt::skip]
 pub static BINDINGS: &[Binding] = &[
     row(&[Char('?'), Code(KeyCode::F(1))], Action::Help, Always, Program, "this help; again or Esc: back", "help"),
@@ -181,17 +181,17 @@ pub static BINDINGS: &[Binding] = &[
     row(&[Code(KeyCode::Enter), Code(KeyCode::Right), Char('l')], Action::Open, Always, Deeper, "open the row, follow the link", "open"),
     row(&[Code(KeyCode::Esc), Code(KeyCode::Left), Code(KeyCode::Backspace), Char('h')], Action::Back, Always, Deeper, "back; in a list: show all rows again", "back"),
     play(&[Char(' ')], Action::Pause, "play and pause; at the end: from the begin", "play"),
-    play(&[Char(']')], Action::NextFinding, "to the next finding", "next finding"),
-    play(&[Char('[')], Action::FormerFinding, "to the finding before", ""),
+    play(&[Char(']')], Action::NextFinding, "to the next mark: where a finding is told", "next"),
+    play(&[Char('[')], Action::FormerFinding, "to the mark before", ""),
     play(&[Char('.')], Action::StepOn, "one event on", "step"),
     play(&[Char(',')], Action::StepBack, "one event back", ""),
     play(&[Char('}')], Action::SeekOn, "on by a twentieth of the recording", ""),
     play(&[Char('{')], Action::SeekBack, "back by a twentieth of the recording", ""),
-    play(&[Char('@')], Action::GoTo, "go to a time (+1.25), a place (50%), an event (#1200), or end", ""),
+    play(&[Char('@')], Action::GoTo, "go to a time (+1.25), a place (50%), an event (#1200), or end", "go"),
     play(&[Char('+'), Char('=')], Action::Faster, "twice the speed", "faster"),
     play(&[Char('-')], Action::Slower, "half the speed", ""),
     play(&[Char('*')], Action::FlatOut, "as fast as it goes", ""),
-    row(&[Char('/')], Action::Search, Always, Find, "search: to the next row or line with a text", "search"),
+    row(&[Char('/')], Action::Search, Always, Find, "search: to the next row or line with a text", "find"),
     row(&[Char('&')], Action::Filter, Always, Find, "only rows with a text; events: by words, see below", "filter"),
     row(&[Char('n')], Action::NextMatch, Always, Find, "next match", ""),
     row(&[Char('N')], Action::FormerMatch, Always, Find, "match before", ""),
@@ -200,10 +200,10 @@ pub static BINDINGS: &[Binding] = &[
     row(&[Char('R')], Action::Reverse, Always, Find, "reverse the order", ""),
     row(&[Char('f')], Action::Freeze, Always, Move, "freeze what is shown; the header goes on", "freeze"),
     row(&[Char(' ')], Action::Freeze, Live, Move, "the same", ""),
-    row(&[Char('t')], Action::Table, Always, Deeper, "its page table", ""),
-    row(&[Char('e')], Action::Events, Always, Deeper, "its events, out of the recording", ""),
-    row(&[Char('s')], Action::Stacks, Always, Deeper, "its stacks", ""),
-    row(&[Char('m')], Action::Matrix, Always, Deeper, "lock order as a matrix, and as a list", ""),
+    row(&[Char('t')], Action::Table, Always, Deeper, "its page table", "table"),
+    row(&[Char('e')], Action::Events, Always, Deeper, "its events, out of the recording", "events"),
+    row(&[Char('s')], Action::Stacks, Always, Deeper, "its stacks", "stacks"),
+    row(&[Char('m')], Action::Matrix, Always, Deeper, "lock order as a matrix, and as a list", "matrix"),
     row(&[Code(KeyCode::Tab)], Action::NextTab, Always, Views, "next view", "view"),
     row(&[Code(KeyCode::BackTab)], Action::FormerTab, Always, Views, "view before", ""),
     row(&[Char('1')], Action::Show(Tab::Overview), Always, Views, "overview: rates, loss, and every finding, worst first", ""),

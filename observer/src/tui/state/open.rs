@@ -177,8 +177,9 @@ impl State {
         self.lines_anew();
     }
 
-    pub(super) fn shortcut(&mut self, to: Shortcut) {
-        let page = match self.body() {
+    /// What the keys that need no line are about.
+    fn about(&self) -> Option<Page> {
+        match self.body() {
             Body::Help | Body::Matrix => None,
             Body::Page => match self.chosen().and_then(|at| self.lines.get(at)?.link.clone()) {
                 // On a list of events it is the event that counts.
@@ -186,8 +187,17 @@ impl State {
                 _ => self.top().map(|open| open.page.clone()),
             },
             Body::List => self.selected_page(),
-        };
-        match page.map(|page| page.shortcut(self.snapshot(), to)) {
+        }
+    }
+
+    /// Whether such a key leads anywhere from here.
+    #[must_use]
+    pub fn leads(&self, to: Shortcut) -> bool {
+        self.about().is_some_and(|page| page.shortcut(self.snapshot(), to).is_ok())
+    }
+
+    pub(super) fn shortcut(&mut self, to: Shortcut) {
+        match self.about().map(|page| page.shortcut(self.snapshot(), to)) {
             Some(Ok(page)) => self.show_page(page),
             Some(Err(why)) => self.complain(why),
             None => self.complain("no row is selected"),

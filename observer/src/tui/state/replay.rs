@@ -104,7 +104,9 @@ impl State {
         self.pause();
         self.seek(To::Time(mark.told_ns));
         self.mark = Some(next);
-        self.say(format!("finding {} of {}", next + 1, r.marks.len()));
+        // Not the findings that the header counts: what is told at one time may have become another one later.
+        let at = crate::sink::words::moment(mark.told_ns, r.start_ns);
+        self.say(format!("mark {} of {}: {} is told at {at}", next + 1, r.marks.len(), mark.rank.name()));
         let page = Page::Finding(mark.id.clone());
         if let Some(open) = self.top_mut()
             && matches!(open.page, Page::Finding(_))

@@ -5,9 +5,10 @@ use ratatui::layout::Rect;
 
 use super::put;
 use crate::sink::words::plural;
-use crate::tui::keys;
+use crate::tui::keys::{self, Action};
+use crate::tui::page::Shortcut;
 use crate::tui::prompt::{Prompt, What};
-use crate::tui::state::{Body, State};
+use crate::tui::state::{Body, State, Tab};
 use crate::tui::text::{Text, fit};
 use crate::tui::theme::{Theme, Tone};
 
@@ -42,7 +43,7 @@ fn typed(prompt: &Prompt, state: &State, width: u16) -> Text {
     Text::new(Tone::Label, label).and(Tone::Plain, text).and(Tone::Selected, " ").and(tone, after)
 }
 
-/// As many of the keys as have room.
+/// As many of the keys as have room: close together where that is what it takes to have the first ones.
 fn hints(state: &State, width: u16) -> Text {
     let mut line = Text::default();
     if state.frozen() && state.layout().header.height < 2 {
@@ -52,13 +53,71 @@ fn hints(state: &State, width: u16) -> Text {
     if !filter.is_empty() && state.body() == Body::List {
         line = line.and(Tone::Caution, format!("&{filter} ")).and(Tone::Plain, " ");
     }
-    for b in keys::bindings(state.mode()).filter(|b| !b.hint.is_empty()) {
-        let Some(key) = b.keys.first() else { continue };
-        let hint = Text::new(Tone::Label, key.name()).and(Tone::Plain, format!(" {}  ", b.hint));
-        if line.width() + hint.width() > usize::from(width) + 2 {
+    let hint = |action: Action, words: bool| {
+        let binding = keys::bindings(state.mode()).find(|b| b.action == action && !b.hint.is_empty())?;
+        let key = binding.keys.first().filter(|_| leads_on(state, action))?;
+        let word =
+            if words || !CLOSER.contains(&action) { format!(" {}", binding.hint) } else { String::new() };
+        Some(Text::new(Tone::Label, key.name()).and(Tone::Plain, word))
+    };
+    let room = usize::from(width).saturating_sub(line.width());
+    let first = |gap: usize, words| -> usize {
+        ORDER[..FIRST].iter().filter_map(|a| hint(*a, words)).map(|hint| hint.width() + gap).sum()
+    };
+    let (gap, words) = match () {
+        () if first(2, true) <= room + 2 => ("  ", true),
+        () if first(1, true) <= room + 1 => (" ", true),
+        () => (" ", false),
+    };
+    for (i, hint) in ORDER.into_iter().filter_map(|action| hint(action, words)).enumerate() {
+        let before = if i == 0 { "" } else { gap };
+        if line.width() + before.len() + hint.width() > usize::from(width) {
             break;
         }
+        line = line.and(Tone::Plain, before);
         line.0.extend(hint.0);
     }
     line
+}
+
+/// By how much they are needed.
+const ORDER: [Action; 21] = [
+    Action::Help,
+    Action::Open,
+    Action::Back,
+    Action::NextTab,
+    Action::Search,
+    Action::Pause,
+    Action::NextFinding,
+    Action::StepOn,
+    Action::GoTo,
+    Action::Events,
+    Action::Table,
+    Action::Stacks,
+    Action::Filter,
+    Action::Freeze,
+    Action::Quit,
+    Action::Export,
+    Action::Copy,
+    Action::Save,
+    Action::Matrix,
+    Action::SortNext,
+    Action::Faster,
+];
+/// Those that stand at the links that they lead to as well: they can do without words.
+const CLOSER: [Action; 3] = [Action::Events, Action::Table, Action::Stacks];
+/// The first so many are to be there on any usual screen.
+const FIRST: usize = 12;
+
+/// Keys that do nothing here are no hints.
+fn leads_on(state: &State, action: Action) -> bool {
+    match action {
+        Action::Table => state.leads(Shortcut::Table),
+        Action::Events => state.leads(Shortcut::Events),
+        Action::Stacks => state.leads(Shortcut::Stacks),
+        Action::Matrix => state.tab() == Tab::Locks,
+        Action::Back => state.body() != Body::List || !state.shown_list().filter.is_empty(),
+        Action::SortNext | Action::Filter => state.body() == Body::List,
+        _ => true,
+    }
 }
