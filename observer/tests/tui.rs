@@ -119,6 +119,14 @@ fn scenes_of_recordings() {
 }
 
 #[test]
+fn scenes_of_a_replay() {
+    let sample = |size| Stage::played("sample", size);
+    scene("replay", sample, "@#9,000<Enter>");
+    scene("replay-events", sample, "@#9,000<Enter>5<Home>");
+    scene("replay-locks", sample, "4");
+}
+
+#[test]
 fn scenes_made() {
     let of = |made: fn() -> Snapshot| move |size| Stage::new(made(), size);
     scene("thousands-filtered", of(thousands), "&mincore<Enter>");
@@ -326,6 +334,59 @@ fn a_recording_is_moved_in() {
     let mut kernel = Stage::new(live("walkers-5.10", 0.5), (80, 24));
     kernel.press(".,[]{}@+-*");
     assert_eq!(kernel.sent, []);
+}
+
+#[test]
+fn a_step_tells_which_event_it_took() {
+    let mut stage = Stage::played("sample", (80, 24));
+    for (keys, event) in [("@#500<Enter>", "#500 +"), (".", "#501 +"), (",,", "#499 +")] {
+        let shown = stage.press(keys).picture();
+        assert!(shown.contains(event), "{keys}: no {event} in\n{shown}");
+        let (_, after) = shown.split_once(event).unwrap();
+        let time = format!(" +{} s", after.split_once(' ').unwrap().0);
+        assert!(shown.lines().next().unwrap().ends_with(&time), "{time} is the clock\n{shown}");
+        assert!(shown.lines().any(|l| l.starts_with(&time) && l.contains("PAUSED")), "{time}\n{shown}");
+    }
+    // Whatever passes the filter of the list, and while a page is open.
+    let shown = stage.press("5&kind=unshare<Enter>1<Enter>.").picture();
+    assert!(
+        shown.contains("#500 +") && shown.contains("> finding") == stage.state.top().is_some(),
+        "{shown}"
+    );
+    let shown = stage.press(" ").picture();
+    assert!(!shown.contains("PAUSED"), "{shown}");
+}
+
+/// How one came to a place, and how fast, is no fact of the recording.
+#[test]
+fn a_place_is_told_the_same_whatever_way_led_there() {
+    for size in [(80, 24), (160, 50)] {
+        let at = |keys| {
+            let mut stage = Stage::played("sample", size);
+            stage.press(keys).picture()
+        };
+        let direct = at("@#9000<Enter>");
+        assert_eq!(direct, at("@#100<Enter>@50%<Enter>.@#9000<Enter>"));
+        assert!(
+            direct.contains("AVG/s") && !direct.contains("NOW/s") && !direct.contains("PEAK"),
+            "{direct}"
+        );
+    }
+    assert!(Stage::new(live("walkers-5.10", 0.5), (80, 24)).picture().contains("PEAK/s"));
+}
+
+/// Each is where the finding that it names is listed; they are not the findings that the header counts.
+#[test]
+fn marks_are_gone_through() {
+    let mut stage = Stage::played("sample", (110, 30));
+    let Position::Replay(end) = stage.state.snapshot().position.clone() else { panic!("no replay") };
+    stage.press("@#0<Enter>");
+    for (i, mark) in end.marks.iter().enumerate() {
+        let shown = stage.press("]").picture();
+        assert!(shown.contains(&format!("mark {} of {}: ", i + 1, end.marks.len())), "{shown}");
+        assert!(stage.state.snapshot().findings.iter().any(|f| f.id == mark.id), "{}\n{shown}", mark.id);
+    }
+    assert!(stage.press("]").picture().contains("no finding after this"));
 }
 
 #[test]

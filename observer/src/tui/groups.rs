@@ -1,7 +1,8 @@
-//! Events in a few groups, for rates and sparklines.
+//! Events in a few groups, for totals, rates and sparklines.
 //!
 //! Decides which kinds belong together; what is lost is a group too, since it has to be seen when it happens.
 
+use super::words::rate;
 use crate::snapshot::Snapshot;
 
 /// Groups by the names of their kinds; all others are of locks.
@@ -41,6 +42,15 @@ pub fn totals(s: &Snapshot) -> Vec<u64> {
     totals.push(s.stats.events.saturating_sub(grouped));
     totals.push(s.lost());
     totals
+}
+
+/// Events a second of event time, from the start of the run up to here.
+#[must_use]
+pub fn average(total: u64, s: &Snapshot) -> String {
+    match s.elapsed_ns() {
+        0 => "-".into(),
+        ns => rate(total as f64 * 1e9 / ns as f64),
+    }
 }
 
 #[cfg(test)]

@@ -20,6 +20,8 @@ pub struct Layout {
     pub preview: Rect,
     /// What takes the list's place.
     pub page: Rect,
+    /// The event that a replay took last.
+    pub event: Rect,
     /// Where a replay is.
     pub bar: Rect,
     pub footer: Rect,
@@ -32,7 +34,7 @@ pub struct Wants {
     pub notice: bool,
     /// Lines above the list.
     pub panel: u16,
-    /// The time bar.
+    /// The time bar, and the event that was taken last.
     pub bar: bool,
     /// A list, else a page.
     pub list: bool,
@@ -42,6 +44,8 @@ pub struct Wants {
 
 /// Screens of this height have room for a preview; narrower ones than the limit need at least the last cell.
 const PREVIEW_HEIGHT: u16 = 20;
+/// Screens of this height have a line for the event that a replay took last.
+const EVENT_HEIGHT: u16 = 24;
 const PREVIEW_BELOW_WIDTH: u16 = 120;
 const PREVIEW_ROWS: u16 = 2;
 /// From this height on the preview is the selected row's page.
@@ -69,15 +73,18 @@ impl Layout {
         let tabs = take(u16::from(area.height >= 4));
         let footer_rows = u16::from(area.height >= 3);
         let bar_rows = u16::from(wants.bar && area.height >= 6);
-        let body = area.height.saturating_sub(header.height + tabs.height + footer_rows + bar_rows);
+        let event_rows = u16::from(wants.bar && area.height >= EVENT_HEIGHT);
+        let around = header.height + tabs.height + footer_rows + bar_rows + event_rows;
+        let body = area.height.saturating_sub(around);
         let (panel, list, preview) = if wants.list { parts(area, body, wants) } else { (0, 0, 0) };
         let panel = take(panel);
         let head = take(u16::from(if wants.list { list >= 3 } else { body >= 3 }));
         let list = take(list.saturating_sub(if wants.list { head.height } else { 0 }));
         let preview = take(preview);
         let page = take(if wants.list { 0 } else { body - head.height });
+        let event = take(event_rows);
         let bar = take(bar_rows);
-        Layout { header, tabs, panel, head, list, preview, page, bar, footer: take(footer_rows) }
+        Layout { header, tabs, panel, head, list, preview, page, event, bar, footer: take(footer_rows) }
     }
 
     /// The preview is a page, with a title.
@@ -114,7 +121,9 @@ mod tests {
                 let area = Rect::new(0, 0, width, height);
                 let l = Layout::new(area, Wants { notice, panel: 9, bar, list, rows });
                 let mut y = 0;
-                for part in [l.header, l.tabs, l.panel, l.head, l.list, l.preview, l.page, l.bar, l.footer] {
+                let middle = [l.panel, l.head, l.list, l.preview, l.page];
+                let below = [l.event, l.bar, l.footer];
+                for part in [l.header, l.tabs].into_iter().chain(middle).chain(below) {
                     assert_eq!(part.y, y, "{width}x{height} {l:?}");
                     y += part.height;
                 }

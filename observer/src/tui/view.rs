@@ -41,6 +41,7 @@ pub fn draw(frame: &mut Frame, state: &State) {
         title(frame, layout.head, state, theme);
         page(frame, layout.page, state, theme);
     }
+    put(frame, layout.event, last_event(state, layout.event.width), theme);
     bar(frame, layout.bar, state, theme);
     footer::draw(frame, layout.footer, state, theme);
 }
@@ -266,6 +267,21 @@ fn bar(frame: &mut Frame, area: Rect, state: &State, theme: &Theme) {
     if let Some(bar) = time_bar(state, &marks) {
         put(frame, area, [timebar::line(&bar, usize::from(area.width), Glyphs::of(theme))], theme);
     }
+}
+
+/// The event that a replay took last: what a step did.
+fn last_event(state: &State, width: u16) -> Option<Text> {
+    let s = state.latest();
+    let row = s.last.as_ref().filter(|_| state.recording().is_some())?;
+    let w = crate::events::words(row, &s.setup, s.meta.start_ns);
+    let name = format!(" #{} ", number(row.number));
+    let short = [&w.time, &w.cpu, &w.task, &w.what, &w.object].map(String::as_str).join(" ");
+    let wordings =
+        [w.line(), short.clone()].map(|line| Text::new(Tone::Label, name.clone()).and(Tone::Plain, line));
+    let fits = choose(width, wordings);
+    let cut = fit(&short, usize::from(width).saturating_sub(name.len()), false);
+    let too_wide = fits.width() > usize::from(width);
+    Some(if too_wide { Text::new(Tone::Label, name).and(Tone::Plain, cut) } else { fits })
 }
 
 /// The event time at a column of the time bar.

@@ -3,11 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use observer::events::Filter;
 use observer::library::Library;
+use observer::recording::Input;
 use observer::report::Report;
 use observer::run::pipeline::{Pipeline, last_snapshot};
+use observer::run::player::{Next, Player};
 use observer::run::{Options, run};
 use observer::snapshot::{Command, FindingMark, Position, Replay, Snapshot};
 use observer::source::replay;
@@ -78,6 +81,8 @@ pub struct Stage {
     pub state: State,
     size: (u16, u16),
     library: Option<Library>,
+    /// What goes where it is sent.
+    player: Option<Player>,
     /// All that it asked of the run.
     pub sent: Vec<Command>,
     pub copied: Vec<String>,
@@ -93,8 +98,15 @@ impl Stage {
         let mode = if matches!(snapshot.position, Position::Replay(_)) { Mode::Replay } else { Mode::Live };
         let mut state = State::new(mode, theme, Arc::new(snapshot));
         state.fit(Rect::new(0, 0, size.0, size.1));
-        let mut stage =
-            Stage { state, size, library: None, sent: Vec::new(), copied: Vec::new(), quit: false };
+        let mut stage = Stage {
+            state,
+            size,
+            library: None,
+            player: None,
+            sent: Vec::new(),
+            copied: Vec::new(),
+            quit: false,
+        };
         stage.act();
         stage.sent.clear();
         stage
@@ -103,6 +115,15 @@ impl Stage {
     /// Over a fixture, with what is recorded of it.
     pub fn over(name: &str, size: (u16, u16)) -> Stage {
         Stage { library: Some(Library::file(fixture(name))), ..Stage::new(recorded(name), size) }
+    }
+
+    /// Over a fixture that is played: it goes to where the keys send it.
+    pub fn played(name: &str, size: (u16, u16)) -> Stage {
+        let mut player = Player::open(format!("{name}.obs"), Input::File(fixture(name)), None).unwrap();
+        player.command(Command::Tail(Filter::default()));
+        settle(&mut player);
+        let stage = Stage::new(player.snapshot(), size);
+        Stage { library: Some(Library::file(fixture(name))), player: Some(player), ..stage }
     }
 
     pub fn show(&mut self, snapshot: Snapshot) {
@@ -135,7 +156,14 @@ impl Stage {
             }
             for effect in effects {
                 match effect {
-                    Effect::Send(command) => self.sent.push(command),
+                    Effect::Send(command) => {
+                        self.sent.push(command.clone());
+                        if let Some(player) = &mut self.player {
+                            player.command(command);
+                            settle(player);
+                            self.state.show(Arc::new(player.snapshot()));
+                        }
+                    }
                     Effect::Quit => self.quit = true,
                     Effect::Copy(text) => self.copied.push(text),
                     Effect::Look(look, query) => {
@@ -165,6 +193,11 @@ impl Stage {
         }
         text
     }
+}
+
+/// Works until there is nothing to do.
+fn settle(player: &mut Player) {
+    while player.work(Duration::from_millis(10)).unwrap() != Next::Idle {}
 }
 
 fn named(name: &str) -> Option<KeyCode> {

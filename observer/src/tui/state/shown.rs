@@ -131,7 +131,11 @@ impl State {
             self.area,
             Wants {
                 notice: !self.latest.notices.is_empty(),
-                panel: if list { view::panel_rows(self.tab, self.snapshot()) } else { 0 },
+                panel: if list {
+                    view::panel_rows(self.tab, self.snapshot(), self.mode, self.area.width)
+                } else {
+                    0
+                },
                 bar: self.recording().is_some(),
                 list,
                 rows: self.list().visible.len(),
@@ -188,10 +192,21 @@ impl State {
         rows::count(self.snapshot(), self.tab)
     }
 
+    /// The clock of a snapshot; where a replay stands still, to the microsecond, as events have it.
+    #[must_use]
+    pub fn at(&self, s: &Snapshot) -> String {
+        let still = self.recording().is_some_and(|r| !r.reading) && self.pace.paused;
+        if still {
+            crate::sink::words::moment(s.now_ns, s.meta.start_ns)
+        } else {
+            crate::tui::words::clock(s.elapsed_ns())
+        }
+    }
+
     /// What is shown, and of when, in a few words.
     #[must_use]
     pub fn where_it_is(&self) -> String {
-        let at = crate::tui::words::clock(self.snapshot().elapsed_ns());
+        let at = self.at(self.snapshot());
         match self.recording() {
             Some(r) => format!("{} at {at}", r.file),
             None => format!("live, at {at}"),

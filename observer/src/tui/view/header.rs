@@ -12,8 +12,11 @@ use crate::tui::groups;
 use crate::tui::state::State;
 use crate::tui::text::{Text, fit};
 use crate::tui::theme::{Theme, Tone};
-use crate::tui::words::{clock, rate};
+use crate::tui::words::rate;
 use observer_engine::setup::{Coverage, Grade};
+
+/// From this width on the header says what the end of a run means.
+const OVER_WIDTH: u16 = 100;
 
 pub fn draw(frame: &mut Frame, area: Rect, state: &State, theme: &Theme) {
     let width = area.width;
@@ -35,14 +38,16 @@ fn run(state: &State, width: u16) -> Text {
     let mut right = Text::default();
     if state.frozen() {
         right = right
-            .and(Tone::Selected, format!(" FROZEN at {} ", clock(state.snapshot().elapsed_ns())))
+            .and(Tone::Selected, format!(" FROZEN at {} ", state.at(state.snapshot())))
             .and(Tone::Plain, " ");
     }
-    right = right.and(Tone::Plain, clock(s.elapsed_ns()));
+    right = right.and(Tone::Plain, state.at(s));
     let anybody = s.meta.filter == crate::meta::Filter::default();
     let filter = if anybody { String::new() } else { format!("  only {}", text::filter(&s.meta.filter)) };
-    let kernel = format!("{}  {}{filter}", s.meta.kernel.release, s.meta.level.name());
-    let left = Text::new(Tone::Label, "observer ").and(Tone::Plain, format!("{}  {kernel}", position(state)));
+    let kernel = format!("level {}  {}{filter}", s.meta.level.name(), s.meta.kernel.release);
+    let over = if width >= OVER_WIDTH { ": the run is over" } else { "" };
+    let left =
+        Text::new(Tone::Label, "observer ").and(Tone::Plain, format!("{}  {kernel}", position(state, over)));
     let mut left_width = usize::from(width).saturating_sub(right.width() + 1);
     let mut line = Text::default();
     for (tone, piece) in left.0 {
@@ -56,13 +61,14 @@ fn run(state: &State, width: u16) -> Text {
     line
 }
 
-fn position(state: &State) -> String {
+/// `over`: what to say of a run that is over.
+fn position(state: &State, over: &str) -> String {
     match &state.latest().position {
         // Before the first picture nothing is known of the recording.
         Position::Live if state.mode() == Mode::Replay => "replay".into(),
         Position::Live => "live".into(),
-        Position::Ended => "ended (final)".into(),
-        Position::Replay(r) if r.ended => format!("replay {} at its end (final)", r.file),
+        Position::Ended => format!("ended{over}"),
+        Position::Replay(r) if r.ended => format!("replay {} at its end{over}", r.file),
         Position::Replay(r) => format!("replay {}", r.file),
     }
 }
@@ -73,27 +79,32 @@ fn flow(state: &State, width: u16) -> Text {
     let total = s.stats.events;
     // What was lost is the last of them, and did not come in.
     let rates: Vec<f64> = (0..groups::NAMES.len() - 1).filter_map(|i| state.history().rate(i)).collect();
-    let now = if rates.is_empty() { "-".into() } else { rate(rates.iter().sum()) };
+    let (name, now) = match state.mode() {
+        // How fast a recording goes by is no fact of it.
+        Mode::Replay => ("average/s ", groups::average(total, s)),
+        Mode::Live if rates.is_empty() => ("events/s ", "-".into()),
+        Mode::Live => ("events/s ", rate(rates.iter().sum())),
+    };
     let alarms = s.findings.iter().filter(|f| f.rank.is_alarm()).count();
     // Worst come first: when all rows are alarms, there may be more of them beyond.
     let more =
         if s.findings_total > s.findings.len() && alarms == s.findings.len() { "at least " } else { "" };
     let label =
         |text: Text, name: &str, value: String| text.and(Tone::Label, name).and(Tone::Plain, value + "  ");
-    let mut text = label(Text::default(), "events/s ", now);
+    let mut text = label(Text::default(), name, now);
     text = label(text, "total ", number(total));
     let tone = if alarms > 0 { Tone::Alarm } else { Tone::Plain };
     let findings = text
         .and(Tone::Label, "findings ")
         .and(Tone::Plain, number(s.findings_total as u64))
         .and(tone, format!(" ({more}{})  ", plural(alarms as u64, "alarm")));
-    let tables = label(findings.clone(), "tables ", format!("{} alive", number(s.stats.live_tables as u64)));
-    let full = label(
-        label(tables.clone(), "leases ", number(s.stats.live_leases as u64)),
-        "tasks ",
-        number(s.stats.live_tasks as u64),
-    );
-    choose(width, [full, tables, findings])
+    let live = |n: usize| number(n as u64);
+    let tables = |alive: &str| label(findings.clone(), "tables ", live(s.stats.live_tables) + alive);
+    let full = |alive: &str| {
+        let leases = label(tables(alive), "leases ", live(s.stats.live_leases));
+        leases.and(Tone::Label, "tasks ").and(Tone::Plain, live(s.stats.live_tasks))
+    };
+    choose(width, [full(" alive"), full(""), tables(""), findings.clone()])
 }
 
 /// What was lost and what cannot be seen: the one line that is always there.

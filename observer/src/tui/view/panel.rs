@@ -1,4 +1,5 @@
-//! The overview's panel: one line a group of events, its rate, total and the last while as a sparkline.
+//! The overview's panel: groups of events. Of a kernel that runs one line each, with its rate and the last while as a sparkline;
+//! of a recording a few beside each other, with what is true of it however one came there: totals and averages.
 
 use ratatui::Frame;
 use ratatui::layout::Rect;
@@ -6,6 +7,7 @@ use ratatui::layout::Rect;
 use super::put;
 use crate::sink::words::number;
 use crate::snapshot::Snapshot;
+use crate::tui::Mode;
 use crate::tui::groups;
 use crate::tui::history::COLUMN_NS;
 use crate::tui::state::{State, Tab};
@@ -13,23 +15,44 @@ use crate::tui::text::{Text, fit};
 use crate::tui::theme::{Theme, Tone};
 use crate::tui::words::rate;
 
-/// Lines that the panel would like: a head, and a line for every group.
+/// Lines that the panel would like: a head, and its groups.
 #[must_use]
-pub fn rows(tab: Tab, snapshot: &Snapshot) -> u16 {
-    match tab {
-        Tab::Overview if snapshot.passes > 0 => groups::NAMES.len() as u16 + 1,
+pub fn rows(tab: Tab, snapshot: &Snapshot, mode: Mode, width: u16) -> u16 {
+    let groups = groups::NAMES.len();
+    match (tab, mode) {
+        (Tab::Overview, _) if snapshot.passes == 0 => 0,
+        (Tab::Overview, Mode::Live) => groups as u16 + 1,
+        (Tab::Overview, Mode::Replay) => groups.div_ceil(beside(width)) as u16 + 1,
         _ => 0,
     }
 }
 
 /// Cells before the sparkline: name, rate, total, peak.
 const BEFORE: usize = 15 + 8 + 15 + 8 + 1;
+/// Cells of a group beside others: name, total, average, and the gap to the next one.
+const NAME: usize = 11;
+const TOTAL: usize = 9;
+const AVERAGE: usize = 6;
+const GAP: usize = 1;
+
+/// Groups of a recording beside each other.
+fn beside(width: u16) -> usize {
+    ((usize::from(width) + GAP) / (NAME + TOTAL + AVERAGE + GAP)).clamp(1, 4)
+}
 
 pub fn draw(frame: &mut Frame, area: Rect, state: &State, theme: &Theme) {
     if area.height == 0 {
         return;
     }
     let width = usize::from(area.width);
+    let lines = match state.mode() {
+        Mode::Live => live(state, width, theme),
+        Mode::Replay => recorded(state.latest(), width),
+    };
+    put(frame, area, lines, theme);
+}
+
+fn live(state: &State, width: usize, theme: &Theme) -> Vec<Text> {
     let room = width.saturating_sub(BEFORE);
     let past = format!(" last {} s", room as u64 * COLUMN_NS / 1_000_000_000);
     let head = format!("{:<15}{:>8}{:>15}{:>8}{past}", "EVENTS", "NOW/s", "TOTAL", "PEAK/s");
@@ -44,7 +67,37 @@ pub fn draw(frame: &mut Frame, area: Rect, state: &State, theme: &Theme) {
         let (tone, line) = if bad { (Tone::Alarm, Tone::Alarm) } else { (Tone::Plain, Tone::Good) };
         lines.push(Text::new(tone, before).and(line, sparkline(&columns, peak, room, theme)));
     }
-    put(frame, area, lines, theme);
+    lines
+}
+
+/// By columns, as one reads a list.
+fn recorded(s: &Snapshot, width: usize) -> Vec<Text> {
+    let columns = beside(width as u16);
+    let cell = |name: &str, total: &str, average: &str| {
+        format!("{}{total:>TOTAL$}{average:>AVERAGE$}", fit(name, NAME, false))
+    };
+    let gap = " ".repeat(GAP);
+    let head = vec![cell("EVENTS", "TOTAL", "AVG/s"); columns].join(&gap);
+    let mut lines = vec![Text::new(Tone::Bar, fit(&head, width, false))];
+    let totals = groups::totals(s);
+    let rows = totals.len().div_ceil(columns);
+    for row in 0..rows {
+        let mut line = Text::default();
+        for i in (row..totals.len()).step_by(rows) {
+            let (name, total) = (groups::NAMES[i], totals[i]);
+            let digits = number(total);
+            let digits = if digits.len() < TOTAL { digits } else { rate(total as f64) };
+            let bad = name == groups::LOST && total > 0;
+            let before = if i == row { "" } else { &gap };
+            line = line.and(Tone::Plain, before);
+            line = line.and(
+                if bad { Tone::Alarm } else { Tone::Plain },
+                cell(name, &digits, &groups::average(total, s)),
+            );
+        }
+        lines.push(line);
+    }
+    lines
 }
 
 /// Bars up to the line's own peak, the newest at the right end. What is not nothing shows at least the lowest bar.

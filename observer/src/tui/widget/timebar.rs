@@ -9,7 +9,7 @@ use super::super::theme::Tone;
 use super::super::words::clock;
 use super::canvas::{Row, clip};
 use super::glyphs::Glyphs;
-use crate::sink::words::number;
+use crate::sink::words::{moment, number};
 
 /// A bar of fewer cells is none.
 const CELLS_MIN: usize = 10;
@@ -42,6 +42,15 @@ impl Bar<'_> {
         let span = u128::from(self.end_ns.saturating_sub(self.start_ns));
         let done = u128::from(ns.clamp(self.start_ns, self.end_ns.max(self.start_ns)) - self.start_ns);
         (done * u128::from(of)).checked_div(span).unwrap_or(0) as u64
+    }
+
+    /// Where it stands, a pause can be told to the event; always so many cells, else the bar would move under the mouse.
+    fn at(&self) -> String {
+        let since_ns = self.now_ns.saturating_sub(self.start_ns);
+        let exact = self.paused && !self.reading;
+        let at = if exact { moment(since_ns, 0) } else { clock(since_ns) };
+        let longest = moment(self.end_ns, self.start_ns).len();
+        format!("{at:<longest$} ")
     }
 
     fn percent(&self) -> u64 {
@@ -144,7 +153,7 @@ struct Layout {
 impl Layout {
     /// The first of some wordings that leaves enough for a bar; a percentage where none does.
     fn of(bar: &Bar, width: usize) -> Layout {
-        let at = clock(bar.now_ns.saturating_sub(bar.start_ns));
+        let at = bar.at();
         let (tone, state) = bar.state();
         let state = Text::new(tone, state);
         let then = bar.then();
@@ -157,9 +166,9 @@ impl Layout {
             Text(text.0.clone()).and(Tone::Plain, " ".repeat(16usize.saturating_sub(text.width())))
         };
         let wordings = [
-            (120, format!("{at} "), format!(" {events}  "), padded(&long_state)),
-            (70, format!("{at} "), format!(" {}  ", number(bar.event)), padded(&long_state)),
-            (44, format!("{at} "), " ".into(), state.clone()),
+            (120, at.clone(), format!(" {events}  "), padded(&long_state)),
+            (70, at.clone(), format!(" {}  ", number(bar.event)), padded(&long_state)),
+            (44, at, " ".into(), state.clone()),
             (24, String::new(), " ".into(), state.clone()),
         ];
         for (from, before, after, state) in wordings {
