@@ -7,6 +7,7 @@
 mod answers;
 mod groups;
 mod history;
+mod kept;
 pub mod keys;
 mod layout;
 mod list;

@@ -124,6 +124,7 @@ fn scenes_of_a_replay() {
     scene("replay", sample, "@#9,000<Enter>");
     scene("replay-events", sample, "@#9,000<Enter>5<Home>");
     scene("replay-locks", sample, "4");
+    scene("replay-not-told", sample, "2<Enter>/go to<Enter><Enter><Home>");
 }
 
 #[test]
@@ -206,7 +207,8 @@ fn loss_and_blindness_are_on_every_screen() {
 #[test]
 fn the_help_has_every_key_and_only_keys_that_are_there() {
     for mode in [Mode::Live, Mode::Replay] {
-        let help: Vec<String> = view::help::lines(mode, 300).iter().map(|l| l.plain()).collect();
+        let help: Vec<String> =
+            view::help::lines(mode, 300, &Theme::PLAIN).iter().map(|l| l.plain()).collect();
         for b in keys::BINDINGS {
             let names: Vec<String> = b.keys.iter().map(|k| k.name()).collect();
             let there = help.iter().any(|l| l.contains(&names.join(" ")) && l.contains(b.help));
@@ -387,6 +389,45 @@ fn marks_are_gone_through() {
         assert!(stage.state.snapshot().findings.iter().any(|f| f.id == mark.id), "{}\n{shown}", mark.id);
     }
     assert!(stage.press("]").picture().contains("no finding after this"));
+}
+
+#[test]
+fn a_finding_is_to_be_read_before_it_is_told() {
+    let mut stage = Stage::played("sample", (110, 40));
+    let told = stage.press("2<Enter>").picture();
+    assert!(told.contains("had a pte pointer") && !told.contains("not told yet"), "{told}");
+    let shown = stage.press("/go to<Enter><Enter><Home>").picture();
+    assert!(shown.contains("this case is not told yet at this time of the recording"), "{shown}");
+    assert!(shown.contains("had a pte pointer") && shown.contains("HOLDER"), "{shown}");
+    let stacks = stage.press("s").picture();
+    assert!(stacks.contains("not told yet") && stacks.contains("+0x"), "{stacks}");
+    let lease = stage.press("<Esc><Home><Enter>").picture();
+    assert!(lease.contains("not told yet") && lease.contains("looked up"), "{lease}");
+    let early = stage.press("<Esc>@#100<Enter><Home>").picture();
+    assert!(early.contains("not told yet at this time of the recording: it is told at +"), "{early}");
+    assert!(early.contains("had a pte pointer") && early.contains("HOLDER"), "{early}");
+    let back = stage.press("@end<Enter>").picture();
+    assert!(back.contains("had a pte pointer") && !back.contains("not told yet"), "{back}");
+}
+
+/// The page, its picture and where it goes to are about one case.
+#[test]
+fn a_finding_shows_one_case() {
+    let mut stage = Stage::played("sample", (110, 40));
+    stage.press("2<Enter>y");
+    let observer_engine::finding::Evidence::Window(w) = &stage.state.selected_finding().unwrap().evidence
+    else {
+        panic!("no window")
+    };
+    assert!(w.first != w.longest, "vacuous");
+    let (longest, start_ns) = (w.longest.holder.time_ns, stage.state.snapshot().meta.start_ns);
+    let at = observer::sink::words::moment(longest, start_ns);
+    assert!(stage.copied[0].contains(&format!("looked up at {at}")), "{}", stage.copied[0]);
+    assert_eq!(stage.copied[0].matches("link gone").count(), 1, "{}", stage.copied[0]);
+    stage.press("/go to<Enter>");
+    stage.sent.clear();
+    stage.press("<Enter>");
+    assert_eq!(stage.sent, [Command::Seek(To::Time(longest))]);
 }
 
 #[test]

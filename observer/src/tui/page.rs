@@ -17,12 +17,14 @@ use observer_engine::{
 };
 
 use super::answers::{Answers, Look};
+use super::kept::{Kept, Told};
 use super::rows;
 use super::text::Text;
 use super::theme::{Theme, Tone};
 use crate::events::EventRow;
-use crate::sink::words::{lock, number};
-use crate::snapshot::Snapshot;
+use crate::report::stacks::Stacks;
+use crate::sink::words::{lock, number, times};
+use crate::snapshot::{FindingMark, Position, Snapshot};
 
 /// A page. What is on it follows the run.
 #[derive(Clone, Debug, PartialEq)]
@@ -105,11 +107,41 @@ impl From<Text> for Line {
 #[derive(Clone, Copy)]
 pub struct Context<'a> {
     pub snapshot: &'a Snapshot,
+    /// Findings that are not told at this time, but were when their page was opened.
+    pub kept: &'a Kept,
+    /// What numbers of stacks mean.
+    pub stacks: &'a Stacks,
+    /// Event time of what led here.
+    pub came_for_ns: Option<u64>,
     pub answers: &'a Answers,
     pub theme: &'a Theme,
     /// There are positions to go to.
     pub replay: bool,
     pub width: u16,
+}
+
+impl<'a> Context<'a> {
+    /// A finding as it is told now, else as it is told later.
+    fn finding(&self, id: &str) -> Option<&'a Finding> {
+        self.told_now(id).or_else(|| self.kept.get(id).map(|told| &told.finding))
+    }
+
+    /// What is told of it now. The case that is kept may be under way, and another one the longest so far.
+    fn told_now(&self, id: &str) -> Option<&'a Finding> {
+        let now = self.snapshot.findings.iter().find(|f| f.id == id)?;
+        let kept = self.kept.get(id).filter(|told| told.at_ns > self.snapshot.now_ns);
+        let is_under_way = |told: &Told| {
+            finding::is_of_another_case(now, &told.finding)
+                && finding::when(&told.finding, Case::Longest) <= self.snapshot.now_ns
+        };
+        (!kept.is_some_and(is_under_way)).then_some(now)
+    }
+
+    /// Where a recording tells it.
+    fn mark(&self, id: &str) -> Option<&'a FindingMark> {
+        let Position::Replay(r) = &self.snapshot.position else { return None };
+        r.marks.iter().find(|m| m.id == id)
+    }
 }
 
 /// The keys that lead on from a page without choosing a line.
@@ -141,6 +173,15 @@ impl Page {
         }
     }
 
+    /// The finding that it is about.
+    #[must_use]
+    pub fn finding(&self) -> Option<&str> {
+        match self {
+            Page::Finding(id) | Page::Lease(id, _) | Page::Stacks(id) => Some(id),
+            _ => None,
+        }
+    }
+
     /// Its lines at a width.
     #[must_use]
     pub fn lines(&self, c: &Context<'_>) -> Vec<Line> {
@@ -164,10 +205,11 @@ impl Page {
     ///
     /// # Errors
     /// The page has no such thing.
-    pub fn shortcut(&self, s: &Snapshot, to: Shortcut) -> Result<Page, String> {
+    pub fn shortcut(&self, c: &Context<'_>, to: Shortcut) -> Result<Page, String> {
+        let s = c.snapshot;
         let found = match self {
             Page::Finding(id) | Page::Lease(id, _) | Page::Stacks(id) => {
-                s.findings.iter().find(|f| f.id == *id).and_then(|f| finding::shortcut(s, f, to))
+                c.finding(id).and_then(|f| finding::shortcut(s, f, self.case(), to))
             }
             Page::Pointer(tid, pte) => table::of_pointer(s, *tid, *pte, to),
             Page::Table(table, _) if to == Shortcut::Events => Some(table::events(s, *table)),
@@ -183,6 +225,11 @@ impl Page {
         found.ok_or_else(|| what.to_owned())
     }
 
+    /// Which case of a window it shows.
+    fn case(&self) -> Case {
+        if let Page::Lease(_, case) = self { *case } else { Case::Longest }
+    }
+
     /// The line to begin with, if it is not the first.
     #[must_use]
     pub fn first_line(&self, c: &Context<'_>) -> Option<usize> {
@@ -192,10 +239,10 @@ impl Page {
 
     /// When that happened which the page is about, if it is about a moment.
     #[must_use]
-    pub fn moment(&self, s: &Snapshot) -> Option<u64> {
+    pub fn moment(&self, c: &Context<'_>) -> Option<u64> {
         match self {
             Page::Finding(id) | Page::Lease(id, _) | Page::Stacks(id) => {
-                s.findings.iter().find(|f| f.id == *id).map(finding::when)
+                c.finding(id).map(|f| finding::when(f, self.case()))
             }
             Page::Event(row) => Some(row.event.time_ns),
             _ => None,
@@ -204,29 +251,53 @@ impl Page {
 
     /// What has to be looked up for it.
     #[must_use]
-    pub fn needs(&self, s: &Snapshot) -> Option<Look> {
+    pub fn needs(&self, c: &Context<'_>) -> Option<Look> {
         match self {
             Page::Events(look) => Some(look.clone()),
-            Page::Finding(id) | Page::Lease(id, _) => {
-                s.findings.iter().find(|f| f.id == *id).and_then(|f| finding::needs(s, f))
-            }
+            Page::Finding(id) => c.finding(id).and_then(|f| finding::needs(c.snapshot, f)),
             _ => None,
         }
     }
 }
 
-/// The lines of a finding's page, while there is such a finding.
+/// The lines of a finding's page: as it is told now, else as it was told last.
 fn with_finding(
     c: &Context<'_>,
     id: &str,
     lines: impl FnOnce(&Context<'_>, &Finding) -> Vec<Line>,
 ) -> Vec<Line> {
-    match c.snapshot.findings.iter().find(|f| f.id == id) {
-        Some(f) => lines(c, f),
-        None => vec![
-            plain("this finding is not there at this time of the run"),
-            Text::new(Tone::Faint, id).into(),
-        ],
+    if let Some(f) = c.told_now(id) {
+        return lines(c, f);
+    }
+    let mut all = wrapped(c, [Text::new(Tone::Caution, untold(c, id))]);
+    match c.kept.get(id) {
+        Some(told) => {
+            all.push(Line::default());
+            all.extend(lines(&Context { stacks: &told.stacks, ..*c }, &told.finding));
+        }
+        None => all.push(Text::new(Tone::Faint, id).into()),
+    }
+    all
+}
+
+/// Why a finding is not told at this time.
+fn untold(c: &Context<'_>, id: &str) -> String {
+    let at = |ns| rows::since_start(c.snapshot, ns);
+    if let Some(now) = c.snapshot.findings.iter().find(|f| f.id == id) {
+        let (known, shown) = (times(now.count), c.kept.get(id).map_or(0, |told| told.at_ns));
+        return format!(
+            "this case is not told yet at this time of the recording, where the finding was seen {known}; shown as it is at {}",
+            at(shown)
+        );
+    }
+    let shown =
+        c.kept.get(id).map_or(String::new(), |told| format!("; shown as it is at {}", at(told.at_ns)));
+    match c.mark(id) {
+        Some(m) if m.told_ns >= c.snapshot.now_ns => {
+            format!("not told yet at this time of the recording: it is told at {}{shown}", at(m.told_ns))
+        }
+        Some(_) => format!("not told any more at this time: more is known, and it became another one{shown}"),
+        None => format!("not told at this time of the run{shown}"),
     }
 }
 

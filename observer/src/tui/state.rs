@@ -20,6 +20,7 @@ use self::open::Open;
 use super::answers::{Answer, Answers, Look};
 use super::groups;
 use super::history::History;
+use super::kept::Kept;
 use super::keys::{self, Action};
 use super::list::List;
 use super::page::{Context, Go, Line, Page, Shortcut};
@@ -137,6 +138,7 @@ pub struct State {
     /// What was searched for last, in lower case.
     search: String,
     answers: Answers,
+    kept: Kept,
     latest: Arc<Snapshot>,
     frozen: Option<Arc<Snapshot>>,
     history: History,
@@ -166,6 +168,7 @@ impl State {
             message: None,
             search: String::new(),
             answers: Answers::default(),
+            kept: Kept::default(),
             latest: first.clone(),
             frozen: None,
             history: History::default(),
@@ -358,6 +361,7 @@ impl State {
 
     /// Makes the lines of the page that is open.
     fn lines_anew(&mut self) {
+        self.keep_findings();
         self.look_up_needed();
         let Some(open) = self.top() else {
             self.lines.clear();
@@ -391,19 +395,32 @@ impl State {
 
     /// What pages are made of now.
     fn context(&self, width: u16) -> Context<'_> {
-        Context {
+        let context = Context {
             snapshot: self.snapshot(),
+            kept: &self.kept,
+            stacks: &self.snapshot().stacks,
+            came_for_ns: None,
             answers: &self.answers,
             theme: &self.theme,
             replay: self.mode == Mode::Replay,
             width,
-        }
+        };
+        let below = self.pages[self.tab as usize].iter().rev().skip(1);
+        Context { came_for_ns: below.filter_map(|open| open.page.moment(&context)).next(), ..context }
+    }
+
+    /// Keeps what is told of the findings that pages are open of.
+    fn keep_findings(&mut self) {
+        let snapshot = self.snapshot_arc();
+        let ids: Vec<&str> = self.pages.iter().flatten().filter_map(|open| open.page.finding()).collect();
+        self.kept.renew(&snapshot, &ids);
     }
 
     /// Asks for what the page that is open needs, if it was not asked for.
     fn look_up_needed(&mut self) {
         let snapshot = self.snapshot_arc();
-        if let Some(look) = self.top().and_then(|open| open.page.needs(&snapshot)) {
+        let needs = self.top().and_then(|open| open.page.needs(&self.context(self.area.width)));
+        if let Some(look) = needs {
             self.look_up(look, &snapshot);
         }
     }
@@ -424,8 +441,9 @@ impl State {
         if let Page::Events(look) = &mut page
             && look.around_ns.is_none()
         {
-            let below = self.pages[self.tab as usize].iter().rev();
-            look.around_ns = below.filter_map(|open| open.page.moment(self.snapshot())).next();
+            let (below, context) =
+                (self.pages[self.tab as usize].iter().rev(), self.context(self.area.width));
+            look.around_ns = below.filter_map(|open| open.page.moment(&context)).next();
         }
         self.pages[self.tab as usize].push(Open::new(page));
         self.help = None;

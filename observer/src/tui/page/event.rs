@@ -21,6 +21,7 @@ pub fn list(c: &Context<'_>, look: &Look) -> Vec<Line> {
     };
     let columns = rows::event_columns(c.width.saturating_sub(2));
     let line = |row: &EventRow| {
+        let row = &renumbered(c, row);
         let cells = rows::event_cells(c.snapshot, row);
         let mut text = Text::default();
         for (n, column) in &columns {
@@ -35,14 +36,28 @@ pub fn list(c: &Context<'_>, look: &Look) -> Vec<Line> {
     if page.earlier {
         lines.insert(0, Text::new(Tone::Faint, format!("there are earlier ones; {cut}")).into());
     }
+    if let Some(from_ns) = page.kept_from_ns.filter(|ns| look.from_ns < *ns) {
+        let from = rows::since_start(c.snapshot, from_ns);
+        let text = format!("events before {from} are not kept any more; --record FILE keeps all");
+        lines.insert(0, Text::new(Tone::Caution, text).into());
+    }
     let last = match (page.more, page.read_until_ns < look.to_ns) {
         (true, _) => format!("there are later ones; {cut}"),
         (false, true) => "what is newer is not in the recording yet".to_owned(),
-        (false, false) if lines.is_empty() => format!("no event of this time passes {}", look.filter),
+        (false, false) if page.events.is_empty() => format!("no event of this time passes {}", look.filter),
         (false, false) => plural(page.events.len() as u64, "event"),
     };
     lines.push(Text::new(Tone::Faint, last).into());
     lines
+}
+
+/// Stacks have numbers of the run here, and those of the kernel in a recording.
+fn renumbered(c: &Context<'_>, row: &EventRow) -> EventRow {
+    let mut row = row.clone();
+    if let Body::Stack { stack, .. } = &mut row.event.body {
+        *stack = c.stacks.number(*stack, row.event.time_ns);
+    }
+    row
 }
 
 /// The line to begin with: that of the moment which the events are about.
@@ -53,7 +68,8 @@ pub fn first_line(c: &Context<'_>, look: &Look) -> Option<usize> {
         None if page.earlier => page.events.len(),
         None => 0,
     };
-    Some(at + usize::from(page.earlier))
+    let gone = page.kept_from_ns.is_some_and(|ns| look.from_ns < ns);
+    Some(at + usize::from(page.earlier) + usize::from(gone))
 }
 
 /// One event: every field of it, and what it names.
@@ -99,8 +115,19 @@ pub fn lines(c: &Context<'_>, row: &EventRow) -> Vec<Line> {
         "e",
         Go::Page(Page::Events(of_task(s, row))),
     ));
+    lines.push(link("stacks", "that were taken of it", "s", Go::Page(stacks_of_task(s, row))));
     if c.replay {
         lines.push(link("go to", "this moment of the recording", "", Go::Seek(row.event.time_ns)));
+    }
+    if let Body::Stack { stack, .. } = row.event.body {
+        let frames = c.stacks.symbolised(Some(stack));
+        let none = "its frames are not told up to this time of the run";
+        lines.push(Line::default());
+        lines.push(Text::new(Tone::Label, "stack of the task's first call of this:").into());
+        if frames.is_empty() {
+            lines.push(Text::new(Tone::Faint, format!("  {none}")).into());
+        }
+        lines.extend(wrapped(c, frames.into_iter().map(|f| Text::new(Tone::Plain, format!("  {f}")))));
     }
     lines
 }
@@ -133,11 +160,18 @@ fn of_task(s: &Snapshot, row: &EventRow) -> Look {
     Look::around(s, row.event.time_ns, format!("of task {tid} around it"), format!("task={tid}"))
 }
 
+/// One stack is taken of a task's first call of each operation, as an event of its own.
+fn stacks_of_task(s: &Snapshot, row: &EventRow) -> Page {
+    let tid = row.event.tid.0;
+    let (title, filter) = (format!("with stacks of task {tid}"), format!("kind=stack task={tid}"));
+    Page::Events(Look::through(s, title, filter))
+}
+
 pub fn shortcut(s: &Snapshot, row: &EventRow, to: Shortcut) -> Option<Page> {
     match to {
         Shortcut::Table => table(s, row),
         Shortcut::Events => Some(Page::Events(of_task(s, row))),
-        Shortcut::Stacks => None,
+        Shortcut::Stacks => Some(stacks_of_task(s, row)),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Pages of findings: what happened as a picture and in words, the lease, the stacks of all sides.
 
-use observer_engine::finding::{Evidence, Finding, Side, Use, WindowCase};
+use observer_engine::finding::{Evidence, Finding, Side, Use, Window, WindowCase};
 
 use super::{Case, Context, Go, Line, Page, Shortcut, evidence, link, named, plain, wrapped};
 use crate::sink::words::{self, moment, span};
@@ -20,15 +20,40 @@ pub fn lines(c: &Context<'_>, f: &Finding) -> Vec<Line> {
     let s = c.snapshot;
     let name = Text::new(rank_tone(f.rank), f.rank.name())
         .and(Tone::Plain, format!(" {}: {}", f.kind().name(), words::summary(f)));
-    let mut lines =
-        wrapped(c, [name, Text::new(Tone::Label, "seen ").and(Tone::Plain, words::seen(f, s.meta.start_ns))]);
+    let seen = Text::new(Tone::Label, "seen ").and(Tone::Plain, words::seen(f, s.meta.start_ns));
+    let mut lines = wrapped(c, [name, seen].into_iter().chain(shown(s, f)));
     lines.push(Line::default());
     lines.extend(links(c, f));
     lines.push(Line::default());
     lines.extend(picture(c, f).into_iter().map(Line::from));
     lines.push(Line::default());
-    lines.extend(wrapped(c, evidence(words::detail(f, &s.stacks, s.meta.start_ns))));
+    lines.extend(wrapped(c, evidence(words::detail(&alone(f), c.stacks, s.meta.start_ns))));
     lines
+}
+
+/// Which of several cases the page is about.
+fn shown(s: &Snapshot, f: &Finding) -> Option<Text> {
+    let Evidence::Window(w) = &f.evidence else { return None };
+    let at = since_start(s, when(f, Case::Longest));
+    let text = format!("the longest of them, whose pointer was looked up at {at}");
+    (w.first != w.longest).then(|| Text::new(Tone::Label, "here ").and(Tone::Plain, text))
+}
+
+/// Whether the page would show another window.
+pub fn is_of_another_case(a: &Finding, b: &Finding) -> bool {
+    match (&a.evidence, &b.evidence) {
+        (Evidence::Window(a), Evidence::Window(b)) => a.longest.holder.time_ns != b.longest.holder.time_ns,
+        _ => false,
+    }
+}
+
+/// A finding with that case alone: two at once are not to be told apart.
+fn alone(f: &Finding) -> Finding {
+    let mut f = f.clone();
+    if let Evidence::Window(w) = &mut f.evidence {
+        w.first = w.longest.clone();
+    }
+    f
 }
 
 /// Where a finding leads on.
@@ -38,20 +63,25 @@ fn links(c: &Context<'_>, f: &Finding) -> Vec<Line> {
     if let Evidence::Window(w) = &f.evidence {
         for (case, which) in cases(w) {
             let holder = task(&case.holder.task.comm, case.holder.task.tid);
-            let text = format!("pte {} at {} of mm {}, {holder}", case.pte, case.addr, case.mm);
+            let text = match which {
+                Case::Longest => format!("pte {} at {} of mm {}, {holder}", case.pte, case.addr, case.mm),
+                Case::First => {
+                    format!("the case that was seen first, at {}, {holder}", since_start(s, f.first_ns))
+                }
+            };
             lines.push(link("lease", text, "", Go::Page(Page::Lease(f.id.clone(), which))));
         }
     }
-    if let Some(page @ Page::Table(table, generation)) = table_of(f) {
+    if let Some(page @ Page::Table(table, generation)) = table_of(f, Case::Longest) {
         let text = format!("{table}, life {generation} of this address");
         lines.push(link("table", text, "t", Go::Page(page)));
     }
-    if let Some(look) = look(s, f) {
+    if let Some(look) = look(s, f, Case::Longest) {
         let text = format!("{} to {}", since_start(s, look.from_ns), since_start(s, look.to_ns));
         let text = format!("of {}, {text}", plural_tasks(&look.filter));
         lines.push(link("events", text, "e", Go::Page(Page::Events(look))));
     }
-    if sides_of(f).iter().any(|(_, side)| side.stack.is_some()) {
+    if sides_of(f, Case::Longest).iter().any(|(_, side)| side.stack.is_some()) {
         lines.push(link("stacks", "of all sides, whole", "s", Go::Page(Page::Stacks(f.id.clone()))));
     }
     if let Evidence::Cycle(cycle) = &f.evidence {
@@ -61,8 +91,13 @@ fn links(c: &Context<'_>, f: &Finding) -> Vec<Line> {
         }
     }
     if c.replay {
-        let text = format!("{}: the recording as it was then", since_start(s, f.first_ns));
-        lines.push(link("go to", text, "", Go::Seek(f.first_ns)));
+        let at_ns = when(f, Case::Longest);
+        let text = format!("{}: where this begins", since_start(s, at_ns));
+        lines.push(link("go to", text, "", Go::Seek(at_ns)));
+    }
+    if let Some(mark) = c.mark(&f.id).filter(|_| c.replay) {
+        let text = format!("{}: where it is told, with what was known then", since_start(s, mark.told_ns));
+        lines.push(link("go to", text, "", Go::Seek(mark.told_ns)));
     }
     lines
 }
@@ -71,7 +106,7 @@ fn plural_tasks(filter: &str) -> &'static str {
     if filter.contains(',') { "its tasks" } else { "its task" }
 }
 
-fn cases(w: &observer_engine::finding::Window) -> Vec<(&WindowCase, Case)> {
+fn cases(w: &Window) -> Vec<(&WindowCase, Case)> {
     let mut cases = vec![(&w.longest, Case::Longest)];
     if w.first != w.longest {
         cases.push((&w.first, Case::First));
@@ -79,18 +114,33 @@ fn cases(w: &observer_engine::finding::Window) -> Vec<(&WindowCase, Case)> {
     cases
 }
 
+fn case_of(w: &Window, which: Case) -> &WindowCase {
+    match which {
+        Case::First => &w.first,
+        Case::Longest => &w.longest,
+    }
+}
+
 /// What it looked like.
 fn picture(c: &Context<'_>, f: &Finding) -> Vec<Text> {
     let s = c.snapshot;
     let events = needs(s, f).map_or(&[][..], |look| c.answers.events(&look));
     let width = usize::from(c.width.saturating_sub(2));
-    widget::of_finding(f, events, &s.setup, s.meta.start_ns, width, Glyphs::of(c.theme))
+    let mut lines = widget::of_finding(f, events, &s.setup, s.meta.start_ns, width, Glyphs::of(c.theme));
+    // What is shown of a row that is only selected is looked up for nobody.
+    if needs(s, f).is_some_and(|look| c.answers.get(&look).is_none()) {
+        lines.push(Text::new(
+            Tone::Faint,
+            "locks as far as the finding itself tells; on its page, with the events",
+        ));
+    }
+    lines
 }
 
 /// The lease of a window.
 pub fn lease(c: &Context<'_>, f: &Finding, which: Case) -> Vec<Line> {
     let Evidence::Window(w) = &f.evidence else { return vec![plain("this finding is about no lease")] };
-    let case = if which == Case::First { &w.first } else { &w.longest };
+    let case = case_of(w, which);
     let s = c.snapshot;
     let at = |ns| moment(ns, s.meta.start_ns);
     let (start, hi) = (case.holder.time_ns, case.unlink_hi_ns);
@@ -107,7 +157,7 @@ pub fn lease(c: &Context<'_>, f: &Finding, which: Case) -> Vec<Line> {
         ],
     );
     lines.push(Line::default());
-    if let Some(page @ Page::Table(..)) = table_of(f) {
+    if let Some(page @ Page::Table(..)) = table_of(f, which) {
         lines.push(link("table", case.table.to_string(), "t", Go::Page(page)));
     }
     lines.push(link(
@@ -116,7 +166,7 @@ pub fn lease(c: &Context<'_>, f: &Finding, which: Case) -> Vec<Line> {
         "",
         Go::Page(super::table::history_of(s, case.pte)),
     ));
-    if let Some(look) = look(s, f) {
+    if let Some(look) = look(s, f, which) {
         lines.push(link("events", "of both tasks around it", "e", Go::Page(Page::Events(look))));
     }
     lines.push(Line::default());
@@ -129,12 +179,14 @@ pub fn lease(c: &Context<'_>, f: &Finding, which: Case) -> Vec<Line> {
         Use::Contract => {
             "it was inside a callback that had been handed the pointer: in use by contract".to_owned()
         }
-        Use::Seen(ns) => format!("used at {}: it took the table's lock through the pointer", at(ns)),
+        Use::Seen(ns) => {
+            format!("used at {}: it asked for the table's lock through the pointer, and got it", at(ns))
+        }
     };
     let end = |ns: u64, from: u64| if ns == 0 { "not after that".to_owned() } else { at(from + ns) };
     let mut rows = vec![
         named(
-            "lost link",
+            "removed",
             format!(
                 "{gone}, by {} in {}",
                 task(&case.unlinker.task.comm, case.unlinker.task.tid),
@@ -184,12 +236,11 @@ fn holds(c: &Context<'_>, side: &Side, name: &str) -> Vec<Line> {
 
 /// The stacks of all sides; beside each other where there is room.
 pub fn stacks(c: &Context<'_>, f: &Finding) -> Vec<Line> {
-    let s = c.snapshot;
     let mut blocks = Vec::new();
-    for (name, side) in sides_of(f) {
+    for (name, side) in sides_of(f, Case::Longest) {
         let who = format!("{} in {}", task(&side.task.comm, side.task.tid), side.site);
         let mut block = vec![Text::new(Tone::Label, format!("{name}: ")).and(Tone::Plain, who)];
-        let frames = s.stacks.symbolised(side.stack);
+        let frames = c.stacks.symbolised(side.stack);
         if frames.is_empty() {
             block.push(Text::new(Tone::Faint, "  no stack was recorded"));
         }
@@ -233,13 +284,13 @@ fn beside(c: &Context<'_>, blocks: Vec<Vec<Text>>) -> Vec<Line> {
 }
 
 /// Every side with its name.
-fn sides_of(f: &Finding) -> Vec<(String, &Side)> {
+fn sides_of(f: &Finding, which: Case) -> Vec<(String, &Side)> {
     match &f.evidence {
         Evidence::Window(w) => {
-            let mut sides =
-                vec![("holder".into(), &w.longest.holder), ("unlinker".into(), &w.longest.unlinker)];
-            if let Some(used) = &w.longest.at_use
-                && used.stack != w.longest.holder.stack
+            let case = case_of(w, which);
+            let mut sides = vec![("holder".into(), &case.holder), ("unlinker".into(), &case.unlinker)];
+            if let Some(used) = &case.at_use
+                && used.stack != case.holder.stack
             {
                 sides.push(("use".into(), used));
             }
@@ -256,9 +307,9 @@ fn sides_of(f: &Finding) -> Vec<(String, &Side)> {
     }
 }
 
-fn table_of(f: &Finding) -> Option<Page> {
+fn table_of(f: &Finding, which: Case) -> Option<Page> {
     let (table, generation) = match &f.evidence {
-        Evidence::Window(w) => (w.longest.table, w.longest.generation),
+        Evidence::Window(w) => (case_of(w, which).table, case_of(w, which).generation),
         Evidence::Prediction(p) => (p.table, p.generation),
         Evidence::FreedShared(f) => (f.table, f.generation),
         _ => return None,
@@ -266,14 +317,14 @@ fn table_of(f: &Finding) -> Option<Page> {
     Some(Page::Table(table, generation))
 }
 
-/// When the case happened that its page shows.
-pub fn when(f: &Finding) -> u64 {
-    sides_of(f).iter().map(|(_, side)| side.time_ns).min().unwrap_or(f.first_ns)
+/// When a case began.
+pub fn when(f: &Finding, which: Case) -> u64 {
+    sides_of(f, which).iter().map(|(_, side)| side.time_ns).min().unwrap_or(f.first_ns)
 }
 
 /// The events of its tasks around it.
-fn look(s: &Snapshot, f: &Finding) -> Option<Look> {
-    let sides = sides_of(f);
+fn look(s: &Snapshot, f: &Finding, which: Case) -> Option<Look> {
+    let sides = sides_of(f, which);
     let mut tids: Vec<String> = sides.iter().map(|(_, side)| side.task.tid.0.to_string()).collect();
     tids.sort();
     tids.dedup();
@@ -283,7 +334,7 @@ fn look(s: &Snapshot, f: &Finding) -> Option<Look> {
         hi = hi.max(side.time_ns);
     }
     if let Evidence::Window(w) = &f.evidence {
-        let c = &w.longest;
+        let c = case_of(w, which);
         hi = hi.max(c.unlink_hi_ns + c.certain_ns).max(c.unlink_lo_ns + c.possible_ns);
     }
     let from_ns = lo.saturating_sub(AROUND_NS).max(s.meta.start_ns);
@@ -296,17 +347,17 @@ fn look(s: &Snapshot, f: &Finding) -> Option<Look> {
 /// What its picture is made of beyond the evidence.
 pub fn needs(s: &Snapshot, f: &Finding) -> Option<Look> {
     match f.evidence {
-        Evidence::Window(_) | Evidence::Prediction(_) => look(s, f),
+        Evidence::Window(_) | Evidence::Prediction(_) => look(s, f, Case::Longest),
         _ => None,
     }
 }
 
-pub fn shortcut(s: &Snapshot, f: &Finding, to: Shortcut) -> Option<Page> {
+pub fn shortcut(s: &Snapshot, f: &Finding, which: Case, to: Shortcut) -> Option<Page> {
     match to {
-        Shortcut::Table => table_of(f),
-        Shortcut::Events => look(s, f).map(Page::Events),
+        Shortcut::Table => table_of(f, which),
+        Shortcut::Events => look(s, f, which).map(Page::Events),
         Shortcut::Stacks => {
-            let any = sides_of(f).iter().any(|(_, side)| side.stack.is_some());
+            let any = sides_of(f, which).iter().any(|(_, side)| side.stack.is_some());
             any.then(|| Page::Stacks(f.id.clone()))
         }
     }

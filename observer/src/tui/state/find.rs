@@ -33,7 +33,9 @@ impl State {
     /// All that can be searched in.
     fn texts(&self) -> Vec<String> {
         match self.body() {
-            Body::Help => help::lines(self.mode, self.area.width).iter().map(|l| l.plain()).collect(),
+            Body::Help => {
+                help::lines(self.mode, self.area.width, &self.theme).iter().map(|l| l.plain()).collect()
+            }
             Body::Page => self.lines.iter().map(|l| l.text.plain()).collect(),
             Body::Matrix => Vec::new(),
             Body::List => {

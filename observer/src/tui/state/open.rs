@@ -83,7 +83,7 @@ impl State {
 
     fn scroll_help(&mut self, by: isize) {
         let Some(scroll) = self.help else { return };
-        let lines = help::lines(self.mode, self.area.width).len();
+        let lines = help::lines(self.mode, self.area.width, &self.theme).len();
         let last = lines.saturating_sub(usize::from(help::rows(self.area.height)));
         self.help = Some(scroll.saturating_add_signed(by).min(last));
     }
@@ -193,11 +193,11 @@ impl State {
     /// Whether such a key leads anywhere from here.
     #[must_use]
     pub fn leads(&self, to: Shortcut) -> bool {
-        self.about().is_some_and(|page| page.shortcut(self.snapshot(), to).is_ok())
+        self.about().is_some_and(|page| page.shortcut(&self.context(self.area.width), to).is_ok())
     }
 
     pub(super) fn shortcut(&mut self, to: Shortcut) {
-        match self.about().map(|page| page.shortcut(self.snapshot(), to)) {
+        match self.about().map(|page| page.shortcut(&self.context(self.area.width), to)) {
             Some(Ok(page)) => self.show_page(page),
             Some(Err(why)) => self.complain(why),
             None => self.complain("no row is selected"),

@@ -208,7 +208,7 @@ impl State {
             }
             None => {
                 let lines = match self.body() {
-                    Body::Help => help::lines(self.mode, TEXT_WIDTH),
+                    Body::Help => help::lines(self.mode, TEXT_WIDTH, &self.theme),
                     _ => self.matrix_lines(TEXT_WIDTH),
                 };
                 lines.iter().map(|l| l.plain().trim_end().to_owned()).collect()

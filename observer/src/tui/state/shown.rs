@@ -5,7 +5,7 @@ use crate::snapshot::Snapshot;
 use crate::tui::history::History;
 use crate::tui::layout::{Layout, Wants};
 use crate::tui::list::List;
-use crate::tui::page::{Line, Page};
+use crate::tui::page::Line;
 use crate::tui::prompt::Prompt;
 use crate::tui::rows;
 use crate::tui::text::Text;
@@ -174,9 +174,10 @@ impl State {
     /// The finding that is looked at: that of the page, else that of the row.
     #[must_use]
     pub fn selected_finding(&self) -> Option<&Finding> {
-        let page = self.top().map(|open| open.page.clone()).or_else(|| self.selected_page());
-        let (Page::Finding(id) | Page::Lease(id, _) | Page::Stacks(id)) = page? else { return None };
-        self.snapshot().findings.iter().find(|f| f.id == id)
+        let page = self.top().map(|open| open.page.clone()).or_else(|| self.selected_page())?;
+        let id = page.finding()?;
+        let now = self.snapshot().findings.iter().find(|f| f.id == id);
+        now.or_else(|| self.kept.get(id).map(|told| &told.finding))
     }
 
     /// The lines under the list on a tall screen: the page of the selected row.

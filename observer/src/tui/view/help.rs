@@ -11,6 +11,7 @@ use crate::tui::keys::{self, Binding, Group};
 use crate::tui::state::State;
 use crate::tui::text::{Text, fit};
 use crate::tui::theme::{Theme, Tone};
+use crate::tui::widget::Glyphs;
 
 /// Words that a column or a header line uses without room to explain them.
 const WORDS: &[(&str, &str)] = &[
@@ -22,15 +23,45 @@ const WORDS: &[(&str, &str)] = &[
         "apart",
         "what keeps a lookup and a removal apart: locks; vma-locked, entered so; last-user, no other left",
     ),
+    ("lease", "a pte pointer in somebody's hand, from its lookup to its last use"),
+    ("life", "a page table that is given back and made again at the same address has another life"),
+    ("level", "what is probed: light, hugetlb only; locks, mutexes and rwsems too; full, spinlocks too"),
     ("lookup", "the kernel function on whose behalf the pointer was looked up"),
     ("unlink", "the kernel function on whose behalf the table was taken away"),
     ("edge", "a lock asked for, in a way that can block, by a task that held another"),
     ("try", "the second lock was only tried: such an edge cannot block"),
+    ("removed", "a link to a table went: it was unshared, moved or unmapped"),
     ("sharers", "links to a table: upper-level entries of the mms that share it"),
     ("loss", "records that did not arrive, by reason; late: in order too late, not lost"),
     ("blind", "what this kernel and this level do not let us see: findings there cannot appear"),
     ("coverage", "exact: each at its moment; bounded: within an interval; inferred: from other evidence"),
 ];
+
+/// What stands on the time bar and in pictures.
+fn marks(mode: Mode, g: &Glyphs) -> Vec<(String, &'static str)> {
+    let bar = [
+        (g.head.to_string(), "on the time bar: the place that is shown"),
+        ("! *".into(), "an alarm happened here; several findings, at least one of them an alarm"),
+        ("' \"".into(), "a finding that is no alarm; several of them"),
+    ];
+    let pictures = [
+        (format!("{0}{0}", g.lease), "a pointer in use, its link there"),
+        (format!("{0}{0}", g.certain), "stale for certain: in use after the link was removed"),
+        (format!("{0}{0}", g.possible), "perhaps stale"),
+        (
+            format!("{}{}{} {}", g.begin, g.held, g.end, g.brief),
+            "a lock is held, from its begin to its end; for a moment",
+        ),
+        (format!("?{0}{0}", g.waits), "it was asked for: got by the end of this, or not yet"),
+        (format!("{}{}", g.held, g.unknown), "until when it was held, or since when, is not known"),
+        (g.guide.to_string(), "the moment of the removal"),
+        ("L U R".into(), "the pointer: looked up; used, by its table's PTL; looked up again"),
+        ("X F B S".into(), "the table: link removed; page given back; made; shared"),
+        ("*NAME".into(), "a lock that stands in both lanes"),
+    ];
+    let bar = bar.into_iter().filter(|_| mode == Mode::Replay);
+    bar.chain(pictures).collect()
+}
 
 /// Cells of the keys' names.
 const KEY_WIDTH: usize = 24;
@@ -61,7 +92,7 @@ pub fn rows(height: u16) -> u16 {
 
 /// The help's text.
 #[must_use]
-pub fn lines(mode: Mode, width: u16) -> Vec<Text> {
+pub fn lines(mode: Mode, width: u16, theme: &Theme) -> Vec<Text> {
     let width = usize::from(width);
     let mut lines: Vec<Text> = Vec::new();
     for group in Group::ALL {
@@ -85,6 +116,11 @@ pub fn lines(mode: Mode, width: u16) -> Vec<Text> {
     for rank in Rank::ALL {
         let tone = if rank.is_alarm() { Tone::Alarm } else { Tone::Label };
         explain(rank.name(), tone, rank_words(rank));
+    }
+    explain("", Tone::Plain, "");
+    explain("MARKS", Tone::Label, "of the time bar, and what pictures are drawn with");
+    for (mark, meaning) in marks(mode, Glyphs::of(theme)) {
+        explain(&mark, Tone::Label, meaning);
     }
     explain("", Tone::Plain, "");
     explain("FILTER", Tone::Label, "of events: words that all have to hold; ! before one: it must not");
@@ -121,7 +157,7 @@ fn entries(bindings: &[&Binding], width: usize) -> Vec<Text> {
 pub fn draw(frame: &mut Frame, area: Rect, state: &State, scroll: usize, theme: &Theme) {
     let title = Rect { height: area.height.min(1), ..area };
     let body = Rect { y: area.y + title.height, height: area.height - title.height, ..area };
-    let lines = lines(state.mode(), area.width);
+    let lines = lines(state.mode(), area.width, theme);
     let below = lines.len().saturating_sub(scroll + usize::from(body.height));
     let more =
         if below > 0 { format!(", {} below: PgDn", plural(below as u64, "line")) } else { String::new() };
