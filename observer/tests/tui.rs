@@ -388,7 +388,7 @@ fn marks_are_gone_through() {
         assert!(shown.contains(&format!("mark {} of {}: ", i + 1, end.marks.len())), "{shown}");
         assert!(stage.state.snapshot().findings.iter().any(|f| f.id == mark.id), "{}\n{shown}", mark.id);
     }
-    assert!(stage.press("]").picture().contains("no finding after this"));
+    assert!(stage.press("]").picture().contains("no mark after this"));
 }
 
 #[test]
@@ -428,6 +428,55 @@ fn a_finding_shows_one_case() {
     stage.sent.clear();
     stage.press("<Enter>");
     assert_eq!(stage.sent, [Command::Seek(To::Time(longest))]);
+}
+
+#[test]
+fn what_nothing_keeps_apart_leads_to_its_finding() {
+    let mut stage = Stage::over("walkers-6.1", (120, 40));
+    let shown = stage.press("7/by nothing<Enter><Enter>").picture();
+    assert!(shown.contains("> apart ") && shown.contains("finding   "), "{shown}");
+    let shown = stage.press("<Enter>").picture();
+    assert!(shown.contains("> finding") && shown.contains("HOLDER"), "{shown}");
+    // Under no lock, and yet in no finding.
+    let shown = stage.press("7<Home><Enter>").picture();
+    assert!(shown.contains("follow_huge_pmd_pte") && shown.contains("in no finding: "), "{shown}");
+}
+
+#[test]
+fn what_is_not_seen_comes_first_and_counts_nothing() {
+    let shown = Stage::over("walkers-5.10", (160, 24)).press("6").picture();
+    let first = shown.lines().find(|l| l.starts_with(">lookup")).unwrap();
+    assert!(
+        first.contains("blind") && first.contains(" - ") && shown.contains("6 Coverage 3 blind"),
+        "{shown}"
+    );
+}
+
+/// What led to a table is among what happened to it, and its tasks have names.
+#[test]
+fn a_table_tells_what_led_to_it() {
+    let shown = Stage::over("walkers-5.10", (200, 50)).press("2<Enter>t").picture();
+    let here = shown.lines().position(|l| l.contains("what is looked at from here"));
+    let removed = shown.lines().position(|l| l.contains("removed by ex-migrate (98)"));
+    assert!(here.is_some() && removed.is_some(), "{shown}");
+    assert!(shown.contains("16 steps of 47 shares and 47 removals"), "{shown}");
+}
+
+#[test]
+fn the_last_line_has_what_is_needed_first() {
+    let last = |stage: &Stage| stage.picture().lines().last().unwrap().to_owned();
+    let mut stage = Stage::played("sample", (80, 24));
+    for keys in ["", "2<Enter>"] {
+        stage.press(keys);
+        let line = last(&stage);
+        for key in ["? ", "Enter ", "Tab ", "/ ", "Space ", "] ", ". ", "@ ", " e", " t", " s"] {
+            assert!(line.contains(key), "{keys}: no {key:?} in {line}");
+        }
+        assert_eq!(line.contains("Esc "), !keys.is_empty(), "{line}");
+    }
+    let mut stage = Stage::played("sample", (110, 30));
+    let line = last(stage.press("4"));
+    assert!(line.contains("m matrix") || line.contains("e events") && !line.contains("t table"), "{line}");
 }
 
 #[test]

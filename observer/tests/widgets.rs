@@ -15,10 +15,10 @@ use observer::{
     events::EventRow,
     recording::Reader,
     run::pipeline::Pipeline,
-    tui::widget::{self, Glyphs, life, matrix, timebar, timeline},
+    tui::widget::{self, Glyphs, life::Life, matrix, timebar, timeline},
 };
 use observer_engine::{
-    event::{Event, Mode},
+    event::{Event, Mode, Tid},
     finding::{Evidence, Finding, Hold, Kind, Known, Rank, Use, WindowCase},
     lock_class::LockClass,
     order::{Item, Order},
@@ -171,6 +171,13 @@ fn lock_order() {
     }
 }
 
+/// The tasks of the recordings have numbers around 100: some of them have names here.
+fn life(table: &TableView, start_ns: u64) -> Life<'_> {
+    let here_ns = Some(table.birth_ns + (table.last_ns - table.birth_ns) / 3);
+    let comm = &|tid: Tid| tid.0.is_multiple_of(2).then(|| format!("ex-{}", tid.0));
+    Life { table, start_ns, here_ns, comm }
+}
+
 #[test]
 fn lives() {
     for name in ["share-unmap", "walkers-5.10"] {
@@ -178,7 +185,7 @@ fn lives() {
         let mut out = String::new();
         for table in &run.tables {
             for width in WIDTHS {
-                let lines = life::lines(table, run.start_ns, width, &Glyphs::BLOCKS);
+                let lines = life(table, run.start_ns).lines(width, &Glyphs::BLOCKS);
                 let head = format!("--- {} life {} at {width}\n", table.table, table.generation);
                 out += &format!("{head}{}\n", text!(lines));
             }
@@ -334,7 +341,7 @@ fn no_width_is_too_small() {
                 let mut shown = text!(matrix.lines(Some((0, last)), width, &glyphs));
                 shown += &text!(matrix.lines(None, width, &glyphs));
                 for table in &run.tables {
-                    shown += &text!(life::lines(table, run.start_ns, width, &glyphs));
+                    shown += &text!(life(table, run.start_ns).lines(width, &glyphs));
                 }
                 for finding in &run.findings {
                     shown += &run.picture(finding, width, &glyphs);

@@ -137,6 +137,11 @@ impl<'a> Context<'a> {
         (!kept.is_some_and(is_under_way)).then_some(now)
     }
 
+    /// It is the end of a recording.
+    fn is_end(&self, time_ns: u64) -> bool {
+        matches!(&self.snapshot.position, Position::Replay(r) if time_ns >= r.end_ns)
+    }
+
     /// Where a recording tells it.
     fn mark(&self, id: &str) -> Option<&'a FindingMark> {
         let Position::Replay(r) = &self.snapshot.position else { return None };

@@ -4,7 +4,7 @@
 
 use observer_engine::{
     event::{Mapping, Mode, Pte, Table, Tid},
-    finding::{Evidence, Finding, Kind, Manner, Rank},
+    finding::{Evidence, Finding, Kind, Manner, Rank, Side},
     lock_class::LockClass,
     setup::{Coverage, Grade},
     view::{EdgeView, LeaseView, MappingView, TableView},
@@ -93,8 +93,13 @@ const EVENTS: &[Column] = &[
     narrow(left("WHAT", 30), 21),
     left("OBJECT", 0),
 ];
-const COVERAGE: &[Column] =
-    &[left("ROLE", 13), left("PART", 20), left("GRADE", 8), right("EVENTS", 9), left("WHY", 0)];
+const COVERAGE: &[Column] = &[
+    left("ROLE", 13),
+    narrow(left("PART", 20), 17),
+    left("GRADE", 8),
+    narrow(right("EVENTS", 9), 7),
+    left("WHY", 0),
+];
 const PROTECTION: &[Column] = &[left("WHAT", 8), left("SITE", 34), right("COUNT", 8), left("LOCKS", 0)];
 
 /// All columns of a view.
@@ -235,8 +240,37 @@ fn row(s: &Snapshot, tab: Tab, i: usize) -> Option<Row<'_>> {
         }
         Tab::Locks => s.edges.get(i).map(Row::Edge),
         Tab::Events => s.tail.get(i).map(Row::Event),
-        Tab::Coverage => s.coverage.get(i).map(Row::Coverage),
+        Tab::Coverage => coverage(s, i).map(Row::Coverage),
         Tab::Protection => super::protect::row(s, i).map(Row::Protection),
+    }
+}
+
+/// What is not seen first, then what is not seen exactly.
+fn coverage(s: &Snapshot, i: usize) -> Option<&Coverage> {
+    let place = |c: &&Coverage| match c.grade {
+        Grade::Blind => 0,
+        Grade::Exact => 2,
+        _ => 1,
+    };
+    let mut all: Vec<&Coverage> = s.coverage.iter().collect();
+    all.sort_by_key(place);
+    all.get(i).copied()
+}
+
+/// What there is to say of a view beside its name: how many rows, where that tells something.
+#[must_use]
+pub fn badge(s: &Snapshot, tab: Tab) -> String {
+    let rows = || number(count(s, tab) as u64) + if beyond(s, tab) > 0 { "+" } else { "" };
+    match tab {
+        Tab::Overview | Tab::Windows | Tab::Tables | Tab::Locks => rows(),
+        Tab::Coverage => {
+            let mut blind: Vec<_> =
+                s.coverage.iter().filter(|c| c.grade == Grade::Blind).map(|c| c.role as u64).collect();
+            blind.sort_unstable();
+            blind.dedup();
+            if blind.is_empty() { String::new() } else { format!("{} blind", blind.len()) }
+        }
+        Tab::Events | Tab::Protection => String::new(),
     }
 }
 
@@ -466,15 +500,34 @@ pub fn event_cells(s: &Snapshot, e: &EventRow) -> Vec<Cell> {
 }
 
 fn coverage_cells(s: &Snapshot, c: &Coverage) -> Vec<Cell> {
-    let sites = s.setup.sites.iter().filter(|site| site.role == c.role);
-    let events: u64 = sites.map(|site| fired(s, site.id.0)).sum();
+    // Those of a part are not told apart, but where it is a function.
+    let of_it = |function: &str| c.part.is_empty() || c.part == function;
+    let sites: Vec<u64> = (s.setup.sites.iter())
+        .filter(|site| site.role == c.role && of_it(&site.function))
+        .map(|site| fired(s, site.id.0))
+        .collect();
+    let events = match c.grade {
+        Grade::Blind => Cell::plain("-").by(0),
+        _ if sites.is_empty() && !c.part.is_empty() => Cell::plain("").by(0),
+        _ => Cell::count(sites.iter().sum()),
+    };
     vec![
         Cell::plain(c.role.name()).by(c.role as u64),
         Cell::plain(if c.part.is_empty() { "all" } else { &c.part }),
         Cell::new(grade_tone(c.grade), c.grade.name()),
-        Cell::count(events),
-        Cell::plain(c.reason.as_str()),
+        events,
+        Cell::plain(cause_first(&c.reason)),
     ]
+}
+
+/// `no symbol x: came with 6.10` is cut where it begins to say something.
+fn cause_first(reason: &str) -> String {
+    match reason.split_once(": ") {
+        Some((what, why)) if what.starts_with("no symbol") && !why.contains("no symbol") => {
+            format!("{why} ({what})")
+        }
+        _ => reason.to_owned(),
+    }
 }
 
 /// Events of a site so far.
@@ -516,6 +569,30 @@ fn grade_tone(grade: Grade) -> Tone {
 #[must_use]
 pub fn since_start(s: &Snapshot, time_ns: u64) -> String {
     moment(time_ns, s.meta.start_ns)
+}
+
+/// A task's name, where something that is shown tells it.
+#[must_use]
+pub fn comm_of(s: &Snapshot, tid: Tid) -> Option<&str> {
+    let sides = s.findings.iter().flat_map(|f| sides(&f.evidence)).map(|side| &side.task);
+    let holders = s.leases.iter().map(|l| &l.task);
+    let askers = s.edges.iter().map(|e| &e.witness.side.task);
+    let mut told = sides.chain(holders).chain(askers).filter(|t| t.tid == tid).map(|t| &*t.comm);
+    let of_events = s.tail.iter().rev().filter(|row| row.event.tid == tid).map(|row| &*row.comm);
+    told.find(|comm| !comm.is_empty()).or_else(|| of_events.into_iter().find(|comm| !comm.is_empty()))
+}
+
+fn sides(evidence: &Evidence) -> Vec<&Side> {
+    match evidence {
+        Evidence::Window(w) => {
+            [&w.first, &w.longest].into_iter().flat_map(|c| [&c.holder, &c.unlinker]).collect()
+        }
+        Evidence::Prediction(p) => vec![&p.holder, &p.unlinker],
+        Evidence::Cycle(c) => c.steps.iter().map(|step| &step.side).collect(),
+        Evidence::AgainstOrder(a) => vec![&a.step.side],
+        Evidence::Relock(r) => vec![&r.side],
+        Evidence::FreedShared(f) => vec![&f.side],
+    }
 }
 
 /// The table that a pte lies in, as the run knows it now.

@@ -69,7 +69,7 @@ pub struct TabLine {
     pub places: Vec<(Tab, Range<u16>)>,
 }
 
-/// The views with their numbers; where there is room, how many rows each has.
+/// The views with their numbers; where there is room, how much there is in each.
 #[must_use]
 pub fn tab_line(state: &State, width: u16) -> TabLine {
     let snapshot = state.snapshot();
@@ -77,13 +77,12 @@ pub fn tab_line(state: &State, width: u16) -> TabLine {
         let mut line = TabLine { text: Text::default(), places: Vec::new() };
         for (i, tab) in Tab::ALL.into_iter().enumerate() {
             let name: String = tab.name().chars().take(name_chars).collect();
-            let rows = rows::count(snapshot, tab);
-            let more = if rows::beyond(snapshot, tab) > 0 { "+" } else { "" };
-            let rows = if counts { format!(" {}{more}", number(rows as u64)) } else { String::new() };
+            let badge = Some(rows::badge(snapshot, tab)).filter(|badge| counts && !badge.is_empty());
+            let badge = badge.map_or(String::new(), |badge| format!(" {badge}"));
             let tone = if tab == state.tab() { Tone::Selected } else { Tone::Plain };
             let gap = if name.is_empty() { "" } else { " " };
             let from = line.text.width() as u16;
-            line.text = line.text.and(tone, format!(" {}{gap}{name}{rows} ", i + 1));
+            line.text = line.text.and(tone, format!(" {}{gap}{name}{badge} ", i + 1));
             line.places.push((tab, from..line.text.width() as u16));
         }
         line

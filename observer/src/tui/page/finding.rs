@@ -96,7 +96,9 @@ fn links(c: &Context<'_>, f: &Finding) -> Vec<Line> {
         lines.push(link("go to", text, "", Go::Seek(at_ns)));
     }
     if let Some(mark) = c.mark(&f.id).filter(|_| c.replay) {
-        let text = format!("{}: where it is told, with what was known then", since_start(s, mark.told_ns));
+        let at = since_start(s, mark.told_ns);
+        let end = if c.is_end(mark.told_ns) { ", which is the end of the run" } else { "" };
+        let text = format!("{at}: where it is told{end}, with what was known then");
         lines.push(link("go to", text, "", Go::Seek(mark.told_ns)));
     }
     lines

@@ -2,7 +2,7 @@
 
 use observer_engine::finding::{Evidence, Finding, Manner};
 use observer_engine::lock_class::LockClass;
-use observer_engine::view::EdgeView;
+use observer_engine::view::{EdgeView, LookupProtection, PairProtection};
 
 use super::{Context, EdgeKey, Go, Line, Page, Shortcut, evidence, link, plain, wrapped};
 use crate::sink::words::{self, number, plural};
@@ -64,11 +64,13 @@ fn findings(s: &Snapshot, pair: (LockClass, LockClass)) -> Vec<Line> {
         Evidence::AgainstOrder(a) => (a.step.from, a.step.to) == pair,
         _ => false,
     };
-    let line = |f: &Finding| {
-        let text = format!("{}: {}", f.rank.name(), words::summary(f));
-        link("finding", text, "", Go::Page(Page::Finding(f.id.clone())))
-    };
-    s.findings.iter().filter(about).map(line).collect()
+    s.findings.iter().filter(about).map(finding).collect()
+}
+
+/// A line that leads to a finding.
+pub fn finding(f: &Finding) -> Line {
+    let text = format!("{}: {}", f.rank.name(), words::summary(f));
+    link("finding", text, "", Go::Page(Page::Finding(f.id.clone())))
 }
 
 /// All edges of two classes.
@@ -114,5 +116,62 @@ pub fn site(c: &Context<'_>, what: &str, site: &str) -> Vec<Line> {
     let head = Text::new(Tone::Label, site).and(Tone::Plain, format!(": {}", row.means()));
     let mut lines = wrapped(c, [head, Text::default()]);
     lines.extend(wrapped(c, evidence(row.ways(c.snapshot))));
+    let findings = findings_of_sites(c.snapshot, &row);
+    if let (protect::Row::Lookup(l), true) = (&row, findings.is_empty()) {
+        let why = no_finding(c.snapshot, l).map(|why| Text::new(Tone::Plain, why));
+        lines.extend(wrapped(c, why));
+    }
+    let pairs = pairs_of_site(c.snapshot, &row);
+    if !findings.is_empty() || !pairs.is_empty() {
+        lines.push(Line::default());
+    }
+    lines.extend(findings);
+    lines.extend(pairs);
     lines
+}
+
+/// Windows, seen and predicted, of these sites.
+fn findings_of_sites(s: &Snapshot, row: &protect::Row<'_>) -> Vec<Line> {
+    let about = |f: &&Finding| {
+        let (holder, unlinker) = match &f.evidence {
+            Evidence::Window(w) => (&w.longest.holder.site, &w.longest.unlinker.site),
+            Evidence::Prediction(p) => (&p.holder.site, &p.unlinker.site),
+            _ => return false,
+        };
+        match row {
+            protect::Row::Lookup(l) => l.site == *holder,
+            protect::Row::Unlink(u) => u.site == *unlinker,
+            protect::Row::Pair(p) => p.lookup == *holder && p.unlink == *unlinker,
+        }
+    };
+    s.findings.iter().filter(about).map(finding).collect()
+}
+
+/// The pairs that a site is part of.
+fn pairs_of_site(s: &Snapshot, row: &protect::Row<'_>) -> Vec<Line> {
+    let about = |p: &&PairProtection| match row {
+        protect::Row::Lookup(l) => l.site == p.lookup,
+        protect::Row::Unlink(u) => u.site == p.unlink,
+        protect::Row::Pair(_) => false,
+    };
+    let line = |p: &PairProtection| {
+        let pair = protect::Row::Pair(p);
+        let text = format!("{}: {}", pair.site(), pair.ways(s).join("; "));
+        link(pair.what(), text, "", Go::Page(Page::Site(pair.what(), pair.site())))
+    };
+    s.protection.pairs.iter().filter(about).map(line).collect()
+}
+
+/// Why nothing is found where a lookup is under no lock; `None`: it always is, or that is not known.
+fn no_finding(s: &Snapshot, l: &LookupProtection) -> Option<String> {
+    if l.bare == 0 {
+        return None;
+    }
+    let met = s.protection.pairs.iter().any(|p| p.lookup == l.site);
+    let why = match (l.on_unlinked, met) {
+        (0, _) => "none of its pointers was on a link that was removed at any time of the run",
+        (_, true) => "whatever removal came to a link that it came to was kept apart in some other way",
+        (_, false) => "no removal by another task met it on a link",
+    };
+    Some(format!("in no finding: {why}"))
 }

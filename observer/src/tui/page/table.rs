@@ -7,7 +7,7 @@ use super::{Context, Go, Line, Page, Shortcut, link, named, plain, wrapped};
 use crate::sink::words::{self, number, plural};
 use crate::snapshot::Snapshot;
 use crate::tui::answers::Look;
-use crate::tui::rows::{mapping_name, since_start, state, table_of, task};
+use crate::tui::rows::{self, mapping_name, since_start, state, table_of, task};
 use crate::tui::text::Text;
 use crate::tui::theme::Tone;
 use crate::tui::widget::{Glyphs, life};
@@ -27,7 +27,7 @@ pub fn lines(c: &Context<'_>, table: Table, generation: u32) -> Vec<Line> {
     let head = Text::new(Tone::Label, format!("table {table}, life {generation} of this address")).and(
         Tone::Plain,
         format!(
-            ": {}, {} from {} on; {} lookups, {} shares, {} unshares, at most {}",
+            ": {}, {} from {} on; {} lookups, {} shares, {} removals, at most {}",
             state(t),
             if t.birth_seen { "made" } else { "known" },
             since_start(s, t.birth_ns),
@@ -45,13 +45,19 @@ pub fn lines(c: &Context<'_>, table: Table, generation: u32) -> Vec<Line> {
     lines.extend(pointers(s, |l| (l.table, l.generation) == (table, generation)));
     lines.push(Line::default());
     lines.extend(
-        life::lines(t, s.meta.start_ns, usize::from(c.width.saturating_sub(2)), Glyphs::of(c.theme))
-            .into_iter()
-            .map(Line::from),
+        life::Life {
+            table: t,
+            start_ns: s.meta.start_ns,
+            here_ns: c.came_for_ns,
+            comm: &|tid| rows::comm_of(s, tid).map(str::to_owned),
+        }
+        .lines(usize::from(c.width.saturating_sub(2)), Glyphs::of(c.theme))
+        .into_iter()
+        .map(Line::from),
     );
     lines.push(Line::default());
     lines.extend(wrapped(c, links(t)));
-    lines.extend(wrapped(c, history(s, t)));
+    lines.extend(wrapped(c, history(c, t)));
     lines
 }
 
@@ -72,13 +78,33 @@ fn links(t: &TableView) -> Vec<Text> {
         .collect()
 }
 
-fn history(s: &Snapshot, t: &TableView) -> Vec<Text> {
+/// The steps that are kept, and among them the moment that led here.
+fn history(c: &Context<'_>, t: &TableView) -> Vec<Text> {
+    let s = c.snapshot;
     let steps = words::table_history(t, s.meta.start_ns);
     if steps.is_empty() {
         return Vec::new();
     }
-    let head = Text::new(Tone::Label, "what happened to it last:");
-    std::iter::once(head).chain(steps.iter().map(|l| Text::new(Tone::Plain, format!("  {l}")))).collect()
+    let all = format!("{} and {}", plural(t.shares, "share"), plural(t.unshares, "removal"));
+    let head = format!("what happened to it last, {} of {all}:", plural(steps.len() as u64, "step"));
+    let mut lines = vec![Text::new(Tone::Label, head)];
+    let here = |ns| {
+        let text = format!("  {}  what is looked at from here", since_start(s, ns));
+        Text::new(Tone::Caution, text)
+    };
+    let mut coming = c.came_for_ns;
+    for (e, step) in t.history.iter().zip(&steps) {
+        if let Some(ns) = coming.filter(|ns| *ns < e.time_ns) {
+            lines.push(here(ns));
+            coming = None;
+        }
+        let (tid, comm) = (e.tid.0, rows::comm_of(s, e.tid));
+        let named =
+            comm.map(|comm| step.replacen(&format!("by task {tid}"), &format!("by {comm} ({tid})"), 1));
+        lines.push(Text::new(Tone::Plain, format!("  {}", named.as_ref().unwrap_or(step))));
+    }
+    lines.extend(coming.map(here));
+    lines
 }
 
 /// Findings about a table.
@@ -92,11 +118,7 @@ fn findings(s: &Snapshot, t: &TableView) -> Vec<Line> {
         Evidence::FreedShared(f) => (f.table, f.generation) == (t.table, t.generation),
         _ => false,
     };
-    let line = |f: &observer_engine::finding::Finding| {
-        let text = format!("{}: {}", f.rank.name(), words::summary(f));
-        link("finding", text, "", Go::Page(Page::Finding(f.id.clone())))
-    };
-    s.findings.iter().filter(about).map(line).collect()
+    s.findings.iter().filter(about).map(super::order::finding).collect()
 }
 
 /// Pointers in use now.

@@ -96,8 +96,8 @@ impl State {
             let unread = if r.read_ns < r.end_ns { " in what was read" } else { "" };
             self.say(match (r.marks.is_empty(), on) {
                 (true, _) => format!("there is no finding{unread}"),
-                (false, true) => format!("no finding after this{unread}"),
-                (false, false) => "no finding before this".to_owned(),
+                (false, true) => format!("no mark after this{unread}"),
+                (false, false) => "no mark before this".to_owned(),
             });
             return;
         };

@@ -81,7 +81,7 @@ fn flow(state: &State, width: u16) -> Text {
     let rates: Vec<f64> = (0..groups::NAMES.len() - 1).filter_map(|i| state.history().rate(i)).collect();
     let (name, now) = match state.mode() {
         // How fast a recording goes by is no fact of it.
-        Mode::Replay => ("average/s ", groups::average(total, s)),
+        Mode::Replay => ("avg/s ", groups::average(total, s)),
         Mode::Live if rates.is_empty() => ("events/s ", "-".into()),
         Mode::Live => ("events/s ", rate(rates.iter().sum())),
     };

@@ -41,7 +41,10 @@ const WORDS: &[(&str, &str)] = &[
 fn marks(mode: Mode, g: &Glyphs) -> Vec<(String, &'static str)> {
     let bar = [
         (g.head.to_string(), "on the time bar: the place that is shown"),
-        ("! *".into(), "an alarm happened here; several findings, at least one of them an alarm"),
+        (
+            "! *".into(),
+            "an alarm happened here, which is told later; several findings, at least one an alarm",
+        ),
         ("' \"".into(), "a finding that is no alarm; several of them"),
     ];
     let pictures = [

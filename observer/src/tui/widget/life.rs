@@ -38,16 +38,36 @@ struct Link {
     removers: Vec<Tid>,
 }
 
-/// Draws a table; `start_ns`: of the run.
-#[must_use]
-pub fn lines(table: &TableView, start_ns: u64, width: usize, glyphs: &Glyphs) -> Vec<Text> {
-    let links = links(table);
-    let mut out = Vec::new();
-    if let Some(frame) = Frame::of(width) {
-        Picture { table, links: &links, start_ns, frame, glyphs }.draw(&mut out);
+/// A table, and what is told of it besides.
+#[derive(Clone, Copy)]
+pub struct Life<'a> {
+    pub table: &'a TableView,
+    /// Of the run.
+    pub start_ns: u64,
+    /// A moment that is looked at.
+    pub here_ns: Option<u64>,
+    /// The name of a task, where it is known.
+    pub comm: &'a dyn Fn(Tid) -> Option<String>,
+}
+
+impl Life<'_> {
+    /// Draws it.
+    #[must_use]
+    pub fn lines(&self, width: usize, glyphs: &Glyphs) -> Vec<Text> {
+        let links = links(self.table);
+        let mut out = Vec::new();
+        if let Some(frame) = Frame::of(width) {
+            Picture { life: self, table: self.table, links: &links, start_ns: self.start_ns, frame, glyphs }
+                .draw(&mut out);
+        }
+        self.said(&mut out, &links, width);
+        out.into_iter().map(|line| clip(line, width)).collect()
     }
-    said(&mut out, table, &links, width);
-    out.into_iter().map(|line| clip(line, width)).collect()
+
+    /// `ex-vmread (99)`, as far as it is known.
+    fn task(&self, tid: Tid) -> String {
+        (self.comm)(tid).map_or_else(|| tid.0.to_string(), |comm| format!("{comm} ({})", tid.0))
+    }
 }
 
 /// By when each first pointed to it.
@@ -112,6 +132,7 @@ impl Link {
 }
 
 struct Picture<'a> {
+    life: &'a Life<'a>,
     table: &'a TableView,
     links: &'a [Link],
     start_ns: u64,
@@ -125,9 +146,12 @@ impl Picture<'_> {
         let freed_ns = self.freed_ns();
         let last_ns = freed_ns.unwrap_or(t.last_ns).max(t.birth_ns);
         let others: Vec<u64> = t.history.iter().map(|e| e.time_ns).collect();
-        let axis = Axis::new(&[t.birth_ns, last_ns], &others, self.frame.cells);
         let (from_ns, to_ns) = (t.birth_ns, last_ns);
+        let here_ns = self.life.here_ns.filter(|ns| (from_ns..=to_ns).contains(ns));
+        let moments: Vec<u64> = [from_ns, to_ns].into_iter().chain(here_ns).collect();
+        let axis = Axis::new(&moments, &others, self.frame.cells);
         let mut times = vec![(from_ns, moment(from_ns, self.start_ns))];
+        times.extend(here_ns.map(|ns| (ns, "looked at".to_owned())));
         if to_ns > from_ns {
             times.push((to_ns, format!("+{}", short_span(to_ns - from_ns))));
         }
@@ -173,7 +197,11 @@ impl Picture<'_> {
             }
             most.iter_mut().zip(there).for_each(|(n, there)| *n += usize::from(there));
         }
-        for (column, n) in most.iter().enumerate().take(to + 1).skip(from) {
+        // Of what was before the steps that are kept, the links of then are not known.
+        let kept = self.table.history.first().filter(|_| is_cut(self.table, self.links));
+        let known = kept.map_or(from, |e| axis.column(e.time_ns).max(from));
+        row.fill(from, known, Tone::Faint, '?');
+        for (column, n) in most.iter().enumerate().take(to + 1).skip(known) {
             let c = u32::try_from(*n).ok().and_then(|n| char::from_digit(n, 10)).unwrap_or('+');
             row.set(column, if *n > 1 { Tone::Label } else { Tone::Faint }, c);
         }
@@ -189,7 +217,8 @@ impl Picture<'_> {
         for stay in &link.stays {
             let begin = stay.begin.map_or(0, |(ns, _)| axis.column(ns));
             let end = stay.end_ns.or(freed_ns).map_or(self.frame.cells - 1, |ns| axis.column(ns));
-            row.fill(begin, end, Tone::Plain, self.glyphs.held);
+            let is_known = stay.begin.is_some();
+            row.fill(begin, end, Tone::Plain, if is_known { self.glyphs.held } else { self.glyphs.unknown });
             if let Some((_, mark)) = stay.begin {
                 row.set(begin, Tone::Label, mark);
             }
@@ -201,7 +230,12 @@ impl Picture<'_> {
             row.set(axis.column(ns), Tone::Label, 'F');
         }
         let name = if one_gib { format!(" {}", link.mm) } else { format!(" {}", self.name(link)) };
-        out.push(self.frame.line((Tone::Plain, &name), &row, &tasks(link)));
+        let who =
+            |named: bool| tasks(link, &|tid| if named { self.life.task(tid) } else { tid.0.to_string() });
+        // A gap is before it.
+        let room = self.frame.addresses.saturating_sub(1);
+        let who = Some(who(true)).filter(|who| who.chars().count() <= room).unwrap_or_else(|| who(false));
+        out.push(self.frame.line((Tone::Plain, &name), &row, &who));
     }
 
     /// The last digits tell mms apart, the first ones are those of all.
@@ -234,9 +268,14 @@ impl Picture<'_> {
     }
 }
 
+/// There were more steps than are kept.
+fn is_cut(table: &TableView, links: &[Link]) -> bool {
+    table.shares + 1 > links.iter().map(|l| l.stays.len()).sum::<usize>() as u64
+}
+
 /// `S 99 X 98`: who made it and who removed it.
-fn tasks(link: &Link) -> String {
-    let list = |tids: &[Tid]| tids.iter().map(|t| t.0.to_string()).collect::<Vec<_>>().join(",");
+fn tasks(link: &Link, name: &dyn Fn(Tid) -> String) -> String {
+    let list = |tids: &[Tid]| tids.iter().map(|t| name(*t)).collect::<Vec<_>>().join(",");
     match (&link.makers[..], &link.removers[..]) {
         ([], []) => String::new(),
         (by, []) => format!("S {}", list(by)),
@@ -245,35 +284,44 @@ fn tasks(link: &Link) -> String {
     }
 }
 
-/// The same in words, with the tasks.
-fn said(out: &mut Vec<Text>, table: &TableView, links: &[Link], width: usize) {
-    let mut gibs: Vec<Addr> = links.iter().map(|l| l.gib).collect();
-    gibs.sort_unstable();
-    gibs.dedup();
-    let at = if let [gib] = gibs[..] { format!(", all for the GiB of {gib}") } else { String::new() };
-    let text = format!("{}{at}", plural(links.len() as u64, "link"));
-    let life = span(table.last_ns.saturating_sub(table.birth_ns));
-    let state =
-        if table.alive { format!("; alive, used last {life} on") } else { format!("; gone after {life}") };
-    words(out, Text::new(Tone::Plain, text + &state), width);
-    for (what, who) in [("linked", |l: &Link| l.makers.clone()), ("removed", |l: &Link| l.removers.clone())]
-        as [(&str, fn(&Link) -> Vec<Tid>); 2]
-    {
-        let mut tids: Vec<u32> = links.iter().flat_map(who).map(|t| t.0).collect();
-        tids.sort_unstable();
-        tids.dedup();
-        if !tids.is_empty() {
-            let list: Vec<String> = tids.iter().take(TASKS).map(u32::to_string).collect();
-            let task = if tids.len() == 1 { "task" } else { "tasks" };
-            let more = tids.len().saturating_sub(TASKS);
-            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            let text = format!("{what} by {task} {}{more}", list.join(", "));
-            words(out, Text::new(Tone::Plain, text), width);
+impl Life<'_> {
+    /// The same in words, with the tasks.
+    fn said(&self, out: &mut Vec<Text>, links: &[Link], width: usize) {
+        let table = self.table;
+        let mut gibs: Vec<Addr> = links.iter().map(|l| l.gib).collect();
+        gibs.sort_unstable();
+        gibs.dedup();
+        let is_cut = is_cut(table, links);
+        let kept = if is_cut { " in the steps that are kept" } else { "" };
+        let at = if let [gib] = gibs[..] { format!(", all for the GiB of {gib}") } else { String::new() };
+        let text = format!("{}{kept}{at}", plural(links.len() as u64, "link"));
+        let life = span(table.last_ns.saturating_sub(table.birth_ns));
+        let state = if table.alive {
+            format!("; alive, used last {life} on")
+        } else {
+            format!("; gone after {life}")
+        };
+        words(out, Text::new(Tone::Plain, text + &state), width);
+        let made: fn(&Link) -> Vec<Tid> = |l| l.makers.clone();
+        let gone: fn(&Link) -> Vec<Tid> = |l| l.removers.clone();
+        for (what, who) in [("linked", made), ("removed", gone)] {
+            let mut tids: Vec<Tid> = links.iter().flat_map(who).collect();
+            tids.sort_unstable();
+            tids.dedup();
+            if !tids.is_empty() {
+                let list: Vec<String> = tids.iter().take(TASKS).map(|tid| self.task(*tid)).collect();
+                let task = if tids.len() == 1 { "task" } else { "tasks" };
+                let more = tids.len().saturating_sub(TASKS);
+                let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+                let text = format!("{what} by {task} {}{more}", list.join(", "));
+                words(out, Text::new(Tone::Plain, text), width);
+            }
         }
-    }
-    let kept = links.iter().map(|l| l.stays.len()).sum::<usize>() as u64;
-    if table.shares + 1 > kept {
-        let text = format!("the last steps only: {} in all", plural(table.shares, "share"));
-        words(out, Text::new(Tone::Faint, text), width);
+        if is_cut {
+            let (shares, removals) = (plural(table.shares, "share"), plural(table.unshares, "removal"));
+            let steps = plural(table.history.len() as u64, "step");
+            let text = format!("the last {steps} only, of {shares} and {removals}; ? is what was before");
+            words(out, Text::new(Tone::Faint, text), width);
+        }
     }
 }
