@@ -85,7 +85,8 @@ pub fn lines(c: &Context<'_>, row: &EventRow) -> Vec<Line> {
         ("object", w.object),
         ("trace", trace),
     ];
-    let mut lines: Vec<Line> = fields.into_iter().map(|(name, text)| named(name, text).into()).collect();
+    // Nothing of it is cut: the lists are.
+    let mut lines: Vec<Line> = wrapped(c, fields.into_iter().map(|(name, text)| named(name, text)));
     lines.push(Line::default());
     if let Some(pte) = pte(row) {
         lines.push(link(

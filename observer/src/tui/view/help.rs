@@ -1,4 +1,4 @@
-//! The help: every key from the table of keys, then the words that the views use.
+//! The help: every key from the table of keys, then the marks of pictures and the words that the views use.
 
 use observer_engine::finding::Rank;
 use ratatui::Frame;
@@ -111,6 +111,11 @@ pub fn lines(mode: Mode, width: u16, theme: &Theme) -> Vec<Text> {
         let text = Text::new(tone, fit(word, 14, false)).and(Tone::Plain, meaning);
         lines.extend(text.wrap(width, 14.min(width / 2)));
     };
+    explain("MARKS", Tone::Label, "of the time bar, and what pictures are drawn with");
+    for (mark, meaning) in marks(mode, Glyphs::of(theme)) {
+        explain(&mark, Tone::Label, meaning);
+    }
+    explain("", Tone::Plain, "");
     for (word, meaning) in WORDS {
         explain(word, Tone::Label, meaning);
     }
@@ -119,11 +124,6 @@ pub fn lines(mode: Mode, width: u16, theme: &Theme) -> Vec<Text> {
     for rank in Rank::ALL {
         let tone = if rank.is_alarm() { Tone::Alarm } else { Tone::Label };
         explain(rank.name(), tone, rank_words(rank));
-    }
-    explain("", Tone::Plain, "");
-    explain("MARKS", Tone::Label, "of the time bar, and what pictures are drawn with");
-    for (mark, meaning) in marks(mode, Glyphs::of(theme)) {
-        explain(&mark, Tone::Label, meaning);
     }
     explain("", Tone::Plain, "");
     explain("FILTER", Tone::Label, "of events: words that all have to hold; ! before one: it must not");
@@ -164,7 +164,7 @@ pub fn draw(frame: &mut Frame, area: Rect, state: &State, scroll: usize, theme: 
     let below = lines.len().saturating_sub(scroll + usize::from(body.height));
     let more =
         if below > 0 { format!(", {} below: PgDn", plural(below as u64, "line")) } else { String::new() };
-    let words = format!(" keys and words; ? or Esc: back{more}");
+    let words = format!(" keys and words; / finds; ? or Esc: back{more}");
     put(frame, title, [Text::new(Tone::Bar, fit(&words, usize::from(area.width), false))], theme);
     put(frame, body, lines.into_iter().skip(scroll), theme);
 }

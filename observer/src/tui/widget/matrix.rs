@@ -299,7 +299,7 @@ impl Matrix {
         add(&|c| c.closes == Closes::Cycle, Tone::Caution, "c closes a cycle, no alarm");
         add(&|c| c.order == Some(Verdict::Against), Tone::Caution, "! against a documented order");
         add(&|c| c.order == Some(Verdict::Exception), Tone::Plain, "x known exception");
-        add(&|c| c.marks().ends_with('t'), Tone::Faint, "t only tried, which cannot wait");
+        add(&|c| c.marks().ends_with('t'), Tone::Faint, "t only tried: cannot wait, and is in no total");
         if layout.width < COUNT {
             add(&|c| c.shown() > 99, Tone::Faint, "+ many");
         }
