@@ -19,7 +19,6 @@ use std::{
 };
 
 use pty::Terminal;
-use vt100::Screen;
 
 /// A picture, and the way to it.
 struct Picture {
@@ -27,8 +26,6 @@ struct Picture {
     /// Of `fixtures/`.
     recording: &'static str,
     size: (u16, u16),
-    /// How much of the recording has been played, in hundredths.
-    at: u32,
     /// What is typed there, and a text that is there when it is done.
     steps: &'static [(&'static str, &'static str)],
     title: &'static str,
@@ -39,32 +36,28 @@ struct Picture {
 const PICTURES: &[Picture] = &[
     Picture {
         name: "overview",
-        recording: "walkers-5.10.obs",
+        recording: "sample.obs",
         size: (112, 25),
-        at: 40,
         steps: &[("1", "WHAT")],
         title: "The overview of a run on 5.10",
-        description: "What was lost and what cannot be seen, rates of events with their last seconds as bars, and seven findings, \
-                      worst first: two windows in which a stale pointer was used, a predicted one, orders of locks, and a cycle. \
-                      At the bottom the recording as a line of time with the findings on it.",
+        description: "What was lost and what cannot be seen, how many events of each kind, and ten findings, worst first: a window in \
+                      which a stale pointer was used, a deadlock that can happen, predicted windows, orders of locks. At the \
+                      bottom the recording as a line of time with the findings on it.",
     },
     Picture {
         name: "window",
-        recording: "walkers-5.10.obs",
-        size: (112, 34),
-        at: 100,
-        steps: &[("2", "CERTAIN"), ("\r", "stale for")],
+        recording: "sample.obs",
+        size: (112, 41),
+        steps: &[("2", "CERTAIN"), ("\r", "missing:")],
         title: "A stale pointer, as a timeline",
-        description: "Two lanes over one axis of time. The holder, in follow_hugetlb_page, looked a pointer up; 12.5 us later the \
-                      unlinker, in try_to_unmap_one, removed the link of its page table; the holder took the table's lock after \
-                      that and was stale for 197 us. Under each lane are the locks that the task held: none is in both but the \
-                      page-table lock.",
+        description: "Two lanes over one axis of time. The holder, in follow_hugetlb_page, looked a pointer up; then the unlinker, in \
+                      try_to_unmap_one, removed the link of its page table; the holder got the table's lock after that, through \
+                      the stale pointer. Under each lane are the locks that the task held: none is in both but the page-table lock.",
     },
     Picture {
         name: "cycle",
         recording: "fault-mutex-folio.obs",
         size: (112, 26),
-        at: 100,
         steps: &[("1", "WHAT"), ("\r", "SIDE 1")],
         title: "A deadlock that can happen",
         description: "Two lanes. Side 1, a fault, holds the fault mutex and asks for the lock of a page-cache folio; side 2, a \
@@ -74,7 +67,6 @@ const PICTURES: &[Picture] = &[
         name: "order",
         recording: "fault-mutex-folio.obs",
         size: (112, 20),
-        at: 100,
         steps: &[("4", "ASKED FOR"), ("m", "row held")],
         title: "Lock order as a matrix",
         description: "A row for each class of lock that was held and a column for each that was asked for, outer locks first, with \
@@ -82,9 +74,6 @@ const PICTURES: &[Picture] = &[
     },
 ];
 
-/// The recording is gone through in steps of so many hundredths: rates are worked out between moments that were shown, which
-/// are others each time when it is read or played.
-const STEP: usize = 5;
 /// Nothing is written for so long when nothing more comes.
 const QUIET: Duration = Duration::from_millis(300);
 /// For so long a picture may be another one than it should be.
@@ -105,26 +94,11 @@ fn start(recording: &str, size: (u16, u16)) -> Terminal {
     Terminal::start(&mut command, Some(size))
 }
 
-/// The clock at the begin of the time bar, if the recording stands there.
-fn clock(screen: &Screen) -> Option<String> {
-    let (rows, columns) = screen.size();
-    let bar = screen.rows(0, columns.get()).nth(usize::from(rows.get()) - 2)?;
-    bar.contains("PAUSED").then(|| bar.split(' ').next().map(str::to_owned))?
-}
-
 impl Picture {
     /// The dashboard as it is on the picture, or will be in a moment.
     fn show(&self) -> Terminal {
         let terminal = start(self.recording, self.size);
-        let mut at = terminal.wait("the end of the recording", clock);
-        for stop in (0..100).step_by(STEP).take_while(|stop| *stop <= self.at) {
-            terminal.press(&format!("@{stop}%\r"));
-            at = terminal.wait("another place", |screen| clock(screen).filter(|now| *now != at));
-        }
-        if self.at == 100 {
-            terminal.press("@end\r");
-            terminal.wait_for("(final)");
-        }
+        terminal.wait_for("the run is over");
         for (keys, text) in self.steps {
             terminal.press(keys);
             terminal.wait_for(text);

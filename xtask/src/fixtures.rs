@@ -31,7 +31,7 @@ const FIXTURES: &[Fixture] = &[
     Fixture {
         name: "sample",
         kernel: "5.10",
-        command: "observer exercise share exit turns:mincore:punch abba-migrate race:vmread:migrate --duration 500ms",
+        command: "observer exercise share abba-migrate exit turns:mincore:punch race:vmread:migrate --duration 700ms",
     },
     // Stock 6.12.95 has this deadlock (mm/hugetlb.c, fixed by 6.18): found from a run in which nothing hangs.
     Fixture {

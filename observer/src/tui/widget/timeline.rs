@@ -296,6 +296,10 @@ fn said(out: &mut Vec<Text>, c: &WindowCase, rank: Rank, t: &Times, setup: &Setu
                 span(ns)
             ),
         ),
+        (_, 0) if c.used != Use::No => {
+            Text::new(tone, format!("used when it was stale, for up to {}", span(c.possible_ns)))
+                .and(Tone::Plain, ": how long is not certain")
+        }
         (_, 0) => Text::new(tone, format!("perhaps stale for up to {}", span(c.possible_ns)))
             .and(Tone::Plain, ": no moment of use after the removal is certain"),
         (_, ns) => {
@@ -353,15 +357,22 @@ fn missing(c: &WindowCase, setup: &Setup) -> Text {
         return Text::new(Tone::Plain, text);
     }
     let keeps = |h: &&Hold| keeps_away(setup, c).any(|e| e.class == h.class.wire());
-    let would: Vec<&str> = c.unlinker.holds.iter().filter(keeps).map(|h| h.class.name()).collect();
-    match &would[..] {
-        [] => Text::new(Tone::Plain, format!("no lock kept the two apart: {site} held none that could have")),
-        [first @ .., last] => {
-            let list =
-                if first.is_empty() { (*last).to_owned() } else { format!("{} or {last}", first.join(", ")) };
-            Text::new(Tone::Plain, "missing: ").and(Tone::Label, list).and(
+    let would = c.unlinker.holds.iter().filter(keeps);
+    // A table's own lock cannot be had before the lookup that finds the table: it is what one looks again under.
+    let (ptls, locks): (Vec<&Hold>, Vec<&Hold>) = would.partition(|h| h.class == LockClass::Ptl);
+    let locks: Vec<&str> = locks.iter().map(|h| h.class.name()).collect();
+    const AGAIN: &str = "a look again under the table's lock, before the use";
+    let text = Text::new(Tone::Plain, "missing: ");
+    match (locks.is_empty(), ptls.is_empty()) {
+        (true, true) => {
+            Text::new(Tone::Plain, format!("no lock kept the two apart: {site} held none that could have"))
+        }
+        (true, false) => text.and(Tone::Label, AGAIN),
+        (false, alone) => {
+            let or = if alone { String::new() } else { format!("; or {AGAIN}") };
+            text.and(Tone::Label, locks.join(" or ")).and(
                 Tone::Plain,
-                format!(", from the lookup to the last use: it would have kept {site} away"),
+                format!(", from the lookup to the last use: it would have kept {site} away{or}"),
             )
         }
     }
