@@ -175,7 +175,8 @@ fn look_into(tmux: &Tmux, found: &Found) {
 /// Where there is nothing to find: a file, its table, its events.
 fn look_at_tables(tmux: &Tmux) {
     tmux.press(&["3"]);
-    tmux.shows("file 0x");
+    let is_file = |line: &str| line.trim_start().starts_with("file ") && line.contains("0x");
+    tmux.wait_for("file", |screen| screen.lines().any(is_file));
     tmux.press(&["g", "Enter"]);
     tmux.shows("> file 0x");
     tmux.press(&["Enter"]);
