@@ -12,6 +12,9 @@
 //! | `pass` | the mark that ends a pass: number, time in nanoseconds, 1 if complete | 8 + 8 + 1 bytes, little endian |
 //! | `closing` | the last of all: [`crate::meta::Closing`] | JSON |
 //!
+//! `meta.since` is there in what a live run keeps of itself only: the run had begun before, and a first pass tells again, as
+//! records of a CPU that is none, what the records that follow build on ([`keep`]).
+//!
 //! Chunks end with a pass. A reader takes a chunk whole or not at all: what a kill, a crash or a full disk leaves behind
 //! reads up to the last whole chunk.
 

@@ -309,7 +309,7 @@ fn a_filter_that_is_given_up_leaves_that_of_its_own_list() {
 fn a_search_begins_where_the_page_is() {
     let mut stage = Stage::over("walkers-5.10", (80, 24));
     stage.press("2<Enter>/holding ptl<Enter>");
-    assert!(stage.state.top().unwrap().found.unwrap() > 20);
+    assert!(stage.state.top().unwrap().found.unwrap() > 10);
     stage.press("<Enter>");
     assert_eq!(stage.state.top().unwrap().found, None, "another page");
 }

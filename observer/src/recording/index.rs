@@ -74,12 +74,6 @@ impl Index {
         &self.chunks
     }
 
-    /// The last chunk that begins at or before a time; its events may go back to two passes before.
-    #[must_use]
-    pub fn before(&self, time_ns: u64) -> Option<&Chunk> {
-        self.chunks[..self.chunks.partition_point(|c| c.start_ns <= time_ns)].last()
-    }
-
     /// Time of the last mark.
     #[must_use]
     pub fn end_ns(&self) -> Option<u64> {

@@ -108,7 +108,7 @@ pub fn detail(finding: &Finding, stacks: &Stacks, start_ns: u64) -> Vec<String> 
         Evidence::Window(w) => {
             window(&mut out, &w.first, None, stacks, start_ns);
             if w.longest != w.first {
-                out.push("longest of them".into());
+                out.push("the one that was certain for longest".into());
                 window(&mut out, &w.longest, Some(&w.first), stacks, start_ns);
             }
         }
@@ -300,13 +300,14 @@ pub fn doubt(d: &Doubt) -> String {
 pub fn seen(finding: &Finding, start_ns: u64) -> String {
     let (first, last) = (moment(finding.first_ns, start_ns), moment(finding.last_ns, start_ns));
     let often = match &finding.evidence {
-        Evidence::Prediction(p) => prediction::counted(p),
-        _ => times(finding.count),
+        // It is concluded a while after both sides were seen.
+        Evidence::Prediction(p) => format!("{}, concluded", prediction::counted(p)),
+        _ => times(finding.count) + ",",
     };
     if finding.first_ns == finding.last_ns {
-        format!("{often}, at {first}")
+        format!("{often} at {first}")
     } else {
-        format!("{often}, from {first} to {last}")
+        format!("{often} from {first} to {last}")
     }
 }
 

@@ -190,7 +190,7 @@ pub static BINDINGS: &[Binding] = &[
     play(&[Char('@')], Action::GoTo, "go to a time (+1.25), a place (50%), an event (#1200), or end", "go"),
     play(&[Char('+'), Char('=')], Action::Faster, "twice the speed", "faster"),
     play(&[Char('-')], Action::Slower, "half the speed", ""),
-    play(&[Char('*')], Action::FlatOut, "as fast as it goes", ""),
+    play(&[Char('*')], Action::FlatOut, "as fast as it goes; again: as it happened", ""),
     row(&[Char('/')], Action::Search, Always, Find, "search: to the next row or line with a text", "find"),
     row(&[Char('&')], Action::Filter, Always, Find, "only rows with a text; events: by words, see below", "filter"),
     row(&[Char('n')], Action::NextMatch, Always, Find, "next match", ""),

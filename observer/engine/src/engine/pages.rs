@@ -349,7 +349,10 @@ impl Engine {
         let ptl = |h: &&crate::tasks::LockHold| {
             h.class.wire() == Class::Ptl && self.is_ptl_of(h.instance.addr, unlink.table)
         };
-        let ptl = self.tasks[id].holds.iter().find(ptl).map(|h| (h.instance.addr, h.since_ns));
+        // Where releases are not seen, a lock that was asked for before the removal may be gone by the time that it is told.
+        let is_sure = unlink.lo_ns == unlink.hi_ns || !self.rules.ptl_release_unseen();
+        let ptl = self.tasks[id].holds.iter().find(ptl).filter(|_| is_sure);
+        let ptl = ptl.map(|h| (h.instance.addr, h.since_ns));
         let unlinker = self.side(id, site, unlink.hi_ns);
         let hit = Hit::new((lo_ns, unlink.hi_ns), unlinker, site, of, ptl);
         let lease = &mut self.tasks[other].leases[at];

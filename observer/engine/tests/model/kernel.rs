@@ -194,7 +194,7 @@ impl Kernel {
             random,
             now_ns: 1000,
             seqs: [0; 4],
-            locks: Locks::default(),
+            locks: Locks::new(protocol.fair),
             tables: Vec::new(),
             free_pages: Vec::new(),
             pages: 0,

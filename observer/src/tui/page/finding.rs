@@ -21,7 +21,11 @@ pub fn lines(c: &Context<'_>, f: &Finding) -> Vec<Line> {
     let name = Text::new(rank_tone(f.rank), f.rank.name())
         .and(Tone::Plain, format!(" {}: {}", f.kind().name(), words::summary(f)));
     let seen = Text::new(Tone::Label, "seen ").and(Tone::Plain, words::seen(f, s.meta.start_ns));
-    let mut lines = wrapped(c, [name, seen].into_iter().chain(shown(s, f)));
+    let missing = match &f.evidence {
+        Evidence::Window(w) => Some(widget::timeline::missing(&w.longest, &s.setup)),
+        _ => None,
+    };
+    let mut lines = wrapped(c, [name].into_iter().chain(missing).chain([seen]).chain(shown(s, f)));
     lines.push(Line::default());
     lines.extend(links(c, f));
     lines.push(Line::default());
@@ -35,7 +39,7 @@ pub fn lines(c: &Context<'_>, f: &Finding) -> Vec<Line> {
 fn shown(s: &Snapshot, f: &Finding) -> Option<Text> {
     let Evidence::Window(w) = &f.evidence else { return None };
     let at = since_start(s, when(f, Case::Longest));
-    let text = format!("the longest of them, whose pointer was looked up at {at}");
+    let text = format!("the one that was certain for longest, whose pointer was looked up at {at}");
     (w.first != w.longest).then(|| Text::new(Tone::Label, "here ").and(Tone::Plain, text))
 }
 

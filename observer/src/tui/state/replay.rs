@@ -54,7 +54,8 @@ impl State {
             Action::GoTo => self.ask(What::GoTo, String::new()),
             Action::Faster => self.set_speed(faster(self.pace.speed)),
             Action::Slower => self.set_speed(slower(self.pace.speed)),
-            Action::FlatOut => self.set_speed(None),
+            // Again: as it happened.
+            Action::FlatOut => self.set_speed(if self.pace.speed.is_some() { None } else { Some(1.0) }),
             _ => {}
         }
     }

@@ -179,7 +179,7 @@ fn forget_unreleased(bars: &mut [Bar], events: &[EventRow]) {
 }
 
 /// Who asks for such a lock does nothing else until it has it.
-fn spins_for(class: LockClass) -> bool {
+pub fn spins_for(class: LockClass) -> bool {
     class == LockClass::Ptl
 }
 
@@ -251,7 +251,8 @@ pub fn add_holds(bars: &mut Vec<Bar>, side: &Side) {
         let shown = |b: &&mut Bar| {
             b.lock == hold.lock && (b.meets(at_ns, at_ns) || b.begin_ns.is_none() && b.ends() >= at_ns)
         };
-        match bars.iter_mut().find(shown) {
+        // The later one, where it ends with being asked for again.
+        match bars.iter_mut().rfind(shown) {
             // What is known of one that began before the events.
             Some(bar) => {
                 if bar.begin_ns.is_none() {

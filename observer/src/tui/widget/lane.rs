@@ -11,7 +11,7 @@ use observer_engine::{
 use super::super::text::Text;
 use super::super::theme::Tone;
 use super::axis::Axis;
-use super::bars::{Bar, End};
+use super::bars::{Bar, End, spins_for};
 use super::canvas::{Frame, Row};
 use super::glyphs::Glyphs;
 use crate::sink::words;
@@ -163,7 +163,8 @@ fn draw_bar(row: &mut Row, bar: &Bar, axis: &Axis, glyphs: &Glyphs, tone: Tone, 
         seen.brief = true;
         return;
     }
-    if begins {
+    // Got at some time up to here is no begin.
+    if begins && !(got > asked && spins_for(bar.class)) {
         row.set(got, tone, glyphs.begin);
     }
     if closed {
@@ -188,7 +189,10 @@ pub fn legend(parts: &mut Vec<(Tone, String)>, seen: &Seen, glyphs: &Glyphs) {
         parts.push((Tone::Plain, format!("{brief} held for a moment")));
     }
     if seen.waits {
-        parts.push((Tone::Caution, format!("?{waits}{waits} asked for: got by the end of it, or not yet")));
+        parts.push((
+            Tone::Caution,
+            format!("?{waits}{waits} asked for: got at some time until its end, or not yet"),
+        ));
     }
     if seen.same {
         parts.push((Tone::Plain, "* the same lock in both".into()));

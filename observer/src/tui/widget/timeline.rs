@@ -38,7 +38,7 @@ pub fn lines(
         Picture { case, rank, times, setup, start_ns, frame, glyphs, seen: Seen::default() }
             .draw(&mut out, events);
     }
-    said(&mut out, case, rank, &times, setup, width);
+    said(&mut out, case, rank, &times, width);
     out.into_iter().map(|line| clip(line, width)).collect()
 }
 
@@ -286,7 +286,7 @@ fn keeps_away<'a>(setup: &'a Setup, c: &'a WindowCase) -> impl Iterator<Item = &
 }
 
 /// What the picture shows, in words: it stands alone where there is no room for one.
-fn said(out: &mut Vec<Text>, c: &WindowCase, rank: Rank, t: &Times, setup: &Setup, width: usize) {
+fn said(out: &mut Vec<Text>, c: &WindowCase, rank: Rank, t: &Times, width: usize) {
     let tone = if rank.is_alarm() { Tone::Alarm } else { Tone::Caution };
     let text = match (rank, c.certain_ns) {
         (Rank::Revalidated, ns) => Text::new(
@@ -335,11 +335,11 @@ fn said(out: &mut Vec<Text>, c: &WindowCase, rank: Rank, t: &Times, setup: &Setu
             format!("the table's page was given back {after} after the removal, with the pointer in hand");
         words(out, Text::new(Tone::Alarm, text), width);
     }
-    words(out, missing(c, setup), width);
 }
 
 /// What the holder lacks.
-fn missing(c: &WindowCase, setup: &Setup) -> Text {
+#[must_use]
+pub fn missing(c: &WindowCase, setup: &Setup) -> Text {
     let site = &c.unlinker.site;
     let keeps = |class, mode: Option<Mode>| {
         keeps_away(setup, c).any(|e| e.class == class && mode.is_none_or(|m| e.modes.contains(&m)))
