@@ -194,21 +194,20 @@ impl Engine {
     }
 
     fn judge_those(&mut self, which: impl Fn(&Happening) -> bool) {
-        let mut at = 0;
+        let (mut at, mut due) = (0, Vec::new());
         while at < self.busy.len() {
-            let id = self.busy[at];
-            let lately = &mut self.tasks[id].lately;
-            if lately.iter().any(&which) {
-                let due: Vec<Happening> = lately.extract_if(.., |h| which(h)).collect();
-                self.judge(&due);
-            }
-            if self.tasks[id].lately.is_empty() {
-                self.tasks[id].listed_lately = false;
+            let task = &mut self.tasks[self.busy[at]];
+            due.extend(task.lately.extract_if(.., |h| which(h)));
+            if task.lately.is_empty() {
+                task.listed_lately = false;
                 self.busy.swap_remove(at);
             } else {
                 at += 1;
             }
         }
+        // As it happened, and not by the order of that list, which depends on when it was looked through last.
+        due.sort_by_key(|h| h.known_ns);
+        self.judge(&due);
     }
 
     /// An mm is gone: its address may be another's from now on.

@@ -99,7 +99,7 @@ pub const PROTECTED: Protocol = Protocol {
     named_early: true,
     cpus: 4,
     run_max: 6,
-    fair: false,
+    fair: true,
 };
 pub const WALKERS: Protocol = Protocol { walkers_lock: false, ..PROTECTED };
 const OLD: Protocol = Protocol { vma_lock: false, first_look: true, ..PROTECTED };
