@@ -102,7 +102,7 @@ impl Playing {
     pub fn resize(&self, size: (u16, u16)) {
         self.terminal.resize(size);
         self.terminal.wait("keys in the last line", |screen| {
-            screen.rows(0, size.0).last().filter(|line| line.contains("quit"))
+            screen.rows(0, size.0).last().filter(|line| line.contains("? help"))
         });
     }
 
