@@ -291,11 +291,10 @@ impl Lease {
             let after = asked_ns >= hit.hi_ns || behind;
             if after {
                 since_ns = asked_ns.max(hit.hi_ns);
-            }
-            if after && hit.used == Use::No {
-                let used_ns = since_ns;
-                hit.used = Use::Seen(used_ns);
-                first_ns = Some(used_ns);
+                if hit.used == Use::No {
+                    hit.used = Use::Seen(since_ns);
+                    first_ns = Some(since_ns);
+                }
             }
         }
         self.ptl = Some(Taken { lock, since_ns, release_seen });

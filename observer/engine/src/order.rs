@@ -3,8 +3,8 @@
 //! Decides when an event may be handed on and which sequence numbers are holes. Knows nothing of what events mean.
 //!
 //! **Watermark rule.** A pass looks at every ring once; its mark says when it began ([`Mark::time_ns`], read before the
-//! first ring was looked at) and whether every ring was read to what came after that ([`Mark::complete`]). After a complete pass all events
-//! older than the mark of the *previous* complete pass are released, sorted by time, then CPU, then place in the ring.
+//! first ring was looked at) and whether every ring was read to what came after that ([`Mark::complete`]). After a complete
+//! pass all events older than the mark of the *previous* complete pass are released, sorted by time, then CPU, then place in the ring.
 //! The slack of one pass is for records that were stamped but not yet committed when their ring was looked at. An
 //! event that comes after its time was released is handed on with the next release and counted as late, never
 //! dropped. A pass that is not complete releases nothing, until [`PENDING_MAX`] events wait: then it counts as complete.

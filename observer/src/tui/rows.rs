@@ -247,14 +247,12 @@ fn row(s: &Snapshot, tab: Tab, i: usize) -> Option<Row<'_>> {
 
 /// What is not seen first, then what is not seen exactly.
 fn coverage(s: &Snapshot, i: usize) -> Option<&Coverage> {
-    let place = |c: &&Coverage| match c.grade {
+    let place = |c: &Coverage| match c.grade {
         Grade::Blind => 0,
         Grade::Exact => 2,
         _ => 1,
     };
-    let mut all: Vec<&Coverage> = s.coverage.iter().collect();
-    all.sort_by_key(place);
-    all.get(i).copied()
+    (0..3).flat_map(|wanted| s.coverage.iter().filter(move |c| place(c) == wanted)).nth(i)
 }
 
 /// What there is to say of a view beside its name: how many rows, where that tells something.

@@ -87,13 +87,18 @@ impl Suite {
     }
 
     /// Downloads a package with everything that it needs to run, libc included.
-    pub fn download_with_depends(&self, package: &str, into: &Path) -> Result<Vec<PathBuf>> {
+    fn download_with_depends(&self, package: &str, into: &Path) -> Result<Vec<PathBuf>> {
         fs::create_dir_all(into.join("partial"))?;
         let mut command = self.apt_get();
         command.arg("-o").arg(format!("Dir::Cache::archives={}", into.display()));
         command.args(["install", "--yes", "--download-only", "--no-install-recommends", package]);
         host::capture(&mut command)?;
         debs(into)
+    }
+
+    /// The same, unpacked below a directory; `scratch` is for the downloads.
+    pub fn unpack_with_depends(&self, package: &str, scratch: &Path, into: &Path) -> Result<()> {
+        self.download_with_depends(package, scratch)?.iter().try_for_each(|deb| unpack(deb, into))
     }
 
     fn apt_get(&self) -> Command {

@@ -66,9 +66,7 @@ pub(super) fn busybox(cache: &Cache) -> Result<PathBuf> {
             let suite = apt::Suite::open(&cache.root, SUITE)?;
             let scratch = cache.scratch()?;
             say::step(&format!("busybox: from {SUITE}"), || {
-                for deb in suite.download_with_depends("busybox-static", &scratch)? {
-                    apt::unpack(&deb, &scratch)?;
-                }
+                suite.unpack_with_depends("busybox-static", &scratch, &scratch)?;
                 let program = ["usr/bin/busybox", "bin/busybox"].map(|path| scratch.join(path));
                 let program = program.iter().find(|path| path.is_file()).context("the package holds none")?;
                 fs::rename(program, into.join("busybox")).context("cannot keep it")
@@ -83,9 +81,7 @@ fn fetch(cache: &Cache, into: &Path) -> Result<()> {
     let suite = apt::Suite::open(&cache.root, SUITE)?;
     let scratch = cache.scratch()?;
     say::step(&format!("qemu: qemu-system-x86 from {SUITE}, with its libraries"), || {
-        for deb in suite.download_with_depends("qemu-system-x86", &scratch)? {
-            apt::unpack(&deb, into)?;
-        }
+        suite.unpack_with_depends("qemu-system-x86", &scratch, into)?;
         let (program, arguments) = invocation(into);
         let said = host::capture(Command::new(program).args(arguments).arg("--version"))?;
         let version = parse_version(&said).context("it does not tell its version")?;

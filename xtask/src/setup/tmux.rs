@@ -45,9 +45,7 @@ fn fetch(cache: &Cache, into: &Path) -> Result<()> {
     let scratch = cache.scratch()?;
     say::step(&format!("tmux: from {SUITE}, with its libraries"), || {
         for package in ["tmux", "libc-bin"] {
-            for deb in suite.download_with_depends(package, &scratch)? {
-                apt::unpack(&deb, &scratch)?;
-            }
+            suite.unpack_with_depends(package, &scratch, &scratch)?;
         }
         let files = into.join("files");
         fs::create_dir(&files).context("cannot make a directory for it")?;

@@ -194,7 +194,7 @@ impl Kernel {
             random,
             now_ns: 1000,
             seqs: [0; 4],
-            locks: Locks::new(protocol.fair),
+            locks: Locks::default(),
             tables: Vec::new(),
             free_pages: Vec::new(),
             pages: 0,

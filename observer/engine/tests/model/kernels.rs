@@ -60,8 +60,6 @@ pub struct Protocol {
     pub named_early: bool,
     pub cpus: usize,
     pub run_max: usize,
-    /// Spinlocks are given in the order of the asks.
-    pub fair: bool,
 }
 
 /// A kernel to run, by name.
@@ -99,7 +97,6 @@ pub const PROTECTED: Protocol = Protocol {
     named_early: true,
     cpus: 4,
     run_max: 6,
-    fair: true,
 };
 pub const WALKERS: Protocol = Protocol { walkers_lock: false, ..PROTECTED };
 const OLD: Protocol = Protocol { vma_lock: false, first_look: true, ..PROTECTED };

@@ -54,29 +54,22 @@ struct State {
 
 /// All locks.
 #[derive(Clone, Debug, Default)]
-pub struct Locks {
-    all: BTreeMap<Lock, State>,
-    /// Spinlocks are given in the order of the asks.
-    fair: bool,
-}
+pub struct Locks(BTreeMap<Lock, State>);
 
 impl Locks {
-    pub fn new(fair: bool) -> Locks {
-        Locks { all: BTreeMap::new(), fair }
-    }
-
     /// The task queues: from now on readers wait behind it if it wants to write.
     pub fn queue(&mut self, task: TaskNo, lock: Lock, mode: Mode) {
         if mode != Mode::Read {
-            self.all.entry(lock).or_default().queued_writers.push(task);
+            self.0.entry(lock).or_default().queued_writers.push(task);
         }
     }
 
     pub fn is_free(&self, lock: Lock, mode: Mode, task: TaskNo) -> bool {
-        let Some(state) = self.all.get(&lock) else { return true };
+        let Some(state) = self.0.get(&lock) else { return true };
         let others_queue = state.queued_writers.iter().any(|t| *t != task);
         let is_next = state.queued_writers.first().is_none_or(|first| *first == task);
-        if self.fair && matches!(lock, Lock::Ptl(_)) && !is_next {
+        // A spinlock is given in the order of the asks.
+        if matches!(lock, Lock::Ptl(_)) && !is_next {
             return false;
         }
         match mode {
@@ -87,7 +80,7 @@ impl Locks {
 
     pub fn take(&mut self, task: TaskNo, lock: Lock, mode: Mode) {
         assert!(self.is_free(lock, mode, task), "{lock:?} is taken");
-        let state = self.all.entry(lock).or_default();
+        let state = self.0.entry(lock).or_default();
         state.queued_writers.retain(|t| *t != task);
         match mode {
             Mode::Read => state.readers.push(task),
@@ -96,7 +89,7 @@ impl Locks {
     }
 
     pub fn release(&mut self, task: TaskNo, lock: Lock) {
-        let state = self.all.get_mut(&lock).expect("it was taken");
+        let state = self.0.get_mut(&lock).expect("it was taken");
         if state.writer == Some(task) {
             state.writer = None;
         } else {
@@ -106,7 +99,7 @@ impl Locks {
     }
 
     pub fn downgrade(&mut self, task: TaskNo, lock: Lock) {
-        let state = self.all.get_mut(&lock).expect("it was taken");
+        let state = self.0.get_mut(&lock).expect("it was taken");
         assert_eq!(state.writer.take(), Some(task));
         state.readers.push(task);
     }

@@ -14,7 +14,7 @@ use observer_engine::{
 
 use super::{
     kernel::Kernel,
-    kernels::{KERNELS, Protocol, Row},
+    kernels::{KERNELS, Row},
     oracle,
     scenario::Scenario,
     sites,
@@ -73,7 +73,7 @@ fn is_sound(row: &Row, seeds: u64) -> (u64, u64) {
     let total = |alarms: &Alarms| alarms.values().map(|(count, _)| count).sum::<u64>();
     let mut found = (0, 0);
     for seed in 0..seeds {
-        let kernel = Scenario::random(&Protocol { fair: true, ..row.protocol }, seed).run();
+        let kernel = Scenario::random(&row.protocol, seed).run();
         let (said, truth) = (said(&kernel), truth(&kernel));
         for (unlink, (count, certain_ns)) in &said {
             let (most, longest_ns) = truth.get(unlink).copied().unwrap_or_default();

@@ -5,6 +5,7 @@ use observer_engine::setup::Role;
 
 use super::{Context, Go, Line, Page, Shortcut, link, named, plain, table, wrapped};
 use crate::events::{self, EventRow};
+use crate::library;
 use crate::sink::words::{number, plural};
 use crate::snapshot::Snapshot;
 use crate::tui::answers::{Answer, Look};
@@ -36,7 +37,7 @@ pub fn list(c: &Context<'_>, look: &Look) -> Vec<Line> {
     if page.earlier {
         lines.insert(0, Text::new(Tone::Faint, format!("there are earlier ones; {cut}")).into());
     }
-    if let Some(from_ns) = page.kept_from_ns.filter(|ns| look.from_ns < *ns) {
+    if let Some(from_ns) = gone_before(page, look) {
         let from = rows::since_start(c.snapshot, from_ns);
         let text = format!("events before {from} are not kept any more; --record FILE keeps all");
         lines.insert(0, Text::new(Tone::Caution, text).into());
@@ -68,8 +69,12 @@ pub fn first_line(c: &Context<'_>, look: &Look) -> Option<usize> {
         None if page.earlier => page.events.len(),
         None => 0,
     };
-    let gone = page.kept_from_ns.is_some_and(|ns| look.from_ns < ns);
-    Some(at + usize::from(page.earlier) + usize::from(gone))
+    Some(at + usize::from(page.earlier) + usize::from(gone_before(page, look).is_some()))
+}
+
+/// From when on events are kept, if some of the time that was asked for are not any more.
+fn gone_before(page: &library::Page, look: &Look) -> Option<u64> {
+    page.kept_from_ns.filter(|ns| look.from_ns < *ns)
 }
 
 /// One event: every field of it, and what it names.
