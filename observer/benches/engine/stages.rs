@@ -199,6 +199,7 @@ impl From<Item<'_>> for Step {
         match item {
             Item::Event(event) => Step::Event(*event),
             Item::Gap(gap) => Step::Hole(Hole {
+                site: None,
                 cpu: gap.cpu,
                 lo_ns: gap.lo_ns,
                 hi_ns: gap.hi_ns,

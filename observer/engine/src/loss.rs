@@ -4,6 +4,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::event::SiteId;
+
 /// Records that did not arrive: known to have happened in this interval on this CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hole {
@@ -14,6 +16,8 @@ pub struct Hole {
     pub lost: u64,
     /// Name of the reason.
     pub reason: &'static str,
+    /// The only site whose records it can have lost, where that is known: a program that the kernel skipped.
+    pub site: Option<SiteId>,
 }
 
 impl Hole {

@@ -66,7 +66,7 @@ fn without(trace: &Trace, lost: &[bool], neighbours: Neighbours) -> Trace {
             Neighbours::Others => lost.times,
         };
         let reason = loss::REASONS[loss::RING_FULL].0;
-        holes.push((lost.at, Hole { cpu, lo_ns, hi_ns, lost: lost.n, reason }));
+        holes.push((lost.at, Hole { cpu, lo_ns, hi_ns, lost: lost.n, reason, site: None }));
     };
     for (step, is_lost) in trace.steps.iter().zip(lost) {
         let Step::Event(event) = step else {

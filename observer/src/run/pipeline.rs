@@ -284,7 +284,7 @@ fn to_engine(engine: &mut Engine, gaps: &mut BTreeMap<u16, u64>, seen: &mut Seen
         Item::Gap(gap) => {
             *gaps.entry(gap.cpu).or_default() += gap.lost;
             let (cpu, lo_ns, hi_ns, lost) = (gap.cpu, gap.lo_ns, gap.hi_ns, gap.lost);
-            engine.hole(Hole { cpu, lo_ns, hi_ns, lost, reason: name(loss::RING_FULL as u16) });
+            engine.hole(Hole { cpu, lo_ns, hi_ns, lost, reason: name(loss::RING_FULL as u16), site: None });
         }
     }
 }
@@ -320,7 +320,7 @@ impl Losses {
         if lost > 0 && (!is_numbered || loss.total > missing) {
             let (cpu, reason) = (loss.cpu, name(loss.reason));
             let lost = if is_numbered { 0 } else { lost };
-            self.open.push(Hole { cpu, lo_ns: since_ns, hi_ns: since_ns, lost, reason });
+            self.open.push(Hole { cpu, lo_ns: since_ns, hi_ns: since_ns, lost, reason, site: None });
         }
     }
 
@@ -337,6 +337,7 @@ impl Losses {
                     hi_ns: end_ns.max(since_ns),
                     lost,
                     reason: name(reason),
+                    site: None,
                 });
             }
         }

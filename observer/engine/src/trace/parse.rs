@@ -42,7 +42,7 @@ fn statement(trace: &mut Trace, text: &str) -> Result<()> {
             order.exceptions.push(order_exception(rest)?);
         }
         "coverage" => trace.setup.coverage.push(coverage(rest)?),
-        "hole" => trace.steps.push(Step::Hole(hole(rest)?)),
+        "hole" => trace.steps.push(Step::Hole(hole(rest, &trace.setup)?)),
         "tick" => trace.steps.push(Step::Tick(number(rest)?)),
         "expect" => trace.expectations.push(rest.parse::<Expectation>()?),
         _ => trace.steps.push(Step::Event(event(text, &trace.setup)?)),
@@ -180,10 +180,14 @@ fn coverage(rest: &str) -> Result<Coverage> {
     })
 }
 
-fn hole(rest: &str) -> Result<Hole> {
+fn hole(rest: &str, setup: &Setup) -> Result<Hole> {
     let words: Vec<&str> = rest.split_whitespace().collect();
-    let [cpu, interval, lost, reason] = words.as_slice() else {
-        return Err("`hole cpuN|any LO..HI LOST REASON` was expected".into());
+    let (words, site) = match words.split_last() {
+        Some((last, first)) if last.starts_with("site=") => (first, Some(site_of(&last[5..], setup)?)),
+        _ => (words.as_slice(), None),
+    };
+    let [cpu, interval, lost, reason] = words else {
+        return Err("`hole cpuN|any LO..HI LOST REASON [site=FUNCTION]` was expected".into());
     };
     let (lo, hi) = interval.split_once("..").ok_or_else(|| format!("`{interval}` is no interval"))?;
     let reasons = || loss::REASONS.iter().map(|(name, _)| *name);
@@ -195,6 +199,7 @@ fn hole(rest: &str) -> Result<Hole> {
         reason: reasons().find(|r| r == reason).ok_or_else(|| {
             format!("`{reason}` is no reason of loss; there are {}", reasons().collect::<Vec<_>>().join(", "))
         })?,
+        site,
     })
 }
 

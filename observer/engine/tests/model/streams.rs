@@ -44,7 +44,7 @@ fn through_rings(kernel: &Kernel, lost: impl Fn(&Event) -> bool, random: &mut Ra
             }
             let lost = pass.iter().filter(|e| e.cpu == cpu && lost(e)).count() as u64;
             if lost > 0 {
-                engine.hole(Hole { cpu, lo_ns, hi_ns, lost, reason: "ring-full" });
+                engine.hole(Hole { cpu, lo_ns, hi_ns, lost, reason: "ring-full", site: None });
             }
         }
         number += 1;

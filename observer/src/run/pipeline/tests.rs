@@ -15,7 +15,7 @@ fn a_counter_that_rose_is_a_hole_up_to_the_mark_after_it() {
     losses.rose(&loss(loss::READ_FAULT, 3, 50), 10, 0);
     losses.rose(&loss(loss::READ_FAULT, 3, 70), 10, 0);
     losses.rose(&loss(loss::READ_FAULT, 4, 90), 10, 0);
-    let hole = |lo_ns, lost| Hole { cpu: 1, lo_ns, hi_ns: lo_ns, lost, reason: "read-fault" };
+    let hole = |lo_ns, lost| Hole { cpu: 1, lo_ns, hi_ns: lo_ns, lost, reason: "read-fault", site: None };
     assert_eq!(losses.open, [hole(50, 3), hole(90, 1)]);
     assert_eq!(losses.rest(200).iter().map(|h| h.hi_ns).collect::<Vec<_>>(), [200, 200]);
 }
@@ -34,7 +34,7 @@ fn a_full_ring_is_a_hole_only_where_no_number_tells_it() {
     assert_eq!(losses.open, []);
     losses.gaps.insert(1, 7);
     let rest = losses.rest(200);
-    assert_eq!(rest, [Hole { cpu: 1, lo_ns: 50, hi_ns: 200, lost: 2, reason: "ring-full" }]);
+    assert_eq!(rest, [Hole { cpu: 1, lo_ns: 50, hi_ns: 200, lost: 2, reason: "ring-full", site: None }]);
     losses.gaps.insert(1, 9);
     assert_eq!(losses.rest(200), []);
 }
@@ -56,5 +56,5 @@ fn a_full_ring_is_told_at_once_where_no_number_tells_it_yet() {
     let mut losses = Losses::default();
     losses.rose(&loss(loss::RING_FULL, 9, 50), 10, 7);
     // Nothing is counted twice: the numbers will be counted when they are passed over, or in the end.
-    assert_eq!(losses.open, [Hole { cpu: 1, lo_ns: 50, hi_ns: 50, lost: 0, reason: "ring-full" }]);
+    assert_eq!(losses.open, [Hole { cpu: 1, lo_ns: 50, hi_ns: 50, lost: 0, reason: "ring-full", site: None }]);
 }
