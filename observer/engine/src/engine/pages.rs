@@ -24,7 +24,9 @@ struct Unlink {
 impl Unlink {
     fn concerns(&self, lease: &Lease, generation: u32) -> bool {
         let same_life = matches!(lease.sort, Sort::Walk(_)) || lease.of.generation == generation;
-        same_life && lease.start_ns < self.hi_ns && lease.reaches(self.mm, self.table, self.gib)
+        // A page that is given back is gone for all mms, whatever links there are by the kernel's own count.
+        let mm = if self.freed { lease.mm } else { self.mm };
+        same_life && lease.start_ns < self.hi_ns && lease.reaches(mm, self.table, self.gib)
     }
 }
 
@@ -114,7 +116,7 @@ impl Engine {
         let at = (event.time_ns, event.cpu, site);
         let mut lease = Lease::new(sort, pointer, at, task.frames.len(), holds);
         lease.stack = task.stack();
-        let unsure = event.time_ns < task.unsure_until_ns;
+        let unsure = task.is_doubtful(event.time_ns);
         lease.lossy = task.is_site_unsure(event.time_ns);
         for hold in &task.holds {
             if self.excludes(lease.of.table, hold.class.wire(), hold.mode, hold.instance.addr) {
@@ -340,7 +342,9 @@ impl Engine {
         let lease = &holder.leases[at];
         let lossy = self.tasks[id].is_site_unsure(event.time_ns)
             || self.losses.touches(holder.cpu, holder.last_ns, unlink.hi_ns)
-            || self.losses.touches(event.cpu, lease.start_ns.min(unlink.lo_ns), unlink.hi_ns);
+            || self.losses.touches(event.cpu, lease.start_ns.min(unlink.lo_ns), unlink.hi_ns)
+            // The removal of the link by its own mm may be among what was lost.
+            || (lease.mm != unlink.mm && self.losses.anywhere(lease.start_ns, unlink.hi_ns).deeds());
         let lo_ns = unlink.lo_ns.max(lease.start_ns);
         if lease.hit.is_some() {
             return;
