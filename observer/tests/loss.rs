@@ -6,8 +6,12 @@
 // Helpers of a test may fail like the test itself.
 #![allow(clippy::unwrap_used)]
 
+#[path = "../engine/tests/common/lossy.rs"]
+mod lossy;
 #[path = "loss/recording.rs"]
 mod recording;
+#[path = "loss/retention.rs"]
+mod retention;
 
 use observer_engine::finding::{Finding, Kind, Rank};
 

@@ -80,6 +80,9 @@ fn look(
 /// Classes of the locks and sites of the steps: what cycles are merged by.
 type Key = Vec<(LockClass, SiteId)>;
 
+/// Edge, lock held, lock requested.
+type Step = (u32, Instance, Instance);
+
 /// One step of a closed chain.
 #[derive(Clone, Debug)]
 struct Hop {
@@ -87,6 +90,12 @@ struct Hop {
     from: Instance,
     to: Instance,
     seen: Arc<Witness>,
+}
+
+impl Hop {
+    fn step(&self) -> Step {
+        (self.edge, self.from, self.to)
+    }
 }
 
 /// The best evidence for cycles of one kind.
@@ -111,6 +120,8 @@ pub(crate) struct World<'a> {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Cycles {
     found: BTreeMap<Key, Found>,
+    /// When steps of these were seen last whose pairs are not kept any more.
+    last_ns: BTreeMap<Step, u64>,
     /// Pairs through which there were more paths than are tried.
     pub cut: u64,
 }
@@ -150,7 +161,13 @@ impl Cycles {
             cut.into_iter().for_each(|pair| graph.cut(pair));
             graph.put_back(&due[seen..]);
         }
-        graph.thin_out(presences, now_ns);
+        let steps: BTreeSet<Step> = self.found.values().flat_map(|f| f.hops.iter().map(Hop::step)).collect();
+        graph.thin_out(presences, now_ns, |edge, locks, last_ns| {
+            let step = (edge, locks.0, locks.1);
+            if steps.contains(&step) {
+                self.last_ns.insert(step, last_ns);
+            }
+        });
     }
 
     /// One finding per kind of cycle. What was seen a moment ago is not among it: a folio may turn out to have been locked.
@@ -160,7 +177,7 @@ impl Cycles {
         let mut weak: BTreeMap<Vec<LockClass>, (&Found, usize)> = BTreeMap::new();
         for (key, found) in &self.found {
             if found.verdict.rank <= Rank::Possible {
-                all.push(found.finding(id(key, &name), found.chains.len(), graph, &name));
+                all.push(found.finding(id(key, &name), (found.chains.len(), graph, &self.last_ns), &name));
                 continue;
             }
             let worth = |f: &Found| (f.verdict.rank, f.verdict.doubts.len(), f.first_ns);
@@ -171,7 +188,7 @@ impl Cycles {
             }
         }
         let told = |(classes, (found, chains)): (&Vec<LockClass>, &(&Found, usize))| {
-            found.finding(id_of_classes(classes), *chains, graph, &name)
+            found.finding(id_of_classes(classes), (*chains, graph, &self.last_ns), &name)
         };
         all.extend(weak.iter().map(told));
         let closed: BTreeSet<Vec<LockClass>> = self.found.keys().map(|key| classes_of(key)).collect();
@@ -185,14 +202,16 @@ impl Found {
     fn finding(
         &self,
         id: String,
-        chains: usize,
-        graph: &Graph,
+        (chains, graph, gone): (usize, &Graph, &BTreeMap<Step, u64>),
         name: impl Fn(SiteId) -> Arc<str>,
     ) -> Finding {
         let edge = |hop: &Hop| &graph.edges()[hop.edge as usize];
         let steps: Vec<_> =
             self.hops.iter().map(|hop| edge(hop).step((hop.from, hop.to), &hop.seen, &name)).collect();
-        let last = |hop: &Hop| graph.last_ns(hop.edge, (hop.from, hop.to)).unwrap_or(hop.seen.time_ns());
+        let last = |hop: &Hop| {
+            let kept = graph.last_ns(hop.edge, (hop.from, hop.to));
+            kept.or_else(|| gone.get(&hop.step()).copied()).unwrap_or(hop.seen.time_ns())
+        };
         let queued = self.verdict.writers.iter().map(|(step, writer)| Queued {
             step: *step,
             side: writer.side(&name),

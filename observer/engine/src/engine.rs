@@ -550,6 +550,7 @@ impl Engine {
             self.cut(id, depth, event.time_ns, seen_ns);
         }
         let foreign_until = self.rules.foreign_until(event.site);
+        self.tasks[id].adrift_until_ns = 0;
         self.tasks[id].frames.push(Frame {
             site: event.site,
             begin_ns: event.time_ns,
@@ -565,7 +566,10 @@ impl Engine {
             self.drop_ptls(id, event.time_ns);
         }
         match self.tasks[id].end_pops(event.site) {
-            Popped::Nothing => self.counts.unmatched_ends += 1,
+            Popped::Nothing => {
+                self.counts.unmatched_ends += 1;
+                self.tasks[id].adrift_until_ns = 0;
+            }
             Popped::To { depth, missed } => {
                 self.counts.unmatched_begins += missed;
                 if missed > 0 {

@@ -29,6 +29,8 @@ use crate::{
 /// Pairs of instances kept per edge. Of more, those go first whose tasks are all gone, since they meet nothing any more; then the
 /// older half, after what it closes has been looked for.
 const PAIRS_MAX: usize = 32_768;
+/// Fewer pairs are not worth looking through for those whose tasks are gone.
+const SWEEP_MIN: usize = 1024;
 /// Locks whose writers are kept.
 const WRITTEN_MAX: usize = 32_768;
 /// Writers kept per lock: one more than tasks that a cycle commonly has, at three sites.
@@ -178,6 +180,8 @@ pub(crate) struct Graph {
     cut_writers: BTreeSet<Instance>,
     /// The end of the last hole.
     hole_ns: u64,
+    /// How many pairs make it worth looking for those whose tasks are gone.
+    sweep_at: usize,
 }
 
 /// No edge.
@@ -592,54 +596,61 @@ impl Graph {
         self.edges[edge as usize].is_cut = true;
     }
 
-    /// Lets older pairs go where there are too many.
-    pub fn thin_out(&mut self, presences: Presences<'_>, now_ns: u64) {
-        for edge in std::mem::take(&mut self.full) {
-            self.thin(edge, presences, now_ns);
+    /// Lets pairs go whose tasks are all gone, as soon as there are as many again as were left the last time; and older ones
+    /// where there are too many. `gone` takes when a pair that goes was seen last.
+    pub fn thin_out(
+        &mut self,
+        presences: Presences<'_>,
+        now_ns: u64,
+        mut gone: impl FnMut(u32, (Instance, Instance), u64),
+    ) {
+        let full = std::mem::take(&mut self.full);
+        if full.is_empty() && self.pairs.len() - self.unused.len() < self.sweep_at {
+            return;
         }
-    }
-
-    /// Lets pairs of an edge go: those whose tasks are all gone, and if they are few the older half of the others.
-    fn thin(&mut self, edge: u32, presences: Presences<'_>, now_ns: u64) {
-        let of = &self.edges[edge as usize];
-        let is_gone = |at: &u32| {
-            let mut witnesses = self.pairs[*at as usize].witnesses.iter();
-            witnesses.all(|w| presences.is_gone(&w.presence, now_ns))
-        };
-        let mut gone: Vec<u32> = of.pairs.values().copied().filter(is_gone).collect();
-        if gone.len() < PAIRS_MAX / 4 {
-            let mut by_age: Vec<(u64, u32)> = of
-                .pairs
-                .values()
-                .filter(|at| !is_gone(at))
-                .map(|at| (self.pairs[*at as usize].last_ns, *at))
-                .collect();
+        let is_gone = |w: &Arc<Witness>| presences.is_gone(&w.presence, now_ns);
+        let mut going: Vec<u32> = (0..self.pairs.len() as u32)
+            .filter(|at| {
+                let pair = &self.pairs[*at as usize];
+                !pair.witnesses.is_empty() && pair.fresh_ns == 0 && pair.witnesses.iter().all(is_gone)
+            })
+            .collect();
+        let is_going: BTreeSet<u32> = going.iter().copied().collect();
+        for edge in full {
+            let of = &self.edges[edge as usize];
+            let left = || of.pairs.values().filter(|at| !is_going.contains(at));
+            if left().count() < PAIRS_MAX * 3 / 4 {
+                continue;
+            }
+            let mut by_age: Vec<(u64, u32)> = left().map(|at| (self.pairs[*at as usize].last_ns, *at)).collect();
             by_age.sort_unstable();
             by_age.truncate(by_age.len() / 2);
             self.edges[edge as usize].dropped += by_age.len() as u64;
-            gone.extend(by_age.into_iter().map(|(_, at)| at));
+            going.extend(by_age.into_iter().map(|(_, at)| at));
         }
-        gone.sort_unstable();
-        for at in gone {
-            let pair = &mut self.pairs[at as usize];
-            pair.witnesses = Vec::new();
-            pair.fresh_ns = 0;
-            self.edges[edge as usize].pairs.remove(&(pair.from, pair.to));
-            if let Some(out) = self.out.get_mut(&pair.from) {
-                out.retain(|other| *other != at);
-                if out.is_empty() {
-                    self.out.remove(&pair.from);
-                }
-            }
-            self.unused.push(at);
+        for at in going {
+            let pair = &self.pairs[at as usize];
+            gone(pair.edge, (pair.from, pair.to), pair.last_ns);
+            self.forget(at);
         }
         let pairs = &self.pairs;
         self.fresh.retain(|at| pairs[*at as usize].fresh_ns > 0);
+        self.writers.retain(|_, all| !all.iter().all(is_gone));
+        self.sweep_at = SWEEP_MIN + 2 * (self.pairs.len() - self.unused.len());
     }
 
-    /// Pairs that made room although their tasks may be there yet.
-    pub fn dropped_pairs(&self) -> u64 {
-        self.edges.iter().map(|e| e.dropped).sum()
+    fn forget(&mut self, at: u32) {
+        let pair = &mut self.pairs[at as usize];
+        pair.witnesses = Vec::new();
+        pair.fresh_ns = 0;
+        self.edges[pair.edge as usize].pairs.remove(&(pair.from, pair.to));
+        if let Some(out) = self.out.get_mut(&pair.from) {
+            out.retain(|other| *other != at);
+            if out.is_empty() {
+                self.out.remove(&pair.from);
+            }
+        }
+        self.unused.push(at);
     }
 
     /// Locks whose first pairs these are.

@@ -279,6 +279,8 @@ pub(crate) struct Task {
     pub unsure_since_ns: u64,
     /// Until then what it does is in doubt: too much was lost.
     pub doubt_until_ns: u64,
+    /// An operation may have begun unseen, in which it is; until it begins or ends one, or this time.
+    pub adrift_until_ns: u64,
     /// When it named a lock last, which it may have acquired before.
     pub named_ns: u64,
     /// What it did lately, for predicted windows.
@@ -317,6 +319,7 @@ impl Task {
             exiting: false,
             unsure_since_ns: 0,
             doubt_until_ns: 0,
+            adrift_until_ns: 0,
             named_ns: 0,
             lately: Lately::default(),
             listed_lately: false,
@@ -382,7 +385,8 @@ impl Task {
 
     /// The operation that it is inside may be over, or another have begun, among what was lost.
     pub fn is_site_unsure(&self, now_ns: u64) -> bool {
-        self.frames.last().map_or(self.is_doubtful(now_ns), |f| f.lossy)
+        let is_adrift = now_ns < self.adrift_until_ns || self.is_doubtful(now_ns);
+        self.frames.last().map_or(is_adrift, |f| f.lossy)
     }
 
     pub fn has_stack(&mut self, site: SiteId, stack: u32) {
@@ -433,6 +437,9 @@ impl Task {
         }
         if spans {
             self.path.touched_by_loss();
+        }
+        if missing.deeds() && self.frames.is_empty() {
+            self.adrift_until_ns = until_ns + UNSURE_NS;
         }
         for frame in &mut self.frames {
             frame.lossy |= missing.deeds() || missing.concerns_folios();

@@ -16,7 +16,11 @@ use observer::{
     source::{Batch, Loss, Pass},
 };
 use observer_ebpf::{kinds, loss};
-use observer_engine::event::record_bytes;
+use observer_engine::{
+    event::{Event, record_bytes},
+    order::{Item, Order},
+    setup::Setup,
+};
 
 /// A recording, or what was left of it.
 pub struct Recording {
@@ -119,6 +123,22 @@ impl Recording {
         json::write(&mut data, &report).unwrap();
         let (text, json) = (String::from_utf8(words).unwrap(), String::from_utf8(data).unwrap());
         Told { report, text, json, lost: self.lost }
+    }
+
+    /// Its events in order, and the setup that they are understood by.
+    pub fn events(&self) -> (Setup, Vec<Event>) {
+        let (mut order, mut events) = (Order::new(), Vec::new());
+        let mut take = |item: Item<'_>| {
+            if let Item::Event(event) = item {
+                events.push(*event);
+            }
+        };
+        for pass in &self.passes {
+            pass.batches.iter().for_each(|batch| order.batch(batch.cpu, &batch.bytes));
+            order.mark(pass.mark, &mut take);
+        }
+        order.finish(&mut take);
+        (Setup::try_from(&self.meta.setup).unwrap(), events)
     }
 
     pub fn passes(&self) -> usize {

@@ -24,9 +24,7 @@ struct Unlink {
 impl Unlink {
     fn concerns(&self, lease: &Lease, generation: u32) -> bool {
         let same_life = matches!(lease.sort, Sort::Walk(_)) || lease.of.generation == generation;
-        // A page that is given back is gone for all mms, whatever links there are by the kernel's own count.
-        let mm = if self.freed { lease.mm } else { self.mm };
-        same_life && lease.start_ns < self.hi_ns && lease.reaches(mm, self.table, self.gib)
+        same_life && lease.start_ns < self.hi_ns && lease.reaches(self.mm, self.table, self.gib)
     }
 }
 
@@ -226,6 +224,10 @@ impl Engine {
         let Some(generation) = self.tables.get(table).map(|t| t.generation) else { return };
         let left = self.tables.freed(mm, table, now_ns, event.tid);
         self.tables_died();
+        // Whatever the kernel's own count was: the page is gone for whoever comes through another link.
+        for link in &left {
+            self.unlink(id, event, Unlink { mm: link.mm, gib: Some(link.gib), ..unlink });
+        }
         if left.is_empty() && count == 0 {
             return;
         }

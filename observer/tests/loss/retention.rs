@@ -1,0 +1,60 @@
+//! How much of a recording's report is left with the loss of a healthy server: one record in ten thousand, one skipped program
+//! in a second.
+//!
+//! The share is one of alarms, over all recordings and seeds together. Nothing new may be reported, and no pair of sites that was
+//! open may be called protected.
+
+use super::{
+    lossy::{self, Kept, Random},
+    recording::{Recording, fixtures},
+};
+
+/// Records lost by full rings, one in so many.
+const ONE_IN: u64 = 10_000;
+/// Runs per recording. In those of a short one hardly anything is missing: the share of the runs that were hit is printed too.
+const SEEDS: u64 = 60;
+
+/// Measures, prints, and returns what is wrong: a line each.
+fn measure(name: &str, recording: &Recording, all: &mut Kept) -> String {
+    let (setup, events) = recording.events();
+    let end_ns = events.last().map_or(0, |e| e.time_ns);
+    let whole = lossy::run(&setup, &lossy::steps(&events, &vec![None; events.len()]), end_ns);
+    let (findings, protection) = (whole.findings(), whole.protection());
+    let (mut kept, mut wrong) = (Kept::default(), String::new());
+    for seed in 1..=SEEDS {
+        let missing = lossy::choose(&events, ONE_IN, &mut Random::new(seed));
+        // Without a missing record the run is the whole one.
+        if missing.iter().all(Option::is_none) {
+            kept.add(&findings, &findings, &missing);
+            continue;
+        }
+        let lossy = lossy::run(&setup, &lossy::steps(&events, &missing), end_ns);
+        let now = lossy.findings();
+        kept.add(&findings, &now, &missing);
+        for new in lossy::invented(&findings, &now) {
+            wrong.push_str(&format!("{name}, seed {seed}: invented: {new}\n"));
+        }
+        for pair in lossy::falsely_protected(&protection, &lossy.protection()) {
+            wrong.push_str(&format!("{name}, seed {seed}: {pair} was open, and is called protected\n"));
+        }
+    }
+    println!("{name}: {} records; {kept}", events.len());
+    for lost in &kept.lost {
+        println!("    {lost}");
+    }
+    all.merge(kept);
+    wrong
+}
+
+#[test]
+#[ignore = "fails until loss is bounded in time and place: today a missing record makes most alarms incomplete"]
+fn most_alarms_of_a_recording_survive_a_healthy_loss() {
+    let (mut all, mut wrong) = (Kept::default(), String::new());
+    for (name, recording) in fixtures() {
+        wrong.push_str(&measure(&name, &recording, &mut all));
+    }
+    println!("all recordings: {all}");
+    assert!(wrong.is_empty(), "\n{wrong}");
+    assert!(all.alarms > 500, "only {} alarms were there to keep", all.alarms);
+    assert!(all.share() >= 950, "{all}");
+}
