@@ -70,6 +70,12 @@ impl Cover {
         any
     }
 
+    /// A lock was held after all.
+    pub fn redeem(&mut self, lock: Instance) {
+        self.at_lookup.redeem(lock);
+        self.more.iter_mut().for_each(|set| set.redeem(lock));
+    }
+
     /// A lock may have been released by another task.
     pub fn doubt_lock(&mut self, lock: u64) {
         self.at_lookup.doubt_lock(lock);

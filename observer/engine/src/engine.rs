@@ -207,7 +207,8 @@ impl Engine {
         let is_sparse = unsure_ns == 0 || self.losses.are_sparse(unsure_ns, now_ns);
         let until_ns = self.losses.latest_ns().min(now_ns);
         let task = &mut self.tasks[id];
-        task.touched_by_loss(missing, (from_ns, until_ns), is_sparse);
+        let lost = self.losses.lost_between(from_ns, now_ns);
+        task.touched_by_loss((missing, lost), (from_ns, until_ns), is_sparse);
         if !is_sparse {
             self.doubt_since(id, unsure_ns);
         }
@@ -337,7 +338,7 @@ impl Engine {
             let task = &mut self.tasks[id];
             let missing = self.losses.anywhere(task.last_ns, u64::MAX);
             if !missing.is_nothing() {
-                task.touched_by_loss(missing, (task.last_ns, self.now_ns), true);
+                task.touched_by_loss((missing, u64::MAX), (task.last_ns, self.now_ns), true);
                 self.graph.doubt(task);
             }
             self.end_leases(id, self.now_ns, |_| true);

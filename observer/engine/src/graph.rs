@@ -338,7 +338,12 @@ impl Graph {
                 pair.known = [Signature::default(); KNOWN];
             }
         }
-        for known in self.writers.values_mut().flatten().filter(|w| is_it(w)) {
+        let of_writers = self.writers.values_mut().flatten();
+        let of_edges = self.edges.iter_mut().flat_map(|e| &mut e.at).map(|at| {
+            at.good = false;
+            &mut at.first
+        });
+        for known in of_writers.chain(of_edges).filter(|w| is_it(w)) {
             *known = Arc::new(Witness { lossy: true, ..Witness::clone(known) });
         }
     }

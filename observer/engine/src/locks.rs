@@ -42,6 +42,10 @@ impl Locks {
         self.by_address.get(&addr)
     }
 
+    pub fn is_named(&self, addr: u64) -> bool {
+        self.get(addr).is_some_and(|lock| lock.named_ns != 0)
+    }
+
     /// Addresses of locks whose owner was told, and that, in no order.
     pub fn owners(&self) -> impl Iterator<Item = (u64, u64)> {
         self.by_address.iter().map(|(addr, lock)| (*addr, lock.owner)).filter(|(_, owner)| *owner != 0)

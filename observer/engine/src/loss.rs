@@ -262,6 +262,11 @@ impl Losses {
         self.all_between(from_ns, to_ns).fold(Missing::NOTHING, |all, span| all.or(self.missing_in(span)))
     }
 
+    /// How many records are missing between two times.
+    pub fn lost_between(&self, from_ns: u64, to_ns: u64) -> u64 {
+        self.all_between(from_ns, to_ns).map(|span| span.lost).sum()
+    }
+
     /// Whether so little is missing between two times that two certain records are not both among it: one record at most, or
     /// one of [`SPARSE`].
     pub fn are_sparse(&self, from_ns: u64, to_ns: u64) -> bool {

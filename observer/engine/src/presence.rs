@@ -59,10 +59,15 @@ impl Presences<'_> {
         self.is_there(first, second.time_ns)
     }
 
+    /// When the task exited, if it did; 0: longer ago than is remembered.
+    pub fn exit_ns(&self, of: &Presence) -> Option<u64> {
+        let exit_ns = || self.exits.get(of.serial).unwrap_or(0);
+        of.task(self.tasks).is_none().then(exit_ns)
+    }
+
     /// Whether the task was gone so long ago that nothing which is still to be judged can meet what it did.
     pub fn is_gone(&self, of: &Presence, now_ns: u64) -> bool {
-        of.task(self.tasks).is_none()
-            && self.exits.get(of.serial).is_none_or(|at_ns| at_ns + GONE_NS < now_ns)
+        self.exit_ns(of).is_some_and(|exit_ns| exit_ns + GONE_NS < now_ns)
     }
 
     /// Whether a task was there at a time after what it did; `Some(false)`: perhaps.

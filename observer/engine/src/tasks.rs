@@ -41,7 +41,12 @@ pub(crate) struct LockHold {
     pub mode: Option<Mode>,
     pub known: Known,
     pub since_ns: u64,
+    /// Its release may be among what was lost, or have been done by another task.
     pub lossy: bool,
+    /// Records lost since that may be its release, as far as two.
+    pub lost: u8,
+    /// Another task released this lock, and may have held it too.
+    pub disputed: bool,
     /// Held for writing before, and for reading since.
     pub downgraded: bool,
     /// Times it was asked for again.
@@ -167,6 +172,11 @@ impl HoldSet {
     /// Whether all locks of this set are in the other too, in the same modes.
     pub fn is_within(&self, other: &HoldSet) -> bool {
         self.iter().all(|held| other.iter().any(|o| o.is_same(held)))
+    }
+
+    /// A lock was held after all.
+    pub fn redeem(&mut self, lock: Instance) {
+        self.iter_mut().filter(|held| held.instance == lock).for_each(|held| held.lossy = false);
     }
 
     /// A lock may have been released by another task.
@@ -419,7 +429,12 @@ impl Task {
     /// Records of this task may be among what was lost between two times. What spans that is not sure any more. What it
     /// does from now on is, but for a lock that it acquired meanwhile: the release will tell, unless it is lost too,
     /// which only counts where losses are not `sparse`.
-    pub fn touched_by_loss(&mut self, missing: Missing, (since_ns, until_ns): (u64, u64), sparse: bool) {
+    pub fn touched_by_loss(
+        &mut self,
+        (missing, lost): (Missing, u64),
+        (since_ns, until_ns): (u64, u64),
+        sparse: bool,
+    ) {
         if missing.acquires() {
             if self.unsure_since_ns + UNSURE_NS < since_ns {
                 self.unsure_since_ns = 0;
@@ -432,7 +447,10 @@ impl Task {
         }
         let mut spans = missing.acquires() && !self.holds.is_empty();
         for hold in &mut self.holds {
-            hold.lossy |= missing.releases(hold.class.wire());
+            if missing.releases(hold.class.wire()) {
+                hold.lossy = true;
+                hold.lost = hold.lost.saturating_add(lost.clamp(1, 2) as u8);
+            }
             spans |= hold.lossy;
         }
         if spans {

@@ -143,13 +143,17 @@ impl Judge<'_> {
 
     fn verdict(&self, choice: &[Arc<Witness>]) -> Verdict {
         let told = |rank, doubts| Verdict { rank, doubts, gate: None, writers: Vec::new() };
-        if choice.iter().any(|w| w.lossy) || !self.are_same_locks(choice) {
+        if choice.iter().any(|w| w.lossy) {
+            return told(Rank::Incomplete, vec![Doubt::Loss]);
+        }
+        let together = self.all_together(choice);
+        if together.is_some() && !self.are_same_locks(choice) {
             return told(Rank::Incomplete, vec![Doubt::Loss]);
         }
         if let Some(gate) = self.gate(choice) {
             return Verdict { gate: Some(gate), ..told(Rank::Guarded, Vec::new()) };
         }
-        match self.all_together(choice) {
+        match together {
             None => return told(Rank::ClassOnly, vec![Doubt::NotTogether]),
             Some(false) => return told(Rank::Incomplete, vec![Doubt::Loss]),
             Some(true) => {}

@@ -128,6 +128,10 @@ impl Engine {
                     self.drop_ptls(id, event.time_ns);
                 }
                 self.take(id, event, (class.into(), mode, lock), Known::Asking);
+                if class == Class::Ptl && self.losses.holes > 0 && !self.locks.is_named(lock) {
+                    // Which table's lock it is may be among what was lost.
+                    self.tasks[id].leases.iter_mut().for_each(|lease| lease.lossy = true);
+                }
                 let (at_ns, site) = (event.time_ns, event.site);
                 self.tasks[id].asked = Some(Asked::Lock { addr: lock, at_ns, mode, site });
             }
@@ -182,8 +186,8 @@ impl Engine {
         if let Some(at) = self.tasks[id].holds.iter().rposition(|h| h.instance == instance) {
             let hold = &mut self.tasks[id].holds[at];
             hold.again = hold.again.saturating_add(1);
-            let lossy = hold.lossy;
-            if manner != Manner::Tried {
+            let (lossy, disputed) = (hold.lossy, hold.disputed);
+            if manner != Manner::Tried && !disputed {
                 self.relock(id, event, at, mode);
             }
             if !lossy {
@@ -208,6 +212,8 @@ impl Engine {
             known,
             since_ns: event.time_ns,
             lossy: false,
+            lost: 0,
+            disputed: false,
             downgraded: false,
             again: 0,
             mapping: Mapping(0),
@@ -268,6 +274,9 @@ impl Engine {
             }
             Some(at) => {
                 let hold = self.tasks[id].drop_hold(at, now_ns);
+                if hold.lost == 1 && !hold.disputed {
+                    self.redeem(id, hold.instance);
+                }
                 self.released(id, now_ns, &hold);
             }
             None if self.releases_for_another(id, now_ns, (class, mode), addr) => return,
@@ -337,7 +346,7 @@ impl Engine {
         }
         for holder in holders {
             let Task { holds, leases, .. } = &mut self.tasks[holder];
-            holds.iter_mut().filter(|h| h.instance.addr == addr).for_each(|h| h.lossy = true);
+            holds.iter_mut().filter(|h| h.instance.addr == addr).for_each(|h| (h.lossy, h.disputed) = (true, true));
             leases.iter_mut().for_each(|lease| lease.doubt_lock(addr));
         }
         cannot_hold
@@ -346,6 +355,21 @@ impl Engine {
     /// Since when a task holds a lock.
     fn since_ns(&self, id: TaskId, addr: u64) -> u64 {
         self.tasks[id].holds.iter().find(|h| h.instance.addr == addr).map_or(u64::MAX, |h| h.since_ns)
+    }
+
+    /// The release of a lock is seen, and one record was lost since it was acquired. That one cannot have been both a release
+    /// and a new request: the lock was held all the time.
+    fn redeem(&mut self, id: TaskId, lock: Instance) {
+        let excluding = |class: LockClass| class != LockClass::Ptl;
+        let rules = &self.rules;
+        let Task { leases, lately, .. } = &mut self.tasks[id];
+        leases.iter_mut().for_each(|lease| lease.cover.redeem(lock));
+        for done in lately.iter_mut() {
+            done.redeem(lock, |key| {
+                let mode = if key.exclusive { Mode::Write } else { Mode::Read };
+                excluding(key.class) && rules.excludes(key.class.wire(), Some(mode))
+            });
+        }
     }
 
     /// Ends the PTL holds of a task where releases are not seen.

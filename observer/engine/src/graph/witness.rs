@@ -149,12 +149,14 @@ impl Pair {
             return true;
         }
         let alike = |shape: u64| self.witnesses.iter().filter(|w| w.signature.shape == shape).count();
-        let is_gone = |w: &Arc<Witness>| presences.is_gone(&w.presence, self.last_ns);
+        // Gone for longest first. One that is gone for a moment only may have met what is still to be judged.
+        let exit_ns = |w: &Arc<Witness>| presences.exit_ns(&w.presence);
+        let gone = (0..self.witnesses.len()).filter_map(|at| Some((exit_ns(&self.witnesses[at])?, at))).min();
         let is_surplus = |w: &Arc<Witness>| alike(w.signature.shape) > ALIKE;
-        let place = self.witnesses.iter().position(is_gone);
         let has_few = alike(signature.shape) < ALIKE;
-        let place = place.or_else(|| self.witnesses.iter().rposition(is_surplus).filter(|_| has_few));
-        let Some(place) = place else {
+        let surplus = || self.witnesses.iter().rposition(is_surplus).filter(|_| has_few);
+        self.is_cut |= gone.is_some_and(|(_, at)| !presences.is_gone(&self.witnesses[at].presence, self.last_ns));
+        let Some(place) = gone.map(|(_, at)| at).or_else(surplus) else {
             self.is_cut |= has_few;
             return false;
         };

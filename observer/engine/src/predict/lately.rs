@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use crate::{
     event::{Addr, Mm, SiteId, Table, Tid},
     fx::FxMap,
-    tasks::TaskId,
+    tasks::{Instance, TaskId},
 };
 
 use super::{WAIT_NS, sides::Key};
@@ -137,6 +137,23 @@ impl Happening {
                 *cover |= 1 << key.class as u16;
             }
         }
+    }
+}
+
+impl Happening {
+    /// A lock of which that was not sure was held. `excludes`: removals, but for those of a page-table lock's table.
+    pub fn redeem(&mut self, lock: Instance, excludes: impl Fn(&Key) -> bool) {
+        for (phase, cover) in self.phases.iter_mut().zip(&mut self.covers) {
+            for key in phase.iter_mut().filter(|key| key.instance == lock) {
+                key.doubtful = false;
+                if excludes(key) {
+                    *cover |= 1 << key.class as u16;
+                }
+            }
+            phase.sort_unstable();
+        }
+        let of_pages = self.variants.iter_mut().flat_map(|variant| variant.iter_mut()).flatten();
+        of_pages.filter(|key| key.instance == lock).for_each(|key| key.doubtful = false);
     }
 }
 
