@@ -1,40 +1,39 @@
 //! Covers: under which locks a lease was, at each moment of its life.
 //!
-//! A removal is kept away from a lease if, whatever the moment, one of its own locks excludes one that the lease's task
-//! held then. What was held is told by *phases*: sets of locks of which each was held for some while, and no moment knew
+//! A removal is excluded from a lease if, whatever the moment, one of its own locks excludes one that the lease's task
+//! held then. What was held is given by *phases*: sets of locks of which each was held for some while, and no moment knew
 //! less than one of them. Nearly always there is one: what was held at the lookup and not released before the end. A
-//! pointer that is handed from one lock to another (the vma_lock until the table's lock is taken) has two.
+//! pointer that is handed from one lock to another (the vma_lock until the table's lock is acquired) has two.
 //!
-//! Decides what the phases are. What they exclude is in `predict`.
+//! Decides what the phases are. A phase that holds all that another one holds says nothing more, and is not kept. What
+//! they exclude is in `predict`.
 
-use crate::tasks::{Held, HoldSet, Instance, LockHold};
+use crate::{
+    loss::Missing,
+    tasks::{Held, HoldSet, Instance, LockHold},
+};
 
-/// Phases kept; a lease with more is not judged.
-const PHASES_MAX: usize = 3;
+/// Phases kept. What a removal is excluded from by those of a lease with more is not sure.
+const PHASES_MAX: usize = 16;
 
 /// Phases of one lease. The first is a part of what was held at the lookup.
 #[derive(Clone, Debug)]
 pub(crate) struct Cover {
     at_lookup: HoldSet,
-    /// Of those, what is in the first phase, a bit each.
-    kept: u8,
+    /// Of those, what is not in the first phase any more, a bit each.
+    gone: u64,
     more: Vec<HoldSet>,
     cut: bool,
 }
 
 impl Cover {
     pub fn new(at_lookup: HoldSet) -> Cover {
-        Cover { at_lookup, kept: u8::MAX, more: Vec::new(), cut: at_lookup.is_cut() }
+        Cover { at_lookup, gone: 0, more: Vec::new(), cut: false }
     }
 
     /// What was held at the lookup.
     pub fn at_lookup(&self) -> &HoldSet {
         &self.at_lookup
-    }
-
-    /// What was held at the lookup, if all of it was held to the end.
-    pub fn whole(&self) -> Option<&HoldSet> {
-        (self.kept == u8::MAX && self.more.is_empty()).then_some(&self.at_lookup)
     }
 
     /// Not all phases are known.
@@ -43,7 +42,11 @@ impl Cover {
     }
 
     fn first(&self) -> impl Iterator<Item = &Held> + Clone {
-        self.at_lookup.iter().enumerate().filter(|(i, _)| self.kept & 1 << i != 0).map(|(_, held)| held)
+        self.at_lookup.iter().enumerate().filter(|(i, _)| !self.is_gone(*i)).map(|(_, held)| held)
+    }
+
+    fn is_gone(&self, at: usize) -> bool {
+        at < 64 && self.gone & 1 << at != 0
     }
 
     /// How many phases.
@@ -58,17 +61,40 @@ impl Cover {
         first.into_iter().flatten().chain(more.into_iter().flatten())
     }
 
+    /// A release may be among what was lost. Whether it may be that of a lock of these.
+    pub fn touched_by_loss(&mut self, missing: Missing) -> bool {
+        let mut any = self.at_lookup.touched_by_loss(missing);
+        for set in &mut self.more {
+            any |= set.touched_by_loss(missing);
+        }
+        any
+    }
+
+    /// A lock was held after all.
+    pub fn redeem(&mut self, lock: Instance) {
+        self.at_lookup.redeem(lock);
+        self.more.iter_mut().for_each(|set| set.redeem(lock));
+    }
+
+    /// A lock may have been released by another task.
+    pub fn doubt_lock(&mut self, lock: u64) {
+        self.at_lookup.doubt_lock(lock);
+        self.more.iter_mut().for_each(|set| set.doubt_lock(lock));
+    }
+
     /// The task released a lock and goes on with the pointer, holding these.
     pub fn released(&mut self, lock: u64, holds: &[LockHold]) {
-        if !self.phase(self.more.len()).any(|h| h.instance.addr == lock) {
+        // What holds without it is no less than some phase without it.
+        if !(0..self.phases()).any(|n| self.phase(n).any(|h| h.instance.addr == lock)) {
             return;
         }
         let in_first = |i: Instance| self.first().any(|h| h.instance == i);
         if self.more.is_empty() && holds.iter().all(|h| in_first(h.instance)) {
-            let still = |held: &Held| holds.iter().any(|h| h.instance == held.instance);
             for (i, held) in self.at_lookup.iter().enumerate() {
-                if !still(held) {
-                    self.kept &= !(1 << i);
+                if !holds.iter().any(|h| h.instance == held.instance) {
+                    // More than 64 locks at once: not all phases are known.
+                    self.cut |= i >= 64;
+                    self.gone |= 1_u64.checked_shl(i as u32).unwrap_or(0);
                 }
             }
             return;
@@ -86,7 +112,11 @@ impl Cover {
     }
 
     fn push(&mut self, set: HoldSet) {
-        self.cut |= set.is_cut();
+        let is_less = |known: &Held| set.iter().any(|held| held.is_same(known));
+        if self.first().all(is_less) || self.more.iter().any(|known| known.is_within(&set)) {
+            return;
+        }
+        self.more.retain(|known| !set.is_within(known));
         if self.more.len() + 1 < PHASES_MAX {
             self.more.push(set);
         } else {

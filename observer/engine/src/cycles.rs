@@ -24,29 +24,64 @@ use self::judge::{Verdict, is_inside, judge};
 use crate::{
     event::SiteId,
     finding::{Cycle, Doubt, Evidence, Finding, Queued, Rank},
+    fx::FxMap,
     graph::{Edge, Graph, Witness},
     lock_class::LockClass,
-    loss::Losses,
-    recent::Recent,
-    tasks::{Instance, Tasks},
+    locks::Locks,
+    presence::Presences,
+    tasks::Instance,
 };
 
-/// Longest cycle that is looked for.
-const STEPS_MAX: usize = 5;
+/// What a bound of this search is of, for people.
+const PAIRS: &str = "pairs of locks";
+
+/// Longest cycle that is looked for: one step for each class.
+const STEPS_MAX: usize = LockClass::ALL.len();
 /// Paths tried per pair, so that a dense graph costs a bounded time; shorter ones come first.
-const PATHS_MAX: usize = 256;
+const PATHS_MAX: usize = 2048;
 /// Pairs that are looked at for the cost of a path.
 const LOOKS_PER_PATH: usize = 32;
 /// Paths tried at a time: while events pass, and at the end.
-const AT_A_TIME: usize = 1_000;
+const AT_A_TIME: usize = 10_000;
 const AT_THE_END: usize = 1_000_000;
 /// Chains of one kind that are told apart, to count them.
 const CHAINS_MAX: usize = 256;
-/// Exits remembered.
-const EXITS_KEPT: usize = 65_536;
+
+/// Looks through the first of these pairs; how many, and which not in full.
+fn look(
+    world: World<'_>,
+    pairs: &[u32],
+    budget: usize,
+    found: &mut BTreeMap<Key, Found>,
+) -> (usize, Vec<u32>) {
+    let closing = closing(world.graph);
+    let closes = |at: &u32| closing[world.graph.pair(*at).edge as usize];
+    if !pairs.iter().any(closes) {
+        return (pairs.len(), Vec::new());
+    }
+    let knots = Knots::of(world.graph, &closing);
+    let mut search = Search { graph: world.graph, closing, knots, chains: BTreeMap::new() };
+    let (mut left, mut seen, mut cut) = (budget, 0, Vec::new());
+    for at in pairs {
+        let tried = search.through(*at);
+        cut.extend((tried >= PATHS_MAX).then_some(*at));
+        seen += 1;
+        left = left.saturating_sub(tried);
+        if left == 0 {
+            break;
+        }
+    }
+    for chain in search.chains.into_values() {
+        judge(world, &chain, found);
+    }
+    (seen, cut)
+}
 
 /// Classes of the locks and sites of the steps: what cycles are merged by.
 type Key = Vec<(LockClass, SiteId)>;
+
+/// Edge, lock held, lock requested.
+type Step = (u32, Instance, Instance);
 
 /// One step of a closed chain.
 #[derive(Clone, Debug)]
@@ -55,6 +90,12 @@ struct Hop {
     from: Instance,
     to: Instance,
     seen: Arc<Witness>,
+}
+
+impl Hop {
+    fn step(&self) -> Step {
+        (self.edge, self.from, self.to)
+    }
 }
 
 /// The best evidence for cycles of one kind.
@@ -71,24 +112,30 @@ struct Found {
 #[derive(Clone, Copy)]
 pub(crate) struct World<'a> {
     pub graph: &'a Graph,
-    pub tasks: &'a Tasks,
-    pub losses: &'a Losses,
+    pub locks: &'a Locks,
+    pub presences: Presences<'a>,
 }
 
-/// All cycles so far, and when tasks were gone.
+/// All cycles so far.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Cycles {
     found: BTreeMap<Key, Found>,
-    exits: Recent,
+    /// When steps of these were seen last whose pairs are not kept any more.
+    last_ns: BTreeMap<Step, u64>,
     /// Pairs through which there were more paths than are tried.
     pub cut: u64,
 }
 
 impl Cycles {
-    /// A task exits.
-    pub fn exited(&mut self, serial: u64, now_ns: u64) {
-        self.exits.add(serial, now_ns);
-        self.exits.keep(EXITS_KEPT);
+    /// What a task did since a time may have been otherwise.
+    pub fn doubt_since(&mut self, serial: u64, since_ns: u64) {
+        for found in self.found.values_mut() {
+            let writers = found.verdict.writers.iter().map(|(_, writer)| writer);
+            let mut seen = found.hops.iter().map(|hop| &hop.seen).chain(writers);
+            if seen.any(|w| w.presence.serial == serial && w.time_ns() >= since_ns) {
+                (found.verdict.rank, found.verdict.doubts) = (Rank::Incomplete, vec![Doubt::Loss]);
+            }
+        }
     }
 
     /// Looks at pairs that nobody has looked at, at those alone of which nothing new was told since `before_ns`; `u64::MAX`: at
@@ -96,51 +143,31 @@ impl Cycles {
     pub fn settle(
         &mut self,
         graph: &mut Graph,
-        tasks: &Tasks,
-        losses: &Losses,
+        (locks, presences): (&Locks, Presences<'_>),
         (before_ns, now_ns): (u64, u64),
     ) {
         let due = graph.due(before_ns);
         for at in due.iter().filter(|_| before_ns != u64::MAX) {
-            if graph.pair(*at).witnesses.iter().any(|w| is_inside(tasks, w)) {
+            if graph.pair(*at).witnesses.iter().any(|w| is_inside(presences.tasks, w)) {
                 graph.wait_on(*at, now_ns);
             }
         }
         if !due.is_empty() {
             let mut found = std::mem::take(&mut self.found);
             let budget = if before_ns == u64::MAX { AT_THE_END } else { AT_A_TIME };
-            let (seen, cut) = self.look(World { graph, tasks, losses }, &due, budget, &mut found);
+            let (seen, cut) = look(World { graph, locks, presences }, &due, budget, &mut found);
             self.found = found;
-            self.cut += cut;
+            self.cut += cut.len() as u64;
+            cut.into_iter().for_each(|pair| graph.cut(pair));
             graph.put_back(&due[seen..]);
         }
-        graph.thin_out();
-    }
-
-    /// Looks through the first of these pairs; how many, and at how many not in full.
-    fn look(
-        &self,
-        world: World<'_>,
-        pairs: &[u32],
-        budget: usize,
-        found: &mut BTreeMap<Key, Found>,
-    ) -> (usize, u64) {
-        let mut search =
-            Search { graph: world.graph, closing: closing(world.graph), chains: BTreeMap::new() };
-        let (mut left, mut seen, mut cut) = (budget, 0, 0);
-        for at in pairs {
-            let tried = search.through(*at);
-            cut += u64::from(tried >= PATHS_MAX);
-            seen += 1;
-            left = left.saturating_sub(tried);
-            if left == 0 {
-                break;
+        let steps: BTreeSet<Step> = self.found.values().flat_map(|f| f.hops.iter().map(Hop::step)).collect();
+        graph.thin_out(presences, now_ns, |edge, locks, last_ns| {
+            let step = (edge, locks.0, locks.1);
+            if steps.contains(&step) {
+                self.last_ns.insert(step, last_ns);
             }
-        }
-        for chain in search.chains.into_values() {
-            judge(world, &self.exits, &chain, found);
-        }
-        (seen, cut)
+        });
     }
 
     /// One finding per kind of cycle. What was seen a moment ago is not among it: a folio may turn out to have been locked.
@@ -150,7 +177,7 @@ impl Cycles {
         let mut weak: BTreeMap<Vec<LockClass>, (&Found, usize)> = BTreeMap::new();
         for (key, found) in &self.found {
             if found.verdict.rank <= Rank::Possible {
-                all.push(found.finding(id(key, &name), found.chains.len(), graph, &name));
+                all.push(found.finding(id(key, &name), (found.chains.len(), graph, &self.last_ns), &name));
                 continue;
             }
             let worth = |f: &Found| (f.verdict.rank, f.verdict.doubts.len(), f.first_ns);
@@ -161,7 +188,7 @@ impl Cycles {
             }
         }
         let told = |(classes, (found, chains)): (&Vec<LockClass>, &(&Found, usize))| {
-            found.finding(id_of_classes(classes), *chains, graph, &name)
+            found.finding(id_of_classes(classes), (*chains, graph, &self.last_ns), &name)
         };
         all.extend(weak.iter().map(told));
         let closed: BTreeSet<Vec<LockClass>> = self.found.keys().map(|key| classes_of(key)).collect();
@@ -175,14 +202,16 @@ impl Found {
     fn finding(
         &self,
         id: String,
-        chains: usize,
-        graph: &Graph,
+        (chains, graph, gone): (usize, &Graph, &BTreeMap<Step, u64>),
         name: impl Fn(SiteId) -> Arc<str>,
     ) -> Finding {
         let edge = |hop: &Hop| &graph.edges()[hop.edge as usize];
         let steps: Vec<_> =
             self.hops.iter().map(|hop| edge(hop).step((hop.from, hop.to), &hop.seen, &name)).collect();
-        let last = |hop: &Hop| graph.last_ns(hop.edge, (hop.from, hop.to)).unwrap_or(hop.seen.time_ns);
+        let last = |hop: &Hop| {
+            let kept = graph.last_ns(hop.edge, (hop.from, hop.to));
+            kept.or_else(|| gone.get(&hop.step()).copied()).unwrap_or(hop.seen.time_ns())
+        };
         let queued = self.verdict.writers.iter().map(|(step, writer)| Queued {
             step: *step,
             side: writer.side(&name),
@@ -244,6 +273,9 @@ fn class_only(
     name: impl Fn(SiteId) -> Arc<str>,
 ) -> Option<Finding> {
     let classes: Vec<LockClass> = chain.iter().map(|e| e.from.0).collect();
+    if meets_on_gated_page(chain) {
+        return None;
+    }
     let mut tids: Vec<_> = chain.iter().flat_map(|e| e.tasks.iter().copied()).collect();
     tids.sort_unstable();
     tids.dedup();
@@ -255,11 +287,12 @@ fn class_only(
     let mut doubts: Vec<Doubt> = Vec::new();
     doubts.extend(lossy.then_some(Doubt::Loss));
     doubts.extend(steps.iter().filter(|s| !s.sure).map(|s| Doubt::Moment(s.from)));
-    doubts.extend(chain.iter().any(|e| e.pairs_cut()).then_some(Doubt::InstancesCut));
+    let bounded = chain.iter().any(|e| e.is_bounded());
+    doubts.extend(bounded.then_some(Doubt::Bound(PAIRS)));
     let first_ns = steps.iter().map(|s| s.side.time_ns).max().unwrap_or(0);
     Some(Finding {
         id: id_of_classes(&classes),
-        rank: if lossy { Rank::Incomplete } else { Rank::ClassOnly },
+        rank: if lossy || bounded { Rank::Incomplete } else { Rank::ClassOnly },
         count: 1,
         first_ns,
         last_ns: chain.iter().map(|e| e.last_ns).max().unwrap_or(0).max(first_ns),
@@ -268,11 +301,20 @@ fn class_only(
     })
 }
 
+/// Whether the sides of a chain of classes would meet on a page, under that page's fault mutex: each had one whenever it
+/// held or requested a folio. On one page it is one mutex, which lets in only one of them.
+fn meets_on_gated_page(chain: &[&Edge]) -> bool {
+    let of_folio = || chain.iter().filter(|e| e.from.0.is_folio() || e.to.0.is_folio());
+    let is_step = chain.iter().any(|e| e.from.0 == LockClass::FaultMutex);
+    !is_step && of_folio().count() > 1 && of_folio().all(|e| e.gates().contains(&LockClass::FaultMutex))
+}
+
 /// Closed chains of instances, each once.
 struct Search<'a> {
     graph: &'a Graph,
     /// Edges whose classes lead back to them.
     closing: Vec<bool>,
+    knots: Knots,
     /// By the instances, from the least on, and the edges between them.
     chains: BTreeMap<Vec<(LockClass, Instance, u32)>, Vec<u32>>,
 }
@@ -297,7 +339,8 @@ impl Search<'_> {
     }
 
     fn closes(&self, pair: u32) -> bool {
-        self.closing[self.graph.pair(pair).edge as usize]
+        let of = self.graph.pair(pair);
+        self.closing[of.edge as usize] && self.knots.are_tied(of.from, of.to)
     }
 
     /// Paths of so many steps, two at least.
@@ -340,6 +383,80 @@ impl Search<'_> {
     }
 }
 
+/// Locks that lead to each other: every cycle lies within one such set (a strongly connected component).
+struct Knots(FxMap<Instance, u32>);
+
+/// A lock on the way of the search for knots.
+struct Stop {
+    lock: Instance,
+    /// How many of its pairs have been followed.
+    next: usize,
+}
+
+impl Knots {
+    /// Tarjan's algorithm, without recursion. Locks that are alone are in no knot.
+    fn of(graph: &Graph, closing: &[bool]) -> Knots {
+        let mut knots = FxMap::default();
+        // By lock: its number in the order of the search, and the least number that it leads to; `u32::MAX`: done.
+        let mut numbers: FxMap<Instance, (u32, u32)> = FxMap::default();
+        let (mut open, mut way): (Vec<Instance>, Vec<Stop>) = (Vec::new(), Vec::new());
+        let mut sources: Vec<Instance> = graph.sources().collect();
+        sources.sort_unstable();
+        for source in sources {
+            if numbers.contains_key(&source) {
+                continue;
+            }
+            way.push(Stop { lock: source, next: 0 });
+            while let Some(Stop { lock, next }) = way.last_mut() {
+                let lock = *lock;
+                if *next == 0 && !numbers.contains_key(&lock) {
+                    let number = numbers.len() as u32;
+                    numbers.insert(lock, (number, number));
+                    open.push(lock);
+                }
+                let pairs = graph.from(lock);
+                let step = pairs[*next..].iter().position(|at| closing[graph.pair(*at).edge as usize]);
+                if let Some(step) = step {
+                    let to = graph.pair(pairs[*next + step]).to;
+                    *next += step + 1;
+                    match numbers.get(&to).copied() {
+                        None => way.push(Stop { lock: to, next: 0 }),
+                        Some((number, least)) if least != u32::MAX => lower(&mut numbers, lock, number),
+                        Some(_) => {}
+                    }
+                    continue;
+                }
+                way.pop();
+                let (number, least) = numbers[&lock];
+                if let Some(before) = way.last() {
+                    lower(&mut numbers, before.lock, least);
+                }
+                if number == least {
+                    let at = open.iter().rposition(|l| *l == lock).unwrap_or(0);
+                    let knot = open.split_off(at);
+                    for member in &knot {
+                        numbers.entry(*member).and_modify(|n| n.1 = u32::MAX);
+                        if knot.len() > 1 {
+                            knots.insert(*member, number);
+                        }
+                    }
+                }
+            }
+        }
+        Knots(knots)
+    }
+
+    fn are_tied(&self, a: Instance, b: Instance) -> bool {
+        self.0.get(&a).is_some_and(|knot| self.0.get(&b) == Some(knot))
+    }
+}
+
+fn lower(numbers: &mut FxMap<Instance, (u32, u32)>, lock: Instance, least: u32) {
+    if let Some(known) = numbers.get_mut(&lock) {
+        known.1 = known.1.min(least);
+    }
+}
+
 /// For each edge whether it can be a step, and a way of such edges leads from its second class back to its first.
 fn closing(graph: &Graph) -> Vec<bool> {
     const N: usize = LockClass::ALL.len();
@@ -364,7 +481,7 @@ fn class_cycles(graph: &Graph) -> Vec<Vec<&Edge>> {
     let closing = graph.edges().iter().filter(|e| e.can_close() && e.from.0 != e.to.0);
     for edge in closing {
         let place = best.entry((edge.from.0, edge.to.0)).or_insert(edge);
-        let worth = |e: &Edge| (e.best().first.lossy, !e.best().first.sure, e.best().first.time_ns);
+        let worth = |e: &Edge| (e.best().first.lossy, !e.best().first.sure, e.best().first.time_ns());
         if worth(edge) < worth(place) {
             *place = edge;
         }

@@ -132,7 +132,7 @@ impl Waits<'_> {
             let behind = circle[(at + 1) % n].1;
             let writer = behind.and_then(|id| Some(side(&self.tasks[id], self.tasks[id].waiting?, &name)));
             // It may have gone on, or have released the lock, among what was lost since.
-            let lossy = hold.lossy || self.losses.anywhere(task.last_ns, u64::MAX);
+            let lossy = hold.lossy || !self.losses.are_sparse(task.last_ns, u64::MAX);
             parts.push(Part { key: (hold.class, waits.site), step, writer, lossy });
         }
         let keys: Vec<_> = parts.iter().map(|p| p.key).collect();

@@ -110,7 +110,7 @@ fn told(edge: &Edge, at: &At, order: &DocumentedOrder, name: impl Fn(SiteId) -> 
         id: format!("order:{}>{}:{}", from.name(), edge.to.0.name(), name(seen.site)),
         rank,
         count: at.count,
-        first_ns: seen.time_ns,
+        first_ns: seen.time_ns(),
         last_ns: at.last_ns,
         doubts,
         evidence: Evidence::AgainstOrder(Box::new(AgainstOrder { step, source: order.source.clone() })),

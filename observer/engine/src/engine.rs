@@ -24,11 +24,13 @@ use crate::{
     locks::Locks,
     loss::{Hole, Losses},
     predict::Predictions,
+    presence::Presences,
     recent::Recent,
+    relocks::Relocks,
     rules::Rules,
     setup::{Coverage, Setup},
     tables::Tables,
-    tasks::{Frame, HoldSet, Popped, Task, TaskId, Tasks},
+    tasks::{Frame, HoldSet, Popped, Task, TaskId, Tasks, UNSURE_NS},
     view::{ClassCount, EdgeView, LeaseView, MappingView, ProtectionView, Stats, TableView},
     windows::Windows,
 };
@@ -40,8 +42,12 @@ const ENDED_KEPT: usize = 256;
 
 /// Lock order is looked at this long after it was seen: a folio may turn out to have been locked.
 const SETTLED_NS: u64 = 1_000_000_000;
+/// How often it is looked at.
+const SETTLE_EVERY_NS: u64 = 100_000_000;
 /// Children remembered: one that is never seen makes room.
-const BIRTHS_KEPT: usize = 4096;
+const BIRTHS_KEPT: usize = 65_536;
+/// Exits remembered.
+const EXITS_KEPT: usize = 65_536;
 /// How long the end of an exit may take after it was told, and how many tasks may be at it.
 const EXIT_NS: u64 = 1_000_000_000;
 const EXITING_MAX: usize = 256;
@@ -87,6 +93,7 @@ pub struct Engine {
     predictions: Predictions,
     ledger: Ledger,
     losses: Losses,
+    relocks: Relocks,
     /// Findings about one event, by their id.
     singles: Vec<Finding>,
     /// Tasks that have leases; some that had are still in it.
@@ -95,9 +102,13 @@ pub struct Engine {
     busy: Vec<TaskId>,
     /// When what they did is looked at again.
     judge_ns: u64,
+    /// When lock order is looked at again.
+    settle_ns: u64,
     /// Children that were made and have not been seen yet, by thread id.
     births: Recent,
     ended: VecDeque<Ended>,
+    /// Tasks that exited, by serial.
+    exits: Recent,
     /// Tasks whose exit was told and that are there yet: since when, which.
     exiting: VecDeque<(u64, TaskId, u64)>,
     /// Leases that ended before this may be forgotten.
@@ -124,12 +135,15 @@ impl Engine {
             predictions: Predictions::default(),
             ledger: Ledger::default(),
             losses: Losses::default(),
+            relocks: Relocks::default(),
             singles: Vec::new(),
             lessees: Vec::new(),
             busy: Vec::new(),
             judge_ns: 0,
+            settle_ns: 0,
             births: Recent::default(),
             ended: VecDeque::new(),
+            exits: Recent::default(),
             exiting: VecDeque::new(),
             ended_floor_ns: 0,
             folio_holders: FxMap::default(),
@@ -148,17 +162,15 @@ impl Engine {
         self.counts.events += 1;
         self.by_kind[usize::from(event.body.kind()) % KINDS] += 1;
         self.now_ns = self.now_ns.max(event.time_ns);
+        self.losses.sends(event);
         let id = self.tasks.claim(event.tid, event.cpu);
         if self.tasks[id].last_ns == 0 {
             self.first_seen(id, event);
         }
-        let task = &mut self.tasks[id];
-        if self.losses.anywhere(task.last_ns, event.time_ns) {
-            task.touched_by_loss(event.time_ns);
-            self.graph.doubt(task);
+        if !self.losses.is_whole_since(self.tasks[id].last_ns) {
+            self.was_silent(id, event.time_ns);
         }
-        let task = &mut self.tasks[id];
-        task.cpu = event.cpu;
+        self.tasks[id].cpu = event.cpu;
         if self.graph.is_full() {
             self.settle_cycles(u64::MAX);
         }
@@ -171,10 +183,49 @@ impl Engine {
     /// A task's first event: what it did since it was made, or since the run began, may be among what was lost.
     fn first_seen(&mut self, id: TaskId, event: &Event) {
         let made_ns = self.births.take(event.tid.0.into());
+        // One that was made before others whose making is forgotten may be any of these.
+        let made_ns = made_ns.or(Some(self.births.forgotten_ns()).filter(|at_ns| *at_ns > 0));
         let task = &mut self.tasks[id];
         task.born_ns = made_ns.unwrap_or(event.time_ns);
         task.made_ns = made_ns.unwrap_or(0);
         task.last_ns = made_ns.unwrap_or(0);
+    }
+
+    /// The task does something again: of what it did since the last time something may have been lost.
+    fn was_silent(&mut self, id: TaskId, now_ns: u64) {
+        let task = &self.tasks[id];
+        // What a task that held nothing acquired longer ago it has released.
+        let from_ns = match task.is_at_rest() {
+            true => task.last_ns.max(now_ns.saturating_sub(UNSURE_NS)),
+            false => task.last_ns,
+        };
+        let missing = self.losses.anywhere(from_ns, now_ns);
+        if missing.is_nothing() {
+            return;
+        }
+        let unsure_ns = task.unsure_since_ns;
+        let is_sparse = unsure_ns == 0 || self.losses.are_sparse(unsure_ns, now_ns);
+        let until_ns = self.losses.latest_ns().min(now_ns);
+        let task = &mut self.tasks[id];
+        let lost = self.losses.lost_between(from_ns, now_ns);
+        task.touched_by_loss((missing, lost), (from_ns, until_ns), is_sparse);
+        if !is_sparse {
+            self.doubt_since(id, unsure_ns);
+        }
+        // A folio that is locked without a record is known by its release.
+        let is_silent = missing.concerns_folios() && !self.tasks[id].frames.is_empty();
+        if is_silent || self.tasks[id].path.is_lossy() {
+            self.graph.doubt(&self.tasks[id]);
+        }
+    }
+
+    /// What a task did since a time is in doubt: it held a lock whose acquisition was lost, or may have.
+    fn doubt_since(&mut self, id: TaskId, since_ns: u64) {
+        let task = &mut self.tasks[id];
+        let serial = task.serial;
+        task.lately.iter_mut().filter(|d| d.last_ns >= since_ns).for_each(|d| d.what.sure = false);
+        self.graph.doubt_since(serial, since_ns);
+        self.cycles.doubt_since(serial, since_ns);
     }
 
     fn dispatch(&mut self, id: TaskId, event: &Event) {
@@ -191,6 +242,11 @@ impl Engine {
             }
             Body::TaskExit { mm, .. } => self.task_exits(id, mm, now_ns),
             Body::Fork { child, .. } => {
+                if let Some(old) = self.tasks.find(child).filter(|old| *old != id) {
+                    // Its number is another task's now: its exit was not seen.
+                    let last_ns = self.tasks[old].last_ns;
+                    self.task_gone(old, last_ns);
+                }
                 self.births.add(child.0.into(), now_ns);
                 self.births.keep(BIRTHS_KEPT);
             }
@@ -221,12 +277,16 @@ impl Engine {
                 }
                 self.lock(id, event, step, class, mode, lock.0);
             }
-            Body::LockName { class, lock, owner, .. } => self.locks.name(lock.0, class, owner, now_ns),
+            Body::LockName { class, lock, owner, .. } => {
+                self.tasks[id].named_ns = now_ns;
+                let lossy = |since_ns| self.losses.anywhere(since_ns, now_ns).ends();
+                self.locks.name(lock.0, class, owner, now_ns, lossy);
+            }
             Body::LockForget { class, lock } => {
                 if class == Class::MmapLock {
                     match self.locks.get(lock.0).map_or(0, |l| l.owner) {
                         // Which mm it was is among what was lost.
-                        0 => self.losses.not_known(now_ns),
+                        0 => self.losses.not_known(now_ns, self.counts.events),
                         owner => self.mm_gone(Mm(owner)),
                     }
                 }
@@ -251,14 +311,18 @@ impl Engine {
 
     /// Takes note of loss that is known to have happened.
     pub fn hole(&mut self, hole: Hole) {
-        self.losses.add(&hole);
+        self.losses.add(&hole, self.counts.events);
+        self.graph.hole(hole.hi_ns);
     }
 
     /// Event time has come this far, even if nothing happened.
     pub fn tick(&mut self, now_ns: u64) {
         self.now_ns = self.now_ns.max(now_ns);
         self.find_stuck();
-        self.settle_cycles(now_ns.saturating_sub(SETTLED_NS));
+        if now_ns >= self.settle_ns {
+            self.settle_ns = now_ns + SETTLE_EVERY_NS;
+            self.settle_cycles(now_ns.saturating_sub(SETTLED_NS));
+        }
         self.reap(|at_ns| at_ns + EXIT_NS < now_ns);
         self.judge_due();
     }
@@ -272,11 +336,18 @@ impl Engine {
         let ids: Vec<TaskId> = self.tasks.ids().collect();
         for id in ids {
             let task = &mut self.tasks[id];
-            if self.losses.touches(task.cpu, task.last_ns, u64::MAX) {
-                task.touched_by_loss(self.now_ns);
+            let missing = self.losses.anywhere(task.last_ns, u64::MAX);
+            if !missing.is_nothing() {
+                task.touched_by_loss((missing, u64::MAX), (task.last_ns, self.now_ns), true);
                 self.graph.doubt(task);
             }
             self.end_leases(id, self.now_ns, |_| true);
+            let task = &self.tasks[id];
+            if task.unsure_since_ns != 0 && task.last_ns + SETTLED_NS > self.now_ns {
+                // The release that would tell what it held may come yet.
+                let since_ns = task.unsure_since_ns.max(self.now_ns.saturating_sub(SETTLED_NS));
+                self.doubt_since(id, since_ns);
+            }
         }
         self.reap(|_| true);
         self.judge_all();
@@ -286,7 +357,11 @@ impl Engine {
     /// Everything concluded so far, worst first, then by id.
     #[must_use]
     pub fn findings(&self) -> Vec<Finding> {
-        let mut all: Vec<Finding> = self.windows.findings().chain(self.singles.iter().cloned()).collect();
+        let mut all: Vec<Finding> = self
+            .windows
+            .findings()
+            .chain(self.singles.iter().chain(self.relocks.findings()).cloned())
+            .collect();
         // Who waits for what he has himself asked for it before.
         let waits: Vec<String> =
             all.iter().filter_map(|f| Some(f.id.strip_suffix(":confirmed")?.to_owned())).collect();
@@ -319,7 +394,10 @@ impl Engine {
 
     /// Looks for what new edges close.
     fn settle_cycles(&mut self, before_ns: u64) {
-        self.cycles.settle(&mut self.graph, &self.tasks, &self.losses, (before_ns, self.now_ns));
+        let presences = Presences { tasks: &self.tasks, exits: &self.exits, losses: &self.losses };
+        self.cycles.settle(&mut self.graph, (&self.locks, presences), (before_ns, self.now_ns));
+        let (graph, rules) = (&self.graph, &self.rules);
+        self.relocks.settle(presences, |lock| graph.writers(lock), |s| rules.name(s));
     }
 
     /// Links seen gone by the entries, and not told by the body of unshare.
@@ -473,6 +551,7 @@ impl Engine {
             self.cut(id, depth, event.time_ns, seen_ns);
         }
         let foreign_until = self.rules.foreign_until(event.site);
+        self.tasks[id].adrift_until_ns = 0;
         self.tasks[id].frames.push(Frame {
             site: event.site,
             begin_ns: event.time_ns,
@@ -488,7 +567,10 @@ impl Engine {
             self.drop_ptls(id, event.time_ns);
         }
         match self.tasks[id].end_pops(event.site) {
-            Popped::Nothing => self.counts.unmatched_ends += 1,
+            Popped::Nothing => {
+                self.counts.unmatched_ends += 1;
+                self.tasks[id].adrift_until_ns = 0;
+            }
             Popped::To { depth, missed } => {
                 self.counts.unmatched_begins += missed;
                 if missed > 0 {
@@ -544,7 +626,8 @@ impl Engine {
         self.end_leases(id, now_ns, |_| true);
         self.judge_task(id);
         self.predictions.exited(self.tasks[id].serial, now_ns);
-        self.cycles.exited(self.tasks[id].serial, now_ns);
+        self.exits.add(self.tasks[id].serial, now_ns);
+        self.exits.keep(EXITS_KEPT);
         for hold in &self.tasks[id].holds {
             self.folio_holders.remove(&hold.instance.addr);
         }

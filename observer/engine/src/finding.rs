@@ -410,8 +410,8 @@ pub enum Doubt {
     Moment(LockClass),
     /// The sides are of different recordings, whose locks cannot be compared.
     Merged,
-    /// Not every pair of instances was kept.
-    InstancesCut,
+    /// More of this was seen than is kept: what is not kept could have changed the verdict.
+    Bound(&'static str),
     /// A role that the rule needs is not fully seen on this kernel: role, part, grade.
     Coverage(String),
 }

@@ -5,9 +5,12 @@
 
 mod witness;
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+};
 
-use self::witness::KNOWN;
+use self::witness::{KNOWN, Signature};
 pub(crate) use self::witness::{Pair, Witness};
 
 use crate::{
@@ -17,17 +20,21 @@ use crate::{
     fx::FxMap,
     lock_class::LockClass,
     path::{Op, held},
+    presence::Presences,
     setup::DocumentedOrder,
     tasks::{Instance, Task},
     view::EdgeView,
 };
 
-/// Pairs of instances kept per edge. Of more, the older half is let go, after what it closes has been looked for.
-const PAIRS_MAX: usize = 2048;
+/// Pairs of instances kept per edge. Of more, those go first whose tasks are all gone, since they meet nothing any more; then the
+/// older half, after what it closes has been looked for.
+const PAIRS_MAX: usize = 32_768;
+/// Fewer pairs are not worth looking through for those whose tasks are gone.
+const SWEEP_MIN: usize = 1024;
 /// Locks whose writers are kept.
-const WRITTEN_MAX: usize = 4096;
-/// Writers kept per lock: one more than tasks that a cycle commonly has.
-const WRITERS: usize = 3;
+const WRITTEN_MAX: usize = 32_768;
+/// Writers kept per lock: one more than tasks that a cycle commonly has, at three sites.
+const WRITERS: usize = 9;
 
 /// Class and mode of one end of an edge.
 pub(crate) type End = (LockClass, Option<Mode>);
@@ -63,6 +70,10 @@ pub(crate) struct Edge {
     pairs: FxMap<(Instance, Instance), u32>,
     /// Pairs so far.
     instances: usize,
+    /// Pairs that made room although their tasks may be there yet.
+    dropped: u64,
+    /// A pair could not be searched in full.
+    pub is_cut: bool,
 }
 
 impl Edge {
@@ -73,17 +84,18 @@ impl Edge {
 
     /// The best evidence.
     pub fn best(&self) -> &At {
-        let worth = |at: &&At| (at.first.lossy, !at.first.sure, at.first.time_ns);
+        let worth = |at: &&At| (at.first.lossy, !at.first.sure, at.first.time_ns());
         self.at.iter().min_by_key(worth).unwrap_or(&self.at[0])
     }
 
-    fn gates(&self) -> Vec<LockClass> {
+    pub fn gates(&self) -> Vec<LockClass> {
         let all = self.at.iter().fold(u16::MAX, |all, at| all & at.gates);
         LockClass::ALL.into_iter().filter(|class| all & 1 << *class as u16 != 0).collect()
     }
 
-    pub fn pairs_cut(&self) -> bool {
-        self.instances > self.pairs.len()
+    /// Whether what is not kept or not tried of it could close a cycle.
+    pub fn is_bounded(&self) -> bool {
+        self.dropped > 0 || self.is_cut
     }
 
     /// Words this edge, as seen between two instances, for a finding.
@@ -164,6 +176,12 @@ pub(crate) struct Graph {
     writers: FxMap<Instance, Vec<Arc<Witness>>>,
     /// Older pairs have to go as soon as what they close is known.
     full: Vec<u32>,
+    /// Locks whose writers are not all kept: those of a lock are of no other.
+    cut_writers: BTreeSet<Instance>,
+    /// The end of the last hole.
+    hole_ns: u64,
+    /// How many pairs make it worth looking for those whose tasks are gone.
+    sweep_at: usize,
 }
 
 /// No edge.
@@ -180,10 +198,36 @@ fn others(holds: impl Iterator<Item = (Instance, LockClass)>, but: Instance) -> 
     holds.filter(|(lock, _)| *lock != but).fold(0, |all, (_, class)| all | 1 << class as u16)
 }
 
-/// One number for site, task and locks held.
-fn sort_of(task: &Task, site: SiteId, holds: impl Iterator<Item = Instance>) -> u64 {
+/// What tells this from other cases: site, task, locks held.
+fn signature(task: &Task, site: SiteId, holds: impl Iterator<Item = (Instance, LockClass)>) -> Signature {
     let mix = |all: u64, word: u64| (all.rotate_left(5) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    holds.fold(mix(u64::from(site.0), task.serial), |all, lock| mix(mix(all, lock.addr), lock.life))
+    let (mut shape, mut pages) = (mix(0, u64::from(site.0) + 1), 0);
+    for (lock, class) in holds {
+        let number = mix(mix(0, lock.addr), lock.life);
+        if class.is_of_page() {
+            (shape, pages) = (mix(shape, class as u64), mix(pages, number));
+        } else {
+            shape = mix(shape, number);
+        }
+    }
+    Signature { shape, serial: task.serial, pages }
+}
+
+/// A path that is copied at most once, whatever it is evidence of.
+struct Shared<'a> {
+    ops: &'a [Op],
+    shared: Option<Arc<[Op]>>,
+}
+
+impl<'a> Shared<'a> {
+    fn new(ops: &'a [Op]) -> Shared<'a> {
+        Shared { ops, shared: None }
+    }
+
+    fn get(&mut self) -> &Arc<[Op]> {
+        let ops = self.ops;
+        self.shared.get_or_insert_with(|| ops.into())
+    }
 }
 
 impl Graph {
@@ -214,11 +258,23 @@ impl Graph {
         self.writers.get(&lock).map_or(&[], Vec::as_slice)
     }
 
-    /// `task` asks while it holds what it holds.
+    /// Whether more tasks request a lock for writing than are kept.
+    pub fn are_writers_cut(&self, lock: Instance) -> bool {
+        self.cut_writers.contains(&lock)
+    }
+
+    /// Records are known to be missing up to a time.
+    pub fn hole(&mut self, hole_ns: u64) {
+        self.hole_ns = self.hole_ns.max(hole_ns);
+    }
+
+    /// `task` requests a lock while it holds what it holds.
     #[inline]
-    pub fn asked(&mut self, task: &Task, ask: &Ask) {
+    pub fn asked(&mut self, presences: Presences<'_>, task: &Task, ask: &Ask) {
         if !task.holds.is_empty() {
-            let sort = sort_of(task, ask.site, task.holds.iter().map(|h| h.instance));
+            let locks = || task.holds.iter().map(|h| (h.instance, h.class));
+            let signature = signature(task, ask.site, locks());
+            let mut path = Shared::new(task.path.ops());
             for hold in task.holds.iter().filter(|h| h.instance != ask.instance) {
                 let from = From {
                     end: (hold.class, hold.mode),
@@ -226,18 +282,26 @@ impl Graph {
                     known: hold.known,
                     lossy: hold.lossy,
                     sure: true,
-                    gates: others(task.holds.iter().map(|h| (h.instance, h.class)), hold.instance),
+                    gates: others(locks(), hold.instance),
                 };
-                self.add(task, from, ask, sort, task.path.ops());
+                self.add(presences, task, from, ask, signature, &mut path);
             }
         }
         if ask.mode == Some(Mode::Write) && ask.manner.can_block() {
-            self.writes(task, ask);
+            self.writes(presences, task, ask);
         }
     }
 
-    /// It turns out that `task` held `from` when it asked for something some time ago.
-    pub fn asked_before(&mut self, task: &Task, from: &Op, sure: bool, ask: &Ask, path: &[Op]) {
+    /// It turns out that `task` held `from` when it requested something some time ago.
+    pub fn asked_before(
+        &mut self,
+        presences: Presences<'_>,
+        task: &Task,
+        from: (&Op, bool),
+        ask: &Ask,
+        path: &[Op],
+    ) {
+        let (from, sure) = from;
         let held = held(path);
         let gates = others(held.iter().map(|op| (op.lock, op.class)), from.lock);
         let of = From {
@@ -248,11 +312,11 @@ impl Graph {
             sure,
             gates,
         };
-        let sort = sort_of(task, ask.site, held.iter().map(|op| op.lock));
-        self.add(task, of, ask, sort, path);
+        let signature = signature(task, ask.site, held.iter().map(|op| (op.lock, op.class)));
+        self.add(presences, task, of, ask, signature, &mut Shared::new(path));
     }
 
-    /// It turns out that `task` held more than was thought when it asked: what was kept of that is mended.
+    /// It turns out that `task` held more than was thought when it requested a lock: what was kept of that is mended.
     pub fn held_more(&mut self, task: &Task, ask: &Ask, path: &[Op]) {
         self.mend(task, ask, path, |known| Witness { path: path.into(), ..known.clone() });
     }
@@ -265,16 +329,35 @@ impl Graph {
         }
     }
 
+    /// What a task did since a time may have been otherwise.
+    pub fn doubt_since(&mut self, serial: u64, since_ns: u64) {
+        let is_it = |w: &Arc<Witness>| w.presence.serial == serial && w.time_ns() >= since_ns && !w.lossy;
+        for pair in &mut self.pairs {
+            for known in pair.witnesses.iter_mut().filter(|w| is_it(w)) {
+                *known = Arc::new(Witness { lossy: true, ..Witness::clone(known) });
+                pair.known = [Signature::default(); KNOWN];
+            }
+        }
+        let of_writers = self.writers.values_mut().flatten();
+        let of_edges = self.edges.iter_mut().flat_map(|e| &mut e.at).map(|at| {
+            at.good = false;
+            &mut at.first
+        });
+        for known in of_writers.chain(of_edges).filter(|w| is_it(w)) {
+            *known = Arc::new(Witness { lossy: true, ..Witness::clone(known) });
+        }
+    }
+
     fn mend(&mut self, task: &Task, ask: &Ask, path: &[Op], mended: impl Fn(&Witness) -> Witness) {
         // Of what was done again and again the path has the first time only.
-        let is_it = |w: &&mut Arc<Witness>| w.serial == task.serial && w.time_ns >= ask.time_ns;
+        let is_it = |w: &&mut Arc<Witness>| w.presence.serial == task.serial && w.time_ns() >= ask.time_ns;
         for from in held(path) {
             let Some(edge) = self.place(key((from.class, from.mode), ask)) else { continue };
             let Some(at) = self.edges[edge as usize].pairs.get(&(from.lock, ask.instance)) else { continue };
             let pair = &mut self.pairs[*at as usize];
             if let Some(known) = pair.witnesses.iter_mut().find(is_it) {
                 *known = Arc::new(mended(known));
-                pair.known = [0; KNOWN];
+                pair.known = [Signature::default(); KNOWN];
                 mark(pair, *at, ask.time_ns, &mut self.fresh);
             }
         }
@@ -283,26 +366,52 @@ impl Graph {
         }
     }
 
-    fn writes(&mut self, task: &Task, ask: &Ask) {
+    fn writes(&mut self, presences: Presences<'_>, task: &Task, ask: &Ask) {
+        let is_gone = |w: &Arc<Witness>| presences.is_gone(&w.presence, ask.time_ns);
         if self.writers.len() >= WRITTEN_MAX && !self.writers.contains_key(&ask.instance) {
-            // Rare, and whatever they were needed for has long been looked at.
-            self.writers.clear();
+            self.writers.retain(|_, all| !all.iter().all(is_gone));
+            if self.writers.len() >= WRITTEN_MAX {
+                self.cut_writers.insert(ask.instance);
+                return;
+            }
         }
         let known = self.writers.entry(ask.instance).or_default();
-        if known.len() < WRITERS && known.iter().all(|w| w.serial != task.serial) {
-            known.push(Arc::new(Witness::of(task, ask, task.path.ops(), Known::Asked)));
-            for at in self.out.get(&ask.instance).into_iter().flatten() {
-                mark(&mut self.pairs[*at as usize], *at, ask.time_ns, &mut self.fresh);
+        let path = || task.path.ops().into();
+        let new = |path: Arc<[Op]>| {
+            let signature = Signature { serial: task.serial, ..Signature::default() };
+            Arc::new(Witness { signature, ..Witness::of(task, ask, &path, Known::Asked) })
+        };
+        if let Some(old) = known.iter_mut().find(|w| (w.presence.serial, w.site) == (task.serial, ask.site)) {
+            // A shorter way, or one after a hole, replaces the one before.
+            if old.path.len() > task.path.ops().len() || old.time_ns() <= self.hole_ns || old.lossy {
+                *old = new(path());
             }
+            return;
+        }
+        if known.len() < WRITERS {
+            known.push(new(path()));
+        } else if let Some(old) = known.iter_mut().find(|w| is_gone(w)) {
+            *old = new(path());
+        } else {
+            if known.iter().filter(|w| w.site == ask.site).count() < 3 {
+                self.cut_writers.insert(ask.instance);
+            }
+            return;
+        }
+        for at in self.out.get(&ask.instance).into_iter().flatten() {
+            mark(&mut self.pairs[*at as usize], *at, ask.time_ns, &mut self.fresh);
         }
     }
 
-    fn add(&mut self, task: &Task, from: From, ask: &Ask, sort: u64, path: &[Op]) {
-        let witness = || {
-            let plain = Witness::of(task, ask, path, from.known);
-            let lossy = plain.lossy || from.lossy;
-            Witness { lossy, sure: from.sure, sort, ..plain }
-        };
+    fn add(
+        &mut self,
+        presences: Presences<'_>,
+        task: &Task,
+        from: From,
+        ask: &Ask,
+        signature: Signature,
+        path: &mut Shared<'_>,
+    ) {
         let locks = (from.instance, ask.instance);
         let place = match self.place(key(from.end, ask)) {
             Some(place) => place,
@@ -311,37 +420,65 @@ impl Graph {
         let edge = &mut self.edges[place as usize];
         edge.count += 1;
         edge.last_ns = ask.time_ns;
-        let lossy = from.lossy || ask.time_ns < task.unsure_until_ns;
+        let lossy = from.lossy || task.is_doubtful(ask.time_ns) || task.path.is_lossy();
         let good = from.sure && !lossy;
-        match edge.at.iter_mut().find(|at| at.site == ask.site) {
+        let pair = edge.pairs.get(&locks).copied();
+        if edge.tasks.len() < EdgeView::TASKS_MAX as usize && !edge.tasks.contains(&task.tid) {
+            edge.tasks.push(task.tid);
+        }
+        let is_better = |at: &At| !at.good && (at.first.lossy, !at.first.sure) > (lossy, !from.sure);
+        let is_new = match edge.at.iter_mut().find(|at| at.site == ask.site) {
             Some(at) => {
                 at.count += 1;
                 at.last_ns = ask.time_ns;
                 at.gates &= from.gates;
-                if !at.good && (at.first.lossy, !at.first.sure) > (lossy, !from.sure) {
-                    (at.first, at.locks, at.good) = (Arc::new(witness()), locks, good);
-                }
+                is_better(at)
             }
-            None => {
-                let (first, site, gates) = (Arc::new(witness()), ask.site, from.gates);
-                edge.at.push(At { site, good, count: 1, last_ns: ask.time_ns, first, locks, gates });
+            None => true,
+        };
+        if let Some(at) = pair
+            && !is_new
+        {
+            let pair = &mut self.pairs[at as usize];
+            pair.last_ns = ask.time_ns;
+            if good && pair.knows(signature, self.hole_ns) {
+                return;
             }
         }
-        if edge.tasks.len() < EdgeView::TASKS_MAX as usize && !edge.tasks.contains(&task.tid) {
-            edge.tasks.push(task.tid);
+        let mut witness = || {
+            let plain = Witness::of(task, ask, path.get(), from.known);
+            Witness { lossy, sure: from.sure, signature, ..plain }
+        };
+        if is_new {
+            self.seen_at(place, ask, (from, locks, good), Arc::new(witness()));
         }
-        match edge.pairs.get(&locks) {
+        match pair {
             Some(at) => {
-                let pair = &mut self.pairs[*at as usize];
+                let pair = &mut self.pairs[at as usize];
                 pair.last_ns = ask.time_ns;
-                if good && pair.known.contains(&sort) {
-                    return;
-                }
-                if pair.again(sort, lossy, from.sure, witness) {
-                    mark(pair, *at, ask.time_ns, &mut self.fresh);
+                if pair.again(signature, (presences, self.hole_ns), witness) {
+                    mark(pair, at, ask.time_ns, &mut self.fresh);
                 }
             }
             None => self.new_pair(place, locks, witness()),
+        }
+    }
+
+    /// The first, or the first better, evidence of an edge at a site.
+    fn seen_at(
+        &mut self,
+        edge: u32,
+        ask: &Ask,
+        (from, locks, good): (From, (Instance, Instance), bool),
+        first: Arc<Witness>,
+    ) {
+        let edge = &mut self.edges[edge as usize];
+        match edge.at.iter_mut().find(|at| at.site == ask.site) {
+            Some(at) => (at.first, at.locks, at.good) = (first, locks, good),
+            None => {
+                let (site, last_ns, gates) = (ask.site, ask.time_ns, from.gates);
+                edge.at.push(At { site, good, count: 1, last_ns, first, locks, gates });
+            }
         }
     }
 
@@ -357,6 +494,8 @@ impl Graph {
             at: Vec::new(),
             pairs: FxMap::default(),
             instances: 0,
+            dropped: 0,
+            is_cut: false,
         });
         // It may close a cycle of classes: what was of no interest may be.
         for (at, pair) in self.pairs.iter_mut().enumerate() {
@@ -378,7 +517,7 @@ impl Graph {
     }
 
     fn new_pair(&mut self, edge: u32, locks: (Instance, Instance), witness: Witness) {
-        let now_ns = witness.time_ns;
+        let now_ns = witness.time_ns();
         let of = &mut self.edges[edge as usize];
         let pair = Pair {
             edge,
@@ -386,8 +525,9 @@ impl Graph {
             to: locks.1,
             last_ns: now_ns,
             witnesses: vec![Arc::new(witness)],
-            known: [0; KNOWN],
-            another_ns: 0,
+            is_cut: false,
+            known: [Signature::default(); KNOWN],
+            known_hole_ns: 0,
             fresh_ns: 0,
             queued_ns: 0,
         };
@@ -455,34 +595,72 @@ impl Graph {
         !self.full.is_empty()
     }
 
-    /// Lets older pairs go where there are too many.
-    pub fn thin_out(&mut self) {
-        for edge in std::mem::take(&mut self.full) {
-            self.thin(edge);
-        }
+    /// A pair was not searched in full.
+    pub fn cut(&mut self, pair: u32) {
+        let edge = self.pairs[pair as usize].edge;
+        self.edges[edge as usize].is_cut = true;
     }
 
-    /// Lets the older half of an edge's pairs go.
-    fn thin(&mut self, edge: u32) {
-        let of = &mut self.edges[edge as usize];
-        let mut by_age: Vec<(u64, u32)> =
-            of.pairs.values().map(|at| (self.pairs[*at as usize].last_ns, *at)).collect();
-        by_age.sort_unstable();
-        for (_, at) in &by_age[..by_age.len() / 2] {
-            let pair = &mut self.pairs[*at as usize];
-            pair.witnesses = Vec::new();
-            pair.fresh_ns = 0;
-            of.pairs.remove(&(pair.from, pair.to));
-            if let Some(out) = self.out.get_mut(&pair.from) {
-                out.retain(|other| other != at);
-                if out.is_empty() {
-                    self.out.remove(&pair.from);
-                }
+    /// Lets pairs go whose tasks are all gone, as soon as there are as many again as were left the last time; and older ones
+    /// where there are too many. `gone` takes when a pair that goes was seen last.
+    pub fn thin_out(
+        &mut self,
+        presences: Presences<'_>,
+        now_ns: u64,
+        mut gone: impl FnMut(u32, (Instance, Instance), u64),
+    ) {
+        let full = std::mem::take(&mut self.full);
+        if full.is_empty() && self.pairs.len() - self.unused.len() < self.sweep_at {
+            return;
+        }
+        let is_gone = |w: &Arc<Witness>| presences.is_gone(&w.presence, now_ns);
+        let mut going: Vec<u32> = (0..self.pairs.len() as u32)
+            .filter(|at| {
+                let pair = &self.pairs[*at as usize];
+                !pair.witnesses.is_empty() && pair.fresh_ns == 0 && pair.witnesses.iter().all(is_gone)
+            })
+            .collect();
+        let is_going: BTreeSet<u32> = going.iter().copied().collect();
+        for edge in full {
+            let of = &self.edges[edge as usize];
+            let left = || of.pairs.values().filter(|at| !is_going.contains(at));
+            if left().count() < PAIRS_MAX * 3 / 4 {
+                continue;
             }
-            self.unused.push(*at);
+            let mut by_age: Vec<(u64, u32)> = left().map(|at| (self.pairs[*at as usize].last_ns, *at)).collect();
+            by_age.sort_unstable();
+            by_age.truncate(by_age.len() / 2);
+            self.edges[edge as usize].dropped += by_age.len() as u64;
+            going.extend(by_age.into_iter().map(|(_, at)| at));
+        }
+        for at in going {
+            let pair = &self.pairs[at as usize];
+            gone(pair.edge, (pair.from, pair.to), pair.last_ns);
+            self.forget(at);
         }
         let pairs = &self.pairs;
         self.fresh.retain(|at| pairs[*at as usize].fresh_ns > 0);
+        self.writers.retain(|_, all| !all.iter().all(is_gone));
+        self.sweep_at = SWEEP_MIN + 2 * (self.pairs.len() - self.unused.len());
+    }
+
+    fn forget(&mut self, at: u32) {
+        let pair = &mut self.pairs[at as usize];
+        pair.witnesses = Vec::new();
+        pair.fresh_ns = 0;
+        self.edges[pair.edge as usize].pairs.remove(&(pair.from, pair.to));
+        if let Some(out) = self.out.get_mut(&pair.from) {
+            out.retain(|other| *other != at);
+            if out.is_empty() {
+                self.out.remove(&pair.from);
+            }
+        }
+        self.unused.push(at);
+    }
+
+    /// Locks whose first pairs these are.
+    pub fn sources(&self) -> impl Iterator<Item = Instance> {
+        self.out.keys().copied()
     }
 
     /// Ordered by class and mode.

@@ -24,6 +24,7 @@ use crate::{
     cover::Cover,
     event::{Addr, Class, Mm, Pte, SiteId, Table},
     finding::{Side, Use},
+    loss::Missing,
     tasks::{HoldSet, LockHold},
 };
 
@@ -225,6 +226,17 @@ impl Lease {
     /// Whether it was in use for certain at some moment after the lookup.
     pub fn is_certain(&self) -> bool {
         self.certain_ns > self.start_ns
+    }
+
+    /// Records of its task may have been lost just now.
+    pub fn touched_by_loss(&mut self, missing: Missing) {
+        let may_be_bare = self.cover.touched_by_loss(missing);
+        self.lossy |= may_be_bare || missing.deeds() || missing.acquires();
+    }
+
+    /// A lock may have been released by another task.
+    pub fn doubt_lock(&mut self, lock: u64) {
+        self.cover.doubt_lock(lock);
     }
 
     /// The task released a lock, and holds these.

@@ -41,6 +41,12 @@ impl LockClass {
         self.wire() == Class::Folio
     }
 
+    /// There is one for each page, or for each table, or a few hundred for all pages.
+    #[must_use]
+    pub fn is_of_page(self) -> bool {
+        matches!(self.wire(), Class::FaultMutex | Class::Ptl | Class::Folio)
+    }
+
     /// The class of the wire that it is part of.
     #[must_use]
     pub fn wire(self) -> Class {

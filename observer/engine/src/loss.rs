@@ -1,10 +1,12 @@
-//! Where records are known to be missing.
+//! Where records are missing, and what they can have been.
 //!
-//! Decides whether an interval on a CPU is touched by loss. What that does to a finding is the rules' business.
+//! Decides what a hole can hide: from when to when, on which CPU, and of which kind. A program that the kernel skipped hides what
+//! that program sends, which is known from what it sent before; a full ring hides anything. What that does to a finding is the
+//! rules' business.
 
 use std::collections::BTreeMap;
 
-use crate::event::SiteId;
+use crate::event::{Body, Event, LockStep, SiteId};
 
 /// Records that did not arrive: known to have happened in this interval on this CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,74 +26,259 @@ impl Hole {
     pub const ANY_CPU: u16 = u16::MAX;
 }
 
-/// Holes kept apart per CPU; older ones are merged into one that covers them all.
-const KEPT: usize = 128;
+/// Holes kept apart per CPU; the two oldest of more are taken for one that covers them both.
+const KEPT: usize = 1024;
+/// Losses are sparse while at most one of so many records is lost. Two certain records are then lost together once in a million
+/// times, and a verdict that only the loss of both makes false counts as sure.
+const SPARSE: u64 = 1000;
+
+/// What a missing record can have been. A set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Missing {
+    kinds: u8,
+    /// Classes of the locks acquired or released, a bit each by their number on the wire.
+    classes: u8,
+}
+
+impl Missing {
+    const ACQUIRES: u8 = 1;
+    const RELEASES: u8 = 2;
+    /// Ends and begins of tasks, tables and locks.
+    const ENDS: u8 = 4;
+    /// Operations, lookups, removals of links.
+    const DEEDS: u8 = 8;
+    pub const NOTHING: Missing = Missing { kinds: 0, classes: 0 };
+    pub const ANYTHING: Missing = Missing { kinds: 0xf, classes: 0xff };
+
+    fn of(body: &Body) -> Missing {
+        let folio = crate::event::Class::Folio as u8;
+        let (kinds, class) = match body {
+            Body::Lock { step, class, .. } => match step {
+                LockStep::Release | LockStep::Downgrade => (Missing::RELEASES, *class as u8),
+                _ => (Missing::ACQUIRES, *class as u8),
+            },
+            Body::FolioRelease { .. } => (Missing::RELEASES, folio),
+            Body::FolioAsk { .. } | Body::FolioHeld { .. } | Body::FolioWait { .. } => {
+                (Missing::ACQUIRES, folio)
+            }
+            Body::Task { .. }
+            | Body::TaskExit { .. }
+            | Body::Fork { .. }
+            | Body::LockName { .. }
+            | Body::LockForget { .. }
+            | Body::TableAlloc { .. }
+            | Body::TableFree { .. } => (Missing::ENDS, 0),
+            // A stack says nothing of what happened.
+            Body::Stack { .. } => (0, 0),
+            _ => (Missing::DEEDS, 0),
+        };
+        Missing { kinds, classes: if class == 0 { 0 } else { 1 << class } }
+    }
+
+    fn or(self, other: Missing) -> Missing {
+        Missing { kinds: self.kinds | other.kinds, classes: self.classes | other.classes }
+    }
+
+    pub fn is_nothing(self) -> bool {
+        self.kinds == 0
+    }
+
+    /// The end of a task, table or lock, or the begin of another.
+    pub fn ends(self) -> bool {
+        self.kinds & Missing::ENDS != 0
+    }
+
+    pub fn acquires(self) -> bool {
+        self.kinds & Missing::ACQUIRES != 0
+    }
+
+    pub fn deeds(self) -> bool {
+        self.kinds & Missing::DEEDS != 0
+    }
+
+    pub fn concerns_folios(self) -> bool {
+        self.classes & 1 << crate::event::Class::Folio as u8 != 0
+    }
+
+    /// The release of a lock of this class.
+    pub fn releases(self, class: crate::event::Class) -> bool {
+        self.kinds & Missing::RELEASES != 0 && self.classes & 1 << class as u8 != 0
+    }
+}
+
+/// A hole as it is kept.
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    lo_ns: u64,
+    hi_ns: u64,
+    /// The latest end of this one and those before.
+    latest_ns: u64,
+    lost: u64,
+    /// Events taken when it was told.
+    events: u64,
+    site: Option<SiteId>,
+}
+
+/// The holes of one CPU, in the order in which they were told.
+#[derive(Clone, Debug, Default)]
+struct Spans(Vec<Span>);
+
+impl Spans {
+    fn add(&mut self, span: Span) {
+        if let Some(last) = self.0.last_mut()
+            && last.site == span.site
+            && last.hi_ns == span.lo_ns
+            && span.lost == 0
+        {
+            // It goes on.
+            last.hi_ns = span.hi_ns;
+            last.latest_ns = last.latest_ns.max(span.hi_ns);
+            return;
+        }
+        if self.0.len() == KEPT {
+            // Covering both is the safe side: more is called incomplete, nothing is called sure.
+            let old = self.0.remove(0);
+            let next = &mut self.0[0];
+            next.lo_ns = next.lo_ns.min(old.lo_ns);
+            next.lost += old.lost;
+            next.latest_ns = next.latest_ns.max(old.latest_ns);
+            next.hi_ns = next.hi_ns.max(old.hi_ns);
+            next.site = next.site.filter(|site| old.site == Some(*site));
+        }
+        let latest_ns = self.0.last().map_or(0, |l| l.latest_ns).max(span.hi_ns);
+        self.0.push(Span { latest_ns, ..span });
+    }
+
+    fn between(&self, from_ns: u64, to_ns: u64) -> impl Iterator<Item = &Span> {
+        let recent = self.0.iter().rev().take_while(move |s| s.latest_ns >= from_ns);
+        recent.filter(move |s| s.lo_ns <= to_ns && s.hi_ns >= from_ns)
+    }
+}
 
 /// The holes so far.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Losses {
-    by_cpu: Vec<Vec<(u64, u64)>>,
+    by_cpu: Vec<Spans>,
     /// Of a CPU that is not known.
-    anywhere: Vec<(u64, u64)>,
-    /// Latest end of a hole on any CPU; 0: none.
+    anywhere: Spans,
+    /// Latest end of a hole on any CPU.
     latest_ns: u64,
+    /// What each site sent so far, by its number.
+    sent: Vec<Missing>,
     pub holes: u64,
     pub lost: u64,
     pub by_reason: BTreeMap<&'static str, u64>,
 }
 
 impl Losses {
-    pub fn add(&mut self, hole: &Hole) {
-        self.keep(hole.cpu, (hole.lo_ns, hole.hi_ns));
-        self.holes += 1;
-        self.lost += hole.lost;
-        *self.by_reason.entry(hole.reason).or_default() += hole.lost;
+    /// Takes note of what a site sends.
+    #[inline]
+    pub fn sends(&mut self, event: &Event) {
+        let at = usize::from(event.site.0);
+        match self.sent.get_mut(at) {
+            Some(sent) => *sent = sent.or(Missing::of(&event.body)),
+            None if event.site.0 < u16::MAX => {
+                self.sent.resize(at + 1, Missing::NOTHING);
+                self.sent[at] = Missing::of(&event.body);
+            }
+            None => {}
+        }
     }
 
-    fn keep(&mut self, cpu: u16, (lo_ns, hi_ns): (u64, u64)) {
-        let kept = if cpu == Hole::ANY_CPU {
+    /// `events`: taken so far.
+    pub fn add(&mut self, hole: &Hole, events: u64) {
+        let Hole { lo_ns, hi_ns, lost, site, .. } = *hole;
+        self.keep(hole.cpu, Span { lo_ns, hi_ns, latest_ns: 0, lost, events, site });
+        self.holes += 1;
+        self.lost += lost;
+        *self.by_reason.entry(hole.reason).or_default() += lost;
+    }
+
+    fn keep(&mut self, cpu: u16, span: Span) {
+        let spans = if cpu == Hole::ANY_CPU {
             &mut self.anywhere
         } else {
             let cpu = usize::from(cpu);
             if self.by_cpu.len() <= cpu {
-                self.by_cpu.resize_with(cpu + 1, Vec::new);
+                self.by_cpu.resize_with(cpu + 1, Spans::default);
             }
             &mut self.by_cpu[cpu]
         };
-        if kept.len() == KEPT {
-            // Covering both is the safe side: more is called incomplete, nothing is called sure.
-            let (lo, hi) = kept.remove(0);
-            kept[0] = (kept[0].0.min(lo), kept[0].1.max(hi));
-        }
-        kept.push((lo_ns, hi_ns));
-        self.latest_ns = self.latest_ns.max(hi_ns);
+        spans.add(span);
+        self.latest_ns = self.latest_ns.max(span.hi_ns);
     }
 
     /// Something happened at this moment to something that is not known: as if it were lost.
-    pub fn not_known(&mut self, at_ns: u64) {
+    pub fn not_known(&mut self, at_ns: u64, events: u64) {
         if self.holes > 0 {
-            self.keep(Hole::ANY_CPU, (at_ns, at_ns));
+            let span = Span { lo_ns: at_ns, hi_ns: at_ns, latest_ns: 0, lost: 1, events, site: None };
+            self.keep(Hole::ANY_CPU, span);
         }
+    }
+
+    /// Latest end of a hole; 0: there was none.
+    pub fn latest_ns(&self) -> u64 {
+        self.latest_ns
+    }
+
+    /// Whether nothing is missing since a time.
+    #[inline]
+    pub fn is_whole_since(&self, from_ns: u64) -> bool {
+        from_ns > self.latest_ns || self.holes == 0
+    }
+
+    fn missing_in(&self, span: &Span) -> Missing {
+        let sent = span.site.map(|site| self.sent.get(usize::from(site.0)).copied().unwrap_or_default());
+        // A site that has sent nothing may have sent anything.
+        sent.filter(|sent| !sent.is_nothing()).unwrap_or(Missing::ANYTHING)
+    }
+
+    fn all_between(&self, from_ns: u64, to_ns: u64) -> impl Iterator<Item = &Span> {
+        self.by_cpu.iter().chain([&self.anywhere]).flat_map(move |spans| spans.between(from_ns, to_ns))
+    }
+
+    /// What may be missing of a CPU between two times.
+    pub fn on(&self, cpu: u16, from_ns: u64, to_ns: u64) -> Missing {
+        if self.is_whole_since(from_ns) {
+            return Missing::NOTHING;
+        }
+        let of_cpu = self.by_cpu.get(usize::from(cpu));
+        let spans = of_cpu.into_iter().chain([&self.anywhere]).flat_map(|s| s.between(from_ns, to_ns));
+        spans.fold(Missing::NOTHING, |all, span| all.or(self.missing_in(span)))
     }
 
     /// Whether records of `cpu` between the two times may be missing.
     #[inline]
     pub fn touches(&self, cpu: u16, from_ns: u64, to_ns: u64) -> bool {
-        from_ns <= self.latest_ns
-            && self.holes > 0
-            && (self.by_cpu.get(usize::from(cpu)).is_some_and(|holes| overlap(holes, from_ns, to_ns))
-                || overlap(&self.anywhere, from_ns, to_ns))
+        !self.is_whole_since(from_ns) && !self.on(cpu, from_ns, to_ns).is_nothing()
     }
 
-    /// Whether records of any CPU between the two times may be missing. Between two events of a task it may have been on
-    /// any, and come back.
-    #[inline]
-    pub fn anywhere(&self, from_ns: u64, to_ns: u64) -> bool {
-        from_ns <= self.latest_ns
-            && self.by_cpu.iter().chain([&self.anywhere]).any(|holes| overlap(holes, from_ns, to_ns))
+    /// What may be missing of any CPU between two times. Between two events of a task it may have been on any, and come
+    /// back.
+    pub fn anywhere(&self, from_ns: u64, to_ns: u64) -> Missing {
+        if self.is_whole_since(from_ns) {
+            return Missing::NOTHING;
+        }
+        self.all_between(from_ns, to_ns).fold(Missing::NOTHING, |all, span| all.or(self.missing_in(span)))
     }
-}
 
-fn overlap(holes: &[(u64, u64)], from_ns: u64, to_ns: u64) -> bool {
-    holes.iter().any(|(lo, hi)| *lo <= to_ns && *hi >= from_ns)
+    /// How many records are missing between two times.
+    pub fn lost_between(&self, from_ns: u64, to_ns: u64) -> u64 {
+        self.all_between(from_ns, to_ns).map(|span| span.lost).sum()
+    }
+
+    /// Whether so little is missing between two times that two certain records are not both among it: one record at most, or
+    /// one of [`SPARSE`].
+    pub fn are_sparse(&self, from_ns: u64, to_ns: u64) -> bool {
+        if self.is_whole_since(from_ns) {
+            return true;
+        }
+        let (mut lost, mut first, mut last) = (0, u64::MAX, 0);
+        for span in self.all_between(from_ns, to_ns) {
+            lost += span.lost;
+            (first, last) = (first.min(span.events), last.max(span.events));
+        }
+        // A hole of nothing is one whose records are not counted yet, or in another.
+        lost <= 1 || lost * SPARSE <= last.saturating_sub(first)
+    }
 }

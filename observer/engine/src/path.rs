@@ -102,6 +102,8 @@ pub(crate) struct Path {
     start: usize,
     /// What is not held any more has been left out.
     cut: bool,
+    /// Records of the task were lost since nothing was held.
+    lossy: bool,
 }
 
 impl Path {
@@ -112,6 +114,14 @@ impl Path {
 
     pub fn is_cut(&self) -> bool {
         self.cut
+    }
+
+    pub fn is_lossy(&self) -> bool {
+        self.lossy
+    }
+
+    pub fn touched_by_loss(&mut self) {
+        self.lossy = true;
     }
 
     pub fn push(&mut self, op: Op) {
@@ -143,6 +153,17 @@ impl Path {
         }
     }
 
+    /// The task requests a lock for which it tried just before, in the same mode: that is one acquisition, which comes to
+    /// the same place whether or not another task holds the lock.
+    pub fn tried_before(&mut self, lock: Instance, mode: Option<Mode>) {
+        let is_it =
+            |op: &Op| op.act == Act::Fail && op.manner == Manner::Tried && (op.lock, op.mode) == (lock, mode);
+        while self.ops.last().is_some_and(is_it) {
+            self.ops.pop();
+        }
+        self.start = self.start.min(self.ops.len());
+    }
+
     /// The last take of a lock was an ask that ended without it.
     pub fn failed(&mut self, lock: Instance) {
         if let Some(op) = self.ops.iter_mut().rfind(|o| o.lock == lock && o.act == Act::Take) {
@@ -164,14 +185,14 @@ impl Path {
         } else {
             self.clear();
         }
-        self.cut = false;
+        (self.cut, self.lossy) = (false, false);
     }
 
     /// Nothing is held, and what was before is of no interest.
     pub fn clear(&mut self) {
         self.ops.clear();
         self.start = 0;
-        self.cut = false;
+        (self.cut, self.lossy) = (false, false);
     }
 
     /// Where an operation that began at `from_ns` locks a folio: anywhere, or after the last folio that was released and

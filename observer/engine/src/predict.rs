@@ -15,7 +15,7 @@ mod sides;
 use std::collections::{BTreeMap, VecDeque, btree_map::Entry};
 
 pub(crate) use self::{
-    lately::{Done, Happening, KEPT, What, Who},
+    lately::{Done, Happening, Lately, Variant, What, Who, add_variant},
     sides::{Key, Witness},
 };
 use self::{
@@ -87,6 +87,9 @@ pub(crate) struct Pair {
     pub holder: Witness,
     pub unlinker: Witness,
     pub link: (Mm, Addr, Table, u32),
+    /// Why it is incomplete: records were lost; a bound was reached.
+    pub lossy: bool,
+    pub bound: bool,
 }
 
 /// What the engine lends for a judgement.
@@ -107,6 +110,8 @@ pub(crate) struct Predictions {
     exits: Recent,
     /// Tables that died lately: when, which, their links.
     died: VecDeque<Died>,
+    /// Walks that made room: of what they did nothing more is known.
+    pub dropped_walks: u64,
 }
 
 /// A table's end.
@@ -122,11 +127,16 @@ impl Predictions {
     /// Takes in what a task did.
     pub fn take(&mut self, world: &World, done: &Happening) {
         self.protection.count(done);
-        if !done.what.whole {
+        if !done.what.in_operation {
             return;
         }
-        let mut context =
-            Context { world, exits: &self.exits, pairs: &mut self.pairs, protection: &mut self.protection };
+        let mut context = Context {
+            world,
+            exits: &self.exits,
+            pairs: &mut self.pairs,
+            protection: &mut self.protection,
+            dropped_walks: &mut self.dropped_walks,
+        };
         self.by_mm.entry(done.what.mm).or_default().take(&mut context, done);
     }
 
@@ -180,6 +190,7 @@ pub(crate) struct Context<'a, 'w> {
     exits: &'a Recent,
     pairs: &'a mut BTreeMap<PairKey, Pair>,
     protection: &'a mut Protection,
+    dropped_walks: &'a mut u64,
 }
 
 /// What came of comparing two sides.
@@ -191,6 +202,25 @@ enum Verdict {
     NotYet,
 }
 
+/// What two accesses come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Meeting {
+    /// Nothing excludes the one from the other, and both tasks were there for certain.
+    Open,
+    /// That may be so: whether depends on what was lost.
+    Perhaps,
+    /// A lock excludes the one from the other, or the tasks were not there together.
+    Excluded,
+}
+
+/// A case of two accesses that meet: how surely, in which phase, under which locks of single pages, and when.
+struct Case {
+    meeting: Meeting,
+    phase: usize,
+    page_locks: [Vec<Key>; 2],
+    at_ns: u64,
+}
+
 impl Context<'_, '_> {
     /// When a task exited, if it has: `Some(0)` long ago.
     fn exit_ns(&self, seen: &Seen) -> Option<u64> {
@@ -199,6 +229,15 @@ impl Context<'_, '_> {
             return task.exiting.then_some(task.last_ns);
         }
         Some(self.exits.get(seen.serial).unwrap_or(0))
+    }
+
+    /// A task that is gone for longer than anything that is still to be judged.
+    pub fn is_gone(&self, seen: &Seen) -> bool {
+        self.exit_ns(seen) == Some(0)
+    }
+
+    pub fn dropped_walk(&mut self) {
+        *self.dropped_walks += 1;
     }
 
     /// Whether a lease and a removal were by two tasks that were both there; `Some(false)`: perhaps, since what was lost
@@ -213,13 +252,27 @@ impl Context<'_, '_> {
             (unlink, lease, (unlink.last_ns, lease.first_ns))
         } else {
             let (from_ns, to_ns) = (lease.first_ns.min(unlink.last_ns), lease.last_ns.max(unlink.last_ns));
-            return Some(!self.world.losses.anywhere(from_ns, to_ns));
+            return Some(self.is_one_world(from_ns, to_ns));
         };
         let exit_ns = self.exit_ns(first);
         if second.born_ns > from_ns || exit_ns.is_some_and(|at_ns| at_ns < to_ns) {
             return None;
         }
-        Some(!self.world.losses.anywhere(from_ns, to_ns))
+        // It did something since, or its exit was seen.
+        let seen_ns = match exit_ns {
+            Some(at_ns) => at_ns,
+            None => self.world.tasks[first.id].last_ns,
+        };
+        let losses = self.world.losses;
+        let was_there = seen_ns >= to_ns || !losses.anywhere(seen_ns.max(from_ns), to_ns).ends();
+        Some(was_there && self.is_one_world(from_ns, to_ns))
+    }
+
+    /// Whether the mm, the table and the locks are the same ones at two times: the end of one, and the begin of another at the same
+    /// address, are two records.
+    fn is_one_world(&self, from_ns: u64, to_ns: u64) -> bool {
+        let losses = self.world.losses;
+        !losses.anywhere(from_ns, to_ns).ends() || losses.are_sparse(from_ns, to_ns)
     }
 
     /// Whether the VMAs whose lock the two had were both there: a place that is mapped anew is another VMA, with another
@@ -232,70 +285,113 @@ impl Context<'_, '_> {
         !of_lease.any(|k| gone(k, b.last_ns)) && !of_unlink.any(|k| gone(k, a.first_ns))
     }
 
-    /// When two tasks that were both there had come to a link, and whether that is sure.
-    fn both_there(&self, lease: &Sig, unlink: &Sig) -> Option<(u64, bool)> {
-        let mut tasks: Option<(u64, bool)> = None;
+    /// The worst case of two accesses by two tasks, and what excludes all others.
+    fn worst(&self, lease: &Sig, unlink: &Sig) -> (Option<Case>, Apart) {
+        let mut worst: Option<Case> = None;
+        let mut any = Apart::NOTHING;
         for a in &lease.seen {
             for b in &unlink.seen {
-                if let Some(sure) = self.both_alive(a, b)
-                    && self.one_vma((lease, a), (unlink, b))
-                    && tasks.is_none_or(|(_, was_sure)| sure && !was_sure)
-                {
-                    tasks = Some((a.first_ns.max(b.last_ns), sure));
+                let Some(sure) = self.both_alive(a, b).filter(|_| self.one_vma((lease, a), (unlink, b)))
+                else {
+                    continue;
+                };
+                for (held, taken) in a.variants.iter().flat_map(|h| b.variants.iter().map(move |t| (h, t))) {
+                    for phase in 0..lease.phases.len() {
+                        let (by_link, by_link_perhaps) = self.apart(lease, phase, unlink);
+                        let (by_page, by_page_perhaps) = shared(&held[phase], &taken[0]);
+                        any = any.or(by_link).or(by_page);
+                        if by_link.or(by_page) != Apart::NOTHING {
+                            continue;
+                        }
+                        let is_open = sure && by_link_perhaps.or(by_page_perhaps) == Apart::NOTHING;
+                        let meeting = if is_open { Meeting::Open } else { Meeting::Perhaps };
+                        if worst.as_ref().is_none_or(|w| meeting < w.meeting) {
+                            let page_locks = [held[phase].clone(), taken[0].clone()];
+                            let at_ns = a.first_ns.max(b.last_ns);
+                            worst = Some(Case { meeting, phase, page_locks, at_ns });
+                        }
+                    }
                 }
             }
         }
-        tasks
+        (worst, any)
     }
 
     /// Compares a lease and a removal of one link.
     fn judge(&mut self, link: (Mm, Addr, Table, u32), lease: &mut Sig, unlink: &mut Sig) -> Verdict {
-        let rules = self.world.rules;
         let sites = (lease.site, unlink.site);
-        let mut any = Apart::NOTHING;
-        let mut open = None;
-        for (n, phase) in lease.phases.iter().enumerate() {
-            let apart = apart(rules, link.0, lease, phase, unlink);
-            any = any.or(apart);
-            if apart == Apart::NOTHING {
-                open.get_or_insert(n);
-            }
-        }
-        let Some(phase) = open else {
-            self.protection.kept_apart(sites, any, false);
+        let mut all = Apart::NOTHING;
+        let is_settled = (0..lease.phases.len()).all(|phase| {
+            let (firm, _) = self.apart(lease, phase, unlink);
+            all = all.or(firm);
+            firm != Apart::NOTHING
+        });
+        if is_settled && lease.whole {
+            self.protection.kept_apart(sites, all, false);
             return Verdict::Settled;
+        }
+        let (worst, by) = self.worst(lease, unlink);
+        let is_cut = lease.is_cut || unlink.is_cut || !lease.whole;
+        let Some(case) = worst else {
+            if is_cut {
+                // What is not kept may not have been excluded.
+                self.incomplete(sites, link, (lease, unlink), false);
+            } else if by != Apart::NOTHING {
+                self.protection.kept_apart(sites, by, false);
+            }
+            return Verdict::NotYet;
         };
-        let Some((at_ns, sure)) = self.both_there(lease, unlink) else { return Verdict::NotYet };
+        let sure = case.meeting == Meeting::Open && lease.sure && unlink.sure;
         let rank = match lease.done {
-            _ if !(sure && lease.sure && unlink.sure) => Rank::Incomplete,
+            _ if !sure => Rank::Incomplete,
             Done::Lease { revalidated: true, .. } => Rank::Revalidated,
             Done::Lease { certain: true, .. } => Rank::Predicted,
             _ => Rank::Possible,
         };
         self.protection.kept_apart(sites, Apart::NOTHING, true);
-        self.predicted((sites.0, sites.1, rank), link, (lease, phase), unlink, at_ns);
-        // Two others may be sure to have been alive.
+        self.predicted((sites.0, sites.1, rank), link, (lease, unlink), &case);
+        // Two others may be sure to have been there.
         if sure { Verdict::Settled } else { Verdict::NotYet }
+    }
+
+    /// A verdict that a lost record or a bound could have changed.
+    fn incomplete(
+        &mut self,
+        sites: (SiteId, SiteId),
+        link: (Mm, Addr, Table, u32),
+        (lease, unlink): (&mut Sig, &mut Sig),
+        lossy: bool,
+    ) {
+        let at_ns = lease.last_ns().max(unlink.last_ns());
+        let page_locks = [Vec::new(), Vec::new()];
+        let case = Case { meeting: Meeting::Excluded, phase: 0, page_locks, at_ns };
+        let key = (sites.0, sites.1, Rank::Incomplete);
+        self.predicted(key, link, (lease, unlink), &case);
+        if let Some(pair) = self.pairs.get_mut(&key) {
+            pair.bound |= !lossy;
+        }
     }
 
     fn predicted(
         &mut self,
         key: PairKey,
         link: (Mm, Addr, Table, u32),
-        (lease, phase): (&mut Sig, usize),
-        unlink: &mut Sig,
-        at_ns: u64,
+        (lease, unlink): (&mut Sig, &mut Sig),
+        case: &Case,
     ) {
-        let rules = self.world.rules;
-        let (held, taken) = (&lease.phases[phase], &unlink.phases[0]);
+        let (rules, at_ns) = (self.world.rules, case.at_ns);
+        let [held_pages, taken_pages] = &case.page_locks;
+        let held = || lease.phases[case.phase].iter().chain(held_pages);
+        let taken = || unlink.phases[0].iter().chain(taken_pages);
         let classes = |keys: &mut dyn Iterator<Item = &Key>| {
             keys.fold(Apart::NOTHING, |all, k| all.or(Apart::lock(k.class)))
         };
-        let would_exclude = classes(&mut taken.iter().filter(|k| k.exclusive && k.is_of_link()));
+        let would_exclude = classes(&mut taken().filter(|k| k.exclusive && k.is_of_link()));
         let excluding = |k: &&Key| rules.is_excluding(k.class.wire(), key.1);
-        let has = |k: &&Key| taken.iter().any(|t| (t.class, t.instance) == (k.class, k.instance));
-        let unlinker_lacks = classes(&mut held.iter().filter(excluding).filter(|k| !has(k)));
-        let (holder, unlinker) = (lease.witness(phase), unlink.witness(0));
+        let has = |k: &&Key| taken().any(|t| t.is_of(k));
+        let unlinker_lacks = classes(&mut held().filter(excluding).filter(|k| !has(k)));
+        let (holder, unlinker) = (lease.witness(case.phase, held_pages), unlink.witness(0, taken_pages));
+        let lossy = key.2 == Rank::Incomplete && case.meeting != Meeting::Excluded;
         // Whichever two came first, not those that were judged first; and of one link.
         let order = |a: &Witness, b: &Witness, link| (a.who.time_ns.max(b.who.time_ns), link);
         let pair = match self.pairs.entry(key) {
@@ -309,6 +405,8 @@ impl Context<'_, '_> {
                 holder,
                 unlinker,
                 link,
+                lossy,
+                bound: false,
             }),
             Entry::Occupied(known) => {
                 let pair = known.into_mut();
@@ -316,6 +414,7 @@ impl Context<'_, '_> {
                 pair.unlinker_lacks = pair.unlinker_lacks.and(unlinker_lacks);
                 pair.first_ns = pair.first_ns.min(at_ns);
                 pair.last_ns = pair.last_ns.max(at_ns);
+                pair.lossy |= lossy;
                 if order(&holder, &unlinker, link) < order(&pair.holder, &pair.unlinker, pair.link) {
                     (pair.holder, pair.unlinker, pair.link) = (holder, unlinker, link);
                 }
@@ -338,41 +437,38 @@ fn is_of(lock: &Key, mm: Mm) -> bool {
     lock.owner == mm.0 || lock.owner == 0
 }
 
-/// What keeps a phase of a lease and a removal apart, at every time.
-fn apart(rules: &Rules, mm: Mm, lease: &Sig, phase: &[Key], unlink: &Sig) -> Apart {
-    let mut apart = Apart::NOTHING;
-    for taken in &*unlink.phases[0] {
-        let meets = |held: &&Key| held.instance == taken.instance && held.class == taken.class;
-        if phase.iter().find(meets).is_some_and(|held| held.exclusive || taken.exclusive) {
-            apart = apart.or(Apart::lock(taken.class));
+impl Context<'_, '_> {
+    /// Which locks of the link exclude a removal from a phase of a lease at every time: for certain, and perhaps.
+    fn apart(&self, lease: &Sig, phase: usize, unlink: &Sig) -> (Apart, Apart) {
+        let (rules, mm) = (self.world.rules, lease.mm);
+        let phase = &lease.phases[phase];
+        let (mut firm, mut perhaps) = shared(phase, &unlink.phases[0]);
+        let is_locked = rules.vma_locked(lease.site);
+        let closes = |taken: &&Key| taken.class == LockClass::MmapLock && taken.exclusive && is_of(taken, mm);
+        if let Some(taken) = unlink.phases[0].iter().find(closes).filter(|_| is_locked) {
+            let by = if taken.doubtful { &mut perhaps } else { &mut firm };
+            *by = by.or(Apart::VMA_LOCKED);
         }
-        if taken.class == LockClass::MmapLock
-            && taken.exclusive
-            && is_of(taken, mm)
-            && rules.vma_locked(lease.site)
-        {
-            apart = apart.or(Apart::VMA_LOCKED);
+        let has_mmap_lock = || phase.iter().any(|k| k.class == LockClass::MmapLock && is_of(k, mm));
+        let is_user = lease.in_mm || is_locked || has_mmap_lock();
+        if unlink.done == (Done::Unlink { last_user: true }) && is_user {
+            firm = firm.or(Apart::LAST_USER);
         }
+        (firm, perhaps)
     }
-    let is_user = lease.in_mm
-        || rules.vma_locked(lease.site)
-        || phase.iter().any(|k| k.class == LockClass::MmapLock && is_of(k, mm));
-    if unlink.done == (Done::Unlink { last_user: true }) && is_user {
-        apart = apart.or(Apart::LAST_USER);
-    }
-    apart
 }
 
-/// Whether these are the locks of a phase.
-pub(crate) fn are<'a>(keys: &[Key], held: impl Iterator<Item = &'a Held>) -> bool {
-    let mut n = 0;
-    for held in held {
-        if !keys.iter().any(|k| k.is(held)) {
-            return false;
+/// Locks that both hold, one of them alone: for certain, and perhaps.
+fn shared(held: &[Key], taken: &[Key]) -> (Apart, Apart) {
+    let (mut firm, mut perhaps) = (Apart::NOTHING, Apart::NOTHING);
+    for taken in taken {
+        let Some(held) = held.iter().find(|held| held.is_of(taken)) else { continue };
+        if held.exclusive || taken.exclusive {
+            let by = if held.doubtful || taken.doubtful { &mut perhaps } else { &mut firm };
+            *by = by.or(Apart::lock(taken.class));
         }
-        n += 1;
     }
-    n == keys.len()
+    (firm, perhaps)
 }
 
 /// A lock as the two sides are compared by it.

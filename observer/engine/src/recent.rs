@@ -11,12 +11,19 @@ use crate::fx::FxMap;
 pub(crate) struct Recent {
     at_ns: FxMap<u64, u64>,
     order: VecDeque<(u64, u64)>,
+    /// Time of the last thing that was forgotten.
+    forgotten_ns: u64,
 }
 
 impl Recent {
     pub fn add(&mut self, key: u64, at_ns: u64) {
         self.at_ns.insert(key, at_ns);
         self.order.push_back((key, at_ns));
+    }
+
+    /// Everything that happened later is remembered. 0: everything is.
+    pub fn forgotten_ns(&self) -> u64 {
+        self.forgotten_ns
     }
 
     pub fn get(&self, key: u64) -> Option<u64> {
@@ -42,11 +49,11 @@ impl Recent {
     }
 
     fn forget_oldest(&mut self) {
-        if let Some((key, at_ns)) = self.order.pop_front()
-            // Else it was told again since.
-            && self.get(key) == Some(at_ns)
-        {
+        let Some((key, at_ns)) = self.order.pop_front() else { return };
+        // Else it was taken, or happened again since.
+        if self.get(key) == Some(at_ns) {
             self.at_ns.remove(&key);
+            self.forgotten_ns = self.forgotten_ns.max(at_ns);
         }
     }
 }

@@ -11,12 +11,15 @@ use crate::{
     fx::FxMap,
     leases::Lease,
     lock_class::LockClass,
+    loss::Missing,
     path::{Act, Op, Path},
-    predict::Happening,
+    predict::Lately,
 };
 
 /// A lock whose taking was lost is held no longer than this: what waits for it would be reported as hung.
-const UNSURE_NS: u64 = 10_000_000_000;
+pub(crate) const UNSURE_NS: u64 = 10_000_000_000;
+/// A lock that was acquired before it was named is released within this time.
+const NAMED_NS: u64 = 1_000_000_000;
 
 /// Operations nest a handful deep; a stack deeper than this has lost its ends.
 const DEPTH_MAX: usize = 32;
@@ -38,7 +41,12 @@ pub(crate) struct LockHold {
     pub mode: Option<Mode>,
     pub known: Known,
     pub since_ns: u64,
+    /// Its release may be among what was lost, or have been done by another task.
     pub lossy: bool,
+    /// Records lost since that may be its release, as far as two.
+    pub lost: u8,
+    /// Another task released this lock, and may have held it too.
+    pub disputed: bool,
     /// Held for writing before, and for reading since.
     pub downgraded: bool,
     /// Times it was asked for again.
@@ -95,6 +103,13 @@ impl From<&LockHold> for Held {
 }
 
 impl Held {
+    /// The same lock in the same mode, as sure.
+    pub fn is_same(&self, other: &Held) -> bool {
+        self.instance == other.instance
+            && (self.class, self.mode, self.downgraded, self.lossy)
+                == (other.class, other.mode, other.downgraded, other.lossy)
+    }
+
     fn shown(&self) -> Hold {
         Hold {
             class: self.class,
@@ -107,16 +122,16 @@ impl Held {
     }
 }
 
-/// Holds at a moment, kept without allocating; what is beyond eight is cut off.
-#[derive(Clone, Copy, Debug)]
+/// Holds at a moment. Up to eight are kept without allocating.
+#[derive(Clone, Debug)]
 pub(crate) struct HoldSet {
     n: u8,
-    cut: bool,
-    held: [Held; HoldSet::MAX],
+    held: [Held; HoldSet::INLINE],
+    more: Vec<Held>,
 }
 
 impl HoldSet {
-    const MAX: usize = 8;
+    const INLINE: usize = 8;
     const NONE: Held = Held {
         class: LockClass::Ptl,
         instance: Instance { addr: 0, life: 0 },
@@ -126,7 +141,7 @@ impl HoldSet {
         lossy: false,
         downgraded: false,
     };
-    pub const EMPTY: HoldSet = HoldSet { n: 0, cut: false, held: [HoldSet::NONE; HoldSet::MAX] };
+    pub const EMPTY: HoldSet = HoldSet { n: 0, held: [HoldSet::NONE; HoldSet::INLINE], more: Vec::new() };
 
     pub fn of(holds: &[LockHold]) -> HoldSet {
         let mut set = HoldSet::EMPTY;
@@ -142,28 +157,44 @@ impl HoldSet {
                 *place = held;
                 self.n += 1;
             }
-            None => self.cut = true,
+            None => self.more.push(held),
         }
     }
 
-    pub fn iter(&self) -> std::slice::Iter<'_, Held> {
-        self.held[..usize::from(self.n)].iter()
+    pub fn iter(&self) -> impl Iterator<Item = &Held> + Clone {
+        self.held[..usize::from(self.n)].iter().chain(&self.more)
     }
 
-    /// Whether these are the same locks in the same modes, taken in the same order.
-    pub fn is_same(&self, other: &HoldSet) -> bool {
-        let same = |(a, b): (&Held, &Held)| {
-            a.instance == b.instance && (a.class, a.mode, a.downgraded) == (b.class, b.mode, b.downgraded)
-        };
-        self.n == other.n && self.iter().zip(other.iter()).all(same)
+    fn iter_mut(&mut self) -> impl Iterator<Item = &mut Held> {
+        self.held[..usize::from(self.n)].iter_mut().chain(&mut self.more)
     }
 
-    /// There were more than are kept.
-    pub fn is_cut(&self) -> bool {
-        self.cut
+    /// Whether all locks of this set are in the other too, in the same modes.
+    pub fn is_within(&self, other: &HoldSet) -> bool {
+        self.iter().all(|held| other.iter().any(|o| o.is_same(held)))
     }
 
-    pub fn to_vec(self) -> Vec<Hold> {
+    /// A lock was held after all.
+    pub fn redeem(&mut self, lock: Instance) {
+        self.iter_mut().filter(|held| held.instance == lock).for_each(|held| held.lossy = false);
+    }
+
+    /// A lock may have been released by another task.
+    pub fn doubt_lock(&mut self, lock: u64) {
+        self.iter_mut().filter(|held| held.instance.addr == lock).for_each(|held| held.lossy = true);
+    }
+
+    /// A release may be among what was lost. Whether it may be one of these.
+    pub fn touched_by_loss(&mut self, missing: Missing) -> bool {
+        let mut any = false;
+        for held in self.iter_mut() {
+            held.lossy |= missing.releases(held.class.wire());
+            any |= held.lossy;
+        }
+        any
+    }
+
+    pub fn to_vec(&self) -> Vec<Hold> {
         self.iter().map(Held::shown).collect()
     }
 }
@@ -254,16 +285,24 @@ pub(crate) struct Task {
     pub listed: bool,
     /// Its exit was told, and its mm was there yet: what takes the mm apart follows.
     pub exiting: bool,
-    /// Until then it may hold locks whose taking was among what was lost.
-    pub unsure_until_ns: u64,
+    /// Since when it may hold a lock whose acquisition was lost; 0: it does not. Its release will tell.
+    pub unsure_since_ns: u64,
+    /// Until then what it does is in doubt: too much was lost.
+    pub doubt_until_ns: u64,
+    /// An operation may have begun unseen, in which it is; until it begins or ends one, or this time.
+    pub adrift_until_ns: u64,
+    /// When it named a lock last, which it may have acquired before.
+    pub named_ns: u64,
     /// What it did lately, for predicted windows.
-    pub lately: Vec<Happening>,
+    pub lately: Lately,
     /// In the engine's list of tasks that did something lately.
     pub listed_lately: bool,
     /// Stack that was sent last for an operation.
     pub stacks: Vec<(SiteId, u32)>,
     /// Locks released last, and when; only where removals are known as intervals.
     pub released: VecDeque<(u64, Held)>,
+    /// Of those released up to then some are not remembered.
+    pub released_before_ns: u64,
 }
 
 impl Task {
@@ -288,11 +327,15 @@ impl Task {
             last_table: None,
             listed: false,
             exiting: false,
-            unsure_until_ns: 0,
-            lately: Vec::new(),
+            unsure_since_ns: 0,
+            doubt_until_ns: 0,
+            adrift_until_ns: 0,
+            named_ns: 0,
+            lately: Lately::default(),
             listed_lately: false,
             stacks: Vec::new(),
             released: VecDeque::new(),
+            released_before_ns: 0,
         }
     }
 
@@ -352,7 +395,8 @@ impl Task {
 
     /// The operation that it is inside may be over, or another have begun, among what was lost.
     pub fn is_site_unsure(&self, now_ns: u64) -> bool {
-        self.frames.last().map_or(now_ns < self.unsure_until_ns, |f| f.lossy)
+        let is_adrift = now_ns < self.adrift_until_ns || self.is_doubtful(now_ns);
+        self.frames.last().map_or(is_adrift, |f| f.lossy)
     }
 
     pub fn has_stack(&mut self, site: SiteId, stack: u32) {
@@ -372,21 +416,61 @@ impl Task {
         TaskRef { tid: self.tid, tgid: self.tgid, comm: comm_text(&self.comm), cpu: self.cpu }
     }
 
-    /// Loss may hide anything that this task did: what it is thought to have is no longer sure, nor what it may have
-    /// besides.
-    pub fn touched_by_loss(&mut self, now_ns: u64) {
-        self.unsure_until_ns = now_ns + UNSURE_NS;
-        for frame in &mut self.frames {
-            frame.lossy = true;
+    /// What it does now is in doubt, whatever it is.
+    pub fn is_doubtful(&self, now_ns: u64) -> bool {
+        now_ns < self.doubt_until_ns
+    }
+
+    /// It is in no watched operation and is not known to hold a lock.
+    pub fn is_at_rest(&self) -> bool {
+        self.holds.is_empty() && self.frames.is_empty()
+    }
+
+    /// Records of this task may be among what was lost between two times. What spans that is not sure any more. What it
+    /// does from now on is, but for a lock that it acquired meanwhile: the release will tell, unless it is lost too,
+    /// which only counts where losses are not `sparse`.
+    pub fn touched_by_loss(
+        &mut self,
+        (missing, lost): (Missing, u64),
+        (since_ns, until_ns): (u64, u64),
+        sparse: bool,
+    ) {
+        if missing.acquires() {
+            if self.unsure_since_ns + UNSURE_NS < since_ns {
+                self.unsure_since_ns = 0;
+            }
+            if self.unsure_since_ns == 0 {
+                self.unsure_since_ns = since_ns.max(1);
+            } else if !sparse {
+                self.doubt_until_ns = until_ns + UNSURE_NS;
+            }
         }
-        for done in &mut self.lately {
-            done.what.sure = false;
-        }
+        let mut spans = missing.acquires() && !self.holds.is_empty();
         for hold in &mut self.holds {
-            hold.lossy = true;
+            if missing.releases(hold.class.wire()) {
+                hold.lossy = true;
+                hold.lost = hold.lost.saturating_add(lost.clamp(1, 2) as u8);
+            }
+            spans |= hold.lossy;
+        }
+        if spans {
+            self.path.touched_by_loss();
+        }
+        if missing.deeds() && self.frames.is_empty() {
+            self.adrift_until_ns = until_ns + UNSURE_NS;
+        }
+        for frame in &mut self.frames {
+            frame.lossy |= missing.deeds() || missing.concerns_folios();
         }
         for lease in &mut self.leases {
-            lease.lossy = true;
+            lease.touched_by_loss(missing);
+        }
+        let begin_ns = self.frames.first().filter(|_| missing.concerns_folios()).map(|frame| frame.begin_ns);
+        for done in self.lately.iter_mut() {
+            // The release of a lock that was acquired before it was named would have told, and that of a folio.
+            let is_told_late = begin_ns.is_some_and(|begin_ns| done.last_ns >= begin_ns);
+            let is_unnamed = self.named_ns != 0 && done.known_ns <= self.named_ns + NAMED_NS;
+            done.what.sure &= !is_told_late && !is_unnamed;
         }
     }
 }

@@ -290,7 +290,9 @@ pub fn doubt(d: &Doubt) -> String {
         Doubt::SearchCut => "whether the tasks can all come to where they wait was too much to try".into(),
         Doubt::Moment(class) => format!("when {} was taken is not known to the moment", class.name()),
         Doubt::Merged => "the sides are of different recordings, whose locks cannot be compared".into(),
-        Doubt::InstancesCut => "more pairs of instances than are kept".into(),
+        Doubt::Bound(what) => {
+            format!("incomplete: more {what} were seen than are kept, and what is not kept could change this")
+        }
         Doubt::Coverage(what) => format!("not fully seen on this kernel: {what}"),
     }
 }

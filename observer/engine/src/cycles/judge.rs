@@ -13,8 +13,7 @@ use crate::{
     lock_class::LockClass,
     path::{Op, held},
     reach::{Reach, conflict, reach},
-    recent::Recent,
-    tasks::{Instance, Task, Tasks},
+    tasks::{Instance, Tasks},
 };
 
 /// Choices of witnesses tried per chain.
@@ -31,10 +30,10 @@ pub(super) struct Verdict {
 }
 
 /// Judges a chain of pairs, and keeps what is better than what is known.
-pub(super) fn judge(world: World<'_>, exits: &Recent, chain: &[u32], found: &mut BTreeMap<Key, Found>) {
-    let judge = Judge { world, exits, chain };
-    let mut serials: Vec<u64> =
-        chain.iter().flat_map(|at| world.graph.pair(*at).witnesses.iter().map(|w| w.serial)).collect();
+pub(super) fn judge(world: World<'_>, chain: &[u32], found: &mut BTreeMap<Key, Found>) {
+    let judge = Judge { world, chain };
+    let witnesses = chain.iter().flat_map(|at| &world.graph.pair(*at).witnesses);
+    let mut serials: Vec<u64> = witnesses.map(|w| w.presence.serial).collect();
     serials.sort_unstable();
     serials.dedup();
     if serials.len() < 2 {
@@ -52,14 +51,24 @@ pub(super) fn judge(world: World<'_>, exits: &Recent, chain: &[u32], found: &mut
             Verdict { rank, doubts: vec![doubt], gate: None, writers: Vec::new() }
         });
     }
+    let is_cut = choices.len() >= CHOICES_MAX || chain.iter().any(|at| world.graph.pair(*at).is_cut);
     for choice in choices {
-        judge.keep(choice, found, |choice| judge.verdict(choice));
+        judge.keep(choice, found, |choice| bounded(judge.verdict(choice), is_cut));
     }
+}
+
+/// A verdict for which not all cases were at hand: another case may be worse.
+fn bounded(mut verdict: Verdict, is_cut: bool) -> Verdict {
+    if is_cut && matches!(verdict.rank, Rank::Guarded | Rank::ClassOnly) {
+        verdict.rank = Rank::Incomplete;
+        verdict.gate = None;
+        verdict.doubts.push(Doubt::Bound("cases of a pair of locks"));
+    }
+    verdict
 }
 
 struct Judge<'a> {
     world: World<'a>,
-    exits: &'a Recent,
     chain: &'a [u32],
 }
 
@@ -75,7 +84,7 @@ impl Judge<'_> {
             return;
         };
         for witness in &self.world.graph.pair(*at).witnesses {
-            if all.len() < CHOICES_MAX && taken.iter().all(|t| t.serial != witness.serial) {
+            if all.len() < CHOICES_MAX && taken.iter().all(|t| t.presence.serial != witness.presence.serial) {
                 taken.push(Arc::clone(witness));
                 self.choices(taken, all);
                 taken.pop();
@@ -128,23 +137,26 @@ impl Judge<'_> {
         };
         let mut hops: Vec<Hop> = self.chain.iter().zip(choice).map(hop).collect();
         hops.rotate_left(by);
-        let first_ns = hops.iter().map(|hop| hop.seen.time_ns).max().unwrap_or(0);
+        let first_ns = hops.iter().map(|hop| hop.seen.time_ns()).max().unwrap_or(0);
         Found { verdict, hops, first_ns, chains: std::collections::BTreeSet::new() }
     }
 
     fn verdict(&self, choice: &[Arc<Witness>]) -> Verdict {
         let told = |rank, doubts| Verdict { rank, doubts, gate: None, writers: Vec::new() };
-        let times = || choice.iter().map(|w| w.time_ns);
-        // Between the sides a lock may have gone away, and its address become another's.
-        let (from_ns, to_ns) = (times().min().unwrap_or(0), times().max().unwrap_or(0));
-        if choice.iter().any(|w| w.lossy) || self.world.losses.anywhere(from_ns, to_ns) {
+        if choice.iter().any(|w| w.lossy) {
+            return told(Rank::Incomplete, vec![Doubt::Loss]);
+        }
+        let together = self.all_together(choice);
+        if together.is_some() && !self.are_same_locks(choice) {
             return told(Rank::Incomplete, vec![Doubt::Loss]);
         }
         if let Some(gate) = self.gate(choice) {
             return Verdict { gate: Some(gate), ..told(Rank::Guarded, Vec::new()) };
         }
-        if !all_together(choice, |a, b| self.together(a, b)) {
-            return told(Rank::ClassOnly, vec![Doubt::NotTogether]);
+        match together {
+            None => return told(Rank::ClassOnly, vec![Doubt::NotTogether]),
+            Some(false) => return told(Rank::Incomplete, vec![Doubt::Loss]),
+            Some(true) => {}
         }
         let behind = self.behind_writers(choice);
         let mut doubts: Vec<Doubt> = behind
@@ -155,12 +167,12 @@ impl Judge<'_> {
             })
             .collect();
         if behind.iter().any(|(_, _, writers)| writers.is_empty()) {
-            return told(Rank::ClassOnly, doubts);
+            return self.without_writer(choice, told(Rank::ClassOnly, doubts));
         }
         let tried = reach_with(choice, &behind);
         let all = || choice.iter().chain(tried.writers.iter().map(|(_, writer)| writer));
         let cut = all().any(|w| w.path_cut) || tried.reach == Reach::Cut;
-        let inside = all().any(|w| is_inside(self.world.tasks, w));
+        let inside = all().any(|w| is_inside(self.world.presences.tasks, w));
         let open = choice.iter().any(|w| !w.sure) || tried.unsure.is_some() || inside;
         let rank = match tried.reach {
             Reach::Unreachable => Rank::ClassOnly,
@@ -173,8 +185,8 @@ impl Judge<'_> {
         let unsure = self.chain.iter().zip(choice).filter(|(_, w)| !w.sure);
         let class = |(at, _): (&u32, _)| self.edge(*at).from.0;
         doubts.extend(unsure.map(class).chain(tried.unsure).map(Doubt::Moment));
-        let writers = tried.writers;
-        Verdict { writers, ..told(rank, doubts) }
+        let verdict = Verdict { writers: tried.writers, ..told(rank, doubts) };
+        if rank == Rank::ClassOnly { self.without_writer(choice, verdict) } else { verdict }
     }
 
     /// A lock outside the cycle that two of its sides hold, and that lets only one of them in.
@@ -203,9 +215,10 @@ impl Judge<'_> {
                 continue;
             }
             let fits = |w: &&Arc<Witness>| {
-                !w.lossy
-                    && choice.iter().all(|c| c.serial != w.serial)
-                    && choice.iter().all(|c| self.together(c, w))
+                let is_other = |c: &Arc<Witness>| c.presence.serial != w.presence.serial;
+                let are_there =
+                    |c: &Arc<Witness>| self.world.presences.together(&c.presence, &w.presence) == Some(true);
+                !w.lossy && choice.iter().all(is_other) && choice.iter().all(are_there)
             };
             let writers = self.world.graph.writers(next.from).iter().filter(fits).cloned().collect();
             steps.push((at, asked.0, writers));
@@ -213,35 +226,53 @@ impl Judge<'_> {
         steps
     }
 
-    /// Whether the two tasks were there at both moments, each before the other began what it did: what orders tasks in
-    /// every run is that one made the other, or was waited for.
-    fn together(&self, a: &Witness, b: &Witness) -> bool {
-        let (first, second) = if a.time_ns <= b.time_ns { (a, b) } else { (b, a) };
-        let begin_ns = first.path.first().map_or(first.time_ns, |op| op.time_ns.min(first.time_ns));
-        second.made_ns <= begin_ns && self.is_there(first, second.time_ns)
-    }
-
-    fn is_there(&self, of: &Witness, at_ns: u64) -> bool {
-        match self.exits.get(of.serial) {
-            Some(exit_ns) => exit_ns >= at_ns,
-            None => task_of(self.world.tasks, of).is_some(),
+    /// Writers that are not kept could be between the readers.
+    fn without_writer(&self, choice: &[Arc<Witness>], verdict: Verdict) -> Verdict {
+        let reads = |(at, pair): (usize, &u32)| {
+            let next = self.world.graph.pair(self.chain[(at + 1) % choice.len()]);
+            self.edge(*pair).to.1 == Some(Mode::Read) && self.world.graph.are_writers_cut(next.from)
+        };
+        if !self.chain.iter().enumerate().any(reads) {
+            return verdict;
         }
+        let doubts = [verdict.doubts, vec![Doubt::Bound("writers of a lock")]].concat();
+        Verdict { rank: Rank::Incomplete, doubts, ..verdict }
     }
-}
 
-/// The task, if it is there yet.
-fn task_of<'a>(tasks: &'a Tasks, of: &Witness) -> Option<&'a Task> {
-    tasks.find(of.tid).map(|id| &tasks[id]).filter(|task| task.serial == of.serial)
+    /// Whether the sides are about the same locks: between them a lock may have gone away, and its address become another's.
+    /// That takes two records, if locks are named, and locks of which there is an array for ever do not go away.
+    fn are_same_locks(&self, choice: &[Arc<Witness>]) -> bool {
+        let times = || choice.iter().map(|w| w.time_ns());
+        let (from_ns, to_ns) = (times().min().unwrap_or(0), times().max().unwrap_or(0));
+        let losses = self.world.presences.losses;
+        if !losses.anywhere(from_ns, to_ns).ends() {
+            return true;
+        }
+        let is_named = |at: &u32| {
+            let pair = self.world.graph.pair(*at);
+            let class = self.edge(*at).from.0;
+            let named_ns = self.world.locks.get(pair.from.addr).map_or(0, |l| l.named_ns);
+            class.is_folio() || class == LockClass::FaultMutex || named_ns != 0
+        };
+        losses.are_sparse(from_ns, to_ns) && self.chain.iter().all(is_named)
+    }
+
+    /// Whether all tasks were there together; `Some(false)`: perhaps.
+    fn all_together(&self, choice: &[Arc<Witness>]) -> Option<bool> {
+        let mut sure = true;
+        for (i, a) in choice.iter().enumerate() {
+            for b in &choice[i + 1..] {
+                sure &= self.world.presences.together(&a.presence, &b.presence)?;
+            }
+        }
+        Some(sure)
+    }
 }
 
 /// Whether the operation in which it was seen goes on: what the task holds may not be known yet.
 pub(super) fn is_inside(tasks: &Tasks, of: &Witness) -> bool {
-    let begin_ns = task_of(tasks, of).and_then(|task| task.frames.first()).map(|frame| frame.begin_ns);
-    begin_ns.is_some_and(|begin_ns| begin_ns <= of.time_ns)
-}
-
-fn all_together(choice: &[Arc<Witness>], together: impl Fn(&Witness, &Witness) -> bool) -> bool {
-    choice.iter().enumerate().all(|(i, a)| choice[i + 1..].iter().all(|b| together(a, b)))
+    let begin_ns = of.presence.task(tasks).and_then(|task| task.frames.first()).map(|frame| frame.begin_ns);
+    begin_ns.is_some_and(|begin_ns| begin_ns <= of.time_ns())
 }
 
 /// What trying to bring the tasks to where they wait came to.
@@ -262,7 +293,7 @@ fn reach_with(choice: &[Arc<Witness>], behind: &[(usize, LockClass, Vec<Arc<Witn
             writers.push((*step, Arc::clone(&from[pick % from.len()])));
             pick /= from.len();
         }
-        let same = |a: &Arc<Witness>, b: &Arc<Witness>| a.serial == b.serial;
+        let same = |a: &Arc<Witness>, b: &Arc<Witness>| a.presence.serial == b.presence.serial;
         if (1..writers.len()).any(|i| writers[..i].iter().any(|(_, w)| same(w, &writers[i].1))) {
             continue;
         }

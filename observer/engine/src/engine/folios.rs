@@ -12,25 +12,23 @@ use crate::{
     graph::Ask,
     lock_class::LockClass,
     path::Act,
+    presence::Presences,
     tasks::{Asked, Instance, LockHold, Task, TaskId, Waiting},
 };
-
-/// A folio lock has no generation of its own: folio and mapping together name it.
-fn instance(folio: Folio, mapping: Mapping) -> Instance {
-    Instance { addr: folio.0, life: mapping.0 }
-}
 
 /// A folio as an event names it.
 type Named = (Folio, Mapping, u64);
 
-fn hold_of((folio, mapping, index): Named, known: Known, since_ns: u64) -> LockHold {
+fn hold_of(instance: Instance, (_, mapping, index): Named, known: Known, since_ns: u64) -> LockHold {
     LockHold {
         class: LockClass::of_folio(mapping),
-        instance: instance(folio, mapping),
+        instance,
         mode: Some(Mode::Exclusive),
         known,
         since_ns,
         lossy: false,
+        lost: 0,
+        disputed: false,
         downgraded: false,
         again: 0,
         mapping,
@@ -66,7 +64,8 @@ impl Engine {
         let (class, mode) = (hold.class, Some(Mode::Exclusive));
         let ask =
             Ask { class, instance: hold.instance, mode, manner: Manner::Asked, time_ns: since_ns, site };
-        self.graph.asked(&self.tasks[id], &ask);
+        let presences = Presences { tasks: &self.tasks, exits: &self.exits, losses: &self.losses };
+        self.graph.asked(presences, &self.tasks[id], &ask);
         let addr = hold.instance.addr;
         self.tasks[id].waiting = Some(Waiting { addr, class, mode, since_ns, site, told: false });
     }
@@ -82,16 +81,16 @@ impl Engine {
         // Who has a spinlock does not sleep: its release was not seen.
         self.drop_ptls(id, event.time_ns);
         if folio.0 != 0 {
-            self.folio_asked(id, event, (folio, mapping), event.time_ns);
+            self.folio_asked(id, event, (folio, mapping, index), event.time_ns);
         }
         self.tasks[id].asked =
             Some(Asked::Folio { mapping, index, at_ns: event.time_ns, site: event.site, folio });
     }
 
     /// Edges of an ask for a folio's lock that can block.
-    fn folio_asked(&mut self, id: TaskId, event: &Event, (folio, mapping): (Folio, Mapping), time_ns: u64) {
+    fn folio_asked(&mut self, id: TaskId, event: &Event, (folio, mapping, index): Named, time_ns: u64) {
         let class = LockClass::of_folio(mapping);
-        let instance = instance(folio, mapping);
+        let instance = self.locks.folio(folio, mapping, index);
         let site = self.on_behalf(id, event.site);
         if let Some(at) = self.tasks[id].holds.iter().rposition(|h| h.instance.addr == folio.0) {
             self.relock(id, event, at, Some(Mode::Exclusive));
@@ -99,14 +98,15 @@ impl Engine {
         }
         let mode = Some(Mode::Exclusive);
         let ask = Ask { class, instance, mode, manner: Manner::Asked, time_ns, site };
-        self.graph.asked(&self.tasks[id], &ask);
+        let presences = Presences { tasks: &self.tasks, exits: &self.exits, losses: &self.losses };
+        self.graph.asked(presences, &self.tasks[id], &ask);
     }
 
     pub(super) fn folio_wait(&mut self, id: TaskId, event: &Event, (folio, mapping, index): Named) {
         self.drop_ptls(id, event.time_ns);
         self.tasks[id].asked =
             Some(Asked::Folio { mapping, index, at_ns: event.time_ns, site: event.site, folio });
-        self.folio_asked(id, event, (folio, mapping), event.time_ns);
+        self.folio_asked(id, event, (folio, mapping, index), event.time_ns);
         let site = self.on_behalf(id, event.site);
         self.tasks[id].waiting = Some(Waiting {
             addr: folio.0,
@@ -121,16 +121,25 @@ impl Engine {
     pub(super) fn folio_held(&mut self, id: TaskId, event: &Event, named: Named, how: How) {
         let (folio, mapping, index) = named;
         let asked = self.tasks[id].asked.take();
+        let instance = self.locks.folio(folio, mapping, index);
         let Task { holds, path, .. } = &mut self.tasks[id];
-        if let Some(hold) = holds.iter_mut().find(|h| h.instance.addr == folio.0) {
-            // Proved again, perhaps with what was not known before.
-            if mapping.0 != 0 && (hold.mapping.0 == 0 || how == How::Returned) {
-                let now = (LockClass::of_folio(mapping), instance(folio, mapping));
-                path.rename(hold.instance, now);
-                (hold.mapping, hold.index) = (mapping, index);
-                (hold.class, hold.instance) = now;
+        if let Some(at) = holds.iter().position(|h| h.instance.addr == folio.0) {
+            let hold = &mut holds[at];
+            // Another task may make an anonymous folio its own while it is locked, which changes its mapping.
+            let is_anon = hold.mapping.0 & mapping.0 & 1 == 1;
+            if mapping.0 == 0 || hold.mapping.0 == 0 || is_anon || hold.instance == instance {
+                // Proved again, perhaps with what was not known before.
+                if mapping.0 != 0 && (hold.mapping.0 == 0 || is_anon || how == How::Returned) {
+                    let now = (LockClass::of_folio(mapping), instance);
+                    path.rename(hold.instance, now);
+                    (hold.mapping, hold.index) = (mapping, index);
+                    (hold.class, hold.instance) = now;
+                }
+                return;
             }
-            return;
+            // A locked folio does not move in the page cache: its release there was not seen.
+            self.counts.missed_folio_releases += 1;
+            self.drop_folio(id, folio, event.time_ns);
         }
         if let Some(other) = self.folio_holders.insert(folio.0, id)
             && other != id
@@ -142,14 +151,14 @@ impl Engine {
         if how == How::Returned
             && let Some(Asked::Folio { at_ns, folio: Folio(0), .. }) = asked
         {
-            self.folio_asked(id, event, (folio, mapping), at_ns);
+            self.folio_asked(id, event, named, at_ns);
         }
         let known = match how {
             How::Returned => Known::Returned,
             How::Contract => Known::Contract,
             How::SlowPath => Known::SlowPath,
         };
-        let hold = hold_of(named, known, event.time_ns);
+        let hold = hold_of(instance, named, known, event.time_ns);
         if how == How::Contract && self.rules.is_late(event.site) && self.was_held(id, event, hold) {
             self.tasks[id].holds.push(hold);
             return;
@@ -166,7 +175,8 @@ impl Engine {
             return;
         }
         self.counts.unknown_releases += 1;
-        let hold = hold_of(named, Known::Released, event.time_ns);
+        let instance = self.locks.folio(named.0, named.1, named.2);
+        let hold = hold_of(instance, named, Known::Released, event.time_ns);
         if self.was_held(id, event, hold) {
             self.tasks[id].path_releases(&hold, event.time_ns);
         }
@@ -198,16 +208,17 @@ impl Engine {
         };
         let Some(at) = task.path.place(begin_ns, taken) else { return false };
         let site = self.on_behalf(id, event.site);
-        let sure = taken.is_some() && event.time_ns >= task.unsure_until_ns;
+        let sure = taken.is_some() && !task.is_site_unsure(event.time_ns) && !task.is_doubtful(event.time_ns);
         if taken.is_some_and(|t| t.blocks) {
             self.asked_blocking(id, at, &hold, site);
         }
         let op = crate::path::Op { site, sure, ..hold.op(Act::Take, hold.since_ns) };
         self.tasks[id].path.insert(at, begin_ns, op);
+        let presences = Presences { tasks: &self.tasks, exits: &self.exits, losses: &self.losses };
         let task = &self.tasks[id];
         for (asked, path) in task.path.asks_after(at).filter(|(asked, _)| asked.lock != hold.instance) {
             let ask = Ask::of(&asked);
-            self.graph.asked_before(task, &op, sure, &ask, path);
+            self.graph.asked_before(presences, task, (&op, sure), &ask, path);
             self.graph.held_more(task, &ask, path);
         }
         true
@@ -215,6 +226,7 @@ impl Engine {
 
     /// The folio was asked for, in a way that blocks, at this place of the path, under what was held there.
     fn asked_blocking(&mut self, id: TaskId, at: usize, hold: &LockHold, site: SiteId) {
+        let presences = Presences { tasks: &self.tasks, exits: &self.exits, losses: &self.losses };
         let task = &self.tasks[id];
         let path = task.path.to(at);
         let time_ns = path.last().map_or(hold.since_ns, |op| op.time_ns);
@@ -227,7 +239,7 @@ impl Engine {
             site,
         };
         for from in crate::path::held(path) {
-            self.graph.asked_before(task, &from, true, &ask, path);
+            self.graph.asked_before(presences, task, (&from, true), &ask, path);
         }
     }
 }

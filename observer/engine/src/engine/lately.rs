@@ -2,36 +2,64 @@
 //!
 //! Decides when: a second after it happened, or when the task or the mm goes, or at the end of the run.
 
+use std::hash::{Hash as _, Hasher as _};
+
 use super::Engine;
 use crate::{
     cover::Cover,
     event::{Addr, Class, Mm, Mode, SiteId, Table},
-    finding::{Doubt, Evidence, Finding, Prediction, Rank, Side, TaskRef},
+    finding::{Doubt, Evidence, Finding, Prediction, Side, TaskRef},
+    fx::Fx,
     leases::{Lease, Sort},
+    lock_class::LockClass,
     locks::Locks,
-    predict::{self, Done, Happening, KEPT, Pair, What, Who, Witness, World},
+    predict::{self, Done, Happening, Key, Lately, Pair, Variant, What, Who, Witness, World, add_variant},
     tasks::{Held, HoldSet, Instance, Task, TaskId, comm_text},
 };
 
 /// How often what waited is looked at.
 const JUDGE_EVERY_NS: u64 = 100_000_000;
 
-/// Sorted, so that the same locks are the same whatever the order in which they were taken.
-fn phase<'a>(locks: &Locks, held: impl Iterator<Item = &'a Held>) -> Vec<predict::Key> {
-    let mut keys: Vec<predict::Key> = held.map(|h| predict::key(locks, h)).collect();
-    keys.sort_unstable();
-    keys
+/// Locks of which a link has one, or few. The others are of single pages, or of no link.
+fn is_of_link(class: LockClass) -> bool {
+    matches!(class.wire(), Class::MmapLock | Class::VmaLock | Class::IMmap | Class::Ptl)
 }
 
-/// Whether things were done under the locks of a lease.
-fn is_under(done: &Happening, cover: &Cover) -> bool {
-    if let (Some(held), Some(whole)) = (&done.held, cover.whole())
-        && held.is_same(whole)
-    {
-        return true;
+/// The locks of a phase: those of the link, sorted, so that the same locks are the same whatever the order in which they were
+/// acquired; and the others.
+fn split<'a>(locks: &Locks, held: impl Iterator<Item = &'a Held>) -> (Vec<Key>, Vec<Key>) {
+    let keys = held.map(|h| predict::key(locks, h));
+    let (mut of_link, of_pages): (Vec<Key>, Vec<Key>) = keys.partition(|key| key.is_of_link());
+    of_link.sort_unstable();
+    of_link.dedup();
+    (of_link, of_pages)
+}
+
+/// One number for what was done and the locks of the link that were held.
+fn signature<'a>(what: &What, phases: impl Iterator<Item = impl Iterator<Item = &'a Held>>) -> u64 {
+    let mut hash = Fx::default();
+    what.hash(&mut hash);
+    for phase in phases {
+        // Whatever their order.
+        let mut all = 0_u64;
+        for held in phase.filter(|h| is_of_link(h.class)) {
+            let mut one = Fx::default();
+            (held.instance, held.class, held.mode, held.downgraded, held.lossy).hash(&mut one);
+            all = all.wrapping_add(one.finish());
+        }
+        hash.write_u64(all);
     }
-    done.phases.len() == cover.phases()
-        && done.phases.iter().enumerate().all(|(n, keys)| predict::are(keys, cover.phase(n)))
+    hash.finish()
+}
+
+/// Whether one of these variants holds no more than the phases of a lease.
+fn is_known(variants: &[Variant], cover: &Cover) -> bool {
+    variants.iter().any(|variant| {
+        variant
+            .iter()
+            .enumerate()
+            .all(|(n, keys)| keys.iter().all(|key| cover.phase(n).any(|held| key.is(held))))
+    })
 }
 
 impl Engine {
@@ -40,9 +68,9 @@ impl Engine {
         Who { serial, id, tid, tgid, comm, cpu, born_ns, time_ns, stack }
     }
 
-    /// Classes of a phase that keep links to the table in place.
+    /// Classes of a phase that keep links to the table in place, as far as that is sure.
     fn excluding<'a>(&self, table: Table, held: impl Iterator<Item = &'a Held>) -> u16 {
-        let excludes = |h: &&Held| self.excludes(table, h.class.wire(), h.mode, h.instance.addr);
+        let excludes = |h: &&Held| !h.lossy && self.excludes(table, h.class.wire(), h.mode, h.instance.addr);
         held.filter(excludes).fold(0, |all, h| all | 1 << h.class as u16)
     }
 
@@ -65,22 +93,30 @@ impl Engine {
             table,
             site: lease.site,
             done: Done::Lease { certain, revalidated: lease.revalidated },
-            whole: lease.depth > 0 && !cover.is_cut(),
-            sure: !lease.lossy && lease.start_ns >= task.unsure_until_ns,
+            in_operation: lease.depth > 0,
+            whole: !cover.is_cut(),
+            sure: !lease.lossy && !task.is_doubtful(lease.start_ns),
             in_mm: task.mm == lease.mm,
             epoch: self.tasks.epoch,
         };
         let end_ns = lease.ends().1.max(lease.start_ns);
-        let same = |h: &&mut Happening| h.what == what && is_under(h, cover);
-        if let Some(known) = self.tasks[id].lately.iter_mut().rev().find(same) {
+        let signature = signature(&what, (0..cover.phases()).map(|n| cover.phase(n)));
+        if let Some(known) = self.tasks[id].lately.find(signature) {
             known.count += 1;
             known.last_ns = known.last_ns.max(end_ns);
+            if !is_known(&known.variants, cover) {
+                let pages = |n| split(&self.locks, cover.phase(n)).1;
+                known.is_cut |= !add_variant(&mut known.variants, (0..cover.phases()).map(pages).collect());
+            }
             return;
         }
+        let (phases, variant): (Vec<_>, Vec<_>) =
+            (0..cover.phases()).map(|n| split(&self.locks, cover.phase(n))).unzip();
         let done = Happening {
             what,
-            phases: (0..cover.phases()).map(|n| phase(&self.locks, cover.phase(n))).collect(),
-            held: cover.whole().copied(),
+            phases,
+            variants: vec![variant.into_boxed_slice()],
+            is_cut: false,
             covers: (0..cover.phases()).map(|n| self.excluding(lease.of.table, cover.phase(n))).collect(),
             count: 1,
             who: self.who(id, lease.start_ns, lease.cpu, lease.stack),
@@ -88,7 +124,7 @@ impl Engine {
             first_ns: lease.start_ns,
             last_ns: end_ns,
         };
-        self.did(id, done);
+        self.did(id, signature, done);
     }
 
     /// A link was removed.
@@ -105,7 +141,8 @@ impl Engine {
         }
         let task = &self.tasks[id];
         let mut holds = HoldSet::of(&task.holds);
-        // It is not known which of these were held at the moment itself.
+        // It is not known which of these were held at the moment itself, nor those that were released before them.
+        let is_forgotten = lo_ns < now_ns && task.released_before_ns >= lo_ns;
         for (_, held) in task.released.iter().filter(|(at_ns, _)| *at_ns >= lo_ns && lo_ns < now_ns) {
             holds.push(*held);
         }
@@ -117,53 +154,54 @@ impl Engine {
             table: Some(table),
             site,
             done: Done::Unlink { last_user },
-            whole: !holds.is_cut(),
-            sure: !lossy && now_ns >= task.unsure_until_ns,
+            in_operation: true,
+            whole: true,
+            sure: !lossy && !is_forgotten && !task.is_doubtful(now_ns),
             in_mm: task.mm == mm,
             epoch: self.tasks.epoch,
         };
+        let signature = signature(&what, std::iter::once(holds.iter()));
+        let (phase, pages) = split(&self.locks, holds.iter());
+        let who = self.who(id, now_ns, task.cpu, task.stack());
+        if let Some(known) = self.tasks[id].lately.find(signature) {
+            known.count += 1;
+            known.last_ns = now_ns;
+            known.is_cut |= !add_variant(&mut known.variants, vec![pages].into_boxed_slice());
+            return;
+        }
         let done = Happening {
             what,
-            phases: vec![phase(&self.locks, holds.iter())],
-            held: None,
+            phases: vec![phase],
+            variants: vec![vec![pages].into_boxed_slice()],
+            is_cut: false,
             covers: vec![self.excluding(table.0, holds.iter())],
             count: 1,
-            who: self.who(id, now_ns, task.cpu, task.stack()),
+            who,
             known_ns: self.now_ns,
             first_ns: now_ns,
             last_ns: now_ns,
         };
-        let same = |h: &&mut Happening| h.what == what && h.phases == done.phases;
-        if let Some(known) = self.tasks[id].lately.iter_mut().rev().find(same) {
-            known.count += 1;
-            known.last_ns = now_ns;
-            return;
-        }
-        self.did(id, done);
+        self.did(id, signature, done);
     }
 
-    fn did(&mut self, id: TaskId, done: Happening) {
-        if self.tasks[id].lately.len() == KEPT {
-            let oldest = self.tasks[id].lately.remove(0);
-            self.judge(&[oldest]);
-        }
+    fn did(&mut self, id: TaskId, signature: u64, done: Happening) {
         let task = &mut self.tasks[id];
-        task.lately.push(done);
+        task.lately.add(signature, done);
         if !std::mem::replace(&mut task.listed_lately, true) {
             self.busy.push(id);
         }
     }
 
-    /// A lock was released that was not seen to be taken: it was held all the time.
+    /// A lock was released that was not seen to be acquired: it was held all the time.
     pub(super) fn held_all_the_time(&mut self, id: TaskId, class: Class, mode: Option<Mode>, addr: u64) {
         let Some((life, owner)) = self.locks.get(addr).map(|l| (l.life, l.owner)) else { return };
         let excludes = class != Class::Ptl && self.rules.excludes(class, mode);
-        for done in &mut self.tasks[id].lately {
-            done.was_held(class, Instance { addr, life }, mode != Some(Mode::Read), owner, excludes);
-        }
+        let (instance, exclusive) = (Instance { addr, life }, mode != Some(Mode::Read));
+        let key = Key { class: class.into(), instance, exclusive, owner, doubtful: false };
+        self.tasks[id].lately.iter_mut().for_each(|done| done.was_held(key, excludes));
     }
 
-    fn judge(&mut self, done: &[Happening]) {
+    fn judge(&mut self, done: &[Box<Happening>]) {
         let (rules, tasks, locks, losses) = (&self.rules, &self.tasks, &self.locks, &self.losses);
         let world = World { rules, tasks, locks, losses };
         for done in done {
@@ -173,7 +211,8 @@ impl Engine {
 
     /// Judges all that a task did.
     pub(super) fn judge_task(&mut self, id: TaskId) {
-        let done = std::mem::take(&mut self.tasks[id].lately);
+        let mut done = Vec::new();
+        self.tasks[id].lately.take_all(&mut done);
         self.judge(&done);
     }
 
@@ -184,20 +223,20 @@ impl Engine {
             return;
         }
         self.judge_ns = now_ns + JUDGE_EVERY_NS;
-        self.judge_those(|h| h.is_due(now_ns));
+        self.judge_those(|lately, due| lately.take_due(now_ns, due));
         self.predictions.forget(now_ns);
     }
 
     /// Judges all that is left.
     pub(super) fn judge_all(&mut self) {
-        self.judge_those(|_| true);
+        self.judge_those(|lately, due| lately.take_all(due));
     }
 
-    fn judge_those(&mut self, which: impl Fn(&Happening) -> bool) {
+    fn judge_those(&mut self, take: impl Fn(&mut Lately, &mut Vec<Box<Happening>>)) {
         let (mut at, mut due) = (0, Vec::new());
         while at < self.busy.len() {
             let task = &mut self.tasks[self.busy[at]];
-            due.extend(task.lately.extract_if(.., |h| which(h)));
+            take(&mut task.lately, &mut due);
             if task.lately.is_empty() {
                 task.listed_lately = false;
                 self.busy.swap_remove(at);
@@ -212,7 +251,7 @@ impl Engine {
 
     /// An mm is gone: its address may be another's from now on.
     pub(super) fn mm_gone(&mut self, mm: Mm) {
-        self.judge_those(|h| h.what.mm == mm);
+        self.judge_those(|lately, due| lately.take_of(mm, due));
         self.predictions.mm_gone(mm);
     }
 
@@ -230,7 +269,10 @@ impl Engine {
                 count: pair.leases,
                 first_ns: pair.first_ns,
                 last_ns: pair.last_ns,
-                doubts: if *rank == Rank::Incomplete { vec![Doubt::Loss] } else { Vec::new() },
+                doubts: [(pair.lossy, Doubt::Loss), (pair.bound, Doubt::Bound("accesses of one link"))]
+                    .into_iter()
+                    .filter_map(|(is_so, doubt)| is_so.then_some(doubt))
+                    .collect(),
                 evidence: Evidence::Prediction(Box::new(Prediction {
                     holder: side(&pair.holder, lookup),
                     unlinker: side(&pair.unlinker, unlink),

@@ -3,12 +3,15 @@
 use super::Engine;
 use crate::{
     event::{Body, Class, Event, LockAddr, LockStep, Mapping, Mode, SiteId},
-    finding::{Doubt, Evidence, Finding, Known, Manner, Rank, Relock},
+    finding::{Known, Manner, Rank},
     graph::Ask,
     leases::Sort,
     lock_class::LockClass,
     path::{Act, Op},
-    tasks::{Asked, Instance, LockHold, Task, TaskId, Waiting},
+    presence::{Presence, Presences},
+    reach::conflict,
+    relocks::Again,
+    tasks::{Asked, Instance, LockHold, Task, TaskId, UNSURE_NS, Waiting},
 };
 
 /// An ask after which nothing was heard from the task for so long is a wait, also where no wait can be seen: folio
@@ -16,7 +19,7 @@ use crate::{
 const STUCK_NS: u64 = 1_000_000_000;
 
 /// Locks released last that are remembered.
-const RELEASED_KEPT: usize = 8;
+const RELEASED_KEPT: usize = 32;
 
 impl Engine {
     /// Asks that went unanswered for long are waits.
@@ -37,7 +40,8 @@ impl Engine {
         }
     }
 
-    /// The task waits for a lock that it asked for. If it is one that it has, it waits for itself.
+    /// The task waits for a lock that it requested. If it is one that it holds, it waits for itself: if it is seen to wait, or
+    /// if the two modes exclude each other. Silence is no wait.
     fn waits(&mut self, id: TaskId, addr: u64, told: bool) {
         let task = &self.tasks[id];
         let Some(at) = task.holds.iter().rposition(|h| h.instance.addr == addr) else { return };
@@ -45,7 +49,7 @@ impl Engine {
         let Some(Asked::Lock { at_ns, site, mode, .. }) = task.asked else { return };
         let site = self.on_behalf(id, site);
         self.tasks[id].waiting = Some(Waiting { addr, class: hold.class, mode, since_ns: at_ns, site, told });
-        if hold.known != Known::Asking && !hold.lossy {
+        if hold.known != Known::Asking && !hold.lossy && (told || conflict(hold.mode, mode)) {
             self.relocked(id, at, (site, mode, at_ns), Rank::Confirmed);
         }
     }
@@ -124,6 +128,10 @@ impl Engine {
                     self.drop_ptls(id, event.time_ns);
                 }
                 self.take(id, event, (class.into(), mode, lock), Known::Asking);
+                if class == Class::Ptl && self.losses.holes > 0 && !self.locks.is_named(lock) {
+                    // Which table's lock it is may be among what was lost.
+                    self.tasks[id].leases.iter_mut().for_each(|lease| lease.lossy = true);
+                }
                 let (at_ns, site) = (event.time_ns, event.site);
                 self.tasks[id].asked = Some(Asked::Lock { addr: lock, at_ns, mode, site });
             }
@@ -161,8 +169,7 @@ impl Engine {
         (class, mode, addr): (LockClass, Option<Mode>, u64),
         known: Known,
     ) {
-        let lock = self.locks.see(addr, class.wire());
-        lock.writer_seen |= mode != Some(Mode::Read);
+        let lock = self.locks.see(addr, class.wire(), event.time_ns);
         let instance = Instance { addr, life: lock.life };
         let manner = match known {
             Known::Tried if self.rules.try_then_block(event.site, class.wire()) => Manner::TryThenBlock,
@@ -179,8 +186,8 @@ impl Engine {
         if let Some(at) = self.tasks[id].holds.iter().rposition(|h| h.instance == instance) {
             let hold = &mut self.tasks[id].holds[at];
             hold.again = hold.again.saturating_add(1);
-            let lossy = hold.lossy;
-            if manner != Manner::Tried {
+            let (lossy, disputed) = (hold.lossy, hold.disputed);
+            if manner != Manner::Tried && !disputed {
                 self.relock(id, event, at, mode);
             }
             if !lossy {
@@ -189,11 +196,15 @@ impl Engine {
             // Its release is among what was lost: this is another hold.
             self.tasks[id].drop_hold(at, event.time_ns);
         }
-        if let Some(failed) = self.tasks[id].failed.take_if(|op| op.lock == instance) {
-            self.tasks[id].path.push(failed);
+        let Task { failed, path, .. } = &mut self.tasks[id];
+        if manner != Manner::Tried {
+            failed.take_if(|op| (op.lock, op.mode) == (instance, mode));
+            path.tried_before(instance, mode);
         }
+        failed.take_if(|op| op.lock == instance).into_iter().for_each(|op| path.push(op));
         let ask = Ask { class, instance, mode, manner, time_ns: event.time_ns, site };
-        self.graph.asked(&self.tasks[id], &ask);
+        let presences = Presences { tasks: &self.tasks, exits: &self.exits, losses: &self.losses };
+        self.graph.asked(presences, &self.tasks[id], &ask);
         let hold = LockHold {
             class,
             instance,
@@ -201,6 +212,8 @@ impl Engine {
             known,
             since_ns: event.time_ns,
             lossy: false,
+            lost: 0,
+            disputed: false,
             downgraded: false,
             again: 0,
             mapping: Mapping(0),
@@ -221,7 +234,7 @@ impl Engine {
 
     /// A trylock failed: somebody else had the lock.
     fn busy(&mut self, id: TaskId, event: &Event, (class, mode, addr): (LockClass, Option<Mode>, u64)) {
-        let instance = Instance { addr, life: self.locks.see(addr, class.wire()).life };
+        let instance = Instance { addr, life: self.locks.see(addr, class.wire(), event.time_ns).life };
         let op = Op {
             lock: instance,
             time_ns: event.time_ns,
@@ -261,10 +274,19 @@ impl Engine {
             }
             Some(at) => {
                 let hold = self.tasks[id].drop_hold(at, now_ns);
+                if hold.lost == 1 && !hold.disputed {
+                    self.redeem(id, hold.instance);
+                }
                 self.released(id, now_ns, &hold);
             }
+            None if self.releases_for_another(id, now_ns, (class, mode), addr) => return,
             None => {
                 self.counts.unknown_releases += 1;
+                let since_ns = std::mem::take(&mut self.tasks[id].unsure_since_ns);
+                if since_ns != 0 {
+                    // This is the lock whose acquisition was lost.
+                    self.doubt_since(id, since_ns);
+                }
                 self.held_all_the_time(id, class, mode, addr);
             }
         }
@@ -283,6 +305,73 @@ impl Engine {
         }
     }
 
+    /// A task releases what it is not known to hold. Whether it does so for another task, as `mmap_read_unlock_non_owner` does
+    /// (kernel/bpf/stackmap.c): the other one holds it no longer then. Where it may as well be its own, acquired before
+    /// the lock was watched, the others' holds are in doubt.
+    fn releases_for_another(
+        &mut self,
+        id: TaskId,
+        now_ns: u64,
+        (class, mode): (Class, Option<Mode>),
+        addr: u64,
+    ) -> bool {
+        if !matches!(class, Class::MmapLock | Class::VmaLock | Class::IMmap | Class::Inode) {
+            return false;
+        }
+        let Some(seen_ns) = self.locks.get(addr).map(|l| l.seen_ns) else { return false };
+        let holds = |t: &TaskId| {
+            let mut of = self.tasks[*t].holds.iter();
+            of.any(|h| {
+                h.instance.addr == addr && h.known != Known::Asking && (mode.is_none() || h.mode == mode)
+            })
+        };
+        let holders: Vec<TaskId> = self.tasks.ids().filter(holds).collect();
+        let Some(oldest) = holders.iter().copied().min_by_key(|t| (self.since_ns(*t, addr), *t)) else {
+            return false;
+        };
+        let task = &self.tasks[id];
+        // All that it acquired since was seen.
+        let is_exclusive =
+            self.tasks[oldest].holds.iter().any(|h| h.instance.addr == addr && h.mode != Some(Mode::Read));
+        let cannot_hold = is_exclusive || task.born_ns > seen_ns || seen_ns + UNSURE_NS < now_ns;
+        let is_certain = cannot_hold && task.unsure_since_ns == 0 && holders.len() == 1;
+        if is_certain {
+            if let Some(at) = self.tasks[oldest].holds.iter().rposition(|h| h.instance.addr == addr) {
+                let hold = self.tasks[oldest].drop_hold(at, now_ns);
+                self.released(oldest, now_ns, &hold);
+                let Task { leases, holds, .. } = &mut self.tasks[oldest];
+                leases.iter_mut().for_each(|lease| lease.lock_released(addr, now_ns, holds));
+            }
+            return true;
+        }
+        for holder in holders {
+            let Task { holds, leases, .. } = &mut self.tasks[holder];
+            holds.iter_mut().filter(|h| h.instance.addr == addr).for_each(|h| (h.lossy, h.disputed) = (true, true));
+            leases.iter_mut().for_each(|lease| lease.doubt_lock(addr));
+        }
+        cannot_hold
+    }
+
+    /// Since when a task holds a lock.
+    fn since_ns(&self, id: TaskId, addr: u64) -> u64 {
+        self.tasks[id].holds.iter().find(|h| h.instance.addr == addr).map_or(u64::MAX, |h| h.since_ns)
+    }
+
+    /// The release of a lock is seen, and one record was lost since it was acquired. That one cannot have been both a release
+    /// and a new request: the lock was held all the time.
+    fn redeem(&mut self, id: TaskId, lock: Instance) {
+        let excluding = |class: LockClass| class != LockClass::Ptl;
+        let rules = &self.rules;
+        let Task { leases, lately, .. } = &mut self.tasks[id];
+        leases.iter_mut().for_each(|lease| lease.cover.redeem(lock));
+        for done in lately.iter_mut() {
+            done.redeem(lock, |key| {
+                let mode = if key.exclusive { Mode::Write } else { Mode::Read };
+                excluding(key.class) && rules.excludes(key.class.wire(), Some(mode))
+            });
+        }
+    }
+
     /// Ends the PTL holds of a task where releases are not seen.
     pub(super) fn drop_ptls(&mut self, id: TaskId, now_ns: u64) {
         while let Some(hold) = self.tasks[id].holds.iter().rev().find(|h| h.class == LockClass::Ptl) {
@@ -296,57 +385,42 @@ impl Engine {
         if self.rules.unshare_exact() {
             return;
         }
-        let released = &mut self.tasks[id].released;
-        if released.len() == RELEASED_KEPT {
-            released.pop_front();
+        let Task { released, released_before_ns, .. } = &mut self.tasks[id];
+        if released.len() == RELEASED_KEPT
+            && let Some((at_ns, _)) = released.pop_front()
+        {
+            *released_before_ns = at_ns;
         }
         released.push_back((now_ns, hold.into()));
     }
 
-    /// The task asks for what it holds.
-    pub(super) fn relock(&mut self, id: TaskId, event: &Event, at: usize, asked_mode: Option<Mode>) {
+    /// The task requests a lock that it holds.
+    pub(super) fn relock(&mut self, id: TaskId, event: &Event, at: usize, requested: Option<Mode>) {
         let hold = self.tasks[id].holds[at];
         let site = self.on_behalf(id, event.site);
         let rank = if hold.lossy { Rank::Incomplete } else { Rank::Feasible };
-        self.relocked(id, at, (site, asked_mode, event.time_ns), rank);
+        self.relocked(id, at, (site, requested, event.time_ns), rank);
     }
 
     fn relocked(
         &mut self,
         id: TaskId,
         at: usize,
-        (site, asked_mode, time_ns): (SiteId, Option<Mode>, u64),
+        (site, requested, time_ns): (SiteId, Option<Mode>, u64),
         rank: Rank,
     ) {
-        let hold = self.tasks[id].holds[at];
-        let mut doubts = Vec::new();
-        if hold.lossy {
-            doubts.push(Doubt::Loss);
-        }
-        if hold.mode == Some(Mode::Read) && asked_mode == Some(Mode::Read) {
-            let writer_seen = self.locks.get(hold.instance.addr).is_some_and(|l| l.writer_seen);
-            doubts.push(Doubt::QueuedWriter { class: hold.class, writer_seen });
-        }
-        let mode = |m: Option<Mode>| m.map_or("unknown", Mode::name);
-        self.single(Finding {
-            id: format!(
-                "relock:{}:{}:{}-{}:{}",
-                self.name(site),
-                hold.class.name(),
-                mode(hold.mode),
-                mode(asked_mode),
-                rank.name()
-            ),
-            rank,
-            count: 1,
-            first_ns: time_ns,
-            last_ns: time_ns,
-            doubts,
-            evidence: Evidence::Relock(Relock {
-                held: hold.shown(),
-                asked_mode,
-                side: self.side(id, site, time_ns),
-            }),
-        });
+        let task = &self.tasks[id];
+        let hold = task.holds[at];
+        let again = Again {
+            site,
+            instance: hold.instance,
+            held: hold.shown(),
+            requested,
+            side: self.side(id, site, time_ns),
+            presence: Presence::of(task, time_ns, task.path.ops()),
+            path: task.path.ops().into(),
+            lossy: hold.lossy || task.path.is_lossy(),
+        };
+        self.relocks.add(again, rank, |s| self.rules.name(s));
     }
 }

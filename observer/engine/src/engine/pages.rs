@@ -114,7 +114,7 @@ impl Engine {
         let at = (event.time_ns, event.cpu, site);
         let mut lease = Lease::new(sort, pointer, at, task.frames.len(), holds);
         lease.stack = task.stack();
-        let unsure = event.time_ns < task.unsure_until_ns;
+        let unsure = task.is_doubtful(event.time_ns);
         lease.lossy = task.is_site_unsure(event.time_ns);
         for hold in &task.holds {
             if self.excludes(lease.of.table, hold.class.wire(), hold.mode, hold.instance.addr) {
@@ -224,6 +224,10 @@ impl Engine {
         let Some(generation) = self.tables.get(table).map(|t| t.generation) else { return };
         let left = self.tables.freed(mm, table, now_ns, event.tid);
         self.tables_died();
+        // Whatever the kernel's own count was: the page is gone for whoever comes through another link.
+        for link in &left {
+            self.unlink(id, event, Unlink { mm: link.mm, gib: Some(link.gib), ..unlink });
+        }
         if left.is_empty() && count == 0 {
             return;
         }
@@ -340,7 +344,9 @@ impl Engine {
         let lease = &holder.leases[at];
         let lossy = self.tasks[id].is_site_unsure(event.time_ns)
             || self.losses.touches(holder.cpu, holder.last_ns, unlink.hi_ns)
-            || self.losses.touches(event.cpu, lease.start_ns.min(unlink.lo_ns), unlink.hi_ns);
+            || self.losses.touches(event.cpu, lease.start_ns.min(unlink.lo_ns), unlink.hi_ns)
+            // The removal of the link by its own mm may be among what was lost.
+            || (lease.mm != unlink.mm && self.losses.anywhere(lease.start_ns, unlink.hi_ns).deeds());
         let lo_ns = unlink.lo_ns.max(lease.start_ns);
         if lease.hit.is_some() {
             return;

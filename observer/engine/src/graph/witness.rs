@@ -1,72 +1,82 @@
 //! Witnesses of an edge between two lock instances.
 //!
-//! Decides which are kept: a few, by different sites, tasks and other locks held.
+//! Decides which are kept: a few, by different sites, tasks and other locks held. Those of tasks that are gone make room
+//! first, since nothing later can meet them. What else has to make room marks the pair: it may have been the one that
+//! decides a verdict.
 
 use std::sync::Arc;
 
 use super::Ask;
 use crate::{
-    event::{SiteId, Tid},
+    event::SiteId,
     finding::{Known, Side, TaskRef},
     path::{Op, held},
+    presence::{Presence, Presences},
     tasks::{Instance, Task, comm_text},
 };
 
 /// Witnesses kept per pair of instances.
-const WITNESSES: usize = 6;
-/// Where there are more witnesses than are kept, another is taken at most so often, nanoseconds.
-const ANOTHER_NS: u64 = 10_000_000;
-/// Sorts of witnesses that are recognised at once.
+const WITNESSES: usize = 12;
+/// Of those that differ in the task or in locks of single pages alone. A lock that keeps two sides apart is the same lock in
+/// both, so that it is in one of three different ones only.
+const ALIKE: usize = 3;
+/// Signatures of witnesses that are recognised at once.
 pub(super) const KNOWN: usize = 4;
 
-/// One occurrence of an edge between two instances, or of an ask for writing.
+/// What tells a witness from others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Signature {
+    /// Site, and locks held but for those of single pages.
+    pub shape: u64,
+    pub serial: u64,
+    /// Locks of single pages held.
+    pub pages: u64,
+}
+
+/// One occurrence of an edge between two instances, or of a request for writing.
 #[derive(Clone, Debug)]
 pub(crate) struct Witness {
-    pub time_ns: u64,
+    pub presence: Presence,
     pub from_known: Known,
     pub site: SiteId,
-    pub serial: u64,
-    /// When the task was seen to be made; 0: it was not, and may have been there all the time.
-    pub made_ns: u64,
-    pub tid: Tid,
     pub(super) task: (u32, [u8; 16], u16),
     pub(super) stack: Option<u32>,
-    /// What the task did since it held nothing, up to the ask.
-    pub path: Box<[Op]>,
+    /// What the task did since it held nothing, up to the request.
+    pub path: Arc<[Op]>,
     pub path_cut: bool,
     /// Records that were lost could tell that it was otherwise.
     pub lossy: bool,
-    /// The first lock was held for certain when the second was asked for.
+    /// The first lock was held for certain when the second was requested.
     pub sure: bool,
-    /// What tells it from others: site, task, locks held.
-    pub(super) sort: u64,
+    pub(super) signature: Signature,
 }
 
 impl Witness {
-    pub(super) fn of(task: &Task, ask: &Ask, path: &[Op], from_known: Known) -> Witness {
+    pub(super) fn of(task: &Task, ask: &Ask, path: &Arc<[Op]>, from_known: Known) -> Witness {
         Witness {
-            time_ns: ask.time_ns,
+            presence: Presence::of(task, ask.time_ns, path),
             from_known,
             site: ask.site,
-            serial: task.serial,
-            made_ns: task.made_ns,
-            tid: task.tid,
             task: (task.tgid, task.comm, task.cpu),
             stack: task.stack(),
-            path: path.into(),
+            path: Arc::clone(path),
             path_cut: task.path.is_cut(),
-            lossy: ask.time_ns < task.unsure_until_ns,
+            lossy: task.is_doubtful(ask.time_ns) || task.path.is_lossy(),
             sure: true,
-            sort: 0,
+            signature: Signature::default(),
         }
+    }
+
+    pub fn time_ns(&self) -> u64 {
+        self.presence.time_ns
     }
 
     pub fn side(&self, name: impl Fn(SiteId) -> Arc<str>) -> Side {
         let (tgid, comm, cpu) = self.task;
         Side {
-            task: TaskRef { tid: self.tid, tgid, comm: comm_text(&comm), cpu },
+            task: TaskRef { tid: self.presence.tid, tgid, comm: comm_text(&comm), cpu },
             site: name(self.site),
-            time_ns: self.time_ns,
+            time_ns: self.time_ns(),
             stack: self.stack,
             holds: held(&self.path).iter().map(|op| op.shown(self.lossy)).collect(),
         }
@@ -86,10 +96,11 @@ pub(crate) struct Pair {
     pub to: Instance,
     pub last_ns: u64,
     pub witnesses: Vec<Arc<Witness>>,
-    /// Sorts of witnesses that are as good as can be, the last ones seen.
-    pub(super) known: [u64; KNOWN],
-    /// When another witness is taken in the place of one.
-    pub(super) another_ns: u64,
+    /// One that is unlike the others, of a task that may be there yet, is not kept.
+    pub is_cut: bool,
+    /// Signatures of witnesses that are as good as can be, the last ones seen, and the end of the last hole then.
+    pub(super) known: [Signature; KNOWN],
+    pub(super) known_hole_ns: u64,
     /// Since when there is something about this pair that nobody has looked at; 0: there is nothing.
     pub(super) fresh_ns: u64,
     /// Its place among those: since when it was the last time it was put there.
@@ -97,50 +108,59 @@ pub(crate) struct Pair {
 }
 
 impl Pair {
-    /// Seen again; whether it tells something new.
+    /// Whether this is known already, as well as can be.
+    #[inline]
+    pub(super) fn knows(&self, signature: Signature, hole_ns: u64) -> bool {
+        self.known_hole_ns == hole_ns && self.known.contains(&signature)
+    }
+
+    /// Seen again; whether that says something new. `hole_ns`: the end of the last hole.
     pub(super) fn again(
         &mut self,
-        sort: u64,
-        lossy: bool,
-        sure: bool,
-        witness: impl Fn() -> Witness,
+        signature: Signature,
+        (presences, hole_ns): (Presences<'_>, u64),
+        mut witness: impl FnMut() -> Witness,
     ) -> bool {
-        if let Some(known) = self.witnesses.iter_mut().find(|w| w.sort == sort) {
-            if (known.lossy && !lossy) || (!known.sure && sure) || known.path_cut {
-                let better = witness();
-                if better.is_better(known) {
-                    *known = Arc::new(better);
+        if let Some(known) = self.witnesses.iter_mut().find(|w| w.signature == signature) {
+            let is_good = |w: &Witness| !w.lossy && w.sure && !w.path_cut;
+            // Seen again whole after a hole, it replaces what was seen before.
+            if !is_good(known) || known.time_ns() <= hole_ns {
+                let new = witness();
+                if new.is_better(known) || (is_good(&new) && known.time_ns() <= hole_ns) {
+                    *known = Arc::new(new);
                     return true;
                 }
+                return false;
             }
-            if !known.lossy && known.sure && !known.path_cut {
-                self.known.rotate_right(1);
-                self.known[0] = sort;
+            if self.known_hole_ns != hole_ns {
+                (self.known, self.known_hole_ns) = ([Signature::default(); KNOWN], hole_ns);
             }
+            self.known.rotate_right(1);
+            self.known[0] = signature;
+            return false;
+        }
+        let of_task =
+            |w: &Arc<Witness>| (w.signature.shape, w.signature.serial) == (signature.shape, signature.serial);
+        if self.witnesses.iter().filter(|w| of_task(w)).count() >= ALIKE {
             return false;
         }
         if self.witnesses.len() < WITNESSES {
             self.witnesses.push(Arc::new(witness()));
             return true;
         }
-        if self.another_ns > self.last_ns {
+        let alike = |shape: u64| self.witnesses.iter().filter(|w| w.signature.shape == shape).count();
+        // Gone for longest first. One that is gone for a moment only may have met what is still to be judged.
+        let exit_ns = |w: &Arc<Witness>| presences.exit_ns(&w.presence);
+        let gone = (0..self.witnesses.len()).filter_map(|at| Some((exit_ns(&self.witnesses[at])?, at))).min();
+        let is_surplus = |w: &Arc<Witness>| alike(w.signature.shape) > ALIKE;
+        let has_few = alike(signature.shape) < ALIKE;
+        let surplus = || self.witnesses.iter().rposition(is_surplus).filter(|_| has_few);
+        self.is_cut |= gone.is_some_and(|(_, at)| !presences.is_gone(&self.witnesses[at].presence, self.last_ns));
+        let Some(place) = gone.map(|(_, at)| at).or_else(surplus) else {
+            self.is_cut |= has_few;
             return false;
-        }
-        self.another_ns = self.last_ns + ANOTHER_NS;
-        let new = witness();
-        // A site that is not there yet takes the place of one that is there twice; a task that comes later takes that of the
-        // last one: the earlier ones may be gone when the other side comes.
-        let sites = |site| self.witnesses.iter().filter(|w| w.site == site).count();
-        let place = if sites(new.site) == 0 {
-            self.witnesses.iter().rposition(|w| sites(w.site) > 1)
-        } else {
-            self.witnesses.iter().rposition(|w| w.site == new.site)
         };
-        let Some(place) = place else { return false };
-        if self.witnesses[place].is_better(&new) {
-            return false;
-        }
-        self.witnesses[place] = Arc::new(new);
+        self.witnesses[place] = Arc::new(witness());
         true
     }
 }

@@ -5,19 +5,18 @@
 //! things in one entry; a release of what was not seen to be taken is added to all of them. Most tasks do few different
 //! things in a second.
 
+use std::collections::VecDeque;
+
 use crate::{
-    event::{Addr, Class, Mm, SiteId, Table, Tid},
-    lock_class::LockClass,
-    tasks::{HoldSet, Instance, TaskId},
+    event::{Addr, Mm, SiteId, Table, Tid},
+    fx::FxMap,
+    tasks::{Instance, TaskId},
 };
 
 use super::{WAIT_NS, sides::Key};
 
-/// Entries kept; the oldest one is judged early when there is no room.
-pub(crate) const KEPT: usize = 32;
-
 /// What was done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Done {
     /// A lease ended.
     Lease {
@@ -49,7 +48,7 @@ pub(crate) struct Who {
 }
 
 /// What is the same of things of one kind, but for the locks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct What {
     pub mm: Mm,
     /// The GiB; of a walk the range that it was over.
@@ -59,7 +58,9 @@ pub(crate) struct What {
     pub table: Option<(Table, u32)>,
     pub site: SiteId,
     pub done: Done,
-    /// In a watched operation, and all that was held is known.
+    /// In a watched operation.
+    pub in_operation: bool,
+    /// All that was held is known.
     pub whole: bool,
     /// No lost record can tell something else.
     pub sure: bool,
@@ -69,15 +70,44 @@ pub(crate) struct What {
     pub epoch: u64,
 }
 
+/// Variants kept of what differs in the locks of single pages.
+pub(crate) const VARIANTS: usize = 4;
+
+/// Locks of single pages (fault mutexes, folios) and of the inode, by phase. They exclude one page's removal from one page's lookup at
+/// most; a thousand pages of one GiB would else be a thousand different things.
+pub(crate) type Variant = Box<[Vec<Key>]>;
+
+/// Whether all that the first holds the second holds too, in every phase.
+pub(crate) fn is_less(less: &[Vec<Key>], more: &[Vec<Key>]) -> bool {
+    less.iter().zip(more).all(|(less, more)| less.iter().all(|key| more.contains(key)))
+}
+
+/// Adds a variant unless there is one that holds less. `false`: there was no room.
+///
+/// A removal holds few such locks, and locks of different pages exclude different pages: where four variants are known, one
+/// more says nothing new, unless the removal is excluded from all four.
+pub(crate) fn add_variant(variants: &mut Vec<Variant>, variant: Variant) -> bool {
+    if variants.iter().any(|known| is_less(known, &variant)) {
+        return true;
+    }
+    variants.retain(|known| !is_less(&variant, known));
+    let has_room = variants.len() < VARIANTS;
+    if has_room {
+        variants.push(variant);
+    }
+    has_room
+}
+
 /// Things of one kind that a task did.
 #[derive(Clone, Debug)]
 pub(crate) struct Happening {
     pub what: What,
-    /// Sorted; one of a removal.
+    /// Locks of the mm, the VMA, the file or the table, by phase; sorted. A removal has one phase.
     pub phases: Vec<Vec<Key>>,
-    /// The only phase as it was taken, which is nearly always that of the next one too.
-    pub held: Option<HoldSet>,
-    /// By phase, classes of the locks that exclude removals.
+    pub variants: Vec<Variant>,
+    /// There were more variants than are kept.
+    pub is_cut: bool,
+    /// By phase, classes of the locks that exclude removals, as far as that is sure.
     pub covers: Vec<u16>,
     pub count: u64,
     pub who: Who,
@@ -89,30 +119,98 @@ pub(crate) struct Happening {
 }
 
 impl Happening {
-    /// Whether it waited long enough.
-    pub fn is_due(&self, now_ns: u64) -> bool {
-        now_ns.saturating_sub(self.known_ns) >= WAIT_NS
-    }
-
-    /// A lock was released that was not seen to be taken: it was held.
-    pub fn was_held(
-        &mut self,
-        class: Class,
-        instance: Instance,
-        exclusive: bool,
-        owner: u64,
-        excludes: bool,
-    ) {
-        let class = LockClass::from(class);
-        let key = Key { class, instance, exclusive, owner };
-        self.held = None;
+    /// A lock was released that was not seen to be acquired: it was held.
+    pub fn was_held(&mut self, key: Key, excludes: bool) {
+        if !key.is_of_link() {
+            for variant in &mut self.variants {
+                for phase in variant.iter_mut().filter(|phase| !phase.contains(&key)) {
+                    phase.push(key);
+                }
+            }
+            return;
+        }
         for (phase, cover) in self.phases.iter_mut().zip(&mut self.covers) {
             if let Err(at) = phase.binary_search(&key) {
                 phase.insert(at, key);
             }
             if excludes {
-                *cover |= 1 << class as u16;
+                *cover |= 1 << key.class as u16;
             }
         }
+    }
+}
+
+impl Happening {
+    /// A lock of which that was not sure was held. `excludes`: removals, but for those of a page-table lock's table.
+    pub fn redeem(&mut self, lock: Instance, excludes: impl Fn(&Key) -> bool) {
+        for (phase, cover) in self.phases.iter_mut().zip(&mut self.covers) {
+            for key in phase.iter_mut().filter(|key| key.instance == lock) {
+                key.doubtful = false;
+                if excludes(key) {
+                    *cover |= 1 << key.class as u16;
+                }
+            }
+            phase.sort_unstable();
+        }
+        let of_pages = self.variants.iter_mut().flat_map(|variant| variant.iter_mut()).flatten();
+        of_pages.filter(|key| key.instance == lock).for_each(|key| key.doubtful = false);
+    }
+}
+
+/// What one task did in the last second, in the order in which it became known.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Lately {
+    /// `None`: judged before its time.
+    all: VecDeque<Option<Box<Happening>>>,
+    /// Number of the first of them.
+    first: u64,
+    /// Number of the last one with a signature.
+    by_signature: FxMap<u64, u64>,
+}
+
+impl Lately {
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Happening> {
+        self.all.iter_mut().flatten().map(|done| &mut **done)
+    }
+
+    /// The last one with this signature.
+    pub fn find(&mut self, signature: u64) -> Option<&mut Happening> {
+        let at = self.by_signature.get(&signature)?.checked_sub(self.first)?;
+        self.all.get_mut(at as usize)?.as_deref_mut()
+    }
+
+    pub fn add(&mut self, signature: u64, done: Happening) {
+        self.by_signature.insert(signature, self.first + self.all.len() as u64);
+        self.all.push_back(Some(Box::new(done)));
+    }
+
+    /// Those that waited long enough.
+    pub fn take_due(&mut self, now_ns: u64, due: &mut Vec<Box<Happening>>) {
+        let is_due = |done: &Happening| now_ns.saturating_sub(done.known_ns) >= WAIT_NS;
+        while self.all.front().is_some_and(|done| done.as_ref().is_none_or(|done| is_due(done))) {
+            due.extend(self.all.pop_front().flatten());
+            self.first += 1;
+        }
+        if self.all.is_empty() {
+            self.by_signature.clear();
+        }
+    }
+
+    /// Those of an mm.
+    pub fn take_of(&mut self, mm: Mm, due: &mut Vec<Box<Happening>>) {
+        for done in &mut self.all {
+            due.extend(done.take_if(|done| done.what.mm == mm));
+        }
+        self.take_due(0, due);
+    }
+
+    pub fn take_all(&mut self, due: &mut Vec<Box<Happening>>) {
+        due.extend(self.all.drain(..).flatten());
+        self.first = 0;
+        self.by_signature.clear();
     }
 }

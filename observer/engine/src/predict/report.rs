@@ -59,8 +59,9 @@ impl Protection {
             Done::Lease { .. } => {
                 let row = self.lookups.entry(done.what.site).or_default();
                 row.leases += n;
-                // A lock that was seen over the whole life was there, whatever was lost.
-                if done.what.whole && (done.what.sure || done.covers.iter().all(|c| *c != 0)) {
+                // A lock whose release cannot be among what was lost was held, whatever else was lost.
+                let is_known = done.what.in_operation && done.what.whole;
+                if is_known && (done.what.sure || done.covers.iter().all(|c| *c != 0)) {
                     add(&mut row.covers, &done.covers, n);
                 } else {
                     row.unjudged += n;
@@ -69,7 +70,7 @@ impl Protection {
             Done::Unlink { .. } => {
                 let row = self.unlinks.entry(done.what.site).or_default();
                 row.unlinks += n;
-                if done.what.whole && done.what.sure {
+                if done.what.in_operation && done.what.sure {
                     let held = done.phases.iter().flatten().filter(|k| k.exclusive && k.is_of_link());
                     *row.held.entry(held.fold(0, |all, k| all | 1 << k.class as u16)).or_default() += n;
                 } else {

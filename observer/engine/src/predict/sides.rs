@@ -1,13 +1,15 @@
-//! The two sides, by link: who looked up and who removed, under which locks.
+//! The two sides, by link: which tasks looked up and which removed, under which locks.
 //!
-//! Decides how much is kept. Bounded by what is alive: a link's sides go with its table or its mm, and on one side of one
-//! link there is room for so many different things; the one that was not seen for longest makes room.
+//! Decides how much is kept. Bounded by what is alive: a link's sides go with its table or its mm. Accesses are told apart by
+//! site and by the locks of the link; the locks of single pages are variants of one ([`super::lately::Variant`]). Of the tasks
+//! of an access those make room first that are gone, since nothing that comes later can meet them. What else has to make
+//! room is remembered as such, and a verdict that it could have changed is incomplete.
 
 use std::collections::BTreeMap;
 
 use super::{
     Context, Verdict,
-    lately::{Done, Happening, What, Who},
+    lately::{Done, Happening, VARIANTS, Variant, What, Who, is_less},
     report::Protection,
 };
 use crate::{
@@ -17,10 +19,12 @@ use crate::{
     tasks::{Held, Instance, TaskId},
 };
 
-/// Different things kept on one side of a link; a bit each in `Sig::settled`.
-const SIGS_MAX: usize = 32;
-/// Tasks kept for each: the latest.
-const SEEN_MAX: usize = 4;
+/// Accesses kept on one side of a link; a bit each in `Sig::settled`.
+const SIGS_MAX: usize = 64;
+/// Walks kept of one mm.
+const WALKS_MAX: usize = 256;
+/// Tasks kept of each access.
+const SEEN_MAX: usize = 24;
 
 /// A lock by which sides are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,15 +35,23 @@ pub(crate) struct Key {
     pub exclusive: bool,
     /// mm, mapping, inode or table that it belongs to; 0: not told.
     pub owner: u64,
+    /// Its release may be among what was lost: it may not have been held.
+    pub doubtful: bool,
 }
 
 impl Key {
     pub fn new(held: &Held, owner: u64) -> Key {
-        Key { class: held.class, instance: held.instance, exclusive: is_exclusive(held), owner }
+        let (class, instance) = (held.class, held.instance);
+        Key { class, instance, exclusive: is_exclusive(held), owner, doubtful: held.lossy }
     }
 
     pub fn is(&self, held: &Held) -> bool {
         self.instance == held.instance && self.class == held.class && self.exclusive == is_exclusive(held)
+    }
+
+    /// The same lock.
+    pub fn is_of(&self, other: &Key) -> bool {
+        self.instance == other.instance && self.class == other.class
     }
 
     /// A lock of the mm, the VMA, the file or the table, not of one page of it.
@@ -64,14 +76,23 @@ fn is_exclusive(held: &Held) -> bool {
     held.mode != Some(Mode::Read) || (held.downgraded && held.class == LockClass::MmapLock)
 }
 
-/// A task that did it, and when: what it did last without another task coming or going.
-#[derive(Clone, Copy, Debug)]
+/// A task that did it, when, and under which locks of single pages: what it did last without another task coming or going.
+#[derive(Clone, Debug)]
 pub(crate) struct Seen {
     pub serial: u64,
     pub id: TaskId,
     pub born_ns: u64,
     pub first_ns: u64,
     pub last_ns: u64,
+    pub variants: Vec<Variant>,
+}
+
+impl Seen {
+    /// Whether what the task did then is no more than what it did now, as far as variants are told apart.
+    fn replaces(&self, old: &Seen) -> bool {
+        let is_known = |old: &Variant| self.variants.iter().any(|new| is_less(new, old));
+        self.variants.len() == VARIANTS || old.variants.iter().all(is_known)
+    }
 }
 
 /// The first of many.
@@ -81,33 +102,42 @@ pub(crate) struct Witness {
     pub holds: Vec<Hold>,
 }
 
-/// Things on one side of a link that cannot be told from each other.
+/// Accesses on one side of a link that cannot be told from each other.
 #[derive(Clone, Debug)]
 pub(crate) struct Sig {
+    pub mm: Mm,
     pub site: SiteId,
     pub done: Done,
     pub sure: bool,
     pub in_mm: bool,
+    /// All that was held is known.
+    pub whole: bool,
+    /// Locks of the link, by phase.
     pub phases: Vec<Box<[Key]>>,
     pub seen: Vec<Seen>,
+    /// Not every task, or not every variant, is kept.
+    pub is_cut: bool,
     pub count: u64,
     who: Who,
     /// Predicted windows that it is part of.
     pub pairs: Vec<super::PairKey>,
     /// Those of the other side with which nothing more can come of it.
-    settled: u32,
+    settled: u64,
 }
 
 impl Sig {
     fn new(done: &Happening) -> Sig {
-        let What { site, done: what, sure, in_mm, .. } = done.what;
+        let What { site, done: what, sure, in_mm, whole, .. } = done.what;
         Sig {
+            mm: done.what.mm,
             site,
             done: what,
             sure,
             in_mm,
+            whole,
             phases: done.phases.iter().map(|p| p.clone().into_boxed_slice()).collect(),
             seen: Vec::new(),
+            is_cut: false,
             count: 0,
             who: done.who,
             pairs: Vec::new(),
@@ -116,36 +146,47 @@ impl Sig {
     }
 
     fn is(&self, done: &Happening) -> bool {
-        let What { site, done: what, sure, in_mm, .. } = done.what;
-        (self.site, self.done, self.sure, self.in_mm) == (site, what, sure, in_mm)
+        let What { site, done: what, sure, in_mm, whole, .. } = done.what;
+        (self.site, self.done, self.sure, self.in_mm, self.whole) == (site, what, sure, in_mm, whole)
             && self.phases.len() == done.phases.len()
             && self.phases.iter().zip(&done.phases).all(|(a, b)| **a == **b)
     }
 
-    fn add(&mut self, done: &Happening) {
+    /// `is_gone`: a task that nothing later can meet.
+    fn add(&mut self, done: &Happening, is_gone: impl Fn(&Seen) -> bool) {
         self.count += done.count;
+        self.is_cut |= done.is_cut;
         let Who { serial, id, born_ns, .. } = done.who;
         if (done.who.time_ns, serial) < (self.who.time_ns, self.who.serial) {
             self.who = done.who;
         }
-        let seen = Seen { serial, id, born_ns, first_ns: done.first_ns, last_ns: done.last_ns };
-        if let Some(known) = self.seen.iter_mut().find(|s| s.serial == serial) {
-            if known.last_ns < seen.last_ns {
+        let (first_ns, last_ns) = (done.first_ns, done.last_ns);
+        let seen = Seen { serial, id, born_ns, first_ns, last_ns, variants: done.variants.clone() };
+        if let Some(known) = self.seen.iter_mut().find(|s| s.serial == serial && seen.replaces(s)) {
+            if known.last_ns < last_ns {
                 *known = seen;
             }
-        } else if self.seen.len() < SEEN_MAX {
+            return;
+        }
+        if self.seen.len() < SEEN_MAX {
             self.seen.push(seen);
-        } else if let Some(oldest) = self.seen.iter_mut().min_by_key(|s| (s.last_ns, s.serial)) {
+            return;
+        }
+        let age = |s: &Seen| (!is_gone(s), s.last_ns, s.serial);
+        if let Some(oldest) = self.seen.iter_mut().min_by_key(|s| age(s)) {
+            self.is_cut |= !is_gone(oldest);
             *oldest = seen;
         }
     }
 
-    fn last_ns(&self) -> u64 {
+    pub fn last_ns(&self) -> u64 {
         self.seen.iter().map(|s| s.last_ns).max().unwrap_or(0)
     }
 
-    pub fn witness(&self, phase: usize) -> Witness {
-        Witness { who: self.who, holds: self.phases[phase].iter().map(|k| k.shown()).collect() }
+    /// `page_locks`: of the case that is shown.
+    pub fn witness(&self, phase: usize, page_locks: &[Key]) -> Witness {
+        let holds = self.phases[phase].iter().chain(page_locks).map(|k| k.shown()).collect();
+        Witness { who: self.who, holds }
     }
 }
 
@@ -156,6 +197,8 @@ struct Link {
     unlinks: Vec<Sig>,
     /// Leases by site.
     by_site: Vec<(SiteId, u64)>,
+    /// Accesses that made room although their tasks are there, by side: one of each site stands for the others.
+    rest: [Vec<Sig>; 2],
 }
 
 /// A walk's side: of all links of a range.
@@ -177,7 +220,12 @@ pub(crate) struct Sides {
 }
 
 /// The place of what was done among its like, and whether it took another's.
-fn place(sigs: &mut Vec<Sig>, done: &Happening) -> (usize, bool) {
+fn place(
+    sigs: &mut Vec<Sig>,
+    rest: &mut Vec<Sig>,
+    done: &Happening,
+    is_gone: impl Fn(&Seen) -> bool,
+) -> (usize, bool) {
     if let Some(at) = sigs.iter().position(|s| s.is(done)) {
         return (at, false);
     }
@@ -185,8 +233,14 @@ fn place(sigs: &mut Vec<Sig>, done: &Happening) -> (usize, bool) {
         sigs.push(Sig::new(done));
         return (sigs.len() - 1, false);
     }
-    let oldest = (0..sigs.len()).min_by_key(|i| (sigs[*i].last_ns(), *i)).unwrap_or(0);
-    sigs[oldest] = Sig::new(done);
+    let is_over = |sig: &Sig| !sig.is_cut && sig.seen.iter().all(&is_gone);
+    let age = |i: &usize| (!is_over(&sigs[*i]), sigs[*i].last_ns(), *i);
+    let oldest = (0..sigs.len()).min_by_key(age).unwrap_or(0);
+    let old = std::mem::replace(&mut sigs[oldest], Sig::new(done));
+    if !is_over(&old) {
+        rest.retain(|sig| sig.site != old.site);
+        rest.push(Sig { is_cut: true, ..old });
+    }
     (oldest, true)
 }
 
@@ -209,29 +263,37 @@ impl Link {
             Some((_, n)) => *n += done.count,
             None => self.by_site.push((done.what.site, done.count)),
         }
-        let (at, _) = place(&mut self.leases, done);
+        let [rest, unlinks_rest] = &mut self.rest;
+        let (at, _) = place(&mut self.leases, rest, done, |seen| context.is_gone(seen));
         let sig = &mut self.leases[at];
-        sig.add(done);
+        sig.add(done, |seen| context.is_gone(seen));
         count(context, sig, done);
         for (i, unlink) in self.unlinks.iter_mut().enumerate() {
-            if sig.settled & 1 << i == 0 && context.judge(id, sig, unlink) == Verdict::Settled {
-                sig.settled |= 1 << i;
+            if sig.settled & 1_u64 << i == 0 && context.judge(id, sig, unlink) == Verdict::Settled {
+                sig.settled |= 1_u64 << i;
             }
+        }
+        for unlink in unlinks_rest {
+            context.judge(id, sig, unlink);
         }
     }
 
     fn unlink(&mut self, context: &mut Context, id: (Mm, Addr, Table, u32), done: &Happening) {
-        let (at, is_others) = place(&mut self.unlinks, done);
+        let [leases_rest, rest] = &mut self.rest;
+        let (at, is_others) = place(&mut self.unlinks, rest, done, |seen| context.is_gone(seen));
         if is_others {
-            self.leases.iter_mut().for_each(|s| s.settled &= !(1 << at));
+            self.leases.iter_mut().for_each(|s| s.settled &= !(1_u64 << at));
         }
         let sig = &mut self.unlinks[at];
-        sig.add(done);
+        sig.add(done, |seen| context.is_gone(seen));
         count(context, sig, done);
         for lease in &mut self.leases {
-            if lease.settled & 1 << at == 0 && context.judge(id, lease, sig) == Verdict::Settled {
-                lease.settled |= 1 << at;
+            if lease.settled & 1_u64 << at == 0 && context.judge(id, lease, sig) == Verdict::Settled {
+                lease.settled |= 1_u64 << at;
             }
+        }
+        for lease in leases_rest {
+            context.judge(id, lease, sig);
         }
     }
 
@@ -274,7 +336,8 @@ impl Sides {
         let at = match self.walks.iter().position(same) {
             Some(at) => at,
             None => {
-                if self.walks.len() == SIGS_MAX {
+                if self.walks.len() == WALKS_MAX {
+                    context.dropped_walk();
                     self.walks.remove(0);
                 }
                 self.walks.push(Walk { from: done.what.from, to: done.what.to, sig: Sig::new(done) });
@@ -282,7 +345,7 @@ impl Sides {
             }
         };
         let sig = &mut self.walks[at].sig;
-        sig.add(done);
+        sig.add(done, |seen| context.is_gone(seen));
         count(context, sig, done);
         let mut is_unlinked = false;
         for ((gib, table, generation), link) in &mut self.links {

@@ -200,7 +200,7 @@ fn keeps_down(d: &Doubt) -> bool {
             | Doubt::SearchCut
             | Doubt::Moment(_)
             | Doubt::Merged
-            | Doubt::InstancesCut
+            | Doubt::Bound(_)
     )
 }
 

@@ -1,0 +1,150 @@
+//! Tasks that request a lock which they hold.
+//!
+//! Where the two modes exclude each other the task waits for itself: `feasible` as soon as it requests the lock,
+//! `confirmed` once it waits. Read after read blocks only behind a writer that queues between the two: it is a finding
+//! when another task is seen that requests the lock for writing and can come there ([`crate::reach`]), and none before.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
+
+use crate::{
+    event::{Mode, SiteId},
+    finding::{Doubt, Evidence, Finding, Hold, Rank, Relock, Side},
+    graph::Witness,
+    lock_class::LockClass,
+    path::Op,
+    presence::{Presence, Presences},
+    reach::{Reach, conflict, reach},
+    tasks::Instance,
+};
+
+/// Read requests that wait for a writer to be seen. The oldest make room, which [`Relocks::dropped`] counts.
+const OPEN_MAX: usize = 4096;
+
+/// What merges: site, class, mode held, mode requested.
+type Key = (SiteId, LockClass, Option<Mode>, Option<Mode>, Rank);
+
+/// One request for a lock that the task holds.
+#[derive(Clone, Debug)]
+pub(crate) struct Again {
+    pub site: SiteId,
+    pub instance: Instance,
+    pub held: Hold,
+    pub requested: Option<Mode>,
+    pub side: Side,
+    pub presence: Presence,
+    /// What the task did with locks from when it held none up to the request.
+    pub path: Arc<[Op]>,
+    pub lossy: bool,
+}
+
+impl Again {
+    /// Whether it blocks without anybody else.
+    pub fn is_certain(&self) -> bool {
+        conflict(self.held.mode, self.requested)
+    }
+}
+
+/// All of them so far.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Relocks {
+    found: BTreeMap<Key, Finding>,
+    /// Read after read, no writer seen yet.
+    open: VecDeque<Again>,
+    /// Requests that made room before a writer was seen.
+    pub dropped: u64,
+}
+
+impl Relocks {
+    /// Takes in a request. `rank` if it blocks.
+    pub fn add(&mut self, again: Again, rank: Rank, name: impl Fn(SiteId) -> Arc<str>) {
+        if again.is_certain() || rank == Rank::Confirmed {
+            self.found(&again, rank, Vec::new(), name);
+            return;
+        }
+        let same = |o: &Again| {
+            (o.presence.serial, o.site, o.instance, o.lossy)
+                == (again.presence.serial, again.site, again.instance, again.lossy)
+                && o.path.len() == again.path.len()
+        };
+        if let Some(at) = self.open.iter().rposition(same) {
+            self.open.remove(at);
+        }
+        if self.open.len() == OPEN_MAX {
+            self.open.pop_front();
+            self.dropped += 1;
+        }
+        self.open.push_back(again);
+    }
+
+    /// Looks for writers that can come between.
+    pub fn settle<'g>(
+        &mut self,
+        presences: Presences<'_>,
+        writers: impl Fn(Instance) -> &'g [Arc<Witness>],
+        name: impl Fn(SiteId) -> Arc<str>,
+    ) {
+        let rank = |again: &Again| {
+            let rank = |writer: &Arc<Witness>| {
+                let sure = presences.together(&again.presence, &writer.presence)?;
+                let blocks = writer.presence.serial != again.presence.serial
+                    && reach(&[&again.path, &writer.path]) == Reach::Reached;
+                let is_sure = sure && !again.lossy && !writer.lossy;
+                blocks.then_some(if is_sure { Rank::Feasible } else { Rank::Incomplete })
+            };
+            writers(again.instance).iter().filter_map(rank).min()
+        };
+        for at in (0..self.open.len()).rev() {
+            if let Some(rank) = rank(&self.open[at])
+                && let Some(again) = self.open.remove(at)
+            {
+                let doubt = Doubt::QueuedWriter { class: again.held.class, writer_seen: true };
+                self.found(&again, rank, vec![doubt], &name);
+            }
+        }
+    }
+
+    fn found(
+        &mut self,
+        again: &Again,
+        rank: Rank,
+        mut doubts: Vec<Doubt>,
+        name: impl Fn(SiteId) -> Arc<str>,
+    ) {
+        let key = (again.site, again.held.class, again.held.mode, again.requested, rank);
+        let at_ns = again.side.time_ns;
+        if let Some(known) = self.found.get_mut(&key) {
+            known.count += 1;
+            known.last_ns = known.last_ns.max(at_ns);
+            known.first_ns = known.first_ns.min(at_ns);
+            return;
+        }
+        if rank == Rank::Incomplete {
+            doubts.insert(0, Doubt::Loss);
+        }
+        let mode = |m: Option<Mode>| m.map_or("unknown", Mode::name);
+        let (class, held, requested) =
+            (again.held.class.name(), mode(again.held.mode), mode(again.requested));
+        let finding = Finding {
+            id: format!("relock:{}:{class}:{held}-{requested}:{}", name(again.site), rank.name()),
+            rank,
+            count: 1,
+            first_ns: at_ns,
+            last_ns: at_ns,
+            doubts,
+            evidence: Evidence::Relock(Relock {
+                held: again.held,
+                asked_mode: again.requested,
+                side: again.side.clone(),
+            }),
+        };
+        self.found.insert(key, finding);
+    }
+
+    /// The findings, in no order that matters.
+    pub fn findings(&self) -> impl Iterator<Item = &Finding> {
+        self.found.values()
+    }
+}
