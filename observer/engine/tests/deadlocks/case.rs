@@ -1,10 +1,9 @@
 //! One random case: locks, tasks, what they do, and what of it is told. A failing one is made smaller by leaving things away.
 
 use super::{
-    machine::TASKS,
-    program::{Act, Builder, Kind, Lock, LockNo, Maker, Program, Segment, Way},
+    program::{Act, Builder, Ins, Kind, Lock, LockNo, Maker, Program, Segment, Way},
     random::Random,
-    sites,
+    shapes, sites,
 };
 
 /// What of a run the engine is told.
@@ -31,14 +30,55 @@ pub struct Case {
     pub run_max: usize,
     /// Killed tasks give up before everything stands still for good.
     pub is_killed: bool,
+    /// The last task runs alone, to its end, before the others do anything.
+    pub is_last_first: bool,
+    /// Seconds pass now and then, also while locks are held.
+    pub is_slow: bool,
+    /// Faults of other tasks on other pages between the steps.
+    pub crowd: usize,
     pub schedule: u64,
 }
 
+impl Telling {
+    pub fn random(random: &mut Random) -> Telling {
+        Telling {
+            waits: random.percent(70),
+            names: random.percent(50),
+            introduced: random.percent(85),
+            ptl_release: random.percent(70),
+            exits: random.percent(50),
+        }
+    }
+}
+
 impl Case {
+    /// A case between thousands of faults of other tasks on other pages.
+    pub fn crowded(seed: u64) -> Case {
+        let case = Case::random(seed);
+        Case { crowd: Random::new(!seed).pick(&[600, 2_500, 10_000, 20_000]), ..case }
+    }
+
     pub fn random(seed: u64) -> Case {
         let mut random = Random::new(seed);
-        let locks = locks(&mut random);
-        let n = random.pick(&[1, 2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 4, 4]).min(TASKS);
+        match random.below(100) {
+            0..3 => return shapes::ring(&mut random),
+            3..7 => return shapes::moved(&mut random),
+            _ => {}
+        }
+        let mut case = Case::of_few(&mut random);
+        let n = case.tasks.len();
+        if n == 2 && case.born == n && random.percent(20) {
+            // A short-lived task that does what another one does later.
+            let copied = case.tasks[random.below(n)].clone();
+            case.tasks.push(copied);
+            (case.born, case.is_last_first) = (n + 1, true);
+        }
+        case
+    }
+
+    fn of_few(random: &mut Random) -> Case {
+        let locks = locks(random);
+        let n = random.pick(&[1, 2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 4, 4]);
         let born = if n > 1 && random.percent(35) { 1 + random.below(n - 1) } else { n };
         let mut children = vec![Vec::new(); n];
         for child in born..n {
@@ -49,7 +89,7 @@ impl Case {
             .into_iter()
             .map(|forks| {
                 let n = 1 + random.below(segments);
-                let mut maker = Maker::new(&mut random, &locks, forks);
+                let mut maker = Maker::new(random, &locks, forks);
                 let mut all: Vec<Segment> = (0..n)
                     .map(|_| {
                         let takes = 1 + maker.random.below(takes).max(maker.random.below(takes));
@@ -68,21 +108,32 @@ impl Case {
             locks,
             tasks,
             born,
-            telling: Telling {
-                waits: random.percent(70),
-                names: random.percent(50),
-                introduced: random.percent(85),
-                ptl_release: random.percent(70),
-                exits: random.percent(50),
-            },
+            telling: Telling::random(random),
             run_max: random.pick(&[0, 0, 0, 2, 8, 40]),
             is_killed: random.percent(50),
+            is_last_first: false,
+            is_slow: random.percent(20),
+            crowd: if random.percent(10) { 1 + random.below(40) } else { 0 },
             schedule: random.next(),
         }
     }
 
     pub fn programs(&self) -> Vec<Program> {
         self.tasks.iter().map(|segments| Builder::program(&self.locks, segments)).collect()
+    }
+
+    /// As far as it matters to what can be reached. In a ring every party waits in its only segment, at the last lock that it
+    /// requests: what comes after that is left out, since the states of eight tasks are too many.
+    pub fn searched(&self, programs: &[Program]) -> Vec<Program> {
+        let mut programs = programs.to_vec();
+        let is_ring = programs.len() > 4;
+        for program in programs.iter_mut().filter(|_| is_ring) {
+            let last =
+                program.code.iter().rposition(|ins| matches!(ins, Ins::Take { .. })).map_or(0, |at| at + 1);
+            program.code.truncate(last);
+            program.held.truncate(last + 1);
+        }
+        programs
     }
 }
 
@@ -114,15 +165,29 @@ fn locks(random: &mut Random) -> Vec<Lock> {
             Kind::AnonFolio => 0xe001 + 0x100 * (no % 2),
             _ => 0,
         };
-        locks.push(Lock { kind, addr: 0x1000 * (1 + no), mapping, index: no, after: None });
+        locks.push(Lock { kind, addr: 0x1000 * (1 + no), mapping, index: no, after: None, twin: None });
     }
-    if random.percent(15) {
+    if random.percent(30) {
         let (old, new) = (random.below(n), random.below(n));
+        if random.percent(60) {
+            let mapping = 0xf000 + 0x100 * (old as u64 % 2);
+            locks[old] = Lock { kind: Kind::FileFolio, mapping, ..locks[old] };
+        }
         if old != new {
-            let (kind, addr) = (locks[old].kind, locks[old].addr);
-            // A folio's lock is where the folio is, whatever it is used for.
-            let mapping = if kind.is_folio() { locks[old].mapping + 0x40 } else { 0 };
-            locks[new] = Lock { kind, addr, mapping, after: Some(old as LockNo), ..locks[new] };
+            let Lock { kind, addr, mapping, index, .. } = locks[old];
+            // The page is at another index of the file, at the same one of another file, or both are others.
+            let (mapping, index) = match random.below(3) {
+                _ if !kind.is_folio() => (0, locks[new].index),
+                0 => (mapping, locks[new].index),
+                1 => (mapping + 0x40, index),
+                _ => (mapping + 0x40, locks[new].index),
+            };
+            locks[new] = Lock { kind, addr, mapping, index, ..locks[new] };
+            if kind.is_folio() && random.percent(50) {
+                (locks[new].twin, locks[old].twin) = (Some(old), Some(new));
+            } else {
+                locks[new].after = Some(old as LockNo);
+            }
         }
     }
     locks
@@ -169,6 +234,13 @@ fn smaller(case: &Case) -> Vec<Case> {
         if case.run_max != run_max && case.run_max != 0 {
             all.push(Case { run_max, ..case.clone() });
         }
+    }
+    for (is, less) in [
+        (case.crowd > 0, Case { crowd: case.crowd / 2, ..case.clone() }),
+        (case.is_slow, Case { is_slow: false, ..case.clone() }),
+        (case.is_last_first, Case { is_last_first: false, ..case.clone() }),
+    ] {
+        all.extend(is.then_some(less));
     }
     let told = case.telling;
     for (is, telling) in [

@@ -4,13 +4,16 @@
 //!    waits for the other. Whatever was lost.
 //! 2. A deadlock of two tasks that can be reached, and whose asks were all told, is listed, and not as `guarded`.
 //! 3. Every step of every cycle was told: that task asked, then, in a way that can block, and had the other lock.
-//! 4. A run that ends in a deadlock has it `confirmed`, if it was told who waits.
-//! 5. A task that asks, in a way that can block, for what it has is a `relock`, and nothing else is one.
+//! 4. A run that ends in a deadlock has it `confirmed`, if it was told who waits; what is `confirmed` hangs (`hangs`).
+//! 5. A task that requests, in a way that can block, for what it holds is a `relock` if it can wait there, and nothing else is
+//!    one (`hangs`).
+//! 6. A deadlock that the parties' own paths come to, all told in time, is an alarm, whatever else was told (`demand`).
+//! 7. What is lost makes no alarm, and what was lost before any of the tasks was there takes none away (`lossy`).
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
 use observer_engine::{
-    Engine, Hole,
+    Engine,
     event::{Body, Event, Mode},
     finding::{Cycle, Doubt, Evidence, Finding, Rank, Step},
     lock_class::LockClass,
@@ -19,15 +22,15 @@ use observer_engine::{
 
 use super::{
     case::{Case, is_silent},
-    machine::{Machine, Wait},
+    crowd::is_of_crowd,
+    machine::{Truth, Wait},
     program::{Held, Ins, Kind, Lock, LockNo, Pc, Program, TaskNo, Way},
-    random::Random,
     run::{Run, tid},
     sites,
 };
 
 /// After so long without a word a task hangs.
-const HUNG_NS: u64 = 2_000_000_000;
+pub const HUNG_NS: u64 = 2_000_000_000;
 
 /// What there was to find, and what was found, over many cases.
 #[derive(Clone, Debug, Default)]
@@ -43,7 +46,14 @@ pub struct Tally {
     pub late: BTreeMap<&'static str, usize>,
     pub cycles: BTreeMap<&'static str, usize>,
     pub lossy: BTreeMap<&'static str, usize>,
+    /// Alarms of runs that records were lost before.
+    pub after_loss: usize,
     pub relocks: usize,
+    /// Requests for what is held that can wait.
+    pub true_relocks: usize,
+    /// Deadlocks that have to be an alarm.
+    pub demanded: usize,
+    pub demanded_rings: usize,
 }
 
 pub struct Checked<'a> {
@@ -51,10 +61,10 @@ pub struct Checked<'a> {
     pub programs: &'a [Program],
     pub run: &'a Run,
     /// Deadlocks that can be reached.
-    pub truth: &'a [Vec<Wait>],
+    pub truth: &'a Truth,
 }
 
-fn kind(class: LockClass) -> Option<Kind> {
+pub fn kind(class: LockClass) -> Option<Kind> {
     Some(match class {
         LockClass::MmapLock => Kind::MmapLock,
         LockClass::VmaLock => Kind::VmaLock,
@@ -67,11 +77,23 @@ fn kind(class: LockClass) -> Option<Kind> {
     })
 }
 
-fn cycles(findings: &[Finding]) -> impl Iterator<Item = (&Finding, &Cycle)> {
+pub fn cycles(findings: &[Finding]) -> impl Iterator<Item = (&Finding, &Cycle)> {
     findings.iter().filter_map(|f| match &f.evidence {
         Evidence::Cycle(cycle) => Some((f, cycle)),
         _ => None,
     })
+}
+
+/// A step of it is one of the crowd's: nothing that is worth an alarm.
+fn is_of_others(cycle: &Cycle) -> bool {
+    cycle.steps.iter().any(|step| is_of_crowd(step.side.task.tid))
+}
+
+/// Time passes, as it does in a live run in which nothing is recorded.
+pub fn quiet(engine: &mut Engine, from_ns: u64, to_ns: u64) {
+    const TICK_NS: u64 = 500_000_000;
+    let ticks = (to_ns.saturating_sub(from_ns) / TICK_NS).min(20);
+    (1..=ticks).for_each(|n| engine.tick(from_ns + n * TICK_NS - 1));
 }
 
 /// Kinds of a chain, so that the same chain has them in the same order.
@@ -88,9 +110,12 @@ impl Checked<'_> {
         // What is known late of a folio may take back what was said before.
         let late = self.case.tasks.iter().flatten().any(|s| is_silent(&s.acts));
         let halfway = !late && self.case.schedule.is_multiple_of(4);
+        let mut last_ns = 0;
         for (at, event) in self.run.events.iter().enumerate() {
+            quiet(&mut engine, last_ns, event.time_ns);
+            last_ns = event.time_ns;
             engine.push(event);
-            if halfway && at % 7 == 6 {
+            if halfway && at % 7 == 6 && self.case.crowd < 100 {
                 self.sound(&engine.findings(), " halfway", &mut before);
             }
         }
@@ -100,7 +125,7 @@ impl Checked<'_> {
             engine.tick(self.run.end_ns + HUNG_NS);
         }
         let findings = engine.findings();
-        for (finding, cycle) in cycles(&findings) {
+        for (finding, cycle) in cycles(&findings).filter(|(_, cycle)| !is_of_others(cycle)) {
             *tally.cycles.entry(finding.rank.name()).or_default() += 1;
             self.steps_were_told(finding, cycle, &mut out);
         }
@@ -109,6 +134,10 @@ impl Checked<'_> {
         self.gates(&findings, &mut out);
         self.confirmed(&findings, tally, &mut out);
         self.relocks(&findings, tally, &mut out);
+        self.demanded(&findings, tally, &mut out);
+        if self.case.schedule.is_multiple_of(3) && self.case.crowd < 100 {
+            out.push_str(&self.after_loss(&findings, tally));
+        }
         engine.finish();
         self.sound(&engine.findings(), " at the end", &mut before);
         out + &before
@@ -122,7 +151,13 @@ impl Checked<'_> {
             let is_there = lock.after.is_none_or(|_| renamed(*no).is_some_and(|at| at < time_ns));
             let is_gone = (0..self.case.locks.len())
                 .any(|n| self.case.locks[n].after == Some(*no) && renamed(n).is_some_and(|at| at < time_ns));
-            lock.kind == kind && lock.addr == addr && is_there && !is_gone
+            let at = self
+                .run
+                .places
+                .iter()
+                .rfind(|(since_ns, no)| self.case.locks[*no].addr == addr && *since_ns < time_ns);
+            let is_here = lock.twin.is_none() || at.is_none_or(|(_, at)| at == no);
+            lock.kind == kind && lock.addr == addr && is_there && !is_gone && is_here
         };
         (0..self.case.locks.len()).find(fits)
     }
@@ -146,9 +181,13 @@ impl Checked<'_> {
     }
 
     /// Whether such a deadlock can be reached; `exactly`: by these very asks.
-    fn is_true(&self, cycle: &Cycle, exactly: bool) -> bool {
+    pub fn is_true(&self, cycle: &Cycle, exactly: bool) -> bool {
+        self.is_among(cycle, &self.truth.chains, exactly)
+    }
+
+    pub fn is_among(&self, cycle: &Cycle, chains: &[Vec<Wait>], exactly: bool) -> bool {
         let steps = &cycle.steps;
-        self.truth.iter().filter(|chain| chain.len() == steps.len()).any(|chain| {
+        chains.iter().filter(|chain| chain.len() == steps.len()).any(|chain| {
             (0..steps.len()).any(|turn| {
                 (0..steps.len()).all(|at| {
                     let wait = &chain[(at + turn) % chain.len()];
@@ -160,7 +199,7 @@ impl Checked<'_> {
     }
 
     /// Nothing that is worth an alarm is false.
-    fn sound(&self, findings: &[Finding], when: &str, out: &mut String) {
+    pub fn sound(&self, findings: &[Finding], when: &str, out: &mut String) {
         for (finding, cycle) in cycles(findings) {
             if matches!(finding.rank, Rank::Feasible | Rank::Confirmed) && !self.is_true(cycle, false) {
                 let late = self.case.tasks.iter().flatten().any(|s| is_silent(&s.acts));
@@ -172,7 +211,7 @@ impl Checked<'_> {
 
     /// Whether an ask, and that the task had the other lock, were told; and if so, whether at once. Who waits for what it has
     /// itself is told as that.
-    fn told(&self, wait: &Wait) -> Option<bool> {
+    pub fn told(&self, wait: &Wait) -> Option<bool> {
         if self.programs[wait.task].held[wait.pc].iter().any(|h| h.lock == wait.to.0) {
             return None;
         }
@@ -196,7 +235,7 @@ impl Checked<'_> {
         turned(&kinds)
     }
 
-    fn said_of<'f>(&self, findings: &'f [Finding], chain: &[Wait]) -> Option<&'f Finding> {
+    pub fn said_of<'f>(&self, findings: &'f [Finding], chain: &[Wait]) -> Option<&'f Finding> {
         let kinds = self.kinds(chain);
         let same =
             |cycle: &Cycle| turned(&cycle.steps.iter().map(|s| kind(s.from)).collect::<Vec<_>>()) == kinds;
@@ -205,7 +244,7 @@ impl Checked<'_> {
 
     /// What can happen and was told is listed.
     fn listed(&self, findings: &[Finding], tally: &mut Tally, out: &mut String) {
-        for chain in self.truth.iter().filter(|chain| chain.len() == 2) {
+        for chain in self.truth.chains.iter().filter(|chain| chain.len() == 2) {
             let Some(told) = chain.iter().map(|w| self.told(w)).collect::<Option<Vec<bool>>>() else {
                 continue;
             };
@@ -263,7 +302,7 @@ impl Checked<'_> {
 
     /// What a lock keeps apart is told so.
     fn gates(&self, findings: &[Finding], out: &mut String) {
-        for (finding, cycle) in cycles(findings) {
+        for (finding, cycle) in cycles(findings).filter(|(_, cycle)| !is_of_others(cycle)) {
             let n = cycle.steps.len();
             let closes = (0..n).all(|at| {
                 let (step, next) = (&cycle.steps[at], &cycle.steps[(at + 1) % n]);
@@ -283,7 +322,7 @@ impl Checked<'_> {
 
     /// Every step of a cycle is one that was told.
     fn steps_were_told(&self, finding: &Finding, cycle: &Cycle, out: &mut String) {
-        if self.programs.len() == 1 {
+        if self.programs.len() == 1 && self.case.crowd == 0 {
             let _ = writeln!(out, "# one task alone: {}", words(finding, cycle));
         }
         for step in &cycle.steps {
@@ -344,121 +383,7 @@ impl Checked<'_> {
         }
     }
 
-    /// A run that hangs, and tells who waits, is confirmed.
-    fn confirmed(&self, findings: &[Finding], tally: &mut Tally, out: &mut String) {
-        let Some(end) = self.run.end else { return };
-        let machine = Machine { programs: self.programs, is_eager: false };
-        let hangs = machine.deadlocks(&end);
-        tally.hangs += usize::from(!hangs.is_empty());
-        for chain in hangs.iter().filter(|_| !self.run.is_cut) {
-            let is_told = chain.iter().all(|w| self.waits_told(w, chain));
-            let said = self.said_of(findings, chain);
-            if is_told && said.is_none_or(|f| f.rank != Rank::Confirmed) {
-                let rank = said.map_or("nothing", |f| f.rank.name());
-                let _ = writeln!(out, "# hangs, and is {rank}: {}", self.truth_words(chain));
-            }
-        }
-    }
-
-    fn waits_told(&self, wait: &Wait, chain: &[Wait]) -> bool {
-        let has = |w: &Wait, lock: LockNo| {
-            let held = self.programs[w.task].held[w.pc].iter().find(|h| h.lock == lock);
-            held.is_some_and(|h| self.run.known_ns.contains_key(&(w.task, h.taken)))
-        };
-        let next = chain.iter().find(|w| w.from.0 == wait.to.0);
-        let way = match self.programs[wait.task].code.get(wait.pc) {
-            Some(Ins::Take { way, .. }) => *way,
-            _ => return false,
-        };
-        let waits = match way {
-            // Where waits are not told, who asked to read before the writer did may have got it, and sleep elsewhere.
-            Way::Ask | Way::TryThenBlock => self.case.telling.waits || wait.to.1 != Mode::Read,
-            Way::Told => true,
-            Way::Found => self.case.locks[wait.to.0].kind == Kind::FileFolio,
-            Way::Silent { .. } => self.run.waits.contains(&(wait.task, wait.pc)),
-        };
-        let is_relock = self.programs[wait.task].held[wait.pc].iter().any(|h| h.lock == wait.to.0);
-        waits && !is_relock && has(wait, wait.from.0) && next.is_some_and(|w| has(w, wait.to.0))
-    }
-
-    fn relocks(&self, findings: &[Finding], tally: &mut Tally, out: &mut String) {
-        tally.relocks += self.run.relocks.len();
-        let said = findings.iter().filter_map(|f| match &f.evidence {
-            Evidence::Relock(relock) => Some((f, relock)),
-            _ => None,
-        });
-        let said: Vec<_> = said.collect();
-        for (t, no, held, asked) in &self.run.relocks {
-            let lock = self.case.locks[*no];
-            if !said.iter().any(|(_, r)| {
-                kind(r.held.class) == Some(lock.kind)
-                    && r.held.mode == Some(*held)
-                    && r.asked_mode == Some(*asked)
-            }) {
-                let _ = writeln!(out, "# no relock: t{} {:#x} {held:?} {asked:?}", tid(*t).0, lock.addr);
-            }
-        }
-        for (f, r) in said {
-            let is_true = self.run.relocks.iter().any(|(t, no, held, asked)| {
-                let lock = self.case.locks[*no];
-                tid(*t) == r.side.task.tid
-                    && (lock.addr, Some(lock.kind)) == (r.held.lock, kind(r.held.class))
-                    && (Some(*held), Some(*asked)) == (r.held.mode, r.asked_mode)
-            });
-            if !is_true {
-                let _ = writeln!(out, "# false relock: {} {}", f.rank.name(), f.id);
-            }
-        }
-    }
-
-    /// The same run again with some of its records lost, and the holes told.
-    pub fn lossy(&self, seed: u64, tally: &mut Tally) -> String {
-        let mut random = Random::new(seed);
-        let share = random.pick(&[3, 10, 30]);
-        let mut lost: Vec<bool> = self.run.events.iter().map(|_| random.percent(share)).collect();
-        if random.percent(30) {
-            // That an address is another lock's from now on.
-            let names = |e: &Event| matches!(e.body, Body::LockForget { .. } | Body::LockName { .. });
-            lost.iter_mut().zip(&self.run.events).for_each(|(lost, e)| *lost |= names(e));
-        }
-        let any_cpu = random.percent(20);
-        let mut engine = Engine::new(sites::setup(&self.case.telling));
-        let mut out = String::new();
-        for (at, event) in self.run.events.iter().enumerate() {
-            if lost[at] {
-                engine.hole(hole(&self.run.events, &lost, at, any_cpu));
-            } else {
-                engine.push(event);
-            }
-        }
-        if self.run.is_cut {
-            engine.finish();
-        } else {
-            engine.tick(self.run.end_ns + HUNG_NS);
-        }
-        let findings = engine.findings();
-        for (finding, _) in cycles(&findings) {
-            *tally.lossy.entry(finding.rank.name()).or_default() += 1;
-        }
-        self.sound(&findings, " with loss", &mut out);
-        if !out.is_empty() {
-            let mut text = String::new();
-            for (at, event) in self.run.events.iter().enumerate() {
-                let line = trace::line(event, &sites::setup(&self.case.telling));
-                if lost[at] {
-                    let h = hole(&self.run.events, &lost, at, any_cpu);
-                    let cpu = if any_cpu { "any".to_owned() } else { format!("cpu{}", h.cpu) };
-                    let _ = writeln!(text, "hole {cpu} {}..{} 1 ring-full\n# lost: {line}", h.lo_ns, h.hi_ns);
-                } else {
-                    let _ = writeln!(text, "{line}");
-                }
-            }
-            out = format!("{text}{out}");
-        }
-        out
-    }
-
-    fn truth_words(&self, chain: &[Wait]) -> String {
+    pub fn truth_words(&self, chain: &[Wait]) -> String {
         let words = chain.iter().map(|w| {
             let lock = |(no, mode): (LockNo, Mode)| {
                 let lock = self.case.locks[no];
@@ -483,31 +408,14 @@ impl Checked<'_> {
         for (t, program) in self.programs.iter().enumerate() {
             let _ = writeln!(out, "# t{}: {:?}", tid(t).0, program.code);
         }
-        for chain in self.truth {
+        for chain in &self.truth.chains {
             let _ = writeln!(out, "# can be reached: {}", self.truth_words(chain));
         }
         out
     }
 }
 
-/// From the record before it on its CPU to the one after it.
-fn hole(events: &[Event], lost: &[bool], at: usize, any_cpu: bool) -> Hole {
-    let cpu = events[at].cpu;
-    let near = |i: &usize| events[*i].cpu == cpu && !lost[*i];
-    let lo_ns = (0..at).rev().find(near).map_or(0, |i| events[i].time_ns);
-    let hi_ns = (at..events.len()).find(near).map_or(u64::MAX, |i| events[i].time_ns);
-    let cpu = if any_cpu { Hole::ANY_CPU } else { cpu };
-    Hole {
-        cpu,
-        lo_ns,
-        hi_ns: hi_ns.min(events[events.len() - 1].time_ns),
-        lost: 1,
-        reason: "ring-full",
-        site: None,
-    }
-}
-
-fn words(finding: &Finding, cycle: &Cycle) -> String {
+pub fn words(finding: &Finding, cycle: &Cycle) -> String {
     let steps = cycle.steps.iter().map(|s| {
         let mode = |m: Option<Mode>| m.map_or("?", Mode::name);
         format!(

@@ -10,7 +10,7 @@ use super::{
 /// An rwsem, another, and two mutexes.
 const LOCKS: [Lock; 4] = {
     const fn lock(kind: Kind, addr: u64) -> Lock {
-        Lock { kind, addr, mapping: 0, index: 0, after: None }
+        Lock { kind, addr, mapping: 0, index: 0, after: None, twin: None }
     }
     [
         lock(Kind::IMmap, 0x1000),
@@ -38,11 +38,19 @@ fn tries(lock: LockNo, body: Vec<Act>, other: Vec<Act>) -> Act {
     Act::Try { lock, mode, is_silent: false, body, other }
 }
 
+/// Tasks that can come to wait for what they hold.
+fn selves(tasks: Vec<Vec<Act>>) -> Vec<usize> {
+    let programs: Vec<_> =
+        tasks.into_iter().map(|acts| Builder::program(&LOCKS, &[Segment { op: None, acts }])).collect();
+    let found = machine::reachable(&programs, programs.len()).unwrap().selves;
+    found.into_iter().map(|(task, _)| task).collect()
+}
+
 /// Deadlocks of tasks with one segment each, as the tasks in them; the first `born` are there from the start.
 fn deadlocks(born: usize, tasks: Vec<Vec<Act>>) -> Vec<Vec<usize>> {
     let programs: Vec<_> =
         tasks.into_iter().map(|acts| Builder::program(&LOCKS, &[Segment { op: None, acts }])).collect();
-    let (found, _) = machine::reachable(&programs, born).unwrap();
+    let found = machine::reachable(&programs, born).unwrap().chains;
     let mut tasks: Vec<Vec<usize>> =
         found.iter().map(|chain| chain.iter().map(|w| w.task).collect()).collect();
     tasks.sort();
@@ -81,6 +89,29 @@ fn readers_wait_for_a_queued_writer_only() {
 }
 
 #[test]
+fn a_reader_waits_for_itself_only_behind_a_writer() {
+    let reader = || vec![read(A), read(A)];
+    assert_eq!(selves(vec![reader()]), [0; 0]);
+    assert_eq!(selves(vec![reader(), reader()]), [0; 0]);
+    assert_eq!(selves(vec![reader(), vec![ask(A)]]), [0]);
+    assert_eq!(selves(vec![reader(), vec![ask(B)]]), [0; 0]);
+    // One that only tries does not queue; one behind the reader's gate comes too late.
+    assert_eq!(selves(vec![reader(), vec![tries(A, vec![], vec![])]]), [0; 0]);
+    let gated = [vec![ask(M)], reader()].concat();
+    assert_eq!(selves(vec![gated, vec![ask(M), ask(A)]]), [0; 0]);
+    // The only writer is the reader itself.
+    assert_eq!(selves(vec![vec![ask(A), Act::Release { lock: A }, read(A), read(A)]]), [0; 0]);
+    assert_eq!(selves(vec![vec![ask(A), ask(A)]]), [0]);
+}
+
+#[test]
+fn a_lock_that_is_lent_is_held_by_nobody_after_that() {
+    let lends = |then: Act| vec![Act::Lend { lock: A }, then];
+    assert_eq!(selves(vec![lends(ask(A))]), [0; 0]);
+    assert_eq!(deadlocks(2, vec![lends(ask(M)), vec![ask(M), ask(A)]]), NONE);
+}
+
+#[test]
 fn a_gate_keeps_apart_and_readers_of_it_do_not() {
     let gated = |gate: fn(LockNo) -> Act| vec![vec![gate(B), ask(A), ask(M)], vec![gate(B), ask(M), ask(A)]];
     assert_eq!(deadlocks(2, gated(ask)), NONE);
@@ -97,7 +128,7 @@ fn an_inner_deadlock_comes_first() {
         .into_iter()
         .map(|acts| Builder::program(&LOCKS, &[Segment { op: None, acts }]))
         .collect();
-    let (found, _) = machine::reachable(&programs, 2).unwrap();
+    let found = machine::reachable(&programs, 2).unwrap().chains;
     let locks: Vec<_> = found[0].iter().map(|w| (w.from.0, w.to.0)).collect();
     assert_eq!((found.len(), locks), (1, vec![(A, B), (B, A)]));
 }

@@ -4,13 +4,13 @@
 //! the order of their coming, and readers at the head are served together. One definition serves the run that is told to the
 //! engine and the search for what it could have come to.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use observer_engine::event::Mode;
 
 use super::program::{Held, Ins, LockNo, Pc, Program, TaskNo};
 
-pub const TASKS: usize = 4;
+pub const TASKS: usize = 8;
 const UNBORN: u8 = 0xff;
 /// A case with more states than this is left out, and counted.
 const STATES_MAX: usize = 400_000;
@@ -24,11 +24,6 @@ pub struct State {
 }
 
 impl State {
-    fn key(self) -> u64 {
-        let bytes = |b: [u8; TASKS]| u64::from(u32::from_le_bytes(b));
-        bytes(self.pc) << 32 | bytes(self.came)
-    }
-
     pub fn is_born(&self, t: TaskNo) -> bool {
         self.pc[t] != UNBORN
     }
@@ -92,6 +87,24 @@ impl Machine<'_> {
             Some(Ins::Take { lock, mode, .. }) if state.waits(t) => Some((lock, mode)),
             _ => None,
         }
+    }
+
+    /// Whether a task waits for what it holds.
+    pub fn waits_for_itself(&self, state: &State, t: TaskNo) -> bool {
+        self.wanted(state, t).is_some_and(|(lock, _)| self.held(state, t).iter().any(|h| h.lock == lock))
+    }
+
+    /// States with the same key have the same future: in which order tasks came matters between those that wait for one lock.
+    fn key(&self, state: &State) -> u128 {
+        let bytes = |b: [u8; TASKS]| u128::from(u64::from_le_bytes(b));
+        let mut places = [0; TASKS];
+        for (t, (lock, _)) in (0..self.programs.len()).filter_map(|t| Some((t, self.wanted(state, t)?))) {
+            let is_before = |u: &TaskNo| {
+                state.came[*u] <= state.came[t] && self.wanted(state, *u).is_some_and(|(l, _)| l == lock)
+            };
+            places[t] = (0..self.programs.len()).filter(is_before).count() as u8;
+        }
+        bytes(state.pc) << 64 | bytes(places)
     }
 
     fn is_shut(&self, state: &State, lock: LockNo, mode: Mode) -> bool {
@@ -222,7 +235,7 @@ fn closes(programs: &[Program]) -> bool {
     for program in programs {
         for (ins, held) in program.code.iter().zip(&program.held) {
             if let Ins::Take { lock, .. } = ins {
-                held.iter().filter(|h| h.lock != *lock).for_each(|h| after[h.lock] |= 1 << lock);
+                held.iter().for_each(|h| after[h.lock] |= 1 << lock);
             }
         }
     }
@@ -236,25 +249,42 @@ fn closes(programs: &[Program]) -> bool {
     (0..after.len()).any(|lock| after[lock] & 1 << lock != 0)
 }
 
-/// Every deadlock that can be reached, whatever the interleaving; `None`: there are too many states.
-pub fn reachable(programs: &[Program], born: usize) -> Option<(Vec<Vec<Wait>>, usize)> {
+/// What can be reached, whatever the interleaving.
+#[derive(Clone, Debug, Default)]
+pub struct Truth {
+    /// Deadlocks of two tasks and more.
+    pub chains: Vec<Vec<Wait>>,
+    /// Tasks that wait at an instruction for a lock that they hold themselves.
+    pub selves: BTreeSet<(TaskNo, Pc)>,
+    /// States that were looked at.
+    pub states: usize,
+}
+
+/// Everything that can be reached; `None`: there are too many states.
+pub fn reachable(programs: &[Program], born: usize) -> Option<Truth> {
+    let mut truth = Truth::default();
     if !closes(programs) {
-        return Some((Vec::new(), 0));
+        return Some(truth);
     }
     let machine = Machine { programs, is_eager: true };
-    let mut found: Vec<Vec<Wait>> = Vec::new();
     let begin = machine.begin(born);
-    let (mut seen, mut open) = (HashSet::from([begin.key()]), vec![begin]);
+    let (mut seen, mut open) = (HashSet::from([machine.key(&begin)]), vec![begin]);
     while let Some(state) = open.pop() {
-        if state.came.iter().filter(|c| **c > 0).count() > 1 {
+        let waiting = state.came.iter().filter(|c| **c > 0).count();
+        for t in (0..programs.len()).filter(|t| waiting > 0 && state.waits(*t)) {
+            if machine.waits_for_itself(&state, t) {
+                truth.selves.insert((t, state.pc(t)));
+            }
+        }
+        if waiting > 1 {
             for chain in machine.deadlocks(&state) {
-                if !found.contains(&chain) {
-                    found.push(chain);
+                if !truth.chains.contains(&chain) {
+                    truth.chains.push(chain);
                 }
             }
         }
         let mut reach = |next: State| {
-            if seen.insert(next.key()) {
+            if seen.insert(machine.key(&next)) {
                 open.push(next);
             }
         };
@@ -273,5 +303,6 @@ pub fn reachable(programs: &[Program], born: usize) -> Option<(Vec<Vec<Wait>>, u
             return None;
         }
     }
-    Some((found, seen.len()))
+    truth.states = seen.len();
+    Some(truth)
 }

@@ -43,6 +43,8 @@ pub struct Lock {
     pub index: u64,
     /// Nobody uses it before nobody needs this one any more.
     pub after: Option<LockNo>,
+    /// Another place at which the same page can be: it moves there and back, whenever nobody uses the lock of either place.
+    pub twin: Option<LockNo>,
 }
 
 /// How it is told that a task asks, and has.
@@ -51,6 +53,8 @@ pub enum Way {
     Ask,
     /// A place that tries first, and blocks if that fails.
     TryThenBlock,
+    /// A trylock like any other, after which the code requests the same lock if it failed.
+    TryThenAsk,
     /// A lookup that is told which folio it will lock.
     Told,
     /// A lookup whose folio its return tells.
@@ -76,9 +80,11 @@ pub enum Ins {
         is_silent: bool,
         failed: Pc,
     },
+    /// `lent`: by another context than the task that acquired it.
     Release {
         lock: LockNo,
         mode: Mode,
+        lent: bool,
     },
     Downgrade {
         lock: LockNo,
@@ -119,12 +125,35 @@ pub struct Program {
 /// What is done from when nothing is held until nothing is held again. It is what a failing case gets rid of.
 #[derive(Clone, Debug)]
 pub enum Act {
-    Take { lock: LockNo, mode: Mode, way: Way, kill: Option<Vec<Act>> },
-    Try { lock: LockNo, mode: Mode, is_silent: bool, body: Vec<Act>, other: Vec<Act> },
-    Release { lock: LockNo },
-    Downgrade { lock: LockNo },
-    Prove { lock: LockNo },
-    Fork { child: TaskNo },
+    Take {
+        lock: LockNo,
+        mode: Mode,
+        way: Way,
+        kill: Option<Vec<Act>>,
+    },
+    Try {
+        lock: LockNo,
+        mode: Mode,
+        is_silent: bool,
+        body: Vec<Act>,
+        other: Vec<Act>,
+    },
+    Release {
+        lock: LockNo,
+    },
+    /// Tried for reading; if acquired, an interrupt on another task releases it at once.
+    Lend {
+        lock: LockNo,
+    },
+    Downgrade {
+        lock: LockNo,
+    },
+    Prove {
+        lock: LockNo,
+    },
+    Fork {
+        child: TaskNo,
+    },
 }
 
 /// One segment, perhaps inside a watched operation.
@@ -234,8 +263,20 @@ impl Builder<'_> {
                     self.emit(Ins::Prove { lock: *lock });
                 }
             }
+            Act::Lend { lock } => self.lend(*lock),
             Act::Fork { child } => drop(self.emit(Ins::Fork { child: *child })),
         }
+    }
+
+    fn lend(&mut self, lock: LockNo) {
+        if !self.locks[lock].kind.is_rwsem() || self.now.iter().any(|h| h.lock == lock) {
+            return;
+        }
+        let (mode, at) = (Mode::Read, self.here());
+        self.emit(Ins::Try { lock, mode, is_silent: false, failed: at + 2 });
+        self.now.push(Held { lock, mode, taken: at });
+        self.emit(Ins::Release { lock, mode, lent: true });
+        self.now.pop();
     }
 
     fn release(&mut self, lock: LockNo) {
@@ -244,7 +285,7 @@ impl Builder<'_> {
         if self.keep.contains(&self.now[at].taken) {
             return;
         }
-        self.emit(Ins::Release { lock, mode });
+        self.emit(Ins::Release { lock, mode, lent: false });
         self.now.remove(at);
     }
 
@@ -395,6 +436,10 @@ impl<'a> Maker<'a> {
                     acts.push(Act::Fork { child });
                 }
                 8 | 9 if depth > 0 => break,
+                10 if self.random.percent(15) => {
+                    let lock = self.random.pick(&self.choice);
+                    acts.push(Act::Lend { lock });
+                }
                 _ => {
                     let act = self.take(depth);
                     let spinlock = match act {
@@ -461,7 +506,11 @@ impl<'a> Maker<'a> {
             }
             _ => {
                 self.held.push((lock, mode));
-                let way = if chance < 40 && kind.is_rwsem() { Way::TryThenBlock } else { Way::Ask };
+                let way = match chance {
+                    ..40 if kind.is_rwsem() => Way::TryThenBlock,
+                    40..55 if again.is_none() => Way::TryThenAsk,
+                    _ => Way::Ask,
+                };
                 Act::Take { lock, mode, way, kill: None }
             }
         }

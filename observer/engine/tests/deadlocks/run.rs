@@ -11,6 +11,7 @@ use observer_engine::event::{
 
 use super::{
     case::Case,
+    crowd::Crowd,
     machine::{Machine, Outcome, State},
     program::{Held, Ins, Kind, Lock, LockNo, Pc, Program, TaskNo, Way},
     random::Random,
@@ -43,14 +44,28 @@ pub struct Run {
     pub released_ns: BTreeMap<(TaskNo, Pc), u64>,
     /// Waits that were told.
     pub waits: BTreeSet<(TaskNo, Pc)>,
-    /// Asks, in a way that can block, for what the task has: lock, mode of the hold, mode asked for.
-    pub relocks: Vec<(TaskNo, LockNo, Mode, Mode)>,
+    /// Requests, in a way that can block, for what the task holds.
+    pub relocks: Vec<Again>,
+    /// By task, the instructions that it came to, in order.
+    pub trail: Vec<Vec<Pc>>,
+    /// From when on a page that moves there and back is at a place.
+    pub places: Vec<(u64, LockNo)>,
     /// When an address became another lock's.
     pub renamed_ns: BTreeMap<LockNo, u64>,
     pub end: Option<State>,
     pub end_ns: u64,
     /// Somebody could have gone on, but for an address that was not free yet.
     pub is_cut: bool,
+}
+
+/// A request for a lock that the task holds.
+#[derive(Clone, Copy, Debug)]
+pub struct Again {
+    pub task: TaskNo,
+    pub pc: Pc,
+    pub lock: LockNo,
+    pub held: Mode,
+    pub asked: Mode,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +97,7 @@ struct Runner<'a> {
     cpu: Vec<u16>,
     is_introduced: Vec<bool>,
     is_gone: Vec<bool>,
+    crowd: Crowd,
 }
 
 /// Lets it happen.
@@ -93,7 +109,7 @@ pub fn run(case: &Case, programs: &[Program]) -> Run {
         case,
         state: machine.begin(case.born.min(n)),
         machine,
-        run: Run::default(),
+        run: Run { trail: vec![Vec::new(); n], ..Run::default() },
         now_ns: 1000,
         phase: vec![Phase::Fresh; n],
         tells: (0..n).map(|_| VecDeque::new()).collect(),
@@ -101,9 +117,13 @@ pub fn run(case: &Case, programs: &[Program]) -> Run {
         cpu: (0..n).map(|_| random.below(CPUS) as u16).collect(),
         is_introduced: vec![false; n],
         is_gone: vec![false; n],
+        crowd: Crowd::new(case.crowd, case.schedule),
         random,
     };
     runner.begin();
+    if case.is_last_first {
+        while runner.step(n - 1) {}
+    }
     runner.go();
     runner.run.end = Some(runner.state);
     runner.run.end_ns = runner.now_ns;
@@ -142,6 +162,10 @@ impl Runner<'_> {
 
     fn send(&mut self, t: TaskNo, site: u16, body: Body) -> u64 {
         self.introduce(t);
+        self.crowd.burst(&mut self.now_ns, &mut self.run.events);
+        if self.case.is_slow && self.random.percent(6) {
+            self.now_ns += 1_500_000_000 + 100_000_000 * self.random.below(40) as u64;
+        }
         if self.random.percent(5) {
             self.cpu[t] = self.random.below(CPUS) as u16;
         }
@@ -281,6 +305,9 @@ impl Runner<'_> {
     }
 
     fn is_free_for(&mut self, t: TaskNo, lock: LockNo) -> bool {
+        if let Some(twin) = self.case.locks[lock].twin {
+            return !self.is_in_use(twin) && self.is_put(lock);
+        }
         let Some(old) = self.case.locks[lock].after else { return true };
         let needs = |t: TaskNo| {
             let from = if self.state.is_born(t) { self.state.pc(t) } else { 0 };
@@ -300,11 +327,34 @@ impl Runner<'_> {
         true
     }
 
+    /// Whether a task holds the lock, or is about to.
+    fn is_in_use(&self, lock: LockNo) -> bool {
+        (0..self.machine.programs.len()).any(|t| {
+            let comes = self.machine.ins(&self.state, t).as_ref().and_then(of_lock) == Some(lock);
+            self.machine.held(&self.state, t).iter().any(|h| h.lock == lock)
+                || (comes && (self.phase[t] != Phase::Fresh || self.state.waits(t)))
+        })
+    }
+
+    /// The page is at the place of this lock from now on.
+    fn is_put(&mut self, lock: LockNo) -> bool {
+        let addr = self.case.locks[lock].addr;
+        let last = self.run.places.iter().rfind(|(_, no)| self.case.locks[*no].addr == addr);
+        if last.is_none_or(|(_, no)| *no != lock) {
+            self.run.places.push((self.now_ns, lock));
+        }
+        true
+    }
+
     fn act(&mut self, t: TaskNo, ins: Ins) {
         let pc = self.state.pc(t);
+        if self.run.trail[t].last() != Some(&pc) {
+            self.run.trail[t].push(pc);
+        }
         match (self.phase[t], ins) {
-            (Phase::Fresh, Ins::Release { lock, mode }) => {
-                self.send_release(t, lock, mode);
+            (Phase::Fresh, Ins::Release { lock, mode, lent }) => {
+                let by = if lent { self.other_than(t, lock) } else { t };
+                self.send_release(by, lock, mode);
                 self.phase[t] = Phase::Releasing;
             }
             (Phase::Fresh, Ins::Downgrade { lock }) => {
@@ -378,25 +428,41 @@ impl Runner<'_> {
         }
     }
 
+    /// A task that has nothing to do with the lock, on which an interrupt runs; the task itself if there is none.
+    fn other_than(&mut self, t: TaskNo, lock: LockNo) -> TaskNo {
+        let n = self.machine.programs.len();
+        let comes = |t: TaskNo| self.machine.ins(&self.state, t).as_ref().and_then(of_lock) == Some(lock);
+        let holds = |t: TaskNo| self.machine.held(&self.state, t).iter().any(|h| h.lock == lock);
+        let first = self.random.below(n);
+        let all = (0..n).map(|i| (first + i) % n);
+        let mut fits = all
+            .filter(|u| *u != t && self.state.is_born(*u) && !self.is_gone[*u] && !comes(*u) && !holds(*u));
+        fits.next().unwrap_or(t)
+    }
+
     fn take(&mut self, t: TaskNo, pc: Pc, ins: Ins, (no, mode, way): (LockNo, Mode, Way)) {
         let lock = self.case.locks[no];
         match (self.phase[t], way) {
-            (Phase::Fresh, Way::TryThenBlock) => {
+            (Phase::Fresh, Way::TryThenBlock | Way::TryThenAsk) => {
+                let is_wait = way == Way::TryThenBlock;
+                let site = if is_wait { block_site(mode) } else { try_site(lock.kind, mode) };
                 let mut tried = self.state;
                 if self.machine.attempt(&mut tried, t) == Outcome::Got {
-                    self.note_relock(t, no, mode);
+                    if is_wait {
+                        self.note_relock(t, pc, no, mode);
+                    }
                     self.state = tried;
-                    self.tell_lock(t, block_site(mode), (LockStep::Try, no, Some(mode)), false);
+                    self.tell_lock(t, site, (LockStep::Try, no, Some(mode)), false);
                     if let Some(told) = self.tells[t].back_mut() {
-                        (told.known, told.asked) = (Some(pc), Some(pc));
+                        (told.known, told.asked) = (Some(pc), is_wait.then_some(pc));
                     }
                 } else {
-                    self.tell_lock(t, block_site(mode), (LockStep::Busy, no, Some(mode)), false);
+                    self.tell_lock(t, site, (LockStep::Busy, no, Some(mode)), false);
                     self.phase[t] = Phase::Tried;
                 }
             }
-            (Phase::Fresh | Phase::Tried, Way::Ask | Way::TryThenBlock) => {
-                self.note_relock(t, no, mode);
+            (Phase::Fresh | Phase::Tried, Way::Ask | Way::TryThenBlock | Way::TryThenAsk) => {
+                self.note_relock(t, pc, no, mode);
                 self.tell_lock(t, ask_site(lock.kind, mode), (LockStep::Ask, no, Some(mode)), false);
                 if let Some(told) = self.tells[t].back_mut() {
                     (told.known, told.asked) = (Some(pc), Some(pc));
@@ -417,9 +483,10 @@ impl Runner<'_> {
         }
     }
 
-    fn note_relock(&mut self, t: TaskNo, no: LockNo, mode: Mode) {
-        if let Some(held) = self.machine.held(&self.state, t).iter().find(|h| h.lock == no) {
-            self.run.relocks.push((t, no, held.mode, mode));
+    fn note_relock(&mut self, t: TaskNo, pc: Pc, lock: LockNo, asked: Mode) {
+        if let Some(held) = self.machine.held(&self.state, t).iter().find(|h| h.lock == lock).map(|h| h.mode)
+        {
+            self.run.relocks.push(Again { task: t, pc, lock, held, asked });
         }
     }
 
@@ -431,12 +498,14 @@ impl Runner<'_> {
         self.waiting[t] = Some((pc, ins));
         let lock = self.case.locks[no];
         match way {
-            Way::Ask | Way::TryThenBlock if self.case.telling.waits => {
+            Way::Ask | Way::TryThenBlock | Way::TryThenAsk if self.case.telling.waits => {
                 let mode = self.random.percent(70).then_some(mode);
                 self.tell_lock(t, sites::CONTENTION, (LockStep::WaitBegin, no, mode), false);
                 self.run.waits.insert((t, pc));
             }
-            Way::Silent { slow: true } => {
+            Way::Silent { slow: true } | Way::Told | Way::Found
+                if matches!(way, Way::Silent { .. }) || self.case.telling.waits =>
+            {
                 let (folio, mapping) = (Folio(lock.addr), Mapping(lock.mapping));
                 let body = Body::FolioWait { folio, mapping, index: lock.index };
                 self.tells[t].push_back(Told { site: sites::FOLIO_SLOW, body, known: None, asked: Some(pc) });
@@ -448,7 +517,7 @@ impl Runner<'_> {
 
     fn wait_over(&mut self, t: TaskNo, pc: Pc, ins: Ins) {
         let Ins::Take { lock: no, mode, way, .. } = ins else { return };
-        if matches!(way, Way::Ask | Way::TryThenBlock) && self.case.telling.waits {
+        if matches!(way, Way::Ask | Way::TryThenBlock | Way::TryThenAsk) && self.case.telling.waits {
             self.tell_lock(t, sites::CONTENTION, (LockStep::WaitEnd, no, Some(mode)), false);
         }
         self.has(t, pc, self.case.locks[no], way, true);

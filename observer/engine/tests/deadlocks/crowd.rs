@@ -1,0 +1,98 @@
+//! Faults of other tasks on other pages, between the steps of a case: what a server does all the time.
+//!
+//! They share no lock with the case, so that they change nothing of what is true. Their locks are of the same classes. Pages are at
+//! another index each time.
+
+use observer_engine::event::{
+    Addr, Body, Class, Event, Folio, How, LockAddr, LockStep, Mapping, Mm, Mode, SiteId, Tid,
+};
+
+use super::{random::Random, sites};
+
+/// Fault mutexes of a kernel with 64 possible CPUs.
+const MUTEXES: u64 = 512;
+/// Pages of the crowd's file.
+const PAGES: usize = 12_000;
+const FIRST_TID: u32 = 500;
+/// Tasks that stay.
+const STAYING: usize = 6;
+const CPUS: usize = 6;
+const MAPPING: Mapping = Mapping(0xc_0000);
+
+pub fn is_of_crowd(tid: Tid) -> bool {
+    tid.0 >= FIRST_TID
+}
+
+#[derive(Clone, Debug)]
+pub struct Crowd {
+    random: Random,
+    /// Faults left.
+    left: usize,
+    all: usize,
+    /// Short-lived tasks so far.
+    born: u32,
+}
+
+impl Crowd {
+    pub fn new(faults: usize, seed: u64) -> Crowd {
+        Crowd { random: Random::new(seed ^ 0x5eed), left: faults, all: faults, born: 0 }
+    }
+
+    /// Some faults, if it is time for them.
+    pub fn burst(&mut self, now_ns: &mut u64, events: &mut Vec<Event>) {
+        if self.left == 0 || !self.random.percent(15) {
+            return;
+        }
+        let faults = (1 + self.random.below(1 + self.all / 5)).min(self.left);
+        self.left -= faults;
+        (0..faults).for_each(|_| self.fault(now_ns, events));
+    }
+
+    fn fault(&mut self, now_ns: &mut u64, events: &mut Vec<Event>) {
+        let cpu = self.random.below(CPUS) as u16;
+        let mut send = |tid: u32, site: u16, body: Body| {
+            *now_ns += 1;
+            events.push(Event { time_ns: *now_ns, seq: 0, tid: Tid(tid), cpu, site: SiteId(site), body });
+        };
+        let parent = FIRST_TID + self.random.below(STAYING) as u32;
+        let is_short = self.random.percent(20);
+        let tid = if is_short {
+            self.born += 1;
+            let child = FIRST_TID + STAYING as u32 + self.born;
+            send(parent, sites::FORK, Body::Fork { child: Tid(child), child_tgid: FIRST_TID });
+            child
+        } else {
+            parent
+        };
+        let page = self.random.below(PAGES) as u64;
+        let index = self.random.below(PAGES) as u64;
+        let folio = Folio(0x900_0000 + 0x40 * page);
+        let lock = |step, class, mode, addr| Body::Lock {
+            step,
+            class,
+            mode: Some(mode),
+            lock: LockAddr(addr),
+            failed: false,
+        };
+        let mutex =
+            |step| lock(step, Class::FaultMutex, Mode::Exclusive, 0x80_0000 + 0x40 * (index % MUTEXES));
+        let vma = |step| lock(step, Class::VmaLock, Mode::Read, 0x70_0000);
+        let i_mmap = |step| lock(step, Class::IMmap, Mode::Read, 0x70_1000);
+        let (ask, release) = (LockStep::Ask, LockStep::Release);
+        let held = Body::FolioHeld { folio, mapping: MAPPING, index, how: How::Returned };
+        send(tid, sites::OPERATIONS[0], Body::OpBegin { mm: Mm(0xb000), start: Addr(0), end: Addr(0) });
+        send(tid, sites::MUTEX_LOCK, mutex(ask));
+        send(tid, sites::DOWN_READ, vma(ask));
+        send(tid, sites::LOOKUP_FOLIO, Body::FolioAsk { mapping: MAPPING, index, folio: Folio(0) });
+        send(tid, sites::LOOKUP_FOLIO, held);
+        send(tid, sites::DOWN_READ, i_mmap(ask));
+        send(tid, sites::RELEASE, i_mmap(release));
+        send(tid, sites::FOLIO_RELEASE, Body::FolioRelease { folio, mapping: MAPPING, index });
+        send(tid, sites::RELEASE, vma(release));
+        send(tid, sites::RELEASE, mutex(release));
+        send(tid, sites::OPERATIONS[0], Body::OpEnd { ret: 0 });
+        if is_short {
+            send(tid, sites::EXIT, Body::TaskExit { tgid: FIRST_TID, mm: Mm(0) });
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! What has to be an alarm: a deadlock that the paths of its own parties come to, each told whole and in time.
+//!
+//! A path is what a task did from when it held nothing up to its request, as it ran. The search is the same as that for the
+//! truth; here it is given these paths alone. So neither other tasks nor other segments matter, however many there are.
+
+use std::fmt::Write as _;
+
+use observer_engine::{
+    event::{Body, Mode},
+    finding::{Finding, Rank},
+};
+
+use super::{
+    case::is_silent,
+    check::{Checked, Tally},
+    machine::{self, Wait},
+    program::{Held, Ins, LockNo, Pc, Program, TaskNo, Way},
+    run::{Again, tid},
+};
+
+impl Checked<'_> {
+    pub fn demanded(&self, findings: &[Finding], tally: &mut Tally, out: &mut String) {
+        if !self.is_plain() {
+            return;
+        }
+        for chain in &self.truth.chains {
+            let Some(least) = self.least(chain) else { continue };
+            tally.demanded += 1;
+            tally.demanded_rings += usize::from(chain.len() > 4);
+            let said = self.said_of(findings, chain);
+            if said.is_none_or(|f| f.rank > least) {
+                let rank = said.map_or("nothing", |f| f.rank.name());
+                let n = if chain.len() > 4 { " of a ring" } else { "" };
+                let _ = writeln!(out, "# no alarm{n}, but {rank}: {}", self.truth_words(chain));
+            }
+        }
+    }
+
+    /// Everybody was there from the start, and came to an end: nothing is still going on.
+    fn is_plain(&self) -> bool {
+        let Some(end) = self.run.end else { return false };
+        let is_over = |t: TaskNo| end.pc(t) >= self.programs[t].code.len() && !end.waits(t);
+        self.case.born >= self.programs.len()
+            && self.case.telling.ptl_release
+            && (0..self.programs.len()).all(is_over)
+    }
+
+    /// The rank that it has to have at least.
+    fn least(&self, chain: &[Wait]) -> Option<Rank> {
+        let is_told = chain.iter().all(|w| self.told(w) == Some(true));
+        if !is_told || !self.were_together(chain.iter().map(|w| (w.task, w.pc))) {
+            return None;
+        }
+        let paths = chain.iter().map(|w| self.path(w.task, w.pc)).collect::<Option<Vec<_>>>()?;
+        let comes = |paths: &[Program]| {
+            machine::reachable(paths, paths.len())
+                .is_some_and(|truth| truth.chains.iter().any(|found| is_same(found, chain, paths)))
+        };
+        let wanted: Vec<LockNo> = chain.iter().map(|w| w.to.0).collect();
+        if comes(&paths) {
+            return Some(Rank::Feasible);
+        }
+        let is_written = |(at, writer): ((TaskNo, Pc), Program)| {
+            let all = chain.iter().map(|w| (w.task, w.pc)).chain([at]);
+            self.were_together(all) && comes(&[paths.clone(), vec![writer]].concat())
+        };
+        // Another request of the same writer may be one of which not everything is known.
+        let late = self.case.tasks.iter().flatten().any(|s| is_silent(&s.acts));
+        let mut writers = self.writers(&wanted, |t| chain.iter().any(|w| w.task == t)).into_iter();
+        writers.any(is_written).then_some(if late { Rank::Possible } else { Rank::Feasible })
+    }
+
+    /// Whether a writer that was told can come between the two requests of a reader.
+    pub fn is_between(&self, again: &Again) -> bool {
+        let Some(path) = self.path(again.task, again.pc) else { return false };
+        let last = path.code.len() - 1;
+        self.is_plain()
+            && self.writers(&[again.lock], |t| t == again.task).into_iter().any(|(at, writer)| {
+                let comes = || {
+                    machine::reachable(&[path.clone(), writer.clone()], 2)
+                        .is_some_and(|truth| truth.selves.contains(&(0, last)))
+                };
+                self.were_together([(again.task, again.pc), at].into_iter()) && comes()
+            })
+    }
+
+    /// Requests for writing of these locks, told in time, by other tasks: where, and the paths to them.
+    fn writers(&self, of: &[LockNo], is_party: impl Fn(TaskNo) -> bool) -> Vec<((TaskNo, Pc), Program)> {
+        let mut found = Vec::new();
+        for t in (0..self.programs.len()).filter(|t| !is_party(*t)) {
+            for pc in self.run.trail[t].iter().copied() {
+                let Ins::Take { lock, mode, .. } = self.programs[t].code[pc] else { continue };
+                let is_told = self.run.asks.get(&(t, pc)).is_some_and(|asked| asked.is_told);
+                if mode != Mode::Read && of.contains(&lock) && is_told {
+                    found.extend(self.path(t, pc).map(|path| ((t, pc), path)));
+                }
+            }
+        }
+        found
+    }
+
+    /// None of them was seen to exit before the last of the requests.
+    fn were_together(&self, mut all: impl Iterator<Item = (TaskNo, Pc)> + Clone) -> bool {
+        let asked_ns = |at| self.run.asks.get(&at).map_or(u64::MAX, |asked| asked.time_ns);
+        let last_ns = all.clone().map(asked_ns).max().unwrap_or(0);
+        all.all(|(t, _)| {
+            let exits = |body: &Body| matches!(body, Body::TaskExit { .. });
+            let mut events = self.run.events.iter();
+            !events.any(|e| e.tid == tid(t) && exits(&e.body) && e.time_ns <= last_ns)
+        })
+    }
+
+    /// What the task did from when it held nothing up to this request. `None`: it did not come there, or not all of it was told
+    /// in time.
+    fn path(&self, t: TaskNo, pc: Pc) -> Option<Program> {
+        let (program, trail) = (&self.programs[t], &self.run.trail[t]);
+        let end = trail.iter().rposition(|at| *at == pc)?;
+        let begin = (0..=end).rev().find(|at| program.held[trail[*at]].is_empty())?;
+        // A folio that is locked without a record may have been locked at any time in the operation.
+        let bounds = |at: &Pc| matches!(program.code[*at], Ins::Begin { .. } | Ins::End { .. });
+        let first = (0..begin).rev().find(|at| bounds(&trail[*at])).unwrap_or(0);
+        let rest = trail[end..].iter().take_while(|at| !bounds(at));
+        let is_silent = |pc: &Pc| match program.code[*pc] {
+            Ins::Take { way, .. } => matches!(way, Way::Silent { .. }),
+            Ins::Try { is_silent, .. } => is_silent,
+            _ => false,
+        };
+        if trail[first..end].iter().chain(rest).any(is_silent) {
+            return None;
+        }
+        let mut path = Path::default();
+        for at in begin..=end {
+            let (pc, next) = (trail[at], trail.get(at + 1).copied());
+            let is_last = at == end;
+            match program.code[pc] {
+                Ins::Take { gave_up, .. } if !is_last && gave_up.is_some() && next == gave_up => return None,
+                Ins::Take { lock, mode, way, .. } => {
+                    let is_tried = way == Way::TryThenAsk && !self.run.asks.contains_key(&(t, pc));
+                    path.take(lock, mode, is_tried);
+                }
+                Ins::Try { failed, .. } if next == Some(failed) => return None,
+                Ins::Try { lock, mode, .. } => path.take(lock, mode, true),
+                Ins::Release { lock, mode, .. } => path.release(lock, mode),
+                Ins::Downgrade { lock } => path.downgrade(lock),
+                _ => {}
+            }
+        }
+        Some(path.whole())
+    }
+}
+
+/// A straight path. A trylock in it that fails ends it: what would be done then was not told.
+#[derive(Default)]
+struct Path {
+    program: Program,
+    now: Vec<Held>,
+    /// What is held where a trylock failed.
+    failed: Vec<Vec<Held>>,
+}
+
+impl Path {
+    fn put(&mut self, ins: Ins) -> Pc {
+        self.program.code.push(ins);
+        self.program.held.push(self.now.clone());
+        self.program.code.len() - 1
+    }
+
+    fn take(&mut self, lock: LockNo, mode: Mode, is_tried: bool) {
+        let at = if is_tried {
+            self.failed.push(self.now.clone());
+            // Counted from the end, which is not known yet.
+            self.put(Ins::Try { lock, mode, is_silent: false, failed: self.failed.len() })
+        } else {
+            self.put(Ins::Take { lock, mode, way: Way::Ask, gave_up: None })
+        };
+        self.now.push(Held { lock, mode, taken: at });
+    }
+
+    fn release(&mut self, lock: LockNo, mode: Mode) {
+        self.put(Ins::Release { lock, mode, lent: false });
+        if let Some(at) = self.now.iter().rposition(|h| h.lock == lock) {
+            self.now.remove(at);
+        }
+    }
+
+    fn downgrade(&mut self, lock: LockNo) {
+        self.put(Ins::Downgrade { lock });
+        self.now.iter_mut().filter(|h| h.lock == lock).for_each(|h| h.mode = Mode::Read);
+    }
+
+    fn whole(mut self) -> Program {
+        let end = self.program.code.len();
+        self.program.held.push(self.now);
+        self.program.held.extend(self.failed);
+        for ins in &mut self.program.code {
+            if let Ins::Try { failed, .. } = ins {
+                *failed += end;
+            }
+        }
+        self.program
+    }
+}
+
+/// The chain that was found among the paths is this one: each party waits at the end of its path.
+fn is_same(found: &[Wait], chain: &[Wait], paths: &[Program]) -> bool {
+    let at_end = |w: &Wait| w.pc + 1 == paths[w.task].code.len() && w.task < chain.len();
+    found.len() == chain.len()
+        && found.iter().all(|w| at_end(w) && (chain[w.task].from, chain[w.task].to) == (w.from, w.to))
+}

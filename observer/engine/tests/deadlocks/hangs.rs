@@ -1,0 +1,132 @@
+//! Claims on tasks that wait: runs that end in a deadlock, and tasks that request what they hold.
+
+use std::fmt::Write as _;
+
+use observer_engine::{
+    event::Mode,
+    finding::{Evidence, Finding, Rank, Relock},
+};
+
+use super::{
+    check::{Checked, Tally, cycles, kind, words},
+    machine::{Machine, Wait},
+    program::{Ins, Kind, Way},
+    run::{Again, tid},
+};
+
+impl Checked<'_> {
+    /// A run that hangs, and tells who waits, is confirmed; and what is confirmed hangs.
+    pub fn confirmed(&self, findings: &[Finding], tally: &mut Tally, out: &mut String) {
+        let Some(end) = self.run.end else { return };
+        let machine = Machine { programs: self.programs, is_eager: false };
+        let hangs = machine.deadlocks(&end);
+        tally.hangs += usize::from(!hangs.is_empty());
+        for chain in hangs.iter().filter(|_| !self.run.is_cut) {
+            let is_told = chain.iter().all(|w| self.waits_told(w, chain));
+            let said = self.said_of(findings, chain);
+            let (rank, least) = (said.map(|f| f.rank), self.least_rank(chain));
+            if is_told && rank.is_none_or(|rank| rank > least) {
+                let rank = rank.map_or("nothing", Rank::name);
+                let _ = writeln!(out, "# hangs, and is {rank}: {}", self.truth_words(chain));
+            }
+        }
+        // Who was killed waits no more.
+        for (finding, cycle) in cycles(findings).filter(|(f, _)| f.rank == Rank::Confirmed) {
+            if !self.case.is_killed && !self.is_among(cycle, &hangs, false) {
+                let _ = writeln!(out, "# confirmed, and does not hang: {}", words(finding, cycle));
+            }
+        }
+    }
+
+    /// Where each wait was recorded as one it is confirmed; where it is known by silence alone, an alarm.
+    fn least_rank(&self, chain: &[Wait]) -> Rank {
+        let is_seen = chain.iter().all(|w| self.run.waits.contains(&(w.task, w.pc)));
+        if is_seen { Rank::Confirmed } else { Rank::Feasible }
+    }
+
+    fn waits_told(&self, wait: &Wait, chain: &[Wait]) -> bool {
+        let has = |w: &Wait, lock| {
+            let held = self.programs[w.task].held[w.pc].iter().find(|h| h.lock == lock);
+            held.is_some_and(|h| self.run.known_ns.contains_key(&(w.task, h.taken)))
+        };
+        let next = chain.iter().find(|w| w.from.0 == wait.to.0);
+        let way = match self.programs[wait.task].code.get(wait.pc) {
+            Some(Ins::Take { way, .. }) => *way,
+            _ => return false,
+        };
+        let waits = match way {
+            // Where waits are not told, who asked to read before the writer did may have got it, and sleep elsewhere.
+            Way::Ask | Way::TryThenBlock | Way::TryThenAsk => {
+                self.case.telling.waits || wait.to.1 != Mode::Read
+            }
+            Way::Told => true,
+            Way::Found => self.case.locks[wait.to.0].kind == Kind::FileFolio,
+            Way::Silent { .. } => self.run.waits.contains(&(wait.task, wait.pc)),
+        };
+        let is_relock = self.programs[wait.task].held[wait.pc].iter().any(|h| h.lock == wait.to.0);
+        waits && !is_relock && has(wait, wait.from.0) && next.is_some_and(|w| has(w, wait.to.0))
+    }
+
+    pub fn relocks(&self, findings: &[Finding], tally: &mut Tally, out: &mut String) {
+        tally.relocks += self.run.relocks.len();
+        let said = findings.iter().filter_map(|f| match &f.evidence {
+            Evidence::Relock(relock) => Some((f, relock)),
+            _ => None,
+        });
+        let said: Vec<_> = said.collect();
+        for again in &self.run.relocks {
+            tally.true_relocks += usize::from(self.can_wait(again));
+            let kind_of = |r: &Relock| kind(r.held.class) == Some(self.case.locks[again.lock].kind);
+            let same = |f: &Finding, r: &Relock| {
+                let modes = (r.held.mode, r.asked_mode) == (Some(again.held), Some(again.asked));
+                kind_of(r) && modes && f.rank.is_alarm()
+            };
+            if self.is_demanded(again) && !said.iter().any(|(f, r)| same(f, r)) {
+                let _ = writeln!(out, "# no relock: {}", self.again_words(again));
+            }
+        }
+        for (f, r) in said {
+            let of = |again: &&Again| self.is_of(again, r);
+            // Of what is merged the first one is shown.
+            if !self.run.relocks.iter().filter(of).any(|again| self.can_wait(again)) {
+                let _ = writeln!(out, "# false relock: {} {}", f.rank.name(), f.id);
+            }
+            if f.rank == Rank::Confirmed && !self.run.relocks.iter().any(|again| self.is_waiting(again, r)) {
+                let _ = writeln!(out, "# confirmed relock, and nobody waits: {}", f.id);
+            }
+        }
+    }
+
+    fn is_of(&self, again: &Again, r: &Relock) -> bool {
+        let lock = self.case.locks[again.lock];
+        tid(again.task) == r.side.task.tid
+            && (lock.addr, Some(lock.kind)) == (r.held.lock, kind(r.held.class))
+            && (Some(again.held), Some(again.asked)) == (r.held.mode, r.asked_mode)
+    }
+
+    /// Whether a state can be reached in which the task waits there for what it holds.
+    fn can_wait(&self, again: &Again) -> bool {
+        self.truth.selves.contains(&(again.task, again.pc))
+    }
+
+    /// A task of this class and these modes waits for itself at the end, or gave up waiting.
+    fn is_waiting(&self, again: &Again, r: &Relock) -> bool {
+        let Some(end) = self.run.end else { return false };
+        let machine = Machine { programs: self.programs, is_eager: false };
+        let is_there = end.pc(again.task) == again.pc && machine.waits_for_itself(&end, again.task);
+        let same = (Some(again.held), Some(again.asked)) == (r.held.mode, r.asked_mode)
+            && kind(r.held.class) == Some(self.case.locks[again.lock].kind);
+        same && (is_there || self.case.is_killed)
+    }
+
+    /// Exclusive holds block for certain; of two reads a writer has to be seen that can come between.
+    fn is_demanded(&self, again: &Again) -> bool {
+        let is_read = (again.held, again.asked) == (Mode::Read, Mode::Read);
+        self.can_wait(again) && (!is_read || self.is_between(again))
+    }
+
+    fn again_words(&self, again: &Again) -> String {
+        let (t, addr) = (tid(again.task).0, self.case.locks[again.lock].addr);
+        format!("t{t} {addr:#x} {:?} {:?}", again.held, again.asked)
+    }
+}
