@@ -304,9 +304,10 @@ impl Engine {
     /// Cycles of what was seen, and the deadlocks that are there now.
     fn cycles(&self) -> Vec<Finding> {
         let mut all = self.cycles.findings(&self.graph, |s| self.rules.name(s));
-        for now in deadlock::findings(&self.tasks, &self.losses, |s| self.rules.name(s)) {
+        for now in deadlock::findings(self.waiting_world(), |s| self.rules.name(s)) {
             match all.iter_mut().find(|f| f.id == now.id) {
-                Some(known) if known.rank <= now.rank => {}
+                // Of two that rank alike the one that exists now is the better evidence.
+                Some(known) if known.rank < now.rank => {}
                 Some(known) => {
                     let (count, first_ns) = (known.count.max(now.count), known.first_ns.min(now.first_ns));
                     *known = Finding { count, first_ns, ..now };
@@ -315,6 +316,17 @@ impl Engine {
             }
         }
         all
+    }
+
+    /// What judging the tasks that wait now needs.
+    fn waiting_world(&self) -> deadlock::World<'_> {
+        deadlock::World {
+            tasks: &self.tasks,
+            losses: &self.losses,
+            now_ns: self.now_ns,
+            waits_reported: self.rules.waits_reported(),
+            ptl_release_unseen: self.rules.ptl_release_unseen(),
+        }
     }
 
     /// Looks for what new edges close.

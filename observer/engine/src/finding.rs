@@ -412,6 +412,10 @@ pub enum Doubt {
     Merged,
     /// Not every pair of instances was kept.
     InstancesCut,
+    /// The kernel does not report waits, and whether this task waits does not follow from who holds the lock.
+    WaitNotSeen { tid: Tid, class: LockClass },
+    /// The search for circles reached its bound: from this many tasks that wait in the same knot none was looked for.
+    CirclesCut(usize),
     /// A role that the rule needs is not fully seen on this kernel: role, part, grade.
     Coverage(String),
 }

@@ -100,8 +100,14 @@ fn loss_everywhere_leaves_no_alarm() {
     let mut alarms_without_loss = 0;
     for seed in 1..60 {
         let events = stream(seed, 3000);
-        let holes =
-            [0, 1, 2].map(|cpu| Hole { cpu, lo_ns: 0, hi_ns: u64::MAX, lost: 1, reason: "ring-full", site: None });
+        let holes = [0, 1, 2].map(|cpu| Hole {
+            cpu,
+            lo_ns: 0,
+            hi_ns: u64::MAX,
+            lost: 1,
+            reason: "ring-full",
+            site: None,
+        });
         alarms_without_loss += run(&events, &[]).findings().iter().filter(|f| f.rank.is_alarm()).count();
         for finding in run(&events, &holes).findings() {
             // The kernel's own count at the free is no inference.

@@ -291,6 +291,15 @@ pub fn doubt(d: &Doubt) -> String {
         Doubt::Moment(class) => format!("when {} was taken is not known to the moment", class.name()),
         Doubt::Merged => "the sides are of different recordings, whose locks cannot be compared".into(),
         Doubt::InstancesCut => "more pairs of instances than are kept".into(),
+        Doubt::WaitNotSeen { tid, class } => format!(
+            "task {}'s wait for {} was not seen: this kernel does not report waits, and the task was silent since",
+            tid.0,
+            class.name()
+        ),
+        Doubt::CirclesCut(tasks) => format!(
+            "the search for circles reached its bound: from {} that wait in the same knot none was looked for",
+            plural(*tasks as u64, "more task")
+        ),
         Doubt::Coverage(what) => format!("not fully seen on this kernel: {what}"),
     }
 }

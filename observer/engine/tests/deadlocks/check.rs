@@ -497,7 +497,14 @@ fn hole(events: &[Event], lost: &[bool], at: usize, any_cpu: bool) -> Hole {
     let lo_ns = (0..at).rev().find(near).map_or(0, |i| events[i].time_ns);
     let hi_ns = (at..events.len()).find(near).map_or(u64::MAX, |i| events[i].time_ns);
     let cpu = if any_cpu { Hole::ANY_CPU } else { cpu };
-    Hole { cpu, lo_ns, hi_ns: hi_ns.min(events[events.len() - 1].time_ns), lost: 1, reason: "ring-full", site: None }
+    Hole {
+        cpu,
+        lo_ns,
+        hi_ns: hi_ns.min(events[events.len() - 1].time_ns),
+        lost: 1,
+        reason: "ring-full",
+        site: None,
+    }
 }
 
 fn words(finding: &Finding, cycle: &Cycle) -> String {

@@ -56,5 +56,8 @@ fn a_full_ring_is_told_at_once_where_no_number_tells_it_yet() {
     let mut losses = Losses::default();
     losses.rose(&loss(loss::RING_FULL, 9, 50), 10, 7);
     // Nothing is counted twice: the numbers will be counted when they are passed over, or in the end.
-    assert_eq!(losses.open, [Hole { cpu: 1, lo_ns: 50, hi_ns: 50, lost: 0, reason: "ring-full", site: None }]);
+    assert_eq!(
+        losses.open,
+        [Hole { cpu: 1, lo_ns: 50, hi_ns: 50, lost: 0, reason: "ring-full", site: None }]
+    );
 }
