@@ -31,6 +31,7 @@ fn needs(kind: Kind) -> &'static [Role] {
         }
         Kind::Cycle | Kind::AgainstOrder | Kind::Relock => &[Role::Lock, Role::FolioHeld, Role::FolioRelease],
         Kind::FreedShared => &[Role::Share, Role::Unshare, Role::TableFree],
+        Kind::OrphanWait => &[Role::Lock, Role::Wait, Role::FolioHeld, Role::FolioRelease, Role::Task],
     }
 }
 
