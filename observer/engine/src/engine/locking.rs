@@ -144,7 +144,10 @@ impl Engine {
                     path.push(hold.op(Act::Downgrade, event.time_ns));
                 }
             }
-            LockStep::WaitBegin => self.waits(id, lock, true),
+            LockStep::WaitBegin => {
+                self.last_holders.wanted(lock);
+                self.waits(id, lock, true);
+            }
             // With the lock it would have come to the same place as it does by blocking.
             LockStep::Busy if self.rules.try_then_block(event.site, class) => {}
             LockStep::Busy => self.busy(id, event, (class.into(), mode, lock)),
@@ -261,6 +264,7 @@ impl Engine {
             }
             Some(at) => {
                 let hold = self.tasks[id].drop_hold(at, now_ns);
+                self.last_holders.released(&self.tasks[id], &hold, now_ns);
                 self.released(id, now_ns, &hold);
             }
             None => {
