@@ -61,7 +61,7 @@ fn last_holder(out: &mut Vec<String>, last: &LastHolder, start_ns: u64) {
     let site = last.site.as_ref().map_or(String::new(), |site| format!(" in {site}"));
     let (ended, ns) = match last.ended {
         Ended::Released(ns) => (format!("released it{site}"), ns),
-        Ended::Exited(ns) => ("exited with it: leaked".to_owned(), ns),
+        Ended::Exited(ns) => ("exited while it held the lock: leaked".to_owned(), ns),
     };
     let text = format!("{} on cpu {} {ended}, at {}", task(&last.task), last.task.cpu, at(ns));
     paragraph(out, "last", &text);
