@@ -20,7 +20,7 @@ use std::{
     sync::Arc,
 };
 
-use self::judge::{Verdict, is_inside, judge};
+use self::judge::{Verdict, judge};
 use crate::{
     event::SiteId,
     finding::{Cycle, Doubt, Evidence, Finding, Queued, Rank},
@@ -49,17 +49,12 @@ const AT_THE_END: usize = 1_000_000;
 /// Chains of one kind that are told apart, to count them.
 const CHAINS_MAX: usize = 256;
 
-/// Looks through the first of these pairs; how many, and which not in full.
-fn look(
-    world: World<'_>,
-    pairs: &[u32],
-    budget: usize,
-    found: &mut BTreeMap<Key, Found>,
-) -> (usize, Vec<u32>) {
+/// Looks through the first of these pairs.
+fn look(world: World<'_>, pairs: &[u32], budget: usize, found: &mut BTreeMap<Key, Found>) -> Looked {
     let closing = closing(world.graph);
     let closes = |at: &u32| closing[world.graph.pair(*at).edge as usize];
     if !pairs.iter().any(closes) {
-        return (pairs.len(), Vec::new());
+        return Looked { seen: pairs.len(), ..Looked::default() };
     }
     let knots = Knots::of(world.graph, &closing);
     let mut search = Search { graph: world.graph, closing, knots, chains: BTreeMap::new() };
@@ -73,10 +68,24 @@ fn look(
             break;
         }
     }
+    let mut open = Vec::new();
     for chain in search.chains.into_values() {
-        judge(world, &chain, found);
+        if judge(world, &chain, found) {
+            open.push(chain[0]);
+        }
     }
-    (seen, cut)
+    Looked { seen, cut, open }
+}
+
+/// What came of looking through pairs.
+#[derive(Default)]
+struct Looked {
+    /// The first so many.
+    seen: usize,
+    /// Those that were not searched in full.
+    cut: Vec<u32>,
+    /// Those of chains that an operation may decide which goes on.
+    open: Vec<u32>,
 }
 
 /// Classes of the locks and sites of the steps: what cycles are merged by.
@@ -149,19 +158,17 @@ impl Cycles {
         (before_ns, now_ns): (u64, u64),
     ) {
         let due = graph.due(before_ns);
-        for at in due.iter().filter(|_| before_ns != u64::MAX) {
-            if graph.pair(*at).witnesses.iter().any(|w| is_inside(presences.tasks, w)) {
-                graph.wait_on(*at, now_ns);
-            }
-        }
         if !due.is_empty() {
             let mut found = std::mem::take(&mut self.found);
             let budget = if before_ns == u64::MAX { AT_THE_END } else { AT_A_TIME };
-            let (seen, cut) = look(World { graph, locks, presences }, &due, budget, &mut found);
+            let looked = look(World { graph, locks, presences }, &due, budget, &mut found);
             self.found = found;
-            self.cut += cut.len() as u64;
-            cut.into_iter().for_each(|pair| graph.cut(pair));
-            graph.put_back(&due[seen..]);
+            self.cut += looked.cut.len() as u64;
+            looked.cut.into_iter().for_each(|pair| graph.cut(pair));
+            if before_ns != u64::MAX {
+                looked.open.into_iter().for_each(|pair| graph.wait_on(pair, now_ns));
+            }
+            graph.put_back(&due[looked.seen..]);
         }
         let steps: BTreeSet<Step> = self.found.values().flat_map(|f| f.hops.iter().map(Hop::step)).collect();
         graph.thin_out(presences, now_ns, |edge, locks, last_ns| {

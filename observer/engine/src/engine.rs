@@ -193,7 +193,11 @@ impl Engine {
         let task = &mut self.tasks[id];
         task.born_ns = made_ns.unwrap_or(event.time_ns);
         task.made_ns = made_ns.unwrap_or(0);
-        task.last_ns = made_ns.unwrap_or(0);
+        // Who it is comes before anything else that it does: then nothing of it is missing from before.
+        task.last_ns = match event.body {
+            Body::Task { .. } => event.time_ns,
+            _ => made_ns.unwrap_or(0),
+        };
     }
 
     /// The task does something again: of what it did since the last time something may have been lost.
@@ -231,6 +235,7 @@ impl Engine {
         task.lately.iter_mut().filter(|d| d.last_ns >= since_ns).for_each(|d| d.what.sure = false);
         self.graph.doubt_since(serial, since_ns);
         self.cycles.doubt_since(serial, since_ns);
+        self.relocks.doubt_since(serial, since_ns);
     }
 
     fn dispatch(&mut self, id: TaskId, event: &Event) {
@@ -388,7 +393,7 @@ impl Engine {
         let presences = Presences { tasks: &self.tasks, exits: &self.exits, losses: &self.losses };
         self.cycles.settle(&mut self.graph, (&self.locks, presences), (before_ns, self.now_ns));
         let (graph, rules) = (&self.graph, &self.rules);
-        self.relocks.settle(presences, |lock| graph.writers(lock), |s| rules.name(s));
+        self.relocks.settle(presences, before_ns, |lock| graph.writers(lock), |s| rules.name(s));
     }
 
     /// Links seen gone by the entries, and not told by the body of unshare.

@@ -228,6 +228,12 @@ impl Path {
         asks.map(move |(i, op)| (*op, &self.ops[start..i]))
     }
 
+    /// The path up to a time.
+    pub fn until(&self, time_ns: u64) -> &[Op] {
+        let at = self.ops.partition_point(|op| op.time_ns <= time_ns);
+        self.to(at)
+    }
+
     /// The path to a place.
     pub fn to(&self, at: usize) -> &[Op] {
         &self.ops[self.empty_before(at)..at]

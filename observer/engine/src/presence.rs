@@ -33,6 +33,12 @@ impl Presence {
         Presence { serial: task.serial, tid: task.tid, made_ns: task.made_ns, begin_ns, time_ns }
     }
 
+    /// Whether the operation in which it happened goes on: what the task holds may not be known yet.
+    pub fn is_inside(&self, tasks: &Tasks) -> bool {
+        let begin_ns = self.task(tasks).and_then(|task| task.frames.first()).map(|frame| frame.begin_ns);
+        begin_ns.is_some_and(|begin_ns| begin_ns <= self.time_ns)
+    }
+
     /// The task, if it is there now.
     pub fn task<'a>(&self, tasks: &'a Tasks) -> Option<&'a Task> {
         tasks.find(self.tid).map(|id| &tasks[id]).filter(|task| task.serial == self.serial)

@@ -69,7 +69,10 @@ impl Relocks {
                 == (again.presence.serial, again.site, again.instance, again.lossy)
                 && o.path.len() == again.path.len()
         };
-        if let Some(at) = self.open.iter().rposition(same) {
+        // The first meets writers that may be gone since, the last those that came since.
+        if self.open.iter().filter(|o| same(o)).count() > 1
+            && let Some(at) = self.open.iter().rposition(same)
+        {
             self.open.remove(at);
         }
         if self.open.len() == OPEN_MAX {
@@ -79,29 +82,62 @@ impl Relocks {
         self.open.push_back(again);
     }
 
-    /// Looks for writers that can come between.
+    /// It turns out that a task held more than was thought when it requested a lock.
+    /// `path`: what it did up to a time.
+    pub fn held_more(&mut self, serial: u64, since_ns: u64, path: impl Fn(u64) -> Arc<[Op]>) {
+        let is_it = |o: &&mut Again| o.presence.serial == serial && o.presence.time_ns >= since_ns;
+        for again in self.open.iter_mut().filter(is_it) {
+            again.path = path(again.presence.time_ns);
+        }
+    }
+
+    /// What a task did since a time may have been otherwise.
+    pub fn doubt_since(&mut self, serial: u64, since_ns: u64) {
+        let is_it = |o: &&mut Again| o.presence.serial == serial && o.presence.time_ns >= since_ns;
+        self.open.iter_mut().filter(is_it).for_each(|again| again.lossy = true);
+    }
+
+    /// Looks for writers that can come between requests that were made before `before_ns`: until then a folio may turn out to have
+    /// been locked, and so it may in an operation that goes on.
     pub fn settle<'g>(
         &mut self,
         presences: Presences<'_>,
+        before_ns: u64,
         writers: impl Fn(Instance) -> &'g [Arc<Witness>],
         name: impl Fn(SiteId) -> Arc<str>,
     ) {
+        let is_open = |of: &Presence| {
+            before_ns != u64::MAX && (of.time_ns >= before_ns || of.is_inside(presences.tasks))
+        };
         let rank = |again: &Again| {
             let rank = |writer: &Arc<Witness>| {
+                if is_open(&writer.presence) {
+                    return None;
+                }
                 let sure = presences.together(&again.presence, &writer.presence)?;
                 let blocks = writer.presence.serial != again.presence.serial
                     && reach(&[&again.path, &writer.path]) == Reach::Reached;
+                let is_inside =
+                    again.presence.is_inside(presences.tasks) || writer.presence.is_inside(presences.tasks);
                 let is_sure = sure && !again.lossy && !writer.lossy;
-                blocks.then_some(if is_sure { Rank::Feasible } else { Rank::Incomplete })
+                blocks.then_some(match (is_sure, is_inside) {
+                    (false, _) => Rank::Incomplete,
+                    (true, true) => Rank::Possible,
+                    (true, false) => Rank::Feasible,
+                })
             };
+            if is_open(&again.presence) {
+                return None;
+            }
             writers(again.instance).iter().filter_map(rank).min()
         };
         for at in (0..self.open.len()).rev() {
             if let Some(rank) = rank(&self.open[at])
                 && let Some(again) = self.open.remove(at)
             {
-                let doubt = Doubt::QueuedWriter { class: again.held.class, writer_seen: true };
-                self.found(&again, rank, vec![doubt], &name);
+                let mut doubts = vec![Doubt::QueuedWriter { class: again.held.class, writer_seen: true }];
+                doubts.extend((rank == Rank::Possible).then_some(Doubt::Inside));
+                self.found(&again, rank, doubts, &name);
             }
         }
     }

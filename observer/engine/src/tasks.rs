@@ -289,6 +289,8 @@ pub(crate) struct Task {
     pub unsure_since_ns: u64,
     /// Until then what it does is in doubt: too much was lost.
     pub doubt_until_ns: u64,
+    /// Since when records of it were lost the last time.
+    pub touched_ns: u64,
     /// An operation may have begun unseen, in which it is; until it begins or ends one, or this time.
     pub adrift_until_ns: u64,
     /// When it named a lock last, which it may have acquired before.
@@ -329,6 +331,7 @@ impl Task {
             exiting: false,
             unsure_since_ns: 0,
             doubt_until_ns: 0,
+            touched_ns: 0,
             adrift_until_ns: 0,
             named_ns: 0,
             lately: Lately::default(),
@@ -445,6 +448,7 @@ impl Task {
                 self.doubt_until_ns = until_ns + UNSURE_NS;
             }
         }
+        self.touched_ns = since_ns;
         let mut spans = missing.acquires() && !self.holds.is_empty();
         for hold in &mut self.holds {
             if missing.releases(hold.class.wire()) {

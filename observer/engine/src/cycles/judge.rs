@@ -3,7 +3,7 @@
 //! Decides its rank, and why it is no better one. A chain is judged for each choice of witnesses by different tasks; the worst
 //! (most certain) rank of each combination of sites is kept.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{cell::Cell, collections::BTreeMap, sync::Arc};
 
 use super::{CHAINS_MAX, Found, Hop, Key, World, least_rotation};
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
     lock_class::LockClass,
     path::{Op, held},
     reach::{Reach, conflict, reach},
-    tasks::{Instance, Tasks},
+    tasks::Instance,
 };
 
 /// Choices of witnesses tried per chain.
@@ -30,20 +30,21 @@ pub(super) struct Verdict {
 }
 
 /// Judges a chain of pairs, and keeps what is better than what is known.
-pub(super) fn judge(world: World<'_>, chain: &[u32], found: &mut BTreeMap<Key, Found>) {
-    let judge = Judge { world, chain };
+/// Returns whether an operation that goes on may decide it.
+pub(super) fn judge(world: World<'_>, chain: &[u32], found: &mut BTreeMap<Key, Found>) -> bool {
+    let judge = Judge { world, chain, is_open: Cell::new(false) };
     let witnesses = chain.iter().flat_map(|at| &world.graph.pair(*at).witnesses);
     let mut serials: Vec<u64> = witnesses.map(|w| w.presence.serial).collect();
     serials.sort_unstable();
     serials.dedup();
     if serials.len() < 2 {
-        return;
+        return false;
     }
     let mut choices = Vec::new();
     judge.choices(&mut Vec::new(), &mut choices);
     if choices.is_empty() {
         let first = |at: &u32| world.graph.pair(*at).witnesses.first().cloned();
-        let Some(few) = chain.iter().map(first).collect::<Option<Vec<_>>>() else { return };
+        let Some(few) = chain.iter().map(first).collect::<Option<Vec<_>>>() else { return false };
         judge.keep(few, found, |few| {
             let lossy = few.iter().any(|w| w.lossy);
             let (rank, doubt) =
@@ -55,6 +56,7 @@ pub(super) fn judge(world: World<'_>, chain: &[u32], found: &mut BTreeMap<Key, F
     for choice in choices {
         judge.keep(choice, found, |choice| bounded(judge.verdict(choice), is_cut));
     }
+    judge.is_open.get()
 }
 
 /// A verdict for which not all cases were at hand: another case may be worse.
@@ -70,6 +72,8 @@ fn bounded(mut verdict: Verdict, is_cut: bool) -> Verdict {
 struct Judge<'a> {
     world: World<'a>,
     chain: &'a [u32],
+    /// A task of a choice was still inside its operation.
+    is_open: Cell<bool>,
 }
 
 impl Judge<'_> {
@@ -172,7 +176,8 @@ impl Judge<'_> {
         let tried = reach_with(choice, &behind);
         let all = || choice.iter().chain(tried.writers.iter().map(|(_, writer)| writer));
         let cut = all().any(|w| w.path_cut) || tried.reach == Reach::Cut;
-        let inside = all().any(|w| is_inside(self.world.presences.tasks, w));
+        let inside = all().any(|w| w.presence.is_inside(self.world.presences.tasks));
+        self.is_open.set(self.is_open.get() | inside);
         let open = choice.iter().any(|w| !w.sure) || tried.unsure.is_some() || inside;
         let rank = match tried.reach {
             Reach::Unreachable => Rank::ClassOnly,
@@ -267,12 +272,6 @@ impl Judge<'_> {
         }
         Some(sure)
     }
-}
-
-/// Whether the operation in which it was seen goes on: what the task holds may not be known yet.
-pub(super) fn is_inside(tasks: &Tasks, of: &Witness) -> bool {
-    let begin_ns = of.presence.task(tasks).and_then(|task| task.frames.first()).map(|frame| frame.begin_ns);
-    begin_ns.is_some_and(|begin_ns| begin_ns <= of.time_ns())
 }
 
 /// What trying to bring the tasks to where they wait came to.

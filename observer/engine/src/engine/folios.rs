@@ -171,7 +171,9 @@ impl Engine {
 
     /// Whoever releases it, the folio's lock is free.
     pub(super) fn folio_release(&mut self, id: TaskId, event: &Event, named: Named) {
-        if let Some(holder) = self.folio_holders.remove(&named.0.0) {
+        let holds = |t: &TaskId| self.tasks[*t].holds.iter().any(|h| h.instance.addr == named.0.0);
+        // One whose release may have been lost before is not kept.
+        if let Some(holder) = self.folio_holders.remove(&named.0.0).filter(holds) {
             self.last_holders.unlocked(&self.tasks[holder], named.0, event.time_ns);
             self.drop_folio(holder, named.0, event.time_ns);
             return;
@@ -182,6 +184,10 @@ impl Engine {
         self.last_holders.released(&self.tasks[id], &hold, event.time_ns);
         if self.was_held(id, event, hold) {
             self.tasks[id].path_releases(&hold, event.time_ns);
+        } else if self.tasks[id].is_site_unsure(event.time_ns) {
+            // The begin of the operation that locked it may be among what was lost.
+            let since_ns = self.tasks[id].touched_ns;
+            self.doubt_since(id, since_ns);
         }
     }
 
@@ -219,6 +225,7 @@ impl Engine {
         self.tasks[id].path.insert(at, begin_ns, op);
         let presences = Presences { tasks: &self.tasks, exits: &self.exits, losses: &self.losses };
         let task = &self.tasks[id];
+        self.relocks.held_more(task.serial, begin_ns, |time_ns| task.path.until(time_ns).into());
         for (asked, path) in task.path.asks_after(at).filter(|(asked, _)| asked.lock != hold.instance) {
             let ask = Ask::of(&asked);
             self.graph.asked_before(presences, task, (&op, sure), &ask, path);
