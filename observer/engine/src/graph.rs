@@ -627,7 +627,8 @@ impl Graph {
             if left().count() < PAIRS_MAX * 3 / 4 {
                 continue;
             }
-            let mut by_age: Vec<(u64, u32)> = left().map(|at| (self.pairs[*at as usize].last_ns, *at)).collect();
+            let mut by_age: Vec<(u64, u32)> =
+                left().map(|at| (self.pairs[*at as usize].last_ns, *at)).collect();
             by_age.sort_unstable();
             by_age.truncate(by_age.len() / 2);
             self.edges[edge as usize].dropped += by_age.len() as u64;

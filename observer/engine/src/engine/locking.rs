@@ -346,7 +346,10 @@ impl Engine {
         }
         for holder in holders {
             let Task { holds, leases, .. } = &mut self.tasks[holder];
-            holds.iter_mut().filter(|h| h.instance.addr == addr).for_each(|h| (h.lossy, h.disputed) = (true, true));
+            holds
+                .iter_mut()
+                .filter(|h| h.instance.addr == addr)
+                .for_each(|h| (h.lossy, h.disputed) = (true, true));
             leases.iter_mut().for_each(|lease| lease.doubt_lock(addr));
         }
         cannot_hold

@@ -155,7 +155,8 @@ impl Pair {
         let is_surplus = |w: &Arc<Witness>| alike(w.signature.shape) > ALIKE;
         let has_few = alike(signature.shape) < ALIKE;
         let surplus = || self.witnesses.iter().rposition(is_surplus).filter(|_| has_few);
-        self.is_cut |= gone.is_some_and(|(_, at)| !presences.is_gone(&self.witnesses[at].presence, self.last_ns));
+        self.is_cut |=
+            gone.is_some_and(|(_, at)| !presences.is_gone(&self.witnesses[at].presence, self.last_ns));
         let Some(place) = gone.map(|(_, at)| at).or_else(surplus) else {
             self.is_cut |= has_few;
             return false;
