@@ -37,8 +37,10 @@ const PAIRS: &str = "pairs of locks";
 
 /// Longest cycle that is looked for: one step for each class.
 const STEPS_MAX: usize = LockClass::ALL.len();
+/// Classes of a chain up to which shorter chains may cut across it.
+const CHORDS_MAX: usize = 5;
 /// Paths tried per pair, so that a dense graph costs a bounded time; shorter ones come first.
-const PATHS_MAX: usize = 2048;
+const PATHS_MAX: usize = 512;
 /// Pairs that are looked at for the cost of a path.
 const LOOKS_PER_PATH: usize = 32;
 /// Paths tried at a time: while events pass, and at the end.
@@ -493,7 +495,8 @@ fn class_cycles(graph: &Graph) -> Vec<Vec<&Edge>> {
     class_chains(|from, to| best.contains_key(&(from, to))).into_iter().map(edges).collect()
 }
 
-/// Closed chains of classes, each once: from its least class, through each class once. `leads`: whether there is a step.
+/// Closed chains of classes, each once: from its least class, through each class once. Of more than [`CHORDS_MAX`] classes
+/// only those that no shorter chain cuts across, which says the same. `leads`: whether there is a step.
 pub(crate) fn class_chains(leads: impl Fn(LockClass, LockClass) -> bool) -> Vec<Vec<LockClass>> {
     let mut found = Vec::new();
     for start in LockClass::ALL {
@@ -511,14 +514,22 @@ fn walk_classes(
     if path.len() > 1 && leads(end, start) {
         found.push(path.clone());
     }
-    if path.len() == STEPS_MAX {
-        return;
-    }
     for to in LockClass::ALL.into_iter().filter(|to| *to > start) {
-        if !path.contains(&to) && leads(end, to) {
-            path.push(to);
-            walk_classes(leads, path, found);
-            path.pop();
+        if path.contains(&to) || !leads(end, to) {
+            continue;
         }
+        path.push(to);
+        if path.len() <= CHORDS_MAX || !has_chord(leads, path) {
+            walk_classes(leads, path, found);
+        }
+        path.pop();
     }
+}
+
+/// Whether a step leads from one class of a way to another that is not its next one, but for the last one back to the first.
+fn has_chord(leads: &impl Fn(LockClass, LockClass) -> bool, path: &[LockClass]) -> bool {
+    let last = path.len() - 1;
+    let pairs = (0..=last).flat_map(|from| (0..=last).map(move |to| (from, to)));
+    let is_chord = |(from, to): &(usize, usize)| from != to && *to != from + 1 && (*from, *to) != (last, 0);
+    pairs.filter(is_chord).any(|(from, to)| leads(path[from], path[to]))
 }

@@ -45,9 +45,10 @@ const SETTLED_NS: u64 = 1_000_000_000;
 /// How often it is looked at.
 const SETTLE_EVERY_NS: u64 = 100_000_000;
 /// Children remembered: one that is never seen makes room.
-const BIRTHS_KEPT: usize = 65_536;
-/// Exits remembered.
-const EXITS_KEPT: usize = 65_536;
+const BIRTHS_KEPT: usize = 16_384;
+/// Exits remembered: at least so many, and all of the last seconds as far as so many.
+const EXITS_KEPT: (usize, usize) = (4096, 65_536);
+const EXITS_KEPT_NS: u64 = 20_000_000_000;
 /// How long the end of an exit may take after it was told, and how many tasks may be at it.
 const EXIT_NS: u64 = 1_000_000_000;
 const EXITING_MAX: usize = 256;
@@ -518,6 +519,9 @@ impl Engine {
             unmatched_begins: c.unmatched_begins,
             unknown_releases: c.unknown_releases,
             untried_pairs: self.cycles.cut,
+            dropped_pairs: self.graph.dropped_pairs(),
+            dropped_requests: self.relocks.dropped,
+            dropped_walks: self.predictions.dropped_walks,
             missed_frees: self.tables.missed_frees,
             missed_folio_releases: c.missed_folio_releases,
             forgotten_leases: c.forgotten_leases,
@@ -627,7 +631,7 @@ impl Engine {
         self.judge_task(id);
         self.predictions.exited(self.tasks[id].serial, now_ns);
         self.exits.add(self.tasks[id].serial, now_ns);
-        self.exits.keep(EXITS_KEPT);
+        self.exits.keep_recent(EXITS_KEPT, now_ns.saturating_sub(EXITS_KEPT_NS));
         for hold in &self.tasks[id].holds {
             self.folio_holders.remove(&hold.instance.addr);
         }

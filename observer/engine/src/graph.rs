@@ -659,6 +659,11 @@ impl Graph {
         self.unused.push(at);
     }
 
+    /// Pairs that made room although their tasks may be there yet.
+    pub fn dropped_pairs(&self) -> u64 {
+        self.edges.iter().map(|e| e.dropped).sum()
+    }
+
     /// Locks whose first pairs these are.
     pub fn sources(&self) -> impl Iterator<Item = Instance> {
         self.out.keys().copied()

@@ -41,6 +41,14 @@ impl Recent {
         }
     }
 
+    /// Forgets the oldest until at most so many are left: `least` of those before a time, `most` in all.
+    pub fn keep_recent(&mut self, (least, most): (usize, usize), since_ns: u64) {
+        self.keep(most);
+        while self.order.len() > least && self.order.front().is_some_and(|(_, at_ns)| *at_ns < since_ns) {
+            self.forget_oldest();
+        }
+    }
+
     /// Forgets those from the oldest on whose time is old.
     pub fn forget(&mut self, is_old: impl Fn(u64) -> bool) {
         while self.order.front().is_some_and(|(_, at_ns)| is_old(*at_ns)) {

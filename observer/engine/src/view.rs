@@ -261,12 +261,36 @@ pub struct Stats {
     pub unknown_releases: u64,
     /// Lock pairs through which there were more ways than are tried: longer cycles through them may be missing.
     pub untried_pairs: u64,
+    /// Lock pairs that made room although their tasks may be there yet: cycles through them may be missing.
+    pub dropped_pairs: u64,
+    /// Read requests for a lock that the task holds for reading, that made room before a writer was seen.
+    pub dropped_requests: u64,
+    /// Walks without a lookup function that made room: predicted windows of them may be missing.
+    pub dropped_walks: u64,
     /// A table appeared where one was alive: its free was not seen.
     pub missed_frees: u64,
     /// A folio was proved locked while another task was thought to hold it.
     pub missed_folio_releases: u64,
     /// Leases that ended before a bounded unlink was told and were no longer remembered.
     pub forgotten_leases: u64,
+}
+
+impl Stats {
+    /// Bounds that were reached, and that a verdict of none can rest on: how often, and what may be missing.
+    #[must_use]
+    pub fn bounds(&self) -> Vec<(u64, &'static str)> {
+        let all = [
+            (
+                self.untried_pairs,
+                "lock pairs had more ways through them than are tried: longer cycles may be missing",
+            ),
+            (self.dropped_pairs, "lock pairs made room for others: cycles through them may be missing"),
+            (self.dropped_requests, "repeated read requests made room for others: relocks may be missing"),
+            (self.dropped_walks, "walks made room for others: predicted windows may be missing"),
+            (self.forgotten_leases, "removals came later than leases are remembered: windows may be missing"),
+        ];
+        all.into_iter().filter(|(times, _)| *times > 0).collect()
+    }
 }
 
 /// Under which locks leases were, and what removals held: the proof of absence, as far as it goes.

@@ -98,6 +98,10 @@ struct Counts {
     unmatched_ends: u64,
     unknown_releases: u64,
     untried_pairs: u64,
+    dropped_pairs: u64,
+    dropped_requests: u64,
+    dropped_walks: u64,
+    forgotten_leases: u64,
 }
 
 #[derive(Serialize)]
@@ -205,5 +209,9 @@ fn counts(report: &Report, s: &Stats) -> Counts {
         unmatched_ends: s.unmatched_ends,
         unknown_releases: s.unknown_releases,
         untried_pairs: s.untried_pairs,
+        dropped_pairs: s.dropped_pairs,
+        dropped_requests: s.dropped_requests,
+        dropped_walks: s.dropped_walks,
+        forgotten_leases: s.forgotten_leases,
     }
 }

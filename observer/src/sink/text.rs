@@ -53,7 +53,8 @@ pub fn summary(out: &mut dyn Write, report: &Report) -> io::Result<()> {
             let alarms = words::plural(report.alarms() as u64, "alarm");
             writeln!(out, "found     {found}, {alarms}; the worst is {}", worst.name())
         }
-        None => writeln!(out, "found     none within this coverage"),
+        None if report.stats.bounds().is_empty() => writeln!(out, "found     none within this coverage"),
+        None => writeln!(out, "found     none within this coverage and the bounds that were reached"),
     }
 }
 
@@ -119,6 +120,9 @@ fn end(end: &End) -> String {
 
 fn findings(out: &mut dyn Write, r: &Report) -> io::Result<()> {
     writeln!(out)?;
+    for (times, what) in r.stats.bounds() {
+        writeln!(out, "BOUND     {} {what}", words::number(times))?;
+    }
     if r.findings.is_empty() {
         writeln!(out, "FINDINGS  none within this coverage")?;
         // A part that is seen as its role is adds nothing.

@@ -37,13 +37,6 @@ pub fn write(out: &mut dyn Write, r: &Report) -> io::Result<()> {
             edge(out, e)?;
         }
     }
-    if r.stats.untried_pairs > 0 {
-        let pairs = words::plural(r.stats.untried_pairs, "lock pair");
-        writeln!(
-            out,
-            "  more ways through {pairs} than are tried: longer cycles through them may be missing"
-        )?;
-    }
     legend(out, &r.edges)
 }
 
