@@ -1,169 +1,222 @@
-//! Deadlocks that are there: tasks that wait for each other in a circle, now.
+//! Deadlocks that exist now: tasks that wait for each other in a circle.
 //!
-//! Decides who waits for whom. A task waits for those who hold what it asked for in a mode that keeps it out; a reader that
-//! asked after a writer was queued waits, behind that writer, for the readers who hold the lock. A circle of such waits is a
-//! deadlock whatever was seen before: `confirmed`.
+//! Decides who waits for whom, and how certain that is. A task waits for those who hold the lock that it requested in a mode that
+//! keeps it out. A reader waits, behind a queued writer, for the readers that hold the lock.
+//!
+//! **Silence is not waiting.** A circle is `confirmed` if each wait was reported by the kernel, or follows: the next party holds
+//! the lock for certain in a conflicting mode, so that the task cannot have acquired it. A read lock that readers hold is acquired
+//! at once unless a writer is queued. There a wait that was not reported is none where the kernel reports waits; where it does
+//! not, the circle is `feasible`.
+//!
+//! The search is in `circles`. Every wait and every hold that is part of a circle is part of a listed one.
 
-use std::sync::Arc;
+mod circles;
 
+use std::{collections::BTreeMap, sync::Arc};
+
+use self::circles::{Circle, WORK_MAX, WaitGraph, circles};
 use crate::{
     cycles,
     event::{Mode, SiteId},
     finding::{Cycle, Doubt, Evidence, Finding, Known, Manner, Queued, Rank, Side, Step},
+    fx::FxMap,
     lock_class::LockClass,
     loss::Losses,
     reach::conflict,
-    tasks::{HoldSet, LockHold, Task, TaskId, Tasks, Waiting},
+    tasks::{LockHold, Task, TaskId, Tasks, Waiting},
 };
 
-/// Longest circle that is looked for.
-const STEPS_MAX: usize = 8;
+/// A reported wait behind a queued writer counts once it has lasted this long. A reader that was woken reports the end of its wait
+/// only when it runs; readers that come meanwhile do not keep it out.
+const LASTS_NS: u64 = 1_000_000_000;
 
-/// Who is waited for: the task, and the writer that queues between two readers.
-type Blocker = (TaskId, Option<TaskId>);
-
-/// One side of a circle.
-struct Part {
-    key: (LockClass, SiteId),
-    step: Step,
-    /// Who queues for writing before the next side, which has the lock for reading.
-    writer: Option<Side>,
-    lossy: bool,
+/// What the engine lends for a judgement.
+#[derive(Clone, Copy)]
+pub(crate) struct World<'a> {
+    pub tasks: &'a Tasks,
+    pub losses: &'a Losses,
+    pub now_ns: u64,
+    /// The kernel reports when a task begins to wait for a lock, and when it ends.
+    pub waits_reported: bool,
+    /// The release of a PTL is not seen: a hold of one is not certain later.
+    pub ptl_release_unseen: bool,
 }
 
+/// Classes of the locks and sites of the steps: what circles are merged by.
+type Key = Vec<(LockClass, SiteId)>;
+
+/// One lock that is waited for.
+#[derive(Default)]
+struct Lock {
+    /// Places in [`Waits::tasks`] of those who hold it for certain, and how.
+    holders: Vec<(u32, Option<Mode>)>,
+    /// The writer that has been queued longest: since when, its place.
+    writer: Option<(u64, u32)>,
+}
+
+/// The tasks that wait, and the locks that they wait for.
 struct Waits<'a> {
-    tasks: &'a Tasks,
-    losses: &'a Losses,
-    waiting: Vec<TaskId>,
+    world: World<'a>,
+    tasks: Vec<(&'a Task, Waiting)>,
+    locks: Vec<Lock>,
+    by_addr: FxMap<u64, u32>,
 }
 
-/// A hold that is one for certain, of a lock or of a folio.
+/// One party of a circle, without what only a report needs.
+#[derive(Clone, Copy)]
+struct Party<'a> {
+    task: &'a Task,
+    wait: Waiting,
+    /// What it holds and the party before waits for.
+    hold: &'a LockHold,
+    /// The writer that it waits behind, if it reads and the next party reads.
+    behind: Option<u32>,
+    behind_unseen: bool,
+    lossy: bool,
+    /// Its wait was not reported and does not follow.
+    unseen: bool,
+}
+
+/// The best circle of one key.
+struct Best<'a> {
+    rank: Rank,
+    parties: Vec<Party<'a>>,
+    unsearched: usize,
+}
+
+/// A hold that is certain, of a lock or of a folio.
 fn hold_on(task: &Task, addr: u64) -> Option<&LockHold> {
     task.holds.iter().find(|h| h.instance.addr == addr && h.known != Known::Asking)
 }
 
-/// All circles, one finding for each.
-pub(crate) fn findings(tasks: &Tasks, losses: &Losses, name: impl Fn(SiteId) -> Arc<str>) -> Vec<Finding> {
-    let waiting: Vec<TaskId> = tasks.ids().filter(|id| tasks[*id].waiting.is_some()).collect();
-    if waiting.is_empty() {
-        return Vec::new();
+/// One finding for each kind of circle.
+pub(crate) fn findings(world: World<'_>, name: impl Fn(SiteId) -> Arc<str>) -> Vec<Finding> {
+    let waits = Waits::of(world);
+    let found = circles(&waits.graph(), WORK_MAX).found;
+    let mut best: BTreeMap<Key, Best<'_>> = BTreeMap::new();
+    for circle in &found {
+        let Some((key, fresh)) = waits.judge(circle) else { continue };
+        let known = best.get(&key).map(|known| known.rank);
+        if known.is_none_or(|rank| fresh.rank < rank) {
+            best.insert(key, fresh);
+        }
     }
-    let waits = Waits { tasks, losses, waiting };
-    let mut circles = Vec::new();
-    for id in &waits.waiting {
-        waits.extend(&mut vec![(*id, None)], &mut circles);
-    }
-    circles.iter().map(|circle| waits.finding(circle, &name)).collect()
+    best.iter().map(|(key, best)| waits.finding(key, best, &name)).collect()
 }
 
-impl Waits<'_> {
-    fn blockers(&self, id: TaskId) -> Vec<Blocker> {
-        let Some(wait) = self.tasks[id].waiting else { return Vec::new() };
-        let mut blockers = Vec::new();
-        if hold_on(&self.tasks[id], wait.addr).is_some() {
-            // It waits for itself, and is told as a relock.
-            return blockers;
-        }
-        for other in self.waiting.iter().filter(|other| **other != id) {
-            let Some(hold) = hold_on(&self.tasks[*other], wait.addr) else { continue };
-            if conflict(wait.mode, hold.mode) {
-                blockers.push((*other, None));
-            } else if let Some(writer) = self.queued(wait, [id, *other]) {
-                blockers.push((*other, Some(writer)));
+impl<'a> Waits<'a> {
+    fn of(world: World<'a>) -> Waits<'a> {
+        let waits = |id: TaskId| Some((&world.tasks[id], world.tasks[id].waiting?));
+        let tasks: Vec<(&Task, Waiting)> = world.tasks.ids().filter_map(waits).collect();
+        let mut out = Waits { world, tasks, locks: Vec::new(), by_addr: FxMap::default() };
+        for (place, (_, wait)) in out.tasks.iter().enumerate() {
+            let next = out.locks.len() as u32;
+            let at = *out.by_addr.entry(wait.addr).or_insert(next);
+            if at == next {
+                out.locks.push(Lock::default());
+            }
+            let lock = &mut out.locks[at as usize];
+            let queued = (wait.since_ns, place as u32);
+            if wait.mode != Some(Mode::Read) && lock.writer.is_none_or(|first| queued < first) {
+                lock.writer = Some(queued);
             }
         }
-        blockers
-    }
-
-    /// A writer that was queued before: a reader that is seen to wait where readers have the lock waits behind one.
-    fn queued(&self, wait: Waiting, but: [TaskId; 2]) -> Option<TaskId> {
-        let before = |id: &&TaskId| {
-            let writer = self.tasks[**id].waiting;
-            !but.contains(id)
-                && writer.is_some_and(|w| {
-                    let first = wait.told || w.since_ns <= wait.since_ns;
-                    w.addr == wait.addr && w.mode != Some(Mode::Read) && first
-                })
-        };
-        self.waiting.iter().find(before).copied()
-    }
-
-    /// `path`: each with the writer between it and the one before.
-    fn extend(&self, path: &mut Vec<Blocker>, circles: &mut Vec<Vec<Blocker>>) {
-        let (Some((first, _)), Some((last, _))) = (path.first().copied(), path.last().copied()) else {
-            return;
-        };
-        for (next, writer) in self.blockers(last) {
-            if next == first {
-                let mut circle = path.clone();
-                circle[0].1 = writer;
-                circles.push(circle);
-            } else if next > first && path.len() < STEPS_MAX && path.iter().all(|(id, _)| *id != next) {
-                path.push((next, writer));
-                self.extend(path, circles);
-                path.pop();
+        for (place, (task, _)) in out.tasks.iter().enumerate() {
+            for hold in task.holds.iter().filter(|h| h.known != Known::Asking) {
+                let Some(at) = out.by_addr.get(&hold.instance.addr) else { continue };
+                let holders = &mut out.locks[*at as usize].holders;
+                if holders.last().is_none_or(|(last, _)| *last != place as u32) {
+                    holders.push((place as u32, hold.mode));
+                }
             }
         }
+        out
     }
 
-    fn finding(&self, circle: &[Blocker], name: impl Fn(SiteId) -> Arc<str>) -> Finding {
-        let n = circle.len();
-        let wait = |at: usize| self.tasks[circle[at % n].0].waiting;
-        let mut parts: Vec<Part> = Vec::new();
-        for (at, (id, _)) in circle.iter().enumerate() {
-            let task = &self.tasks[*id];
-            // What the one before waits for is what this one holds.
-            let (Some(before), Some(waits)) = (wait(at + n - 1), task.waiting) else { continue };
-            let Some(hold) = hold_on(task, before.addr) else { continue };
-            let step = Step {
-                from: hold.class,
-                from_mode: hold.mode,
-                from_lock: before.addr,
-                from_known: hold.known,
-                to: waits.class,
-                to_mode: waits.mode,
-                to_lock: waits.addr,
-                manner: Manner::Asked,
-                sure: true,
-                side: side(task, waits, &name),
-                count: 1,
-                waiting: true,
-            };
-            let behind = circle[(at + 1) % n].1;
-            let writer = behind.and_then(|id| Some(side(&self.tasks[id], self.tasks[id].waiting?, &name)));
-            // It may have gone on, or have released the lock, among what was lost since.
-            let lossy = hold.lossy || !self.losses.are_sparse(task.last_ns, u64::MAX);
-            parts.push(Part { key: (hold.class, waits.site), step, writer, lossy });
+    /// Two groups for each lock: who keeps a writer out, and who keeps out a reader that no writer keeps out.
+    fn graph(&self) -> WaitGraph {
+        let all = |lock: &Lock| lock.holders.iter().map(|(task, _)| *task).collect();
+        let writers = |lock: &Lock| {
+            let conflicts = lock.holders.iter().filter(|(_, mode)| conflict(Some(Mode::Read), *mode));
+            conflicts.map(|(task, _)| *task).collect()
+        };
+        let group = |(task, wait): &(&Task, Waiting)| {
+            if hold_on(task, wait.addr).is_some() {
+                // It waits for itself, and is reported as a relock.
+                return None;
+            }
+            let at = *self.by_addr.get(&wait.addr)?;
+            let behind =
+                wait.mode != Some(Mode::Read) || self.waits_for_readers(*wait, &self.locks[at as usize]);
+            Some(2 * at + u32::from(!behind))
+        };
+        WaitGraph {
+            waits_for: self.tasks.iter().map(group).collect(),
+            holders: self.locks.iter().flat_map(|lock| [all(lock), writers(lock)]).collect(),
         }
-        let keys: Vec<_> = parts.iter().map(|p| p.key).collect();
-        parts.rotate_left(cycles::least_rotation(&keys));
-        self.told(&parts, name)
     }
 
-    fn told(&self, parts: &[Part], name: impl Fn(SiteId) -> Arc<str>) -> Finding {
-        let keys: Vec<_> = parts.iter().map(|p| p.key).collect();
-        let lossy = parts.iter().any(|p| p.lossy);
-        let mut doubts: Vec<Doubt> = Vec::new();
-        doubts.extend(lossy.then_some(Doubt::Loss));
-        let inferred = |p: &&Part| p.step.from_known.is_inferred();
-        doubts.extend(parts.iter().filter(inferred).map(|p| Doubt::InferredHold(p.step.from)));
-        doubts.sort_unstable();
-        doubts.dedup();
-        let queued = parts
-            .iter()
-            .enumerate()
-            .filter_map(|(step, p)| Some(Queued { step, side: p.writer.clone()?, waiting: true }));
-        let since = parts.iter().map(|p| p.step.side.time_ns).max().unwrap_or(0);
+    /// Whether a reader may wait for readers: behind a writer that is queued.
+    fn waits_for_readers(&self, wait: Waiting, lock: &Lock) -> bool {
+        let lasts = self.world.now_ns.saturating_sub(wait.since_ns) >= LASTS_NS;
+        let writer_first = lock.writer.is_some_and(|(since_ns, _)| since_ns <= wait.since_ns);
+        lasts && (wait.told || (!self.world.waits_reported && writer_first))
+    }
+
+    /// The circle from its least rotation on; `None`: a hold is not there, which cannot be.
+    fn judge(&self, circle: &Circle) -> Option<(Key, Best<'a>)> {
+        let n = circle.tasks.len();
+        let at = |place: usize| self.tasks[circle.tasks[place % n] as usize];
+        let mut parties = Vec::with_capacity(n);
+        for place in 0..n {
+            let ((_, before), (task, wait), (next, _)) = (at(place + n - 1), at(place), at(place + 1));
+            let (hold, of_next) = (hold_on(task, before.addr)?, hold_on(next, wait.addr)?);
+            let readers = !conflict(wait.mode, of_next.mode);
+            let lock = &self.locks[*self.by_addr.get(&wait.addr)? as usize];
+            let behind = lock.writer.filter(|_| readers).map(|(_, writer)| writer);
+            let kept = of_next.class != LockClass::Ptl || !self.world.ptl_release_unseen;
+            parties.push(Party {
+                task,
+                wait,
+                hold,
+                behind,
+                behind_unseen: readers && behind.is_none(),
+                // It may have gone on, or have released the lock, among what was lost since.
+                lossy: hold.lossy || !self.world.losses.are_sparse(task.last_ns, u64::MAX),
+                unseen: !wait.told && (readers || !kept),
+            });
+        }
+        let mut key: Key = parties.iter().map(|p| (p.hold.class, p.wait.site)).collect();
+        let by = least_rotation(&key);
+        key.rotate_left(by);
+        parties.rotate_left(by);
+        let rank = if parties.iter().any(|p| p.lossy) {
+            Rank::Incomplete
+        } else if parties.iter().any(|p| p.unseen) {
+            Rank::Feasible
+        } else {
+            Rank::Confirmed
+        };
+        Some((key, Best { rank, parties, unsearched: circle.unsearched }))
+    }
+
+    fn finding(&self, key: &Key, best: &Best<'_>, name: impl Fn(SiteId) -> Arc<str>) -> Finding {
+        let parties = &best.parties;
+        let writer = |(step, party): (usize, &Party<'_>)| {
+            let (task, wait) = self.tasks[party.behind? as usize];
+            Some(Queued { step, side: side(task, wait, &name), waiting: true })
+        };
+        let since = parties.iter().map(|p| p.wait.since_ns).max().unwrap_or(0);
         Finding {
-            id: cycles::id(&keys, name),
-            rank: if lossy { Rank::Incomplete } else { Rank::Confirmed },
+            id: cycles::id(key, &name),
+            rank: best.rank,
             count: 1,
             first_ns: since,
             last_ns: since,
-            doubts,
+            doubts: best.doubts(),
             evidence: Evidence::Cycle(Cycle {
-                queued: queued.collect(),
-                steps: parts.iter().map(|p| p.step.clone()).collect(),
+                queued: parties.iter().enumerate().filter_map(writer).collect(),
+                steps: parties.iter().map(|p| p.step(&name)).collect(),
                 gate: None,
                 recordings: Vec::new(),
             }),
@@ -171,16 +224,87 @@ impl Waits<'_> {
     }
 }
 
-/// A task that waits; what it asked for is not among what it holds.
-fn side(task: &Task, wait: Waiting, name: impl Fn(SiteId) -> Arc<str>) -> Side {
-    let has = |h: &&LockHold| h.known != Known::Asking;
-    let mut holds = HoldSet::EMPTY;
-    task.holds.iter().filter(has).for_each(|hold| holds.push(hold.into()));
+impl Best<'_> {
+    fn doubts(&self) -> Vec<Doubt> {
+        let mut doubts = Vec::new();
+        doubts.extend((self.rank == Rank::Incomplete).then_some(Doubt::Loss));
+        for party in &self.parties {
+            let class = party.wait.class;
+            doubts.extend(party.hold.known.is_inferred().then_some(Doubt::InferredHold(party.hold.class)));
+            doubts.extend(party.behind_unseen.then_some(Doubt::QueuedWriter { class, writer_seen: false }));
+            doubts.extend(party.unseen.then_some(Doubt::WaitNotSeen { tid: party.task.tid, class }));
+        }
+        doubts.extend((self.unsearched > 0).then_some(Doubt::CirclesCut(self.unsearched)));
+        doubts.sort_unstable();
+        doubts.dedup();
+        doubts
+    }
+}
+
+impl Party<'_> {
+    fn step(&self, name: impl Fn(SiteId) -> Arc<str>) -> Step {
+        Step {
+            from: self.hold.class,
+            from_mode: self.hold.mode,
+            from_lock: self.hold.instance.addr,
+            from_known: self.hold.known,
+            to: self.wait.class,
+            to_mode: self.wait.mode,
+            to_lock: self.wait.addr,
+            manner: Manner::Asked,
+            sure: true,
+            side: side(self.task, self.wait, name),
+            count: 1,
+            waiting: !self.unseen,
+        }
+    }
+}
+
+/// A task that waits. Its requested lock is not among its holds.
+pub(crate) fn side(task: &Task, wait: Waiting, name: impl Fn(SiteId) -> Arc<str>) -> Side {
+    let holds = task.holds.iter().filter(|h| h.known != Known::Asking);
     Side {
         task: task.reference(),
         site: name(wait.site),
         time_ns: wait.since_ns,
         stack: task.stack(),
-        holds: holds.to_vec(),
+        holds: holds.map(LockHold::shown).collect(),
+    }
+}
+
+/// Where the least rotation of a circle begins. In one pass: circles can have thousands of steps.
+fn least_rotation<T: Ord>(circle: &[T]) -> usize {
+    let n = circle.len();
+    let (mut best, mut other, mut same) = (0, 1, 0);
+    while best < n && other < n && same < n {
+        match circle[(best + same) % n].cmp(&circle[(other + same) % n]) {
+            std::cmp::Ordering::Equal => same += 1,
+            std::cmp::Ordering::Greater => {
+                best = other.max(best + same + 1);
+                other = best + 1;
+                same = 0;
+            }
+            std::cmp::Ordering::Less => {
+                other += same + 1;
+                same = 0;
+            }
+        }
+    }
+    best.min(n.saturating_sub(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::cycles;
+
+    #[test]
+    fn the_least_rotation_is_the_one_that_comparing_all_gives() {
+        // Every circle of up to seven steps over three letters.
+        for n in 0..=7u32 {
+            for number in 0..3usize.pow(n) {
+                let circle: Vec<usize> = (0..n).map(|at| number / 3usize.pow(at) % 3).collect();
+                assert_eq!(super::least_rotation(&circle), cycles::least_rotation(&circle), "{circle:?}");
+            }
+        }
     }
 }

@@ -7,6 +7,7 @@ mod folios;
 mod lately;
 mod locking;
 mod pages;
+mod waiting;
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -14,11 +15,12 @@ use observer_ebpf::kinds;
 
 use crate::{
     cycles::Cycles,
-    deadlock, documented,
+    documented,
     event::{Body, Class, Event, LockStep, Mapping, Mm, SiteId, Tid},
     finding::{Finding, Side, TaskRef},
     fx::FxMap,
     graph::Graph,
+    last_holders::LastHolders,
     leases::Lease,
     ledger::Ledger,
     locks::Locks,
@@ -116,6 +118,7 @@ pub struct Engine {
     ended_floor_ns: u64,
     /// Task thought to hold a folio's lock.
     folio_holders: FxMap<u64, TaskId>,
+    last_holders: LastHolders,
     by_kind: [u64; KINDS],
     counts: Counts,
     now_ns: u64,
@@ -148,6 +151,7 @@ impl Engine {
             exiting: VecDeque::new(),
             ended_floor_ns: 0,
             folio_holders: FxMap::default(),
+            last_holders: LastHolders::default(),
             by_kind: [0; KINDS],
             counts: Counts::default(),
             now_ns: 0,
@@ -320,6 +324,7 @@ impl Engine {
     pub fn tick(&mut self, now_ns: u64) {
         self.now_ns = self.now_ns.max(now_ns);
         self.find_stuck();
+        self.keep_last_holders();
         if now_ns >= self.settle_ns {
             self.settle_ns = now_ns + SETTLE_EVERY_NS;
             self.settle_cycles(now_ns.saturating_sub(SETTLED_NS));
@@ -369,27 +374,12 @@ impl Engine {
         all.retain(|f| f.id.strip_suffix(":feasible").is_none_or(|stem| !waits.iter().any(|w| w == stem)));
         all.extend(self.predicted());
         all.extend(self.cycles());
+        all.extend(self.orphan_waits());
         all.extend(documented::against(&self.graph, self.rules.orders(), |s| self.rules.name(s)));
         for finding in &mut all {
             finding.doubts.extend(self.rules.doubts(finding.kind(), self.entries_only() > 0));
         }
         all.sort_by(|a, b| (a.rank, &a.id).cmp(&(b.rank, &b.id)));
-        all
-    }
-
-    /// Cycles of what was seen, and the deadlocks that are there now.
-    fn cycles(&self) -> Vec<Finding> {
-        let mut all = self.cycles.findings(&self.graph, |s| self.rules.name(s));
-        for now in deadlock::findings(&self.tasks, &self.losses, |s| self.rules.name(s)) {
-            match all.iter_mut().find(|f| f.id == now.id) {
-                Some(known) if known.rank <= now.rank => {}
-                Some(known) => {
-                    let (count, first_ns) = (known.count.max(now.count), known.first_ns.min(now.first_ns));
-                    *known = Finding { count, first_ns, ..now };
-                }
-                None => all.push(now),
-            }
-        }
         all
     }
 
@@ -634,6 +624,7 @@ impl Engine {
         self.exits.keep_recent(EXITS_KEPT, now_ns.saturating_sub(EXITS_KEPT_NS));
         for hold in &self.tasks[id].holds {
             self.folio_holders.remove(&hold.instance.addr);
+            self.last_holders.exited(&self.tasks[id], hold, now_ns);
         }
         self.tasks.remove(id);
     }

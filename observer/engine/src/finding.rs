@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::{
-    event::{Addr, Mm, Mode, Pte, Table, Tid},
+    event::{Addr, Mapping, Mm, Mode, Pte, Table, Tid},
     lock_class::LockClass,
     view::TableEvent,
 };
@@ -102,11 +102,20 @@ pub enum Kind {
     Relock,
     /// A table's page was given back while others still use the table.
     FreedShared,
+    /// A task waits for a lock that no task is known to hold.
+    OrphanWait,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 6] =
-        [Kind::Window, Kind::Prediction, Kind::Cycle, Kind::AgainstOrder, Kind::Relock, Kind::FreedShared];
+    pub const ALL: [Kind; 7] = [
+        Kind::Window,
+        Kind::Prediction,
+        Kind::Cycle,
+        Kind::AgainstOrder,
+        Kind::Relock,
+        Kind::FreedShared,
+        Kind::OrphanWait,
+    ];
 
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -117,6 +126,7 @@ impl Kind {
             Kind::AgainstOrder => "order",
             Kind::Relock => "relock",
             Kind::FreedShared => "freed-shared",
+            Kind::OrphanWait => "orphan-wait",
         }
     }
 
@@ -372,6 +382,46 @@ pub struct FreedShared {
     pub links: Vec<(Mm, Addr)>,
 }
 
+/// How the last known hold of a lock ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It was released then.
+    Released(u64),
+    /// Its task exited then, and was not seen to release it.
+    Exited(u64),
+}
+
+/// The task that held a lock last, as far as is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastHolder {
+    pub task: TaskRef,
+    /// The watched operation that it was inside when the hold ended.
+    pub site: Option<Arc<str>>,
+    pub known: Known,
+    /// `None`: some time before what showed the hold.
+    pub acquired_ns: Option<u64>,
+    pub ended: Ended,
+}
+
+/// A task waits for a lock that no task is known to hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OrphanWait {
+    pub class: LockClass,
+    /// Mode of the request.
+    pub mode: Option<Mode>,
+    /// Address of the lock; of a folio lock the folio. `None`: the folio's lookup did not return, and which it is is not known.
+    pub lock: Option<u64>,
+    /// Mapping and index, of a folio.
+    pub place: Option<(Mapping, u64)>,
+    /// The task that waits longest; its time is that of the request.
+    pub side: Side,
+    /// The kernel reported the wait. Otherwise the task was silent since its request.
+    pub reported: bool,
+    /// Tasks that wait for it, this one included.
+    pub waiters: u64,
+    pub last: Option<LastHolder>,
+}
+
 /// Evidence by kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Evidence {
@@ -381,6 +431,7 @@ pub enum Evidence {
     AgainstOrder(Box<AgainstOrder>),
     Relock(Relock),
     FreedShared(FreedShared),
+    OrphanWait(Box<OrphanWait>),
 }
 
 /// What could make a finding false, or less than it looks.
@@ -412,6 +463,14 @@ pub enum Doubt {
     Merged,
     /// More of this was seen than is kept: what is not kept could have changed the verdict.
     Bound(&'static str),
+    /// The kernel does not report such waits, and whether this task waits does not follow from who holds the lock.
+    WaitNotSeen { tid: Tid, class: LockClass },
+    /// The search for circles reached its bound: from this many tasks that wait in the same knot none was looked for.
+    CirclesCut(usize),
+    /// A task may hold the lock that was not seen to acquire it.
+    HolderUnseen,
+    /// Who held the lock last is not remembered: of locks that nobody waits for, only this many releases are.
+    HolderForgotten { releases: usize },
     /// A role that the rule needs is not fully seen on this kernel: role, part, grade.
     Coverage(String),
 }
@@ -440,6 +499,7 @@ impl Finding {
             Evidence::AgainstOrder(_) => Kind::AgainstOrder,
             Evidence::Relock(_) => Kind::Relock,
             Evidence::FreedShared(_) => Kind::FreedShared,
+            Evidence::OrphanWait(_) => Kind::OrphanWait,
         }
     }
 }

@@ -31,6 +31,7 @@ fn needs(kind: Kind) -> &'static [Role] {
         }
         Kind::Cycle | Kind::AgainstOrder | Kind::Relock => &[Role::Lock, Role::FolioHeld, Role::FolioRelease],
         Kind::FreedShared => &[Role::Share, Role::Unshare, Role::TableFree],
+        Kind::OrphanWait => &[Role::Lock, Role::Wait, Role::FolioHeld, Role::FolioRelease, Role::Task],
     }
 }
 
@@ -50,6 +51,7 @@ pub(crate) struct Rules {
     unshare_exact: bool,
     ptl_release_unseen: bool,
     sees_locks: bool,
+    waits_reported: bool,
     /// By class, a bit for each mode that excludes unlinks.
     excludes: [u8; Class::ALL.len() + 1],
 }
@@ -102,6 +104,7 @@ impl Rules {
         Rules {
             excludes,
             sees_locks: !setup.coverage.iter().filter(blind).any(bears),
+            waits_reported: graded(Role::Wait, "").is_none_or(|c| c.grade == Grade::Exact),
             unshare_exact: graded(Role::Unshare, "").is_some_and(|c| c.grade == Grade::Exact),
             ptl_release_unseen: graded(Role::Ptl, "release").is_some_and(|c| c.grade != Grade::Exact),
             sites,
@@ -205,6 +208,11 @@ impl Rules {
     /// operation at the latest.
     pub fn ptl_release_unseen(&self) -> bool {
         self.ptl_release_unseen
+    }
+
+    /// The kernel reports when a task begins to wait for a lock, and when it ends.
+    pub fn waits_reported(&self) -> bool {
+        self.waits_reported
     }
 
     /// What bears on findings of a kind; `is_partial`: the body of unshare was proved not to tell all.

@@ -6,6 +6,7 @@ pub mod diff;
 mod history;
 mod ledger;
 pub mod order;
+mod orphan;
 mod prediction;
 pub mod protection;
 mod stack;
@@ -96,6 +97,7 @@ pub fn summary(finding: &Finding) -> String {
                 f.side.site
             )
         }
+        Evidence::OrphanWait(o) => orphan::summary(finding, o),
     }
 }
 
@@ -117,6 +119,7 @@ pub fn detail(finding: &Finding, stacks: &Stacks, start_ns: u64) -> Vec<String> 
         Evidence::AgainstOrder(a) => order::against(&mut out, finding, a, run),
         Evidence::Relock(r) => order::relock(&mut out, finding, r, run),
         Evidence::FreedShared(f) => freed_shared(&mut out, f, stacks, start_ns),
+        Evidence::OrphanWait(o) => orphan::detail(&mut out, finding, o, stacks, start_ns),
     }
     doubts(&mut out, finding);
     out
@@ -293,6 +296,23 @@ pub fn doubt(d: &Doubt) -> String {
         Doubt::Bound(what) => {
             format!("incomplete: more {what} were seen than are kept, and what is not kept could change this")
         }
+        Doubt::WaitNotSeen { tid, class } => format!(
+            "task {}'s wait for {} was not seen: the kernel does not report such waits, and the task was silent since",
+            tid.0,
+            class.name()
+        ),
+        Doubt::HolderUnseen => {
+            "a task may hold the lock that was not seen to acquire it: before the run began, or where observer does not look"
+                .into()
+        }
+        Doubt::HolderForgotten { releases } => format!(
+            "who held the lock last is not remembered: of locks that nobody waits for, only the last {} are",
+            plural(*releases as u64, "release")
+        ),
+        Doubt::CirclesCut(tasks) => format!(
+            "the search for circles reached its bound: from {} that wait in the same knot none was looked for",
+            plural(*tasks as u64, "more task")
+        ),
         Doubt::Coverage(what) => format!("not fully seen on this kernel: {what}"),
     }
 }

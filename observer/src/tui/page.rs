@@ -4,7 +4,7 @@
 //! to its links and pointers, an event to the objects that it names. Which page is open, and where on it one is, is `state`'s.
 
 mod event;
-mod finding;
+pub(super) mod finding;
 mod order;
 mod table;
 

@@ -4,13 +4,13 @@
 
 use observer_engine::{
     event::{Mapping, Mode, Pte, Table, Tid},
-    finding::{Evidence, Finding, Kind, Manner, Rank, Side},
+    finding::{Evidence, Finding, Kind, Manner, Rank},
     lock_class::LockClass,
     setup::{Coverage, Grade},
     view::{EdgeView, LeaseView, MappingView, TableView},
 };
 
-use super::page::Page;
+use super::page::{self, Page};
 use super::state::Tab;
 use super::theme::Tone;
 use super::words::short_span;
@@ -572,25 +572,12 @@ pub fn since_start(s: &Snapshot, time_ns: u64) -> String {
 /// A task's name, where something that is shown tells it.
 #[must_use]
 pub fn comm_of(s: &Snapshot, tid: Tid) -> Option<&str> {
-    let sides = s.findings.iter().flat_map(|f| sides(&f.evidence)).map(|side| &side.task);
+    let sides = s.findings.iter().flat_map(|f| page::finding::sides(&f.evidence)).map(|side| &side.task);
     let holders = s.leases.iter().map(|l| &l.task);
     let askers = s.edges.iter().map(|e| &e.witness.side.task);
     let mut told = sides.chain(holders).chain(askers).filter(|t| t.tid == tid).map(|t| &*t.comm);
     let of_events = s.tail.iter().rev().filter(|row| row.event.tid == tid).map(|row| &*row.comm);
     told.find(|comm| !comm.is_empty()).or_else(|| of_events.into_iter().find(|comm| !comm.is_empty()))
-}
-
-fn sides(evidence: &Evidence) -> Vec<&Side> {
-    match evidence {
-        Evidence::Window(w) => {
-            [&w.first, &w.longest].into_iter().flat_map(|c| [&c.holder, &c.unlinker]).collect()
-        }
-        Evidence::Prediction(p) => vec![&p.holder, &p.unlinker],
-        Evidence::Cycle(c) => c.steps.iter().map(|step| &step.side).collect(),
-        Evidence::AgainstOrder(a) => vec![&a.step.side],
-        Evidence::Relock(r) => vec![&r.side],
-        Evidence::FreedShared(f) => vec![&f.side],
-    }
 }
 
 /// The table that a pte lies in, as the run knows it now.

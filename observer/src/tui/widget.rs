@@ -43,6 +43,6 @@ pub fn of_finding(
         Evidence::Cycle(c) => sides::of_cycle(c, finding.rank, start_ns, width, glyphs),
         Evidence::AgainstOrder(a) => sides::of_against(a, start_ns, width, glyphs),
         Evidence::Relock(r) => sides::of_relock(r, start_ns, width, glyphs),
-        Evidence::FreedShared(_) => Vec::new(),
+        Evidence::FreedShared(_) | Evidence::OrphanWait(_) => Vec::new(),
     }
 }

@@ -9,10 +9,10 @@ use observer::{
     source::{Mark, Pass, Stack},
 };
 use observer_engine::{
-    event::{Mode, Tid},
+    event::{Mapping, Mode, Tid},
     finding::{
-        AgainstOrder, Cycle, Doubt, Evidence, Finding, Hold, Known, Manner, Queued, Rank, Relock, Side, Step,
-        TaskRef,
+        AgainstOrder, Cycle, Doubt, Ended, Evidence, Finding, Hold, Known, LastHolder, Manner, OrphanWait,
+        Queued, Rank, Relock, Side, Step, TaskRef,
     },
     lock_class::LockClass,
 };
@@ -83,7 +83,11 @@ fn stacks() -> Stacks {
 }
 
 fn told(rank: Rank, doubts: Vec<Doubt>, evidence: Evidence) -> String {
-    let (first_ns, last_ns) = (START_NS, START_NS);
+    told_at(START_NS, rank, doubts, evidence)
+}
+
+fn told_at(last_ns: u64, rank: Rank, doubts: Vec<Doubt>, evidence: Evidence) -> String {
+    let first_ns = START_NS;
     let finding = Finding { id: "made".into(), rank, count: 1, first_ns, last_ns, doubts, evidence };
     let mut lines = vec![format!("{} {}: {}", rank.name(), finding.kind().name(), words::summary(&finding))];
     lines.extend(words::detail(&finding, &stacks(), START_NS));
@@ -174,4 +178,38 @@ fn an_order_and_a_repeated_ask_read_like_this() {
         side: side(160, "writer", "hugetlbfs_fallocate", vec![]),
     });
     assert!(!told(Rank::Feasible, vec![], relock).contains("a writer"));
+}
+
+#[test]
+fn a_wait_without_a_holder_reads_like_this() {
+    let waiter = side(160, "puncher", "remove_inode_hugepages", vec![hold(FAULT, Known::Asked)]);
+    let last = side(159, "reader", "hugetlb_fault", vec![]);
+    let orphan = OrphanWait {
+        class: FOLIO.0,
+        mode: FOLIO.1,
+        lock: Some(FOLIO.2),
+        place: Some((Mapping(0xffff_8880_0777_0000), 3)),
+        side: waiter,
+        reported: true,
+        waiters: 2,
+        last: Some(LastHolder {
+            task: last.task,
+            site: Some(last.site),
+            known: Known::Returned,
+            acquired_ns: Some(START_NS + 10_000_000),
+            ended: Ended::Released(START_NS + 11_000_000),
+        }),
+    };
+    let at_ns = START_NS + 12_000_000_000;
+    let text = |rank, doubts, orphan: OrphanWait| {
+        told_at(at_ns, rank, doubts, Evidence::OrphanWait(Box::new(orphan)))
+    };
+    let known = text(Rank::Confirmed, vec![], orphan.clone());
+    let exited = orphan.last.clone().map(|last| LastHolder { ended: Ended::Exited(START_NS), ..last });
+    let left = text(Rank::Confirmed, vec![], OrphanWait { last: exited, waiters: 1, ..orphan.clone() });
+    let silent = OrphanWait { lock: None, last: None, waiters: 1, reported: false, ..orphan };
+    let wait = Doubt::WaitNotSeen { tid: Tid(160), class: FOLIO.0 };
+    let holder = Doubt::HolderForgotten { releases: 1024 };
+    let possible = text(Rank::Possible, vec![wait, holder, Doubt::HolderUnseen], silent);
+    insta::assert_snapshot!("splat-orphan", [known, left, possible].join("\n\n"));
 }

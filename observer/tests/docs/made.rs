@@ -16,8 +16,8 @@ use observer::{
 use observer_engine::{
     event::{Addr, Mapping, Mm, Mode, Pte, Table, Tid},
     finding::{
-        AgainstOrder, Cycle, Doubt, Evidence, Finding, FreedShared, Hold, Kind, Known, Manner, Prediction,
-        Queued, Rank, Relock, Side, Step, TaskRef, Use, Window, WindowCase,
+        AgainstOrder, Cycle, Doubt, Ended, Evidence, Finding, FreedShared, Hold, Kind, Known, LastHolder,
+        Manner, OrphanWait, Prediction, Queued, Rank, Relock, Side, Step, TaskRef, Use, Window, WindowCase,
     },
     lock_class::LockClass,
     order::Counts,
@@ -215,6 +215,22 @@ fn evidence(kind: Kind, used: Use) -> Evidence {
             count: 1,
             links: vec![(Mm(5), Addr(6))],
         }),
+        Kind::OrphanWait => Evidence::OrphanWait(Box::new(OrphanWait {
+            class: LockClass::FolioFile,
+            mode: Some(Mode::Exclusive),
+            lock: Some(7),
+            place: Some((Mapping(9), 8)),
+            side: side(),
+            reported: true,
+            waiters: 2,
+            last: Some(LastHolder {
+                task: side().task,
+                site: Some(side().site),
+                known: Known::Returned,
+                acquired_ns: Some(1),
+                ended: Ended::Released(2),
+            }),
+        })),
     }
 }
 

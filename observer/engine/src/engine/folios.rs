@@ -104,6 +104,7 @@ impl Engine {
 
     pub(super) fn folio_wait(&mut self, id: TaskId, event: &Event, (folio, mapping, index): Named) {
         self.drop_ptls(id, event.time_ns);
+        self.last_holders.wanted(folio.0);
         self.tasks[id].asked =
             Some(Asked::Folio { mapping, index, at_ns: event.time_ns, site: event.site, folio });
         self.folio_asked(id, event, (folio, mapping, index), event.time_ns);
@@ -171,12 +172,14 @@ impl Engine {
     /// Whoever releases it, the folio's lock is free.
     pub(super) fn folio_release(&mut self, id: TaskId, event: &Event, named: Named) {
         if let Some(holder) = self.folio_holders.remove(&named.0.0) {
+            self.last_holders.unlocked(&self.tasks[holder], named.0, event.time_ns);
             self.drop_folio(holder, named.0, event.time_ns);
             return;
         }
         self.counts.unknown_releases += 1;
         let instance = self.locks.folio(named.0, named.1, named.2);
         let hold = hold_of(instance, named, Known::Released, event.time_ns);
+        self.last_holders.released(&self.tasks[id], &hold, event.time_ns);
         if self.was_held(id, event, hold) {
             self.tasks[id].path_releases(&hold, event.time_ns);
         }

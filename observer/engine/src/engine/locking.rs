@@ -152,7 +152,10 @@ impl Engine {
                     path.push(hold.op(Act::Downgrade, event.time_ns));
                 }
             }
-            LockStep::WaitBegin => self.waits(id, lock, true),
+            LockStep::WaitBegin => {
+                self.last_holders.wanted(lock);
+                self.waits(id, lock, true);
+            }
             // With the lock it would have come to the same place as it does by blocking.
             LockStep::Busy if self.rules.try_then_block(event.site, class) => {}
             LockStep::Busy => self.busy(id, event, (class.into(), mode, lock)),
@@ -277,6 +280,7 @@ impl Engine {
                 if hold.lost == 1 && !hold.disputed {
                     self.redeem(id, hold.instance);
                 }
+                self.last_holders.released(&self.tasks[id], &hold, now_ns);
                 self.released(id, now_ns, &hold);
             }
             None if self.releases_for_another(id, now_ns, (class, mode), addr) => return,

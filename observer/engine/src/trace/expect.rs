@@ -8,7 +8,7 @@ use std::fmt;
 use super::parse::number;
 use crate::{
     Engine,
-    finding::{Evidence, Finding, Kind, Rank, Step, Use},
+    finding::{Ended, Evidence, Finding, Kind, OrphanWait, Rank, Step, Use},
     lock_class::LockClass,
     setup::{Grade, Role},
     view::{EdgeView, Stats, TableView},
@@ -130,6 +130,7 @@ fn finding_fields(kind: Kind) -> &'static [&'static str] {
         Kind::AgainstOrder => &["from", "to", "source", "count"],
         Kind::Relock => &["class", "held", "asked", "site", "count"],
         Kind::FreedShared => &["table", "links", "shared", "site", "count"],
+        Kind::OrphanWait => &["class", "site", "waiter", "waiters", "last", "ended", "count"],
     }
 }
 
@@ -284,8 +285,26 @@ fn finding_field(finding: &Finding, key: &str) -> Option<String> {
         (Evidence::FreedShared(f), "links") => Some(f.links.len().to_string()),
         (Evidence::FreedShared(f), "shared") => Some(f.count.to_string()),
         (Evidence::FreedShared(f), "site") => Some(f.side.site.to_string()),
+        (Evidence::OrphanWait(o), _) => orphan_field(o, key),
         _ => None,
     }
+}
+
+fn orphan_field(orphan: &OrphanWait, key: &str) -> Option<String> {
+    let ended = orphan.last.as_ref().map(|last| last.ended);
+    Some(match key {
+        "class" => orphan.class.name().to_owned(),
+        "site" => orphan.side.site.to_string(),
+        "waiter" => format!("t{}", orphan.side.task.tid.0),
+        "waiters" => orphan.waiters.to_string(),
+        "last" => orphan.last.as_ref().map_or("none".into(), |last| format!("t{}", last.task.tid.0)),
+        "ended" => match ended {
+            Some(Ended::Released(_)) => "released".into(),
+            Some(Ended::Exited(_)) => "exited".into(),
+            None => "none".into(),
+        },
+        _ => return None,
+    })
 }
 
 fn classes(classes: &[LockClass]) -> String {

@@ -71,6 +71,9 @@ pub fn text(telling: &Telling, used: impl Fn(u16) -> bool) -> String {
     if !telling.ptl_release {
         out.push_str("coverage ptl/release bounded inline\n");
     }
+    if !telling.waits {
+        out.push_str("coverage wait inferred no tracepoint\n");
+    }
     out
 }
 

@@ -5,7 +5,8 @@
 use observer_engine::{
     event::Mode,
     finding::{
-        Cycle, Evidence, Finding, Hold as EngineHold, Prediction as EnginePrediction, Queued as EngineQueued,
+        Cycle, Ended, Evidence, Finding, Hold as EngineHold, LastHolder as EngineLastHolder,
+        OrphanWait as EngineOrphanWait, Prediction as EnginePrediction, Queued as EngineQueued,
         Side as EngineSide, Step as EngineStep, Use, WindowCase,
     },
     lock_class::LockClass,
@@ -42,6 +43,7 @@ enum Wired {
     AgainstOrder { step: Box<Step>, source: String },
     Relock { held: Hold, asked_mode: Option<&'static str>, side: Side },
     FreedShared { side: Side, table: String, generation: u32, mm: String, count: u32, links: Vec<Link> },
+    OrphanWait(Box<OrphanWait>),
 }
 
 #[derive(Serialize)]
@@ -90,6 +92,32 @@ struct Prediction {
     unlinks: u64,
     would_exclude: Vec<&'static str>,
     unlinker_lacks: Vec<&'static str>,
+}
+
+#[derive(Serialize)]
+struct OrphanWait {
+    class: &'static str,
+    mode: Option<&'static str>,
+    lock: Option<String>,
+    mapping: Option<String>,
+    index: Option<u64>,
+    side: Side,
+    reported: bool,
+    waiters: u64,
+    last_holder: Option<LastHolder>,
+}
+
+#[derive(Serialize)]
+struct LastHolder {
+    tid: u32,
+    tgid: u32,
+    comm: String,
+    cpu: u16,
+    site: Option<String>,
+    known: &'static str,
+    acquired_ns: Option<u64>,
+    released_ns: Option<u64>,
+    exited_ns: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -202,6 +230,39 @@ fn evidence(e: &Evidence, all: &[&Stacks]) -> Wired {
                 .map(|(mm, gib)| Link { mm: mm.to_string(), gib: gib.to_string() })
                 .collect(),
         },
+        Evidence::OrphanWait(o) => Wired::OrphanWait(Box::new(orphan_wait(o, stacks))),
+    }
+}
+
+fn orphan_wait(o: &EngineOrphanWait, stacks: &Stacks) -> OrphanWait {
+    OrphanWait {
+        class: o.class.name(),
+        mode: mode(o.mode),
+        lock: o.lock.map(address),
+        mapping: o.place.map(|(mapping, _)| mapping.to_string()),
+        index: o.place.map(|(_, index)| index),
+        side: side(&o.side, stacks),
+        reported: o.reported,
+        waiters: o.waiters,
+        last_holder: o.last.as_ref().map(last_holder),
+    }
+}
+
+fn last_holder(last: &EngineLastHolder) -> LastHolder {
+    let (released_ns, exited_ns) = match last.ended {
+        Ended::Released(ns) => (Some(ns), None),
+        Ended::Exited(ns) => (None, Some(ns)),
+    };
+    LastHolder {
+        tid: last.task.tid.0,
+        tgid: last.task.tgid,
+        comm: last.task.comm.clone(),
+        cpu: last.task.cpu,
+        site: last.site.as_ref().map(|site| site.to_string()),
+        known: last.known.name(),
+        acquired_ns: last.acquired_ns,
+        released_ns,
+        exited_ns,
     }
 }
 

@@ -289,6 +289,21 @@ fn beside(c: &Context<'_>, blocks: Vec<Vec<Text>>) -> Vec<Line> {
     lines
 }
 
+/// All sides.
+pub fn sides(evidence: &Evidence) -> Vec<&Side> {
+    match evidence {
+        Evidence::Window(w) => {
+            [&w.first, &w.longest].into_iter().flat_map(|c| [&c.holder, &c.unlinker]).collect()
+        }
+        Evidence::Prediction(p) => vec![&p.holder, &p.unlinker],
+        Evidence::Cycle(c) => c.steps.iter().map(|step| &step.side).collect(),
+        Evidence::AgainstOrder(a) => vec![&a.step.side],
+        Evidence::Relock(r) => vec![&r.side],
+        Evidence::FreedShared(f) => vec![&f.side],
+        Evidence::OrphanWait(o) => vec![&o.side],
+    }
+}
+
 /// Every side with its name.
 fn sides_of(f: &Finding, which: Case) -> Vec<(String, &Side)> {
     match &f.evidence {
@@ -310,6 +325,7 @@ fn sides_of(f: &Finding, which: Case) -> Vec<(String, &Side)> {
         Evidence::AgainstOrder(a) => vec![("side".into(), &a.step.side)],
         Evidence::Relock(r) => vec![("side".into(), &r.side)],
         Evidence::FreedShared(f) => vec![("by".into(), &f.side)],
+        Evidence::OrphanWait(o) => vec![("waiter".into(), &o.side)],
     }
 }
 

@@ -1,0 +1,251 @@
+//! Circles in a wait-for graph: which are listed, and how much work that is.
+//!
+//! Decides nothing about locks: tasks wait for groups, and groups have holders. A task waits for one group at most. Several tasks
+//! that request one lock in one mode wait for the same group, so that the graph has one edge per wait and one per hold.
+//!
+//! Circles lie inside strongly connected components (Tarjan, "Depth-first search and linear graph algorithms", SIAM J. Comput.
+//! 1972). A component can have exponentially many of them. Listed is, for each hold of each task in a component, a shortest circle
+//! through that hold (breadth-first search). So every wait and every hold that is part of a circle is part of a listed one.
+
+use std::collections::{BTreeSet, VecDeque};
+
+/// Work of one call beyond the first search of each component; see [`Circles::work`].
+pub(super) const WORK_MAX: usize = 1 << 20;
+
+/// Who waits for what, and who holds it. Tasks and groups are numbered from 0.
+#[derive(Clone, Debug, Default)]
+pub(super) struct WaitGraph {
+    /// By task: the group that it waits for.
+    pub waits_for: Vec<Option<u32>>,
+    /// By group: the tasks that keep those who wait for it out.
+    pub holders: Vec<Vec<u32>>,
+}
+
+/// A circle: each task waits for the next one, the last one for the first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Circle {
+    pub tasks: Vec<u32>,
+    /// Tasks of the same component from which no search began, because the work reached its bound. 0: none.
+    pub unsearched: usize,
+}
+
+/// What the search found.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Circles {
+    /// Each once, in an order that depends on the graph only.
+    pub found: Vec<Circle>,
+    /// Tasks and holders that were looked at.
+    pub work: usize,
+}
+
+/// Component of each node; `NO_COMPONENT`: in no circle. Nodes are the tasks, then the groups.
+struct Components {
+    of: Vec<u32>,
+    /// Tasks of each component, in order of their numbers.
+    tasks: Vec<Vec<u32>>,
+    /// Whether the component is one ring: every node has one successor in it.
+    ring: Vec<bool>,
+    work: usize,
+}
+
+const NO_COMPONENT: u32 = u32::MAX;
+
+/// Lists circles with at most `work_max` beyond the first search of each component.
+pub(super) fn circles(graph: &WaitGraph, work_max: usize) -> Circles {
+    let components = Components::of(graph);
+    let mut search = Search::new(graph, &components);
+    let mut out = Circles { found: Vec::new(), work: components.work };
+    for (component, tasks) in components.tasks.iter().enumerate() {
+        let mut known = BTreeSet::new();
+        let (mut rings, mut unsearched) = (Vec::new(), 0);
+        for (n, task) in tasks.iter().enumerate() {
+            if n > 0 && (components.ring[component] || out.work >= work_max) {
+                unsearched += usize::from(!components.ring[component]);
+                continue;
+            }
+            out.work += search.from(*task, |ring| {
+                if known.insert(from_least(&ring)) {
+                    rings.push(ring);
+                }
+            });
+        }
+        out.found.extend(rings.into_iter().map(|tasks| Circle { tasks, unsearched }));
+    }
+    out
+}
+
+/// The same circle, begun at its least task. A circle has each task once.
+fn from_least(ring: &[u32]) -> Vec<u32> {
+    let least = (0..ring.len()).min_by_key(|at| ring[*at]).unwrap_or(0);
+    [&ring[least..], &ring[..least]].concat()
+}
+
+impl WaitGraph {
+    fn tasks(&self) -> usize {
+        self.waits_for.len()
+    }
+
+    /// The successor of a node at a place among its successors.
+    fn next(&self, node: u32, place: usize) -> Option<u32> {
+        let tasks = self.tasks();
+        match (node as usize).checked_sub(tasks) {
+            None => self.waits_for[node as usize].filter(|_| place == 0).map(|group| tasks as u32 + group),
+            Some(group) => self.holders[group].get(place).copied(),
+        }
+    }
+}
+
+impl Components {
+    /// Tarjan's algorithm with a stack of its own: a chain of waits can be longer than a thread's stack is deep.
+    fn of(graph: &WaitGraph) -> Components {
+        const UNSEEN: u32 = u32::MAX;
+        let nodes = graph.tasks() + graph.holders.len();
+        let mut out =
+            Components { of: vec![NO_COMPONENT; nodes], tasks: Vec::new(), ring: Vec::new(), work: 0 };
+        let (mut number, mut low) = (vec![UNSEEN; nodes], vec![UNSEEN; nodes]);
+        let mut on_stack = vec![false; nodes];
+        let (mut count, mut open, mut calls) = (0, Vec::new(), Vec::new());
+        for root in 0..graph.tasks() as u32 {
+            if number[root as usize] != UNSEEN {
+                continue;
+            }
+            calls.push((root, 0));
+            while let Some((node, place)) = calls.pop() {
+                let at = node as usize;
+                if place == 0 {
+                    (number[at], low[at]) = (count, count);
+                    count += 1;
+                    open.push(node);
+                    on_stack[at] = true;
+                }
+                out.work += 1;
+                let Some(next) = graph.next(node, place) else {
+                    if low[at] == number[at] {
+                        out.close(graph, &mut open, node, &mut on_stack);
+                    }
+                    if let Some((caller, _)) = calls.last() {
+                        low[*caller as usize] = low[*caller as usize].min(low[at]);
+                    }
+                    continue;
+                };
+                calls.push((node, place + 1));
+                if number[next as usize] == UNSEEN {
+                    calls.push((next, 0));
+                } else if on_stack[next as usize] {
+                    low[at] = low[at].min(number[next as usize]);
+                }
+            }
+        }
+        out.sort(graph);
+        out
+    }
+
+    /// Takes the nodes of one component from the stack. A single node is in no circle: nothing waits for itself.
+    fn close(&mut self, graph: &WaitGraph, open: &mut Vec<u32>, root: u32, on_stack: &mut [bool]) {
+        let from = open.iter().rposition(|node| *node == root).unwrap_or(0);
+        let component = if open.len() - from > 1 { self.tasks.len() as u32 } else { NO_COMPONENT };
+        let mut tasks = Vec::new();
+        for node in open.drain(from..) {
+            on_stack[node as usize] = false;
+            self.of[node as usize] = component;
+            if (node as usize) < graph.tasks() {
+                tasks.push(node);
+            }
+        }
+        if component != NO_COMPONENT {
+            tasks.sort_unstable();
+            self.tasks.push(tasks);
+        }
+    }
+
+    fn sort(&mut self, graph: &WaitGraph) {
+        self.ring = vec![true; self.tasks.len()];
+        for (group, holders) in graph.holders.iter().enumerate() {
+            let component = self.of[graph.tasks() + group];
+            let inside = holders.iter().filter(|task| self.of[**task as usize] == component).count();
+            if component != NO_COMPONENT && inside > 1 {
+                self.ring[component as usize] = false;
+            }
+        }
+    }
+}
+
+/// Shortest circles through one task at a time.
+struct Search<'a> {
+    graph: &'a WaitGraph,
+    components: &'a Components,
+    /// By task: the groups of its component that it holds.
+    held_in: Vec<Vec<u32>>,
+    /// By task: the search that reached it last, and from which task.
+    reached: Vec<(u32, u32)>,
+    /// By group: the search that expanded it last.
+    expanded: Vec<u32>,
+    searches: u32,
+}
+
+impl<'a> Search<'a> {
+    fn new(graph: &'a WaitGraph, components: &'a Components) -> Search<'a> {
+        let mut held_in = vec![Vec::new(); graph.tasks()];
+        for (group, holders) in graph.holders.iter().enumerate() {
+            let component = components.of[graph.tasks() + group];
+            if component == NO_COMPONENT {
+                continue;
+            }
+            for task in holders.iter().filter(|task| components.of[**task as usize] == component) {
+                held_in[*task as usize].push(group as u32);
+            }
+        }
+        Search {
+            graph,
+            components,
+            held_in,
+            reached: vec![(0, 0); graph.tasks()],
+            expanded: vec![0; graph.holders.len()],
+            searches: 0,
+        }
+    }
+
+    /// A shortest circle through each group that `start` holds; returns the work.
+    fn from(&mut self, start: u32, mut found: impl FnMut(Vec<u32>)) -> usize {
+        self.searches += 1;
+        let (search, component) = (self.searches, self.components.of[start as usize]);
+        let mut left = self.held_in[start as usize].len();
+        let (mut work, mut queue) = (0, VecDeque::from([start]));
+        while let Some(task) = queue.pop_front() {
+            work += 1;
+            let Some(group) = self.graph.waits_for[task as usize] else { continue };
+            if std::mem::replace(&mut self.expanded[group as usize], search) == search {
+                continue;
+            }
+            if self.held_in[start as usize].contains(&group) {
+                found(self.way(start, task));
+                left -= 1;
+                if left == 0 {
+                    break;
+                }
+            }
+            for holder in &self.graph.holders[group as usize] {
+                work += 1;
+                let at = *holder as usize;
+                if *holder != start && self.components.of[at] == component && self.reached[at].0 != search {
+                    self.reached[at] = (search, task);
+                    queue.push_back(*holder);
+                }
+            }
+        }
+        work
+    }
+
+    /// The tasks from `start` to `end`.
+    fn way(&self, start: u32, end: u32) -> Vec<u32> {
+        let mut way = vec![end];
+        while let Some(last) = way.last().copied().filter(|task| *task != start) {
+            way.push(self.reached[last as usize].1);
+        }
+        way.reverse();
+        way
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,259 @@
+//! Waits without a holder: tasks wait for a lock, and no task is known to hold it.
+//!
+//! Decides what such a wait amounts to. A lock that was leaked (its holder went without releasing it, or a release woke nobody)
+//! hangs whoever requests it, and there is no circle to find. A wait counts once it has lasted ten seconds, also since the last
+//! hold ended: a task that was woken needs time to run. It is `confirmed` if the kernel reported the wait and the last holder is
+//! known to have released the lock, or to have exited with it. It is `possible` if a holder may exist that was not seen.
+//!
+//! Computed from what is so now, like circles (`deadlock`): a wait that ended is not reported.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use crate::{
+    deadlock,
+    event::{Mapping, Mode, SiteId, Tid},
+    finding::{Doubt, Ended, Evidence, Finding, Known, LastHolder, OrphanWait, Rank, TaskRef},
+    last_holders::{Ending, Last, LastHold, LastHolders, RECENT},
+    lock_class::LockClass,
+    locks::Locks,
+    loss::Losses,
+    rules::Rules,
+    tasks::{Asked, Task, Tasks, Waiting, comm_text},
+};
+
+/// A wait counts once it has lasted this long.
+const LASTS_NS: u64 = 10_000_000_000;
+
+/// What the engine lends for a judgement.
+#[derive(Clone, Copy)]
+pub(crate) struct World<'a> {
+    pub tasks: &'a Tasks,
+    pub locks: &'a Locks,
+    pub losses: &'a Losses,
+    pub rules: &'a Rules,
+    pub last: &'a LastHolders,
+    pub now_ns: u64,
+}
+
+/// What is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Object {
+    /// A lock, or a folio, by its address.
+    Address(u64),
+    /// The folio at a place of a file, whichever that is: its lookup did not return.
+    Place(Mapping, u64),
+}
+
+struct Waiter<'a> {
+    task: &'a Task,
+    wait: Waiting,
+    /// Mapping and index, of a folio.
+    place: Option<(Mapping, u64)>,
+}
+
+/// What a wait amounts to.
+struct Judged<'a> {
+    rank: Rank,
+    doubts: Vec<Doubt>,
+    /// The one that waits longest.
+    waiter: &'a Waiter<'a>,
+    object: Object,
+    waiters: usize,
+    last: Option<LastHold>,
+}
+
+/// One finding for each class and site.
+pub(crate) fn findings(world: World<'_>) -> Vec<Finding> {
+    let waiters: Vec<(Object, Waiter<'_>)> =
+        world.tasks.iter().filter_map(|task| world.waiter(task)).collect();
+    let is_long = |waiter: &Waiter<'_>| world.now_ns.saturating_sub(waiter.wait.since_ns) >= LASTS_NS;
+    if !waiters.iter().any(|(_, waiter)| is_long(waiter)) {
+        return Vec::new();
+    }
+    let mut by_object: BTreeMap<Object, Vec<&Waiter<'_>>> = BTreeMap::new();
+    for (object, waiter) in &waiters {
+        by_object.entry(*object).or_default().push(waiter);
+    }
+    by_object.retain(|_, waiters| waiters.iter().any(|waiter| is_long(waiter)));
+    let held = world.held(&by_object);
+    let mut by_id: BTreeMap<String, (Judged<'_>, u64, u64)> = BTreeMap::new();
+    for (object, waiters) in by_object.iter().filter(|(object, _)| !held.contains(object)) {
+        let Some(fresh) = world.judge(*object, waiters) else { continue };
+        let (id, since_ns) = (world.id(&fresh), fresh.waiter.wait.since_ns);
+        let Some((best, count, first_ns)) = by_id.get_mut(&id) else {
+            by_id.insert(id, (fresh, 1, since_ns));
+            continue;
+        };
+        *count += 1;
+        *first_ns = since_ns.min(*first_ns);
+        if (fresh.rank, since_ns) < (best.rank, best.waiter.wait.since_ns) {
+            *best = fresh;
+        }
+    }
+    let finding = |(id, (judged, count, first_ns)): (String, (Judged<'_>, u64, u64))| Finding {
+        id,
+        rank: judged.rank,
+        count,
+        first_ns,
+        last_ns: world.now_ns,
+        doubts: judged.doubts.clone(),
+        evidence: Evidence::OrphanWait(Box::new(world.evidence(&judged))),
+    };
+    by_id.into_iter().map(finding).collect()
+}
+
+impl<'a> World<'a> {
+    /// What a task waits for, if it does.
+    fn waiter(&self, task: &'a Task) -> Option<(Object, Waiter<'a>)> {
+        let asked = match task.asked {
+            Some(Asked::Folio { mapping, index, at_ns, site, folio }) => {
+                Some((mapping, index, at_ns, site, folio))
+            }
+            _ => None,
+        };
+        let place = asked.map(|(mapping, index, ..)| (mapping, index));
+        // A lookup outside of all that is watched may have returned with nothing long ago.
+        let is_inside = !task.frames.is_empty() || !task.holds.is_empty();
+        if let Some(wait) = task.waiting {
+            let counts = wait.told || (wait.class.is_folio() && is_inside);
+            return counts.then_some((Object::Address(wait.addr), Waiter { task, wait, place }));
+        }
+        let (mapping, index, since_ns, site, folio) = asked.filter(|_| is_inside)?;
+        let object = if folio.0 == 0 { Object::Place(mapping, index) } else { Object::Address(folio.0) };
+        let wait = Waiting {
+            addr: folio.0,
+            class: LockClass::of_folio(mapping),
+            mode: Some(Mode::Exclusive),
+            since_ns,
+            site: self.rules.canonical(task.site(site)),
+            told: false,
+        };
+        Some((object, Waiter { task, wait, place }))
+    }
+
+    /// Which of these a task holds, or may hold: one that requested a lock and is not known to wait for it may have acquired it.
+    fn held(&self, objects: &BTreeMap<Object, Vec<&Waiter<'_>>>) -> BTreeSet<Object> {
+        let mut held = BTreeSet::new();
+        for task in self.tasks.iter() {
+            for hold in &task.holds {
+                let addr = hold.instance.addr;
+                let waits = task.waiting.is_some_and(|wait| wait.told && wait.addr == addr);
+                if hold.known == Known::Asking && waits {
+                    continue;
+                }
+                let place = Object::Place(hold.mapping, hold.index);
+                let is_place = hold.class == LockClass::FolioFile && objects.contains_key(&place);
+                held.extend(is_place.then_some(place));
+                let object = Object::Address(addr);
+                held.extend(objects.contains_key(&object).then_some(object));
+            }
+        }
+        held
+    }
+
+    /// `None`: the last hold ended only now.
+    fn judge<'w>(&self, object: Object, waiters: &[&'w Waiter<'w>]) -> Option<Judged<'w>> {
+        let longest = |waiter: &&&Waiter<'_>| (waiter.wait.since_ns, waiter.task.tid);
+        let waiter: &'w Waiter<'w> = waiters.iter().min_by_key(longest)?;
+        let (last, class) = (self.last_of(object, waiter), waiter.wait.class);
+        let known = match last {
+            Last::Known(last) => Some(last),
+            _ => None,
+        };
+        let end_ns = known.map_or(0, |last| last.end_ns);
+        if self.now_ns.saturating_sub(end_ns) < LASTS_NS {
+            return None;
+        }
+        let mut doubts = Vec::new();
+        let tid: Tid = waiter.task.tid;
+        doubts.extend((!waiter.wait.told).then_some(Doubt::WaitNotSeen { tid, class }));
+        match last {
+            Last::Forgotten => doubts.push(Doubt::HolderForgotten { releases: RECENT }),
+            // Others may have read since before the run.
+            Last::Known(last) if last.mode != Some(Mode::Read) => {}
+            _ => doubts.push(Doubt::HolderUnseen),
+        }
+        doubts.extend(self.may_hold_unseen(waiter, waiters).then_some(Doubt::Inside));
+        let from_ns = end_ns.min(waiter.task.last_ns);
+        let lossy = known.is_some_and(|last| last.ending == Ending::Exited && last.lossy)
+            || !self.losses.anywhere(from_ns, u64::MAX).is_nothing();
+        let rank = match (lossy, doubts.is_empty()) {
+            (true, _) => Rank::Incomplete,
+            (false, false) => Rank::Possible,
+            (false, true) => Rank::Confirmed,
+        };
+        doubts.extend(lossy.then_some(Doubt::Loss));
+        doubts.sort_unstable();
+        Some(Judged { rank, doubts, waiter, object, waiters: waiters.len(), last: known })
+    }
+
+    /// The last holder of this very lock: an address may have been another one's before.
+    fn last_of(&self, object: Object, waiter: &Waiter<'_>) -> Last {
+        let addr = match object {
+            Object::Place(mapping, index) => return self.last.of_place(mapping, index),
+            Object::Address(addr) => addr,
+        };
+        let is_same = |last: &LastHold| {
+            if !waiter.wait.class.is_folio() {
+                return self.locks.get(addr).is_some_and(|lock| lock.life == last.instance.life);
+            }
+            let known = last.mapping.0 != 0;
+            last.class.is_folio()
+                && waiter.place.is_none_or(|place| !known || place == (last.mapping, last.index))
+        };
+        match self.last.of(addr) {
+            Last::Known(last) if !is_same(&last) => Last::None,
+            other => other,
+        }
+    }
+
+    /// Folios are locked inline, which no probe sees: a task that has been inside an operation since before the wait may hold one.
+    fn may_hold_unseen(&self, waiter: &Waiter<'_>, waiters: &[&Waiter<'_>]) -> bool {
+        let waits = |task: &Task| waiters.iter().any(|w| w.task.tid == task.tid);
+        let since_before =
+            |task: &Task| task.frames.first().is_some_and(|frame| frame.begin_ns <= waiter.wait.since_ns);
+        waiter.wait.class.is_folio() && self.tasks.iter().any(|task| since_before(task) && !waits(task))
+    }
+
+    fn name(&self, site: SiteId) -> Arc<str> {
+        self.rules.name(site)
+    }
+
+    fn id(&self, judged: &Judged<'_>) -> String {
+        let wait = &judged.waiter.wait;
+        format!("orphan-wait:{}:{}", wait.class.name(), self.name(wait.site))
+    }
+
+    fn evidence(&self, judged: &Judged<'_>) -> OrphanWait {
+        let Waiter { task, wait, place } = judged.waiter;
+        OrphanWait {
+            class: wait.class,
+            mode: wait.mode,
+            lock: match judged.object {
+                Object::Address(addr) => Some(addr),
+                Object::Place(..) => None,
+            },
+            place: *place,
+            side: deadlock::side(task, *wait, |site| self.name(site)),
+            reported: wait.told,
+            waiters: judged.waiters as u64,
+            last: judged.last.map(|last| self.last_holder(&last)),
+        }
+    }
+
+    fn last_holder(&self, last: &LastHold) -> LastHolder {
+        LastHolder {
+            task: TaskRef { tid: Tid(last.tid), tgid: last.tgid, comm: comm_text(&last.comm), cpu: last.cpu },
+            site: last.site.map(|site| self.name(self.rules.canonical(site))),
+            known: last.known,
+            acquired_ns: (!last.known.is_inferred()).then_some(last.since_ns),
+            ended: match last.ending {
+                Ending::Released => Ended::Released(last.end_ns),
+                Ending::Exited => Ended::Exited(last.end_ns),
+            },
+        }
+    }
+}
