@@ -337,12 +337,13 @@ impl Checked<'_> {
 
     fn was_told(&self, step: &Step, rank: Rank) -> bool {
         let at = step.side.time_ns;
-        // Of a folio's lookup the return stands for the ask, too.
+        // Of a folio's lookup the wait and the return stand for the ask, too.
         let mut asks = self.run.asks.iter();
         let asked = asks.find(|(of, asked)| {
             let returned =
                 kind(step.to).is_some_and(Kind::is_folio) && self.run.known_ns.get(of) == Some(&at);
-            Some(of.0) == self.task_of(step) && (asked.time_ns == at || returned)
+            let waited = self.run.folio_waits_ns.get(of) == Some(&at);
+            Some(of.0) == self.task_of(step) && (asked.time_ns == at || returned || waited)
         });
         asked.is_some_and(|((t, pc), _)| {
             let is_asked = self.asks_for(*t, *pc) == self.no_of(step.to, step.to_lock, at);

@@ -8,6 +8,7 @@ use observer_engine::{
 };
 
 use super::{
+    case::is_silent,
     check::{Checked, Tally, cycles, kind, words},
     machine::{Machine, Wait},
     program::{Ins, Kind, Way},
@@ -87,6 +88,11 @@ impl Checked<'_> {
         }
         for (f, r) in said {
             let of = |again: &&Again| self.is_of(again, r);
+            // A folio that both hold may be known late.
+            let late = self.case.tasks.iter().flatten().any(|s| is_silent(&s.acts));
+            if late && f.rank == Rank::Possible {
+                continue;
+            }
             // Of what is merged the first one is shown.
             if !self.run.relocks.iter().filter(of).any(|again| self.can_wait(again)) {
                 let _ = writeln!(out, "# false relock: {} {}", f.rank.name(), f.id);

@@ -44,6 +44,8 @@ pub struct Run {
     pub released_ns: BTreeMap<(TaskNo, Pc), u64>,
     /// Waits that were told.
     pub waits: BTreeSet<(TaskNo, Pc)>,
+    /// By the asking instruction: when it was told that the task waits for a folio.
+    pub folio_waits_ns: BTreeMap<(TaskNo, Pc), u64>,
     /// Requests, in a way that can block, for what the task holds.
     pub relocks: Vec<Again>,
     /// By task, the instructions that it came to, in order.
@@ -255,6 +257,9 @@ impl Runner<'_> {
         }
         if let Some(pc) = told.asked {
             self.asked(t, pc, at);
+            if matches!(told.body, Body::FolioWait { .. }) {
+                self.run.folio_waits_ns.insert((t, pc), at);
+            }
         }
     }
 

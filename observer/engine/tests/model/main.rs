@@ -20,6 +20,7 @@ mod long;
 mod oracle;
 mod predicted;
 mod programs;
+mod protected;
 mod random;
 mod scenario;
 mod sites;

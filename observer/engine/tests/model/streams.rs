@@ -24,7 +24,7 @@ use super::{
 ///
 /// What a pass lost is told with the pass, as by the counters of loss, since the gap in the numbers is not known before another
 /// record comes from that CPU.
-fn through_rings(kernel: &Kernel, lost: impl Fn(&Event) -> bool, random: &mut Random) -> (Engine, u64) {
+pub fn through_rings(kernel: &Kernel, lost: impl Fn(&Event) -> bool, random: &mut Random) -> (Engine, u64) {
     let mut engine = Engine::new(sites::setup(&kernel.protocol));
     let mut order = Order::new();
     let mut events = kernel.events.as_slice();
@@ -93,25 +93,38 @@ fn pair(finding: &Finding) -> Option<(String, String, Rank)> {
     }
 }
 
+/// Rings that are full for a while, now and then: CPU, and the times of the first and the last record that find no room.
+#[derive(Debug)]
+pub struct Holes {
+    full: Vec<(u16, u64, u64)>,
+    /// Time of the last record of each CPU. What is lost last cannot be missed: nothing comes after it.
+    last_ns: Vec<u64>,
+}
+
+impl Holes {
+    pub fn random(kernel: &Kernel, random: &mut Random) -> Holes {
+        let full = (0..1 + random.below(3)).map(|_| {
+            let at = kernel.events[random.below(kernel.events.len())].time_ns;
+            (random.below(kernel.protocol.cpus) as u16, at, at + random.below(3000) as u64)
+        });
+        let full = full.collect();
+        let of = |cpu| kernel.events.iter().filter(move |e| e.cpu == cpu).map(|e| e.time_ns);
+        let last_ns = (0..kernel.protocol.cpus as u16).map(|cpu| of(cpu).max().unwrap_or(0)).collect();
+        Holes { full, last_ns }
+    }
+
+    pub fn lose(&self, e: &Event) -> bool {
+        let is_full = |(cpu, lo, hi): &(u16, u64, u64)| *cpu == e.cpu && (*lo..=*hi).contains(&e.time_ns);
+        e.time_ns != self.last_ns[usize::from(e.cpu)] && self.full.iter().any(is_full)
+    }
+}
+
 /// A run with some of its records lost. Returns how many findings it left sure, and how many it made incomplete.
 fn lossy(row: &Row, seed: u64) -> (usize, usize) {
     let kernel = Scenario::random(&row.protocol, seed).run();
     let mut random = Random(seed);
-    // A ring is full for a while, now and then.
-    let holes: Vec<(u16, u64, u64)> = (0..1 + random.below(3))
-        .map(|_| {
-            let at = kernel.events[random.below(kernel.events.len())].time_ns;
-            (random.below(kernel.protocol.cpus) as u16, at, at + random.below(3000) as u64)
-        })
-        .collect();
-    // What is lost last cannot be missed: nothing comes after it.
-    let last: Vec<u64> = (0..kernel.protocol.cpus as u16)
-        .map(|cpu| kernel.events.iter().filter(|e| e.cpu == cpu).map(|e| e.time_ns).max().unwrap_or(0))
-        .collect();
-    let is_lost = |e: &Event| {
-        e.time_ns != last[usize::from(e.cpu)]
-            && holes.iter().any(|(cpu, lo, hi)| *cpu == e.cpu && (*lo..=*hi).contains(&e.time_ns))
-    };
+    let holes = Holes::random(&kernel, &mut random);
+    let is_lost = |e: &Event| holes.lose(e);
     let n = kernel.events.iter().filter(|e| is_lost(e)).count() as u64;
     let (engine, lost) = through_rings(&kernel, is_lost, &mut random);
     assert_eq!((lost, engine.stats().lost), (n, n), "{}, seed {seed}: loss is named", row.name);
