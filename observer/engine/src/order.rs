@@ -13,7 +13,7 @@
 //! and has not come by the time the record before it is released is a hole between its neighbours' times. A number
 //! that comes twice is no hole.
 
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 
 use crate::event::{Event, Undecodable, decode, record_bytes};
 use observer_ebpf::HEADER_BYTES;
@@ -53,6 +53,9 @@ pub enum Item<'a> {
     /// Comes where the record before it has its place.
     Gap(Gap),
 }
+
+/// Sequence numbers are counted on past their 32 bits from here, so that one behind the first is no less than 0.
+const FIRST: u64 = 1 << 32;
 
 /// What was counted on the way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -103,18 +106,20 @@ struct Cpu {
     torn: Vec<u8>,
     /// Bytes that are no record were met in this pass: the record boundaries are lost.
     astray: bool,
-    /// Sequence number and time of the last record in the order of numbers.
-    last: Option<(u32, u64)>,
-    gaps: Vec<OpenGap>,
+    /// Sequence number, counted on, and time of the last record in the order of numbers.
+    last: Option<(u64, u64)>,
+    /// By their first number, counted on. Damaged streams have them by the hundred thousand.
+    gaps: BTreeMap<u64, OpenGap>,
+    /// Numbers in `gaps`.
+    open: u64,
     /// Numbers in gaps that were handed on.
     lost: u64,
 }
 
-/// Numbers `first ..= last` (wrapping) did not come yet.
+/// Numbers up to `last` did not come yet.
 #[derive(Clone, Copy, Debug)]
 struct OpenGap {
-    first: u32,
-    last: u32,
+    last: u64,
     lo_ns: u64,
     hi_ns: u64,
 }
@@ -152,8 +157,7 @@ impl Order {
     /// Numbers of a CPU that were passed over so far. A number that nothing came after is not among them.
     #[must_use]
     pub fn missing(&self, cpu: u16) -> u64 {
-        let of = |c: &Cpu| c.lost + c.gaps.iter().map(OpenGap::len).sum::<u64>();
-        self.cpus.iter().find(|c| c.number == cpu).map_or(0, of)
+        self.cpus.iter().find(|c| c.number == cpu).map_or(0, |c| c.lost + c.open)
     }
 
     /// The next mark releases what is older than this, if it releases anything.
@@ -165,7 +169,7 @@ impl Order {
     /// The stream of a CPU begins with this number: what was before is not missing. `lost` of it were.
     pub fn begin(&mut self, cpu: u16, seq: u32, lost: u64) {
         let place = self.place(cpu);
-        self.cpus[place].last = Some((seq.wrapping_sub(1), 0));
+        self.cpus[place].last = Some((FIRST + u64::from(seq.wrapping_sub(1)), 0));
         self.cpus[place].lost = lost;
     }
 
@@ -296,37 +300,50 @@ impl Cpu {
     fn number(&mut self, seq: u32, time_ns: u64) {
         let Some((last, last_ns)) = self.last else {
             // Number 0 opens every stream; what came before the first record that we see has no earlier neighbour.
+            let number = FIRST + u64::from(seq);
             if seq > 0 && seq < JUMP_MAX {
-                self.gaps.push(OpenGap { first: 0, last: seq - 1, lo_ns: 0, hi_ns: time_ns });
+                self.miss(FIRST, OpenGap { last: number - 1, lo_ns: 0, hi_ns: time_ns });
             }
-            self.last = Some((seq, time_ns));
+            self.last = Some((number, time_ns));
             return;
         };
-        match (seq.wrapping_sub(last), last.wrapping_sub(seq)) {
+        let ahead = seq.wrapping_sub(last as u32);
+        match (ahead, ahead.wrapping_neg()) {
             (0, _) => {}
-            (_, behind) if behind < JUMP_MAX => self.fill(seq),
+            (_, behind) if behind < JUMP_MAX => self.fill(last - u64::from(behind)),
             (ahead, _) => {
+                let number = last + u64::from(ahead);
                 if ahead > 1 && ahead < JUMP_MAX {
-                    self.gaps.push(OpenGap {
-                        first: last.wrapping_add(1),
-                        last: seq.wrapping_sub(1),
-                        lo_ns: last_ns.min(time_ns),
-                        hi_ns: last_ns.max(time_ns),
-                    });
+                    let (lo_ns, hi_ns) = (last_ns.min(time_ns), last_ns.max(time_ns));
+                    self.miss(last + 1, OpenGap { last: number - 1, lo_ns, hi_ns });
                 }
-                self.last = Some((seq, time_ns));
+                self.last = Some((number, time_ns));
             }
         }
     }
 
+    fn miss(&mut self, first: u64, gap: OpenGap) {
+        self.open += gap.len(first);
+        self.gaps.insert(first, gap);
+    }
+
     /// An older number came after all (a program that interrupted another one reserved first).
-    fn fill(&mut self, seq: u32) {
-        let Some(i) = self.gaps.iter().position(|g| g.holds(seq)) else { return };
-        let gap = self.gaps[i];
-        let before = OpenGap { last: seq.wrapping_sub(1), ..gap };
-        let after = OpenGap { first: seq.wrapping_add(1), ..gap };
-        let parts = [(seq != gap.first, before), (seq != gap.last, after)];
-        self.gaps.splice(i..=i, parts.into_iter().filter_map(|(there, g)| there.then_some(g)));
+    fn fill(&mut self, number: u64) {
+        let Some((first, gap)) = self.gaps.range(..=number).next_back().map(|(first, gap)| (*first, *gap))
+        else {
+            return;
+        };
+        if gap.last < number {
+            return;
+        }
+        self.gaps.remove(&first);
+        self.open -= 1;
+        if number > first {
+            self.gaps.insert(first, OpenGap { last: number - 1, ..gap });
+        }
+        if number < gap.last {
+            self.gaps.insert(number + 1, gap);
+        }
     }
 
     fn sort(&mut self) {
@@ -340,7 +357,7 @@ impl Cpu {
     /// Time of the next item.
     fn next_ns(&self) -> Option<u64> {
         let event = self.queue.get(self.head).map(|e| e.time_ns);
-        let gap = self.gaps.first().map(|g| g.lo_ns);
+        let gap = self.gaps.first_key_value().map(|(_, gap)| gap.lo_ns);
         [event, gap].into_iter().flatten().min()
     }
 
@@ -354,7 +371,7 @@ impl Cpu {
     ) -> usize {
         let from = self.head;
         loop {
-            let gap_ns = self.gaps.first().map_or(u64::MAX, |g| g.lo_ns);
+            let gap_ns = self.gaps.first_key_value().map_or(u64::MAX, |(_, gap)| gap.lo_ns);
             while let Some(event) = self.queue.get(self.head)
                 && event.time_ns <= gap_ns
                 && (event.time_ns, place) < bound
@@ -362,11 +379,12 @@ impl Cpu {
                 to(Item::Event(event));
                 self.head += 1;
             }
-            if self.gaps.is_empty() || (gap_ns, place) >= bound {
+            if (gap_ns, place) >= bound {
                 return self.head - from;
             }
-            let gap = self.gaps.remove(0);
-            let lost = gap.len();
+            let Some((first, gap)) = self.gaps.pop_first() else { return self.head - from };
+            let lost = gap.len(first);
+            self.open -= lost;
             self.lost += lost;
             counts.lost += lost;
             to(Item::Gap(Gap { cpu: self.number, lo_ns: gap.lo_ns, hi_ns: gap.hi_ns, lost }));
@@ -386,12 +404,8 @@ impl Cpu {
 }
 
 impl OpenGap {
-    fn len(&self) -> u64 {
-        u64::from(self.last.wrapping_sub(self.first)) + 1
-    }
-
-    fn holds(&self, seq: u32) -> bool {
-        seq.wrapping_sub(self.first) <= self.last.wrapping_sub(self.first)
+    fn len(&self, first: u64) -> u64 {
+        self.last - first + 1
     }
 }
 
