@@ -231,16 +231,17 @@ pub struct Args {
     pub file: Vec<String>,
     pub inode: Vec<String>,
     pub dentry: Vec<String>,
+    pub desc: Vec<String>,
 }
 
 impl Args {
     /// Whether the row asks for no argument at all.
     pub fn is_empty(&self) -> bool {
         let Args { mm, vma, walk, start, end, length, pte, size, entry, tlb, folio, mapping, .. } = self;
-        let Args { flags, file, inode, dentry, .. } = self;
-        [mm, vma, walk, start, end, length, pte, size, entry, tlb, folio, mapping, flags, file, inode, dentry]
-            .into_iter()
-            .all(Vec::is_empty)
+        let Args { flags, file, inode, dentry, desc, .. } = self;
+        let first = [mm, vma, walk, start, end, length, pte, size, entry, tlb, folio, mapping];
+        let others = [flags, file, inode, dentry, desc];
+        first.into_iter().chain(others).all(Vec::is_empty)
     }
 }
 
@@ -466,6 +467,9 @@ impl Facts {
         }
         if (site.role == Role::Walk) != site.until.is_some() {
             return Some("a walk, and nothing else, ends at another function".into());
+        }
+        if !site.args.desc.is_empty() && (site.role != Role::Operation || !site.args.vma.is_empty()) {
+            return Some("only an operation without a VMA has a description of one".into());
         }
         if site.known_mm && (site.args.mm.is_empty() || !site.args.vma.is_empty()) {
             return Some("only who is told the mm alone can ask whether it is known".into());
