@@ -3,11 +3,16 @@
 //! The one place where a kernel symbol is spelled. Decides what a well-formed row is; which rows serve on a given
 //! kernel is the plan's business ([`crate::host::plan`]).
 
+mod callers;
 mod rules;
+
+use std::collections::BTreeSet;
 
 use observer_engine::setup::Role;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
+use callers::CallersFile;
+pub use callers::{Caller, Known};
 use rules::RulesFile;
 pub use rules::{Class, Exclusion, Grade, Hole, LockKind, Order, OrderException};
 
@@ -24,6 +29,7 @@ pub struct Facts {
     pub orders: Vec<Order>,
     pub classes: Vec<Class>,
     pub holes: Vec<Hole>,
+    pub callers: Vec<Caller>,
 }
 
 /// A function or tracepoint that can serve a role.
@@ -363,6 +369,7 @@ pub fn load() -> Result<Facts, Error> {
     let locks: SitesFile = parse("locks.toml", include_str!("../facts/locks.toml"))?;
     let fields: FieldsFile = parse("fields.toml", include_str!("../facts/fields.toml"))?;
     let rules: RulesFile = parse("rules.toml", include_str!("../facts/rules.toml"))?;
+    let callers: CallersFile = parse("callers.toml", include_str!("../facts/callers.toml"))?;
     let facts = Facts {
         sites: sites.site.into_iter().chain(locks.site).collect(),
         fields: fields.field,
@@ -374,6 +381,7 @@ pub fn load() -> Result<Facts, Error> {
         orders: rules.order,
         classes: rules.class,
         holes: rules.hole,
+        callers: callers.caller,
     };
     facts.check()?;
     Ok(facts)
@@ -428,6 +436,12 @@ impl Facts {
                 return rules(format!("class {}: no object ends at '{end}'", class.name));
             }
         }
+        for caller in &self.callers {
+            if let Some(what) = caller.problem(self) {
+                let what = format!("{}: {what}", caller.function);
+                return Err(Error::Row { file: "callers.toml", what });
+            }
+        }
         for hole in &self.holes {
             if let Some(what) = &hole.unserved
                 && !self.sites.iter().any(|s| s.role == hole.role && s.covers() == what)
@@ -436,6 +450,15 @@ impl Facts {
             }
         }
         Ok(())
+    }
+
+    /// Functions whose callers all have to be known: those that look up, the one that shares, and those that pass on what they
+    /// looked up.
+    #[must_use]
+    pub fn callees(&self) -> BTreeSet<&str> {
+        let looks_up = |s: &&Site| matches!(s.role, Role::Lookup | Role::Share);
+        let rows = self.sites.iter().filter(looks_up).map(|s| s.function.as_str());
+        rows.chain(self.callers.iter().filter(|c| c.passes_on).map(|c| c.function.as_str())).collect()
     }
 
     /// Whether a row covers this and needs nothing itself.
@@ -562,6 +585,17 @@ mod tests {
             (e.from, e.to) = (e.to.clone(), e.from.clone());
         };
         assert!(broken(along).contains("is not against it"));
+        fn caller(f: &mut Facts, passes_on: bool) -> &mut Caller {
+            f.callers.iter_mut().find(|c| c.passes_on == passes_on).unwrap()
+        }
+        assert!(broken(|f| caller(f, true).never = Some("x".into())).contains("one of"));
+        assert!(broken(|f| caller(f, true).passes_on = false).contains("one of"));
+        assert!(broken(|f| caller(f, false).function = "huge_pmd_share".into()).contains("is a row"));
+        let inside = |f: &mut Facts| {
+            let row = caller(f, false);
+            (row.never, row.inside) = (None, vec!["x".into()]);
+        };
+        assert!(broken(inside).contains("no operation 'x'"));
         assert!(broken(|f| f.sites[0].source.clear()).contains("cites its source"));
     }
 }
