@@ -6,8 +6,6 @@
 mod callers;
 mod rules;
 
-use std::collections::BTreeSet;
-
 use observer_engine::setup::Role;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
@@ -450,15 +448,6 @@ impl Facts {
             }
         }
         Ok(())
-    }
-
-    /// Functions whose callers all have to be known: those that look up, the one that shares, and those that pass on what they
-    /// looked up.
-    #[must_use]
-    pub fn callees(&self) -> BTreeSet<&str> {
-        let looks_up = |s: &&Site| matches!(s.role, Role::Lookup | Role::Share);
-        let rows = self.sites.iter().filter(looks_up).map(|s| s.function.as_str());
-        rows.chain(self.callers.iter().filter(|c| c.passes_on).map(|c| c.function.as_str())).collect()
     }
 
     /// Whether a row covers this and needs nothing itself.

@@ -1,9 +1,11 @@
 //! Rows of `callers.toml`: who calls the lookup functions beside operations and callbacks.
 
+use std::collections::BTreeSet;
+
 use observer_engine::setup::Role;
 use serde::Deserialize;
 
-use super::{Facts, On};
+use super::{Facts, On, Site};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -66,6 +68,15 @@ fn may_look_up(role: Role) -> bool {
 }
 
 impl Facts {
+    /// Functions whose callers all have to be known: those that look up, the one that shares, and those that pass on what they
+    /// looked up.
+    #[must_use]
+    pub fn callees(&self) -> BTreeSet<&str> {
+        let looks_up = |s: &&Site| matches!(s.role, Role::Lookup | Role::Share);
+        let rows = self.sites.iter().filter(looks_up).map(|s| s.function.as_str());
+        rows.chain(self.callers.iter().filter(|c| c.passes_on).map(|c| c.function.as_str())).collect()
+    }
+
     /// What is known of a function that calls a lookup function.
     #[must_use]
     pub fn caller(&self, function: &str) -> Known<'_> {
