@@ -368,7 +368,8 @@ fn uffd_turns(_: &Context) -> Result<String> {
     Child::fork("child", || i32::from(region.write(0).is_err()))?.join()?;
     region.fill()?;
     region.remap_to(AWAY).or_skip(&[libc::EINVAL], NO_MREMAP)?;
-    // The moved mapping has another lock, which is known from the first operation on.
+    // The moved mapping has another lock, which is known from the first operation on: a truncate would take it before.
+    advise_dontneed(&region, HUGE)?;
     region.fill()?;
     partner.order("truncate")?;
     partner.exit()?;
