@@ -54,6 +54,8 @@ pub mod flag {
     pub const FILE: u8 = 64;
     /// The function is called for hugetlbfs only: its VMA need not be marked as such, or not yet.
     pub const OWN: u8 = 128;
+    /// Of an operation without a VMA: column `EXTRA` is a `vm_area_desc`.
+    pub const DESC: u8 = 128;
 }
 
 macro_rules! fields {
@@ -123,6 +125,15 @@ pub mod field {
         25 VMA_LOCK_VMA "vma-lock-vma"
         /// References to a hugetlb vma_lock.
         26 VMA_LOCK_REFS "vma-lock-refs"
+        /// The semaphore inside a reserve map, which is the vma_lock of a private mapping that owns the map; absent: this kernel
+        /// has none.
+        27 RESV_MAP_SEMA "resv-map-sema"
+        /// References to a reserve map.
+        28 RESV_MAP_REFS "resv-map-refs"
+        /// File of a `vm_area_desc`.
+        29 DESC_FILE "desc-file"
+        /// mm of a `vm_area_desc`.
+        30 DESC_MM "desc-mm"
     }
 }
 
@@ -159,6 +170,10 @@ pub mod value {
         13 FAULT_MUTEX_BYTES "fault-mutex-bytes"
         /// What that byte is then.
         14 HUGETLB_MARK "hugetlb-mark"
+        /// Bit of a private mapping's private data: the VMA owns the reserve map that the rest of the word points to.
+        15 RESV_OWNER "resv-owner"
+        /// Bits of that word that are no address.
+        16 RESV_BITS "resv-bits"
     }
 }
 
@@ -241,10 +256,10 @@ pub mod site {
     pub const FOLIO_UNLOCK: usize = FOLIO_SLOW + FOLIO_SLOWS;
     /// How many of them.
     pub const FOLIO_UNLOCKS: usize = 1;
-    /// Tracepoints of tasks: exit, fork.
+    /// Tracepoints of tasks: exit, fork, exec.
     pub const TASK: usize = FOLIO_UNLOCK + FOLIO_UNLOCKS;
     /// How many of them.
-    pub const TASKS: usize = 2;
+    pub const TASKS: usize = 3;
     /// End of an object that holds a lock: inode, VMA, mm.
     pub const OBJECT_END: usize = TASK + TASKS;
     /// How many of them.

@@ -47,7 +47,7 @@ const _: () = assert!(core::mem::size_of::<Header>() == HEADER_BYTES && core::me
 pub mod class {
     /// `mm_struct.mmap_lock`.
     pub const MMAP_LOCK: u32 = 1;
-    /// `hugetlb_vma_lock.rw_sema` of a shared mapping.
+    /// `hugetlb_vma_lock.rw_sema` of a shared mapping; `resv_map.rw_sema` of a private one that owns its reserve map.
     pub const VMA_LOCK: u32 = 2;
     /// `address_space.i_mmap_rwsem` of a hugetlbfs file.
     pub const I_MMAP: u32 = 3;
@@ -61,6 +61,8 @@ pub mod class {
     pub const FOLIO: u32 = 7;
     /// Never on the wire, only in a lock table entry: the page-table lock of a table that was given back.
     pub const PTL_OF_FREED: u32 = FOLIO;
+    /// Never on the wire, only in a lock table entry, which no fault mutex has: the vma_lock of a private mapping.
+    pub const PRIVATE_VMA_LOCK: u32 = FAULT_MUTEX;
 
     /// Names by number, index 0 unused.
     pub const NAMES: [&str; 8] =

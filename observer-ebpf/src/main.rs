@@ -129,6 +129,7 @@ programs! { fentry FEntryContext folios::unlock, FOLIO_UNLOCK; 0 folio_unlock_0 
 
 programs! { btf_tracepoint BtfTracePointContext tasks::exit, TASK; 0 task_exit }
 programs! { btf_tracepoint BtfTracePointContext tasks::fork, TASK; 1 task_fork }
+programs! { btf_tracepoint BtfTracePointContext tasks::exec, TASK; 2 task_exec }
 
 /// Reads the variables of the kernel that the other programs need as constants; attached for a moment before them.
 #[raw_tracepoint]

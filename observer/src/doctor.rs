@@ -56,15 +56,15 @@ pub enum Verdict {
 /// # Errors
 /// The kernel's types or symbols cannot be read, the exerciser cannot run, or the output cannot be written.
 pub fn run(options: &Options, out: &mut dyn Write) -> anyhow::Result<Verdict> {
+    let facts = facts::load()?;
     let saved = options.from.as_deref().map(Saved::read).transpose()?;
     let host = match (&saved, &options.files) {
         (Some(saved), _) => saved.host(),
         (None, Some((btf, symbols))) => probe::probe_files(btf, symbols)?,
-        (None, None) => probe::probe_host()?,
+        (None, None) => probe::probe_host(&facts)?,
     };
     let is_here = saved.is_none() && options.files.is_none();
     let chosen = plan::Options { level: options.level, without: &options.without };
-    let facts = facts::load()?;
     chosen.check(&facts)?;
     let plan = plan(&facts, &host, chosen);
     let kernel = host.kernel.clone();

@@ -3,11 +3,14 @@
 //! The one place where a kernel symbol is spelled. Decides what a well-formed row is; which rows serve on a given
 //! kernel is the plan's business ([`crate::host::plan`]).
 
+mod callers;
 mod rules;
 
 use observer_engine::setup::Role;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
+use callers::CallersFile;
+pub use callers::{Caller, Known};
 use rules::RulesFile;
 pub use rules::{Class, Exclusion, Grade, Hole, LockKind, Order, OrderException};
 
@@ -24,6 +27,7 @@ pub struct Facts {
     pub orders: Vec<Order>,
     pub classes: Vec<Class>,
     pub holes: Vec<Hole>,
+    pub callers: Vec<Caller>,
 }
 
 /// A function or tracepoint that can serve a role.
@@ -231,16 +235,17 @@ pub struct Args {
     pub file: Vec<String>,
     pub inode: Vec<String>,
     pub dentry: Vec<String>,
+    pub desc: Vec<String>,
 }
 
 impl Args {
     /// Whether the row asks for no argument at all.
     pub fn is_empty(&self) -> bool {
         let Args { mm, vma, walk, start, end, length, pte, size, entry, tlb, folio, mapping, .. } = self;
-        let Args { flags, file, inode, dentry, .. } = self;
-        [mm, vma, walk, start, end, length, pte, size, entry, tlb, folio, mapping, flags, file, inode, dentry]
-            .into_iter()
-            .all(Vec::is_empty)
+        let Args { flags, file, inode, dentry, desc, .. } = self;
+        let first = [mm, vma, walk, start, end, length, pte, size, entry, tlb, folio, mapping];
+        let others = [flags, file, inode, dentry, desc];
+        first.into_iter().chain(others).all(Vec::is_empty)
     }
 }
 
@@ -362,6 +367,7 @@ pub fn load() -> Result<Facts, Error> {
     let locks: SitesFile = parse("locks.toml", include_str!("../facts/locks.toml"))?;
     let fields: FieldsFile = parse("fields.toml", include_str!("../facts/fields.toml"))?;
     let rules: RulesFile = parse("rules.toml", include_str!("../facts/rules.toml"))?;
+    let callers: CallersFile = parse("callers.toml", include_str!("../facts/callers.toml"))?;
     let facts = Facts {
         sites: sites.site.into_iter().chain(locks.site).collect(),
         fields: fields.field,
@@ -373,6 +379,7 @@ pub fn load() -> Result<Facts, Error> {
         orders: rules.order,
         classes: rules.class,
         holes: rules.hole,
+        callers: callers.caller,
     };
     facts.check()?;
     Ok(facts)
@@ -427,6 +434,12 @@ impl Facts {
                 return rules(format!("class {}: no object ends at '{end}'", class.name));
             }
         }
+        for caller in &self.callers {
+            if let Some(what) = caller.problem(self) {
+                let what = format!("{}: {what}", caller.function);
+                return Err(Error::Row { file: "callers.toml", what });
+            }
+        }
         for hole in &self.holes {
             if let Some(what) = &hole.unserved
                 && !self.sites.iter().any(|s| s.role == hole.role && s.covers() == what)
@@ -466,6 +479,9 @@ impl Facts {
         }
         if (site.role == Role::Walk) != site.until.is_some() {
             return Some("a walk, and nothing else, ends at another function".into());
+        }
+        if !site.args.desc.is_empty() && (site.role != Role::Operation || !site.args.vma.is_empty()) {
+            return Some("only an operation without a VMA has a description of one".into());
         }
         if site.known_mm && (site.args.mm.is_empty() || !site.args.vma.is_empty()) {
             return Some("only who is told the mm alone can ask whether it is known".into());
@@ -558,6 +574,17 @@ mod tests {
             (e.from, e.to) = (e.to.clone(), e.from.clone());
         };
         assert!(broken(along).contains("is not against it"));
+        fn caller(f: &mut Facts, passes_on: bool) -> &mut Caller {
+            f.callers.iter_mut().find(|c| c.passes_on == passes_on).unwrap()
+        }
+        assert!(broken(|f| caller(f, true).never = Some("x".into())).contains("one of"));
+        assert!(broken(|f| caller(f, true).passes_on = false).contains("one of"));
+        assert!(broken(|f| caller(f, false).function = "huge_pmd_share".into()).contains("is a row"));
+        let inside = |f: &mut Facts| {
+            let row = caller(f, false);
+            (row.never, row.inside) = (None, vec!["x".into()]);
+        };
+        assert!(broken(inside).contains("no operation 'x'"));
         assert!(broken(|f| f.sites[0].source.clear()).contains("cites its source"));
     }
 }

@@ -4,6 +4,7 @@
 
 pub mod attach;
 pub mod btf;
+pub mod callers;
 pub mod plan;
 pub mod probe;
 pub mod reason;

@@ -73,6 +73,9 @@ pub struct Lost {
     pub cpu: u16,
     /// Index into `observer_ebpf::loss::REASONS`.
     pub reason: u16,
+    /// As in [`crate::source::Loss`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub site: Option<u16>,
     pub total: u64,
     /// Time of the look before the one that told it.
     pub since_ns: u64,

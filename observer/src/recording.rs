@@ -61,6 +61,9 @@ struct WireLoss {
     cpu: u16,
     /// Number of the reason; names are in `closing`.
     reason: u16,
+    /// Absent: not known, as in recordings of before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    site: Option<u16>,
     total: u64,
     since_ns: u64,
 }

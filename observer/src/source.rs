@@ -15,14 +15,16 @@ pub struct Batch {
     pub bytes: Vec<u8>,
 }
 
-/// What one CPU lost for one reason since the start.
+/// What one CPU, or one site on any CPU, lost for one reason since the start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Loss {
     /// `observer_engine::Hole::ANY_CPU`: it is not known which.
     pub cpu: u16,
     /// Index into `observer_ebpf::loss::REASONS`.
     pub reason: u16,
-    /// Total since the start.
+    /// The only site whose records it can be, where that is known: hits of a program that the kernel skipped.
+    pub site: Option<u16>,
+    /// Total since the start, of this CPU, reason and site.
     pub total: u64,
     /// Time of the look before at these counters: it was lost after that.
     pub since_ns: u64,

@@ -7,6 +7,7 @@
 mod guest {
     pub mod bpf;
     pub mod dashboard;
+    pub mod identity;
     pub mod matrix;
     pub mod order;
     pub mod stale;
@@ -116,7 +117,7 @@ fn matrix_of_this_kernel() {
 
 /// What `cargo xtask test` runs on every kernel, beside the matrix.
 mod on_every_kernel {
-    use crate::guest::{dashboard, stale};
+    use crate::guest::{dashboard, identity, stale};
 
     #[test]
     #[ignore = "needs a guest"]
@@ -134,6 +135,18 @@ mod on_every_kernel {
     #[ignore = "needs a guest"]
     fn predictions_need_no_luck() {
         stale::turns();
+    }
+
+    #[test]
+    #[ignore = "needs a guest"]
+    fn everything_that_userfaultfd_looks_up_is_inside_an_operation() {
+        identity::userfaultfd();
+    }
+
+    #[test]
+    #[ignore = "needs a guest"]
+    fn a_task_that_executes_another_program_is_told_again() {
+        identity::exec();
     }
 
     /// These run on kernels too that are there for one deadlock alone.

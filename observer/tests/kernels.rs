@@ -2,11 +2,11 @@
 //! is what the facts say, the coverage is as recorded, and whatever is hidden is said to be blind.
 #![allow(clippy::unwrap_used, reason = "a failed test says where")]
 
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 
 use observer::{
     doctor,
-    facts::{self, Facts, MEASURED},
+    facts::{self, Facts, Known, MEASURED},
     host::{
         plan::{self, Graded, Options, Plan, plan},
         probe::Host,
@@ -140,8 +140,9 @@ fn a_symbol_that_a_kernel_lacks_is_said_to_be_missing() {
             {
                 continue;
             }
-            // Operations that are only the context of others may be missing without a word: there is no such path then.
-            let is_context = site.role == Role::Operation && site.looks_up.is_empty();
+            // Operations that are only the context of others may be missing without a word where their row says why.
+            let is_context =
+                site.role == Role::Operation && site.looks_up.is_empty() && site.absent.is_some();
             match is_told(&before, &after, site.role, essential, &site.function) {
                 Err(what) if !is_context && site.object.is_none() => {
                     wrong.push(format!("{kernel}: {} as {}: {what}", site.function, site.role.name()));
@@ -151,6 +152,141 @@ fn a_symbol_that_a_kernel_lacks_is_said_to_be_missing() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn arguments_that_are_others_are_as_loud_as_a_missing_function() {
+    let facts = facts::load().unwrap();
+    let (mut wrong, mut tried) = (Vec::new(), 0);
+    for kernel in MEASURED {
+        let kept = saved(kernel);
+        let answers = kept.refused().unwrap();
+        let (plan, before) = planned(&facts, &kept.host(), &answers, &[]);
+        let outcomes = plan.answered(&answers);
+        for site in plan.working(&outcomes).map(|(s, _)| &s.fact).filter(|s| !s.args.is_empty()) {
+            // As in the test of symbols.
+            if kernel == "5.10" && site.object.is_some() {
+                continue;
+            }
+            let mut other = kept.clone();
+            other.rename_arguments(&site.function);
+            let (_, after) = planned(&facts, &other.host(), &answers, &[]);
+            let essential = site.essential && site.role != Role::Operation;
+            tried += 1;
+            if let Err(what) = is_told(&before, &after, site.role, essential, &site.function)
+                && site.object.is_none()
+            {
+                wrong.push(format!("{kernel}: {} as {}: {what}", site.function, site.role.name()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(tried > 300, "vacuous: {tried}");
+}
+
+/// What mmap of hugetlbfs is called, and of what, differs on 6.19.
+#[test]
+fn a_function_that_another_row_serves_is_not_missed() {
+    let facts = facts::load().unwrap();
+    let kept = saved("7.3");
+    let answers = kept.refused().unwrap();
+    let missed = |kept: &Saved| {
+        let (_, coverage) = planned(&facts, &kept.host(), &answers, &[]);
+        coverage.into_iter().find(|g| g.coverage.reason.contains("hugetlbfs_file_mmap"))
+    };
+    assert_eq!(missed(&kept), None);
+    let mut renamed = kept.clone();
+    renamed.rename("hugetlbfs_file_mmap", "hugetlbfs_file_mmap_prepare", &[("desc", "vm_area_desc *")]);
+    assert_eq!(missed(&renamed), None);
+    let mut other = kept.clone();
+    other.rename("hugetlbfs_file_mmap", "hugetlbfs_file_mmap_prepare", &[("other", "vm_area_desc *")]);
+    let told = missed(&other).unwrap().coverage;
+    assert_eq!((told.role, told.grade), (Role::Operation, Grade::Blind));
+    let mut gone = kept;
+    gone.forget("hugetlbfs_file_mmap");
+    assert_eq!(missed(&gone).unwrap().coverage.grade, Grade::Blind);
+}
+
+/// Functions among the callers of a lookup function, through those that pass on what it returned.
+fn callers_of(facts: &Facts, kept: &Saved, callee: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let mut to_visit = vec![callee.to_owned()];
+    while let Some(callee) = to_visit.pop() {
+        for caller in kept.callers().unwrap().get(&callee).into_iter().flatten() {
+            if found.insert(caller.clone())
+                && facts.callers.iter().any(|c| c.passes_on && c.function == *caller)
+            {
+                to_visit.push(caller.clone());
+            }
+        }
+    }
+    found
+}
+
+/// Lookups that a row names and some kernels lack: the function is there and does not look up by itself.
+const ABSENT_LOOKUPS: [(&str, &str, &[&str]); 2] = [
+    ("hugetlb_fault", "huge_pte_offset", &["6.12", "6.18", "7.3"]),
+    ("pagemap_scan_pte_hole", "huge_pte_alloc", &["6.12", "6.18"]),
+];
+
+#[test]
+fn every_caller_of_a_lookup_function_is_known() {
+    let facts = facts::load().unwrap();
+    let mut wrong = Vec::new();
+    for kernel in MEASURED {
+        let kept = saved(kernel);
+        let all: BTreeSet<&String> = kept.callers().unwrap().values().flatten().collect();
+        for caller in &all {
+            if facts.caller(caller) == Known::Unknown {
+                wrong.push(format!("{kernel}: no row knows {caller}"));
+            }
+        }
+        for row in &facts.callers {
+            if all.contains(&row.function) != row.on.has(kernel) {
+                wrong.push(format!("{kernel}: {}: is there: {}", row.function, all.contains(&row.function)));
+            }
+        }
+        let answers = kept.refused().unwrap();
+        let (plan, coverage) = planned(&facts, &kept.host(), &answers, &[]);
+        let not_watched = coverage.iter().filter(|g| g.coverage.reason.contains("and is not watched"));
+        wrong.extend(not_watched.map(|g| format!("{kernel}: {}", g.coverage.reason)));
+        // The other way round: what a row says that it looks up through is in the text.
+        for site in plan.sites.iter().map(|s| &s.fact) {
+            for through in site.looks_up.iter().filter_map(|l| l.through.as_deref()) {
+                let callers = callers_of(&facts, &kept, through);
+                let by = if site.role == Role::Callback { "__walk_page_range" } else { &site.function };
+                let is_absent =
+                    ABSENT_LOOKUPS.iter().any(|(f, l, on)| *f == by && *l == through && on.contains(&kernel));
+                if callers.contains(by) == is_absent {
+                    wrong.push(format!("{kernel}: {by} through {through}: {}", !is_absent));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn a_caller_that_no_row_knows_is_said_to_be_blind() {
+    let mut facts = facts::load().unwrap();
+    let kept = saved("6.12");
+    let answers = kept.refused().unwrap();
+    facts.sites.retain(|s| s.function != "mfill_atomic_continue");
+    facts.callers.retain(|c| c.function != "write_protect_page");
+    let (_, coverage) = planned(&facts, &kept.host(), &answers, &[]);
+    for (caller, callee) in
+        [("mfill_atomic_continue", "huge_pte_alloc"), ("write_protect_page", "page_vma_mapped_walk")]
+    {
+        let told =
+            coverage.iter().find(|g| g.coverage.role == Role::Lookup && g.coverage.part == caller).unwrap();
+        assert_eq!(told.coverage.grade, Grade::Blind);
+        assert!(told.coverage.reason.contains(&format!("{caller} calls {callee}")), "{told:?}");
+        assert!(told.advice.contains(caller), "{told:?}");
+    }
+    // An operation that others count on, and that is not watched.
+    let without = ["memory_failure".to_owned()];
+    let (_, coverage) = planned(&facts::load().unwrap(), &kept.host(), &answers, &without);
+    assert!(coverage.iter().any(|g| g.coverage.part == "collect_procs" && g.coverage.grade == Grade::Blind));
 }
 
 #[test]

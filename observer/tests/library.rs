@@ -423,7 +423,7 @@ fn a_stack_whose_number_was_given_away_is_not_told_again() {
 fn loss_of_before_is_told_and_touches_nothing() {
     let (reader, mut passes) = passes(&fixture("walkers-6.1"));
     let since_ns = reader.meta().start_ns;
-    passes[2].loss.push(Loss { cpu: 0, reason: loss::RING_FULL as u16, total: 5, since_ns });
+    passes[2].loss.push(Loss { cpu: 0, reason: loss::RING_FULL as u16, site: None, total: 5, since_ns });
     let dir = Dir::new("loss");
     let to = dir.path("kept.obs");
     let length = fixture("walkers-6.1").metadata().unwrap().len();

@@ -217,6 +217,14 @@ pub fn field_of(pointer: u64, number: usize) -> u64 {
     opaque(pointer) + offset
 }
 
+/// The reserve map that a private mapping owns, by the VMA's private data.
+#[inline(always)]
+pub fn resv_map(private: u64) -> Option<u64> {
+    let private = opaque(private);
+    let map = private & !value(value::RESV_BITS);
+    (private & value(value::RESV_OWNER) != 0 && map != 0).then_some(map)
+}
+
 /// Keeps the compiler from looking through a value: it would turn a comparison into arithmetic that the verifier
 /// forbids on pointers.
 #[inline(always)]

@@ -30,6 +30,15 @@ fn ways(lock: u64) -> *mut [u64; WAYS] {
 /// Class of a lock address, 0 if it is not watched.
 #[inline(always)]
 pub fn class_of(lock: u64) -> u32 {
+    match entry_of(lock) {
+        class::PRIVATE_VMA_LOCK => class::VMA_LOCK,
+        class => class,
+    }
+}
+
+/// Class of a lock address as the table has it.
+#[inline(always)]
+pub fn entry_of(lock: u64) -> u32 {
     let ways = ways(lock);
     // SAFETY: a pointer into the static; entries change in one store.
     let (a, b) = unsafe { (read_volatile(&raw const (*ways)[0]), read_volatile(&raw const (*ways)[1])) };
@@ -52,7 +61,13 @@ pub fn mutex_class_of(lock: u64) -> u32 {
 /// Watches a lock from now on; a new one is announced by a record. `lock` 0: nothing.
 #[inline(always)]
 pub fn watch<const CLASS: u32>(cpu: Cpu, site: usize, lock: u64, owner: u64, vma: u64) {
-    if lock == 0 || class_of(lock) == CLASS {
+    watch_as::<CLASS>(cpu, site, lock, CLASS, owner, vma);
+}
+
+/// The same, where the table's entry is of another class than the record.
+#[inline(always)]
+pub fn watch_as<const CLASS: u32>(cpu: Cpu, site: usize, lock: u64, entry: u32, owner: u64, vma: u64) {
+    if lock == 0 || entry_of(lock) == entry {
         return;
     }
     let ways = ways(lock);
@@ -75,7 +90,7 @@ pub fn watch<const CLASS: u32>(cpu: Cpu, site: usize, lock: u64, owner: u64, vma
             debug!((), "site {}: no room for a lock of class {}", site, CLASS);
             return;
         };
-        write_volatile(&raw mut (*ways)[at], opaque(lock) + u64::from(CLASS));
+        write_volatile(&raw mut (*ways)[at], opaque(lock) + u64::from(entry));
     }
     cpu.emit(site, kinds::LOCK_NAME, lock_arg(CLASS, 0), [lock, owner, vma]);
 }

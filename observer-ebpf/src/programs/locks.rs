@@ -4,14 +4,16 @@
 
 use observer_ebpf::{
     class,
-    config::{NO_FIELD, arg, field, flag, site},
+    config::{NO_FIELD, arg, field, flag, site, value},
     kinds, lock_arg, mode,
 };
 
 use crate::{
     emit::Cpu,
-    kernel::{argument, column, field_of, has_flag, load, offset, opaque, ptl_of, read, read32},
-    lock_table::{class_of, forget, mutex_class_of},
+    kernel::{
+        argument, column, field_of, has_flag, load, offset, opaque, ptl_of, read, read32, resv_map, value,
+    },
+    lock_table::{class_of, entry_of, forget, mutex_class_of},
     tasks,
 };
 
@@ -85,7 +87,7 @@ pub fn release<const SITE: usize>(ctx: *const u64) {
     let Some(cpu) = Cpu::hit::<SITE>() else { return };
     look_anew(class, tasks::current());
     cpu.emit(SITE, kinds::LOCK_RELEASE, arg, [lock]);
-    if class == class::VMA_LOCK && is_last_release(lock) {
+    if class == class::VMA_LOCK && entry_of(lock) == class::VMA_LOCK && is_last_release(lock) {
         forget(cpu, SITE, lock);
     }
 }
@@ -192,7 +194,15 @@ pub fn object_end<const SITE: usize>(ctx: *const u64) {
         forget(cpu, SITE, field_of(object, field::INODE_LOCK));
         forget(cpu, SITE, field_of(load(object, field::INODE_MAPPING), field::MAPPING_I_MMAP));
     } else if has_flag(SITE, flag::VMA) {
-        forget(cpu, SITE, field_of(load(object, field::VMA_PRIVATE), field::VMA_LOCK_SEMA));
+        let private = load(object, field::VMA_PRIVATE);
+        if load(object, field::VMA_FLAGS) & value(value::VM_MAYSHARE) != 0 {
+            forget(cpu, SITE, field_of(private, field::VMA_LOCK_SEMA));
+        } else if let Some(map) = resv_map(private)
+            // Parts of a mapping that was split have it together.
+            && read32(field_of(map, field::RESV_MAP_REFS)) == Some(1)
+        {
+            forget(cpu, SITE, field_of(map, field::RESV_MAP_SEMA));
+        }
     } else {
         forget(cpu, SITE, field_of(object, field::MM_MMAP_LOCK));
     }

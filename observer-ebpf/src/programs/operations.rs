@@ -14,8 +14,8 @@ use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use crate::{
     emit::Cpu,
     entries,
-    kernel::{Way, column, field_of, has_flag, low_half, ptl_of, value},
-    lock_table::{class_of, watch},
+    kernel::{Way, column, field_of, has_flag, low_half, ptl_of, resv_map, value},
+    lock_table::{class_of, watch, watch_as},
     tasks,
 };
 
@@ -46,15 +46,18 @@ const fn is_walk(site: usize) -> bool {
 struct Object {
     mm: u64,
     vma: u64,
-    /// The lock of a shared mapping's VMA.
+    /// The lock of the VMA, and its class in the lock table: that of a shared mapping, or of a private one that owns its reserve
+    /// map.
     vma_lock: u64,
+    vma_lock_entry: u32,
     mapping: u64,
 }
 
 /// `None`: nothing of hugetlbfs, or of nobody that is watched.
 #[inline(always)]
 fn object<const SITE: usize, W: Way>(ctx: *const u64) -> Option<Object> {
-    let mut object = Object { mm: W::argument(ctx, column(SITE, arg::MM)), vma: 0, vma_lock: 0, mapping: 0 };
+    let mm = W::argument(ctx, column(SITE, arg::MM));
+    let mut object = Object { mm, vma: 0, vma_lock: 0, vma_lock_entry: class::VMA_LOCK, mapping: 0 };
     if column(SITE, arg::VMA) != NO_ARG {
         object.vma = vma::<SITE, W>(ctx);
         let flags = W::load(object.vma, field::VMA_FLAGS);
@@ -63,14 +66,23 @@ fn object<const SITE: usize, W: Way>(ctx: *const u64) -> Option<Object> {
         }
         object.mm = W::load(object.vma, field::VMA_MM);
         object.mapping = W::load(W::load(object.vma, field::VMA_FILE), field::FILE_MAPPING);
+        let private = W::load(object.vma, field::VMA_PRIVATE);
         if flags & value(value::VM_MAYSHARE) != 0 {
-            object.vma_lock = field_of(W::load(object.vma, field::VMA_PRIVATE), field::VMA_LOCK_SEMA);
+            object.vma_lock = field_of(private, field::VMA_LOCK_SEMA);
+        } else if let Some(map) = resv_map(private) {
+            object.vma_lock = field_of(map, field::RESV_MAP_SEMA);
+            object.vma_lock_entry = class::PRIVATE_VMA_LOCK;
         }
     } else if has_flag(SITE, flag::KNOWN_MM) && class_of(field_of(object.mm, field::MM_MMAP_LOCK)) == 0 {
         return None;
     }
     if !has_flag(SITE, flag::CALLBACK) && has_flag(SITE, flag::INODE | flag::FILE) {
         object.mapping = mapping_of::<SITE, W>(W::argument(ctx, column(SITE, arg::EXTRA)));
+    }
+    if column(SITE, arg::VMA) == NO_ARG && has_flag(SITE, flag::DESC) {
+        let desc = W::argument(ctx, column(SITE, arg::EXTRA));
+        object.mm = W::load(desc, field::DESC_MM);
+        object.mapping = W::load(W::load(desc, field::DESC_FILE), field::FILE_MAPPING);
     }
     Some(object)
 }
@@ -97,7 +109,7 @@ pub fn begin<const SITE: usize, W: Way>(ctx: *const u64) {
     watch::<{ class::MMAP_LOCK }>(cpu, SITE, field_of(mm, field::MM_MMAP_LOCK), mm, 0);
     // A walk has its lock already. Where that was not watched yet nobody saw it taken.
     let unseen = is_walk(SITE) && object.vma_lock != 0 && class_of(object.vma_lock) != class::VMA_LOCK;
-    watch::<{ class::VMA_LOCK }>(cpu, SITE, object.vma_lock, mapping, object.vma);
+    watch_as::<{ class::VMA_LOCK }>(cpu, SITE, object.vma_lock, object.vma_lock_entry, mapping, object.vma);
     if unseen {
         cpu.emit(SITE, kinds::LOCK_TRY, lock_arg(class::VMA_LOCK, mode::READ), [object.vma_lock]);
     }

@@ -111,15 +111,21 @@ pub fn claim(cpu: Cpu, site: usize) -> Option<&'static mut Task> {
             return None;
         }
         task.owner = id;
-        task.open = 0;
-        task.pte = 0;
-        task.repeats = 0;
-        task.unlinks_at = 0;
-        task.stacks = 0;
-        task.forget_sent();
+        begin(task);
         introduce(cpu, site, id);
     }
     Some(task)
+}
+
+/// A slot that is somebody else's from now on.
+#[inline(always)]
+fn begin(task: &mut Task) {
+    task.open = 0;
+    task.pte = 0;
+    task.repeats = 0;
+    task.unlinks_at = 0;
+    task.stacks = 0;
+    task.forget_sent();
 }
 
 /// Sends who the current task is.
@@ -175,4 +181,14 @@ pub fn fork<const SITE: usize>(ctx: *const u64) {
     );
 }
 
-const _: () = assert!(site::TASKS == 2);
+/// A watched task executes another program: it has another mm and another name from now on, and no stack that was sent is one
+/// of this program.
+#[inline(always)]
+pub fn exec<const SITE: usize>(_: *const u64) {
+    let Some(cpu) = Cpu::hit::<SITE>() else { return };
+    let Some(task) = current() else { return };
+    begin(task);
+    introduce(cpu, SITE, bpf_get_current_pid_tgid());
+}
+
+const _: () = assert!(site::TASKS == 3);

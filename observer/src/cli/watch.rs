@@ -116,9 +116,9 @@ fn look_back(record: Option<&PathBuf>, meta: &Meta, options: &mut Options) -> Op
 
 /// Attaches. Everything is detached when the source is dropped.
 fn start(args: &LiveArgs) -> anyhow::Result<(Live, Options)> {
-    let host = probe::probe_host()?;
-    let chosen = plan::Options { level: args.level, without: &args.without };
     let facts = facts::load()?;
+    let host = probe::probe_host(&facts)?;
+    let chosen = plan::Options { level: args.level, without: &args.without };
     chosen.check(&facts)?;
     let plan = plan::plan(&facts, &host, chosen);
     // Some seconds where tracing functions is slow, as in an emulator; so is detaching.

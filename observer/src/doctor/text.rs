@@ -33,9 +33,10 @@ pub(super) fn write(wire: &Wire<'_>, out: &mut dyn Write) -> io::Result<()> {
         }
     }
     if !wire.unused.is_empty() {
-        writeln!(out, "\nnot on this kernel (other rows serve, or the role says so above)")?;
+        writeln!(out, "\nnot watched: this kernel has no such function, or another than the row says")?;
         for row in &wire.unused {
-            writeln!(out, "  {:<34} {}", row.function, row.reason)?;
+            let instead = row.instead.as_ref().map(|name| format!("; instead {name}")).unwrap_or_default();
+            writeln!(out, "  {:<34} {}{instead}", row.function, row.reason)?;
         }
     }
     if let Some(all) = &wire.exercised {

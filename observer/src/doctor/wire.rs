@@ -64,6 +64,8 @@ pub struct Unused {
     pub function: String,
     pub role: &'static str,
     pub reason: String,
+    /// The row that serves in its place; `null`: none does.
+    pub instead: Option<String>,
 }
 
 impl<'a> Wire<'a> {
@@ -98,7 +100,9 @@ impl<'a> Wire<'a> {
         });
         // What the user left out is told by the role, not by each of its functions.
         let unused = plan.refused.iter().filter(|r| !matches!(r.reason, Reason::Level { .. })).map(|r| {
-            Unused { function: r.fact.name().to_owned(), role: r.fact.role.name(), reason: r.reason.words() }
+            let instead = plan.instead_of(outcomes, &r.fact).map(str::to_owned);
+            let (function, role) = (r.fact.name().to_owned(), r.fact.role.name());
+            Unused { function, role, reason: r.reason.words(), instead }
         });
         Wire {
             schema: "observer-doctor/2",

@@ -17,6 +17,8 @@ pub const MREMAP: Need = Need::Kernel("mremap of hugetlbfs, 5.16");
 pub const NO_MREMAP: &str = "this kernel cannot mremap hugetlbfs";
 pub const DONTNEED: Need = Need::Kernel("MADV_DONTNEED of hugetlbfs, 5.18");
 const UFFD: Need = Need::Kernel("userfaultfd");
+const UFFD_MINOR: Need = Need::Kernel("userfaultfd minor faults of hugetlbfs, 5.13");
+const UFFD_POISON: Need = Need::Kernel("userfaultfd poisoning, 6.6");
 const UFFD_WP: Need = Need::Kernel("userfaultfd write protection of hugetlbfs, 5.19");
 
 pub const SCENARIOS: &[Scenario] = &[
@@ -46,8 +48,29 @@ pub const SCENARIOS: &[Scenario] = &[
         .unshares(2),
     path("uffd-copy", "userfaultfd fills a missing page of a shared mapping", &[Need::Root, UFFD], uffd_copy)
         .unshares(1),
+    path(
+        "uffd-continue",
+        "userfaultfd maps pages that the file has into a shared mapping",
+        &[Need::Root, UFFD_MINOR],
+        uffd_continue,
+    )
+    .unshares(1),
+    path(
+        "uffd-poison",
+        "userfaultfd poisons a missing page of a shared mapping",
+        &[Need::Root, UFFD_POISON],
+        uffd_poison,
+    )
+    .unshares(1),
     path("uffd-wp", "userfaultfd write protection of a shared mapping", &[Need::Root, UFFD_WP], uffd_wp)
         .unshares(1),
+    path(
+        "uffd-turns",
+        "userfaultfd fills, maps and protects pages that another task punches and truncates, in turns",
+        &[Need::Root, UFFD_WP],
+        uffd_turns,
+    )
+    .unshares(0),
 ];
 
 pub const fn path(
@@ -284,4 +307,71 @@ fn uffd_wp(_: &Context) -> Result<String> {
     pair.region.load()?;
     pair.end()?;
     Ok(format!("1 GiB registered, {PAGES} pages protected"))
+}
+
+/// 1 unshare, at the registration: a mapping that waits for minor faults does not share.
+fn uffd_continue(_: &Context) -> Result<String> {
+    let pair = Pair::new()?;
+    let userfault = Userfault::new(Mode::Minor)?;
+    userfault.register(pair.region.address(), GIB)?;
+    userfault.go_on(pair.region.address(), TOUCHED)?;
+    pair.region.load()?;
+    pair.end()?;
+    Ok(format!("1 GiB registered, {PAGES} pages mapped"))
+}
+
+/// 1 unshare, A's unmap, as by a copy. Nobody touches the poisoned page.
+fn uffd_poison(_: &Context) -> Result<String> {
+    let pair = Pair::new()?;
+    let userfault = Userfault::new(Mode::Poison)?;
+    userfault.register(pair.region.address(), GIB)?;
+    userfault.poison(pair.region.page(PAGES), HUGE)?;
+    pair.end()?;
+    Ok("1 GiB registered, 1 page poisoned".into())
+}
+
+/// None: the mapping is too short for a shared table. All that userfaultfd does, between what another task does to the file, one
+/// step after the other: nothing of it is a race, and every lookup is inside an operation.
+fn uffd_turns(_: &Context) -> Result<String> {
+    let file = HugeFile::with_len(TOUCHED)?;
+    let mut mapped = None;
+    let mut partner = Partner::fork("partner", |order| {
+        match order {
+            "punch" => file.punch(HUGE + 4096, HUGE)?,
+            "punch a part" => file.punch(4096, 4096)?,
+            "truncate" => file.set_len(3 * HUGE)?,
+            _ => mapped.insert(Region::shared_short(&file, TOUCHED)?).fill()?,
+        }
+        Ok(())
+    })?;
+    let mut region = Region::shared_short(&file, TOUCHED)?;
+    let filling = Userfault::new(Mode::MissingAndMinor)?;
+    filling.register(region.address(), TOUCHED)?;
+    for page in [0, 3] {
+        filling.copy(region.page(page), &vec![7; HUGE])?;
+    }
+    partner.order("map and touch")?;
+    filling.go_on(region.page(1), 2 * HUGE)?;
+    partner.order("punch")?;
+    drop(filling);
+    let protecting = Userfault::new(Mode::WriteProtect)?;
+    protecting.register(region.address(), TOUCHED)?;
+    protecting.write_protect(region.address(), PART)?;
+    partner.order("punch a part")?;
+    // 6.1 faults for ever on what is still protected when nobody waits for it any more.
+    protecting.unprotect(region.address(), PART)?;
+    drop(protecting);
+    advise_dontneed(&region, 2 * HUGE)?;
+    region.protect(TOUCHED, libc::PROT_READ)?;
+    region.protect(TOUCHED, libc::PROT_READ | libc::PROT_WRITE)?;
+    region.advise(3 * HUGE, HUGE, libc::MADV_REMOVE, "MADV_REMOVE")?;
+    Child::fork("child", || i32::from(region.write(0).is_err()))?.join()?;
+    region.fill()?;
+    region.remap_to(AWAY).or_skip(&[libc::EINVAL], NO_MREMAP)?;
+    // The moved mapping has another lock, which is known from the first operation on: a truncate would take it before.
+    advise_dontneed(&region, HUGE)?;
+    region.fill()?;
+    partner.order("truncate")?;
+    partner.exit()?;
+    Ok(format!("{PAGES} pages filled, mapped, protected, dropped and moved, in turns"))
 }

@@ -9,20 +9,31 @@ use super::outcome::{OrSkip, Result};
 use super::sys::{self, check};
 
 const API: u64 = 0xaa;
+const FEATURE_MINOR_HUGETLBFS: u64 = 1 << 9;
 const FEATURE_WP_HUGETLBFS_SHMEM: u64 = 1 << 12;
+const FEATURE_POISON: u64 = 1 << 14;
 const REGISTER_MODE_MISSING: u64 = 1 << 0;
 const REGISTER_MODE_WP: u64 = 1 << 1;
+const REGISTER_MODE_MINOR: u64 = 1 << 2;
 const WRITEPROTECT_MODE_WP: u64 = 1 << 0;
 
 const UFFDIO_API: c_ulong = 0xc018_aa3f;
 const UFFDIO_REGISTER: c_ulong = 0xc020_aa00;
 const UFFDIO_COPY: c_ulong = 0xc028_aa03;
 const UFFDIO_WRITEPROTECT: c_ulong = 0xc018_aa06;
+const UFFDIO_CONTINUE: c_ulong = 0xc020_aa07;
+const UFFDIO_POISON: c_ulong = 0xc020_aa08;
 
 /// What it is asked for.
 #[derive(Clone, Copy)]
 pub enum Mode {
     Missing,
+    /// Pages that the file has and the mapping has not.
+    Minor,
+    /// Missing ones, and those that the file has.
+    MissingAndMinor,
+    /// Missing ones, of which some are to be poisoned.
+    Poison,
     WriteProtect,
 }
 
@@ -30,13 +41,17 @@ impl Mode {
     fn feature(self) -> u64 {
         match self {
             Mode::Missing => 0,
+            Mode::Minor | Mode::MissingAndMinor => FEATURE_MINOR_HUGETLBFS,
+            Mode::Poison => FEATURE_POISON,
             Mode::WriteProtect => FEATURE_WP_HUGETLBFS_SHMEM,
         }
     }
 
     fn register(self) -> u64 {
         match self {
-            Mode::Missing => REGISTER_MODE_MISSING,
+            Mode::Missing | Mode::Poison => REGISTER_MODE_MISSING,
+            Mode::Minor => REGISTER_MODE_MINOR,
+            Mode::MissingAndMinor => REGISTER_MODE_MISSING | REGISTER_MODE_MINOR,
             Mode::WriteProtect => REGISTER_MODE_WP,
         }
     }
@@ -44,6 +59,10 @@ impl Mode {
     fn none(self) -> &'static str {
         match self {
             Mode::Missing => "this kernel cannot fill hugetlbfs by userfaultfd",
+            Mode::Minor | Mode::MissingAndMinor => {
+                "this kernel has no minor faults of hugetlbfs for userfaultfd"
+            }
+            Mode::Poison => "this kernel cannot poison pages by userfaultfd",
             Mode::WriteProtect => "this kernel cannot write-protect hugetlbfs by userfaultfd",
         }
     }
@@ -73,8 +92,16 @@ impl Userfault {
     }
 
     pub fn write_protect(&self, address: usize, bytes: usize) -> Result<()> {
+        self.protect(address, bytes, WRITEPROTECT_MODE_WP)
+    }
+
+    pub fn unprotect(&self, address: usize, bytes: usize) -> Result<()> {
+        self.protect(address, bytes, 0)
+    }
+
+    fn protect(&self, address: usize, bytes: usize, mode: u64) -> Result<()> {
         // struct uffdio_writeprotect: start, len, mode
-        let mut request = [address as u64, bytes as u64, WRITEPROTECT_MODE_WP];
+        let mut request = [address as u64, bytes as u64, mode];
         self.ioctl(UFFDIO_WRITEPROTECT, &mut request, "UFFDIO_WRITEPROTECT")
     }
 
@@ -83,6 +110,20 @@ impl Userfault {
         // struct uffdio_copy: dst, src, len, mode, copy
         let mut request = [address as u64, bytes.as_ptr() as u64, bytes.len() as u64, 0, 0];
         self.ioctl(UFFDIO_COPY, &mut request, "UFFDIO_COPY")
+    }
+
+    /// Maps pages at `address` that the file has.
+    pub fn go_on(&self, address: usize, bytes: usize) -> Result<()> {
+        // struct uffdio_continue: start, len, mode, mapped
+        let mut request = [address as u64, bytes as u64, 0, 0];
+        self.ioctl(UFFDIO_CONTINUE, &mut request, "UFFDIO_CONTINUE")
+    }
+
+    /// Makes missing pages at `address` poisoned ones: whoever touches one gets a SIGBUS.
+    pub fn poison(&self, address: usize, bytes: usize) -> Result<()> {
+        // struct uffdio_poison: start, len, mode, updated
+        let mut request = [address as u64, bytes as u64, 0, 0];
+        self.ioctl(UFFDIO_POISON, &mut request, "UFFDIO_POISON")
     }
 
     fn ioctl(&self, number: c_ulong, request: &mut [u64], name: &str) -> Result<()> {

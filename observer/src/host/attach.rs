@@ -86,8 +86,8 @@ pub struct Attached {
     logger: Option<EbpfLogger<ToStderr>>,
     /// What became of the plan's sites, in their order.
     pub outcomes: Vec<Outcome>,
-    /// Attached programs.
-    attached: Vec<Program>,
+    /// Attached programs, and the site that each serves.
+    attached: Vec<(u16, Program)>,
 }
 
 /// What a program cost the verifier and is in the kernel.
@@ -338,7 +338,7 @@ impl Attached {
             let mut done = Vec::new();
             for program in &way.programs {
                 match self.attach_program(program, btf) {
-                    Ok(()) => done.push(program.clone()),
+                    Ok(()) => done.push((way.site, program.clone())),
                     Err(e) => {
                         outcome
                             .failures
@@ -352,7 +352,7 @@ impl Attached {
                 outcome.way = Some(n);
                 break;
             }
-            for program in done {
+            for (_, program) in done {
                 self.unload(&program.name);
             }
         }
@@ -377,7 +377,7 @@ impl Attached {
                 translated: info.size_translated().unwrap_or(0) / 8,
             })
         };
-        self.attached.iter().filter_map(info).collect()
+        self.attached.iter().map(|(_, program)| program).filter_map(info).collect()
     }
 
     fn attach_program(&mut self, program: &Program, btf: &aya::Btf) -> anyhow::Result<()> {
@@ -440,18 +440,30 @@ impl Attached {
 
     /// Hits that the kernel skipped since attaching, by program; those with none are left out.
     pub fn misses(&self) -> Vec<Misses> {
-        let of = |program: &Program| {
+        self.misses_by_site().map(|(_, misses)| misses).collect()
+    }
+
+    /// Hits that the kernel skipped and that may have been ours, by site; those with none are left out.
+    pub fn skipped(&self) -> BTreeMap<u16, u64> {
+        let mut by_site = BTreeMap::new();
+        for (site, misses) in self.misses_by_site().filter(|(_, m)| !m.is_of_spinlocks()) {
+            *by_site.entry(site).or_default() += misses.recursion;
+        }
+        by_site
+    }
+
+    fn misses_by_site(&self) -> impl Iterator<Item = (u16, Misses)> {
+        self.attached.iter().filter_map(|(site, program)| {
             let fd = self.ebpf.program(&program.name)?.fd().ok()?;
             let recursion = recursion_misses(fd.as_fd()).ok().filter(|n| *n > 0)?;
-            Some(Misses { program: program.name.clone(), recursion })
-        };
-        self.attached.iter().filter_map(of).collect()
+            Some((*site, Misses { program: program.name.clone(), recursion }))
+        })
     }
 
     /// Detaches all programs; rings and counters stay readable. What the kernel skipped, by program.
     pub fn detach(&mut self) -> Vec<Misses> {
         let misses = self.misses();
-        for Program { name, .. } in std::mem::take(&mut self.attached) {
+        for (_, Program { name, .. }) in std::mem::take(&mut self.attached) {
             self.unload(&name);
         }
         misses

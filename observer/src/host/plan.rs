@@ -107,6 +107,9 @@ pub struct Plan {
     pub orders: Vec<setup::DocumentedOrder>,
     classes: Vec<facts::Class>,
     holes: Vec<facts::Hole>,
+    /// Functions that call a lookup function and that no row knows, or only inside operations that are not watched; and what they
+    /// call.
+    unwatched: Vec<(String, String)>,
     /// Fields and variables that this kernel lacks, by the name of their row.
     unknown: BTreeMap<String, Reason>,
     /// Roles that see nothing whatever attaches, and why.
@@ -198,6 +201,7 @@ pub fn plan(facts: &Facts, host: &Host, options: Options<'_>) -> Plan {
         }
     }
     plan.drop_what_lacks_its_need();
+    plan.unwatched = unwatched(facts, host, &plan);
     values::plan_values(facts, host, &mut plan);
     values::plan_rules(facts, host, &mut plan);
     plan
@@ -206,6 +210,20 @@ pub fn plan(facts: &Facts, host: &Host, options: Options<'_>) -> Plan {
 /// Whether a function of one of these names exists.
 fn any_exists(names: &Option<String>, host: &Host) -> bool {
     names.iter().flat_map(|names| names.split('|')).any(|name| host.symbols.with_suffix(name).is_some())
+}
+
+/// Callers of the lookup functions that are inside no operation of the plan. None where the kernel does not show its text.
+fn unwatched(facts: &Facts, host: &Host, plan: &Plan) -> Vec<(String, String)> {
+    let is_planned =
+        |name: &String| plan.sites.iter().any(|s| s.fact.role == Role::Operation && s.fact.function == *name);
+    let is_seen = |caller: &str| match facts.caller(caller) {
+        facts::Known::Row | facts::Known::Never => true,
+        facts::Known::Inside(operations) => operations.iter().all(is_planned),
+        facts::Known::Unknown => false,
+    };
+    let calls = host.callers.iter().flatten();
+    let calls = calls.flat_map(|(callee, callers)| callers.iter().map(move |caller| (caller, callee)));
+    calls.filter(|(caller, _)| !is_seen(caller)).map(|(by, to)| (by.clone(), to.clone())).collect()
 }
 
 /// `Ok(None)`: another row serves instead.

@@ -7,8 +7,14 @@ use std::{collections::HashSet, fs, io};
 use anyhow::Context as _;
 
 use crate::{
+    facts::Facts,
     hint::Hint as _,
-    host::{btf::Btf, symbols::Symbols, types::Types},
+    host::{
+        btf::Btf,
+        callers::{self, Callers},
+        symbols::Symbols,
+        types::Types,
+    },
     meta::Kernel,
 };
 
@@ -25,13 +31,15 @@ pub struct Host {
     pub traceable: Option<HashSet<String>>,
     /// The kernel's configuration as text; `None`: not found.
     pub config: Option<String>,
+    /// Who calls the lookup functions; `None`: the kernel does not show its text to this process.
+    pub callers: Option<Callers>,
 }
 
 impl Host {
     /// A kernel known by its types and symbols only.
     #[must_use]
     pub fn of(kernel: Kernel, types: Types, symbols: Symbols) -> Host {
-        Host { kernel, types, symbols, traceable: None, config: None }
+        Host { kernel, types, symbols, traceable: None, config: None, callers: None }
     }
 
     /// Whether a function can be traced; `None`: could not tell.
@@ -70,17 +78,18 @@ pub struct Permission {
 const CAPABILITIES: [(&str, u32); 3] = [("CAP_BPF", 39), ("CAP_PERFMON", 38), ("CAP_SYSLOG", 34)];
 const CAP_SYS_ADMIN: u32 = 21;
 
-/// The kernel that we run on.
+/// The kernel that we run on, as far as these facts ask.
 ///
 /// # Errors
 /// Types or symbols cannot be read.
-pub fn probe_host() -> anyhow::Result<Host> {
+pub fn probe_host(facts: &Facts) -> anyhow::Result<Host> {
     let mut host = Host::of(probe_kernel(), Types::Btf(Btf::read(BTF_PATH)?), Symbols::read(SYMBOLS_PATH)?);
     host.traceable = TRACEABLE_PATHS.iter().find_map(|path| fs::read_to_string(path).ok()).map(|list| {
         // Functions of modules have the module's name behind theirs.
         list.lines().filter_map(|line| line.split_ascii_whitespace().next().map(str::to_owned)).collect()
     });
     host.config = fs::read_to_string(format!("/boot/config-{}", host.kernel.release)).ok();
+    host.callers = callers::probe_callers(&host.symbols, &facts.callees()).ok();
     Ok(host)
 }
 

@@ -34,6 +34,8 @@ pub enum Reason {
     Needs { what: String, why: Box<Reason> },
     /// The kernel was asked, and answered.
     Refused(Vec<Failure>),
+    /// The kernel's text has a lookup that no operation is known to be around.
+    Caller { caller: String, callee: String },
     /// A fact about the kernel.
     Fact(String),
     /// Several of these.
@@ -82,6 +84,9 @@ impl Reason {
             Reason::NoVariable(symbol) => format!("no address of the variable {symbol} in the symbol table"),
             Reason::Needs { what, why } => format!("needs {what}, which is not watched: {}", why.words()),
             Reason::Refused(failures) => summary(failures).join("; "),
+            Reason::Caller { caller, callee } => format!(
+                "{caller} calls {callee} and is not watched: its lookups are counted as loss (outside-operation)"
+            ),
             Reason::Fact(words) => words.clone(),
             Reason::All(reasons) => {
                 // Of too many, that something is not there says least.
@@ -125,6 +130,9 @@ impl Reason {
             Reason::NoVariable(_) => {
                 "run as root, or sysctl kernel.kptr_restrict=0: the symbol table hides its addresses"
                     .to_owned()
+            }
+            Reason::Caller { caller, .. } => {
+                format!("one row for {caller} in observer/facts/sites.toml, or in callers.toml")
             }
             Reason::Needs { why, .. } => why.advice(),
             Reason::Refused(failures) => refused_advice(failures),

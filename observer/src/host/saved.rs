@@ -13,6 +13,7 @@ use crate::{
     hint::Hint as _,
     host::{
         btf::{FieldAt, Param, Signature},
+        callers::Callers,
         plan::Failure,
         probe::Host,
         symbols::Symbols,
@@ -42,6 +43,9 @@ pub struct Saved {
     addresses_hidden: bool,
     /// Of the symbols, those that cannot be traced; `null`: the kernel did not tell.
     untraceable: Option<BTreeSet<String>>,
+    /// Who calls the lookup functions; `null`: the kernel did not show its text.
+    #[serde(default)]
+    callers: Option<Callers>,
     /// Options asked for; `null`: the configuration was not found.
     config: Option<BTreeMap<String, bool>>,
     /// Attempts that the kernel refused; `null`: it was not asked.
@@ -125,6 +129,7 @@ impl Saved {
                 .as_ref()
                 .map(|all| symbols.keys().filter(|s| !all.contains(*s)).cloned().collect()),
             symbols,
+            callers: host.callers.clone(),
             config: host
                 .config
                 .as_ref()
@@ -155,6 +160,37 @@ impl Saved {
     pub fn forget(&mut self, function: &str) {
         self.symbols.retain(|symbol, _| symbol.split('.').next() != Some(function));
         self.functions.remove(function);
+    }
+
+    /// As if a function's arguments had other names, which is how a changed one looks.
+    pub fn rename_arguments(&mut self, function: &str) {
+        for parameter in self.functions.get_mut(function).into_iter().flatten().flat_map(|f| &mut f.params) {
+            parameter.name.push_str("_of_another_kernel");
+        }
+    }
+
+    /// As if a function had another name and these parameters, each a name and a type.
+    pub fn rename(&mut self, function: &str, name: &str, parameters: &[(&str, &str)]) {
+        let bytes = self.symbols.get(function).copied().unwrap_or(0);
+        self.forget(function);
+        let param = |&(name, ty): &(&str, &str)| Parameter {
+            name: name.to_owned(),
+            r#type: ty.to_owned(),
+            bytes: 8,
+            by_value_struct: false,
+        };
+        let params = parameters.iter().map(param).collect();
+        self.functions.insert(name.to_owned(), Some(Function { params, ret_bytes: 4 }));
+        self.symbols.insert(name.to_owned(), bytes);
+        if let Some(refused) = &mut self.untraceable {
+            refused.remove(name);
+        }
+    }
+
+    /// Who calls the lookup functions; `None`: the kernel did not show its text.
+    #[must_use]
+    pub fn callers(&self) -> Option<&Callers> {
+        self.callers.as_ref()
     }
 
     /// The kernel's answers; `None`: it was not asked.
@@ -188,6 +224,7 @@ impl Saved {
             .untraceable
             .as_ref()
             .map(|not| self.symbols.keys().filter(|s| !not.contains(*s)).cloned().collect());
+        host.callers = self.callers.clone();
         host.config = self.config.as_ref().map(|options| {
             options
                 .iter()

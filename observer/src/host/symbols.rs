@@ -52,7 +52,8 @@ impl Symbols {
             if !in_module || !by_name.contains_key(name) {
                 by_name.entry(name.to_owned()).or_insert(address);
             }
-            if kind.eq_ignore_ascii_case("t") && address != 0 {
+            // Weak functions are functions too.
+            if (kind.eq_ignore_ascii_case("t") || kind.eq_ignore_ascii_case("w")) && address != 0 {
                 by_address.push((address, name.to_owned()));
             }
         }
@@ -81,6 +82,20 @@ impl Symbols {
             .map(|(symbol, _)| symbol.as_str())
             .take_while(|symbol| symbol.starts_with(name))
             .find(|symbol| SUFFIXES.iter().any(|s| symbol[name.len()..].starts_with(s)))
+    }
+
+    /// Addresses of a function and of its compiler-made copies.
+    pub fn copies(&self, name: &str) -> impl Iterator<Item = u64> {
+        let is_copy = move |symbol: &str| {
+            symbol
+                .strip_prefix(name)
+                .is_some_and(|rest| rest.is_empty() || SUFFIXES.iter().any(|suffix| rest.starts_with(suffix)))
+        };
+        self.by_name
+            .range(name.to_owned()..)
+            .take_while(move |(symbol, _)| symbol.starts_with(name))
+            .filter(move |(symbol, _)| is_copy(symbol) && !symbol.ends_with(".cold"))
+            .map(|(_, address)| *address)
     }
 
     /// Bytes from a function's symbol to the next one; `None`: no such function, or its address is hidden.

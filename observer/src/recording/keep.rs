@@ -21,7 +21,7 @@ use self::again::{Again, u32_at};
 use super::{Input, Writer};
 use crate::{
     meta::{Closing, Lost, Meta, Since},
-    source::{Batch, Mark, Pass},
+    source::{Batch, Loss, Mark, Pass},
 };
 
 /// Bytes after which a segment is full.
@@ -47,7 +47,7 @@ struct SoFar {
     mark: Mark,
     records: u64,
     next_seq: BTreeMap<u16, u32>,
-    lost: BTreeMap<(u16, u16), Lost>,
+    lost: BTreeMap<(u16, u16, Option<u16>), Lost>,
     again: Again,
 }
 
@@ -216,9 +216,8 @@ impl SoFar {
     fn pass(&mut self, pass: &Pass) {
         self.mark = pass.mark;
         for loss in &pass.loss {
-            let lost =
-                Lost { cpu: loss.cpu, reason: loss.reason, total: loss.total, since_ns: loss.since_ns };
-            self.lost.insert((loss.cpu, loss.reason), lost);
+            let Loss { cpu, reason, site, total, since_ns } = *loss;
+            self.lost.insert((cpu, reason, site), Lost { cpu, reason, site, total, since_ns });
         }
         self.again.stacks(pass);
         for Batch { cpu, bytes } in &pass.batches {

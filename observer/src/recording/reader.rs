@@ -273,8 +273,13 @@ impl Reader {
                 return Ok(true);
             }
             topic::LOSS => {
-                let loss =
-                    |l: WireLoss| Loss { cpu: l.cpu, reason: l.reason, total: l.total, since_ns: l.since_ns };
+                let loss = |l: WireLoss| Loss {
+                    cpu: l.cpu,
+                    reason: l.reason,
+                    site: l.site,
+                    total: l.total,
+                    since_ns: l.since_ns,
+                };
                 pass.loss = serde_json::from_slice::<Vec<_>>(bytes)?.into_iter().map(loss).collect();
             }
             topic::STACKS => {

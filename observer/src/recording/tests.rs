@@ -8,7 +8,7 @@ use std::{
 
 use observer_ebpf::{WIRE_VERSION, kinds};
 
-use super::{Index, Input, Reader, Writer, reader::Refused};
+use super::{Index, Input, Reader, WireLoss, Writer, reader::Refused};
 use crate::{
     meta::{Closing, End, FORMAT_VERSION, Meta, Symbol},
     source::{Batch, Loss, Mark, Pass, Stack},
@@ -74,7 +74,7 @@ fn passes(n: u64) -> Vec<Pass> {
         let mut pass =
             Pass { mark, batches: vec![batch(1, &mut seq), batch(0, &mut seq)], ..Pass::default() };
         if number == 3 {
-            pass.loss = vec![Loss { cpu: 1, reason: 0, total: 9, since_ns: 8 }];
+            pass.loss = vec![Loss { cpu: 1, reason: 0, site: Some(3), total: 9, since_ns: 8 }];
             pass.stacks = vec![Stack { id: 5, frames: vec![u64::MAX - 4096, 1] }];
             pass.symbols = vec![Symbol { address: 1, name: "f".into(), offset: 16 }];
         }
@@ -314,4 +314,14 @@ fn a_damaged_length_ends_the_index() {
     damaged[at..at + 8].copy_from_slice(&u64::MAX.to_le_bytes());
     let index = Index::read(&mut Cursor::new(&damaged)).unwrap();
     assert_eq!(index.chunks(), &whole.chunks()[..2]);
+}
+
+#[test]
+fn loss_of_before_names_no_site() {
+    let of_before: Vec<WireLoss> =
+        serde_json::from_str(r#"[{"cpu":65535,"reason":7,"total":3,"since_ns":8}]"#).unwrap();
+    assert_eq!(of_before[0].site, None);
+    let known = WireLoss { cpu: 1, reason: 7, site: Some(5), total: 3, since_ns: 8 };
+    assert!(serde_json::to_string(&known).unwrap().contains(r#""site":5"#));
+    assert!(!serde_json::to_string(&WireLoss { site: None, ..known }).unwrap().contains("site"));
 }

@@ -92,6 +92,7 @@ impl Writer {
             let loss = |l: &crate::source::Loss| WireLoss {
                 cpu: l.cpu,
                 reason: l.reason,
+                site: l.site,
                 total: l.total,
                 since_ns: l.since_ns,
             };

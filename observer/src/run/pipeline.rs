@@ -16,7 +16,7 @@ use std::{
 use observer_ebpf::loss;
 use observer_engine::{
     Engine, Hole,
-    event::{Body, Event},
+    event::{Body, Event, SiteId},
     finding::Finding,
     order::{Counts, Item, Mark, Order},
     setup,
@@ -62,8 +62,8 @@ pub struct Pipeline {
 /// Counters of loss, as told by the source and as found in the order.
 #[derive(Clone, Default)]
 struct Losses {
-    /// Last total and time of the look before it, by CPU and reason.
-    totals: BTreeMap<(u16, u16), (u64, u64)>,
+    /// Last total and time of the look before it, by CPU, reason and site.
+    totals: BTreeMap<(u16, u16, Option<u16>), (u64, u64)>,
     /// Holes whose end is the next mark.
     open: Vec<Hole>,
     /// Numbers that the order missed, by CPU.
@@ -297,10 +297,10 @@ impl Losses {
     /// The run had begun before, and had lost something: not here.
     fn begin(&mut self, since: &Since, order: &mut Order) {
         for lost in &since.lost {
-            self.totals.insert((lost.cpu, lost.reason), (lost.total, lost.since_ns));
+            self.totals.insert((lost.cpu, lost.reason, lost.site), (lost.total, lost.since_ns));
         }
         for (&cpu, &seq) in &since.next_seq {
-            let full = self.totals.get(&(cpu, loss::RING_FULL as u16)).map_or(0, |(total, _)| *total);
+            let full = self.totals.get(&(cpu, loss::RING_FULL as u16, None)).map_or(0, |(total, _)| *total);
             order.begin(cpu, seq, full);
             if full > 0 {
                 self.gaps.insert(cpu, full);
@@ -313,14 +313,15 @@ impl Losses {
     /// the records of other CPUs that it bears on were handed on long ago.
     fn rose(&mut self, loss: &Loss, start_ns: u64, missing: u64) {
         let since_ns = loss.since_ns.max(start_ns);
-        let (before, _) =
-            self.totals.insert((loss.cpu, loss.reason), (loss.total, since_ns)).unwrap_or_default();
+        let key = (loss.cpu, loss.reason, loss.site);
+        let (before, _) = self.totals.insert(key, (loss.total, since_ns)).unwrap_or_default();
         let is_numbered = usize::from(loss.reason) == loss::RING_FULL;
         let lost = loss.total.saturating_sub(before);
         if lost > 0 && (!is_numbered || loss.total > missing) {
             let (cpu, reason) = (loss.cpu, name(loss.reason));
             let lost = if is_numbered { 0 } else { lost };
-            self.open.push(Hole { cpu, lo_ns: since_ns, hi_ns: since_ns, lost, reason, site: None });
+            let site = loss.site.map(SiteId);
+            self.open.push(Hole { cpu, lo_ns: since_ns, hi_ns: since_ns, lost, reason, site });
         }
     }
 
@@ -328,7 +329,7 @@ impl Losses {
     fn rest(&mut self, end_ns: u64) -> Vec<Hole> {
         let mut holes: Vec<Hole> =
             self.open.drain(..).map(|h| Hole { hi_ns: end_ns.max(h.lo_ns), ..h }).collect();
-        for (&(cpu, reason), &(total, since_ns)) in &self.totals {
+        for (&(cpu, reason, _), &(total, since_ns)) in &self.totals {
             let lost = total.saturating_sub(self.gaps.get(&cpu).copied().unwrap_or(0));
             if usize::from(reason) == loss::RING_FULL && lost > 0 {
                 holes.push(Hole {
@@ -350,7 +351,7 @@ impl Losses {
         let told = |reason: usize| -> u64 {
             self.totals
                 .iter()
-                .filter(|((_, r), _)| usize::from(*r) == reason)
+                .filter(|((_, r, _), _)| usize::from(*r) == reason)
                 .map(|(_, (total, _))| total)
                 .sum()
         };

@@ -292,7 +292,7 @@ impl Run {
             (passes[0].stacks, passes[0].symbols) = (self.stacks.clone(), symbols());
         }
         if lost > 0 {
-            passes[30].loss = vec![Loss { cpu: 0, reason: 0, total: lost, since_ns: START_NS }];
+            passes[30].loss = vec![Loss { cpu: 0, reason: 0, site: None, total: lost, since_ns: START_NS }];
         }
         let mut meta = meta();
         meta.kernel.build_id = Some(self.build_id.into());

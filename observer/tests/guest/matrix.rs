@@ -45,7 +45,7 @@ const COMPARED: [(&str, &str, Role, &str); 15] = [
 const POOL: &str = "48";
 
 /// Where a scenario has to come, by the names that kernels have for it.
-const REACHES: [(&str, &[&str]); 13] = [
+const REACHES: [(&str, &[&str]); 15] = [
     ("smaps", &["smaps_hugetlb_range"]),
     ("pagemap", &["pagemap_hugetlb_range"]),
     ("numa_maps", &["gather_hugetlb_stats"]),
@@ -55,6 +55,8 @@ const REACHES: [(&str, &[&str]); 13] = [
     ("mbind", &["queue_pages_hugetlb", "queue_folios_hugetlb"]),
     ("pagemap-scan", &["pagemap_scan_hugetlb_entry"]),
     ("uffd-copy", &["mcopy_atomic", "mfill_atomic_copy"]),
+    ("uffd-continue", &["mcopy_continue", "mfill_atomic_continue"]),
+    ("uffd-poison", &["mfill_atomic_poison"]),
     ("mprotect", &["hugetlb_change_protection"]),
     ("mremap", &["move_hugetlb_page_tables"]),
     ("uffd-wp", &["hugetlb_unshare_pmds"]),
@@ -69,7 +71,7 @@ pub fn run() -> Result<()> {
     fs::write("/proc/sys/vm/nr_hugepages", POOL).context("enlarge the pool of huge pages")?;
     let exe = env::var_os("OBSERVER_BIN").context("OBSERVER_BIN: run by `cargo xtask matrix`")?;
     let facts = facts::load()?;
-    let host = probe::probe_host()?;
+    let host = probe::probe_host(&facts)?;
     let release = host.kernel.release.clone();
     let plan = plan(&facts, &host, plan::Options { level: Level::Full, without: &[] });
     let attached = attach::attach(&plan, 0, false)?;

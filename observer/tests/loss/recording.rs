@@ -178,7 +178,7 @@ impl Recording {
                 lossy.batches.push(Batch { cpu: batch.cpu, bytes });
             }
             let reason = loss::RING_FULL as u16;
-            let loss = |cpu| Loss { cpu, reason, total: totals[&cpu], since_ns: looked_ns };
+            let loss = |cpu| Loss { cpu, reason, site: None, total: totals[&cpu], since_ns: looked_ns };
             lossy.loss.extend(rose.into_iter().map(loss));
             looked_ns = pass.mark.time_ns;
             passes.push(lossy);

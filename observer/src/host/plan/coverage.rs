@@ -38,6 +38,12 @@ impl Plan {
         let view = View { plan: self, outcomes };
         Role::ALL.into_iter().flat_map(|role| view.role(role)).collect()
     }
+
+    /// The row that serves what a refused one covers; `None`: none does.
+    #[must_use]
+    pub fn instead_of<'a>(&'a self, outcomes: &'a [Outcome], refused: &facts::Site) -> Option<&'a str> {
+        View { plan: self, outcomes }.instead_of(refused)
+    }
 }
 
 /// A plan with what became of it.
@@ -82,6 +88,12 @@ impl<'a> View<'a> {
         }
         if !is_blind && !matches!(role, Role::Operation | Role::Callback | Role::Walk | Role::Unlink) {
             rows.extend(self.unserved_parts(role));
+        }
+        if role == Role::Lookup && !is_blind {
+            rows.extend(self.plan.unwatched.iter().map(|(caller, callee)| {
+                let reason = Reason::Caller { caller: caller.clone(), callee: callee.clone() };
+                graded(role, caller, Grade::Blind, Some(&reason))
+            }));
         }
         let level_is_enough = level_of(role) <= self.plan.level;
         let holes = self
@@ -157,14 +169,23 @@ impl<'a> View<'a> {
         })
     }
 
-    /// Operations that this kernel has and that are not watched; those that it lacks are no hole of this role.
+    /// Operations that are not watched and that no other row covers. One that a kernel may lack, for a reason that its row gives, is
+    /// no hole of this role.
     fn refused_functions(&self, role: Role) -> Vec<Graded> {
         let rows = self.rows().filter(|(fact, _)| fact.role == role);
         rows.filter_map(|(fact, served)| match served.err()? {
-            Reason::NoSymbol { .. } => None,
+            Reason::NoSymbol { absent: Some(_), .. } => None,
+            _ if self.served(|f| f.role == role && f.covers() == fact.covers()) == Some(Ok(())) => None,
             reason => Some(graded(role, fact.name(), Grade::Blind, Some(&reason))),
         })
         .collect()
+    }
+
+    /// The row that serves what a refused one covers.
+    fn instead_of(&self, refused: &facts::Site) -> Option<&'a str> {
+        self.rows()
+            .find(|(f, served)| served.is_ok() && f.role == refused.role && f.covers() == refused.covers())
+            .map(|(f, _)| f.name())
     }
 
     /// By lookup site: its operation and its lookup function both have to be watched. A walk that has none is seen as a whole.

@@ -34,6 +34,9 @@ const fn family(first: usize, count: usize, programs: &'static [(&'static str, A
     Family { first, count, programs }
 }
 
+/// What the programs of [`site::TASK`] are called, and their tracepoints, at their end.
+const TASK_PROGRAMS: [&str; site::TASKS] = ["_exit", "_fork", "_exec"];
+
 /// The families that can serve a row, in order of preference: tracing first, since a kprobe costs three times as much
 /// (bpf-costs.md, B).
 fn families(fact: &facts::Site) -> Vec<Family> {
@@ -124,9 +127,10 @@ impl Places {
         if let Some(index) = given.get(&family.first) {
             return Ok(*index);
         }
-        // The two tracepoints of a family differ in their program.
+        // The tracepoints of a family differ in their program.
         let index = match (fact.role, fact.tracepoint.as_str()) {
-            (Role::Wait | Role::Task, name) => usize::from(name.ends_with("_end") || name.ends_with("_fork")),
+            (Role::Task, name) => TASK_PROGRAMS.iter().position(|p| name.ends_with(p)).unwrap_or(0),
+            (Role::Wait, name) => usize::from(name.ends_with("_end")),
             _ => self.0.get(&family.first).copied().unwrap_or(0),
         };
         if index >= family.count {
@@ -140,9 +144,8 @@ impl Places {
 
 fn way(fact: &facts::Site, family: &Family, index: usize, target: Target) -> Way {
     let programs = family.programs.iter().map(|(name, attach)| {
-        let name = match (fact.role, index) {
-            (Role::Task, 0) => "task_exit".to_owned(),
-            (Role::Task, _) => "task_fork".to_owned(),
+        let name = match fact.role {
+            Role::Task => format!("{name}{}", TASK_PROGRAMS[index]),
             _ => format!("{name}_{index}"),
         };
         // A walk ends where another function is entered.
@@ -268,6 +271,9 @@ fn flags(fact: &facts::Site) -> u8 {
     if fact.known_mm {
         flags |= flag::KNOWN_MM;
     }
+    if !fact.args.desc.is_empty() {
+        flags |= flag::DESC;
+    }
     match fact.object {
         Some(Object::Inode) => flags |= flag::INODE,
         Some(Object::Vma) => flags |= flag::VMA,
@@ -280,7 +286,7 @@ fn flags(fact: &facts::Site) -> u8 {
 fn arguments(fact: &facts::Site, signature: &Signature) -> Result<[u8; arg::COUNT], Reason> {
     let mut row = blank(fact);
     let args = &fact.args;
-    let columns: [(&[String], usize, &str, u8); 16] = [
+    let columns: [(&[String], usize, &str, u8); 17] = [
         (&args.mm, arg::MM, "mm_struct *", 0),
         (&args.mapping, arg::MM, "address_space *", 0),
         (&args.vma, arg::VMA, "vm_area_struct *", 0),
@@ -297,6 +303,7 @@ fn arguments(fact: &facts::Site, signature: &Signature) -> Result<[u8; arg::COUN
         (&args.file, arg::EXTRA, "file *", flag::FILE),
         (&args.inode, arg::EXTRA, "inode *", flag::INODE),
         (&args.dentry, arg::EXTRA, "dentry *", flag::FILE | flag::INODE),
+        (&args.desc, arg::EXTRA, "vm_area_desc *", flag::DESC),
     ];
     for (names, column, ty, flag) in columns {
         if names.is_empty() {

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::meta::End;
+use crate::meta::{End, Lost};
 
 fn loss(reason: usize, total: u64, since_ns: u64) -> Loss {
-    Loss { cpu: 1, reason: reason as u16, total, since_ns }
+    Loss { cpu: 1, reason: reason as u16, site: None, total, since_ns }
 }
 
 #[test]
@@ -60,4 +60,41 @@ fn a_full_ring_is_told_at_once_where_no_number_tells_it_yet() {
         losses.open,
         [Hole { cpu: 1, lo_ns: 50, hi_ns: 50, lost: 0, reason: "ring-full", site: None }]
     );
+}
+
+#[test]
+fn what_the_kernel_skipped_is_a_hole_of_each_site() {
+    let skipped =
+        |site, total, since_ns| Loss { cpu: Hole::ANY_CPU, site, ..loss(loss::SKIPPED, total, since_ns) };
+    let mut losses = Losses::default();
+    losses.rose(&skipped(Some(3), 2, 50), 10, 0);
+    losses.rose(&skipped(Some(7), 1, 50), 10, 0);
+    losses.rose(&skipped(Some(3), 5, 90), 10, 0);
+    // A recording of before does not know the program.
+    losses.rose(&skipped(None, 4, 90), 10, 0);
+    let hole = |lo_ns, lost, site: Option<u16>| Hole {
+        cpu: Hole::ANY_CPU,
+        lo_ns,
+        hi_ns: lo_ns,
+        lost,
+        reason: "skipped",
+        site: site.map(SiteId),
+    };
+    let expected = [hole(50, 2, Some(3)), hole(50, 1, Some(7)), hole(90, 3, Some(3)), hole(90, 4, None)];
+    assert_eq!(losses.open, expected);
+    assert_eq!(losses.by_reason(None), [("skipped", 10)]);
+}
+
+#[test]
+fn what_was_skipped_before_an_in_memory_segment_is_not_lost_again_in_it() {
+    let before =
+        Lost { cpu: Hole::ANY_CPU, reason: loss::SKIPPED as u16, site: Some(3), total: 2, since_ns: 50 };
+    let since = Since { lost: vec![before], ..Since::default() };
+    let mut losses = Losses::default();
+    losses.begin(&since, &mut Order::new());
+    let skipped = |site, total| Loss { cpu: Hole::ANY_CPU, site, ..loss(loss::SKIPPED, total, 90) };
+    losses.rose(&skipped(Some(3), 2), 10, 0);
+    assert_eq!(losses.open, []);
+    losses.rose(&skipped(Some(4), 2), 10, 0);
+    assert_eq!(losses.open.iter().map(|h| (h.lost, h.site)).collect::<Vec<_>>(), [(2, Some(SiteId(4)))]);
 }

@@ -112,7 +112,9 @@ impl Reading {
             Meaning::InodeBorn => drop(self.inodes.insert(first)),
             Meaning::InodeGone => drop(self.inodes.remove(&first)),
             Meaning::SemaphoreBorn => {
-                let is_vma_lock = symbols.inside(second, "hugetlb_vma_lock_alloc");
+                // A private mapping has its lock in its reserve map; that of a file's is never taken.
+                let is_vma_lock = symbols.inside(second, "hugetlb_vma_lock_alloc")
+                    || symbols.inside(second, "resv_map_alloc");
                 if is_vma_lock {
                     self.vma_locks.insert(first)
                 } else {
