@@ -170,6 +170,9 @@ impl Cycles {
             }
             graph.put_back(&due[looked.seen..]);
         }
+        if !graph.is_thick() {
+            return;
+        }
         let steps: BTreeSet<Step> = self.found.values().flat_map(|f| f.hops.iter().map(Hop::step)).collect();
         graph.thin_out(presences, now_ns, |edge, locks, last_ns| {
             let step = (edge, locks.0, locks.1);

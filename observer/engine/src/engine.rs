@@ -216,8 +216,7 @@ impl Engine {
         let is_sparse = unsure_ns == 0 || self.losses.are_sparse(unsure_ns, now_ns);
         let until_ns = self.losses.latest_ns().min(now_ns);
         let task = &mut self.tasks[id];
-        let lost = self.losses.lost_between(from_ns, now_ns);
-        task.touched_by_loss((missing, lost), (from_ns, until_ns), is_sparse);
+        task.touched_by_loss(missing, (from_ns, until_ns), is_sparse);
         if !is_sparse {
             self.doubt_since(id, unsure_ns);
         }
@@ -296,7 +295,7 @@ impl Engine {
                 if class == Class::MmapLock {
                     match self.locks.get(lock.0).map_or(0, |l| l.owner) {
                         // Which mm it was is among what was lost.
-                        0 => self.losses.not_known(now_ns, self.counts.events),
+                        0 => self.losses.not_known(now_ns),
                         owner => self.mm_gone(Mm(owner)),
                     }
                 }
@@ -321,7 +320,7 @@ impl Engine {
 
     /// Takes note of loss that is known to have happened.
     pub fn hole(&mut self, hole: Hole) {
-        self.losses.add(&hole, self.counts.events);
+        self.losses.add(&hole);
         self.graph.hole(hole.hi_ns);
     }
 
@@ -349,7 +348,7 @@ impl Engine {
             let task = &mut self.tasks[id];
             let missing = self.losses.anywhere(task.last_ns, u64::MAX);
             if !missing.is_nothing() {
-                task.touched_by_loss((missing, u64::MAX), (task.last_ns, self.now_ns), true);
+                task.touched_by_loss(missing, (task.last_ns, self.now_ns), true);
                 self.graph.doubt(task);
             }
             self.end_leases(id, self.now_ns, |_| true);
@@ -441,7 +440,9 @@ impl Engine {
     /// Under which locks leases were, and what removals held.
     #[must_use]
     pub fn protection(&self) -> ProtectionView {
-        self.predictions.report().view(|s| self.rules.name(s))
+        // What a lost record was about may be the time at which nothing kept two sites apart.
+        let is_lossy = self.losses.anywhere(0, u64::MAX).can_hide_access();
+        self.predictions.report().view(is_lossy, |s| self.rules.name(s))
     }
 
     /// Pointers that tasks have now, oldest first; at most `limit`.
@@ -550,7 +551,6 @@ impl Engine {
             self.cut(id, depth, event.time_ns, seen_ns);
         }
         let foreign_until = self.rules.foreign_until(event.site);
-        self.tasks[id].adrift_until_ns = 0;
         self.tasks[id].frames.push(Frame {
             site: event.site,
             begin_ns: event.time_ns,

@@ -10,6 +10,12 @@ use std::hash::{BuildHasherDefault, Hasher};
 #[allow(clippy::disallowed_types, reason = "the hasher is fixed here; iteration is never shown unsorted")]
 pub(crate) type FxMap<K, V> = std::collections::HashMap<K, V, BuildHasherDefault<Fx>>;
 
+/// Folds a word into a number, as the hasher does.
+#[inline]
+pub(crate) fn mix(all: u64, word: u64) -> u64 {
+    (all.rotate_left(5) ^ word).wrapping_mul(SPREAD)
+}
+
 /// Multiply and rotate, word by word.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Fx(u64);
@@ -20,7 +26,7 @@ const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 impl Fx {
     #[inline]
     fn add(&mut self, word: u64) {
-        self.0 = (self.0.rotate_left(5) ^ word).wrapping_mul(SPREAD);
+        self.0 = mix(self.0, word);
     }
 }
 

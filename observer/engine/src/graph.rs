@@ -17,7 +17,7 @@ use crate::{
     documented,
     event::{Mode, SiteId, Tid},
     finding::{Known, Manner, Step},
-    fx::FxMap,
+    fx::{FxMap, mix},
     lock_class::LockClass,
     path::{Op, held},
     presence::Presences,
@@ -68,6 +68,8 @@ pub(crate) struct Edge {
     /// Where it was seen, in the order of the first times.
     pub at: Vec<At>,
     pairs: FxMap<(Instance, Instance), u32>,
+    /// The pair that was seen last: often it is seen again.
+    last_pair: ((Instance, Instance), u32),
     /// Pairs so far.
     instances: usize,
     /// Pairs that made room although their tasks may be there yet.
@@ -200,7 +202,6 @@ fn others(holds: impl Iterator<Item = (Instance, LockClass)>, but: Instance) -> 
 
 /// What tells this from other cases: site, task, locks held.
 fn signature(task: &Task, site: SiteId, holds: impl Iterator<Item = (Instance, LockClass)>) -> Signature {
-    let mix = |all: u64, word: u64| (all.rotate_left(5) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let (mut shape, mut pages) = (mix(0, u64::from(site.0) + 1), 0);
     for (lock, class) in holds {
         let number = mix(mix(0, lock.addr), lock.life);
@@ -420,12 +421,13 @@ impl Graph {
         let edge = &mut self.edges[place as usize];
         edge.count += 1;
         edge.last_ns = ask.time_ns;
-        let lossy = from.lossy || task.is_doubtful(ask.time_ns) || task.path.is_lossy();
-        let good = from.sure && !lossy;
-        let pair = edge.pairs.get(&locks).copied();
-        if edge.tasks.len() < EdgeView::TASKS_MAX as usize && !edge.tasks.contains(&task.tid) {
-            edge.tasks.push(task.tid);
+        let pair = if edge.last_pair.0 == locks { Some(edge.last_pair.1) } else { edge.pairs.get(&locks).copied() };
+        if let Some(at) = pair {
+            edge.last_pair = (locks, at);
         }
+        let is_unsure = task.is_site_unsure(ask.time_ns) || task.is_doubtful(ask.time_ns);
+        let lossy = from.lossy || is_unsure || task.path.is_lossy();
+        let good = from.sure && !lossy;
         let is_better = |at: &At| !at.good && (at.first.lossy, !at.first.sure) > (lossy, !from.sure);
         let is_new = match edge.at.iter_mut().find(|at| at.site == ask.site) {
             Some(at) => {
@@ -444,6 +446,10 @@ impl Graph {
             if good && pair.knows(signature, self.hole_ns) {
                 return;
             }
+        }
+        let edge = &mut self.edges[place as usize];
+        if edge.tasks.len() < EdgeView::TASKS_MAX as usize && !edge.tasks.contains(&task.tid) {
+            edge.tasks.push(task.tid);
         }
         let mut witness = || {
             let plain = Witness::of(task, ask, path.get(), from.known);
@@ -493,6 +499,7 @@ impl Graph {
             tasks: Vec::new(),
             at: Vec::new(),
             pairs: FxMap::default(),
+            last_pair: ((Instance::NONE, Instance::NONE), 0),
             instances: 0,
             dropped: 0,
             is_cut: false,
@@ -601,6 +608,11 @@ impl Graph {
         self.edges[edge as usize].is_cut = true;
     }
 
+    /// Whether it is time for [`Graph::thin_out`].
+    pub fn is_thick(&self) -> bool {
+        !self.full.is_empty() || self.pairs.len() - self.unused.len() >= self.sweep_at.max(SWEEP_MIN)
+    }
+
     /// Lets pairs go whose tasks are all gone, as soon as there are as many again as were left the last time; and older ones
     /// where there are too many. `gone` takes when a pair that goes was seen last.
     pub fn thin_out(
@@ -610,9 +622,6 @@ impl Graph {
         mut gone: impl FnMut(u32, (Instance, Instance), u64),
     ) {
         let full = std::mem::take(&mut self.full);
-        if full.is_empty() && self.pairs.len() - self.unused.len() < self.sweep_at {
-            return;
-        }
         let is_gone = |w: &Arc<Witness>| presences.is_gone(&w.presence, now_ns);
         let mut going: Vec<u32> = (0..self.pairs.len() as u32)
             .filter(|at| {
@@ -649,7 +658,9 @@ impl Graph {
         let pair = &mut self.pairs[at as usize];
         pair.witnesses = Vec::new();
         pair.fresh_ns = 0;
-        self.edges[pair.edge as usize].pairs.remove(&(pair.from, pair.to));
+        let edge = &mut self.edges[pair.edge as usize];
+        edge.pairs.remove(&(pair.from, pair.to));
+        edge.last_pair = ((Instance::NONE, Instance::NONE), 0);
         if let Some(out) = self.out.get_mut(&pair.from) {
             out.retain(|other| *other != at);
             if out.is_empty() {

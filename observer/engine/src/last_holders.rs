@@ -262,7 +262,6 @@ mod tests {
             known: Known::Asked,
             since_ns: 1,
             lossy: false,
-            lost: 0,
             disputed: false,
             downgraded: false,
             again: 0,

@@ -4,7 +4,7 @@
 
 use crate::{
     event::{Class, Folio, Mapping},
-    fx::FxMap,
+    fx::{FxMap, mix},
     recent::Recent,
     tasks::Instance,
 };
@@ -93,7 +93,6 @@ impl Locks {
     /// The place goes away with its file (`hugetlbfs_evict_inode`). No record shows the end of an anonymous mapping:
     /// one that gets its address, and maps the same folio at the same index, is taken for it.
     pub fn folio(&self, folio: Folio, mapping: Mapping, index: u64) -> Instance {
-        let mix = |all: u64, word: u64| (all.rotate_left(5) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let gone = self.mappings_gone.get(&mapping.0).copied().unwrap_or(0);
         let life = if mapping.0 == 0 { 0 } else { mix(mix(mapping.0, index), gone) | 1 };
         Instance { addr: folio.0, life }

@@ -96,6 +96,16 @@ impl Missing {
         self.kinds & Missing::DEEDS != 0
     }
 
+    /// What would have ended a lease: a release, a lookup, the end of an operation.
+    pub fn ends_leases(self) -> bool {
+        self.kinds & (Missing::DEEDS | Missing::RELEASES) != 0
+    }
+
+    /// A lookup, a removal, or a lock of either.
+    pub fn can_hide_access(self) -> bool {
+        self.kinds & !Missing::ENDS != 0
+    }
+
     pub fn concerns_folios(self) -> bool {
         self.classes & 1 << crate::event::Class::Folio as u8 != 0
     }
@@ -165,6 +175,8 @@ pub(crate) struct Losses {
     latest_ns: u64,
     /// What each site sent so far, by its number.
     sent: Vec<Missing>,
+    /// Events taken so far.
+    events: u64,
     pub holes: u64,
     pub lost: u64,
     pub by_reason: BTreeMap<&'static str, u64>,
@@ -174,6 +186,7 @@ impl Losses {
     /// Takes note of what a site sends.
     #[inline]
     pub fn sends(&mut self, event: &Event) {
+        self.events += 1;
         let at = usize::from(event.site.0);
         match self.sent.get_mut(at) {
             Some(sent) => *sent = sent.or(Missing::of(&event.body)),
@@ -185,8 +198,8 @@ impl Losses {
         }
     }
 
-    /// `events`: taken so far.
-    pub fn add(&mut self, hole: &Hole, events: u64) {
+    pub fn add(&mut self, hole: &Hole) {
+        let events = self.events;
         let Hole { lo_ns, hi_ns, lost, site, .. } = *hole;
         self.keep(hole.cpu, Span { lo_ns, hi_ns, latest_ns: 0, lost, events, site });
         self.holes += 1;
@@ -209,8 +222,9 @@ impl Losses {
     }
 
     /// Something happened at this moment to something that is not known: as if it were lost.
-    pub fn not_known(&mut self, at_ns: u64, events: u64) {
+    pub fn not_known(&mut self, at_ns: u64) {
         if self.holes > 0 {
+            let events = self.events;
             let span = Span { lo_ns: at_ns, hi_ns: at_ns, latest_ns: 0, lost: 1, events, site: None };
             self.keep(Hole::ANY_CPU, span);
         }
@@ -273,12 +287,15 @@ impl Losses {
         if self.is_whole_since(from_ns) {
             return true;
         }
-        let (mut lost, mut first, mut last) = (0, u64::MAX, 0);
+        let (mut lost, mut most, mut first, mut last) = (0_u64, 0, u64::MAX, 0);
         for span in self.all_between(from_ns, to_ns) {
-            lost += span.lost;
+            lost = lost.saturating_add(span.lost);
+            most = most.max(span.lost);
             (first, last) = (first.min(span.events), last.max(span.events));
         }
         // A hole of nothing is one whose records are not counted yet, or in another.
-        lost <= 1 || lost * SPARSE <= last.saturating_sub(first)
+        let is_sparse = |lost: u64, events: u64| lost.saturating_mul(SPARSE) <= events;
+        // Single records that are lost far from each other, or as rarely in the whole run.
+        lost <= 1 || is_sparse(lost, last.saturating_sub(first)) || (most <= 1 && is_sparse(self.lost, self.events))
     }
 }

@@ -15,7 +15,7 @@ mod sides;
 use std::collections::{BTreeMap, VecDeque, btree_map::Entry};
 
 pub(crate) use self::{
-    lately::{Done, Happening, Lately, Variant, What, Who, add_variant},
+    lately::{Done, Happening, Lately, VARIANTS, Variant, What, Who, add_variant},
     sides::{Key, Witness},
 };
 use self::{
@@ -221,6 +221,15 @@ struct Case {
     at_ns: u64,
 }
 
+/// What came of trying all tasks of two accesses.
+struct Worst {
+    case: Option<Case>,
+    /// What excludes the others.
+    by: Apart,
+    /// Some are excluded by locks of single pages alone.
+    by_page: bool,
+}
+
 impl Context<'_, '_> {
     /// When a task exited, if it has: `Some(0)` long ago.
     fn exit_ns(&self, seen: &Seen) -> Option<u64> {
@@ -255,7 +264,12 @@ impl Context<'_, '_> {
             return Some(self.is_one_world(from_ns, to_ns));
         };
         let exit_ns = self.exit_ns(first);
-        if second.born_ns > from_ns || exit_ns.is_some_and(|at_ns| at_ns < to_ns) {
+        // One whose making was not seen may have been there before its first record, if that is the first that is not lost.
+        let is_late = second.born_ns > from_ns;
+        if is_late && !second.is_made && !self.world.losses.anywhere(from_ns, second.born_ns).is_nothing() {
+            return exit_ns.is_none_or(|at_ns| at_ns >= to_ns).then_some(false);
+        }
+        if is_late || exit_ns.is_some_and(|at_ns| at_ns < to_ns) {
             return None;
         }
         // It did something since, or its exit was seen.
@@ -286,20 +300,24 @@ impl Context<'_, '_> {
     }
 
     /// The worst case of two accesses by two tasks, and what excludes all others.
-    fn worst(&self, lease: &Sig, unlink: &Sig) -> (Option<Case>, Apart) {
+    fn worst(&self, lease: &Sig, unlink: &Sig) -> Worst {
         let mut worst: Option<Case> = None;
-        let mut any = Apart::NOTHING;
+        let (mut any, mut pages) = (Apart::NOTHING, false);
         for a in &lease.seen {
             for b in &unlink.seen {
-                let Some(sure) = self.both_alive(a, b).filter(|_| self.one_vma((lease, a), (unlink, b)))
-                else {
+                let Some(sure) = self.both_alive(a, b) else { continue };
+                let is_one_vma = self.one_vma((lease, a), (unlink, b));
+                let (from_ns, to_ns) = (a.first_ns.min(b.last_ns), a.last_ns.max(b.last_ns));
+                if !is_one_vma && !self.world.losses.anywhere(from_ns, to_ns).ends() {
                     continue;
-                };
+                }
+                let sure = sure && is_one_vma;
                 for (held, taken) in a.variants.iter().flat_map(|h| b.variants.iter().map(move |t| (h, t))) {
                     for phase in 0..lease.phases.len() {
                         let (by_link, by_link_perhaps) = self.apart(lease, phase, unlink);
                         let (by_page, by_page_perhaps) = shared(&held[phase], &taken[0]);
                         any = any.or(by_link).or(by_page);
+                        pages |= by_link == Apart::NOTHING && by_page != Apart::NOTHING;
                         if by_link.or(by_page) != Apart::NOTHING {
                             continue;
                         }
@@ -314,7 +332,7 @@ impl Context<'_, '_> {
                 }
             }
         }
-        (worst, any)
+        Worst { case: worst, by: any, by_page: pages }
     }
 
     /// Compares a lease and a removal of one link.
@@ -330,10 +348,10 @@ impl Context<'_, '_> {
             self.protection.kept_apart(sites, all, false);
             return Verdict::Settled;
         }
-        let (worst, by) = self.worst(lease, unlink);
-        let is_cut = lease.is_cut || unlink.is_cut || !lease.whole;
-        let Some(case) = worst else {
-            if is_cut {
+        let Worst { case, by, by_page } = self.worst(lease, unlink);
+        let Some(case) = case else {
+            let is_cut = |sig: &Sig| sig.is_cut || (by_page && sig.variants_cut);
+            if is_cut(lease) || is_cut(unlink) || !lease.whole {
                 // What is not kept may not have been excluded.
                 self.incomplete(sites, link, (lease, unlink), false);
             } else if by != Apart::NOTHING {
@@ -348,7 +366,11 @@ impl Context<'_, '_> {
             Done::Lease { certain: true, .. } => Rank::Predicted,
             _ => Rank::Possible,
         };
-        self.protection.kept_apart(sites, Apart::NOTHING, true);
+        if sure {
+            self.protection.kept_apart(sites, Apart::NOTHING, true);
+        } else {
+            self.protection.undecided(sites);
+        }
         self.predicted((sites.0, sites.1, rank), link, (lease, unlink), &case);
         // Two others may be sure to have been there.
         if sure { Verdict::Settled } else { Verdict::NotYet }
@@ -366,6 +388,7 @@ impl Context<'_, '_> {
         let page_locks = [Vec::new(), Vec::new()];
         let case = Case { meeting: Meeting::Excluded, phase: 0, page_locks, at_ns };
         let key = (sites.0, sites.1, Rank::Incomplete);
+        self.protection.undecided(sites);
         self.predicted(key, link, (lease, unlink), &case);
         if let Some(pair) = self.pairs.get_mut(&key) {
             pair.bound |= !lossy;

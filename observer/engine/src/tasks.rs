@@ -33,6 +33,11 @@ pub(crate) struct Instance {
     pub life: u64,
 }
 
+impl Instance {
+    /// No lock has this address.
+    pub const NONE: Instance = Instance { addr: 0, life: u64::MAX };
+}
+
 /// A hold as the engine keeps it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LockHold {
@@ -43,8 +48,6 @@ pub(crate) struct LockHold {
     pub since_ns: u64,
     /// Its release may be among what was lost, or have been done by another task.
     pub lossy: bool,
-    /// Records lost since that may be its release, as far as two.
-    pub lost: u8,
     /// Another task released this lock, and may have held it too.
     pub disputed: bool,
     /// Held for writing before, and for reading since.
@@ -434,7 +437,7 @@ impl Task {
     /// which only counts where losses are not `sparse`.
     pub fn touched_by_loss(
         &mut self,
-        (missing, lost): (Missing, u64),
+        missing: Missing,
         (since_ns, until_ns): (u64, u64),
         sparse: bool,
     ) {
@@ -451,10 +454,7 @@ impl Task {
         self.touched_ns = since_ns;
         let mut spans = missing.acquires() && !self.holds.is_empty();
         for hold in &mut self.holds {
-            if missing.releases(hold.class.wire()) {
-                hold.lossy = true;
-                hold.lost = hold.lost.saturating_add(lost.clamp(1, 2) as u8);
-            }
+            hold.lossy |= missing.releases(hold.class.wire());
             spans |= hold.lossy;
         }
         if spans {

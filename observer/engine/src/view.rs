@@ -339,6 +339,8 @@ pub struct PairProtection {
     pub ever: Vec<ApartView>,
     /// Nothing did, at least once: a predicted window.
     pub open: bool,
+    /// What was lost, or what a bound left out, may be a time at which nothing did: then `always` is empty.
+    pub unsure: bool,
 }
 
 /// What keeps a lease and a removal apart.

@@ -134,6 +134,7 @@ fn protection() -> ProtectionView {
             always: vec![],
             ever: vec![ApartView::Lock(LockClass::VmaLock), ApartView::VmaLocked, ApartView::LastUser],
             open: true,
+            unsure: true,
         }],
     }
 }

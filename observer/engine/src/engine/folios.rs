@@ -27,7 +27,6 @@ fn hold_of(instance: Instance, (_, mapping, index): Named, known: Known, since_n
         known,
         since_ns,
         lossy: false,
-        lost: 0,
         disputed: false,
         downgraded: false,
         again: 0,

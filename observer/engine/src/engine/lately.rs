@@ -2,18 +2,16 @@
 //!
 //! Decides when: a second after it happened, or when the task or the mm goes, or at the end of the run.
 
-use std::hash::{Hash as _, Hasher as _};
-
 use super::Engine;
 use crate::{
     cover::Cover,
     event::{Addr, Class, Mm, Mode, SiteId, Table},
     finding::{Doubt, Evidence, Finding, Prediction, Side, TaskRef},
-    fx::Fx,
+    fx::mix,
     leases::{Lease, Sort},
     lock_class::LockClass,
     locks::Locks,
-    predict::{self, Done, Happening, Key, Lately, Pair, Variant, What, Who, Witness, World, add_variant},
+    predict::{self, Done, Happening, Key, Lately, Pair, VARIANTS, Variant, What, Who, Witness, World, add_variant},
     tasks::{Held, HoldSet, Instance, Task, TaskId, comm_text},
 };
 
@@ -36,20 +34,21 @@ fn split<'a>(locks: &Locks, held: impl Iterator<Item = &'a Held>) -> (Vec<Key>, 
 }
 
 /// One number for what was done and the locks of the link that were held.
+#[inline]
 fn signature<'a>(what: &What, phases: impl Iterator<Item = impl Iterator<Item = &'a Held>>) -> u64 {
-    let mut hash = Fx::default();
-    what.hash(&mut hash);
+    let mut hash = what.signature();
     for phase in phases {
         // Whatever their order.
-        let mut all = 0_u64;
+        let mut all = 1_u64;
         for held in phase.filter(|h| is_of_link(h.class)) {
-            let mut one = Fx::default();
-            (held.instance, held.class, held.mode, held.downgraded, held.lossy).hash(&mut one);
-            all = all.wrapping_add(one.finish());
+            let bits = u64::from(held.mode.map_or(0, |m| m as u8)) << 2
+                | u64::from(held.downgraded) << 1
+                | u64::from(held.lossy);
+            all = all.wrapping_add(mix(mix(held.instance.addr, held.instance.life), bits));
         }
-        hash.write_u64(all);
+        hash = mix(hash, all);
     }
-    hash.finish()
+    hash
 }
 
 /// Whether one of these variants holds no more than the phases of a lease.
@@ -62,10 +61,18 @@ fn is_known(variants: &[Variant], cover: &Cover) -> bool {
     })
 }
 
+/// Whether a variant of these phases can have a place: there is room, or it may hold less than one that is known.
+fn has_room(variants: &[Variant], cover: &Cover) -> bool {
+    let n = |phase: usize| cover.phase(phase).filter(|h| !is_of_link(h.class)).count();
+    variants.len() < VARIANTS
+        || variants.iter().any(|known| known.iter().enumerate().any(|(phase, keys)| n(phase) < keys.len()))
+}
+
 impl Engine {
     fn who(&self, id: TaskId, time_ns: u64, cpu: u16, stack: Option<u32>) -> Who {
-        let Task { serial, tid, tgid, comm, born_ns, .. } = self.tasks[id];
-        Who { serial, id, tid, tgid, comm, cpu, born_ns, time_ns, stack }
+        let Task { serial, tid, tgid, comm, born_ns, made_ns, .. } = self.tasks[id];
+        let is_made = made_ns != 0;
+        Who { serial, id, tid, tgid, comm, cpu, born_ns, is_made, time_ns, stack }
     }
 
     /// Classes of a phase that keep links to the table in place, as far as that is sure.
@@ -104,9 +111,11 @@ impl Engine {
         if let Some(known) = self.tasks[id].lately.find(signature) {
             known.count += 1;
             known.last_ns = known.last_ns.max(end_ns);
-            if !is_known(&known.variants, cover) {
+            if !is_known(&known.variants, cover) && has_room(&known.variants, cover) {
                 let pages = |n| split(&self.locks, cover.phase(n)).1;
                 known.is_cut |= !add_variant(&mut known.variants, (0..cover.phases()).map(pages).collect());
+            } else if known.variants.len() == VARIANTS {
+                known.is_cut = true;
             }
             return;
         }

@@ -121,6 +121,10 @@ impl Engine {
         mode: Option<Mode>,
         lock: u64,
     ) {
+        if class == Class::MmapLock && matches!(step, LockStep::Ask | LockStep::Try) {
+            // Another call: what it acquired before it named locks it has released.
+            self.tasks[id].named_ns = 0;
+        }
         match step {
             LockStep::Ask => {
                 if class != Class::Ptl {
@@ -215,7 +219,6 @@ impl Engine {
             known,
             since_ns: event.time_ns,
             lossy: false,
-            lost: 0,
             disputed: false,
             downgraded: false,
             again: 0,
@@ -277,7 +280,7 @@ impl Engine {
             }
             Some(at) => {
                 let hold = self.tasks[id].drop_hold(at, now_ns);
-                if hold.lost == 1 && !hold.disputed {
+                if hold.lossy && !hold.disputed && self.is_one_hold(hold.since_ns, now_ns) {
                     self.redeem(id, hold.instance);
                 }
                 self.last_holders.released(&self.tasks[id], &hold, now_ns);
@@ -286,6 +289,7 @@ impl Engine {
             None if self.releases_for_another(id, now_ns, (class, mode), addr) => return,
             None => {
                 self.counts.unknown_releases += 1;
+                self.tasks[id].named_ns = 0;
                 let since_ns = std::mem::take(&mut self.tasks[id].unsure_since_ns);
                 if since_ns != 0 {
                     // This is the lock whose acquisition was lost.
@@ -364,8 +368,13 @@ impl Engine {
         self.tasks[id].holds.iter().find(|h| h.instance.addr == addr).map_or(u64::MAX, |h| h.since_ns)
     }
 
-    /// The release of a lock is seen, and one record was lost since it was acquired. That one cannot have been both a release
-    /// and a new request: the lock was held all the time.
+    /// Whether a lock that was acquired at a time and is released now was held in between: a release and a new request are two
+    /// records, and they would both have to be among what was lost.
+    fn is_one_hold(&self, since_ns: u64, now_ns: u64) -> bool {
+        self.losses.lost_between(since_ns, now_ns) <= 1 || self.losses.are_sparse(since_ns, now_ns)
+    }
+
+    /// A lock was held all the time, although records were lost meanwhile.
     fn redeem(&mut self, id: TaskId, lock: Instance) {
         let excluding = |class: LockClass| class != LockClass::Ptl;
         let rules = &self.rules;

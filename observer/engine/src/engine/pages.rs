@@ -293,8 +293,9 @@ impl Engine {
             let site = self.on_behalf(id, event.site);
             self.write_down(id, site, unlink);
             let link = (unlink.mm, gib, (of.table, of.generation));
+            let is_interval = unlink.lo_ns < unlink.hi_ns;
             let lossy = self.tasks[id].is_site_unsure(event.time_ns)
-                || self.losses.touches(event.cpu, unlink.lo_ns, unlink.hi_ns);
+                || (is_interval && self.losses.touches(event.cpu, unlink.lo_ns, unlink.hi_ns));
             self.removed(id, site, link, (unlink.lo_ns, unlink.hi_ns), lossy);
         }
         let mut at = 0;
@@ -343,8 +344,8 @@ impl Engine {
         let holder = &self.tasks[other];
         let lease = &holder.leases[at];
         let lossy = self.tasks[id].is_site_unsure(event.time_ns)
-            || self.losses.touches(holder.cpu, holder.last_ns, unlink.hi_ns)
-            || self.losses.touches(event.cpu, lease.start_ns.min(unlink.lo_ns), unlink.hi_ns)
+            || self.losses.on(holder.cpu, holder.last_ns, unlink.hi_ns).ends_leases()
+            || self.losses.on(event.cpu, lease.start_ns.min(unlink.lo_ns), unlink.hi_ns).ends_leases()
             // The removal of the link by its own mm may be among what was lost.
             || (lease.mm != unlink.mm && self.losses.anywhere(lease.start_ns, unlink.hi_ns).deeds());
         let lo_ns = unlink.lo_ns.max(lease.start_ns);

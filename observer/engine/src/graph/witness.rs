@@ -61,7 +61,7 @@ impl Witness {
             stack: task.stack(),
             path: Arc::clone(path),
             path_cut: task.path.is_cut(),
-            lossy: task.is_doubtful(ask.time_ns) || task.path.is_lossy(),
+            lossy: task.path.is_lossy() || task.is_site_unsure(ask.time_ns) || task.is_doubtful(ask.time_ns),
             sure: true,
             signature: Signature::default(),
         }

@@ -9,14 +9,14 @@ use std::collections::VecDeque;
 
 use crate::{
     event::{Addr, Mm, SiteId, Table, Tid},
-    fx::FxMap,
+    fx::{FxMap, mix},
     tasks::{Instance, TaskId},
 };
 
 use super::{WAIT_NS, sides::Key};
 
 /// What was done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Done {
     /// A lease ended.
     Lease {
@@ -42,13 +42,15 @@ pub(crate) struct Who {
     pub comm: [u8; 16],
     pub cpu: u16,
     pub born_ns: u64,
+    /// It was seen to be made.
+    pub is_made: bool,
     /// Of the lookup, or of the removal.
     pub time_ns: u64,
     pub stack: Option<u32>,
 }
 
 /// What is the same of things of one kind, but for the locks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct What {
     pub mm: Mm,
     /// The GiB; of a walk the range that it was over.
@@ -68,6 +70,28 @@ pub(crate) struct What {
     pub in_mm: bool,
     /// No task came or went between their ends.
     pub epoch: u64,
+}
+
+impl What {
+    /// One number for all of it.
+    #[inline]
+    pub fn signature(&self) -> u64 {
+        let done = match self.done {
+            Done::Lease { certain, revalidated } => u64::from(certain) << 1 | u64::from(revalidated),
+            Done::Unlink { last_user } => 4 | u64::from(last_user),
+        };
+        let (table, generation) = self.table.map_or((1, 0), |(table, generation)| (table.0, generation));
+        let flags = [self.in_operation, self.whole, self.sure, self.in_mm];
+        let flags = flags.iter().fold(done, |all, flag| all << 1 | u64::from(*flag));
+        let words = [
+            self.from.0,
+            self.to.0,
+            table ^ u64::from(generation) << 48,
+            u64::from(self.site.0) << 16 | flags,
+            self.epoch,
+        ];
+        words.into_iter().fold(self.mm.0, mix)
+    }
 }
 
 /// Variants kept of what differs in the locks of single pages.

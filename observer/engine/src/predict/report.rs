@@ -43,6 +43,8 @@ struct Met {
     /// At least once.
     any: Apart,
     open: bool,
+    /// A case could not be decided.
+    unsure: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -85,9 +87,13 @@ impl Protection {
         self.lookups.entry(site).or_default().on_unlinked += leases;
     }
 
+    fn met(&mut self, sites: (SiteId, SiteId)) -> &mut Met {
+        let new = Met { all: Apart(u16::MAX), any: Apart::NOTHING, open: false, unsure: false };
+        self.met.entry(sites).or_insert(new)
+    }
+
     pub fn kept_apart(&mut self, sites: (SiteId, SiteId), by: Apart, is_open: bool) {
-        let met =
-            self.met.entry(sites).or_insert(Met { all: Apart(u16::MAX), any: Apart::NOTHING, open: false });
+        let met = self.met(sites);
         met.open |= is_open;
         if !is_open {
             met.all = met.all.and(by);
@@ -95,11 +101,21 @@ impl Protection {
         }
     }
 
-    pub fn view(&self, name: impl Fn(SiteId) -> Arc<str>) -> ProtectionView {
+    /// Whether nothing kept the two apart depends on what was lost, or on what is not kept.
+    pub fn undecided(&mut self, sites: (SiteId, SiteId)) {
+        self.met(sites).unsure = true;
+    }
+
+    /// `is_lossy`: so much was lost that any pair may have come to another link, too.
+    pub fn view(&self, is_lossy: bool, name: impl Fn(SiteId) -> Arc<str>) -> ProtectionView {
+        let pair = |((l, u), met): (&(SiteId, SiteId), &Met)| {
+            let unsure = met.unsure || is_lossy;
+            Met { unsure, ..*met }.view(name(*l), name(*u))
+        };
         let mut view = ProtectionView {
             lookups: self.lookups.iter().map(|(site, l)| l.view(name(*site))).collect(),
             unlinks: self.unlinks.iter().map(|(site, u)| u.view(name(*site))).collect(),
-            pairs: self.met.iter().map(|((l, u), met)| met.view(name(*l), name(*u))).collect(),
+            pairs: self.met.iter().map(pair).collect(),
         };
         view.lookups.sort_by(|a, b| a.site.cmp(&b.site));
         view.unlinks.sort_by(|a, b| a.site.cmp(&b.site));
@@ -152,7 +168,8 @@ impl Met {
             let vma = apart.has(Apart::VMA_LOCKED).then_some(ApartView::VmaLocked);
             locks.chain(vma).chain(apart.has(Apart::LAST_USER).then_some(ApartView::LastUser)).collect()
         };
-        let all = if self.any == Apart::NOTHING { Apart::NOTHING } else { self.all };
-        PairProtection { lookup, unlink, always: shown(all), ever: shown(self.any), open: self.open }
+        let all = if self.any == Apart::NOTHING || self.unsure { Apart::NOTHING } else { self.all };
+        let (open, unsure) = (self.open, self.unsure);
+        PairProtection { lookup, unlink, always: shown(all), ever: shown(self.any), open, unsure }
     }
 }

@@ -82,6 +82,8 @@ pub(crate) struct Seen {
     pub serial: u64,
     pub id: TaskId,
     pub born_ns: u64,
+    /// It was seen to be made.
+    pub is_made: bool,
     pub first_ns: u64,
     pub last_ns: u64,
     pub variants: Vec<Variant>,
@@ -115,8 +117,10 @@ pub(crate) struct Sig {
     /// Locks of the link, by phase.
     pub phases: Vec<Box<[Key]>>,
     pub seen: Vec<Seen>,
-    /// Not every task, or not every variant, is kept.
+    /// Not every task is kept.
     pub is_cut: bool,
+    /// Not every variant is kept.
+    pub variants_cut: bool,
     pub count: u64,
     who: Who,
     /// Predicted windows that it is part of.
@@ -138,6 +142,7 @@ impl Sig {
             phases: done.phases.iter().map(|p| p.clone().into_boxed_slice()).collect(),
             seen: Vec::new(),
             is_cut: false,
+            variants_cut: false,
             count: 0,
             who: done.who,
             pairs: Vec::new(),
@@ -155,13 +160,13 @@ impl Sig {
     /// `is_gone`: a task that nothing later can meet.
     fn add(&mut self, done: &Happening, is_gone: impl Fn(&Seen) -> bool) {
         self.count += done.count;
-        self.is_cut |= done.is_cut;
-        let Who { serial, id, born_ns, .. } = done.who;
+        self.variants_cut |= done.is_cut;
+        let Who { serial, id, born_ns, is_made, .. } = done.who;
         if (done.who.time_ns, serial) < (self.who.time_ns, self.who.serial) {
             self.who = done.who;
         }
         let (first_ns, last_ns) = (done.first_ns, done.last_ns);
-        let seen = Seen { serial, id, born_ns, first_ns, last_ns, variants: done.variants.clone() };
+        let seen = Seen { serial, id, born_ns, is_made, first_ns, last_ns, variants: done.variants.clone() };
         if let Some(known) = self.seen.iter_mut().find(|s| s.serial == serial && seen.replaces(s)) {
             if known.last_ns < last_ns {
                 *known = seen;

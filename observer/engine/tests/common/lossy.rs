@@ -99,13 +99,16 @@ pub fn steps(events: &[Event], missing: &[Option<Missing>]) -> Vec<Step> {
     out
 }
 
-/// The gap in the numbers of its CPU that a record leaves, told where the record before it has its place.
+/// The gap in the numbers of its CPU that a record leaves, given where the record before it has its place. The counter of that
+/// CPU is read every [`LOOK_NS`], which says when.
 fn gap(events: &[Event], missing: &[Option<Missing>], at: usize) -> (usize, Hole) {
     let cpu = events[at].cpu;
     let came = |i: &usize| events[*i].cpu == cpu && missing[*i].is_none();
     let before = (0..at).rev().find(came);
     let lo_ns = before.map_or(events[0].time_ns, |i| events[i].time_ns);
     let hi_ns = (at..events.len()).find(came).map_or(events[events.len() - 1].time_ns, |i| events[i].time_ns);
+    let look_ns = events[at].time_ns / LOOK_NS * LOOK_NS;
+    let (lo_ns, hi_ns) = (lo_ns.max(look_ns), hi_ns.min(look_ns + 2 * LOOK_NS));
     let reason = loss::REASONS[loss::RING_FULL].0;
     (before.map_or(0, |i| i + 1), Hole { cpu, lo_ns, hi_ns, lost: 1, reason, site: None })
 }

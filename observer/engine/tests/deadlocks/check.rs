@@ -351,6 +351,8 @@ impl Checked<'_> {
             let has = self.programs[*t].held[*pc].iter().any(|h| Some(h.lock) == from);
             // When exactly a folio was locked is not always told.
             let perhaps = rank >= Rank::Possible && kind(step.from).is_some_and(Kind::is_folio);
+            // Nor whether another task released a lock for its holder.
+            let perhaps = perhaps || rank == Rank::Incomplete;
             is_asked && (has || perhaps)
         })
     }

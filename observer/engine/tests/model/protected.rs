@@ -43,8 +43,11 @@ fn open(kernel: &Kernel, is_lost: impl Fn(u64) -> bool) -> BTreeSet<(String, Str
         let is_known = |at_ns: u64| !is_lost(at_ns) && !frames(task, done_ns);
         unlink.told_ns = unlink.told_ns.filter(|(_, at_ns)| is_known(*at_ns));
     }
-    let pairs = predicted::predictions(&log, &[]).into_keys();
-    pairs.map(|(lookup, unlink, _)| (lookup.to_owned(), unlink.to_owned())).collect()
+    // Of some the truth is open to both answers: no lock that the lease depends on says whether it was the same VMA.
+    let pairs = predicted::predictions(&log, &[]).into_iter();
+    let is_sure = |p: &predicted::Prediction| p.leases.0 > 0 && p.unlinks.0 > 0;
+    let sure = pairs.filter(|(_, prediction)| is_sure(prediction));
+    sure.map(|((lookup, unlink, _), _)| (lookup.to_owned(), unlink.to_owned())).collect()
 }
 
 /// Whether the begin or the end of an operation of this task was lost since it was in none.
@@ -93,7 +96,8 @@ fn all_are_true(seeds: u64) {
     }
     println!("whole: {whole:?}");
     println!("with loss: {lossy:?}, {} claims are false", wrong.len());
-    assert!(lossy.open_runs > 10 && lossy.protected > 10, "nothing was claimed: {lossy:?}");
+    assert!(whole.protected > 1000 && lossy.covered > 1000, "nothing was claimed: {whole:?}, {lossy:?}");
+    assert!(lossy.open_runs > 10, "nothing was open: {lossy:?}");
     wrong.truncate(20);
     assert!(wrong.is_empty(), "such as\n{}", wrong.join("\n"));
 }

@@ -53,6 +53,7 @@ struct Pair {
     always: Vec<&'static str>,
     ever: Vec<&'static str>,
     open: bool,
+    unsure: bool,
 }
 
 /// Protection as it is written.
@@ -97,6 +98,7 @@ fn pair(p: &PairProtection) -> Pair {
         always: words(&p.always),
         ever: words(&p.ever),
         open: p.open,
+        unsure: p.unsure,
     }
 }
 

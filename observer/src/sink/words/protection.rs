@@ -88,6 +88,9 @@ pub fn kept_apart(p: &PairProtection) -> String {
     match (p.open, always.as_slice()) {
         (true, _) if ever.is_empty() => "by nothing".to_owned(),
         (true, _) => format!("by nothing at least once, else by {}", ever.join(", ")),
+        (false, []) if p.unsure => {
+            format!("by {}, as far as is known: a lost record or a bound may hide a time at which nothing did", ever.join(", "))
+        }
         (false, []) => format!("by one or another: {}", ever.join(", ")),
         (false, always) => format!("each time by {}{sometimes}", always.join(" + ")),
     }
@@ -164,7 +167,8 @@ mod tests {
         let (vma, last) = (ApartView::Lock(LockClass::VmaLock), ApartView::LastUser);
         let words = |always: &[ApartView], ever: &[ApartView], open| {
             let (lookup, unlink) = (Arc::from("walk"), Arc::from("zap"));
-            kept_apart(&PairProtection { lookup, unlink, always: always.into(), ever: ever.into(), open })
+            let (always, ever, unsure) = (always.into(), ever.into(), false);
+            kept_apart(&PairProtection { lookup, unlink, always, ever, open, unsure })
         };
         assert_eq!(words(&[vma], &[vma, last], false), "each time by vma_lock, at times also last-user");
         assert_eq!(words(&[], &[vma, last], false), "by one or another: vma_lock, last-user");
