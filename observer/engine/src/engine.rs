@@ -229,9 +229,14 @@ impl Engine {
 
     /// What a task did since a time is in doubt: it held a lock whose acquisition was lost, or may have.
     fn doubt_since(&mut self, id: TaskId, since_ns: u64) {
-        let task = &mut self.tasks[id];
-        let serial = task.serial;
-        task.lately.iter_mut().filter(|d| d.last_ns >= since_ns).for_each(|d| d.what.sure = false);
+        let lately = self.tasks[id].lately.iter_mut();
+        lately.filter(|d| d.last_ns >= since_ns).for_each(|d| d.what.sure = false);
+        self.doubt_order_since(id, since_ns);
+    }
+
+    /// The same of lock order alone: what it did with pointers lately is mended.
+    fn doubt_order_since(&mut self, id: TaskId, since_ns: u64) {
+        let serial = self.tasks[id].serial;
         self.graph.doubt_since(serial, since_ns);
         self.cycles.doubt_since(serial, since_ns);
         self.relocks.doubt_since(serial, since_ns);
@@ -287,7 +292,9 @@ impl Engine {
                 self.lock(id, event, step, class, mode, lock.0);
             }
             Body::LockName { class, lock, owner, .. } => {
-                self.tasks[id].named_ns = now_ns;
+                if class != Class::Ptl {
+                    self.tasks[id].named_ns = now_ns;
+                }
                 let lossy = |since_ns| self.losses.anywhere(since_ns, now_ns).ends();
                 self.locks.name(lock.0, class, owner, now_ns, lossy);
             }
@@ -555,6 +562,7 @@ impl Engine {
             site: event.site,
             begin_ns: event.time_ns,
             lossy: false,
+            folios_lossy: false,
             unlinks: 0,
             unlinked_of: Mapping(0),
             foreign_until,

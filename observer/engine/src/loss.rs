@@ -294,7 +294,7 @@ impl Losses {
             (first, last) = (first.min(span.events), last.max(span.events));
         }
         // A hole of nothing is one whose records are not counted yet, or in another.
-        let is_sparse = |lost: u64, events: u64| lost.saturating_mul(SPARSE) <= events;
+        let is_sparse = |lost: u64, events: u64| lost.saturating_sub(1).saturating_mul(SPARSE) <= events;
         // Single records that are lost far from each other, or as rarely in the whole run.
         lost <= 1 || is_sparse(lost, last.saturating_sub(first)) || (most <= 1 && is_sparse(self.lost, self.events))
     }

@@ -18,8 +18,8 @@ use crate::{
 
 /// A lock whose taking was lost is held no longer than this: what waits for it would be reported as hung.
 pub(crate) const UNSURE_NS: u64 = 10_000_000_000;
-/// A lock that was acquired before it was named is released within this time.
-const NAMED_NS: u64 = 1_000_000_000;
+/// A lock that was acquired before it was named is released at the end of the same call: within this time.
+const NAMED_NS: u64 = 10_000_000;
 
 /// Operations nest a handful deep; a stack deeper than this has lost its ends.
 const DEPTH_MAX: usize = 32;
@@ -209,6 +209,8 @@ pub(crate) struct Frame {
     pub begin_ns: u64,
     /// Its end, or the begin of another inside, may be among what was lost.
     pub lossy: bool,
+    /// A folio may have been locked or released in it unseen.
+    pub folios_lossy: bool,
     /// Links that went away inside, and the mapping of the last one's table.
     pub unlinks: u32,
     pub unlinked_of: Mapping,
@@ -464,7 +466,8 @@ impl Task {
             self.adrift_until_ns = until_ns + UNSURE_NS;
         }
         for frame in &mut self.frames {
-            frame.lossy |= missing.deeds() || missing.concerns_folios();
+            frame.lossy |= missing.deeds();
+            frame.folios_lossy |= missing.concerns_folios();
         }
         for lease in &mut self.leases {
             lease.touched_by_loss(missing);

@@ -216,7 +216,8 @@ impl Engine {
         };
         let Some(at) = task.path.place(begin_ns, taken) else { return false };
         let site = self.on_behalf(id, event.site);
-        let sure = taken.is_some() && !task.is_site_unsure(event.time_ns) && !task.is_doubtful(event.time_ns);
+        let is_lossy = task.frames.iter().any(|frame| frame.lossy || frame.folios_lossy);
+        let sure = taken.is_some() && !is_lossy && !task.is_doubtful(event.time_ns);
         if taken.is_some_and(|t| t.blocks) {
             self.asked_blocking(id, at, &hold, site);
         }

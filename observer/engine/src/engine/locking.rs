@@ -293,7 +293,7 @@ impl Engine {
                 let since_ns = std::mem::take(&mut self.tasks[id].unsure_since_ns);
                 if since_ns != 0 {
                     // This is the lock whose acquisition was lost.
-                    self.doubt_since(id, since_ns);
+                    self.doubt_order_since(id, since_ns);
                 }
                 self.held_all_the_time(id, class, mode, addr);
             }
