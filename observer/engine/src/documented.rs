@@ -96,11 +96,12 @@ fn add(all: &mut Vec<Finding>, finding: Finding) {
 
 fn told(edge: &Edge, at: &At, order: &DocumentedOrder, name: impl Fn(SiteId) -> Arc<str>) -> Finding {
     let (seen, from) = (&at.first, edge.from.0);
+    let lossy = seen.lossy || seen.site_unsure;
     let mut doubts = Vec::new();
-    doubts.extend(seen.lossy.then_some(Doubt::Loss));
+    doubts.extend(lossy.then_some(Doubt::Loss));
     doubts.extend(seen.from_known.is_inferred().then_some(Doubt::InferredHold(from)));
     doubts.extend((!seen.sure).then_some(Doubt::Moment(from)));
-    let rank = match (seen.lossy, seen.sure) {
+    let rank = match (lossy, seen.sure) {
         (true, _) => Rank::Incomplete,
         (false, false) => Rank::Possible,
         (false, true) => Rank::AgainstOrder,

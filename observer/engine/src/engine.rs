@@ -229,8 +229,7 @@ impl Engine {
 
     /// What a task did since a time is in doubt: it held a lock whose acquisition was lost, or may have.
     fn doubt_since(&mut self, id: TaskId, since_ns: u64) {
-        let lately = self.tasks[id].lately.iter_mut();
-        lately.filter(|d| d.last_ns >= since_ns).for_each(|d| d.what.sure = false);
+        self.tasks[id].lately.iter_mut().for_each(|done| done.doubt_since(since_ns));
         self.doubt_order_since(id, since_ns);
     }
 

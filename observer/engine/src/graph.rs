@@ -425,8 +425,7 @@ impl Graph {
         if let Some(at) = pair {
             edge.last_pair = (locks, at);
         }
-        let is_unsure = task.is_site_unsure(ask.time_ns) || task.is_doubtful(ask.time_ns);
-        let lossy = from.lossy || is_unsure || task.path.is_lossy();
+        let lossy = from.lossy || task.is_doubtful(ask.time_ns) || task.path.is_lossy();
         let good = from.sure && !lossy;
         let is_better = |at: &At| !at.good && (at.first.lossy, !at.first.sure) > (lossy, !from.sure);
         let is_new = match edge.at.iter_mut().find(|at| at.site == ask.site) {

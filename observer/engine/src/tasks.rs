@@ -474,10 +474,12 @@ impl Task {
         }
         let begin_ns = self.frames.first().filter(|_| missing.concerns_folios()).map(|frame| frame.begin_ns);
         for done in self.lately.iter_mut() {
-            // The release of a lock that was acquired before it was named would have told, and that of a folio.
-            let is_told_late = begin_ns.is_some_and(|begin_ns| done.last_ns >= begin_ns);
+            // The release of a folio would have told, and that of a lock that was acquired before it was named.
+            if let Some(begin_ns) = begin_ns {
+                done.doubt_since(begin_ns);
+            }
             let is_unnamed = self.named_ns != 0 && done.known_ns <= self.named_ns + NAMED_NS;
-            done.what.sure &= !is_told_late && !is_unnamed;
+            done.what.sure &= !is_unnamed;
         }
     }
 }

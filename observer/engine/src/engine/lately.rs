@@ -108,7 +108,7 @@ impl Engine {
         };
         let end_ns = lease.ends().1.max(lease.start_ns);
         let signature = signature(&what, (0..cover.phases()).map(|n| cover.phase(n)));
-        if let Some(known) = self.tasks[id].lately.find(signature) {
+        if let Some(known) = self.tasks[id].lately.find(signature, &what) {
             known.count += 1;
             known.last_ns = known.last_ns.max(end_ns);
             if !is_known(&known.variants, cover) && has_room(&known.variants, cover) {
@@ -172,7 +172,7 @@ impl Engine {
         let signature = signature(&what, std::iter::once(holds.iter()));
         let (phase, pages) = split(&self.locks, holds.iter());
         let who = self.who(id, now_ns, task.cpu, task.stack());
-        if let Some(known) = self.tasks[id].lately.find(signature) {
+        if let Some(known) = self.tasks[id].lately.find(signature, &what) {
             known.count += 1;
             known.last_ns = now_ns;
             known.is_cut |= !add_variant(&mut known.variants, vec![pages].into_boxed_slice());

@@ -46,6 +46,8 @@ pub(crate) struct Witness {
     pub path_cut: bool,
     /// Records that were lost could tell that it was otherwise.
     pub lossy: bool,
+    /// In which operation it happened may be among what was lost.
+    pub site_unsure: bool,
     /// The first lock was held for certain when the second was requested.
     pub sure: bool,
     pub(super) signature: Signature,
@@ -61,7 +63,8 @@ impl Witness {
             stack: task.stack(),
             path: Arc::clone(path),
             path_cut: task.path.is_cut(),
-            lossy: task.path.is_lossy() || task.is_site_unsure(ask.time_ns) || task.is_doubtful(ask.time_ns),
+            lossy: task.path.is_lossy() || task.is_doubtful(ask.time_ns),
+            site_unsure: task.is_site_unsure(ask.time_ns),
             sure: true,
             signature: Signature::default(),
         }

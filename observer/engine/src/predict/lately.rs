@@ -165,6 +165,15 @@ impl Happening {
 }
 
 impl Happening {
+    /// What was done since a time may have been done otherwise. What was over before stays as it is.
+    pub fn doubt_since(&mut self, since_ns: u64) {
+        if self.known_ns < since_ns {
+            self.last_ns = self.last_ns.min(since_ns);
+        } else {
+            self.what.sure = false;
+        }
+    }
+
     /// A lock of which that was not sure was held. `excludes`: removals, but for those of a page-table lock's table.
     pub fn redeem(&mut self, lock: Instance, excludes: impl Fn(&Key) -> bool) {
         for (phase, cover) in self.phases.iter_mut().zip(&mut self.covers) {
@@ -201,10 +210,10 @@ impl Lately {
         self.all.iter_mut().flatten().map(|done| &mut **done)
     }
 
-    /// The last one with this signature.
-    pub fn find(&mut self, signature: u64) -> Option<&mut Happening> {
+    /// The last one with this signature. One that came to be in doubt takes no more.
+    pub fn find(&mut self, signature: u64, what: &What) -> Option<&mut Happening> {
         let at = self.by_signature.get(&signature)?.checked_sub(self.first)?;
-        self.all.get_mut(at as usize)?.as_deref_mut()
+        self.all.get_mut(at as usize)?.as_deref_mut().filter(|done| done.what == *what)
     }
 
     pub fn add(&mut self, signature: u64, done: Happening) {
