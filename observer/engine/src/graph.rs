@@ -421,7 +421,8 @@ impl Graph {
         let edge = &mut self.edges[place as usize];
         edge.count += 1;
         edge.last_ns = ask.time_ns;
-        let pair = if edge.last_pair.0 == locks { Some(edge.last_pair.1) } else { edge.pairs.get(&locks).copied() };
+        let pair =
+            if edge.last_pair.0 == locks { Some(edge.last_pair.1) } else { edge.pairs.get(&locks).copied() };
         if let Some(at) = pair {
             edge.last_pair = (locks, at);
         }

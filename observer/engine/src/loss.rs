@@ -296,6 +296,8 @@ impl Losses {
         // A hole of nothing is one whose records are not counted yet, or in another.
         let is_sparse = |lost: u64, events: u64| lost.saturating_sub(1).saturating_mul(SPARSE) <= events;
         // Single records that are lost far from each other, or as rarely in the whole run.
-        lost <= 1 || is_sparse(lost, last.saturating_sub(first)) || (most <= 1 && is_sparse(self.lost, self.events))
+        lost <= 1
+            || is_sparse(lost, last.saturating_sub(first))
+            || (most <= 1 && is_sparse(self.lost, self.events))
     }
 }

@@ -437,12 +437,7 @@ impl Task {
     /// Records of this task may be among what was lost between two times. What spans that is not sure any more. What it
     /// does from now on is, but for a lock that it acquired meanwhile: the release will tell, unless it is lost too,
     /// which only counts where losses are not `sparse`.
-    pub fn touched_by_loss(
-        &mut self,
-        missing: Missing,
-        (since_ns, until_ns): (u64, u64),
-        sparse: bool,
-    ) {
+    pub fn touched_by_loss(&mut self, missing: Missing, (since_ns, until_ns): (u64, u64), sparse: bool) {
         if missing.acquires() {
             if self.unsure_since_ns + UNSURE_NS < since_ns {
                 self.unsure_since_ns = 0;

@@ -18,7 +18,7 @@ use observer_engine::{
     Engine, Hole,
     event::{Body, Event, SiteId},
     finding::Finding,
-    order::{Counts, Item, Mark, Order},
+    order::{Counts, Gap, Item, Mark, Order},
     setup,
     view::Stats,
 };
@@ -68,7 +68,22 @@ struct Losses {
     open: Vec<Hole>,
     /// Numbers that the order missed, by CPU.
     gaps: BTreeMap<u16, u64>,
+    /// When the counters of full rings rose, by CPU: after one look and before another, and by how much. What is known of it by
+    /// its numbers is left out.
+    rises: BTreeMap<u16, VecDeque<Rise>>,
 }
+
+/// A counter rose between two times.
+#[derive(Clone, Copy)]
+struct Rise {
+    lo_ns: u64,
+    /// `u64::MAX`: the next look is to come.
+    hi_ns: u64,
+    lost: u64,
+}
+
+/// Rises kept per CPU; of those before only the numbers say when.
+const RISES_MAX: usize = 4096;
 
 impl Pipeline {
     /// # Errors
@@ -98,9 +113,9 @@ impl Pipeline {
     /// Takes a pass.
     pub fn pass(&mut self, pass: &Pass) {
         self.enter(pass);
-        let (engine, gaps, seen, stacks) =
-            (&mut self.engine, &mut self.losses.gaps, &mut self.seen, &self.stacks);
-        let hand_on = |item: Item<'_>| renumbered(stacks, item, |item| to_engine(engine, gaps, seen, item));
+        let (engine, losses, seen, stacks) =
+            (&mut self.engine, &mut self.losses, &mut self.seen, &self.stacks);
+        let hand_on = |item: Item<'_>| renumbered(stacks, item, |item| to_engine(engine, losses, seen, item));
         if let Some(until_ns) = self.order.mark(pass.mark, hand_on) {
             self.engine.tick(until_ns);
         }
@@ -111,6 +126,7 @@ impl Pipeline {
         let Mark { time_ns, .. } = pass.mark;
         self.passes += 1;
         self.now_ns = self.now_ns.max(time_ns);
+        self.losses.looked(time_ns);
         for hole in self.losses.open.drain(..) {
             self.engine.hole(Hole { hi_ns: time_ns.max(hole.lo_ns), ..hole });
         }
@@ -139,9 +155,9 @@ impl Pipeline {
         let end_ns = self.end_ns(closing.as_ref());
         self.take(Until::END, usize::MAX);
         if self.ended.is_none() {
-            let (engine, gaps, seen, stacks) =
-                (&mut self.engine, &mut self.losses.gaps, &mut self.seen, &self.stacks);
-            self.order.finish(|item| renumbered(stacks, item, |item| to_engine(engine, gaps, seen, item)));
+            let (engine, losses, seen, stacks) =
+                (&mut self.engine, &mut self.losses, &mut self.seen, &self.stacks);
+            self.order.finish(|item| renumbered(stacks, item, |item| to_engine(engine, losses, seen, item)));
             self.end(end_ns);
         }
         let tables = self.engine.tables();
@@ -275,16 +291,15 @@ fn renumbered<T>(stacks: &Stacks, item: Item<'_>, to: impl FnOnce(Item<'_>) -> T
     }
 }
 
-fn to_engine(engine: &mut Engine, gaps: &mut BTreeMap<u16, u64>, seen: &mut Seen, item: Item<'_>) {
+fn to_engine(engine: &mut Engine, losses: &mut Losses, seen: &mut Seen, item: Item<'_>) {
     match item {
         Item::Event(event) => {
             seen.note(event, engine);
             engine.push(event);
         }
         Item::Gap(gap) => {
-            *gaps.entry(gap.cpu).or_default() += gap.lost;
-            let (cpu, lo_ns, hi_ns, lost) = (gap.cpu, gap.lo_ns, gap.hi_ns, gap.lost);
-            engine.hole(Hole { cpu, lo_ns, hi_ns, lost, reason: name(loss::RING_FULL as u16), site: None });
+            *losses.gaps.entry(gap.cpu).or_default() += gap.lost;
+            losses.narrowed(gap).into_iter().for_each(|hole| engine.hole(hole));
         }
     }
 }
@@ -294,6 +309,34 @@ fn name(reason: u16) -> &'static str {
 }
 
 impl Losses {
+    /// What is missing between two records of a CPU was lost when its counter rose, which is narrower where the CPU was quiet.
+    fn narrowed(&mut self, gap: Gap) -> Vec<Hole> {
+        let Gap { cpu, lo_ns, hi_ns, lost } = gap;
+        let hole = |lo_ns, hi_ns, lost| Hole {
+            cpu,
+            lo_ns,
+            hi_ns,
+            lost,
+            reason: name(loss::RING_FULL as u16),
+            site: None,
+        };
+        let rises = self.rises.entry(cpu).or_default();
+        let meets = |r: &Rise| r.lo_ns <= hi_ns && r.hi_ns >= lo_ns;
+        let these: Vec<Rise> = rises.iter().copied().filter(meets).collect();
+        if these.iter().map(|r| r.lost).sum::<u64>() != lost {
+            return vec![hole(lo_ns, hi_ns, lost)];
+        }
+        rises.retain(|r| !meets(r));
+        these.iter().map(|r| hole(r.lo_ns.max(lo_ns), r.hi_ns.min(hi_ns), r.lost)).collect()
+    }
+
+    /// The counters were read before this time.
+    fn looked(&mut self, now_ns: u64) {
+        for rise in self.rises.values_mut().filter_map(VecDeque::back_mut) {
+            rise.hi_ns = rise.hi_ns.min(now_ns.max(rise.lo_ns));
+        }
+    }
+
     /// The run had begun before, and had lost something: not here.
     fn begin(&mut self, since: &Since, order: &mut Order) {
         for lost in &since.lost {
@@ -317,6 +360,13 @@ impl Losses {
         let (before, _) = self.totals.insert(key, (loss.total, since_ns)).unwrap_or_default();
         let is_numbered = usize::from(loss.reason) == loss::RING_FULL;
         let lost = loss.total.saturating_sub(before);
+        if is_numbered && lost > 0 {
+            let rises = self.rises.entry(loss.cpu).or_default();
+            if rises.len() == RISES_MAX {
+                rises.pop_front();
+            }
+            rises.push_back(Rise { lo_ns: since_ns, hi_ns: u64::MAX, lost });
+        }
         if lost > 0 && (!is_numbered || loss.total > missing) {
             let (cpu, reason) = (loss.cpu, name(loss.reason));
             let lost = if is_numbered { 0 } else { lost };

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Name and version of the schema; the version rises with every change that a reader could stumble over.
-pub const SCHEMA: &str = "observer-report/3";
+pub const SCHEMA: &str = "observer-report/4";
 
 /// The report.
 #[derive(Serialize)]

@@ -11,7 +11,9 @@ use crate::{
     leases::{Lease, Sort},
     lock_class::LockClass,
     locks::Locks,
-    predict::{self, Done, Happening, Key, Lately, Pair, VARIANTS, Variant, What, Who, Witness, World, add_variant},
+    predict::{
+        self, Done, Happening, Key, Lately, Pair, VARIANTS, Variant, What, Who, Witness, World, add_variant,
+    },
     tasks::{Held, HoldSet, Instance, Task, TaskId, comm_text},
 };
 
@@ -210,7 +212,7 @@ impl Engine {
         self.tasks[id].lately.iter_mut().for_each(|done| done.was_held(key, excludes));
     }
 
-    fn judge(&mut self, done: &[Box<Happening>]) {
+    fn judge(&mut self, done: &[Happening]) {
         let (rules, tasks, locks, losses) = (&self.rules, &self.tasks, &self.locks, &self.losses);
         let world = World { rules, tasks, locks, losses };
         for done in done {
@@ -241,7 +243,7 @@ impl Engine {
         self.judge_those(|lately, due| lately.take_all(due));
     }
 
-    fn judge_those(&mut self, take: impl Fn(&mut Lately, &mut Vec<Box<Happening>>)) {
+    fn judge_those(&mut self, take: impl Fn(&mut Lately, &mut Vec<Happening>)) {
         let (mut at, mut due) = (0, Vec::new());
         while at < self.busy.len() {
             let task = &mut self.tasks[self.busy[at]];

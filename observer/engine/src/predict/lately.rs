@@ -222,10 +222,10 @@ impl Lately {
     }
 
     /// Those that waited long enough.
-    pub fn take_due(&mut self, now_ns: u64, due: &mut Vec<Box<Happening>>) {
+    pub fn take_due(&mut self, now_ns: u64, due: &mut Vec<Happening>) {
         let is_due = |done: &Happening| now_ns.saturating_sub(done.known_ns) >= WAIT_NS;
         while self.all.front().is_some_and(|done| done.as_ref().is_none_or(|done| is_due(done))) {
-            due.extend(self.all.pop_front().flatten());
+            due.extend(self.all.pop_front().flatten().map(|done| *done));
             self.first += 1;
         }
         if self.all.is_empty() {
@@ -234,15 +234,15 @@ impl Lately {
     }
 
     /// Those of an mm.
-    pub fn take_of(&mut self, mm: Mm, due: &mut Vec<Box<Happening>>) {
+    pub fn take_of(&mut self, mm: Mm, due: &mut Vec<Happening>) {
         for done in &mut self.all {
-            due.extend(done.take_if(|done| done.what.mm == mm));
+            due.extend(done.take_if(|done| done.what.mm == mm).map(|done| *done));
         }
         self.take_due(0, due);
     }
 
-    pub fn take_all(&mut self, due: &mut Vec<Box<Happening>>) {
-        due.extend(self.all.drain(..).flatten());
+    pub fn take_all(&mut self, due: &mut Vec<Happening>) {
+        due.extend(self.all.drain(..).flatten().map(|done| *done));
         self.first = 0;
         self.by_signature.clear();
     }

@@ -117,10 +117,10 @@ impl Pipeline {
     fn step(&mut self) {
         match self.waiting.pop_front() {
             Some(Step::Event(event)) => {
-                to_engine(&mut self.engine, &mut self.losses.gaps, &mut self.seen, Item::Event(&event));
+                to_engine(&mut self.engine, &mut self.losses, &mut self.seen, Item::Event(&event));
             }
             Some(Step::Gap(gap)) => {
-                to_engine(&mut self.engine, &mut self.losses.gaps, &mut self.seen, Item::Gap(gap));
+                to_engine(&mut self.engine, &mut self.losses, &mut self.seen, Item::Gap(gap));
             }
             Some(Step::Tick(until_ns)) => self.engine.tick(until_ns),
             Some(Step::End(end_ns)) => self.end(end_ns),

@@ -98,3 +98,19 @@ fn what_was_skipped_before_an_in_memory_segment_is_not_lost_again_in_it() {
     losses.rose(&skipped(Some(4), 2), 10, 0);
     assert_eq!(losses.open.iter().map(|h| (h.lost, h.site)).collect::<Vec<_>>(), [(2, Some(SiteId(4)))]);
 }
+
+/// A CPU that was quiet for ten seconds: the counter says in which few milliseconds the record was lost.
+#[test]
+fn a_gap_of_a_quiet_cpu_is_as_narrow_as_its_counter_says() {
+    let mut losses = Losses::default();
+    let second = 1_000_000_000;
+    losses.rose(&loss(loss::RING_FULL, 1, 4 * second), 0, 0);
+    losses.looked(4 * second + 5_000_000);
+    let gap = Gap { cpu: 1, lo_ns: second, hi_ns: 11 * second, lost: 1 };
+    let hole = |lo_ns, hi_ns, lost| Hole { cpu: 1, lo_ns, hi_ns, lost, reason: "ring-full", site: None };
+    assert_eq!(losses.narrowed(gap), [hole(4 * second, 4 * second + 5_000_000, 1)]);
+    // Where the numbers and the counters do not agree, the numbers count.
+    losses.rose(&loss(loss::RING_FULL, 2, 12 * second), 0, 1);
+    let gap = Gap { cpu: 1, lo_ns: 11 * second, hi_ns: 20 * second, lost: 3 };
+    assert_eq!(losses.narrowed(gap), [hole(11 * second, 20 * second, 3)]);
+}

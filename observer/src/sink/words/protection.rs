@@ -89,7 +89,10 @@ pub fn kept_apart(p: &PairProtection) -> String {
         (true, _) if ever.is_empty() => "by nothing".to_owned(),
         (true, _) => format!("by nothing at least once, else by {}", ever.join(", ")),
         (false, []) if p.unsure => {
-            format!("by {}, as far as is known: a lost record or a bound may hide a time at which nothing did", ever.join(", "))
+            format!(
+                "by {}, as far as is known: a lost record or a bound may hide a time at which nothing did",
+                ever.join(", ")
+            )
         }
         (false, []) => format!("by one or another: {}", ever.join(", ")),
         (false, always) => format!("each time by {}{sometimes}", always.join(" + ")),
