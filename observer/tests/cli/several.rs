@@ -45,7 +45,7 @@ fn two_recordings_without_a_cycle_merge_to_one() {
     assert_eq!(finding["id"], "cycle:i_mmap_rwsem>fault_mutex");
     assert_eq!(finding["evidence"]["recordings"], serde_json::json!([1, 0]));
     // Of one recording it is the report itself, as ever.
-    assert_eq!(json(&observer(&["report", "--format", "json"], a))["schema"], "observer-report/3");
+    assert_eq!(json(&observer(&["report", "--format", "json"], a))["schema"], "observer-report/4");
 }
 
 #[test]

@@ -47,7 +47,6 @@ fn measure(name: &str, recording: &Recording, all: &mut Kept) -> String {
 }
 
 #[test]
-#[ignore = "fails until loss is bounded in time and place: today a missing record makes most alarms incomplete"]
 fn most_alarms_of_a_recording_survive_a_healthy_loss() {
     let (mut all, mut wrong) = (Kept::default(), String::new());
     for (name, recording) in fixtures() {
