@@ -205,7 +205,9 @@ impl Engine {
 
     /// A lock was released that was not seen to be acquired: it was held all the time.
     pub(super) fn held_all_the_time(&mut self, id: TaskId, class: Class, mode: Option<Mode>, addr: u64) {
-        let Some((life, owner)) = self.locks.get(addr).map(|l| (l.life, l.owner)) else { return };
+        let now_ns = self.now_ns;
+        let lock = self.locks.see(addr, class, now_ns);
+        let (life, owner) = (lock.life, lock.owner);
         let excludes = class != Class::Ptl && self.rules.excludes(class, mode);
         let (instance, exclusive) = (Instance { addr, life }, mode != Some(Mode::Read));
         let key = Key { class: class.into(), instance, exclusive, owner, doubtful: false };

@@ -61,6 +61,12 @@ impl Engine {
         if task.asked.is_none() && task.waiting.is_none() {
             return;
         }
+        if let (Some(_), Body::Lock { step: LockStep::Release, lock, .. }) = (task.waiting, event.body)
+            && task.holds.iter().all(|h| h.instance.addr != lock.0)
+        {
+            // An interrupt that runs on top of it releases another task's lock.
+            return;
+        }
         let (still, gave_up) = match event.body {
             Body::Lock { step: LockStep::WaitBegin, lock, .. } => (Some(lock), false),
             Body::Lock { step: LockStep::WaitEnd, lock, failed: true, .. } => (Some(lock), false),

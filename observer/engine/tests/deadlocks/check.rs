@@ -300,9 +300,11 @@ impl Checked<'_> {
         })
     }
 
-    /// What a lock keeps apart is told so.
+    /// What a lock keeps apart is told so. Of one that another task may have released for its holder that is not known.
     fn gates(&self, findings: &[Finding], out: &mut String) {
-        for (finding, cycle) in cycles(findings).filter(|(_, cycle)| !is_of_others(cycle)) {
+        for (finding, cycle) in
+            cycles(findings).filter(|(f, cycle)| !is_of_others(cycle) && f.rank != Rank::Incomplete)
+        {
             let n = cycle.steps.len();
             let closes = (0..n).all(|at| {
                 let (step, next) = (&cycle.steps[at], &cycle.steps[(at + 1) % n]);

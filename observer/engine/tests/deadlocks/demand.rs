@@ -48,6 +48,14 @@ impl Checked<'_> {
     /// The rank that it has to have at least.
     fn least(&self, chain: &[Wait]) -> Option<Rank> {
         let is_told = chain.iter().all(|w| self.told(w) == Some(true));
+        // Which reader's hold a release by another task ends is not always known.
+        let is_lent = |lock: LockNo| {
+            let is_it = |ins: &Ins| matches!(ins, Ins::Release { lock: of, lent: true, .. } if *of == lock);
+            self.programs.iter().flat_map(|p| &p.code).any(is_it)
+        };
+        if chain.iter().any(|w| is_lent(w.from.0)) {
+            return None;
+        }
         if !is_told || !self.were_together(chain.iter().map(|w| (w.task, w.pc))) {
             return None;
         }
