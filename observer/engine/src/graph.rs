@@ -195,9 +195,25 @@ fn key(from: End, ask: &Ask) -> u32 {
     end(from) << 8 | end((ask.class, ask.mode)) << 2 | ask.manner as u32
 }
 
-/// Classes of the locks held besides one, a bit each.
-fn others(holds: impl Iterator<Item = (Instance, LockClass)>, but: Instance) -> u16 {
-    holds.filter(|(lock, _)| *lock != but).fold(0, |all, (_, class)| all | 1 << class as u16)
+/// Classes of the locks held, a bit each: those held at all, and those of which two locks are held.
+#[derive(Clone, Copy)]
+struct Classes {
+    once: u16,
+    twice: u16,
+}
+
+impl Classes {
+    fn of(held: impl Iterator<Item = LockClass>) -> Classes {
+        held.fold(Classes { once: 0, twice: 0 }, |all, class| {
+            let bit = 1 << class as u16;
+            Classes { once: all.once | bit, twice: all.twice | (all.once & bit) }
+        })
+    }
+
+    /// Those held besides one lock of a class that is held.
+    fn without(self, class: LockClass) -> u16 {
+        self.once & !(1 << class as u16) | self.twice
+    }
 }
 
 /// What tells this from other cases: site, task, locks held.
@@ -275,6 +291,7 @@ impl Graph {
         if !task.holds.is_empty() {
             let locks = || task.holds.iter().map(|h| (h.instance, h.class));
             let signature = signature(task, ask.site, locks());
+            let classes = Classes::of(locks().map(|(_, class)| class));
             let mut path = Shared::new(task.path.ops());
             for hold in task.holds.iter().filter(|h| h.instance != ask.instance) {
                 let from = From {
@@ -283,7 +300,7 @@ impl Graph {
                     known: hold.known,
                     lossy: hold.lossy,
                     sure: true,
-                    gates: others(locks(), hold.instance),
+                    gates: classes.without(hold.class),
                 };
                 self.add(presences, task, from, ask, signature, &mut path);
             }
@@ -304,7 +321,7 @@ impl Graph {
     ) {
         let (from, sure) = from;
         let held = held(path);
-        let gates = others(held.iter().map(|op| (op.lock, op.class)), from.lock);
+        let gates = Classes::of(held.iter().map(|op| op.class)).without(from.class);
         let of = From {
             end: (from.class, from.mode),
             instance: from.lock,

@@ -125,16 +125,17 @@ impl Held {
     }
 }
 
-/// Holds at a moment. Up to eight are kept without allocating.
+/// Holds at a moment. Up to six are kept without allocating.
 #[derive(Clone, Debug)]
 pub(crate) struct HoldSet {
     n: u8,
     held: [Held; HoldSet::INLINE],
-    more: Vec<Held>,
+    /// All of them, if they are more.
+    all: Vec<Held>,
 }
 
 impl HoldSet {
-    const INLINE: usize = 8;
+    const INLINE: usize = 6;
     const NONE: Held = Held {
         class: LockClass::Ptl,
         instance: Instance { addr: 0, life: 0 },
@@ -144,7 +145,7 @@ impl HoldSet {
         lossy: false,
         downgraded: false,
     };
-    pub const EMPTY: HoldSet = HoldSet { n: 0, held: [HoldSet::NONE; HoldSet::INLINE], more: Vec::new() };
+    pub const EMPTY: HoldSet = HoldSet { n: 0, held: [HoldSet::NONE; HoldSet::INLINE], all: Vec::new() };
 
     pub fn of(holds: &[LockHold]) -> HoldSet {
         let mut set = HoldSet::EMPTY;
@@ -156,20 +157,26 @@ impl HoldSet {
 
     pub fn push(&mut self, held: Held) {
         match self.held.get_mut(usize::from(self.n)) {
-            Some(place) => {
+            Some(place) if self.all.is_empty() => {
                 *place = held;
                 self.n += 1;
             }
-            None => self.more.push(held),
+            _ => {
+                if self.all.is_empty() {
+                    self.all.extend_from_slice(&self.held);
+                }
+                self.all.push(held);
+            }
         }
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = &Held> + Clone {
-        self.held[..usize::from(self.n)].iter().chain(&self.more)
+    #[inline]
+    pub fn iter(&self) -> std::slice::Iter<'_, Held> {
+        if self.all.is_empty() { self.held[..usize::from(self.n)].iter() } else { self.all.iter() }
     }
 
-    fn iter_mut(&mut self) -> impl Iterator<Item = &mut Held> {
-        self.held[..usize::from(self.n)].iter_mut().chain(&mut self.more)
+    fn iter_mut(&mut self) -> std::slice::IterMut<'_, Held> {
+        if self.all.is_empty() { self.held[..usize::from(self.n)].iter_mut() } else { self.all.iter_mut() }
     }
 
     /// Whether all locks of this set are in the other too, in the same modes.

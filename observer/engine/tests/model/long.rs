@@ -118,8 +118,8 @@ fn rounds(events_max: u64) {
 }
 
 #[test]
-fn memory_is_flat_over_two_million_events() {
-    rounds(2_000_000);
+fn memory_is_flat_over_twelve_million_events() {
+    rounds(12_000_000);
 }
 
 #[test]
