@@ -224,8 +224,10 @@ impl Engine {
         let Some(generation) = self.tables.get(table).map(|t| t.generation) else { return };
         let left = self.tables.freed(mm, table, now_ns, event.tid);
         self.tables_died();
-        // Whatever the kernel's own count was: the page is gone for whoever comes through another link.
-        for link in &left {
+        // Whatever the kernel's own count was, the page is gone for whoever comes through another link. Where the moment of a
+        // removal is not seen, only the count tells that the link is still there.
+        let is_left = count > 0 || self.rules.unshare_exact();
+        for link in left.iter().filter(|_| is_left) {
             self.unlink(id, event, Unlink { mm: link.mm, gib: Some(link.gib), ..unlink });
         }
         if left.is_empty() && count == 0 {
