@@ -68,7 +68,7 @@ impl Report {
     pub fn missed(&self) -> u64 {
         let told = self.loss.iter().any(|(reason, _)| *reason == REASONS[SKIPPED].0);
         let missed = self.misses().filter(|m| !told && !m.is_of_spinlocks()).map(|m| m.recursion);
-        missed.sum()
+        missed.fold(0, u64::saturating_add)
     }
 
     /// What the kernel skipped, by program.

@@ -203,8 +203,9 @@ impl Losses {
         let Hole { lo_ns, hi_ns, lost, site, .. } = *hole;
         self.keep(hole.cpu, Span { lo_ns, hi_ns, latest_ns: 0, lost, events, site });
         self.holes += 1;
-        self.lost += lost;
-        *self.by_reason.entry(hole.reason).or_default() += lost;
+        self.lost = self.lost.saturating_add(lost);
+        let by_reason = self.by_reason.entry(hole.reason).or_default();
+        *by_reason = by_reason.saturating_add(lost);
     }
 
     fn keep(&mut self, cpu: u16, span: Span) {

@@ -407,7 +407,11 @@ impl Losses {
         };
         let total = |(reason, (name, _)): (usize, &(&'static str, &str))| {
             let closed = closing.and_then(|c| c.loss.get(*name)).copied().unwrap_or(0);
-            let gaps = if reason == loss::RING_FULL { self.gaps.values().sum() } else { 0 };
+            let gaps = if reason == loss::RING_FULL {
+                self.gaps.values().copied().fold(0, u64::saturating_add)
+            } else {
+                0
+            };
             (*name, told(reason).max(closed).max(gaps))
         };
         loss::REASONS.iter().enumerate().map(total).filter(|(_, n)| *n > 0).collect()
