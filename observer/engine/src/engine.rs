@@ -533,9 +533,7 @@ impl Engine {
     fn op_begin(&mut self, id: TaskId, event: &Event) {
         if self.tasks[id].frames.is_empty() {
             // A hold whose release may have been lost is not carried from one operation into the next.
-            while let Some(at) = self.tasks[id].holds.iter().position(|h| h.lossy) {
-                self.tasks[id].drop_hold(at, event.time_ns);
-            }
+            self.tasks[id].give_up_lossy(event.time_ns);
             if self.tasks[id].holds.is_empty() {
                 self.tasks[id].path.clear();
             }

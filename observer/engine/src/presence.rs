@@ -22,6 +22,8 @@ pub(crate) struct Presence {
     pub tid: Tid,
     /// When the task was seen to be made; 0: it was not, and may have been there all the time.
     pub made_ns: u64,
+    /// When it was seen first.
+    pub seen_ns: u64,
     /// When it began what it did: it held no lock then.
     pub begin_ns: u64,
     pub time_ns: u64,
@@ -30,7 +32,14 @@ pub(crate) struct Presence {
 impl Presence {
     pub fn of(task: &Task, time_ns: u64, path: &[Op]) -> Presence {
         let begin_ns = path.first().map_or(time_ns, |op| op.time_ns.min(time_ns));
-        Presence { serial: task.serial, tid: task.tid, made_ns: task.made_ns, begin_ns, time_ns }
+        Presence {
+            serial: task.serial,
+            tid: task.tid,
+            made_ns: task.made_ns,
+            seen_ns: task.born_ns,
+            begin_ns,
+            time_ns,
+        }
     }
 
     /// Whether the operation in which it happened goes on: what the task holds may not be known yet.
@@ -56,13 +65,15 @@ pub(crate) struct Presences<'a> {
 
 impl Presences<'_> {
     /// Whether the two tasks were there at both moments, each before the other began what it did. `Some(false)`: perhaps, since
-    /// the end of the one may be among what was lost.
+    /// the end of the one, or the making of the other, may be among what was lost.
     pub fn together(&self, a: &Presence, b: &Presence) -> Option<bool> {
         let (first, second) = if a.time_ns <= b.time_ns { (a, b) } else { (b, a) };
         if second.made_ns > first.begin_ns {
             return None;
         }
-        self.is_there(first, second.time_ns)
+        let is_there = self.is_there(first, second.time_ns)?;
+        let is_new = second.made_ns == 0 && second.seen_ns > first.begin_ns;
+        Some(is_there && !(is_new && self.losses.anywhere(first.begin_ns, second.seen_ns).ends()))
     }
 
     /// When the task exited, if it did; 0: longer ago than is remembered.

@@ -16,6 +16,8 @@ use crate::{
     predict::Lately,
 };
 
+/// Locks given up that are remembered.
+const GIVEN_UP_KEPT: usize = 16;
 /// A lock whose taking was lost is held no longer than this: what waits for it would be reported as hung.
 pub(crate) const UNSURE_NS: u64 = 10_000_000_000;
 /// A lock that was acquired before it was named is released at the end of the same call: within this time.
@@ -299,6 +301,8 @@ pub(crate) struct Task {
     pub exiting: bool,
     /// Since when it may hold a lock whose acquisition was lost; 0: it does not. Its release will tell.
     pub unsure_since_ns: u64,
+    /// Locks whose release may have been lost, and which it is not taken to hold any more: a release tells that it did.
+    pub given_up: VecDeque<u64>,
     /// Until then what it does is in doubt: too much was lost.
     pub doubt_until_ns: u64,
     /// Since when records of it were lost the last time.
@@ -342,6 +346,7 @@ impl Task {
             listed: false,
             exiting: false,
             unsure_since_ns: 0,
+            given_up: VecDeque::new(),
             doubt_until_ns: 0,
             touched_ns: 0,
             adrift_until_ns: 0,
@@ -388,6 +393,17 @@ impl Task {
     pub fn path_releases(&mut self, hold: &LockHold, now_ns: u64) {
         self.path.push(hold.op(Act::Release, now_ns));
         self.nothing_held();
+    }
+
+    /// Lets go of the locks whose release may have been lost.
+    pub fn give_up_lossy(&mut self, now_ns: u64) {
+        while let Some(at) = self.holds.iter().position(|h| h.lossy) {
+            let hold = self.drop_hold(at, now_ns);
+            if self.given_up.len() == GIVEN_UP_KEPT {
+                self.given_up.pop_front();
+            }
+            self.given_up.push_back(hold.instance.addr);
+        }
     }
 
     /// An ask of that hold ended without the lock.

@@ -289,6 +289,10 @@ impl Engine {
                 if hold.lossy && !hold.disputed && self.is_one_hold(hold.since_ns, now_ns) {
                     self.redeem(id, hold.instance);
                 }
+                if hold.disputed {
+                    // If that one was gone before, this is the release of another's.
+                    self.dispute(addr);
+                }
                 self.last_holders.released(&self.tasks[id], &hold, now_ns);
                 self.released(id, now_ns, &hold);
             }
@@ -296,6 +300,7 @@ impl Engine {
             None => {
                 self.counts.unknown_releases += 1;
                 self.tasks[id].named_ns = 0;
+                self.tasks[id].given_up.retain(|lock| *lock != addr);
                 let since_ns = std::mem::take(&mut self.tasks[id].unsure_since_ns);
                 if since_ns != 0 {
                     // This is the lock whose acquisition was lost.
@@ -347,7 +352,8 @@ impl Engine {
         // All that it acquired since was seen.
         let is_exclusive =
             self.tasks[oldest].holds.iter().any(|h| h.instance.addr == addr && h.mode != Some(Mode::Read));
-        let cannot_hold = is_exclusive || task.born_ns > seen_ns || seen_ns + UNSURE_NS < now_ns;
+        let is_new = task.born_ns > seen_ns || seen_ns + UNSURE_NS < now_ns;
+        let cannot_hold = is_exclusive || (is_new && !task.given_up.contains(&addr));
         let is_certain = cannot_hold && task.unsure_since_ns == 0 && holders.len() == 1;
         if is_certain {
             if let Some(at) = self.tasks[oldest].holds.iter().rposition(|h| h.instance.addr == addr) {
@@ -358,15 +364,20 @@ impl Engine {
             }
             return true;
         }
-        for holder in holders {
-            let Task { holds, leases, .. } = &mut self.tasks[holder];
-            holds
-                .iter_mut()
-                .filter(|h| h.instance.addr == addr)
-                .for_each(|h| (h.lossy, h.disputed) = (true, true));
-            leases.iter_mut().for_each(|lease| lease.doubt_lock(addr));
-        }
+        self.dispute(addr);
         cannot_hold
+    }
+
+    /// One of those that have a lock may have it no longer.
+    fn dispute(&mut self, addr: u64) {
+        for id in self.tasks.ids().collect::<Vec<TaskId>>() {
+            let Task { holds, leases, .. } = &mut self.tasks[id];
+            let mut had = holds.iter_mut().filter(|h| h.instance.addr == addr && h.known != Known::Asking);
+            if let Some(hold) = had.next() {
+                (hold.lossy, hold.disputed) = (true, true);
+                leases.iter_mut().for_each(|lease| lease.doubt_lock(addr));
+            }
+        }
     }
 
     /// Since when a task holds a lock.
