@@ -37,6 +37,8 @@ pub const HUNG_NS: u64 = 2_000_000_000;
 pub struct Tally {
     pub cases: usize,
     pub too_many: usize,
+    /// Left out: a task is made while its parent holds something.
+    pub forks_inside: usize,
     pub states: usize,
     pub hangs: usize,
     pub reachable: usize,
@@ -122,6 +124,8 @@ impl Checked<'_> {
         if self.run.is_cut {
             engine.finish();
         } else {
+            // What there is to judge is judged in portions, one at a tick.
+            quiet(&mut engine, self.run.end_ns, self.run.end_ns + HUNG_NS);
             engine.tick(self.run.end_ns + HUNG_NS);
         }
         let findings = engine.findings();

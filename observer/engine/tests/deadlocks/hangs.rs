@@ -117,9 +117,11 @@ impl Checked<'_> {
 
     /// A task of this class and these modes waits for itself at the end, or gave up waiting.
     fn is_waiting(&self, again: &Again, r: &Relock) -> bool {
-        let Some(end) = self.run.end else { return false };
         let machine = Machine { programs: self.programs, is_eager: false };
-        let is_there = end.pc(again.task) == again.pc && machine.waits_for_itself(&end, again.task);
+        let is_at = |end: super::machine::State| {
+            end.pc(again.task) == again.pc && machine.waits_for_itself(&end, again.task)
+        };
+        let is_there = self.run.end.is_some_and(is_at);
         let same = (Some(again.held), Some(again.asked)) == (r.held.mode, r.asked_mode)
             && kind(r.held.class) == Some(self.case.locks[again.lock].kind);
         same && (is_there || self.case.is_killed)
