@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use observer_engine::{
     event::Mode,
+    event::{Body, Event, LockStep},
     finding::{Evidence, Finding, Rank, Relock},
 };
 
@@ -124,7 +125,12 @@ impl Checked<'_> {
         let is_there = self.run.end.is_some_and(is_at);
         let same = (Some(again.held), Some(again.asked)) == (r.held.mode, r.asked_mode)
             && kind(r.held.class) == Some(self.case.locks[again.lock].kind);
-        same && (is_there || self.case.is_killed)
+        let gave_up = |e: &Event| {
+            let addr = self.case.locks[again.lock].addr;
+            e.tid == tid(again.task)
+                && matches!(e.body, Body::Lock { step: LockStep::GaveUp, lock, .. } if lock.0 == addr)
+        };
+        same && (is_there || self.run.events.iter().any(gave_up))
     }
 
     /// Exclusive holds block for certain; of two reads a writer has to be seen that can come between.

@@ -241,12 +241,6 @@ impl Builder<'_> {
                     return;
                 }
                 let (lock, mode, is_silent) = (*lock, *mode, *is_silent);
-                // A request right after a failed attempt is taken for "try, else block", which goes on alike either way
-                // (`Way::TryThenAsk`): no record tells the two apart.
-                let other = match other.split_first() {
-                    Some((Act::Take { lock: same, .. }, rest)) if *same == lock => rest,
-                    _ => other.as_slice(),
-                };
                 let at = self.emit(Ins::Try { lock, mode, is_silent, failed: 0 });
                 self.split(at, lock, mode, (body, other));
             }
