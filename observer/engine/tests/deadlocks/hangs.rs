@@ -130,7 +130,7 @@ impl Checked<'_> {
             e.tid == tid(again.task)
                 && matches!(e.body, Body::Lock { step: LockStep::GaveUp, lock, .. } if lock.0 == addr)
         };
-        same && (is_there || self.run.events.iter().any(gave_up))
+        same && (is_there || self.case.is_killed || self.run.events.iter().any(gave_up))
     }
 
     /// Exclusive holds block for certain; of two reads a writer has to be seen that can come between.
