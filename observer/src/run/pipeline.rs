@@ -402,8 +402,7 @@ impl Losses {
             self.totals
                 .iter()
                 .filter(|((_, r, _), _)| usize::from(*r) == reason)
-                .map(|(_, (total, _))| total)
-                .sum()
+                .fold(0, |all, (_, (total, _))| all.saturating_add(*total))
         };
         let total = |(reason, (name, _)): (usize, &(&'static str, &str))| {
             let closed = closing.and_then(|c| c.loss.get(*name)).copied().unwrap_or(0);
