@@ -187,7 +187,7 @@ impl<'a> Waits<'a> {
             });
         }
         let mut key: Key = parties.iter().map(|p| (p.hold.class, p.wait.site)).collect();
-        let by = least_rotation(&key);
+        let by = cycles::least_rotation(&key);
         key.rotate_left(by);
         parties.rotate_left(by);
         let rank = if parties.iter().any(|p| p.lossy) {
@@ -269,42 +269,5 @@ pub(crate) fn side(task: &Task, wait: Waiting, name: impl Fn(SiteId) -> Arc<str>
         time_ns: wait.since_ns,
         stack: task.stack(),
         holds: holds.map(LockHold::shown).collect(),
-    }
-}
-
-/// Where the least rotation of a circle begins. In one pass: circles can have thousands of steps.
-fn least_rotation<T: Ord>(circle: &[T]) -> usize {
-    let n = circle.len();
-    let (mut best, mut other, mut same) = (0, 1, 0);
-    while best < n && other < n && same < n {
-        match circle[(best + same) % n].cmp(&circle[(other + same) % n]) {
-            std::cmp::Ordering::Equal => same += 1,
-            std::cmp::Ordering::Greater => {
-                best = other.max(best + same + 1);
-                other = best + 1;
-                same = 0;
-            }
-            std::cmp::Ordering::Less => {
-                other += same + 1;
-                same = 0;
-            }
-        }
-    }
-    best.min(n.saturating_sub(1))
-}
-
-#[cfg(test)]
-mod tests {
-    use crate::cycles;
-
-    #[test]
-    fn the_least_rotation_is_the_one_that_comparing_all_gives() {
-        // Every circle of up to seven steps over three letters.
-        for n in 0..=7u32 {
-            for number in 0..3usize.pow(n) {
-                let circle: Vec<usize> = (0..n).map(|at| number / 3usize.pow(at) % 3).collect();
-                assert_eq!(super::least_rotation(&circle), cycles::least_rotation(&circle), "{circle:?}");
-            }
-        }
     }
 }
