@@ -22,6 +22,7 @@ use std::{
 
 use self::judge::{Verdict, judge};
 use crate::{
+    components::{Components, NO_COMPONENT},
     event::SiteId,
     finding::{Cycle, Doubt, Evidence, Finding, Queued, Rank},
     fx::FxMap,
@@ -407,77 +408,34 @@ impl Search<'_> {
     }
 }
 
-/// Locks that lead to each other: every cycle lies within one such set (a strongly connected component).
-struct Knots(FxMap<Instance, u32>);
-
-/// A lock on the way of the search for knots.
-struct Stop {
-    lock: Instance,
-    /// How many of its pairs have been followed.
-    next: usize,
+/// Locks that lead to each other: every cycle lies within one such set.
+struct Knots {
+    numbers: FxMap<Instance, u32>,
+    of: Vec<u32>,
 }
 
 impl Knots {
-    /// Tarjan's algorithm, without recursion. Locks that are alone are in no knot.
     fn of(graph: &Graph, closing: &[bool]) -> Knots {
-        let mut knots = FxMap::default();
-        // By lock: its number in the order of the search, and the least number that it leads to; `u32::MAX`: done.
-        let mut numbers: FxMap<Instance, (u32, u32)> = FxMap::default();
-        let (mut open, mut way): (Vec<Instance>, Vec<Stop>) = (Vec::new(), Vec::new());
         let mut sources: Vec<Instance> = graph.sources().collect();
         sources.sort_unstable();
-        for source in sources {
-            if numbers.contains_key(&source) {
-                continue;
-            }
-            way.push(Stop { lock: source, next: 0 });
-            while let Some(Stop { lock, next }) = way.last_mut() {
-                let lock = *lock;
-                if *next == 0 && !numbers.contains_key(&lock) {
-                    let number = numbers.len() as u32;
-                    numbers.insert(lock, (number, number));
-                    open.push(lock);
-                }
-                let pairs = graph.from(lock);
-                let step = pairs[*next..].iter().position(|at| closing[graph.pair(*at).edge as usize]);
-                if let Some(step) = step {
-                    let to = graph.pair(pairs[*next + step]).to;
-                    *next += step + 1;
-                    match numbers.get(&to).copied() {
-                        None => way.push(Stop { lock: to, next: 0 }),
-                        Some((number, least)) if least != u32::MAX => lower(&mut numbers, lock, number),
-                        Some(_) => {}
-                    }
-                    continue;
-                }
-                way.pop();
-                let (number, least) = numbers[&lock];
-                if let Some(before) = way.last() {
-                    lower(&mut numbers, before.lock, least);
-                }
-                if number == least {
-                    let at = open.iter().rposition(|l| *l == lock).unwrap_or(0);
-                    let knot = open.split_off(at);
-                    for member in &knot {
-                        numbers.entry(*member).and_modify(|n| n.1 = u32::MAX);
-                        if knot.len() > 1 {
-                            knots.insert(*member, number);
-                        }
-                    }
-                }
-            }
-        }
-        Knots(knots)
+        // A lock that leads nowhere is in no knot.
+        let numbers: FxMap<Instance, u32> = sources.iter().copied().zip(0..).collect();
+        let next = |node: u32, place: usize| {
+            let pairs = graph.from(sources[node as usize]).iter().enumerate().skip(place);
+            let mut steps = pairs.filter(|(_, at)| closing[graph.pair(**at).edge as usize]);
+            steps.find_map(|(n, at)| Some((*numbers.get(&graph.pair(*at).to)?, n + 1)))
+        };
+        let of = Components::of(sources.len(), sources.len() as u32, next).of;
+        Knots { numbers, of }
+    }
+
+    fn knot(&self, lock: Instance) -> Option<u32> {
+        let knot = self.of[*self.numbers.get(&lock)? as usize];
+        (knot != NO_COMPONENT).then_some(knot)
     }
 
     fn are_tied(&self, a: Instance, b: Instance) -> bool {
-        self.0.get(&a).is_some_and(|knot| self.0.get(&b) == Some(knot))
-    }
-}
-
-fn lower(numbers: &mut FxMap<Instance, (u32, u32)>, lock: Instance, least: u32) {
-    if let Some(known) = numbers.get_mut(&lock) {
-        known.1 = known.1.min(least);
+        self.knot(a).is_some_and(|knot| self.knot(b) == Some(knot))
     }
 }
 

@@ -12,6 +12,7 @@ pub mod setup;
 pub mod trace;
 pub mod view;
 
+mod components;
 mod cover;
 mod cycles;
 mod deadlock;

@@ -3,11 +3,12 @@
 //! Decides nothing about locks: tasks wait for groups, and groups have holders. A task waits for one group at most. Several tasks
 //! that request one lock in one mode wait for the same group, so that the graph has one edge per wait and one per hold.
 //!
-//! Circles lie inside strongly connected components (Tarjan, "Depth-first search and linear graph algorithms", SIAM J. Comput.
-//! 1972). A component can have exponentially many of them. Listed is, for each hold of each task in a component, a shortest circle
+//! Circles lie inside strongly connected components (`components`). A component can have exponentially many of them. Listed is, for each hold of each task in a component, a shortest circle
 //! through that hold (breadth-first search). So every wait and every hold that is part of a circle is part of a listed one.
 
 use std::collections::{BTreeSet, VecDeque};
+
+use crate::components::{Components, NO_COMPONENT};
 
 /// Work of one call beyond the first search of each component; see [`Circles::work`].
 pub(super) const WORK_MAX: usize = 1 << 20;
@@ -38,8 +39,8 @@ pub(super) struct Circles {
     pub work: usize,
 }
 
-/// Component of each node; `NO_COMPONENT`: in no circle. Nodes are the tasks, then the groups.
-struct Components {
+/// Components with the groups after the tasks.
+struct Parts {
     of: Vec<u32>,
     /// Tasks of each component, in order of their numbers.
     tasks: Vec<Vec<u32>>,
@@ -48,11 +49,9 @@ struct Components {
     work: usize,
 }
 
-const NO_COMPONENT: u32 = u32::MAX;
-
 /// Lists circles with at most `work_max` beyond the first search of each component.
 pub(super) fn circles(graph: &WaitGraph, work_max: usize) -> Circles {
-    let components = Components::of(graph);
+    let components = Parts::of(graph);
     let mut search = Search::new(graph, &components);
     let mut out = Circles { found: Vec::new(), work: components.work };
     for (component, tasks) in components.tasks.iter().enumerate() {
@@ -95,85 +94,31 @@ impl WaitGraph {
     }
 }
 
-impl Components {
-    /// Tarjan's algorithm with a stack of its own: a chain of waits can be longer than a thread's stack is deep.
-    fn of(graph: &WaitGraph) -> Components {
-        const UNSEEN: u32 = u32::MAX;
+impl Parts {
+    fn of(graph: &WaitGraph) -> Parts {
+        let next = |node, place| graph.next(node, place).map(|to| (to, place + 1));
         let nodes = graph.tasks() + graph.holders.len();
-        let mut out =
-            Components { of: vec![NO_COMPONENT; nodes], tasks: Vec::new(), ring: Vec::new(), work: 0 };
-        let (mut number, mut low) = (vec![UNSEEN; nodes], vec![UNSEEN; nodes]);
-        let mut on_stack = vec![false; nodes];
-        let (mut count, mut open, mut calls) = (0, Vec::new(), Vec::new());
-        for root in 0..graph.tasks() as u32 {
-            if number[root as usize] != UNSEEN {
-                continue;
-            }
-            calls.push((root, 0));
-            while let Some((node, place)) = calls.pop() {
-                let at = node as usize;
-                if place == 0 {
-                    (number[at], low[at]) = (count, count);
-                    count += 1;
-                    open.push(node);
-                    on_stack[at] = true;
-                }
-                out.work += 1;
-                let Some(next) = graph.next(node, place) else {
-                    if low[at] == number[at] {
-                        out.close(graph, &mut open, node, &mut on_stack);
-                    }
-                    if let Some((caller, _)) = calls.last() {
-                        low[*caller as usize] = low[*caller as usize].min(low[at]);
-                    }
-                    continue;
-                };
-                calls.push((node, place + 1));
-                if number[next as usize] == UNSEEN {
-                    calls.push((next, 0));
-                } else if on_stack[next as usize] {
-                    low[at] = low[at].min(number[next as usize]);
-                }
-            }
+        let Components { of, count, work } = Components::of(nodes, graph.tasks() as u32, next);
+        let mut tasks = vec![Vec::new(); count as usize];
+        for (task, component) in of[..graph.tasks()].iter().enumerate().filter(|(_, c)| **c != NO_COMPONENT) {
+            tasks[*component as usize].push(task as u32);
         }
-        out.sort(graph);
-        out
-    }
-
-    /// Takes the nodes of one component from the stack. A single node is in no circle: nothing waits for itself.
-    fn close(&mut self, graph: &WaitGraph, open: &mut Vec<u32>, root: u32, on_stack: &mut [bool]) {
-        let from = open.iter().rposition(|node| *node == root).unwrap_or(0);
-        let component = if open.len() - from > 1 { self.tasks.len() as u32 } else { NO_COMPONENT };
-        let mut tasks = Vec::new();
-        for node in open.drain(from..) {
-            on_stack[node as usize] = false;
-            self.of[node as usize] = component;
-            if (node as usize) < graph.tasks() {
-                tasks.push(node);
-            }
-        }
-        if component != NO_COMPONENT {
-            tasks.sort_unstable();
-            self.tasks.push(tasks);
-        }
-    }
-
-    fn sort(&mut self, graph: &WaitGraph) {
-        self.ring = vec![true; self.tasks.len()];
+        let mut ring = vec![true; tasks.len()];
         for (group, holders) in graph.holders.iter().enumerate() {
-            let component = self.of[graph.tasks() + group];
-            let inside = holders.iter().filter(|task| self.of[**task as usize] == component).count();
+            let component = of[graph.tasks() + group];
+            let inside = holders.iter().filter(|task| of[**task as usize] == component).count();
             if component != NO_COMPONENT && inside > 1 {
-                self.ring[component as usize] = false;
+                ring[component as usize] = false;
             }
         }
+        Parts { of, tasks, ring, work }
     }
 }
 
 /// Shortest circles through one task at a time.
 struct Search<'a> {
     graph: &'a WaitGraph,
-    components: &'a Components,
+    components: &'a Parts,
     /// By task: the groups of its component that it holds.
     held_in: Vec<Vec<u32>>,
     /// By task: the search that reached it last, and from which task.
@@ -184,7 +129,7 @@ struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    fn new(graph: &'a WaitGraph, components: &'a Components) -> Search<'a> {
+    fn new(graph: &'a WaitGraph, components: &'a Parts) -> Search<'a> {
         let mut held_in = vec![Vec::new(); graph.tasks()];
         for (group, holders) in graph.holders.iter().enumerate() {
             let component = components.of[graph.tasks() + group];
