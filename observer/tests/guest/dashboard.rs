@@ -210,12 +210,10 @@ fn replayed(tmux: &Tmux, found: Option<&Found>) {
     wrote(tmux, LAST);
     let exported: Value = serde_json::from_slice(&fs::read(LAST).unwrap()).unwrap();
     assert_eq!(exported, report(SAVED));
-    assert_eq!(
-        exported["findings"].as_array().unwrap().is_empty(),
-        found.is_none(),
-        "{}",
-        exported["findings"]
-    );
+    // Where records were lost, what they can hide is listed as incomplete, and is no alarm.
+    let findings = exported["findings"].as_array().unwrap();
+    let is_left_open = |f: &&Value| exported["loss"] != Value::Array(Vec::new()) && f["rank"] == "incomplete";
+    assert_eq!(findings.iter().all(|f| is_left_open(&f)), found.is_none(), "{findings:#?}");
     let live: Value = serde_json::from_slice(&fs::read(REPORT).unwrap()).unwrap();
     assert!(live["counts"]["events"].as_u64() > Some(100), "{}", live["counts"]);
 
