@@ -41,12 +41,8 @@ impl Cover {
         self.cut
     }
 
-    fn first(&self) -> impl Iterator<Item = &Held> + Clone {
-        self.at_lookup.iter().enumerate().filter(|(i, _)| !self.is_gone(*i)).map(|(_, held)| held)
-    }
-
-    fn is_gone(&self, at: usize) -> bool {
-        at < 64 && self.gone & 1 << at != 0
+    fn first(&self) -> impl Iterator<Item = &Held> {
+        self.phase(0)
     }
 
     /// How many phases.
@@ -55,10 +51,14 @@ impl Cover {
     }
 
     /// Locks of a phase.
+    #[inline]
     pub fn phase(&self, n: usize) -> impl Iterator<Item = &Held> {
-        let more = n.checked_sub(1).map(|n| self.more[n].iter());
-        let first = (n == 0).then(|| self.first());
-        first.into_iter().flatten().chain(more.into_iter().flatten())
+        let (set, gone) = match n.checked_sub(1) {
+            None => (&self.at_lookup, self.gone),
+            Some(n) => (&self.more[n], 0),
+        };
+        let is_gone = move |at: usize| at < 64 && gone & 1 << at != 0;
+        set.iter().enumerate().filter(move |(at, _)| !is_gone(*at)).map(|(_, held)| held)
     }
 
     /// A release may be among what was lost. Whether it may be that of a lock of these.
@@ -104,7 +104,7 @@ impl Cover {
 
     /// The pointer is used again after the task had it under no excluding lock since then.
     pub fn woken(&mut self, slept_ns: u64, holds: &[LockHold]) {
-        let mut set = HoldSet::EMPTY;
+        let mut set = HoldSet::default();
         for hold in holds.iter().filter(|h| h.since_ns <= slept_ns) {
             set.push(hold.into());
         }

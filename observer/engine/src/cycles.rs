@@ -57,7 +57,7 @@ fn look(world: World<'_>, pairs: &[u32], budget: usize, found: &mut BTreeMap<Key
     if !pairs.iter().any(closes) {
         return Looked { seen: pairs.len(), ..Looked::default() };
     }
-    let knots = Knots::of(world.graph, &closing);
+    let knots = Knots::of(world.graph, &closing, pairs);
     let mut search = Search { graph: world.graph, closing, knots, chains: BTreeMap::new() };
     let (mut left, mut seen, mut cut) = (budget, 0, Vec::new());
     for at in pairs {
@@ -408,24 +408,36 @@ impl Search<'_> {
     }
 }
 
-/// Locks that lead to each other: every cycle lies within one such set.
+/// Locks that lead to each other: every cycle lies within one such set. Only those that some pairs lead to.
 struct Knots {
     numbers: FxMap<Instance, u32>,
     of: Vec<u32>,
 }
 
 impl Knots {
-    fn of(graph: &Graph, closing: &[bool]) -> Knots {
-        let mut sources: Vec<Instance> = graph.sources().collect();
-        sources.sort_unstable();
-        // A lock that leads nowhere is in no knot.
-        let numbers: FxMap<Instance, u32> = sources.iter().copied().zip(0..).collect();
-        let next = |node: u32, place: usize| {
-            let pairs = graph.from(sources[node as usize]).iter().enumerate().skip(place);
-            let mut steps = pairs.filter(|(_, at)| closing[graph.pair(**at).edge as usize]);
-            steps.find_map(|(n, at)| Some((*numbers.get(&graph.pair(*at).to)?, n + 1)))
+    fn of(graph: &Graph, closing: &[bool], pairs: &[u32]) -> Knots {
+        let closes = |at: &&u32| closing[graph.pair(**at).edge as usize];
+        let (mut numbers, mut locks) = (FxMap::default(), Vec::new());
+        let mut number = |lock: Instance, locks: &mut Vec<Instance>| {
+            *numbers.entry(lock).or_insert_with(|| {
+                locks.push(lock);
+                locks.len() as u32 - 1
+            })
         };
-        let of = Components::of(sources.len(), sources.len() as u32, next).of;
+        for at in pairs.iter().filter(closes) {
+            number(graph.pair(*at).from, &mut locks);
+        }
+        // Where each lock leads, one after the other, and where those of each end.
+        let (mut next, mut ends) = (Vec::new(), Vec::new());
+        while let Some(lock) = locks.get(ends.len()).copied() {
+            next.extend(graph.from(lock).iter().filter(closes).map(|at| number(graph.pair(*at).to, &mut locks)));
+            ends.push(next.len());
+        }
+        let of_lock = |node: usize| node.checked_sub(1).map_or(0, |before| ends[before])..ends[node];
+        let successor = |node: u32, place: usize| {
+            next[of_lock(node as usize)].get(place).map(|to: &u32| (*to, place + 1))
+        };
+        let of = Components::of(locks.len(), locks.len() as u32, successor).of;
         Knots { numbers, of }
     }
 

@@ -169,13 +169,14 @@ impl Engine {
         self.now_ns = self.now_ns.max(event.time_ns);
         self.losses.sends(event);
         let id = self.tasks.claim(event.tid, event.cpu);
-        if self.tasks[id].last_ns == 0 {
+        let task = &mut self.tasks[id];
+        task.cpu = event.cpu;
+        if task.last_ns == 0 {
             self.first_seen(id, event);
         }
         if !self.losses.is_whole_since(self.tasks[id].last_ns) {
             self.was_silent(id, event.time_ns);
         }
-        self.tasks[id].cpu = event.cpu;
         if self.graph.is_full() {
             self.settle_cycles(u64::MAX);
         }

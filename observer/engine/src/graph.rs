@@ -19,7 +19,7 @@ use crate::{
     finding::{Known, Manner, Step},
     fx::{FxMap, mix},
     lock_class::LockClass,
-    path::{Op, held},
+    path::{Op, Request},
     presence::Presences,
     setup::DocumentedOrder,
     tasks::{Instance, Task},
@@ -317,10 +317,9 @@ impl Graph {
         task: &Task,
         from: (&Op, bool),
         ask: &Ask,
-        path: &[Op],
+        (path, held): (&[Op], &[Op]),
     ) {
         let (from, sure) = from;
-        let held = held(path);
         let gates = Classes::of(held.iter().map(|op| op.class)).without(from.class);
         let of = From {
             end: (from.class, from.mode),
@@ -335,16 +334,15 @@ impl Graph {
     }
 
     /// It turns out that `task` held more than was thought when it requested a lock: what was kept of that is mended.
-    pub fn held_more(&mut self, task: &Task, ask: &Ask, path: &[Op]) {
-        self.mend(task, ask, path, |known| Witness { path: path.into(), ..known.clone() });
+    pub fn held_more(&mut self, task: &Task, request: &Request<'_>) {
+        self.mend(task, request, |known| Witness { path: request.path.into(), ..known.clone() });
     }
 
     /// What a task did lately may have been otherwise, as far as what was lost could tell.
     pub fn doubt(&mut self, task: &Task) {
-        for (op, path) in task.path.asks_after(0) {
-            let ask = Ask::of(&op);
-            self.mend(task, &ask, path, |known| Witness { lossy: true, ..known.clone() });
-        }
+        task.path.requests_after(0, |request| {
+            self.mend(task, request, |known| Witness { lossy: true, ..known.clone() });
+        });
     }
 
     /// What a task did since a time may have been otherwise.
@@ -366,10 +364,11 @@ impl Graph {
         }
     }
 
-    fn mend(&mut self, task: &Task, ask: &Ask, path: &[Op], mended: impl Fn(&Witness) -> Witness) {
+    fn mend(&mut self, task: &Task, request: &Request<'_>, mended: impl Fn(&Witness) -> Witness) {
+        let ask = &Ask::of(&request.op);
         // Of what was done again and again the path has the first time only.
         let is_it = |w: &&mut Arc<Witness>| w.presence.serial == task.serial && w.time_ns() >= ask.time_ns;
-        for from in held(path) {
+        for from in request.held {
             let Some(edge) = self.place(key((from.class, from.mode), ask)) else { continue };
             let Some(at) = self.edges[edge as usize].pairs.get(&(from.lock, ask.instance)) else { continue };
             let pair = &mut self.pairs[*at as usize];
@@ -646,10 +645,11 @@ impl Graph {
                 !pair.witnesses.is_empty() && pair.fresh_ns == 0 && pair.witnesses.iter().all(is_gone)
             })
             .collect();
-        let is_going: BTreeSet<u32> = going.iter().copied().collect();
+        let of_gone = going.len();
         for edge in full {
             let of = &self.edges[edge as usize];
-            let left = || of.pairs.values().filter(|at| !is_going.contains(at));
+            let is_going = |at: &u32| going[..of_gone].binary_search(at).is_ok();
+            let left = || of.pairs.values().filter(|at| !is_going(at));
             if left().count() < PAIRS_MAX * 3 / 4 {
                 continue;
             }
@@ -690,11 +690,6 @@ impl Graph {
     /// Pairs that made room although their tasks may be there yet.
     pub fn dropped_pairs(&self) -> u64 {
         self.edges.iter().map(|e| e.dropped).sum()
-    }
-
-    /// Locks whose first pairs these are.
-    pub fn sources(&self) -> impl Iterator<Item = Instance> {
-        self.out.keys().copied()
     }
 
     /// Ordered by class and mode.

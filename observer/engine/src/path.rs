@@ -74,24 +74,36 @@ impl Op {
 
 /// What is held at the end of some operations, in the order of taking.
 pub(crate) fn held(ops: &[Op]) -> Vec<Op> {
-    let mut held: Vec<Op> = Vec::new();
-    for op in ops {
-        match op.act {
-            Act::Take => held.push(*op),
-            Act::Fail => {}
-            Act::Release => {
-                if let Some(at) = held.iter().rposition(|h| h.lock == op.lock) {
-                    held.remove(at);
-                }
+    let mut held = Vec::new();
+    ops.iter().for_each(|op| step(&mut held, op));
+    held
+}
+
+/// What is held after one more operation.
+fn step(held: &mut Vec<Op>, op: &Op) {
+    match op.act {
+        Act::Take => held.push(*op),
+        Act::Fail => {}
+        Act::Release => {
+            if let Some(at) = held.iter().rposition(|h| h.lock == op.lock) {
+                held.remove(at);
             }
-            Act::Downgrade => {
-                if let Some(hold) = held.iter_mut().rfind(|h| h.lock == op.lock) {
-                    hold.mode = Some(Mode::Read);
-                }
+        }
+        Act::Downgrade => {
+            if let Some(hold) = held.iter_mut().rfind(|h| h.lock == op.lock) {
+                hold.mode = Some(Mode::Read);
             }
         }
     }
-    held
+}
+
+/// A request, and how the task came to it.
+pub(crate) struct Request<'a> {
+    pub op: Op,
+    /// What the task did since it held nothing.
+    pub path: &'a [Op],
+    /// What it held, in the order of taking.
+    pub held: &'a [Op],
 }
 
 /// The path of one task.
@@ -221,11 +233,16 @@ impl Path {
         }
     }
 
-    /// What was seen to be asked for after a place, each with the path to there.
-    pub fn asks_after(&self, at: usize) -> impl Iterator<Item = (Op, &[Op])> {
+    /// What was seen to be requested after a place.
+    pub fn requests_after(&self, at: usize, mut each: impl FnMut(&Request<'_>)) {
         let start = self.empty_before(at);
-        let asks = self.ops.iter().enumerate().skip(at + 1).filter(|(_, op)| op.is_ask());
-        asks.map(move |(i, op)| (*op, &self.ops[start..i]))
+        let mut held = Vec::with_capacity(8);
+        for (i, op) in self.ops.iter().enumerate().skip(start) {
+            if i > at && op.is_ask() {
+                each(&Request { op: *op, path: &self.ops[start..i], held: &held });
+            }
+            step(&mut held, op);
+        }
     }
 
     /// The path up to a time.
@@ -313,8 +330,9 @@ mod tests {
         let at = path.place(15, None).unwrap();
         path.insert(at, 15, op(Act::Take, 99, LockClass::FolioFile));
         assert_eq!(path.ops().len(), 3);
-        let asks: Vec<(u64, usize)> = path.asks_after(at).map(|(op, to)| (op.lock.addr, to.len())).collect();
-        assert_eq!(asks, [(20, 1)]);
+        let mut requests = Vec::new();
+        path.requests_after(at, |r| requests.push((r.op.lock.addr, r.path.len(), r.held.len())));
+        assert_eq!(requests, [(20, 1, 1)]);
     }
 
     #[test]

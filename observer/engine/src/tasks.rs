@@ -5,6 +5,8 @@
 
 use std::collections::VecDeque;
 
+use smallvec::SmallVec;
+
 use crate::{
     event::{Class, Folio, Mapping, Mm, Mode, SiteId, Table, Tid},
     finding::{Hold, Known, Manner, TaskRef},
@@ -128,57 +130,22 @@ impl Held {
 }
 
 /// Holds at a moment. Up to six are kept without allocating.
-#[derive(Clone, Debug)]
-pub(crate) struct HoldSet {
-    n: u8,
-    held: [Held; HoldSet::INLINE],
-    /// All of them, if they are more.
-    all: Vec<Held>,
-}
+#[derive(Clone, Debug, Default)]
+pub(crate) struct HoldSet(SmallVec<[Held; 6]>);
 
 impl HoldSet {
-    const INLINE: usize = 6;
-    const NONE: Held = Held {
-        class: LockClass::Ptl,
-        instance: Instance { addr: 0, life: 0 },
-        mode: None,
-        known: Known::Asked,
-        since_ns: 0,
-        lossy: false,
-        downgraded: false,
-    };
-    pub const EMPTY: HoldSet = HoldSet { n: 0, held: [HoldSet::NONE; HoldSet::INLINE], all: Vec::new() };
-
+    #[inline]
     pub fn of(holds: &[LockHold]) -> HoldSet {
-        let mut set = HoldSet::EMPTY;
-        for hold in holds {
-            set.push(hold.into());
-        }
-        set
+        HoldSet(holds.iter().map(Held::from).collect())
     }
 
     pub fn push(&mut self, held: Held) {
-        match self.held.get_mut(usize::from(self.n)) {
-            Some(place) if self.all.is_empty() => {
-                *place = held;
-                self.n += 1;
-            }
-            _ => {
-                if self.all.is_empty() {
-                    self.all.extend_from_slice(&self.held);
-                }
-                self.all.push(held);
-            }
-        }
+        self.0.push(held);
     }
 
     #[inline]
     pub fn iter(&self) -> std::slice::Iter<'_, Held> {
-        if self.all.is_empty() { self.held[..usize::from(self.n)].iter() } else { self.all.iter() }
-    }
-
-    fn iter_mut(&mut self) -> std::slice::IterMut<'_, Held> {
-        if self.all.is_empty() { self.held[..usize::from(self.n)].iter_mut() } else { self.all.iter_mut() }
+        self.0.iter()
     }
 
     /// Whether all locks of this set are in the other too, in the same modes.
@@ -188,18 +155,18 @@ impl HoldSet {
 
     /// A lock was held after all.
     pub fn redeem(&mut self, lock: Instance) {
-        self.iter_mut().filter(|held| held.instance == lock).for_each(|held| held.lossy = false);
+        self.0.iter_mut().filter(|held| held.instance == lock).for_each(|held| held.lossy = false);
     }
 
     /// A lock may have been released by another task.
     pub fn doubt_lock(&mut self, lock: u64) {
-        self.iter_mut().filter(|held| held.instance.addr == lock).for_each(|held| held.lossy = true);
+        self.0.iter_mut().filter(|held| held.instance.addr == lock).for_each(|held| held.lossy = true);
     }
 
     /// A release may be among what was lost. Whether it may be one of these.
     pub fn touched_by_loss(&mut self, missing: Missing) -> bool {
         let mut any = false;
-        for held in self.iter_mut() {
+        for held in &mut self.0 {
             held.lossy |= missing.releases(held.class.wire());
             any |= held.lossy;
         }

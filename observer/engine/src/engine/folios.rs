@@ -11,7 +11,7 @@ use crate::{
     finding::{Known, Manner},
     graph::Ask,
     lock_class::LockClass,
-    path::Act,
+    path::{Act, Op, held},
     presence::Presences,
     tasks::{Asked, Instance, LockHold, Task, TaskId, Waiting},
 };
@@ -221,16 +221,18 @@ impl Engine {
         if taken.is_some_and(|t| t.blocks) {
             self.asked_blocking(id, at, &hold, site);
         }
-        let op = crate::path::Op { site, sure, ..hold.op(Act::Take, hold.since_ns) };
+        let op = Op { site, sure, ..hold.op(Act::Take, hold.since_ns) };
         self.tasks[id].path.insert(at, begin_ns, op);
         let presences = Presences { tasks: &self.tasks, exits: &self.exits, losses: &self.losses };
         let task = &self.tasks[id];
         self.relocks.held_more(task.serial, begin_ns, |time_ns| task.path.until(time_ns).into());
-        for (asked, path) in task.path.asks_after(at).filter(|(asked, _)| asked.lock != hold.instance) {
-            let ask = Ask::of(&asked);
-            self.graph.asked_before(presences, task, (&op, sure), &ask, path);
-            self.graph.held_more(task, &ask, path);
-        }
+        task.path.requests_after(at, |request| {
+            if request.op.lock != hold.instance {
+                let (ask, before) = (Ask::of(&request.op), (request.path, request.held));
+                self.graph.asked_before(presences, task, (&op, sure), &ask, before);
+                self.graph.held_more(task, request);
+            }
+        });
         true
     }
 
@@ -248,8 +250,9 @@ impl Engine {
             time_ns,
             site,
         };
-        for from in crate::path::held(path) {
-            self.graph.asked_before(presences, task, (&from, true), &ask, path);
+        let held = held(path);
+        for from in &held {
+            self.graph.asked_before(presences, task, (from, true), &ask, (path, &held));
         }
     }
 }

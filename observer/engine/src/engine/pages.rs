@@ -164,18 +164,25 @@ impl Engine {
     }
 
     pub(super) fn end_lease(&mut self, id: TaskId, at: usize, (now_ns, seen_ns): (u64, u64), by_lock: bool) {
-        let mut lease = self.tasks[id].leases.swap_remove(at);
+        // It is large, and stays where it is while it is judged.
+        let mut leases = std::mem::take(&mut self.tasks[id].leases);
+        let lease = &mut leases[at];
         lease.end(now_ns, seen_ns, by_lock);
-        self.lease_over(id, &lease);
-        if lease.hit.is_some() {
+        self.lease_over(id, lease);
+        let is_hit = lease.hit.is_some();
+        if is_hit {
             let task = &self.tasks[id];
             self.windows.ended(
-                &lease,
+                lease,
                 || task.reference(),
                 |s| self.rules.name(s),
                 |t| self.tables.history(t),
             );
-        } else if !self.rules.unshare_exact() {
+        }
+        if is_hit || self.rules.unshare_exact() {
+            leases.swap_remove(at);
+        } else {
+            let lease = leases.swap_remove(at);
             let task = &self.tasks[id];
             let holder = (task.tid, task.tgid, task.comm);
             if self.ended.len() == ENDED_KEPT
@@ -186,6 +193,7 @@ impl Engine {
             let until_ns = lease.ends().1;
             self.ended.push_back(Ended { lease, holder, until_ns });
         }
+        self.tasks[id].leases = leases;
     }
 
     pub(super) fn unshare(&mut self, id: TaskId, event: &Event, mm: Mm, addr: Addr, pte: Pte) {
