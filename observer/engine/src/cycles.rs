@@ -430,7 +430,9 @@ impl Knots {
         // Where each lock leads, one after the other, and where those of each end.
         let (mut next, mut ends) = (Vec::new(), Vec::new());
         while let Some(lock) = locks.get(ends.len()).copied() {
-            next.extend(graph.from(lock).iter().filter(closes).map(|at| number(graph.pair(*at).to, &mut locks)));
+            next.extend(
+                graph.from(lock).iter().filter(closes).map(|at| number(graph.pair(*at).to, &mut locks)),
+            );
             ends.push(next.len());
         }
         let of_lock = |node: usize| node.checked_sub(1).map_or(0, |before| ends[before])..ends[node];

@@ -9,7 +9,10 @@ mod locking;
 mod pages;
 mod waiting;
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+};
 
 use observer_ebpf::kinds;
 
@@ -116,6 +119,8 @@ pub struct Engine {
     exiting: VecDeque<(u64, TaskId, u64)>,
     /// Leases that ended before this may be forgotten.
     ended_floor_ns: u64,
+    /// Locks that one of those that have them may have no longer.
+    disputed: BTreeSet<u64>,
     /// Task thought to hold a folio's lock.
     folio_holders: FxMap<u64, TaskId>,
     last_holders: LastHolders,
@@ -150,6 +155,7 @@ impl Engine {
             exits: Recent::default(),
             exiting: VecDeque::new(),
             ended_floor_ns: 0,
+            disputed: BTreeSet::new(),
             folio_holders: FxMap::default(),
             last_holders: LastHolders::default(),
             by_kind: [0; KINDS],

@@ -310,6 +310,18 @@ pub struct Prediction {
     pub unlinker_lacks: Vec<LockClass>,
 }
 
+impl Prediction {
+    /// A lock at one address that each side has, and that excludes the other: whether it was the same lock at both moments, and
+    /// still held, may be among what was lost. Without loss there is none: the pair would be no finding.
+    #[must_use]
+    pub fn doubtful_lock(&self) -> Option<&Hold> {
+        let excludes = |a: &Hold, b: &Hold| {
+            (a.lock, a.class) == (b.lock, b.class) && (a.mode, b.mode) != (Some(Mode::Read), Some(Mode::Read))
+        };
+        self.holder.holds.iter().find(|a| self.unlinker.holds.iter().any(|b| excludes(a, b)))
+    }
+}
+
 /// One step of a cycle, or an edge against the documented order: `to` was asked for while `from` was held.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {

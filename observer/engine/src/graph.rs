@@ -217,10 +217,14 @@ impl Classes {
 }
 
 /// What tells this from other cases: site, task, locks held.
-fn signature(task: &Task, site: SiteId, holds: impl Iterator<Item = (Instance, LockClass)>) -> Signature {
+fn signature(
+    task: &Task,
+    site: SiteId,
+    holds: impl Iterator<Item = (Instance, LockClass, Option<Mode>)>,
+) -> Signature {
     let (mut shape, mut pages) = (mix(0, u64::from(site.0) + 1), 0);
-    for (lock, class) in holds {
-        let number = mix(mix(0, lock.addr), lock.life);
+    for (lock, class, mode) in holds {
+        let number = mix(mix(mode.map_or(0, |m| m as u64), lock.addr), lock.life);
         if class.is_of_page() {
             (shape, pages) = (mix(shape, class as u64), mix(pages, number));
         } else {
@@ -228,6 +232,11 @@ fn signature(task: &Task, site: SiteId, holds: impl Iterator<Item = (Instance, L
         }
     }
     Signature { shape, serial: task.serial, pages }
+}
+
+/// What a task holds, as far as it tells one case from another.
+fn locks(task: &Task) -> impl Iterator<Item = (Instance, LockClass, Option<Mode>)> {
+    task.holds.iter().map(|h| (h.instance, h.class, h.mode))
 }
 
 /// A path that is copied at most once, whatever it is evidence of.
@@ -289,9 +298,8 @@ impl Graph {
     #[inline]
     pub fn asked(&mut self, presences: Presences<'_>, task: &Task, ask: &Ask) {
         if !task.holds.is_empty() {
-            let locks = || task.holds.iter().map(|h| (h.instance, h.class));
-            let signature = signature(task, ask.site, locks());
-            let classes = Classes::of(locks().map(|(_, class)| class));
+            let signature = signature(task, ask.site, locks(task));
+            let classes = Classes::of(task.holds.iter().map(|h| h.class));
             let mut path = Shared::new(task.path.ops());
             for hold in task.holds.iter().filter(|h| h.instance != ask.instance) {
                 let from = From {
@@ -329,7 +337,7 @@ impl Graph {
             sure,
             gates,
         };
-        let signature = signature(task, ask.site, held.iter().map(|op| (op.lock, op.class)));
+        let signature = signature(task, ask.site, held.iter().map(|op| (op.lock, op.class, op.mode)));
         self.add(presences, task, of, ask, signature, &mut Shared::new(path));
     }
 
@@ -394,11 +402,12 @@ impl Graph {
         }
         let known = self.writers.entry(ask.instance).or_default();
         let path = || task.path.ops().into();
-        let new = |path: Arc<[Op]>| {
-            let signature = Signature { serial: task.serial, ..Signature::default() };
-            Arc::new(Witness { signature, ..Witness::of(task, ask, &path, Known::Asked) })
-        };
-        if let Some(old) = known.iter_mut().find(|w| (w.presence.serial, w.site) == (task.serial, ask.site)) {
+        // Under which locks of single pages it was makes no other request of it.
+        let signature = signature(task, ask.site, locks(task));
+        let signature = Signature { pages: 0, ..signature };
+        let new =
+            |path: Arc<[Op]>| Arc::new(Witness { signature, ..Witness::of(task, ask, &path, Known::Asked) });
+        if let Some(old) = known.iter_mut().find(|w| w.signature == signature) {
             // A shorter way, or one after a hole, replaces the one before.
             if old.path.len() > task.path.ops().len() || old.time_ns() <= self.hole_ns || old.lossy {
                 *old = new(path());

@@ -23,6 +23,8 @@ pub(crate) struct Lock {
     pub named_ns: u64,
     /// When it was seen first.
     pub seen_ns: u64,
+    /// A task had it so that no other one had: who has it now was seen to acquire it.
+    pub was_exclusive: bool,
     class: Class,
 }
 
@@ -57,7 +59,7 @@ impl Locks {
         let lives = &mut self.lives;
         self.by_address.entry(addr).or_insert_with(|| {
             *lives += 1;
-            Lock { life: *lives, owner: 0, named_ns: 0, seen_ns: now_ns, class }
+            Lock { life: *lives, owner: 0, named_ns: 0, seen_ns: now_ns, was_exclusive: false, class }
         })
     }
 
@@ -75,6 +77,14 @@ impl Locks {
         }
         let lock = self.see(addr, class, now_ns);
         (lock.owner, lock.named_ns) = (owner, now_ns);
+    }
+
+    /// A task had it, and excluded all others.
+    #[inline]
+    pub fn was_exclusive(&mut self, lock: Instance) {
+        if let Some(known) = self.by_address.get_mut(&lock.addr).filter(|known| known.life == lock.life) {
+            known.was_exclusive = true;
+        }
     }
 
     pub fn forget(&mut self, addr: u64, now_ns: u64) {

@@ -155,6 +155,11 @@ impl Path {
         self.ops.push(op);
     }
 
+    /// Puts an operation before all others since nothing was held.
+    pub fn push_first(&mut self, op: Op) {
+        self.ops.insert(self.start, op);
+    }
+
     fn shorten(&mut self) {
         if self.start > 0 {
             self.ops.drain(..self.start);

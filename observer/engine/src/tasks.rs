@@ -258,8 +258,9 @@ pub(crate) struct Task {
     pub waiting: Option<Waiting>,
     /// What it did with locks since it held none.
     pub path: Path,
-    /// A trylock that failed when it held nothing: who goes on to ask for the same lock does so because of that.
-    pub failed: Option<Op>,
+    /// Attempts at one lock that failed when it held nothing, one in each mode: a task that requests the same lock before it holds
+    /// nothing again does so because of that.
+    pub failed: Vec<Op>,
     /// Table of the last lookup, to which lookups that were counted but not sent belong.
     pub last_table: Option<Table>,
     /// In the engine's list of tasks that have leases.
@@ -308,7 +309,7 @@ impl Task {
             asked: None,
             waiting: None,
             path: Path::default(),
-            failed: None,
+            failed: Vec::new(),
             last_table: None,
             listed: false,
             exiting: false,
@@ -328,9 +329,6 @@ impl Task {
 
     /// It has a lock, or asks for one. What it held before is the path to here.
     pub fn hold(&mut self, hold: LockHold, manner: Manner, (site, asked_ns): (SiteId, u64)) {
-        if self.failed.is_some() {
-            self.failed = None;
-        }
         self.path.push(Op {
             lock: hold.instance,
             time_ns: asked_ns,
@@ -350,6 +348,7 @@ impl Task {
         let hold = self.holds.remove(at);
         if self.holds.is_empty() && self.frames.is_empty() {
             self.path.clear();
+            self.failed.clear();
             return hold;
         }
         self.path_releases(&hold, now_ns);
@@ -382,6 +381,7 @@ impl Task {
 
     fn nothing_held(&mut self) {
         if self.holds.is_empty() {
+            self.failed.clear();
             self.path.emptied(!self.frames.is_empty());
         }
     }

@@ -7,7 +7,7 @@ mod history;
 mod ledger;
 pub mod order;
 mod orphan;
-mod prediction;
+pub(crate) mod prediction;
 pub mod protection;
 mod stack;
 

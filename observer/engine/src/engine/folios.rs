@@ -104,8 +104,12 @@ impl Engine {
     pub(super) fn folio_wait(&mut self, id: TaskId, event: &Event, (folio, mapping, index): Named) {
         self.drop_ptls(id, event.time_ns);
         self.last_holders.wanted(folio.0);
-        self.tasks[id].asked =
-            Some(Asked::Folio { mapping, index, at_ns: event.time_ns, site: event.site, folio });
+        // The lookup that waits requested it before it waited.
+        let at_ns = match self.tasks[id].asked {
+            Some(Asked::Folio { mapping: of, index: at, at_ns, .. }) if (of, at) == (mapping, index) => at_ns,
+            _ => event.time_ns,
+        };
+        self.tasks[id].asked = Some(Asked::Folio { mapping, index, at_ns, site: event.site, folio });
         self.folio_asked(id, event, (folio, mapping, index), event.time_ns);
         let site = self.on_behalf(id, event.site);
         self.tasks[id].waiting = Some(Waiting {

@@ -61,12 +61,14 @@ impl Engine {
         if task.asked.is_none() && task.waiting.is_none() {
             return;
         }
-        if let (Some(_), Body::Lock { step: LockStep::Release, lock, .. }) = (task.waiting, event.body)
+        if let Body::Lock { step: LockStep::Release, lock, mode, .. } = event.body
             && task.holds.iter().all(|h| h.instance.addr != lock.0)
+            && (task.waiting.is_some() || self.holders(lock.0, mode).next().is_some())
         {
             // An interrupt that runs on top of it releases another task's lock.
             return;
         }
+        let task = &mut self.tasks[id];
         let (still, gave_up) = match event.body {
             Body::Lock { step: LockStep::WaitBegin, lock, .. } => (Some(lock), false),
             Body::Lock { step: LockStep::WaitEnd, lock, failed: true, .. } => (Some(lock), false),
@@ -87,8 +89,10 @@ impl Engine {
                 }
             }
             // The lookup under way speaks for itself when it returns; any other event means that it found nothing.
-            Some(Asked::Folio { .. }) if !matches!(event.body, Body::FolioHeld { .. }) && still.is_none() => {
-                task.asked = None;
+            Some(Asked::Folio { .. }) if still.is_none() => {
+                if !matches!(event.body, Body::FolioHeld { .. } | Body::FolioWait { .. }) {
+                    task.asked = None;
+                }
             }
             _ => {}
         }
@@ -101,6 +105,9 @@ impl Engine {
             hold.known = Known::Asked;
         }
         if hold.class != LockClass::Ptl {
+            if hold.mode != Some(Mode::Read) && self.disputed.contains(&addr) {
+                self.end_disputed(id, addr, self.now_ns);
+            }
             return;
         }
         let owner = self.locks.get(addr).map_or(0, |l| l.owner);
@@ -211,10 +218,12 @@ impl Engine {
         }
         let Task { failed, path, .. } = &mut self.tasks[id];
         if manner != Manner::Tried {
-            failed.take_if(|op| (op.lock, op.mode) == (instance, mode));
+            failed.retain(|op| (op.lock, op.mode) != (instance, mode));
             path.tried_before(instance, mode);
         }
-        failed.take_if(|op| op.lock == instance).into_iter().for_each(|op| path.push(op));
+        if failed.iter().any(|op| op.lock == instance) {
+            failed.drain(..).rev().for_each(|op| path.push_first(op));
+        }
         let ask = Ask { class, instance, mode, manner, time_ns: event.time_ns, site };
         let presences = Presences { tasks: &self.tasks, exits: &self.exits, losses: &self.losses };
         self.graph.asked(presences, &self.tasks[id], &ask);
@@ -263,7 +272,8 @@ impl Engine {
             task.path.push(op);
             return;
         }
-        task.failed = Some(op);
+        task.failed.retain(|other| other.lock == instance && other.mode != mode);
+        task.failed.push(op);
         if !task.frames.is_empty() {
             // A folio may turn out to have been held.
             task.path.push(op);
@@ -288,6 +298,9 @@ impl Engine {
                 let hold = self.tasks[id].drop_hold(at, now_ns);
                 if hold.lossy && !hold.disputed && self.is_one_hold(hold.since_ns, now_ns) {
                     self.redeem(id, hold.instance);
+                }
+                if hold.mode == Some(Mode::Write) {
+                    self.locks.was_exclusive(hold.instance);
                 }
                 if hold.disputed {
                     // If that one was gone before, this is the release of another's.
@@ -337,14 +350,9 @@ impl Engine {
         if !matches!(class, Class::MmapLock | Class::VmaLock | Class::IMmap | Class::Inode) {
             return false;
         }
-        let Some(seen_ns) = self.locks.get(addr).map(|l| l.seen_ns) else { return false };
-        let holds = |t: &TaskId| {
-            let mut of = self.tasks[*t].holds.iter();
-            of.any(|h| {
-                h.instance.addr == addr && h.known != Known::Asking && (mode.is_none() || h.mode == mode)
-            })
-        };
-        let holders: Vec<TaskId> = self.tasks.ids().filter(holds).collect();
+        let Some(lock) = self.locks.get(addr) else { return false };
+        let (seen_ns, was_exclusive) = (lock.seen_ns, lock.was_exclusive);
+        let holders: Vec<TaskId> = self.holders(addr, mode).collect();
         let Some(oldest) = holders.iter().copied().min_by_key(|t| (self.since_ns(*t, addr), *t)) else {
             return false;
         };
@@ -352,15 +360,13 @@ impl Engine {
         // All that it acquired since was seen.
         let is_exclusive =
             self.tasks[oldest].holds.iter().any(|h| h.instance.addr == addr && h.mode != Some(Mode::Read));
-        let is_new = task.born_ns > seen_ns || seen_ns + UNSURE_NS < now_ns;
+        let is_known = was_exclusive && task.unsure_since_ns == 0;
+        let is_new = is_known || task.born_ns > seen_ns || seen_ns + UNSURE_NS < now_ns;
         let cannot_hold = is_exclusive || (is_new && !task.given_up.contains(&addr));
         let is_certain = cannot_hold && task.unsure_since_ns == 0 && holders.len() == 1;
         if is_certain {
             if let Some(at) = self.tasks[oldest].holds.iter().rposition(|h| h.instance.addr == addr) {
-                let hold = self.tasks[oldest].drop_hold(at, now_ns);
-                self.released(oldest, now_ns, &hold);
-                let Task { leases, holds, .. } = &mut self.tasks[oldest];
-                leases.iter_mut().for_each(|lease| lease.lock_released(addr, now_ns, holds));
+                self.drop_other(oldest, at, now_ns);
             }
             return true;
         }
@@ -368,8 +374,36 @@ impl Engine {
         cannot_hold
     }
 
+    /// Tasks that have a lock in this mode.
+    fn holders(&self, addr: u64, mode: Option<Mode>) -> impl Iterator<Item = TaskId> {
+        let is_it = move |h: &LockHold| {
+            h.instance.addr == addr && h.known != Known::Asking && (mode.is_none() || h.mode == mode)
+        };
+        self.tasks.ids().filter(move |t| self.tasks[*t].holds.iter().any(is_it))
+    }
+
+    /// A task has a lock that excludes all other holders: those whose release is disputed have it no longer.
+    fn end_disputed(&mut self, id: TaskId, addr: u64, now_ns: u64) {
+        for other in self.tasks.ids().filter(|other| *other != id).collect::<Vec<TaskId>>() {
+            let is_it = |h: &LockHold| h.instance.addr == addr && h.disputed;
+            if let Some(at) = self.tasks[other].holds.iter().position(is_it) {
+                self.drop_other(other, at, now_ns);
+            }
+        }
+        self.disputed.remove(&addr);
+    }
+
+    /// A hold of a task that another one ended.
+    fn drop_other(&mut self, holder: TaskId, at: usize, now_ns: u64) {
+        let hold = self.tasks[holder].drop_hold(at, now_ns);
+        self.released(holder, now_ns, &hold);
+        let Task { leases, holds, .. } = &mut self.tasks[holder];
+        leases.iter_mut().for_each(|lease| lease.lock_released(hold.instance.addr, now_ns, holds));
+    }
+
     /// One of those that have a lock may have it no longer.
     fn dispute(&mut self, addr: u64) {
+        self.disputed.insert(addr);
         for id in self.tasks.ids().collect::<Vec<TaskId>>() {
             let Task { holds, leases, .. } = &mut self.tasks[id];
             let mut had = holds.iter_mut().filter(|h| h.instance.addr == addr && h.known != Known::Asking);

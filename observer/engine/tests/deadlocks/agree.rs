@@ -6,7 +6,7 @@ use super::{
     case::{Case, shrink},
     check::{Checked, Tally},
     machine,
-    program::{Ins, Program},
+    program::{Ins, Pc, Program, TaskNo},
     run,
 };
 
@@ -24,14 +24,25 @@ fn differences(case: &Case, tally: &mut Tally) -> String {
         tally.forks_inside += 1;
         return String::new();
     }
-    let Some(truth) = machine::reachable(&case.searched(&programs), case.born.min(programs.len())) else {
+    let (searched, born) = (case.searched(&programs), case.born.min(programs.len()));
+    let never = |_, _| false;
+    let Some(truth) = machine::reachable_if(&searched, born, never) else {
         tally.too_many += 1;
         return String::new();
     };
+    let by_convention = |t: TaskNo, pc: Pc| searched[t].is_retried(pc);
+    let is_any = (0..searched.len()).any(|t| (0..searched[t].code.len()).any(|pc| by_convention(t, pc)));
+    let allowed = is_any.then(|| machine::reachable_if(&searched, born, by_convention)).flatten();
     tally.states += truth.states;
     tally.reachable += usize::from(!truth.chains.is_empty());
     let run = run::run(case, &programs);
-    let checked = Checked { case, programs: &programs, run: &run, truth: &truth };
+    let checked = Checked {
+        case,
+        programs: &programs,
+        run: &run,
+        truth: &truth,
+        allowed: allowed.as_ref().unwrap_or(&truth),
+    };
     let mut out = checked.whole(tally);
     if !out.is_empty() {
         return format!("{}{out}", checked.text());

@@ -64,6 +64,9 @@ pub struct Checked<'a> {
     pub run: &'a Run,
     /// Deadlocks that can be reached.
     pub truth: &'a Truth,
+    /// Those too that can be reached where an attempt may fail although nobody has the lock, if the task goes on to request the same
+    /// lock in the same mode: the two are taken for one acquisition, which comes to the same place either way.
+    pub allowed: &'a Truth,
 }
 
 pub fn kind(class: LockClass) -> Option<Kind> {
@@ -184,11 +187,7 @@ impl Checked<'_> {
             && is(step.to, step.to_lock, wait.to.0)
     }
 
-    /// Whether such a deadlock can be reached; `exactly`: by these very asks.
-    pub fn is_true(&self, cycle: &Cycle, exactly: bool) -> bool {
-        self.is_among(cycle, &self.truth.chains, exactly)
-    }
-
+    /// Whether such a deadlock is among these; `exactly`: by these very requests.
     pub fn is_among(&self, cycle: &Cycle, chains: &[Vec<Wait>], exactly: bool) -> bool {
         let steps = &cycle.steps;
         chains.iter().filter(|chain| chain.len() == steps.len()).any(|chain| {
@@ -205,7 +204,9 @@ impl Checked<'_> {
     /// Nothing that is worth an alarm is false.
     pub fn sound(&self, findings: &[Finding], when: &str, out: &mut String) {
         for (finding, cycle) in cycles(findings) {
-            if matches!(finding.rank, Rank::Feasible | Rank::Confirmed) && !self.is_true(cycle, false) {
+            if matches!(finding.rank, Rank::Feasible | Rank::Confirmed)
+                && !self.is_among(cycle, &self.allowed.chains, false)
+            {
                 let late = self.case.tasks.iter().flatten().any(|s| is_silent(&s.acts));
                 let late = if late { ", where folios are known late" } else { "" };
                 let _ = writeln!(out, "# false{when}{late}: {}", words(finding, cycle));
@@ -261,8 +262,12 @@ impl Checked<'_> {
                 let _ = writeln!(out, "# missing{late}: {}", self.truth_words(chain));
             }
         }
+        let is_clear = |(class, addr): (LockClass, u64)| {
+            let is_it = |lock: &Lock| (Some(lock.kind), lock.addr) == (kind(class), addr);
+            !self.run.unclear.iter().any(|no| is_it(&self.case.locks[*no]))
+        };
         for (finding, cycle) in cycles(findings).filter(|(f, _)| f.rank == Rank::Guarded) {
-            if self.is_true(cycle, true) {
+            if cycle.gate.is_none_or(is_clear) && self.is_among(cycle, &self.truth.chains, true) {
                 let _ = writeln!(out, "# guarded, and can be reached: {}", words(finding, cycle));
             }
         }

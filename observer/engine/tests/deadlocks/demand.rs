@@ -15,7 +15,7 @@ use super::{
     check::{Checked, Tally},
     machine::{self, Wait},
     program::{Held, Ins, LockNo, Pc, Program, TaskNo, Way},
-    run::{Again, tid},
+    run::{Again, of_lock, tid},
 };
 
 impl Checked<'_> {
@@ -53,7 +53,11 @@ impl Checked<'_> {
             let is_it = |ins: &Ins| matches!(ins, Ins::Release { lock: of, lent: true, .. } if *of == lock);
             self.programs.iter().flat_map(|p| &p.code).any(is_it)
         };
-        if chain.iter().any(|w| is_lent(w.from.0)) {
+        let lends = |t: TaskNo| {
+            let is_it = |ins: &Ins| matches!(ins, Ins::Release { lock, lent: true, .. } if self.run.unclear.contains(lock));
+            self.programs[t].code.iter().any(is_it)
+        };
+        if chain.iter().any(|w| is_lent(w.from.0) || lends(w.task)) {
             return None;
         }
         if !is_told || !self.were_together(chain.iter().map(|w| (w.task, w.pc))) {
@@ -134,6 +138,18 @@ impl Checked<'_> {
             _ => false,
         };
         if trail[first..end].iter().chain(rest).any(is_silent) {
+            return None;
+        }
+        // An attempt that failed before it requests the same lock is taken for a part of the path: what it would have done
+        // with the lock was not seen.
+        let of = of_lock(&program.code[trail[begin]]);
+        let is_request = |at: &usize| {
+            !is_silent(&trail[*at]) && matches!(program.code[trail[*at]], Ins::Take { .. } | Ins::Try { .. })
+        };
+        let before = (0..begin).rev().find(is_request);
+        if let Some(at) = before.filter(|at| of.is_some() && of_lock(&program.code[trail[*at]]) == of)
+            && matches!(program.code[trail[at]], Ins::Try { failed, .. } if trail[at + 1] == failed)
+        {
             return None;
         }
         let mut path = Path::default();

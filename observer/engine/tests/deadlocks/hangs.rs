@@ -24,7 +24,8 @@ impl Checked<'_> {
         let hangs = machine.deadlocks(&end);
         tally.hangs += usize::from(!hangs.is_empty());
         for chain in hangs.iter().filter(|_| !self.run.is_cut) {
-            let is_told = chain.iter().all(|w| self.waits_told(w, chain));
+            let is_clear = |w: &Wait| !self.run.unclear.contains(&w.from.0);
+            let is_told = chain.iter().all(|w| is_clear(w) && self.waits_told(w, chain));
             let said = self.said_of(findings, chain);
             let (rank, least) = (said.map(|f| f.rank), self.least_rank(chain));
             if is_told && rank.is_none_or(|rank| rank > least) {
@@ -95,7 +96,8 @@ impl Checked<'_> {
                 continue;
             }
             // Of what is merged the first one is shown.
-            if !self.run.relocks.iter().filter(of).any(|again| self.can_wait(again)) {
+            let may_wait = |again: &Again| self.allowed.selves.contains(&(again.task, again.pc));
+            if !self.run.relocks.iter().filter(of).any(may_wait) {
                 let _ = writeln!(out, "# false relock: {} {}", f.rank.name(), f.id);
             }
             if f.rank == Rank::Confirmed && !self.run.relocks.iter().any(|again| self.is_waiting(again, r)) {

@@ -262,6 +262,11 @@ pub struct Truth {
 
 /// Everything that can be reached; `None`: there are too many states.
 pub fn reachable(programs: &[Program], born: usize) -> Option<Truth> {
+    reachable_if(programs, born, |_, _| false)
+}
+
+/// The same, where an attempt at an instruction for which `fails` says so may fail although nobody has the lock.
+pub fn reachable_if(programs: &[Program], born: usize, fails: impl Fn(TaskNo, Pc) -> bool) -> Option<Truth> {
     let mut truth = Truth::default();
     if !closes(programs) {
         return Some(truth);
@@ -291,6 +296,13 @@ pub fn reachable(programs: &[Program], born: usize) -> Option<Truth> {
         for t in (0..programs.len()).filter(|t| state.is_born(*t)) {
             let Some(ins) = machine.ins(&state, t) else { continue };
             let mut next = state;
+            if let Ins::Try { failed, .. } = ins
+                && fails(t, state.pc(t))
+            {
+                machine.go_to(&mut next, t, failed);
+                reach(next);
+                next = state;
+            }
             if !state.waits(t) {
                 machine.attempt(&mut next, t);
                 reach(next);

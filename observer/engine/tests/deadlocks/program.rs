@@ -122,6 +122,23 @@ pub struct Program {
     pub held: Vec<Vec<Held>>,
 }
 
+impl Program {
+    /// Whether this is an attempt after whose failure the task requests the same lock in the same mode, with others released
+    /// before or not.
+    pub fn is_retried(&self, pc: Pc) -> bool {
+        let Ins::Try { lock, mode, failed, .. } = self.code[pc] else { return false };
+        let mut at = failed;
+        loop {
+            match self.code.get(at) {
+                Some(Ins::Jump { to }) => at = *to,
+                Some(Ins::Take { lock: of, mode: in_mode, .. }) => return (*of, *in_mode) == (lock, mode),
+                Some(Ins::Try { .. }) | None => return false,
+                Some(_) => at += 1,
+            }
+        }
+    }
+}
+
 /// What is done from when nothing is held until nothing is held again. It is what a failing case gets rid of.
 #[derive(Clone, Debug)]
 pub enum Act {

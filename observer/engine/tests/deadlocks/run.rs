@@ -54,6 +54,8 @@ pub struct Run {
     pub places: Vec<(u64, LockNo)>,
     /// When an address became another lock's.
     pub renamed_ns: BTreeMap<LockNo, u64>,
+    /// Locks that a task released for another one, so that the records do not tell whose hold it was.
+    pub unclear: BTreeSet<LockNo>,
     pub end: Option<State>,
     pub end_ns: u64,
     /// Somebody could have gone on, but for an address that was not free yet.
@@ -359,6 +361,9 @@ impl Runner<'_> {
         match (self.phase[t], ins) {
             (Phase::Fresh, Ins::Release { lock, mode, lent }) => {
                 let by = if lent { self.other_than(t, lock) } else { t };
+                if by != t && !self.is_clear(by, lock) {
+                    self.run.unclear.insert(lock);
+                }
                 self.send_release(by, lock, mode);
                 self.phase[t] = Phase::Releasing;
             }
@@ -443,6 +448,27 @@ impl Runner<'_> {
         let mut fits = all
             .filter(|u| *u != t && self.state.is_born(*u) && !self.is_gone[*u] && !comes(*u) && !holds(*u));
         fits.next().unwrap_or(t)
+    }
+
+    /// Whether the records tell that the task which releases a lock has none of it itself, and which task has: no other one holds
+    /// the lock, and the releasing one came after it, or a writer had it since.
+    fn is_clear(&self, by: TaskNo, no: LockNo) -> bool {
+        let addr = self.case.locks[no].addr;
+        let of_lock = |body: &Body| match *body {
+            Body::Lock { lock, .. } | Body::LockName { lock, .. } => lock.0 == addr,
+            _ => false,
+        };
+        let written = |body: &Body| {
+            let write = (LockStep::Release, Some(Mode::Write));
+            matches!(*body, Body::Lock { step, mode, lock, .. } if (step, mode) == write && lock.0 == addr)
+        };
+        let holders = (0..self.machine.programs.len())
+            .filter(|t| self.machine.held(&self.state, *t).iter().any(|h| h.lock == no));
+        let first_of_lock = self.run.events.iter().position(|e| of_lock(&e.body));
+        let made = |e: &Event| matches!(e.body, Body::Fork { child, .. } if child == tid(by));
+        let first_of_task = self.run.events.iter().position(|e| e.tid == tid(by) || made(e));
+        let is_new = first_of_task.is_none_or(|task| first_of_lock.is_some_and(|lock| lock < task));
+        holders.count() == 1 && (is_new || self.run.events.iter().any(|e| written(&e.body)))
     }
 
     fn take(&mut self, t: TaskNo, pc: Pc, ins: Ins, (no, mode, way): (LockNo, Mode, Way)) {
@@ -543,7 +569,7 @@ impl Runner<'_> {
     }
 }
 
-fn of_lock(ins: &Ins) -> Option<LockNo> {
+pub fn of_lock(ins: &Ins) -> Option<LockNo> {
     match ins {
         Ins::Take { lock, .. }
         | Ins::Try { lock, .. }

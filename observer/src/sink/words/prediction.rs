@@ -11,12 +11,21 @@ use crate::report::stacks::Stacks;
 /// One line.
 pub fn summary(p: &Prediction) -> String {
     format!(
-        "{} looks up under {}, {} takes the table away under {}: nothing keeps them apart",
+        "{} looks up under {}, {} takes the table away under {}: {}",
         p.holder.site,
         under(&p.holder.holds),
         p.unlinker.site,
-        under(&p.unlinker.holds)
+        under(&p.unlinker.holds),
+        apart(p)
     )
+}
+
+/// What keeps the two sides apart.
+pub fn apart(p: &Prediction) -> String {
+    match p.doubtful_lock() {
+        Some(hold) => format!("it is not certain that {} keeps them apart", hold.class.name()),
+        None => "nothing keeps them apart".to_owned(),
+    }
 }
 
 /// The evidence.
@@ -30,11 +39,15 @@ pub fn detail(out: &mut Vec<String>, f: &Finding, p: &Prediction, stacks: &Stack
     stack::rows(out, &p.unlinker, stacks);
     out.push(row("link", &format!("mm {}, GiB of {}", p.mm, p.gib)));
     out.push(row("table", &format!("{}, life {} of this address", p.table, p.generation)));
-    out.push(row(
-        "apart",
-        "nothing: no lock of the one excludes a lock of the other, and both tasks were there",
-    ));
-    out.push(row("", "at both moments. That one came first is chance"));
+    if let Some(hold) = p.doubtful_lock() {
+        let lock = format!("{} {:#x}", hold.class.name(), hold.lock);
+        out.push(row("apart", &format!("perhaps by {lock}, which both sides had: its release, or its end,")));
+        out.push(row("", "may have gone unseen. That one came first is chance"));
+    } else {
+        let none = "nothing: no lock of the one excludes a lock of the other, and both tasks were there";
+        out.push(row("apart", none));
+        out.push(row("", "at both moments. That one came first is chance"));
+    }
     out.push(row("help", &would_exclude(&p.would_exclude)));
     if !p.unlinker_lacks.is_empty() {
         lacks(out, p);

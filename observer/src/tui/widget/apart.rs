@@ -11,7 +11,7 @@ use super::super::theme::Tone;
 use super::canvas::{Frame, Row, clip, legend, words};
 use super::glyphs::Glyphs;
 use super::{bars, lane};
-use crate::sink::words::moment;
+use crate::sink::words::{moment, prediction};
 
 /// Draws both sides; `start_ns`: of the run.
 #[must_use]
@@ -32,7 +32,8 @@ pub fn lines(p: &Prediction, rank: Rank, start_ns: u64, width: usize, glyphs: &G
         legend(&mut out, &parts, width);
     }
     let tone = if rank.is_alarm() { Tone::Alarm } else { Tone::Caution };
-    let text = Text::new(tone, "they did not meet").and(Tone::Plain, ", and nothing keeps them apart: ");
+    let why = format!(", and {}: ", prediction::apart(p));
+    let text = Text::new(tone, "they did not meet").and(Tone::Plain, why);
     words(&mut out, text.and(Tone::Plain, help(p)), width);
     out.into_iter().map(|line| clip(line, width)).collect()
 }
