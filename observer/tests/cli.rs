@@ -100,6 +100,19 @@ fn a_prediction_reads_like_this() {
 }
 
 #[test]
+fn a_common_lock_in_doubt_is_named() {
+    let (live, _) = made::recorded(&made::doubtful());
+    for words in [
+        "1. incomplete prediction: ",
+        "it is not certain that i_mmap_rwsem keeps them apart",
+        "perhaps by i_mmap_rwsem",
+    ] {
+        assert!(live.text.contains(words), "{words}: {}", live.text);
+    }
+    assert!(!live.text.contains("nothing keeps them apart"), "{}", live.text);
+}
+
+#[test]
 fn none_never_stands_without_its_coverage() {
     let (live, _) = made::recorded(&made::quiet());
     insta::assert_snapshot!("quiet.txt", live.text);

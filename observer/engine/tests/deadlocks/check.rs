@@ -127,9 +127,12 @@ impl Checked<'_> {
         if self.run.is_cut {
             engine.finish();
         } else {
-            // What there is to judge is judged in portions, one at a tick.
             quiet(&mut engine, self.run.end_ns, self.run.end_ns + HUNG_NS);
             engine.tick(self.run.end_ns + HUNG_NS);
+            // What there is to judge is judged in portions, one at a tick: a crowd leaves some seconds of it.
+            if self.case.crowd > 100 {
+                quiet(&mut engine, self.run.end_ns + HUNG_NS, self.run.end_ns + 6 * HUNG_NS);
+            }
         }
         let findings = engine.findings();
         for (finding, cycle) in cycles(&findings).filter(|(_, cycle)| !is_of_others(cycle)) {

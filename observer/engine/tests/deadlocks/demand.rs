@@ -15,7 +15,7 @@ use super::{
     check::{Checked, Tally},
     machine::{self, Wait},
     program::{Held, Ins, LockNo, Pc, Program, TaskNo, Way},
-    run::{Again, of_lock, tid},
+    run::{Again, tid},
 };
 
 impl Checked<'_> {
@@ -140,16 +140,19 @@ impl Checked<'_> {
         if trail[first..end].iter().chain(rest).any(is_silent) {
             return None;
         }
-        // An attempt that failed before it requests the same lock is taken for a part of the path: what it would have done
+        // An attempt that failed before, at a lock that it requests here, is taken for a part of the path: what it would have done
         // with the lock was not seen.
-        let of = of_lock(&program.code[trail[begin]]);
-        let is_request = |at: &usize| {
-            !is_silent(&trail[*at]) && matches!(program.code[trail[*at]], Ins::Take { .. } | Ins::Try { .. })
+        let requested = |at: &usize| match program.code[trail[*at]] {
+            Ins::Take { lock, .. } | Ins::Try { lock, .. } if !is_silent(&trail[*at]) => Some(lock),
+            _ => None,
         };
-        let before = (0..begin).rev().find(is_request);
-        if let Some(at) = before.filter(|at| of.is_some() && of_lock(&program.code[trail[*at]]) == of)
-            && matches!(program.code[trail[at]], Ins::Try { failed, .. } if trail[at + 1] == failed)
-        {
+        let failed = |at: &usize| {
+            let (pc, next) = (trail[*at], trail[*at + 1]);
+            matches!(program.code[pc], Ins::Try { failed, .. } if failed == next)
+        };
+        let before = (0..begin).rev().filter(|at| requested(at).is_some()).take_while(failed);
+        let here: Vec<LockNo> = (begin..=end).filter_map(|at| requested(&at)).collect();
+        if before.filter_map(|at| requested(&at)).any(|lock| here.contains(&lock)) {
             return None;
         }
         let mut path = Path::default();

@@ -569,7 +569,7 @@ impl Runner<'_> {
     }
 }
 
-pub fn of_lock(ins: &Ins) -> Option<LockNo> {
+fn of_lock(ins: &Ins) -> Option<LockNo> {
     match ins {
         Ins::Take { lock, .. }
         | Ins::Try { lock, .. }
