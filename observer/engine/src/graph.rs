@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use self::witness::{KNOWN, Signature};
+use self::witness::{KNOWN, Recognised, Signature};
 pub(crate) use self::witness::{Pair, Witness};
 
 use crate::{
@@ -343,7 +343,9 @@ impl Graph {
 
     /// It turns out that `task` held more than was thought when it requested a lock: what was kept of that is mended.
     pub fn held_more(&mut self, task: &Task, request: &Request<'_>) {
-        self.mend(task, request, |known| Witness { path: request.path.into(), ..known.clone() });
+        let held = request.held.iter().map(|op| (op.lock, op.class, op.mode));
+        let signature = signature(task, request.op.site, held);
+        self.mend(task, request, |known| Witness { path: request.path.into(), signature, ..known.clone() });
     }
 
     /// What a task did lately may have been otherwise, as far as what was lost could tell.
@@ -359,7 +361,7 @@ impl Graph {
         for pair in &mut self.pairs {
             for known in pair.witnesses.iter_mut().filter(|w| is_it(w)) {
                 *known = Arc::new(Witness { lossy: true, ..Witness::clone(known) });
-                pair.known = [Signature::default(); KNOWN];
+                pair.known = [Recognised::default(); KNOWN];
             }
         }
         let of_writers = self.writers.values_mut().flatten();
@@ -382,7 +384,7 @@ impl Graph {
             let pair = &mut self.pairs[*at as usize];
             if let Some(known) = pair.witnesses.iter_mut().find(is_it) {
                 *known = Arc::new(mended(known));
-                pair.known = [Signature::default(); KNOWN];
+                pair.known = [Recognised::default(); KNOWN];
                 mark(pair, *at, ask.time_ns, &mut self.fresh);
             }
         }
@@ -468,7 +470,7 @@ impl Graph {
         {
             let pair = &mut self.pairs[at as usize];
             pair.last_ns = ask.time_ns;
-            if good && pair.knows(signature, self.hole_ns) {
+            if good && pair.knows(signature, path.ops.len(), self.hole_ns) {
                 return;
             }
         }
@@ -476,6 +478,7 @@ impl Graph {
         if edge.tasks.len() < EdgeView::TASKS_MAX as usize && !edge.tasks.contains(&task.tid) {
             edge.tasks.push(task.tid);
         }
+        let n = path.ops.len();
         let mut witness = || {
             let plain = Witness::of(task, ask, path.get(), from.known);
             Witness { lossy, sure: from.sure, signature, ..plain }
@@ -487,7 +490,7 @@ impl Graph {
             Some(at) => {
                 let pair = &mut self.pairs[at as usize];
                 pair.last_ns = ask.time_ns;
-                if pair.again(signature, (presences, self.hole_ns), witness) {
+                if pair.again((signature, n), (presences, self.hole_ns), witness) {
                     mark(pair, at, ask.time_ns, &mut self.fresh);
                 }
             }
@@ -558,7 +561,7 @@ impl Graph {
             last_ns: now_ns,
             witnesses: vec![Arc::new(witness)],
             is_cut: false,
-            known: [Signature::default(); KNOWN],
+            known: [Recognised::default(); KNOWN],
             known_hole_ns: 0,
             fresh_ns: 0,
             queued_ns: 0,

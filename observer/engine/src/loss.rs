@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::event::{Body, Event, LockStep, SiteId};
+use crate::event::{Body, Class, Event, LockStep, SiteId};
 
 /// Records that did not arrive: known to have happened in this interval on this CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +40,14 @@ pub(crate) struct Missing {
     classes: u8,
 }
 
+/// Classes of the locks that the same functions serve as those of this class, a bit each: one function serves locks of one type
+/// (include/linux/rwsem.h, mutex.h, spinlock.h), and a class that it was not seen to serve yet may be the one that is missing.
+fn of_one_type(class: Class) -> u8 {
+    const RWSEMS: [Class; 4] = [Class::MmapLock, Class::VmaLock, Class::IMmap, Class::Inode];
+    let bit = |class: Class| 1 << class as u8;
+    if RWSEMS.contains(&class) { RWSEMS.into_iter().fold(0, |all, c| all | bit(c)) } else { bit(class) }
+}
+
 impl Missing {
     const ACQUIRES: u8 = 1;
     const RELEASES: u8 = 2;
@@ -51,15 +59,14 @@ impl Missing {
     pub const ANYTHING: Missing = Missing { kinds: 0xf, classes: 0xff };
 
     fn of(body: &Body) -> Missing {
-        let folio = crate::event::Class::Folio as u8;
-        let (kinds, class) = match body {
+        let (kinds, classes) = match body {
             Body::Lock { step, class, .. } => match step {
-                LockStep::Release | LockStep::Downgrade => (Missing::RELEASES, *class as u8),
-                _ => (Missing::ACQUIRES, *class as u8),
+                LockStep::Release | LockStep::Downgrade => (Missing::RELEASES, of_one_type(*class)),
+                _ => (Missing::ACQUIRES, of_one_type(*class)),
             },
-            Body::FolioRelease { .. } => (Missing::RELEASES, folio),
+            Body::FolioRelease { .. } => (Missing::RELEASES, of_one_type(Class::Folio)),
             Body::FolioAsk { .. } | Body::FolioHeld { .. } | Body::FolioWait { .. } => {
-                (Missing::ACQUIRES, folio)
+                (Missing::ACQUIRES, of_one_type(Class::Folio))
             }
             Body::Task { .. }
             | Body::TaskExit { .. }
@@ -72,7 +79,7 @@ impl Missing {
             Body::Stack { .. } => (0, 0),
             _ => (Missing::DEEDS, 0),
         };
-        Missing { kinds, classes: if class == 0 { 0 } else { 1 << class } }
+        Missing { kinds, classes }
     }
 
     fn or(self, other: Missing) -> Missing {
@@ -107,11 +114,11 @@ impl Missing {
     }
 
     pub fn concerns_folios(self) -> bool {
-        self.classes & 1 << crate::event::Class::Folio as u8 != 0
+        self.classes & 1 << Class::Folio as u8 != 0
     }
 
     /// The release of a lock of this class.
-    pub fn releases(self, class: crate::event::Class) -> bool {
+    pub fn releases(self, class: Class) -> bool {
         self.kinds & Missing::RELEASES != 0 && self.classes & 1 << class as u8 != 0
     }
 }

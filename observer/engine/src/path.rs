@@ -155,6 +155,18 @@ impl Path {
         self.ops.push(op);
     }
 
+    /// Attempts at one lock that failed, if they are the last that was requested.
+    pub fn failed_last(&self) -> Vec<Op> {
+        let last = self.ops().iter().rev().skip_while(|op| op.act == Act::Release);
+        let mut failed: Vec<Op> = Vec::new();
+        for op in last.take_while(|op| op.act == Act::Fail && op.manner == Manner::Tried) {
+            if failed.iter().all(|other| other.lock == op.lock && other.mode != op.mode) {
+                failed.push(*op);
+            }
+        }
+        failed
+    }
+
     /// Puts an operation before all others since nothing was held.
     pub fn push_first(&mut self, op: Op) {
         self.ops.insert(self.start, op);

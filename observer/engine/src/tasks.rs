@@ -258,8 +258,8 @@ pub(crate) struct Task {
     pub waiting: Option<Waiting>,
     /// What it did with locks since it held none.
     pub path: Path,
-    /// Attempts at one lock that failed when it held nothing, one in each mode: a task that requests the same lock before it holds
-    /// nothing again does so because of that.
+    /// Attempts at one lock that failed last before it held nothing, one in each mode: a task that requests the same lock before it
+    /// holds nothing again does so because of that.
     pub failed: Vec<Op>,
     /// Table of the last lookup, to which lookups that were counted but not sent belong.
     pub last_table: Option<Table>,
@@ -347,8 +347,8 @@ impl Task {
     pub fn drop_hold(&mut self, at: usize, now_ns: u64) -> LockHold {
         let hold = self.holds.remove(at);
         if self.holds.is_empty() && self.frames.is_empty() {
+            self.failed = self.path.failed_last();
             self.path.clear();
-            self.failed.clear();
             return hold;
         }
         self.path_releases(&hold, now_ns);
@@ -381,7 +381,7 @@ impl Task {
 
     fn nothing_held(&mut self) {
         if self.holds.is_empty() {
-            self.failed.clear();
+            self.failed = self.path.failed_last();
             self.path.emptied(!self.frames.is_empty());
         }
     }

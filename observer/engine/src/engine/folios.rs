@@ -110,7 +110,7 @@ impl Engine {
             _ => event.time_ns,
         };
         self.tasks[id].asked = Some(Asked::Folio { mapping, index, at_ns, site: event.site, folio });
-        self.folio_asked(id, event, (folio, mapping, index), event.time_ns);
+        self.folio_asked(id, event, (folio, mapping, index), at_ns);
         let site = self.on_behalf(id, event.site);
         self.tasks[id].waiting = Some(Waiting {
             addr: folio.0,
@@ -191,6 +191,10 @@ impl Engine {
             // The begin of the operation that locked it may be among what was lost.
             let since_ns = self.tasks[id].touched_ns;
             self.doubt_since(id, since_ns);
+            if !self.tasks[id].holds.is_empty() {
+                // Where its path has that lock is not known.
+                self.tasks[id].path.touched_by_loss();
+            }
         }
     }
 

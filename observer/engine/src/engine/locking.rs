@@ -405,10 +405,11 @@ impl Engine {
     fn dispute(&mut self, addr: u64) {
         self.disputed.insert(addr);
         for id in self.tasks.ids().collect::<Vec<TaskId>>() {
-            let Task { holds, leases, .. } = &mut self.tasks[id];
+            let Task { holds, leases, path, .. } = &mut self.tasks[id];
             let mut had = holds.iter_mut().filter(|h| h.instance.addr == addr && h.known != Known::Asking);
             if let Some(hold) = had.next() {
                 (hold.lossy, hold.disputed) = (true, true);
+                path.touched_by_loss();
                 leases.iter_mut().for_each(|lease| lease.doubt_lock(addr));
             }
         }

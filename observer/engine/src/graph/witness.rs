@@ -33,6 +33,14 @@ pub(crate) struct Signature {
     pub pages: u64,
 }
 
+/// A witness that is recognised at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Recognised {
+    signature: Signature,
+    /// Operations of its path.
+    path: u16,
+}
+
 /// One occurrence of an edge between two instances, or of a request for writing.
 #[derive(Clone, Debug)]
 pub(crate) struct Witness {
@@ -102,7 +110,7 @@ pub(crate) struct Pair {
     /// One that is unlike the others, of a task that may be there yet, is not kept.
     pub is_cut: bool,
     /// Signatures of witnesses that are as good as can be, the last ones seen, and the end of the last hole then.
-    pub(super) known: [Signature; KNOWN],
+    pub(super) known: [Recognised; KNOWN],
     pub(super) known_hole_ns: u64,
     /// Since when there is something about this pair that nobody has looked at; 0: there is nothing.
     pub(super) fresh_ns: u64,
@@ -111,35 +119,37 @@ pub(crate) struct Pair {
 }
 
 impl Pair {
-    /// Whether this is known already, as well as can be.
+    /// Whether this is known already, as well as can be: by a way no longer than this one.
     #[inline]
-    pub(super) fn knows(&self, signature: Signature, hole_ns: u64) -> bool {
-        self.known_hole_ns == hole_ns && self.known.contains(&signature)
+    pub(super) fn knows(&self, signature: Signature, path: usize, hole_ns: u64) -> bool {
+        let is_it = |known: &Recognised| known.signature == signature && usize::from(known.path) <= path;
+        self.known_hole_ns == hole_ns && self.known.iter().any(is_it)
     }
 
     /// Seen again; whether that says something new. `hole_ns`: the end of the last hole.
     pub(super) fn again(
         &mut self,
-        signature: Signature,
+        (signature, path): (Signature, usize),
         (presences, hole_ns): (Presences<'_>, u64),
         mut witness: impl FnMut() -> Witness,
     ) -> bool {
         if let Some(known) = self.witnesses.iter_mut().find(|w| w.signature == signature) {
             let is_good = |w: &Witness| !w.lossy && w.sure && !w.path_cut;
-            // Seen again whole after a hole, it replaces what was seen before.
-            if !is_good(known) || known.time_ns() <= hole_ns {
+            // Seen again whole after a hole, or by a shorter way, it replaces what was seen before.
+            let is_older = known.time_ns() <= hole_ns || path < known.path.len();
+            if !is_good(known) || is_older {
                 let new = witness();
-                if new.is_better(known) || (is_good(&new) && known.time_ns() <= hole_ns) {
+                if new.is_better(known) || (is_good(&new) && is_older) {
                     *known = Arc::new(new);
                     return true;
                 }
                 return false;
             }
             if self.known_hole_ns != hole_ns {
-                (self.known, self.known_hole_ns) = ([Signature::default(); KNOWN], hole_ns);
+                (self.known, self.known_hole_ns) = ([Recognised::default(); KNOWN], hole_ns);
             }
             self.known.rotate_right(1);
-            self.known[0] = signature;
+            self.known[0] = Recognised { signature, path: known.path.len() as u16 };
             return false;
         }
         let of_task =

@@ -30,9 +30,9 @@ fn differences(case: &Case, tally: &mut Tally) -> String {
         tally.too_many += 1;
         return String::new();
     };
-    let by_convention = |t: TaskNo, pc: Pc| searched[t].is_retried(pc);
-    let is_any = (0..searched.len()).any(|t| (0..searched[t].code.len()).any(|pc| by_convention(t, pc)));
-    let allowed = is_any.then(|| machine::reachable_if(&searched, born, by_convention)).flatten();
+    let may_fail = |t: TaskNo, pc: Pc| searched[t].may_fail(pc);
+    let is_any = (0..searched.len()).any(|t| (0..searched[t].code.len()).any(|pc| may_fail(t, pc)));
+    let allowed = is_any.then(|| machine::reachable_if(&searched, born, may_fail)).flatten();
     tally.states += truth.states;
     tally.reachable += usize::from(!truth.chains.is_empty());
     let run = run::run(case, &programs);

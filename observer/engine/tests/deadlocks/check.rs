@@ -64,8 +64,7 @@ pub struct Checked<'a> {
     pub run: &'a Run,
     /// Deadlocks that can be reached.
     pub truth: &'a Truth,
-    /// Those too that can be reached where an attempt may fail although nobody has the lock, if the task goes on to request the same
-    /// lock in the same mode: the two are taken for one acquisition, which comes to the same place either way.
+    /// Those too that can be reached where an attempt fails although no task of the case has the lock (`Program::may_fail`).
     pub allowed: &'a Truth,
 }
 
@@ -340,7 +339,8 @@ impl Checked<'_> {
             let _ = writeln!(out, "# one task alone: {}", words(finding, cycle));
         }
         for step in &cycle.steps {
-            if !self.was_told(step, finding.rank) && !self.is_known(step) {
+            let is_doubtful = finding.rank == Rank::Incomplete && !self.run.unclear.is_empty();
+            if !is_doubtful && !self.was_told(step, finding.rank) && !self.is_known(step) {
                 let at = step.side.time_ns;
                 let what = kind(step.from).map_or("?", |k| if k == Kind::Ptl { "of a spinlock" } else { "" });
                 let _ =

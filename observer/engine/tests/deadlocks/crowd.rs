@@ -89,7 +89,7 @@ impl Crowd {
         send(tid, sites::RELEASE, i_mmap(release));
         send(tid, sites::FOLIO_RELEASE, Body::FolioRelease { folio, mapping: MAPPING, index });
         send(tid, sites::RELEASE, vma(release));
-        send(tid, sites::RELEASE, mutex(release));
+        send(tid, sites::MUTEX_UNLOCK, mutex(release));
         send(tid, sites::OPERATIONS[0], Body::OpEnd { ret: 0 });
         if is_short {
             send(tid, sites::EXIT, Body::TaskExit { tgid: FIRST_TID, mm: Mm(0) });

@@ -20,7 +20,7 @@ use super::{
 
 impl Checked<'_> {
     pub fn demanded(&self, findings: &[Finding], tally: &mut Tally, out: &mut String) {
-        if !self.is_plain() {
+        if !self.is_plain() || !self.run.unclear.is_empty() {
             return;
         }
         for chain in &self.truth.chains {
@@ -53,11 +53,7 @@ impl Checked<'_> {
             let is_it = |ins: &Ins| matches!(ins, Ins::Release { lock: of, lent: true, .. } if *of == lock);
             self.programs.iter().flat_map(|p| &p.code).any(is_it)
         };
-        let lends = |t: TaskNo| {
-            let is_it = |ins: &Ins| matches!(ins, Ins::Release { lock, lent: true, .. } if self.run.unclear.contains(lock));
-            self.programs[t].code.iter().any(is_it)
-        };
-        if chain.iter().any(|w| is_lent(w.from.0) || lends(w.task)) {
+        if chain.iter().any(|w| is_lent(w.from.0)) {
             return None;
         }
         if !is_told || !self.were_together(chain.iter().map(|w| (w.task, w.pc))) {

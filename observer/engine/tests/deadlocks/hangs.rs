@@ -129,8 +129,8 @@ impl Checked<'_> {
             && kind(r.held.class) == Some(self.case.locks[again.lock].kind);
         let gave_up = |e: &Event| {
             let addr = self.case.locks[again.lock].addr;
-            e.tid == tid(again.task)
-                && matches!(e.body, Body::Lock { step: LockStep::GaveUp, lock, .. } if lock.0 == addr)
+            // It, or the writer that it waited behind.
+            matches!(e.body, Body::Lock { step: LockStep::GaveUp, lock, .. } if lock.0 == addr)
         };
         same && (is_there || self.case.is_killed || self.run.events.iter().any(gave_up))
     }
@@ -138,7 +138,7 @@ impl Checked<'_> {
     /// Exclusive holds block for certain; of two reads a writer has to be seen that can come between.
     fn is_demanded(&self, again: &Again) -> bool {
         let is_read = (again.held, again.asked) == (Mode::Read, Mode::Read);
-        self.can_wait(again) && (!is_read || self.is_between(again))
+        self.run.unclear.is_empty() && self.can_wait(again) && (!is_read || self.is_between(again))
     }
 
     fn again_words(&self, again: &Again) -> String {

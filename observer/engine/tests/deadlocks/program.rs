@@ -123,15 +123,18 @@ pub struct Program {
 }
 
 impl Program {
-    /// Whether this is an attempt after whose failure the task requests the same lock in the same mode, with others released
-    /// before or not.
-    pub fn is_retried(&self, pc: Pc) -> bool {
+    /// Whether this is an attempt that may fail although no task of the case has the lock. After its failure the task requests the same
+    /// lock in the same mode, with others released before or not: then the two are taken for one acquisition, which comes to
+    /// the same place either way. Or it goes on with another lock when it holds nothing: then any task of the machine may have had it.
+    pub fn may_fail(&self, pc: Pc) -> bool {
         let Ins::Try { lock, mode, failed, .. } = self.code[pc] else { return false };
         let mut at = failed;
         loop {
             match self.code.get(at) {
                 Some(Ins::Jump { to }) => at = *to,
-                Some(Ins::Take { lock: of, mode: in_mode, .. }) => return (*of, *in_mode) == (lock, mode),
+                Some(Ins::Take { lock: of, mode: in_mode, .. }) => {
+                    return if *of == lock { *in_mode == mode } else { self.held[at].is_empty() };
+                }
                 Some(Ins::Try { .. }) | None => return false,
                 Some(_) => at += 1,
             }

@@ -433,8 +433,13 @@ impl Runner<'_> {
             return;
         };
         if lock.kind != Kind::Ptl || self.case.telling.ptl_release {
-            let (step, lock) = (LockStep::Release, LockAddr(lock.addr));
-            self.send(t, sites::RELEASE, Body::Lock { step, class, mode: Some(mode), lock, failed: false });
+            let (kind, step, lock) = (lock.kind, LockStep::Release, LockAddr(lock.addr));
+            let site = match kind {
+                Kind::FaultMutex => sites::MUTEX_UNLOCK,
+                Kind::Ptl => sites::SPIN_UNLOCK,
+                _ => sites::RELEASE,
+            };
+            self.send(t, site, Body::Lock { step, class, mode: Some(mode), lock, failed: false });
         }
     }
 

@@ -32,6 +32,8 @@ pub const FOLIO_SLOW: u16 = 23;
 pub const FOLIO_RELEASE: u16 = 24;
 pub const CONTENTION: u16 = 25;
 pub const SPIN_LOCK: u16 = 26;
+pub const MUTEX_UNLOCK: u16 = 27;
+pub const SPIN_UNLOCK: u16 = 28;
 pub const FORK: u16 = 30;
 pub const EXIT: u16 = 31;
 
@@ -58,6 +60,8 @@ const SITES: &[(u16, &str)] = &[
     (FOLIO_RELEASE, "folio-release folio_unlock"),
     (CONTENTION, "wait contention_begin"),
     (SPIN_LOCK, "ptl _raw_spin_lock"),
+    (MUTEX_UNLOCK, "lock mutex_unlock"),
+    (SPIN_UNLOCK, "ptl _raw_spin_unlock"),
     (FORK, "task sched_process_fork"),
     (EXIT, "task sched_process_exit"),
 ];
