@@ -135,7 +135,8 @@ impl Program {
                 Some(Ins::Take { lock: of, mode: in_mode, .. }) => {
                     return if *of == lock { *in_mode == mode } else { self.held[at].is_empty() };
                 }
-                Some(Ins::Try { .. }) | None => return false,
+                Some(Ins::Try { lock: of, .. }) => return *of != lock && self.held[at].is_empty(),
+                None => return false,
                 Some(_) => at += 1,
             }
         }

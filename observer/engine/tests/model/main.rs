@@ -13,6 +13,7 @@
 
 mod agree;
 mod compare;
+mod crowd;
 mod kernel;
 mod kernels;
 mod locks;

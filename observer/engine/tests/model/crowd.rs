@@ -1,0 +1,208 @@
+//! Thousands of faults of other tasks on the same links, between the steps of a run: what a server does all the time.
+//!
+//! Each is under the file's lock and under one of 512 fault mutexes, and over before anything else happens, so that it changes
+//! nothing of what is true of the others. Every finding that is not about the crowd is the same with it as without.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use observer_engine::{
+    Engine,
+    event::{
+        Addr, Body, Class, Event, Folio, How, LockAddr, LockStep, Mapping, Mm, Mode, Pte, SiteId, Table, Tid,
+    },
+    finding::Rank,
+    setup::{Role, Setup, Site as Row},
+};
+
+use super::{
+    kernels::{KERNELS, Told},
+    locks::Lock,
+    random::Random,
+    scenario::Scenario,
+    sites::{self, Site},
+};
+
+/// Fault mutexes of a kernel with 64 possible CPUs.
+const MUTEXES: u64 = 512;
+/// Pages of the file; each is at another index each time.
+const PAGES: usize = 12_000;
+const FIRST_TID: u32 = 5_000;
+/// Tasks that stay.
+const STAYING: usize = 6;
+const MAPPING: Mapping = Mapping(0xc_0000);
+/// The function on whose behalf the crowd looks up.
+const FAULT: &str = "crowd_fault";
+const FAULT_ID: SiteId = SiteId(100);
+const FOLIO_ID: SiteId = SiteId(101);
+
+fn setup(protocol: &super::kernels::Protocol) -> Setup {
+    let mut setup = sites::setup(protocol);
+    for (id, function, role) in
+        [(FAULT_ID, FAULT, Role::Operation), (FOLIO_ID, "__filemap_get_folio", Role::FolioHeld)]
+    {
+        setup.sites.push(Row {
+            id,
+            function: function.to_owned(),
+            role,
+            foreign_lookup_until: None,
+            folio_taken: None,
+            late: false,
+            try_then_block: Vec::new(),
+            vma_locked: false,
+            last_user: false,
+        });
+    }
+    setup
+}
+
+/// Links that are in place, by mm and GiB, as far as the records tell.
+#[derive(Default)]
+struct Links {
+    tables: BTreeMap<(Mm, Addr), Table>,
+    /// The mm of each mmap_lock.
+    mms: BTreeMap<LockAddr, Mm>,
+}
+
+impl Links {
+    fn follow(&mut self, body: &Body) {
+        match *body {
+            Body::Lookup { mm, addr, pte, .. } if pte != Pte(0) => {
+                self.tables.insert((mm, addr.gib()), pte.table());
+            }
+            Body::Unshare { mm, addr, .. } => drop(self.tables.remove(&(mm, addr.gib()))),
+            Body::Unlinked { mm, gib, .. } => drop(self.tables.remove(&(mm, gib.gib()))),
+            Body::TableFree { table, .. } => self.tables.retain(|_, t| *t != table),
+            Body::LockName { class: Class::MmapLock, lock, owner, .. } => {
+                self.mms.insert(lock, Mm(owner));
+            }
+            Body::LockForget { class: Class::MmapLock, lock } => {
+                let gone = self.mms.remove(&lock);
+                self.tables.retain(|(mm, _), _| Some(*mm) != gone);
+            }
+            _ => {}
+        }
+    }
+}
+
+struct Crowd {
+    random: Random,
+    /// Short-lived tasks so far.
+    born: u32,
+    introduced: BTreeSet<u32>,
+    faults: usize,
+}
+
+impl Crowd {
+    fn fault(&mut self, now_ns: u64, (mm, gib): (Mm, Addr), table: Table, engine: &mut Engine) {
+        self.faults += 1;
+        let cpu = 4 + self.random.below(4) as u16;
+        let mut send = |tid: u32, site: SiteId, body: Body| {
+            engine.push(&Event { time_ns: now_ns, seq: 0, tid: Tid(tid), cpu, site, body });
+        };
+        let parent = FIRST_TID + self.random.below(STAYING) as u32;
+        let is_short = self.random.once_in(5);
+        let tid = if is_short {
+            self.born += 1;
+            let child = FIRST_TID + STAYING as u32 + self.born;
+            send(parent, Site::Tasks.id(), Body::Fork { child: Tid(child), child_tgid: FIRST_TID });
+            child
+        } else {
+            parent
+        };
+        if self.introduced.insert(tid) {
+            send(
+                tid,
+                SiteId(u16::MAX),
+                Body::Task { tgid: FIRST_TID, comm: *b"crowd\0\0\0\0\0\0\0\0\0\0\0", mm },
+            );
+        }
+        let (page, index) = (self.random.below(PAGES) as u64, self.random.below(PAGES) as u64);
+        let entry = self.random.below(512) as u64;
+        let (addr, pte) = (Addr(gib.0 + (entry << 21)), Pte(table.0 + 8 * entry));
+        let folio = Folio(0x9000_0000 + 0x40 * page);
+        let lock = |step, class, mode, addr| Body::Lock {
+            step,
+            class,
+            mode: Some(mode),
+            lock: LockAddr(addr),
+            failed: false,
+        };
+        let mutex =
+            |step| lock(step, Class::FaultMutex, Mode::Exclusive, 0x80_0000 + 0x40 * (index % MUTEXES));
+        let i_mmap = |step| lock(step, Class::IMmap, Mode::Read, Lock::IMmap.addr());
+        let (ask, release, sleeping) = (LockStep::Ask, LockStep::Release, Site::Sleeping.id());
+        let held = Body::FolioHeld { folio, mapping: MAPPING, index, how: How::Returned };
+        send(tid, FAULT_ID, Body::OpBegin { mm, start: addr, end: addr });
+        send(tid, sleeping, mutex(ask));
+        send(tid, sleeping, i_mmap(ask));
+        send(tid, Site::Offset.id(), Body::Lookup { mm, addr, pte, repeats: 0 });
+        send(tid, FOLIO_ID, Body::FolioAsk { mapping: MAPPING, index, folio: Folio(0) });
+        send(tid, FOLIO_ID, held);
+        send(tid, FOLIO_ID, Body::FolioRelease { folio, mapping: MAPPING, index });
+        send(tid, FAULT_ID, Body::OpEnd { ret: 0 });
+        send(tid, sleeping, i_mmap(release));
+        send(tid, sleeping, mutex(release));
+        if is_short {
+            send(tid, Site::Tasks.id(), Body::TaskExit { tgid: FIRST_TID, mm: Mm(0) });
+        }
+    }
+}
+
+/// What is said of those that are not of the crowd: id, rank, how often. Which of several occurrences is shown may be another, since
+/// those between which no task came or went are one.
+type Said = Vec<(String, Rank, u64)>;
+
+fn said(protocol: &super::kernels::Protocol, events: &[Event], faults: usize, seed: u64) -> (Said, usize) {
+    let mut engine = Engine::new(setup(protocol));
+    let (mut links, mut left) = (Links::default(), faults);
+    let mut crowd = Crowd { random: Random(seed), born: 0, introduced: BTreeSet::new(), faults: 0 };
+    for (no, event) in events.iter().enumerate() {
+        engine.push(event);
+        links.follow(&event.body);
+        if left > 0 && !links.tables.is_empty() && crowd.random.once_in(8) {
+            let burst = (1 + crowd.random.below(1 + faults / 6)).min(left);
+            left -= burst;
+            let all: Vec<_> = links.tables.iter().map(|(at, table)| (*at, *table)).collect();
+            for _ in 0..burst {
+                let (at, table) = all[crowd.random.below(all.len())];
+                crowd.fault(event.time_ns, at, table, &mut engine);
+            }
+        }
+        if no % 32 == 0 {
+            engine.tick(event.time_ns);
+        }
+    }
+    engine.finish();
+    let is_of_crowd = |id: &str| id.contains(FAULT) || id.contains("folio_lock");
+    let findings = engine.findings();
+    let others = findings.into_iter().filter(|f| !is_of_crowd(&f.id));
+    (others.map(|f| (f.id, f.rank, f.count)).collect(), crowd.faults)
+}
+
+fn nothing_changes(seeds: u64, crowds: &[usize]) {
+    let (mut runs, mut faults, mut findings) = (0_u64, 0, 0);
+    // Where the moment of a removal is not told, what a crowd looks up after it cannot be told from what it looked up before.
+    for row in KERNELS.iter().filter(|row| row.protocol.told != Told::Entries) {
+        for seed in 0..seeds {
+            let kernel = Scenario::random(&row.protocol, !seed).run();
+            let (alone, _) = said(&row.protocol, &kernel.events, 0, seed);
+            let crowd = crowds[seed as usize % crowds.len()];
+            let (among, came) = said(&row.protocol, &kernel.events, crowd, seed);
+            assert_eq!(alone, among, "{}, seed {seed}, with a crowd of {came}", row.name);
+            (runs, faults, findings) = (runs + 1, faults + came, findings + alone.len());
+        }
+    }
+    println!("{runs} runs with {faults} faults of others, {findings} findings");
+    assert!(findings as u64 > runs / 4 && faults as u64 > runs * 50, "too little happens");
+}
+
+#[test]
+fn what_others_do_on_the_same_links_changes_nothing() {
+    nothing_changes(8, &[300, 3_000]);
+}
+
+#[test]
+#[ignore = "long: up to 20,000 faults in each of 1,400 runs"]
+fn what_others_do_on_the_same_links_changes_nothing_in_full() {
+    nothing_changes(50, &[600, 2_500, 10_000, 20_000]);
+}
