@@ -220,6 +220,8 @@ impl Engine {
             return;
         }
         let unsure_ns = task.unsure_since_ns;
+        let is_adrift = task.frames.is_empty() && now_ns < task.adrift_until_ns;
+        let adrift_ns = if is_adrift { task.adrift_until_ns.saturating_sub(UNSURE_NS) } else { 0 };
         let is_sparse = unsure_ns == 0 || self.losses.are_sparse(unsure_ns, now_ns);
         let until_ns = self.losses.latest_ns().min(now_ns);
         let task = &mut self.tasks[id];
@@ -231,6 +233,10 @@ impl Engine {
         let is_silent = missing.concerns_folios() && !self.tasks[id].frames.is_empty();
         if is_silent || self.tasks[id].path.is_lossy() {
             self.graph.doubt(&self.tasks[id]);
+        }
+        if missing.concerns_folios() && adrift_ns > 0 {
+            // So is one in an operation whose begin was lost.
+            self.doubt_order_since(id, adrift_ns);
         }
     }
 

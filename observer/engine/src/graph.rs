@@ -350,7 +350,7 @@ impl Graph {
 
     /// What a task did lately may have been otherwise, as far as what was lost could tell.
     pub fn doubt(&mut self, task: &Task) {
-        task.path.requests_after(0, |request| {
+        task.path.requests_from(0, |request| {
             self.mend(task, request, |known| Witness { lossy: true, ..known.clone() });
         });
     }

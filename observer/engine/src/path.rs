@@ -250,12 +250,12 @@ impl Path {
         }
     }
 
-    /// What was seen to be requested after a place.
-    pub fn requests_after(&self, at: usize, mut each: impl FnMut(&Request<'_>)) {
+    /// What was seen to be requested from a place on.
+    pub fn requests_from(&self, at: usize, mut each: impl FnMut(&Request<'_>)) {
         let start = self.empty_before(at);
         let mut held = Vec::with_capacity(8);
         for (i, op) in self.ops.iter().enumerate().skip(start) {
-            if i > at && op.is_ask() {
+            if i >= at && op.is_ask() {
                 each(&Request { op: *op, path: &self.ops[start..i], held: &held });
             }
             step(&mut held, op);
@@ -348,7 +348,7 @@ mod tests {
         path.insert(at, 15, op(Act::Take, 99, LockClass::FolioFile));
         assert_eq!(path.ops().len(), 3);
         let mut requests = Vec::new();
-        path.requests_after(at, |r| requests.push((r.op.lock.addr, r.path.len(), r.held.len())));
+        path.requests_from(at + 1, |r| requests.push((r.op.lock.addr, r.path.len(), r.held.len())));
         assert_eq!(requests, [(20, 1, 1)]);
     }
 

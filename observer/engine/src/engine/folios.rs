@@ -163,9 +163,12 @@ impl Engine {
             How::SlowPath => Known::SlowPath,
         };
         let hold = hold_of(instance, named, known, event.time_ns);
-        if how == How::Contract && self.rules.is_late(event.site) && self.was_held(id, event, hold) {
-            self.tasks[id].holds.push(hold);
-            return;
+        if how == How::Contract && self.rules.is_late(event.site) {
+            if self.was_held(id, event, hold) {
+                self.tasks[id].holds.push(hold);
+                return;
+            }
+            self.doubt_where_locked(id, event.time_ns);
         }
         let site = self.on_behalf(id, event.site);
         let asked_ns = asked.map_or(event.time_ns, |a| a.at_ns());
@@ -177,9 +180,14 @@ impl Engine {
         let holds = |t: &TaskId| self.tasks[*t].holds.iter().any(|h| h.instance.addr == named.0.0);
         // One whose release may have been lost before is not kept.
         if let Some(holder) = self.folio_holders.remove(&named.0.0).filter(holds) {
+            let is_it = |h: &LockHold| h.instance.addr == named.0.0 && h.lossy;
+            let is_lossy = self.tasks[holder].holds.iter().any(is_it);
             self.last_holders.unlocked(&self.tasks[holder], named.0, event.time_ns);
             self.drop_folio(holder, named.0, event.time_ns);
-            return;
+            if holder == id || !is_lossy {
+                return;
+            }
+            // The release of that one may be among what was lost, and this be another hold.
         }
         self.counts.unknown_releases += 1;
         let instance = self.locks.folio(named.0, named.1, named.2);
@@ -187,14 +195,22 @@ impl Engine {
         self.last_holders.released(&self.tasks[id], &hold, event.time_ns);
         if self.was_held(id, event, hold) {
             self.tasks[id].path_releases(&hold, event.time_ns);
-        } else if self.tasks[id].is_site_unsure(event.time_ns) {
-            // The begin of the operation that locked it may be among what was lost.
-            let since_ns = self.tasks[id].touched_ns;
-            self.doubt_since(id, since_ns);
-            if !self.tasks[id].holds.is_empty() {
-                // Where its path has that lock is not known.
-                self.tasks[id].path.touched_by_loss();
-            }
+        } else {
+            self.doubt_where_locked(id, event.time_ns);
+        }
+    }
+
+    /// The task had a folio locked since some time ago, and is in no operation that says since when: the begin of that may be
+    /// among what was lost.
+    fn doubt_where_locked(&mut self, id: TaskId, now_ns: u64) {
+        if !self.tasks[id].is_site_unsure(now_ns) {
+            return;
+        }
+        let since_ns = self.tasks[id].touched_ns;
+        self.doubt_since(id, since_ns);
+        if !self.tasks[id].holds.is_empty() {
+            // Where its path has that lock is not known.
+            self.tasks[id].path.touched_by_loss();
         }
     }
 
@@ -226,15 +242,20 @@ impl Engine {
         let site = self.on_behalf(id, event.site);
         let is_lossy = task.frames.iter().any(|frame| frame.lossy || frame.folios_lossy);
         let sure = taken.is_some() && !is_lossy && !task.is_doubtful(event.time_ns);
-        if taken.is_some_and(|t| t.blocks) {
-            self.asked_blocking(id, at, &hold, site);
+        let (serial, blocks) = (task.serial, taken.is_some_and(|t| t.blocks));
+        if is_lossy {
+            // A request that is not in its path may have been made under this lock too.
+            self.graph.doubt_since(serial, begin_ns);
+        }
+        if blocks {
+            self.asked_blocking(id, at, &hold, (site, !is_lossy));
         }
         let op = Op { site, sure, ..hold.op(Act::Take, hold.since_ns) };
         self.tasks[id].path.insert(at, begin_ns, op);
         let presences = Presences { tasks: &self.tasks, exits: &self.exits, losses: &self.losses };
         let task = &self.tasks[id];
         self.relocks.held_more(task.serial, begin_ns, |time_ns| task.path.until(time_ns).into());
-        task.path.requests_after(at, |request| {
+        task.path.requests_from(at + 1, |request| {
             if request.op.lock != hold.instance {
                 let (ask, before) = (Ask::of(&request.op), (request.path, request.held));
                 self.graph.asked_before(presences, task, (&op, sure), &ask, before);
@@ -245,7 +266,7 @@ impl Engine {
     }
 
     /// The folio was asked for, in a way that blocks, at this place of the path, under what was held there.
-    fn asked_blocking(&mut self, id: TaskId, at: usize, hold: &LockHold, site: SiteId) {
+    fn asked_blocking(&mut self, id: TaskId, at: usize, hold: &LockHold, (site, sure): (SiteId, bool)) {
         let presences = Presences { tasks: &self.tasks, exits: &self.exits, losses: &self.losses };
         let task = &self.tasks[id];
         let path = task.path.to(at);
@@ -260,7 +281,7 @@ impl Engine {
         };
         let held = held(path);
         for from in &held {
-            self.graph.asked_before(presences, task, (from, true), &ask, (path, &held));
+            self.graph.asked_before(presences, task, (from, sure), &ask, (path, &held));
         }
     }
 }

@@ -133,13 +133,14 @@ impl Pair {
         (presences, hole_ns): (Presences<'_>, u64),
         mut witness: impl FnMut() -> Witness,
     ) -> bool {
-        if let Some(known) = self.witnesses.iter_mut().find(|w| w.signature == signature) {
+        let known = self.witnesses.iter_mut().filter(|w| w.signature == signature);
+        // By a shorter way it is another: the longer one may meet tasks that this one does not.
+        if let Some(known) = known.min_by_key(|w| w.path.len()).filter(|w| w.path.len() <= path) {
             let is_good = |w: &Witness| !w.lossy && w.sure && !w.path_cut;
-            // Seen again whole after a hole, or by a shorter way, it replaces what was seen before.
-            let is_older = known.time_ns() <= hole_ns || path < known.path.len();
-            if !is_good(known) || is_older {
+            // Seen again whole after a hole, it replaces what was seen before.
+            if !is_good(known) || known.time_ns() <= hole_ns {
                 let new = witness();
-                if new.is_better(known) || (is_good(&new) && is_older) {
+                if new.is_better(known) || (is_good(&new) && known.time_ns() <= hole_ns) {
                     *known = Arc::new(new);
                     return true;
                 }
