@@ -343,6 +343,9 @@ impl Graph {
 
     /// It turns out that `task` held more than was thought when it requested a lock: what was kept of that is mended.
     pub fn held_more(&mut self, task: &Task, request: &Request<'_>) {
+        if task.witnessed_ns.get() < request.op.time_ns {
+            return;
+        }
         let held = request.held.iter().map(|op| (op.lock, op.class, op.mode));
         let signature = signature(task, request.op.site, held);
         self.mend(task, request, |known| Witness { path: request.path.into(), signature, ..known.clone() });
@@ -407,8 +410,10 @@ impl Graph {
         // Under which locks of single pages it was makes no other request of it.
         let signature = signature(task, ask.site, locks(task));
         let signature = Signature { pages: 0, ..signature };
-        let new =
-            |path: Arc<[Op]>| Arc::new(Witness { signature, ..Witness::of(task, ask, &path, Known::Asked) });
+        let new = |path: Arc<[Op]>| {
+            task.was_witnessed(ask.time_ns);
+            Arc::new(Witness { signature, ..Witness::of(task, ask, &path, Known::Asked) })
+        };
         if let Some(old) = known.iter_mut().find(|w| w.signature == signature) {
             // A shorter way, or one after a hole, replaces the one before.
             if old.path.len() > task.path.ops().len() || old.time_ns() <= self.hole_ns || old.lossy {
@@ -480,6 +485,7 @@ impl Graph {
         }
         let n = path.ops.len();
         let mut witness = || {
+            task.was_witnessed(ask.time_ns);
             let plain = Witness::of(task, ask, path.get(), from.known);
             Witness { lossy, sure: from.sure, signature, ..plain }
         };

@@ -3,7 +3,7 @@
 //! Decides which operation an event belongs to (the innermost one) and how begins and ends pair up when some are
 //! missing. What holds and leases mean is in `locks` and `leases`.
 
-use std::collections::VecDeque;
+use std::{cell::Cell, collections::VecDeque};
 
 use smallvec::SmallVec;
 
@@ -258,6 +258,8 @@ pub(crate) struct Task {
     pub waiting: Option<Waiting>,
     /// What it did with locks since it held none.
     pub path: Path,
+    /// When it requested last what the lock-order graph has a witness of: of what it requested later there is none.
+    pub witnessed_ns: Cell<u64>,
     /// Attempts at one lock that failed last before it held nothing, one in each mode: a task that requests the same lock before it
     /// holds nothing again does so because of that.
     pub failed: Vec<Op>,
@@ -309,6 +311,7 @@ impl Task {
             asked: None,
             waiting: None,
             path: Path::default(),
+            witnessed_ns: Cell::new(0),
             failed: Vec::new(),
             last_table: None,
             listed: false,
@@ -325,6 +328,11 @@ impl Task {
             released: VecDeque::new(),
             released_before_ns: 0,
         }
+    }
+
+    /// A request of it became a witness of the lock-order graph.
+    pub fn was_witnessed(&self, at_ns: u64) {
+        self.witnessed_ns.set(self.witnessed_ns.get().max(at_ns));
     }
 
     /// It has a lock, or asks for one. What it held before is the path to here.

@@ -89,10 +89,11 @@ impl Engine {
                 }
             }
             // The lookup under way speaks for itself when it returns; any other event means that it found nothing.
-            Some(Asked::Folio { .. }) if still.is_none() => {
-                if !matches!(event.body, Body::FolioHeld { .. } | Body::FolioWait { .. }) {
-                    task.asked = None;
-                }
+            Some(Asked::Folio { .. })
+                if still.is_none()
+                    && !matches!(event.body, Body::FolioHeld { .. } | Body::FolioWait { .. }) =>
+            {
+                task.asked = None;
             }
             _ => {}
         }
