@@ -1,10 +1,10 @@
-//! Embeds the eBPF object where there is one: `OBSERVER_BPF_OBJECT`, set by `cargo xtask build`.
+//! Embeds the eBPF object if there is one: `OBSERVER_BPF_OBJECT`, set by `cargo xtask build`.
 //!
-//! Without it everything but attaching works, so that `cargo test` and replay need no BPF toolchain.
+//! Without it, everything but attaching works, so that `cargo test` and replay need no BPF toolchain.
 
 use std::{env, fs, path::PathBuf};
 
-/// The recording that `observer replay` shows without a file.
+/// The recording that `observer replay` shows if it is given no file.
 const SAMPLE: &str = "../fixtures/sample.obs";
 
 fn main() {

@@ -1,4 +1,4 @@
-//! The event kinds: number, payload and meaning of every field.
+//! The event kinds: number, payload and the meaning of every field.
 //!
 //! [`TABLE`] is the source of `docs/events.md`; a test keeps the two equal.
 
@@ -7,7 +7,7 @@
 pub struct Field {
     /// Name, with its unit where it has one.
     pub name: &'static str,
-    /// One sentence.
+    /// Meaning of the field in one sentence.
     pub doc: &'static str,
 }
 
@@ -18,11 +18,11 @@ pub struct Kind {
     pub number: u16,
     /// Name in text output and text traces.
     pub name: &'static str,
-    /// What happened.
+    /// Event that a record of this kind reports, in one sentence.
     pub doc: &'static str,
-    /// Meaning of the header's `arg`; empty name: unused and 0.
+    /// Meaning of the header's `arg`; an empty name means that it is unused and 0.
     pub arg: Field,
-    /// Payload words in order, each a `u64`.
+    /// Payload words in wire order, each a `u64`.
     pub words: &'static [Field],
 }
 
@@ -30,7 +30,7 @@ macro_rules! kinds {
     ($( $(#[doc = $doc:literal])+ $number:literal $konst:ident $name:literal
         ($aname:literal $adoc:literal) { $($wname:literal $wdoc:literal),* $(,)? } )+) => {
         $( $(#[doc = $doc])+ pub const $konst: u16 = $number; )+
-        /// Every kind, by rising number.
+        /// Every kind, sorted by number.
         pub static TABLE: &[Kind] = &[ $( Kind {
             number: $number,
             name: $name,
@@ -38,7 +38,7 @@ macro_rules! kinds {
             arg: Field { name: $aname, doc: $adoc },
             words: &[ $( Field { name: $wname, doc: $wdoc } ),* ],
         } ),+ ];
-        /// Payload words of a kind, `None` if the number is not known.
+        /// Returns the number of payload words of a kind, or `None` for an unknown number.
         #[must_use]
         pub const fn words(kind: u16) -> Option<usize> {
             match kind {
@@ -142,8 +142,8 @@ kinds! {
     40 STACK "stack" ("stack_id" "number in the stack map; user space stores the frames beside it") { "op" "site of the operation" }
 }
 
-/// The `kind` field of a record of `kind`: its number in bits 0..14, its size class in bits 14..16 (1, 2, 3 for one,
-/// three, five words), so that a reader can step over kinds that it does not know.
+/// Encodes `kind` for the header: the number in bits 0..14, the size class in bits 14..16 (1, 2, 3 for one, three, five
+/// words). A reader can therefore skip kinds that it does not know.
 #[must_use]
 pub const fn on_wire(kind: u16) -> u16 {
     match words(kind) {
@@ -152,7 +152,7 @@ pub const fn on_wire(kind: u16) -> u16 {
     }
 }
 
-/// Number and payload words of a record's `kind` field; 0 words: not a record.
+/// Decodes a header's `kind` into number and payload words; 0 words means that this is not a record.
 #[must_use]
 pub const fn from_wire(kind: u16) -> (u16, usize) {
     (kind & 0x3fff, [0, 1, 3, 5][kind as usize >> 14])

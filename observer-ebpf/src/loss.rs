@@ -1,11 +1,11 @@
-//! Why something did not arrive. Every early exit of a program that drops what should have been a record counts here.
+//! Reasons for lost records. Every early exit of a program that drops a record counts one of them.
 
 macro_rules! reasons {
     ($( $(#[doc = $doc:literal])+ $number:literal $konst:ident $name:literal )+) => {
         $( $(#[doc = $doc])+ pub const $konst: usize = $number; )+
-        /// Name and meaning by number.
+        /// Name and meaning, indexed by number.
         pub static REASONS: &[(&str, &str)] = &[ $( ($name, concat!($($doc),+)) ),+ ];
-        /// How many reasons there are.
+        /// Number of loss reasons.
         pub const COUNT: usize = REASONS.len();
     };
 }

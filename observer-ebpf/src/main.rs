@@ -1,14 +1,14 @@
-//! The eBPF programs. They read arguments, stamp, and emit; they have no opinion.
+//! The eBPF programs. They read arguments, take timestamps and emit records; they judge nothing.
 //!
-//! Every program is one of a few families ([`observer_ebpf::config::site`]); a family's copies differ in their site
-//! number alone, and what a copy reads comes from the constant tables that user space fills before loading. A kernel
-//! attaches one tracing program to one function, hence the copies.
+//! Programs come in families ([`observer_ebpf::config::site`]). The copies of a family differ only in their site number.
+//! Constant tables, filled by user space before loading, define which arguments a copy reads. The copies exist because the
+//! kernel attaches a tracing program to one function only.
 //!
-//! Nothing is counted or sent before the last program is attached, nor after user space has said stop: a lock that is
-//! seen to be taken is seen to be released.
+//! Nothing is counted or sent before the last program is attached, or after user space asks to stop. So a lock that is seen
+//! being acquired is also seen being released.
 //!
-//! Order in every program: count the hit, then filter, then look at the task, then emit. Every exit that drops what
-//! should have been a record counts a reason ([`observer_ebpf::loss`]).
+//! Order in every program: count the hit, filter, look at the task, emit. Dropping a record counts a reason
+//! ([`observer_ebpf::loss`]).
 #![no_std]
 #![no_main]
 // Inline assembly for BPF is not stable; the build sets RUSTC_BOOTSTRAP for build-std anyway.
@@ -43,7 +43,7 @@ use aya_ebpf::{
 };
 use observer_ebpf::config::site;
 
-/// Stamps out the copies of a family: copy `index` calls the body with the family's first site number plus `index`.
+/// Generates the copies of a family: copy `index` calls the body with the family's first site number plus `index`.
 macro_rules! programs {
     ($kind:ident $context:ident $module:ident::$body:ident $(<$way:ident>)?, $first:ident;
      $($index:literal $name:ident)+) => { programs! { @each $kind $context ($module::$body) [$($way)?] $first; $($index $name)+ } };
@@ -131,7 +131,7 @@ programs! { btf_tracepoint BtfTracePointContext tasks::exit, TASK; 0 task_exit }
 programs! { btf_tracepoint BtfTracePointContext tasks::fork, TASK; 1 task_fork }
 programs! { btf_tracepoint BtfTracePointContext tasks::exec, TASK; 2 task_exec }
 
-/// Reads the variables of the kernel that the other programs need as constants; attached for a moment before them.
+/// Reads kernel variables that the other programs need as constants; attached briefly before them.
 #[raw_tracepoint]
 fn peek(_ctx: RawTracePointContext) -> i32 {
     kernel::peek();
@@ -143,7 +143,7 @@ fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
     loop {}
 }
 
-// SAFETY: a plain section with the licence that the helpers ask for.
+// SAFETY: a plain section with the licence string that the helpers require.
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

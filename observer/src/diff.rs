@@ -1,8 +1,8 @@
-//! Two runs held against each other: which findings and lock-order edges came, which went, which changed their rank.
+//! Comparison of two runs: findings and lock-order edges that are new, that are gone, or whose rank changed.
 //!
-//! Decides what is the same in two runs: a finding by its id without the rank, an edge by classes, modes and manner. And
-//! what bears on the comparison: what one of them could not see or lost may be all the difference. The two may be of
-//! different kernels, before and after a change: that is what it is for.
+//! Decides what is the same in two runs: a finding by its id without the rank, an edge by classes, modes and kind of request.
+//! Also decides what affects the comparison: coverage and loss of one run may explain a difference. The two may be of
+//! different kernels, before and after a change; that is the purpose.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use observer_engine::{
 
 use crate::report::Report;
 
-/// What is different in the second.
+/// Kind of a difference, from the first run to the second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Change {
     /// Only the second has it.
@@ -36,15 +36,15 @@ impl Change {
     }
 }
 
-/// A finding in one of the runs, at all its ranks.
+/// A finding in one of the runs, merged over all its ranks.
 #[derive(Clone, Copy, Debug)]
 pub struct Told<'a> {
-    /// The worst of them.
+    /// The finding with the worst rank.
     pub finding: &'a Finding,
     pub count: u64,
 }
 
-/// A finding that is different.
+/// A finding that differs between the runs.
 #[derive(Clone, Debug)]
 pub struct FindingChange<'a> {
     pub change: Change,
@@ -54,14 +54,14 @@ pub struct FindingChange<'a> {
     pub b: Option<Told<'a>>,
 }
 
-/// An edge that is different.
+/// An edge that differs between the runs.
 #[derive(Clone, Copy, Debug)]
 pub struct EdgeChange<'a> {
     pub change: Change,
     pub edge: &'a EdgeView,
 }
 
-/// A role, or a part of one, that one of the runs sees better than the other; `None`: its plan does not tell of it.
+/// A role, or a part of one, that one run sees better than the other; `None` if a run's plan does not contain it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CoverageChange {
     pub role: Role,
@@ -70,12 +70,12 @@ pub struct CoverageChange {
     pub b: Option<Grade>,
 }
 
-/// The difference.
+/// Comparison of two runs.
 #[derive(Clone, Debug)]
 pub struct Diff<'a> {
     pub a: &'a Report,
     pub b: &'a Report,
-    /// What came first, then what changed, then what went; each worst first.
+    /// New findings first, then changed ones, then those that are gone; each worst first.
     pub findings: Vec<FindingChange<'a>>,
     pub same_findings: usize,
     pub edges: Vec<EdgeChange<'a>>,
@@ -91,7 +91,7 @@ impl<'a> Diff<'a> {
         Diff { a, b, findings, same_findings, edges, same_edges, coverage: coverage(a, b) }
     }
 
-    /// The worst rank of what came, or got worse.
+    /// Worst rank of the findings that are new or became worse.
     #[must_use]
     pub fn worst_that_came(&self) -> Option<Rank> {
         self.findings.iter().filter_map(FindingChange::came).min()
@@ -99,13 +99,13 @@ impl<'a> Diff<'a> {
 }
 
 impl FindingChange<'_> {
-    /// The rank in the second, where it is worse than before.
+    /// The rank in the second run, if it is worse than in the first.
     fn came(&self) -> Option<Rank> {
         let rank = |told: &Option<Told<'_>>| told.map(|t| t.finding.rank);
         rank(&self.b).filter(|b| rank(&self.a).is_none_or(|a| *b < a))
     }
 
-    /// The finding to show: as it is, else as it was.
+    /// The finding to show: from the second run, else from the first.
     #[must_use]
     pub fn shown(&self) -> Option<&Finding> {
         self.b.or(self.a).map(|t| t.finding)
@@ -161,8 +161,8 @@ fn edges<'a>(a: &'a Report, b: &'a Report) -> (Vec<EdgeChange<'a>>, usize) {
     (changes, a.edges.len() - went)
 }
 
-/// Where one sees better than the other. A part that only one plan tells of is a difference if it is blind there, or if it
-/// is of locks: a class that the other kernel does not have.
+/// Lists the differences in coverage. A part that is in only one plan is a difference if it is blind there, or if it is of
+/// locks: the other kernel does not have that class.
 fn coverage(a: &Report, b: &Report) -> Vec<CoverageChange> {
     let grade = |r: &Report, c: &Coverage| {
         r.coverage.iter().find(|other| (other.role, &other.part) == (c.role, &c.part)).map(|c| c.grade)

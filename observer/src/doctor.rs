@@ -1,6 +1,6 @@
-//! `observer doctor`: what this kernel, or a stored one, lets us see, role by role, and what to do about the holes.
+//! `observer doctor`: lists what this kernel, or a stored one, lets us see, role by role, and what to do about the holes.
 //!
-//! Words the plan and what attaching it came to; decides nothing about either. [`exercise`] adds what really fires.
+//! Words the plan and the result of attaching it; decides nothing about either. [`exercise`] adds what really fires.
 
 pub mod exercise;
 mod text;
@@ -23,21 +23,21 @@ use crate::{
 };
 pub use wire::Wire;
 
-/// What to look at.
+/// Options of the doctor.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// BTF and symbol table of another machine; both or none.
     pub files: Option<(String, String)>,
     /// A file that [`Options::save`] made, perhaps on another machine.
     pub from: Option<String>,
-    /// Keep what was asked of this kernel, and its answers.
+    /// File for the queries to this kernel and its answers.
     pub save: Option<String>,
     pub level: Level,
-    /// Load and attach everything for a moment, to hear the kernel's answers.
+    /// Load and attach everything for a moment, to get the kernel's answers.
     pub attach: bool,
-    /// Drive the kernel into every path too, and compare what fired with what should have.
+    /// Also drive the kernel into every path, and compare what fired with what should have.
     pub exercise: bool,
-    /// Functions that are treated as if the kernel had them not.
+    /// Functions that are treated as absent from the kernel.
     pub without: Vec<String>,
     pub json: bool,
 }
@@ -51,7 +51,7 @@ pub enum Verdict {
     Holes,
 }
 
-/// Looks, plans, and words it.
+/// Probes, plans, and writes the result.
 ///
 /// # Errors
 /// The kernel's types or symbols cannot be read, the exerciser cannot run, or the output cannot be written.
@@ -105,7 +105,7 @@ fn save(options: &Options, facts: &Facts, host: &Host, answers: Option<&[Failure
     std::fs::write(path, text).with_context(|| format!("cannot write {path}"))
 }
 
-/// Everything that is safe and deterministic, one scenario after the other.
+/// Runs every safe and deterministic scenario, one after the other.
 fn exercised(attached: attach::Attached, host: Host, plan: &Plan) -> anyhow::Result<exercise::Exercised> {
     let mut run = exercise::Run::start(attached, host, plan)?;
     let mut scenarios = Vec::new();
@@ -116,11 +116,11 @@ fn exercised(attached: attach::Attached, host: Host, plan: &Plan) -> anyhow::Res
     Ok(exercise::Exercised { scenarios, problems: run.finish()? })
 }
 
-/// Whether every role is seen without which no finding can be trusted.
+/// Returns true if every role is seen that trustworthy findings need.
 fn essential_is_covered(coverage: &[Graded], level: Level) -> bool {
     let is_seen = |role: Role| coverage.iter().any(|g| g.coverage.shows(role));
     let pages = [Role::Lookup, Role::Share, Role::TableFree].into_iter().all(is_seen);
-    // Of the two ways to see an unshare one is enough.
+    // There are two ways to see an unshare; one is enough.
     pages
         && (is_seen(Role::Unshare) || is_seen(Role::Unlink))
         && (level == Level::Light || is_seen(Role::Lock))

@@ -1,8 +1,8 @@
-//! Events as a person looks at them: one row each, and which of them are wanted.
+//! Events as a person looks at them: one row each, and a filter that selects them.
 //!
-//! Decides what goes with an event. Used by the dashboard's tail of a run and by searches in what was recorded
-//! ([`crate::library`]), so that both find and show the same: what a filter's words mean ([`filter`]), how an event reads
-//! ([`words`]), and what is known of its task and lock from earlier ones ([`told`]).
+//! Decides which context an event's row has. The dashboard's tail of a run and searches in a recording ([`crate::library`])
+//! both use it, so that both find and show the same. Modules: [`filter`], the meaning of a filter's words; [`words`], how an
+//! event reads; [`told`], the context that earlier events give about its task and lock.
 
 pub mod filter;
 pub mod told;
@@ -21,19 +21,19 @@ pub use self::{
     words::{Words, trace_line, words},
 };
 
-/// One event with what is known of its task and its lock.
+/// One event with the known context of its task and its lock.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EventRow {
-    /// Which event of the run in its order, from 1; 0: not known.
+    /// Number of the event in the run's order, from 1; 0 if not known.
     pub number: u64,
     pub event: Event,
-    /// Command name of its task; empty: not told.
+    /// Command name of its task; empty if not known.
     pub comm: Arc<str>,
-    /// mm, address_space, inode or table that its lock belongs to; 0: no lock, or not told.
+    /// mm, address_space, inode or table that its lock belongs to; 0 if there is no lock, or it is not known.
     pub owner: u64,
 }
 
-/// The lock that an event is about, folio locks included, and the mode where it tells one.
+/// The lock that an event is about, including folio locks, and its mode if the event has one.
 fn lock_of(body: &Body) -> Option<(LockClass, u64, Option<Mode>)> {
     let folio = |mapping, folio: u64| Some((LockClass::of_folio(mapping), folio, Some(Mode::Exclusive)));
     match *body {

@@ -1,8 +1,8 @@
 //! `observer exercise`: drives the real kernel into each path of page-table sharing, by name.
 //!
-//! This file decides what is run, in which order, and whether it can be run here; it has the list. Each scenario runs
-//! in a process of its own, which is gone when it returns. No scenario looks at page tables or judges the kernel: that
-//! is the observer's part, and any observer may watch.
+//! This file lists the scenarios and decides which of them run, in which order, and whether they can run here. Each scenario
+//! runs in its own process, which is gone when the run returns. A scenario neither looks at page tables nor judges the
+//! kernel: that is the observer's task, and any observer may watch.
 
 mod abba;
 mod crew;
@@ -35,15 +35,15 @@ use outcome::{Outcome, Stop};
 use pool::Pool;
 use supervise::Ending;
 
-/// One thing to do to the kernel. Adding one is one row in a file below.
+/// One exercise of the kernel. A new one is one row in a file below.
 #[derive(Clone)]
 pub struct Scenario {
     pub name: Cow<'static, str>,
     pub summary: Cow<'static, str>,
     pub kind: Kind,
     pub needs: Cow<'static, [Need]>,
-    /// How many unshares a stock kernel makes of it, if it can run it: the same on 5.10 to 7.3. `None` where the
-    /// schedule decides.
+    /// Number of unshares that it causes on a stock kernel that can run it, equal on 5.10 to 7.3. `None` if scheduling
+    /// decides.
     pub unshares: Option<u32>,
     pool: Pool,
     run: Run,
@@ -51,24 +51,24 @@ pub struct Scenario {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Deterministic, over in a moment.
+    /// A deterministic scenario that ends within moments.
     Path,
-    /// As `Path`, but it costs the machine something: not repeated by a loop.
+    /// Like `Path`, but it costs the machine something, so a loop does not repeat it.
     Once,
-    /// Tasks against each other for the duration that was asked for.
+    /// Tasks that race for the requested duration.
     Race,
-    /// Tasks one after the other, over in a moment; what it causes is not counted.
+    /// Tasks that take turns and end within moments. The unshares are not counted.
     Turns,
-    /// As `Race`, and it can hang the kernel: only by its full name.
+    /// Like `Race`, but it can hang the kernel; selected only by its full name.
     Hang,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
     Root,
-    /// Two memory nodes, to migrate between.
+    /// Two memory nodes to migrate between.
     TwoNodes,
-    /// What only the kernel's answer tells: the scenario is skipped when it is "no such thing".
+    /// A feature that only a system call can find out. The scenario is skipped if the kernel answers that it lacks it.
     Kernel(&'static str),
 }
 
@@ -80,12 +80,12 @@ enum Run {
     Turns(&'static reader::Reader, &'static race::Writer),
 }
 
-/// What a scenario is told.
+/// Parameters of a scenario.
 #[derive(Clone, Copy)]
 pub struct Context {
     duration: Duration,
     seed: u64,
-    /// Two memory nodes, if the machine has them.
+    /// Two memory nodes, if the machine has two.
     nodes: Option<(i32, i32)>,
 }
 
@@ -100,11 +100,11 @@ impl Context {
 }
 
 pub struct Options {
-    /// How long each racing scenario runs.
+    /// Duration of each racing scenario.
     pub duration: Duration,
-    /// Run the selection again and again until Ctrl-C.
+    /// Repeats the selection until Ctrl-C.
     pub loop_forever: bool,
-    /// For the choices of the racing scenarios; two runs of one seed still meet different schedules.
+    /// Seed for the choices of racing scenarios; two runs with one seed still differ in scheduling.
     pub seed: u64,
 }
 
@@ -114,7 +114,7 @@ impl Default for Options {
     }
 }
 
-/// The pool that the scenarios share out: several files of 8 pages, and room to migrate one.
+/// Huge pages for one scenario: several files of 8 pages, and room to migrate one.
 const POOL: Pool = Pool::Free(32);
 
 impl Scenario {
@@ -146,17 +146,17 @@ impl Scenario {
         self
     }
 
-    /// Far beyond what it takes, emulated too; whoever is still there then is stuck.
+    /// Time limit, far above the normal run time even under emulation; a task that still runs then is stuck.
     fn limit(&self, duration: Duration) -> Duration {
         match self.kind {
             Kind::Path | Kind::Once | Kind::Turns => Duration::from_secs(60),
             Kind::Race => duration + Duration::from_secs(60),
-            // Expected to get stuck, so not waited for long.
+            // This kind is expected to get stuck, so the wait is short.
             Kind::Hang => duration + Duration::from_secs(10),
         }
     }
 
-    /// In which groups it is.
+    /// Returns true if the scenario is in this group.
     fn in_group(&self, group: &str) -> bool {
         match group {
             "all" => matches!(self.kind, Kind::Path | Kind::Once) || self.name == race::FAULT_TRUNCATE.name,
@@ -172,24 +172,24 @@ static SCENARIOS: LazyLock<Vec<Scenario>> = LazyLock::new(|| {
     all.extend(reader::scenarios());
     all.extend([abba::SAFE, &[race::FAULT_TRUNCATE]].concat());
     all.extend(race::scenarios().chain(turns::scenarios()));
-    // What poisons memory comes after everything else of its groups.
+    // Scenarios that poison memory run after all others of their groups.
     all.extend([&[demo::DEMO], poison::SCENARIOS, abba::HANGING].concat());
     all
 });
 
-/// Names that stand for several scenarios.
+/// Names that select several scenarios.
 pub const GROUPS: [(&str, &str); 3] = [
     ("all", "every deterministic scenario that is safe, and fault-truncate"),
     ("race", "every race, one after the other"),
     ("turns", "the same pairs without a race: each side in turn"),
 ];
 
-/// Every scenario, in the order in which a group runs them.
+/// Returns every scenario, in the order in which a group runs them.
 pub fn list() -> &'static [Scenario] {
     &SCENARIOS
 }
 
-/// The table for `--list`.
+/// Writes the table for `--list`.
 pub fn write_list(out: &mut dyn Write) -> std::io::Result<()> {
     for (name, summary) in GROUPS {
         writeln!(out, "{name:<30} group: {summary}")?;
@@ -205,7 +205,7 @@ pub fn write_list(out: &mut dyn Write) -> std::io::Result<()> {
     Ok(())
 }
 
-/// The scenarios that the names ask for, in the order asked for; a group stands for its members.
+/// Returns the named scenarios, in the given order; a group is replaced by its members.
 fn select(names: &[String]) -> anyhow::Result<Vec<&'static Scenario>> {
     const TRY: &str = "try: observer exercise --list";
     let mut selected = Vec::new();
@@ -222,22 +222,21 @@ fn select(names: &[String]) -> anyhow::Result<Vec<&'static Scenario>> {
     Ok(selected)
 }
 
-/// What became of all that was run.
+/// Result counts of a run.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Report {
     pub done: usize,
     pub skipped: usize,
     pub failed: usize,
-    /// Ended by Ctrl-C or SIGTERM before all was run.
+    /// True if Ctrl-C or SIGTERM ended the run early.
     pub interrupted: bool,
-    /// Tasks of it are stuck in the kernel, for ever as far as can be seen.
+    /// True if tasks of a scenario are stuck in the kernel, apparently for ever.
     pub hung: bool,
 }
 
-/// Runs them one after the other, a line to `out` for each, and leaves nothing behind.
+/// Runs the scenarios one after the other, writes one line to `out` for each, and leaves nothing behind.
 ///
-/// Must be called from a process with one thread: scenarios are forked. While it runs, Ctrl-C and SIGTERM stop it
-/// in order.
+/// The calling process must have one thread, because scenarios are forked. Ctrl-C and SIGTERM end a run in an orderly way.
 pub fn run(names: &[String], options: &Options, out: &mut dyn Write) -> anyhow::Result<Report> {
     let selected = select(names)?;
     let signals = supervise::Signals::take_over()?;
@@ -256,7 +255,7 @@ pub fn run(names: &[String], options: &Options, out: &mut dyn Write) -> anyhow::
                 break;
             }
         }
-        // A pass in which nothing could be done would be repeated at full speed, for nothing.
+        // If a pass could run nothing, repeating it would only spin.
         if !options.loop_forever || report.done == before || report.interrupted || report.hung {
             break;
         }

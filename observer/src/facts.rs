@@ -1,7 +1,7 @@
 //! Kernel facts as rows: `observer/facts/*.toml`, embedded and parsed strictly.
 //!
-//! The one place where a kernel symbol is spelled. Decides what a well-formed row is; which rows serve on a given
-//! kernel is the plan's business ([`crate::host::plan`]).
+//! Kernel symbols are spelled only there. Decides what a well-formed row is; the plan ([`crate::host::plan`]) decides which
+//! rows serve on a given kernel.
 
 mod callers;
 mod rules;
@@ -14,7 +14,7 @@ pub use callers::{Caller, Known};
 use rules::RulesFile;
 pub use rules::{Class, Exclusion, Grade, Hole, LockKind, Order, OrderException};
 
-/// All facts.
+/// The facts of all files in `observer/facts`.
 #[derive(Debug)]
 pub struct Facts {
     pub sites: Vec<Site>,
@@ -40,19 +40,19 @@ pub struct Site {
     pub function: String,
     #[serde(default)]
     pub tracepoint: String,
-    /// The symbol carries a compiler-made suffix (`.constprop.0`, `.isra.0`); any is taken.
+    /// The symbol has a compiler-made suffix (`.constprop.0`, `.isra.0`); any is accepted.
     #[serde(default)]
     pub compiler_suffix: bool,
-    /// Not this row where a symbol of one of these names exists, with or without a compiler-made suffix; `a|b`.
+    /// Excludes this row if a symbol of one of these names exists, with or without a compiler-made suffix; `a|b`.
     pub unless: Option<String>,
-    /// Not this row where the kernel has this type.
+    /// Excludes this row if the kernel has this type.
     pub unless_type: Option<String>,
     #[serde(default)]
     pub args: Args,
-    /// Operations and callbacks: the lookup sites that they are, to people.
+    /// Operations and callbacks: the lookup sites that people know them as.
     #[serde(default)]
     pub looks_up: Vec<LooksUp>,
-    /// Operations: unlink sites that they are, to people. Links may go away inside; the entries behind its lookups are
+    /// Operations: the unlink sites that people know them as. Links may be removed inside; the entries behind its lookups are
     /// compared.
     #[serde(default)]
     pub unlinks: Vec<Unlinks>,
@@ -62,15 +62,15 @@ pub struct Site {
     /// Every lookup inside happens under the mmap_lock of the mm that is looked up in, or under the VMA's own lock.
     #[serde(default)]
     pub vma_locked: bool,
-    /// Runs when the mm has no user left.
+    /// Runs when the mm has no users left.
     #[serde(default)]
     pub last_user: bool,
-    /// Operations: when they lock a folio, where that is seen by its release, or late, only.
+    /// Operations: the point at which they lock a folio, if that is visible only late or by its release.
     pub folio: Option<FolioTaken>,
     /// Contracts of a locked folio: it may have been locked long before.
     #[serde(default)]
     pub late: bool,
-    /// Only where the mm's lock is watched already.
+    /// Applies only if the mm's lock is watched already.
     #[serde(default)]
     pub known_mm: bool,
     /// The function is called for hugetlbfs only, perhaps before its VMA is marked.
@@ -79,34 +79,34 @@ pub struct Site {
     pub step: Option<Step>,
     pub mode: Option<Mode>,
     pub how: Option<How>,
-    /// Trylocks: classes of which a success stands for a wait, since every caller that fails goes on to block.
+    /// Trylocks: classes for which a success counts as a blocking request, since every caller that fails then blocks.
     #[serde(default)]
     pub try_then_block: Vec<String>,
     /// Returns 0 with the lock, anything else without it.
     #[serde(default)]
     pub can_fail: bool,
     pub object: Option<Object>,
-    /// What this row is one of several ways to see.
+    /// The thing to see, if this row is one of several ways to see it.
     covers: Option<String>,
-    /// Without what it covers, the role is blind.
+    /// If nothing serves what it covers, the role is blind.
     #[serde(default)]
     pub essential: bool,
-    /// What has to be watched too, by what it covers: without it this row's records would be wrong.
+    /// Things that must be watched too, named by what they cover: otherwise this row's records would be wrong.
     #[serde(default)]
     pub needs: Vec<String>,
-    /// A symbol with less code than this is a wrapper of something else.
+    /// Least code size in bytes: a smaller symbol is only a wrapper.
     pub at_least_bytes: Option<u64>,
-    /// Why a kernel may lack it.
+    /// Reason why a kernel may lack it.
     pub absent: Option<String>,
-    /// The configuration option that builds it.
+    /// Configuration option that builds it.
     pub config: Option<String>,
-    /// The stock kernels on which it serves; the plan does not look at it, the kernel matrix asserts it.
+    /// Stock kernels on which it serves. The plan does not use it; the kernel matrix asserts it.
     pub on: On,
-    /// Where the row was read or measured.
+    /// Source of the row, read or measured.
     pub source: String,
 }
 
-/// See [`observer_engine::setup::FolioTaken`].
+/// Row form of [`observer_engine::setup::FolioTaken`].
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct FolioTaken {
@@ -117,29 +117,29 @@ pub struct FolioTaken {
     pub blocks: bool,
 }
 
-/// A lookup site, and the lookup function that it goes through; a walk has none.
+/// A lookup site, and the lookup function that it goes through; a walk has no such function.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct LooksUp {
     pub site: String,
     pub through: Option<String>,
-    /// Not where a function of one of these names exists, `a|b`: it is the one then.
+    /// Excludes the site if a function of one of these names exists, `a|b`: that function is the site then.
     pub unless: Option<String>,
 }
 
-/// An unlink site.
+/// An unlink site of an operation.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct Unlinks {
     pub site: String,
-    /// As in [`LooksUp`].
+    /// Exclusion by function names, as in [`LooksUp`].
     pub unless: Option<String>,
 }
 
 /// Kernels that a fact is measured on, the newest Debian builds of five series.
 pub const MEASURED: [&str; 5] = ["5.10", "6.1", "6.12", "6.18", "7.3"];
 
-/// On which of [`MEASURED`] a fact holds.
+/// Kernels of [`MEASURED`] on which a fact holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct On(Vec<String>);
 
@@ -162,23 +162,23 @@ impl<'de> Deserialize<'de> for On {
 }
 
 impl Site {
-    /// What people call it.
+    /// Name of its function, or else of its tracepoint.
     pub fn name(&self) -> &str {
         if self.function.is_empty() { &self.tracepoint } else { &self.function }
     }
 
-    /// Whether somebody means this row, perhaps by the compiler-made name of its symbol.
+    /// Returns true if the name means this row, perhaps with a compiler-made suffix of its symbol.
     pub fn is_called(&self, name: &str) -> bool {
         name.split('.').next() == Some(self.name())
     }
 
-    /// What it is one of several ways to see; its own name if it is the only one.
+    /// The thing to see, if the row is one of several ways; else its own name.
     pub fn covers(&self) -> &str {
         self.covers.as_deref().unwrap_or(self.name())
     }
 }
 
-/// What a lock function does.
+/// Effect of a lock function.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum Step {
@@ -188,7 +188,7 @@ pub enum Step {
     Downgrade,
 }
 
-/// Lock modes.
+/// Lock modes of the facts.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
@@ -197,7 +197,7 @@ pub enum Mode {
     Exclusive,
 }
 
-/// How a function proves a folio lock.
+/// Proof of a folio lock by a function.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum How {
@@ -206,7 +206,7 @@ pub enum How {
     SlowPath,
 }
 
-/// What ends at a site after which an address is no watched lock any more.
+/// Object that ends at a site; its address is not a watched lock after that.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum Object {
@@ -239,7 +239,7 @@ pub struct Args {
 }
 
 impl Args {
-    /// Whether the row asks for no argument at all.
+    /// Returns true if the row needs no arguments.
     pub fn is_empty(&self) -> bool {
         let Args { mm, vma, walk, start, end, length, pte, size, entry, tlb, folio, mapping, .. } = self;
         let Args { flags, file, inode, dentry, desc, .. } = self;
@@ -249,12 +249,12 @@ impl Args {
     }
 }
 
-/// A field, by paths of which the first that exists is taken.
+/// A field, with several paths: the first that exists is used.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Field {
     pub name: String,
-    /// In order of preference.
+    /// Paths in order of preference.
     pub paths: Vec<Path>,
     /// Roles that see nothing without it.
     #[serde(default)]
@@ -277,7 +277,7 @@ pub struct Variable {
     pub name: String,
     pub symbol: String,
     pub bytes: u8,
-    /// Value where the kernel has no such symbol.
+    /// Value if the kernel has no such symbol.
     pub absent: Option<u64>,
     pub on: On,
     /// Roles that see nothing without it.
@@ -295,20 +295,20 @@ pub struct Size {
     pub source: String,
 }
 
-/// A byte of a folio that tells what it is.
+/// A byte of a folio that shows its type.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Mark {
     pub name: String,
     /// Field of a page.
     pub path: String,
-    /// Of the folio's second page.
+    /// True if the byte is in the folio's second page.
     #[serde(default)]
     pub second_page: bool,
     /// Bytes from the field's start.
     #[serde(default)]
     pub plus: u64,
-    /// The enum that has its values, and which it is.
+    /// Enum that has its values; `enumerator` names the value.
     pub r#type: String,
     pub enumerator: String,
     pub on: On,
@@ -324,7 +324,7 @@ pub struct Constant {
     pub source: String,
 }
 
-/// Roles are spelled as everywhere.
+/// Deserializes a role by its usual name.
 fn role<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Role, D::Error> {
     let name = String::deserialize(deserializer)?;
     Role::from_name(&name).ok_or_else(|| D::Error::custom(format!("no role '{name}'")))
@@ -386,7 +386,7 @@ pub fn load() -> Result<Facts, Error> {
 }
 
 impl Facts {
-    /// What a single row cannot know: that names which rows use are names of other rows.
+    /// Checks across rows: names that rows refer to must be names of other rows.
     fn check(&self) -> Result<(), Error> {
         for site in &self.sites {
             if let Some(what) = self.problem_of(site) {
@@ -450,7 +450,7 @@ impl Facts {
         Ok(())
     }
 
-    /// Whether a row covers this and needs nothing itself.
+    /// Returns true if a row covers this and needs nothing itself.
     fn can_be_needed(&self, what: &str) -> bool {
         let mut rows = self.sites.iter().filter(|s| s.covers() == what).peekable();
         rows.peek().is_some() && rows.all(|s| s.needs.is_empty())

@@ -1,11 +1,11 @@
-//! The next step that an error message ends in.
+//! The next step at the end of an error message.
 //!
-//! Decides how a hint travels with an error: beside the chain, not as a link of it. What the hint says is the business
-//! of whoever knows what failed.
+//! Decides how a hint travels with an error: next to the chain, not as a link of it. The code that knows what failed writes
+//! the hint.
 
 use std::fmt::Write;
 
-/// An error with a hint. Reads as the error itself.
+/// An error with a hint. It displays as the error itself.
 #[derive(Debug, thiserror::Error)]
 #[error("{error}")]
 struct Hinted {
@@ -13,12 +13,12 @@ struct Hinted {
     hint: String,
 }
 
-/// Adds a hint to whatever fails.
+/// Adds a hint to a failing result.
 pub trait Hint<T> {
-    /// `hint` goes on a line of its own after the chain: `try: …`.
+    /// `hint` is on a line of its own after the chain: `try: …`.
     ///
     /// # Errors
-    /// The same as before.
+    /// The error of `self`, unchanged.
     fn hint(self, hint: impl Into<String>) -> anyhow::Result<T>;
 }
 
@@ -41,7 +41,7 @@ pub fn explain(error: &anyhow::Error) -> String {
     text
 }
 
-/// The same on one line, for a place that has no more.
+/// The chain and the hint on one line, where there is room for only one.
 #[must_use]
 pub fn one_line(error: &anyhow::Error) -> String {
     let (mut text, mut hint) = (String::new(), None);

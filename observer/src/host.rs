@@ -1,6 +1,6 @@
-//! The kernel that we run on: what it has ([`probe`]), what of it serves us ([`plan`]), and attaching ([`attach`]).
+//! The host kernel: what it provides ([`probe`]), which parts of it serve observer ([`plan`]), and attaching ([`attach`]).
 //!
-//! Three functions with three jobs: probing looks and decides nothing, planning is pure, attaching follows the plan.
+//! Three jobs stay separate: probing only looks, planning is pure, attaching follows the plan.
 
 pub mod attach;
 pub mod btf;

@@ -1,8 +1,8 @@
-//! What was recorded, to look back at while a dashboard shows the run: a file, the built-in sample, or what a live run
-//! keeps of itself.
+//! Everything that was recorded, for lookups while a dashboard shows the run: a file, the built-in sample, or the in-memory
+//! recording of a live run.
 //!
-//! Decides what of a recording is read to answer a question. Asked from threads of their own, never from the drain.
-//! [`index`] is what is remembered between questions, [`stream`] how parts of a run are read as one.
+//! Decides which part of a recording is read to answer a query. Threads of their own run the queries, never the drain.
+//! [`index`] is what is remembered between queries; [`stream`] reads the parts of a run as one.
 
 mod export;
 mod index;
@@ -28,36 +28,36 @@ use crate::{
     },
 };
 
-/// What is asked for: events of a time, oldest first.
+/// A query for events of a time range, oldest first.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Query {
     pub from_ns: u64,
-    /// The last time that is wanted.
+    /// Last time of the range, inclusive.
     pub to_ns: u64,
     pub filter: Filter,
-    /// At most so many rows.
+    /// Maximum number of rows of the answer.
     pub limit: usize,
-    /// If there are more, half of them from before this time and half from then on; what one half leaves free the later one
-    /// gets. 0: the first ones; `u64::MAX`: the last.
+    /// Middle of the answer if there are more events. Half of the rows are from before this time and half from after it; room
+    /// that the earlier half leaves is used by the later one. 0: the first rows; `u64::MAX`: the last.
     pub around_ns: u64,
 }
 
-/// The answer.
+/// Answer to a query.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Page {
     pub query: Query,
     pub events: Vec<EventRow>,
-    /// There are earlier ones than these.
+    /// True if there are earlier events than these.
     pub earlier: bool,
-    /// There are later ones than these, or there may be: it was stopped.
+    /// True if there are later events, or may be because the search was stopped.
     pub more: bool,
-    /// Up to when events were there to be read: a live run's last moments are not, yet.
+    /// Event time up to which events could be read: a live run's last moments are not readable at once.
     pub read_until_ns: u64,
-    /// From when on events are kept, where that is not the start of the run.
+    /// Event time from which on events are kept, if that is not the start of the run.
     pub kept_from_ns: Option<u64>,
 }
 
-/// What can be made of what was recorded.
+/// Forms in which recorded data can be exported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Export {
     /// The recording itself.
@@ -68,7 +68,7 @@ pub enum Export {
     Dot,
 }
 
-/// Something recorded. Cheap to clone; each question opens it anew, and what one learns of it the next one knows.
+/// A recording to query. Cheap to clone; each query opens it again, and the index is shared between queries.
 #[derive(Clone, Debug)]
 pub struct Library {
     name: String,
@@ -76,10 +76,10 @@ pub struct Library {
     index: Arc<Mutex<Index>>,
 }
 
-/// Where it is.
+/// Place of the recorded data.
 #[derive(Clone, Debug)]
 enum Parts {
-    /// `grows`: somebody writes to it, until it has its end.
+    /// One recording. `grows`: it is being written, until it has its end.
     One {
         input: Input,
         grows: bool,
@@ -100,13 +100,13 @@ impl Library {
         Library::new(path.display().to_string(), Parts::One { input: Input::File(path), grows: true })
     }
 
-    /// A recording that is somewhere else.
+    /// A recording from any input.
     #[must_use]
     pub fn input(name: String, input: Input) -> Library {
         Library::new(name, Parts::One { input, grows: false })
     }
 
-    /// What a live run keeps of itself.
+    /// The in-memory recording of a live run.
     #[must_use]
     pub fn kept(kept: Kept) -> Library {
         Library::new("what this run keeps".into(), Parts::Kept(kept))
@@ -116,19 +116,19 @@ impl Library {
         Library { name, parts, index: Arc::default() }
     }
 
-    /// What it is called.
+    /// Name of the recording.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// From when on it has the run, where that is not its start.
+    /// Event time from which on it contains the run, if that is not its start.
     #[must_use]
     pub fn kept_from_ns(&self) -> Option<u64> {
         kept_from_ns(&self.look())
     }
 
-    /// The parts that are there, oldest first.
+    /// Parts that exist now, oldest first.
     fn look(&self) -> Look {
         match &self.parts {
             Parts::One { input, .. } => {
@@ -142,7 +142,7 @@ impl Library {
         matches!(self.parts, Parts::One { grows: true, .. } | Parts::Kept(_))
     }
 
-    /// Looks events up; `stop` ends it early with what was found.
+    /// Looks events up; `stop` ends it early with the events found by then.
     ///
     /// # Errors
     /// The recording cannot be read.
@@ -167,7 +167,7 @@ impl Library {
     }
 }
 
-/// From when on these parts have the run, where they lack its start.
+/// Event time from which on these parts contain the run, if they lack its start.
 fn kept_from_ns(look: &Look) -> Option<u64> {
     look.segments.first().filter(|s| s.number > 0).map(|s| s.from_ns)
 }

@@ -1,7 +1,7 @@
-//! What a run says about itself: the kernel it watched, how it was started, what it could see, how it ended.
+//! Self-description of a run: the kernel it watched, how it was started, what it could see, how it ended.
 //!
-//! Decides the wire types of a recording's first and last messages and nothing else: they are JSON, so that a person
-//! can read them with other tools. Deliberately not the engine's types, which are not `Serialize`; [`setup`] converts.
+//! Decides only the wire types of a recording's first and last messages: they are JSON, so that a person can read them with
+//! other tools. Deliberately not the engine's types, which are not `Serialize`; [`setup`] converts.
 
 pub mod setup;
 
@@ -10,14 +10,14 @@ use std::collections::BTreeMap;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-/// Version of the container's layout: channels, messages, the transform of batches. Not the records' version, which
-/// is `observer_ebpf::WIRE_VERSION`.
+/// Version of the container's layout: channels, messages, the transform of batches. It is independent of the records'
+/// version, `observer_ebpf::WIRE_VERSION`.
 pub const FORMAT_VERSION: u32 = 1;
 
 /// The first message of a recording.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Meta {
-    /// [`FORMAT_VERSION`] of the writer.
+    /// [`FORMAT_VERSION`] of the writer, as recorded.
     pub format_version: u32,
     /// `observer_ebpf::WIRE_VERSION` of the records.
     pub wire_version: u16,
@@ -35,26 +35,26 @@ pub struct Meta {
     pub command: Vec<String>,
     pub level: Level,
     pub filter: Filter,
-    /// Sites, facts and coverage: what the engine is told.
+    /// Input of the engine: sites, facts and coverage.
     pub setup: setup::Setup,
-    /// Of a recording that begins in the midst of its run.
+    /// Present if the recording begins in the middle of its run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Since>,
 }
 
-/// From when on a recording has its run, where that is not its start: what was before was dropped, not lost. What had been
-/// told only once is told again, in a pass of its own before all others.
+/// Start of a recording that lacks the start of its run: earlier records were dropped, not lost. One-time records from before
+/// are repeated in a pass of its own before all others (the preamble).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Since {
     /// Time of the last mark before it.
     pub mark_ns: u64,
-    /// Records before it.
+    /// Number of records before it.
     pub records: u64,
-    /// Number of the CPU, of none that there is, whose records are those that are told again.
+    /// Number of a nonexistent CPU, which the repeated records have.
     pub again_cpu: u16,
-    /// The next sequence number, by CPU.
+    /// Next sequence number, by CPU.
     pub next_seq: BTreeMap<u16, u32>,
-    /// What had been lost before it.
+    /// Losses before it.
     pub lost: Vec<Lost>,
 }
 
@@ -67,30 +67,30 @@ impl Since {
     }
 }
 
-/// What one CPU had lost for one reason.
+/// Loss of one CPU for one reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lost {
     pub cpu: u16,
     /// Index into `observer_ebpf::loss::REASONS`.
     pub reason: u16,
-    /// As in [`crate::source::Loss`].
+    /// Site of the loss, as in [`crate::source::Loss`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub site: Option<u16>,
     pub total: u64,
-    /// Time of the look before the one that told it.
+    /// Time of the reading before the one that showed the loss.
     pub since_ns: u64,
 }
 
 /// The kernel that was watched.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kernel {
-    /// `uname -r`.
+    /// Output of `uname -r`.
     pub release: String,
-    /// `uname -v`.
+    /// Output of `uname -v`.
     pub version: String,
-    /// `uname -m`.
+    /// Output of `uname -m`.
     pub machine: String,
-    /// GNU build-id of vmlinux, hexadecimal; `None` where the kernel does not give it.
+    /// GNU build-id of vmlinux, hexadecimal; `None` if the kernel does not give it.
     pub build_id: Option<String>,
     /// Hash of `/sys/kernel/btf/vmlinux`, hexadecimal.
     pub btf_hash: Option<String>,
@@ -120,10 +120,10 @@ impl Level {
     }
 }
 
-/// Whom to watch; all empty: everybody.
+/// Tasks to watch; all fields empty: every task.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Filter {
-    /// Process id.
+    /// Process id to watch.
     pub pid: Option<u32>,
     /// Command name, as the kernel cuts it to 15 bytes.
     pub comm: Option<String>,
@@ -131,7 +131,7 @@ pub struct Filter {
     pub cgroup: Option<String>,
 }
 
-/// Why a run ended.
+/// Reason why a run ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum End {
@@ -141,9 +141,9 @@ pub enum End {
     Duration,
     /// The command after `--` ended, with this exit code (128 + signal if it was killed).
     Command(i32),
-    /// Somebody quit the dashboard.
+    /// The person quit the dashboard.
     Quit,
-    /// The source had no more.
+    /// The source had no more passes.
     Source,
 }
 
@@ -153,19 +153,19 @@ pub struct Closing {
     pub end: End,
     /// `CLOCK_MONOTONIC` at the end.
     pub end_ns: u64,
-    /// Per site, by rising site number.
+    /// Counts by rising site number.
     pub sites: Vec<SiteCount>,
-    /// Programs that the kernel did not run at some hits of their site; those with none are left out.
+    /// Programs that the kernel did not run at some hits of their site; others are left out.
     pub misses: Vec<Misses>,
     /// Totals by name of `observer_ebpf::loss::REASONS`; those that are 0 are left out.
     pub loss: BTreeMap<String, u64>,
 }
 
-/// What the programs counted at one site before any filter.
+/// Counts of the programs at one site, before any filter.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SiteCount {
     pub site: u16,
-    /// Calls.
+    /// Number of calls.
     pub hits: u64,
     /// Calls that did what the role is about (see `observer_ebpf::config::PerCpu`).
     pub outcomes: u64,
@@ -180,8 +180,8 @@ pub struct Misses {
 }
 
 impl Misses {
-    /// An interrupt that comes while a spinlock function's program runs takes spinlocks too, so that these come by the
-    /// hundred, and are no loss: no page-table lock is taken in an interrupt.
+    /// Returns true for programs of spinlock functions. An interrupt during such a program takes spinlocks too, so these
+    /// misses come by the hundred. They are not a loss: no page-table lock is acquired in an interrupt.
     #[must_use]
     pub fn is_of_spinlocks(&self) -> bool {
         self.program.starts_with("spin_")
@@ -197,6 +197,6 @@ pub struct Symbol {
     pub offset: u64,
 }
 
-/// Something about the source that a reader of the findings has to know.
+/// A remark about the source that a reader of the findings must know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice(pub String);

@@ -1,6 +1,6 @@
-//! What a run came to: all that a sink may read.
+//! The outcome of a run: everything that a sink may read.
 //!
-//! Decides nothing: it is the engine's answer beside what the source said about itself.
+//! Decides nothing: it combines the engine's answers with what the source said about itself.
 
 pub mod several;
 pub mod stacks;
@@ -16,28 +16,28 @@ use observer_engine::{
 use self::stacks::Stacks;
 use crate::meta::{Closing, Meta, Misses};
 
-/// The whole of a run, or of what is left of it.
+/// Report of a whole run, or of the readable part of a recording.
 #[derive(Clone, Debug)]
 pub struct Report {
     pub meta: Meta,
-    /// `None`: the recording breaks off.
+    /// Closing of the run; `None` if the recording breaks off.
     pub closing: Option<Closing>,
-    /// What has to be said about the source.
+    /// Notices about the source.
     pub notices: Vec<String>,
     pub coverage: Vec<Coverage>,
-    /// Worst first.
+    /// Findings, worst first.
     pub findings: Vec<Finding>,
     pub edges: Vec<EdgeView>,
     pub tables: Vec<TableView>,
-    /// Under which locks lookups and removals were: what a run without findings rests on.
+    /// Locks held at lookups and unlinks: the reason why a run may have no findings.
     pub protection: ProtectionView,
-    /// Who shares and unshares what; most unshares first.
+    /// Tasks that share and unshare tables, by mapping; most unshares first.
     pub mappings: Vec<MappingView>,
-    /// Of the sides of findings.
+    /// Stacks of the parties of findings.
     pub stacks: Stacks,
     pub stats: Stats,
     pub counts: Counts,
-    /// Drain passes.
+    /// Number of drain passes.
     pub passes: u64,
     /// Totals by reason, in the order of the reasons; those that are 0 are left out.
     pub loss: Vec<(&'static str, u64)>,
@@ -51,7 +51,7 @@ impl Report {
         self.end_ns.saturating_sub(self.meta.start_ns)
     }
 
-    /// The worst rank found.
+    /// Worst rank of all findings.
     #[must_use]
     pub fn worst(&self) -> Option<Rank> {
         self.findings.iter().map(|f| f.rank).min()
@@ -62,8 +62,8 @@ impl Report {
         self.findings.iter().filter(|f| f.rank.is_alarm()).count()
     }
 
-    /// Hits of programs that the kernel did not run and that are not told as loss: recordings of before that have only these.
-    /// Not those of spinlock functions, which are interrupts'.
+    /// Hits of programs that the kernel skipped and that are not counted as loss: older recordings have only these. Excludes
+    /// those of spinlock functions, which interrupts cause.
     #[must_use]
     pub fn missed(&self) -> u64 {
         let told = self.loss.iter().any(|(reason, _)| *reason == REASONS[SKIPPED].0);
@@ -71,7 +71,7 @@ impl Report {
         missed.fold(0, u64::saturating_add)
     }
 
-    /// What the kernel skipped, by program.
+    /// Skipped hits, by program.
     pub fn misses(&self) -> impl Iterator<Item = &Misses> {
         self.closing.iter().flat_map(|c| &c.misses)
     }

@@ -1,9 +1,9 @@
-//! The run: one pipeline, whatever the source.
+//! The run: one pipeline, for any source.
 //!
-//! Decides when a run ends (the source ends, a signal, the duration is over, the command after `--` ends, somebody
-//! quits) and who gets each pass: the recorder first, then the pipeline, then whoever watches. What a pass means is
-//! [`pipeline`]'s business. Live and replay differ in the source and in nothing else; a recording that somebody looks at is
-//! moved about in by [`player`].
+//! Decides when a run ends: the source ends, a signal arrives, the duration is over, the command after `--` ends, or the
+//! person quits. Decides which part gets each pass: the recorder first, then the pipeline, then the watchers. [`pipeline`]
+//! decides what a pass means. Live and replay differ only in the source; [`player`] moves through a recording that is shown
+//! on a dashboard.
 
 pub mod pipeline;
 pub mod player;
@@ -34,40 +34,40 @@ use crate::{
     source::{Pass, Source},
 };
 
-/// New lines at most this often.
+/// Shortest time between new lines.
 const LINES: Duration = Duration::from_millis(100);
-/// A new snapshot at most this often: 30 a second, with the timer's millisecond,
+/// Shortest time between two snapshots: 30 a second, with the timer's millisecond.
 const FRAME: Duration = Duration::from_millis(32);
-/// and of the time, snapshots take no more than one part in so many.
+/// Snapshots take at most one part in this number of the time.
 const SNAPSHOT_SHARE: u32 = 10;
-/// So often a source that always has something lets the runtime look at signals.
+/// Interval at which a source that always has data lets the runtime check for signals.
 const YIELD: Duration = Duration::from_millis(10);
 
-/// How long a command may take to end after it was asked to.
+/// Longest time that a command may take to end after it was asked to.
 const CHILD_GRACE: Duration = Duration::from_secs(2);
 
-/// Where the dashboard hangs.
+/// Channels to the dashboard.
 pub struct Dashboard {
     pub snapshots: watch::Sender<Arc<Snapshot>>,
     pub commands: mpsc::Receiver<Command>,
 }
 
-/// What goes with a run.
+/// Options of a run.
 #[derive(Default)]
 pub struct Options {
     pub recorder: Option<Writer>,
-    /// Keeps the last moments, to be looked back at.
+    /// Recorder of the last moments in memory, for lookups.
     pub keep: Option<Keep>,
     pub duration: Option<Duration>,
     /// The command after `--`; empty: none.
     pub command: Vec<String>,
-    /// Standard output is for the report: what the command writes there goes to standard error.
+    /// True if standard output is reserved for the report: the command's output then goes to standard error.
     pub stdout_is_taken: bool,
     pub dashboard: Option<Dashboard>,
     pub lines: Option<Lines>,
 }
 
-/// What came out of it.
+/// Outcome of a run.
 pub struct Outcome {
     pub report: Report,
     /// Exit code of the command if the run ended with it; 128 and the signal if it was killed.
@@ -141,7 +141,7 @@ pub async fn run(source: &mut impl Source, mut options: Options) -> anyhow::Resu
     Ok(Outcome { report, command })
 }
 
-/// What is kept is a convenience: where it fails the run goes on without.
+/// Adds a pass to the in-memory recording. If that fails, the run continues without it.
 fn keep(kept: &mut Option<Keep>, pass: &Pass) -> Option<String> {
     let why = kept.as_mut()?.pass(pass).err()?;
     *kept = None;
@@ -153,14 +153,14 @@ fn not_kept(why: &anyhow::Error) -> String {
 }
 
 enum Step {
-    /// It is time to serve the watchers.
+    /// The watchers are due.
     Look,
     Pass(Pass),
     Command(Command),
     End(End),
 }
 
-/// All that can end a run, besides its source.
+/// Everything except the source that can end a run.
 struct Stops {
     interrupt: Signal,
     terminate: Signal,
@@ -197,7 +197,7 @@ impl Stops {
         }
     }
 
-    /// Waits until somebody has seen enough of the dashboard.
+    /// Waits until the person leaves the dashboard.
     async fn quit(&mut self) {
         while self.dashboard.is_some() {
             tokio::select! {
@@ -212,13 +212,13 @@ impl Stops {
         }
     }
 
-    /// Asks the command to end, if it runs still, and makes sure that it does.
+    /// Asks the command to end, if it is still running, and makes sure that it does.
     async fn end_child(&mut self) -> anyhow::Result<()> {
-        // No id: it was waited for already.
+        // A child without an id has been waited for already.
         if let Some(child) = &mut self.child
             && let Some(pid) = child.id()
         {
-            // SAFETY: sends a signal to a child that was not waited for, so that its id is still its own.
+            // SAFETY: the child was not waited for, so the process id is still its own.
             unsafe { libc::kill(pid as libc::pid_t, libc::SIGTERM) };
             if timeout(CHILD_GRACE, child.wait()).await.is_err() {
                 child.start_kill().context("kill the command")?;
@@ -229,7 +229,7 @@ impl Stops {
     }
 }
 
-/// Starts the command. Under a dashboard it is mute: the terminal is taken.
+/// Starts the command. `mute`: without input and output, because the dashboard owns the terminal.
 fn start(command: &[String], mute: bool, stdout_is_taken: bool) -> anyhow::Result<Option<Child>> {
     let Some((program, args)) = command.split_first() else { return Ok(None) };
     let mut process = Process::new(program);
@@ -262,28 +262,28 @@ fn code(status: ExitStatus) -> i32 {
     status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
 }
 
-/// A reader that has gone away ends nothing: the run has more than one.
+/// Ignores a broken pipe: the run has other readers.
 fn quietly(written: std::io::Result<()>) -> std::io::Result<()> {
     written.or_else(|e| if e.kind() == std::io::ErrorKind::BrokenPipe { Ok(()) } else { Err(e) })
 }
 
-/// When the next snapshot may be made, after one that took so long.
+/// Time until the next snapshot, if the last one took this time.
 fn after_snapshot(took: Duration) -> Duration {
     FRAME.max(took * SNAPSHOT_SHARE)
 }
 
-/// When the watchers are served.
+/// State of serving the watchers.
 struct Looked {
     due: Instant,
-    /// Something happened since they were last.
+    /// Set if something happened since they were served last.
     news: bool,
     yielded: Instant,
-    /// What went wrong and did not end the run.
+    /// Failures that did not end the run.
     notices: Vec<String>,
 }
 
 impl Looked {
-    /// Serves the watchers if it is time; else tells when it will be, if there is news for them.
+    /// Serves the watchers if it is time; else returns when it will be, if there is news for them.
     async fn look(
         &mut self,
         meta: &Arc<Meta>,

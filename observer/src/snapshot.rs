@@ -1,7 +1,7 @@
-//! What a dashboard is shown: an owned, bounded picture of the run at one moment, and what it asks of the run.
+//! Snapshot of a run for a dashboard: an owned, bounded copy of its state at one moment. Also the commands to the run.
 //!
-//! Decides how much of a run goes into a picture; made many times a second, so it holds what the engine says, not words
-//! about it. Rates and series are the reader's: they are differences between snapshots, over [`Snapshot::now_ns`].
+//! Decides how much of a run is in a snapshot. Snapshots are made many times a second, so they have the engine's data, not
+//! words about it. Readers compute rates and series from the differences between snapshots, over [`Snapshot::now_ns`].
 
 use std::sync::Arc;
 
@@ -18,34 +18,34 @@ use crate::{
     report::stacks::Stacks,
 };
 
-/// Rows of each list; what is beyond is counted in `*_total`.
+/// Maximum number of rows of each list; `*_total` has the full count.
 pub const ROWS_MAX: usize = 5000;
 
 /// The run at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     pub meta: Arc<Meta>,
-    /// The engine's part of it.
+    /// The engine's setup.
     pub setup: Arc<Setup>,
     pub position: Position,
     /// Event time: nanoseconds of the watched machine's `CLOCK_MONOTONIC`.
     pub now_ns: u64,
-    /// Drain passes so far.
+    /// Number of drain passes up to now.
     pub passes: u64,
     pub stats: Stats,
     pub counts: Counts,
     /// Totals of what was lost, by reason; reasons with 0 are left out.
     pub loss: Vec<(&'static str, u64)>,
-    /// Worst first.
+    /// Findings, worst first.
     pub findings: Vec<Finding>,
     pub findings_total: usize,
-    /// In the order of class names.
+    /// Edges in the order of class names.
     pub edges: Vec<EdgeView>,
     pub edges_total: usize,
-    /// Most active first.
+    /// Tables, most active first.
     pub tables: Vec<TableView>,
     pub tables_total: usize,
-    /// Files by what is done to their tables, most unshares first.
+    /// Files with the operations on their tables, most unshares first.
     pub mappings: Vec<MappingView>,
     /// Pointers in use now, oldest first.
     pub leases: Vec<LeaseView>,
@@ -56,9 +56,9 @@ pub struct Snapshot {
     pub stacks: Arc<Stacks>,
     /// The last events that pass the filter of [`Command::Tail`], oldest first.
     pub tail: Vec<EventRow>,
-    /// The event that was taken last, whether it passes or not.
+    /// Event that was applied last, even if it does not pass the filter.
     pub last: Option<EventRow>,
-    /// What went wrong with the source; shown until the end.
+    /// Failures of the source; shown until the end.
     pub notices: Vec<String>,
 }
 
@@ -75,7 +75,7 @@ impl Snapshot {
     }
 }
 
-/// Where the events come from and how far they are.
+/// Source of the events, and the position in it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Position {
     /// A running kernel.
@@ -91,22 +91,22 @@ pub enum Position {
 pub struct Replay {
     pub file: String,
     pub start_ns: u64,
-    /// Of the recording, as far as it is known.
+    /// End of the recording, as far as it is known.
     pub end_ns: u64,
-    /// How far it was ever read: what is known of findings goes so far.
+    /// Event time up to which it has been read, and findings are known.
     pub read_ns: u64,
-    /// Events taken at this place.
+    /// Number of events applied at this place.
     pub event: u64,
-    /// Events ever read.
+    /// Number of events read in total.
     pub events: u64,
-    /// It is being read for the first time.
+    /// True while it is being read for the first time.
     pub reading: bool,
     pub paused: bool,
-    /// Times real time; `None`: as fast as it goes.
+    /// Multiple of real time; `None`: as fast as possible.
     pub speed: Option<f32>,
-    /// This is the end: the findings are final.
+    /// True at the end: the findings are final.
     pub ended: bool,
-    /// Findings of all that was read, by `told_ns`.
+    /// Findings of everything that was read, by `told_ns`.
     pub marks: Arc<Vec<FindingMark>>,
 }
 
@@ -115,33 +115,33 @@ pub struct Replay {
 pub struct FindingMark {
     pub id: String,
     pub rank: Rank,
-    /// When it happened for the first time.
+    /// Event time of its first occurrence.
     pub at_ns: u64,
-    /// When it was listed first.
+    /// Event time at which it was first reported.
     pub told_ns: u64,
 }
 
-/// What a person at the dashboard asks of the run.
+/// A person's command from the dashboard to the run.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
     Quit,
-    /// The snapshots' tail has the events that pass this from now on.
+    /// Sets the filter for the events in the snapshots' tail, from now on.
     Tail(Filter),
-    /// Replay only, as all that follow.
+    /// Pauses or plays. Replay only, like all commands below.
     Pause(bool),
-    /// Times real time; `None`: as fast as it goes.
+    /// Multiple of real time; `None`: as fast as possible.
     Speed(Option<f32>),
     Seek(To),
 }
 
-/// A place to go to in a recording.
+/// A place to seek in a recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum To {
-    /// After everything up to this event time, itself included.
+    /// The place after everything up to and including this event time.
     Time(u64),
-    /// After so many events.
+    /// The place after this number of events.
     Event(u64),
-    /// So many events on, or back.
+    /// This number of events forwards, or backwards if negative.
     Steps(i64),
     End,
 }

@@ -1,8 +1,9 @@
 //! The dashboard: a sink that shows snapshots on a terminal, of a live kernel or of a recording.
 //!
-//! Decides when to draw and who does what a key press asks for. It never touches the engine or the drain: snapshots come in by
-//! a `watch` channel that keeps the newest only, commands go out by a bounded one, what is looked up or written is read from
-//! the [`Library`] by threads of its own, and the terminal has threads too, so that a slow one costs frames and not events.
+//! Decides when to draw and which part carries out what a key press asks for. It never touches the engine or the drain:
+//! snapshots arrive through a `watch` channel that keeps only the newest, and commands leave through a bounded channel.
+//! Threads of their own look up and write what the [`Library`] has recorded, and the terminal has threads too, so a slow
+//! terminal costs frames and not events.
 
 mod answers;
 mod groups;
@@ -44,7 +45,7 @@ use crate::snapshot::{Command, Snapshot};
 pub use self::theme::Theme;
 pub use self::work::Written;
 
-/// What is looked at.
+/// Source of the shown snapshots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     Live,
@@ -53,21 +54,22 @@ pub enum Mode {
 
 /// 30 frames a second, with the timer's millisecond: more is not readable.
 const FRAME: Duration = Duration::from_millis(32);
-/// What a key changes is drawn at once, unless the frame before is this young: a key that repeats is no reason to draw more.
+/// Youngest age of a frame that a key press replaces at once. A repeated key does not draw more often than this.
 const KEY_FRAME: Duration = Duration::from_millis(8);
 
-/// How long the input thread may take to see that it has to end.
+/// Longest time until the input thread sees that it must end.
 const INPUT_POLL: Duration = Duration::from_millis(100);
 
 const LOST: &str = "the dashboard ended because another part of the program panicked";
 
-/// How long a terminal that takes nothing may hold up the end of the program.
+/// Longest time that a terminal which accepts no output may delay the end of the program.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Shows snapshots until the person quits, SIGINT, SIGTERM or SIGHUP comes, or the sender is gone. That it returned means quit: a [`Command::Quit`] is sent too,
-/// but finds no room in a full channel. Await it to its end: a dropped one gives the terminal back a moment later.
+/// Shows snapshots until the person quits, SIGINT, SIGTERM or SIGHUP arrives, or the sender is dropped. A return means quit:
+/// the function also sends a [`Command::Quit`], which a full channel drops. Await it to its end: a dropped future gives the
+/// terminal back a moment later.
 ///
-/// `library`: what is recorded of the run; without it, nothing can be looked up or saved.
+/// `library`: the recorded part of the run; without it, nothing can be looked up or saved.
 ///
 /// # Errors
 /// The terminal cannot be taken over or written to.
@@ -89,7 +91,7 @@ pub async fn run(
                 .build()
                 .context("cannot start the dashboard's runtime")
                 .and_then(|runtime| runtime.block_on(show(shown, sent, library, mode, stopped)));
-            // Nobody waits any more when the receiver is gone.
+            // The receiver is gone if nobody waits any more.
             let _ = done.send(result);
         })
         .context("cannot start the dashboard's thread")?;
@@ -100,7 +102,7 @@ pub async fn run(
             let _ = commands.try_send(Command::Quit);
             match tokio::time::timeout(PATIENCE, ended).await {
                 Ok(result) => result,
-                // The thread hangs in a write that the terminal does not take; restoring it would hang as well.
+                // The thread hangs in a write that the terminal does not take; restoring the terminal would hang as well.
                 Err(_) => return Ok(()),
             }
         }
@@ -114,7 +116,7 @@ pub async fn run(
     }
 }
 
-/// Signals that end a program, and would leave the terminal as it is if they did so at once.
+/// Signals that end a program. If they did so at once, the terminal would not be restored.
 struct Signals([Signal; 3]);
 
 impl Signals {
@@ -128,7 +130,7 @@ impl Signals {
     }
 }
 
-/// Waits for a reason to end that is none of the person's keys.
+/// Waits for a reason to end other than a key press.
 async fn end_asked(signals: &mut Signals, mut snapshots: watch::Receiver<Arc<Snapshot>>) {
     let Signals([interrupt, terminate, hangup]) = signals;
     let gone = async { while snapshots.changed().await.is_ok() {} };
@@ -140,7 +142,7 @@ async fn end_asked(signals: &mut Signals, mut snapshots: watch::Receiver<Arc<Sna
     }
 }
 
-/// What the keys lead to: the ends of the channels, and who works for them.
+/// Receivers of key effects: the command channel, and the threads that do the work.
 struct Hands {
     commands: mpsc::Sender<Command>,
     work: Work,
@@ -162,11 +164,11 @@ async fn show(
     let first = snapshots.borrow_and_update().clone();
     let mut state = State::new(mode, Theme::from_environment(), first);
     let mut drawn: Option<Instant> = None;
-    // When the next frame is wanted: at once after a key, else in its turn.
+    // Delay of the next frame: shorter after a key, else the normal frame time.
     let mut wanted = Some(FRAME);
     loop {
         if hands.act(&mut state, &mut screen)?.is_break() {
-            // The run may be gone already: then there is nothing left to tell it.
+            // If the run has ended already, nobody receives the command.
             let _ = hands.commands.try_send(Command::Quit);
             return Ok(());
         }
@@ -205,13 +207,13 @@ async fn show(
 }
 
 impl Hands {
-    /// Does what the state asks for; a break: to quit.
+    /// Does what the state asks for; breaks to quit.
     fn act(&mut self, state: &mut State, screen: &mut Screen) -> anyhow::Result<ControlFlow<()>> {
         for effect in state.take_effects() {
             match effect {
                 Effect::Quit => return Ok(ControlFlow::Break(())),
                 Effect::Redraw => screen.renew().context("cannot draw on the terminal")?,
-                // A full channel means that the run has many of them before it: one less is no loss.
+                // A full channel means that many commands wait for the run already: dropping this one does no harm.
                 Effect::Send(command) => drop(self.commands.try_send(command)),
                 Effect::Look(look, query) => self.work.look_up(look, query),
                 Effect::Export { what, to, force } => self.work.export(what, to, force),
@@ -233,7 +235,7 @@ impl Done {
     }
 }
 
-/// What the terminal sent; a break: it cannot be read any more.
+/// Handles input from the terminal; breaks when the terminal cannot be read any more.
 fn on_input(event: Option<Event>, state: &mut State, screen: &mut Screen) -> anyhow::Result<ControlFlow<()>> {
     match event {
         None if !terminal::taken() => anyhow::bail!(LOST),
@@ -246,7 +248,7 @@ fn on_input(event: Option<Event>, state: &mut State, screen: &mut Screen) -> any
     Ok(ControlFlow::Continue(()))
 }
 
-/// The thread that reads the terminal.
+/// Thread that reads the terminal.
 struct Input {
     events: mpsc::Receiver<Event>,
     stop: Arc<AtomicBool>,
@@ -267,7 +269,7 @@ impl Input {
                         Ok(true) => event::read().map(|e| sender.blocking_send(e)),
                         Err(e) => Err(e),
                     };
-                    // A terminal that cannot be read ends the dashboard by the closed channel.
+                    // If the terminal cannot be read, the closed channel ends the dashboard.
                     if !matches!(sent, Ok(Ok(()))) {
                         return;
                     }
@@ -281,7 +283,7 @@ impl Input {
 impl Drop for Input {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        // A sender that waits for room wakes up when the channel closes.
+        // Closing the channel wakes a sender that waits for room.
         self.events.close();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();

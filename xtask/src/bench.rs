@@ -1,5 +1,5 @@
-//! `cargo xtask bench`: how fast it is. The measuring is `observer/benches`'; here it is built like the binary that is
-//! given to people, run, shown, and summed up in one line for a test run. A slow machine is no failure.
+//! `cargo xtask bench`: measures observer's speed. `observer/benches` measures; this file builds it like the released binary,
+//! runs it, shows its output, and makes one line for a test run's summary. A slow machine is not a failure.
 
 mod dashboard;
 
@@ -45,13 +45,13 @@ pub struct Engine {
     only: Option<String>,
 }
 
-/// What the last line of the bench says, as far as it is judged here.
+/// The fields of the bench's last line that are judged here.
 #[derive(Debug, Deserialize, PartialEq)]
 struct Line {
     recording: String,
     events: u64,
     runs: u64,
-    /// Events a second.
+    /// Goal in events per second.
     goal: u64,
     whole_best: f64,
     whole_median: f64,
@@ -66,11 +66,11 @@ impl Bench {
     }
 }
 
-/// A bench of observer, built like the binary that is given to people.
+/// Builds the command of an observer bench, compiled like the released binary.
 fn command(bench: &str, recording: Option<&Path>) -> Result<Command> {
     let mut command = build::static_cargo("bench");
     command.args(["--package", "observer", "--bench", bench]);
-    // With the object inside, as the last build had it, nothing has to be built twice.
+    // With the object of the last build inside, nothing has to be built twice.
     let object = host::target_dir()?.join(build::BPF_OBJECT);
     if object.is_file() {
         command.env("OBSERVER_BPF_OBJECT", object);
@@ -85,7 +85,7 @@ fn command(bench: &str, recording: Option<&Path>) -> Result<Command> {
     Ok(command)
 }
 
-/// Runs a bench, shows what it says, and gives its last line.
+/// Runs a bench, shows its output, and parses its last line.
 fn last_line<Line: DeserializeOwned>(mut command: Command) -> Result<Line> {
     let output = command.stderr(Stdio::inherit()).output().context("cannot run cargo bench")?;
     let said = String::from_utf8_lossy(&output.stdout);
@@ -102,7 +102,7 @@ fn line_of<Line: DeserializeOwned>(said: &str) -> Result<Line> {
 }
 
 impl Engine {
-    /// Runs it, shows what it says, and gives the line for the summary.
+    /// Runs the bench, shows its output, and returns the line for the summary.
     pub fn summary(&self) -> Result<String> {
         Ok(last_line::<Line>(self.command()?)?.summary())
     }

@@ -1,5 +1,5 @@
-//! What is built for the guest: the BPF object, `observer` with the object inside, its guest tests, and the guest's init.
-//! All but the object are static, so that they run in an initramfs that holds nothing else.
+//! Builds everything for the guest: the BPF object, `observer` with the object inside, its guest tests, and the guest's init.
+//! All but the object are static, so that they run in an initramfs that contains nothing else.
 
 use std::{
     fs,
@@ -11,18 +11,18 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{host, setup};
 
-/// The object, below the target directory.
+/// Path of the object, relative to the target directory.
 pub const BPF_OBJECT: &str = "bpf/observer.bpf.o";
 const BPF_TARGET: &str = "bpfel-unknown-none";
 const GUEST_TARGET: &str = "x86_64-unknown-linux-gnu";
-/// The loader wants BTF, which bpf-linker makes out of the debug information; the crate's macros want the architecture
-/// whose kernels the programs are for.
+/// The loader needs BTF, which bpf-linker makes from the debug information. The crate's macros need the architecture of the
+/// kernels that the programs run on.
 const BPF_FLAGS: [&str; 3] = ["--cfg=bpf_target_arch=\"x86_64\"", "-Clink-arg=--btf", "-Cdebuginfo=2"];
-/// What the verifier likes: one unit, everything inlined that can be, no unwinding.
+/// Profile that suits the verifier: one unit, everything possible inlined, no unwinding.
 const BPF_PROFILE: [(&str, &str); 4] =
     [("OPT_LEVEL", "3"), ("LTO", "true"), ("CODEGEN_UNITS", "1"), ("PANIC", "abort")];
 
-/// `cargo xtask build`.
+/// Runs `cargo xtask build`.
 pub fn all() -> Result<()> {
     let object = bpf_object()?;
     let observer = observer_with(&object)?;
@@ -31,7 +31,7 @@ pub fn all() -> Result<()> {
     Ok(())
 }
 
-/// The static `observer` with the BPF programs inside.
+/// Builds the static `observer` with the BPF programs inside.
 pub fn observer() -> Result<PathBuf> {
     observer_with(&bpf_object()?)
 }
@@ -40,17 +40,17 @@ pub fn observer_with(object: &Path) -> Result<PathBuf> {
     static_binary("observer", &[("OBSERVER_BPF_OBJECT", object)])
 }
 
-/// Builds the BPF programs; gives the path of the object.
+/// Builds the BPF programs and returns the path of the object.
 pub fn bpf_object() -> Result<PathBuf> {
     let tools = setup::bpf_tools()?;
     let target_dir = host::target_dir()?;
-    // Its own directory: another rustc and other flags would make cargo build everything anew each time.
+    // A separate directory: with another rustc and other flags, cargo would rebuild everything each time.
     let build_dir = target_dir.join("bpf-build");
     let mut command = host::cargo();
     command.args(["build", "--release", "--package", "observer-ebpf", "--bin", "observer-ebpf"]);
     command.args(["--features", "programs", "--target", BPF_TARGET, "-Z", "build-std=core", "--target-dir"]);
     command.arg(&build_dir);
-    // Stable rustc builds `core` when it is told that it may.
+    // Stable rustc builds `core` only with this variable.
     command.env("RUSTC_BOOTSTRAP", "1").env("RUSTC", &tools.rustc);
     command.env("LD_LIBRARY_PATH", &tools.llvm);
     command.env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", &tools.linker);
@@ -65,19 +65,19 @@ pub fn bpf_object() -> Result<PathBuf> {
     Ok(object)
 }
 
-/// A static release binary of a package of the workspace.
+/// Builds a static release binary of a package of the workspace.
 pub fn static_binary(package: &str, env: &[(&str, &Path)]) -> Result<PathBuf> {
     let mut command = static_cargo("build");
     command.args(["--package", package, "--bin", package]).envs(env.iter().copied());
     if package == "guest-init" {
-        // A second's work; its lines would stand before every guest.
+        // It takes a second; its lines would precede every guest's output.
         command.arg("--quiet");
     }
     host::run(&mut command).with_context(|| format!("cannot build {package} for the guest"))?;
     Ok(host::target_dir()?.join(GUEST_TARGET).join("release").join(package))
 }
 
-/// The static test binary of `observer/tests/guest.rs`.
+/// Builds the static test binary of `observer/tests/guest.rs`.
 pub fn guest_tests(object: &Path) -> Result<PathBuf> {
     let mut command = static_cargo("test");
     command.args(["--package", "observer", "--test", "guest", "--no-run", "--message-format=json"]);
@@ -99,7 +99,7 @@ fn test_executable(messages: &str) -> Option<PathBuf> {
     )
 }
 
-/// A cargo that builds static release binaries.
+/// Returns a cargo command that builds static release binaries.
 pub fn static_cargo(subcommand: &str) -> Command {
     let mut command = host::cargo();
     command.args([subcommand, "--profile", "release", "--target", GUEST_TARGET]);
@@ -107,7 +107,7 @@ pub fn static_cargo(subcommand: &str) -> Command {
     command
 }
 
-/// Leaves an equal file alone, so that what is built from it stays fresh; never shows half a file.
+/// Copies a file. An equal target is left alone, so that its dependents stay fresh; a partial file never appears.
 fn copy_if_changed(from: &Path, to: &Path) -> Result<()> {
     let content = fs::read(from).with_context(|| format!("cannot read {}", from.display()))?;
     if fs::read(to).is_ok_and(|old| old == content) {

@@ -1,5 +1,5 @@
-//! `cargo xtask demo`: from nothing to findings of a real kernel. With a terminal it ends in the live dashboard, without
-//! one in a report.
+//! `cargo xtask demo`: goes from nothing to findings of a real kernel. It ends in the live dashboard on a terminal, else in a
+//! report.
 
 use std::time::Duration;
 
@@ -12,14 +12,14 @@ use crate::{
 };
 
 const KERNEL: &str = "6.12";
-/// What a person sees: the dashboard over a kernel that is kept busy, until they quit.
+/// Command for a terminal: the dashboard over a busy kernel, until the user quits.
 const INTERACTIVE: &[&str] = &["observer", "attach", "--", "observer", "exercise", "demo", "--loop"];
-/// What a log sees: one recording and its report. The findings are what was asked for, so they are no failure.
+/// Command for a log: one recording and its report. Findings are the purpose here, so they are not a failure.
 const PLAIN: &str = "observer record -o /tmp/demo.obs -- observer exercise demo --duration 12s && \
                      observer report --fail-on never /tmp/demo.obs";
 const TIMEOUT: Duration = Duration::from_secs(300);
 
-/// Gives the status that stands for the run.
+/// Runs the demo and returns its exit status.
 pub fn run() -> Result<i32> {
     setup::all()?;
     let kernel = setup::kernel(&kernels::row(KERNEL)?)?;

@@ -1,4 +1,4 @@
-//! `cargo xtask fixtures`: records scenarios in a guest and keeps the recordings with the findings that they must give from
+//! `cargo xtask fixtures`: records scenarios in a guest, and stores each recording with the findings that it must give from
 //! now on. A new fixture is one row.
 
 use std::{
@@ -17,23 +17,23 @@ use crate::{
     setup::{self, Kernel},
 };
 
-/// A recording: its name, the kernel it is made on, and what runs while it is made.
+/// A recording: its name, its kernel, and the command that runs while it is made.
 struct Fixture {
     name: &'static str,
     kernel: &'static str,
-    /// Empty: what hangs that kernel, until it does.
+    /// Command to record; if empty, the kernel's hanging scenario is recorded until it hangs.
     command: &'static str,
 }
 
-/// The first is the sample that `observer replay` shows without a file.
+/// Every fixture. The first is the sample that `observer replay` shows if it is given no file.
 const FIXTURES: &[Fixture] = &[
-    // Some of all that there is to see: stale pointers, used and predicted, a deadlock, sharing and its end.
+    // A bit of everything: stale pointers (used and predicted), a deadlock, sharing and its end.
     Fixture {
         name: "sample",
         kernel: "5.10",
         command: "observer exercise share abba-migrate exit turns:mincore:punch race:vmread:migrate --duration 700ms",
     },
-    // Stock 6.12.95 has this deadlock (mm/hugetlb.c, fixed by 6.18): found from a run in which nothing hangs.
+    // Stock 6.12.95 has this deadlock (mm/hugetlb.c, fixed by 6.18). It is found from a run in which nothing hangs.
     Fixture {
         name: "fault-mutex-folio",
         kernel: "6.12",
@@ -46,8 +46,8 @@ const FIXTURES: &[Fixture] = &[
         command: "observer exercise fault-truncate --duration 500ms",
     },
     Fixture { name: "migrate", kernel: "6.12", command: "observer exercise migrate punch" },
-    // Walkers that have mmap_lock alone, in turns and in a race; the same where the vma_lock keeps them apart. 6.1's split
-    // against a migration's walk, and the same where the split takes the file's lock.
+    // Walkers that hold only mmap_lock, in turns and in a race, and the same walkers where the vma_lock excludes them. Also
+    // 6.1's split against a migration's walk, and the same where the split acquires the file's lock.
     Fixture {
         name: "walkers-5.10",
         kernel: "5.10",
@@ -63,7 +63,7 @@ const FIXTURES: &[Fixture] = &[
         kernel: "6.12",
         command: "observer exercise turns:mincore:punch turns:migrate:split turns:vmread:dontneed",
     },
-    // The three deadlocks of stock kernels, each from a run in which nothing hangs; and what one that hung left behind.
+    // The three deadlocks of stock kernels, each from a run in which nothing hangs, and the remains of one that hung.
     Fixture { name: "fault-migrate-5.10", kernel: "5.10", command: "observer exercise abba-migrate" },
     Fixture { name: "fault-mutex-6.1", kernel: "6.1", command: "observer exercise abba-fault-mutex" },
     Fixture {
@@ -108,7 +108,7 @@ impl Fixture {
             "" => hang::leave(observer, &setup::guest_tools()?, &kernel, &made)?,
             _ => self.record(observer, &kernel, &made)?,
         };
-        // The findings of this very build: a test holds every later one against them.
+        // The findings of this build: a test compares those of every later build with them.
         let report = std::process::Command::new(observer)
             .args(["report", "--format", "json", "--fail-on", "never"])
             .arg(&recording)
@@ -126,7 +126,7 @@ impl Fixture {
         Ok(())
     }
 
-    /// Runs the command in a guest until it ends.
+    /// Records the command in a guest until it ends.
     fn record(&self, observer: &Path, kernel: &Kernel, made: &Path) -> Result<PathBuf> {
         let recording = format!("{}.obs", self.name);
         eprintln!("--- {}: {} on {kernel}", self.name, self.command);

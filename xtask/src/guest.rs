@@ -1,6 +1,6 @@
 //! A stock kernel in an emulator, with one command to run. The guest has three serial ports: the command's terminal, the
-//! files that it writes below `/out` (they arrive while it runs and survive whatever happens to it), and the kernel's log.
-//! This module boots it and says what went wrong; what a test means by its output is the caller's.
+//! files that it writes below `/out` (they arrive while it runs and survive the guest), and the kernel's log. This module
+//! boots the guest and reports what went wrong; the caller interprets the output.
 
 mod initramfs;
 mod klog;
@@ -24,7 +24,7 @@ use crate::{
 };
 use initramfs::Initramfs;
 
-/// Enough for 32 huge pages on each node and a test binary with its symbols.
+/// Memory in MiB: enough for 32 huge pages on each node and a test binary with symbols.
 const MEMORY_MIB: u32 = 2048;
 const CPUS: u32 = 2;
 const TIMEOUT: Duration = Duration::from_secs(600);
@@ -44,40 +44,40 @@ pub struct Guest {
     until: Option<Until>,
 }
 
-/// Says when a guest that will not end by itself has done what it is there for.
+/// Returns true when a guest that will not end by itself has done its work.
 type Until = Box<dyn Fn() -> bool>;
 
-/// Whether the command's output is shown as it comes.
+/// Selects how the command's output is shown while it runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Echo {
     No,
     Yes,
-    /// Whole lines, each behind this, so that guests side by side can be told apart.
+    /// Whole lines, each prefixed with this label, to distinguish guests that run side by side.
     Labelled(String),
 }
 
-/// What came of a run.
+/// Outcome of a guest's run.
 #[derive(Debug)]
 pub struct Outcome {
-    /// The command's status, as a shell says it; `None` when the guest ended without telling.
+    /// The command's status, as in a shell; `None` if the guest ended without reporting it.
     pub exit: Option<i32>,
     pub release: Option<String>,
-    /// All that the command wrote to its terminal.
+    /// Everything that the command wrote to its terminal.
     pub console: String,
-    /// Why the run failed, whatever the command's status was.
+    /// Reasons why the run failed, independent of the command's status.
     pub problems: Vec<String>,
     pub notices: Vec<String>,
     pub seconds: f64,
 }
 
 impl Outcome {
-    /// A run that did not come to booting.
+    /// An outcome for a run that failed before booting.
     pub fn failed(problem: String) -> Outcome {
         let (console, problems) = (String::new(), vec![problem]);
         Outcome { exit: None, release: None, console, problems, notices: Vec::new(), seconds: 0.0 }
     }
 
-    /// The one line about a run; the same words on every run, to be searched for.
+    /// Returns one line about the run, always in the same format, so that it can be searched for.
     pub fn verdict(&self) -> String {
         let release = self.release.as_deref().unwrap_or("unknown");
         let exit = self.exit.map_or("none".into(), |code| code.to_string());
@@ -85,7 +85,7 @@ impl Outcome {
         format!("guest: {verdict} kernel={release} exit={exit} seconds={:.1}", self.seconds)
     }
 
-    /// The status that stands for the run: the command's, unless the guest itself failed.
+    /// Returns the status of the run: the command's, unless the guest itself failed.
     pub fn status(&self) -> i32 {
         match self.exit {
             Some(code) if self.problems.is_empty() => code,
@@ -93,7 +93,7 @@ impl Outcome {
         }
     }
 
-    /// Verdict, problems and notices, for standard error.
+    /// Returns verdict, problems and notices, for standard error.
     pub fn report(&self) -> String {
         let lines = |kind: &str, lines: &[String]| -> String {
             lines.iter().map(|line| format!("{kind}: {line}\n")).collect()
@@ -124,13 +124,13 @@ impl Guest {
         self
     }
 
-    /// Shared out between two nodes, hence rounded up to an even number.
+    /// Sets the number of CPUs, split between two nodes and therefore rounded up to an even number.
     pub fn cpus(mut self, cpus: u32) -> Self {
         self.cpus = cpus;
         self
     }
 
-    /// Puts a file of the host into the guest, with its mode.
+    /// Puts a file of the host into the guest, with the host's mode.
     pub fn file(mut self, path_in_guest: &str, host: &Path) -> Self {
         self.files.push((path_in_guest.to_owned(), host.to_owned()));
         self
@@ -146,32 +146,32 @@ impl Guest {
         self
     }
 
-    /// `None` waits for ever, for people.
+    /// Sets the time limit; `None`, for interactive use, waits for ever.
     pub fn timeout(mut self, timeout: Option<Duration>) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// Where on the host the files below `/out` go.
+    /// Sets the host directory for the files below `/out`.
     pub fn out(mut self, directory: &Path) -> Self {
         self.out = Some(directory.to_owned());
         self
     }
 
-    /// A guest that is expected to hang: looked at every second, and ended from outside as soon as this says so. A hung task
-    /// is no failure then, nor is an end without the command's status.
+    /// Declares a guest that is expected to hang. `is_over` is called every second, and the guest is killed once it returns
+    /// true. A hung task is then not a failure, and neither is an end without the command's status.
     pub fn until(mut self, is_over: impl Fn() -> bool + 'static) -> Self {
         self.until = Some(Box::new(is_over));
         self
     }
 
-    /// Shows the command's output as it comes.
+    /// Shows the command's output as it arrives.
     pub fn echo(mut self) -> Self {
         self.echo = Echo::Yes;
         self
     }
 
-    /// The same in whole lines behind a label.
+    /// Shows the output in whole lines, each prefixed with a label.
     pub fn echo_as(mut self, label: &str) -> Self {
         self.echo = Echo::Labelled(label.to_owned());
         self
@@ -182,7 +182,7 @@ impl Guest {
         self.boot(None)
     }
 
-    /// Boots with the user's terminal in the guest's hands.
+    /// Boots with the user's terminal connected to the guest.
     pub fn run_interactive(mut self) -> Result<Outcome> {
         self.job.terminal = Some(terminal::size());
         for name in ["TERM", "COLORTERM", "NO_COLOR"] {
@@ -240,7 +240,7 @@ fn mode_of(path: &Path) -> Result<u32> {
     Ok(metadata.permissions().mode() & 0o7777)
 }
 
-/// Holds what a run leaves on the host. One of a run that is over goes with the next run, unless that one failed too.
+/// The host's directory of a run. If the run failed, it stays until later runs remove it.
 struct RunDirectory {
     path: PathBuf,
 }
@@ -261,7 +261,7 @@ impl RunDirectory {
     }
 }
 
-/// Removes the directories of processes that are gone, but the newest few, which somebody may be reading.
+/// Removes the directories of processes that have ended, except the newest few, which somebody may be reading.
 fn remove_orphans(parent: &Path) {
     const KEPT: usize = 5;
     let mut orphans: Vec<_> = fs::read_dir(parent)

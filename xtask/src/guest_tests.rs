@@ -1,5 +1,5 @@
-//! The test binary of `observer/tests/guest.rs` in a guest: what is built for it, how it is called, and what its output says.
-//! Which of its tests run on which kernel is decided by `matrix` and `test`.
+//! The test binary of `observer/tests/guest.rs` in a guest: building what it needs, calling it, and parsing its output.
+//! `matrix` and `test` decide which of its tests run on which kernel.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -11,21 +11,21 @@ use crate::{
     setup::{self, GuestTools, Kernel, Tmux},
 };
 
-/// The one test whose report is judged here.
+/// Name of the one test whose report is judged here.
 pub const MATRIX: &str = "matrix_of_this_kernel";
-/// The module of the tests that run on every kernel.
+/// Module of the tests that run on every kernel.
 pub const EVERYWHERE: &str = "on_every_kernel::";
-/// Of those the tests of the lock order, which kernels get that have a deadlock of their own.
+/// Module of the lock-order tests among them, for kernels that have their own deadlock.
 pub const ORDER: &str = "on_every_kernel::order::";
-/// For all guest tests on one kernel; emulated, on a machine with other things to do.
+/// Time limit for all guest tests on one kernel, emulated and on a busy machine.
 const TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
-/// Built once, for all guests.
+/// Binaries that are built once for all guests.
 pub struct Binaries {
     pub observer: PathBuf,
     pub tests: PathBuf,
     pub tools: GuestTools,
-    /// For the tests of the dashboard.
+    /// Terminal multiplexer for the tests of the dashboard.
     pub tmux: Option<Tmux>,
 }
 
@@ -37,7 +37,8 @@ impl Binaries {
         Ok(Binaries { observer, tests, tools: setup::guest_tools()?, tmux: Some(setup::tmux()?) })
     }
 
-    /// A guest that runs the test binary with these arguments. What it says is shown, behind `label` if others speak too.
+    /// Returns a guest that runs the test binary with these arguments and shows its output, prefixed with `label` if other
+    /// guests run beside it.
     pub fn guest(&self, kernel: &Kernel, arguments: &[&str], label: Option<&str>) -> Guest {
         let fixed = ["/bin/guest-tests", "--ignored", "--test-threads=1", "--nocapture"];
         let terminal = self.tmux.iter().flat_map(|tmux| &tmux.0);
@@ -57,7 +58,7 @@ impl Binaries {
     }
 }
 
-/// Passed and failed, out of the line that ends the output of a test binary.
+/// Parses the counts of passed and failed tests from the last line of a test binary's output.
 pub fn summary(console: &str) -> Option<(u32, u32)> {
     let line = console.lines().rev().find_map(|line| line.trim().strip_prefix("test result: "))?;
     let count = |what: &str| {
@@ -67,7 +68,7 @@ pub fn summary(console: &str) -> Option<(u32, u32)> {
     Some((count("passed")?, count("failed")?))
 }
 
-/// The names below the last "failures:" of the output.
+/// Returns the test names below the last "failures:" of the output.
 pub fn failed_tests(console: &str) -> Vec<&str> {
     let Some((_, after)) = console.rsplit_once("failures:\n") else { return Vec::new() };
     after.lines().take_while(|line| line.starts_with("    ")).map(str::trim).collect()

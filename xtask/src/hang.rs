@@ -1,7 +1,7 @@
-//! Deadlocks of stock kernels that really happen. Both sides run at once while observer records; the guest hangs, is ended from
-//! outside, and what its recording streamed out before that has to name the deadlock and who waits for what.
+//! Deadlocks of stock kernels that really happen. Both sides run at once while observer records; the guest hangs and is
+//! killed from outside. Its streamed recording must name the deadlock, and which task waits for which lock.
 //!
-//! Which kernel has which deadlock was measured by other means (the kernels' own stacks); here it is expected, not asked.
+//! The kernels' deadlocks were found by other means (the kernels' own stacks). Here they are expected, not searched for.
 
 use std::{
     cell::Cell,
@@ -22,22 +22,23 @@ use crate::{
     setup::{GuestTools, Kernel},
 };
 
-/// What a filter of `cargo xtask test` names them by.
+/// Name by which a filter of `cargo xtask test` selects them.
 pub const NAME: &str = "hang";
 
-/// A deadlock: where it is, what brings it about, and how the finding's id begins.
+/// A deadlock: its kernel, the scenario that causes it, and the start of the finding's id.
 #[derive(Clone, Copy)]
 struct Hang {
     kernel: &'static str,
     scenario: &'static str,
     finding: &'static str,
-    /// Class of a read lock that a party waits for behind a writer, where the kernel does not report waits: the party may have
-    /// acquired it. The deadlock is `feasible` there, with all other parties waiting.
+    /// Class of a read lock that a party waits for behind a writer, if the kernel does not report waits: to observer, the
+    /// party may have acquired it. The deadlock is then `feasible`, with all other parties waiting.
     silent: Option<&'static str>,
 }
 
 const HANGS: &[Hang] = &[
-    // A fault waits for the folio that migration has, which waits behind a queued mmap for the i_mmap_rwsem that the fault has.
+    // A fault waits for the folio lock that migration holds. Migration waits, behind a queued mmap, for the i_mmap_rwsem that
+    // the fault holds.
     Hang {
         kernel: "5.10",
         scenario: "abba-migrate:concurrent",
@@ -56,7 +57,7 @@ const HANGS: &[Hang] = &[
         finding: "cycle:i_mmap_rwsem>folio_lock(file)",
         silent: None,
     },
-    // A move of what nobody shares has i_mmap_rwsem for writing, and wants it for reading to share at the new place.
+    // A move of an unshared table holds i_mmap_rwsem for writing, and requests it for reading to share at the new place.
     Hang {
         kernel: "7.3",
         scenario: "mremap:alone",
@@ -65,34 +66,34 @@ const HANGS: &[Hang] = &[
     },
 ];
 
-/// A hang comes within three seconds, and a wait is one after a second more. A busy host gets a multiple of both.
+/// Time limit. A hang occurs within three seconds, and a wait is recognized after one more; a busy host gets a multiple.
 const LIMIT: Duration = Duration::from_secs(150);
-/// The machine goes on for so long with the deadlock in it: what is recorded then must be there too.
+/// Time that the machine continues with the deadlock in it; that time must be recorded too.
 const AFTERWARDS: Duration = Duration::from_secs(5);
-/// A chunk has a second at most, a look at the guest's files takes a tenth; the rest is for a busy host.
+/// Allowed loss at the end: a chunk covers at most a second, a look at the files a tenth; the rest is for a busy host.
 const LOST_MAX: Duration = Duration::from_millis(2500);
 
-/// What came of one.
+/// Result of one deadlock.
 pub struct Run {
-    /// Kernel and scenario.
+    /// Names of kernel and scenario.
     pub what: String,
     pub verdict: Verdict,
 }
 
 pub enum Verdict {
-    /// With a line for the summary.
+    /// Found, with a line for the summary.
     Found(String),
     Failed(String),
-    /// The kernel that has it is not to be had any more.
+    /// The kernel that has the deadlock is no longer available.
     NotTestable(String),
 }
 
-/// Whether a kernel has one.
+/// Returns true if a kernel has a known deadlock.
 pub fn is_known(row: &Row) -> bool {
     HANGS.iter().any(|hang| hang.kernel == row.name)
 }
 
-/// All of a kernel.
+/// Runs all deadlocks of a kernel.
 pub fn run(binaries: &Binaries, kernel: &Kernel) -> Vec<Run> {
     let own = HANGS.iter().filter(|hang| hang.kernel == kernel.name);
     own.map(|hang| Run {
@@ -136,17 +137,17 @@ impl Hang {
     }
 }
 
-/// What is left of a guest that hung.
+/// Remains of a guest that hung.
 struct Recording {
     report: Value,
-    /// From the recording's first byte to the end of the guest.
+    /// Time from the recording's first byte to the end of the guest, in seconds.
     seconds: f64,
 }
 
-/// The recording of a deadlock, in a file of this name below `out`.
+/// File name of a deadlock's recording, below `out`.
 const FILE: &str = "hang.obs";
 
-/// What a kernel's first hang leaves behind, for a fixture: the recording's place below `out`.
+/// Records a kernel's first deadlock for a fixture, and returns the recording's path.
 pub fn leave(observer: &Path, tools: &GuestTools, kernel: &Kernel, out: &Path) -> Result<PathBuf> {
     let hang = HANGS.iter().find(|hang| hang.kernel == kernel.name);
     let hang = hang.with_context(|| format!("kernel {} has no deadlock that is known", kernel.name))?;
@@ -154,7 +155,7 @@ pub fn leave(observer: &Path, tools: &GuestTools, kernel: &Kernel, out: &Path) -
     Ok(out.join(FILE))
 }
 
-/// Runs until the deadlock is there and has been for a while.
+/// Runs the guest until the deadlock has been present for a while.
 fn record(
     (observer, tools): (&Path, &GuestTools),
     kernel: &Kernel,
@@ -197,7 +198,7 @@ fn record(
     Ok(Recording { report: report(observer, &file)?, seconds })
 }
 
-/// What has arrived so far need not be a recording yet.
+/// Returns true if the recording shows the deadlock. It may not be a complete recording yet.
 fn is_there(observer: &Path, file: &Path, wanted: &Hang) -> bool {
     report(observer, file).is_ok_and(|report| deadlock(&report, wanted).is_some())
 }
@@ -209,7 +210,7 @@ fn report(observer: &Path, file: &Path) -> Result<Value> {
     serde_json::from_slice(&output.stdout).context("observer report wrote no JSON")
 }
 
-/// The finding, if it has its rank. A feasible one must be of tasks that wait, not of lock order alone.
+/// Returns the finding, if its rank is right. A feasible one must contain waiting tasks, not only lock order.
 fn deadlock<'a>(report: &'a Value, wanted: &Hang) -> Option<&'a Value> {
     let waits = |finding: &Value| {
         finding["evidence"]["steps"]
@@ -225,7 +226,7 @@ fn deadlock<'a>(report: &'a Value, wanted: &Hang) -> Option<&'a Value> {
     report["findings"].as_array()?.iter().find(is_it)
 }
 
-/// Who waits for what, in the words of the summary. Two tasks at least, each for a lock of another one.
+/// Describes which task waits for which lock, for the summary. At least two tasks each wait for another's lock.
 fn waits(finding: &Value, silent: Option<&str>) -> Result<String> {
     if finding["kind"] == "relock" {
         let evidence = &finding["evidence"];
@@ -249,7 +250,7 @@ fn waits(finding: &Value, silent: Option<&str>) -> Result<String> {
     Ok(words.join("; "))
 }
 
-/// How much time a recording is about.
+/// Returns the time that a recording covers, in seconds.
 fn span_s(report: &Value) -> Result<f64> {
     let time = |name: &str| report[name].as_f64().with_context(|| format!("the report has no {name}"));
     Ok((time("end_ns")? - time("start_ns")?) / 1e9)

@@ -1,5 +1,5 @@
-//! The machine this runs on: where the workspace, its target directory and the cache are, and how to call a program.
-//! What is called is decided elsewhere.
+//! The host machine: paths of the workspace, its target directory and the cache, and how to run a program. Other modules
+//! decide which program.
 
 use std::{
     env,
@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, bail};
 
 pub fn workspace() -> &'static Path {
     static WORKSPACE: LazyLock<PathBuf> = LazyLock::new(|| {
-        // Of the run, not of the build: checkouts that share a target directory share this binary.
+        // Read at run time, not at build time: checkouts that share a target directory share this binary.
         let package = env::var_os("CARGO_MANIFEST_DIR");
         let package = package.map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
         package.parent().map_or_else(|| PathBuf::from("."), Path::to_path_buf)
@@ -21,7 +21,7 @@ pub fn workspace() -> &'static Path {
     &WORKSPACE
 }
 
-/// Cargo's target directory of this workspace, wherever the environment or a configuration put it.
+/// Returns cargo's target directory of this workspace, as set by environment or configuration.
 pub fn target_dir() -> Result<PathBuf> {
     let metadata = capture(cargo().args(["metadata", "--format-version", "1", "--no-deps", "--offline"]))?;
     let metadata: serde_json::Value =
@@ -31,7 +31,8 @@ pub fn target_dir() -> Result<PathBuf> {
     Ok(directory.into())
 }
 
-/// Downloads and builds that outlive a checkout: `$OBSERVER_CACHE`, else below the user's cache directory.
+/// Returns the directory for downloads and builds that outlive a checkout: `$OBSERVER_CACHE`, or below the user's cache
+/// directory.
 pub fn cache_dir() -> Result<PathBuf> {
     let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     if let Some(directory) = set("OBSERVER_CACHE") {
@@ -47,7 +48,7 @@ pub fn cache_dir() -> Result<PathBuf> {
     }
 }
 
-/// A cargo that is not influenced by the one that started this program.
+/// Returns a cargo command that the cargo that started this program does not influence.
 pub fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(workspace());
@@ -66,7 +67,7 @@ pub fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Runs a program for its standard output; what it said on standard error is part of the error.
+/// Runs a program and returns its standard output; an error contains its standard error.
 pub fn capture(command: &mut Command) -> Result<String> {
     let output =
         command.stdin(Stdio::null()).output().with_context(|| format!("cannot run {}", words(command)))?;
@@ -85,7 +86,7 @@ pub fn in_path(program: &str) -> Option<PathBuf> {
         .find(|path| path.is_file())
 }
 
-/// The command as one would type it, short enough for an error message.
+/// Returns the command as typed in a shell, shortened for an error message.
 fn words(command: &Command) -> String {
     let program = Path::new(command.get_program());
     let program = program.file_name().unwrap_or(program.as_os_str());

@@ -1,5 +1,5 @@
-//! The kernels that guests boot: the rows of `kernels.toml`, and what a person may name instead of a row. Pure: which of an
-//! archive's packages is meant is decided in `choose`, and downloading is `setup::kernel`'s.
+//! The kernels that guests boot: the rows of `kernels.toml`, and the names that a user may give instead of a row. Pure:
+//! `choose` selects among an archive's packages, and `setup::kernel` downloads.
 
 mod choose;
 mod package;
@@ -16,7 +16,7 @@ pub use self::{
     version::compare,
 };
 
-/// What is meant by a version without a flavour: the images are small, and boot fastest.
+/// Flavour of a version given without one: these images are small and boot fastest.
 pub const FLAVOUR: &str = "cloud-amd64";
 
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
@@ -25,9 +25,9 @@ pub struct Row {
     pub name: String,
     pub flavour: String,
     pub suites: Vec<String>,
-    /// Upstream version that the facts were read on.
+    /// Upstream version in which the facts were read.
     pub known: Option<String>,
-    /// No other version will do.
+    /// Accept no other version.
     #[serde(default)]
     pub exact: bool,
     #[serde(default)]
@@ -36,14 +36,14 @@ pub struct Row {
     pub tests: Tests,
 }
 
-/// Which guest tests a kernel gets.
+/// Selects the guest tests that run on a kernel.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum Tests {
     All,
     #[default]
     Matrix,
-    /// Those of the lock order, and no matrix.
+    /// The lock-order tests, without the matrix.
     Order,
 }
 
@@ -54,7 +54,7 @@ struct Table {
     kernel: Vec<Row>,
 }
 
-/// A kernel to boot, before the archive was asked.
+/// A kernel to boot, not yet looked up in the archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Selection {
     Row(Row),
@@ -63,7 +63,7 @@ pub enum Selection {
 }
 
 impl Selection {
-    /// What it is called in output: the row's name, or what was typed.
+    /// Returns its name in output: the row's name, or the user's text.
     pub fn name(&self) -> &str {
         match self {
             Selection::Row(row) => &row.name,
@@ -79,12 +79,12 @@ impl Selection {
     }
 }
 
-/// The rows of the project's own table.
+/// Returns the rows of the project's table.
 pub fn rows() -> Result<Vec<Row>> {
     Ok(table()?.kernel)
 }
 
-/// Every suite that is looked through for a kernel that no row names.
+/// Returns every suite to search for a kernel that no row names.
 pub fn suites() -> Result<Vec<String>> {
     Ok(table()?.suites)
 }
@@ -97,8 +97,8 @@ pub fn row(name: &str) -> Result<Selection> {
     }
 }
 
-/// What a person means by `--kernel` and `--flavour`: a row, else a version. A row is of one flavour; its name together with
-/// another flavour is the newest of its series.
+/// Interprets `--kernel` and `--flavour`: a row, otherwise a version. A row has one flavour; its name with another flavour
+/// means the newest kernel of its series.
 pub fn select(text: &str, flavour: Option<&str>) -> Result<Selection> {
     select_from(&rows()?, text.trim(), flavour)
 }
@@ -118,7 +118,7 @@ fn select_from(rows: &[Row], text: &str, flavour: Option<&str>) -> Result<Select
     }
 }
 
-/// All that `--kernel` names, each once; without any the rows that are under test.
+/// Interprets every `--kernel`, without duplicates; with none, returns the rows under test.
 pub fn select_all(texts: &[String], flavour: Option<&str>) -> Result<Vec<Selection>> {
     let rows = rows()?;
     if texts.is_empty() {
@@ -161,7 +161,7 @@ fn parse(text: &str) -> Result<Table> {
 }
 
 impl Row {
-    /// Whether a release or a package's version is of the row's series.
+    /// Returns true if a release or package version belongs to the row's series.
     pub fn has(&self, version: &str) -> bool {
         package::begins_with(version, &self.name)
     }
@@ -171,12 +171,12 @@ impl Row {
         self.known.as_deref().is_none_or(|known| known == upstream)
     }
 
-    /// Whether the matrix is for it, and hence facts, grades and budget are recorded of it.
+    /// Returns true if the matrix runs on it, and facts, grades and budget are recorded for it.
     pub fn has_matrix(&self) -> bool {
         self.tests != Tests::Order
     }
 
-    /// What a person should know about the version that stands for this row.
+    /// Returns a notice for the user if this version is not the one that the row names.
     pub fn notice(&self, version: &str) -> Option<String> {
         let Row { name, .. } = self;
         let known = self.known.as_deref().unwrap_or(name);

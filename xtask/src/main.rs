@@ -1,4 +1,4 @@
-//! `cargo xtask`: everything around observer that is not observer. One module for each command; this file only names them.
+//! `cargo xtask`: development tasks around observer. Each command has its module; this file only lists them.
 
 mod bench;
 mod build;

@@ -1,5 +1,5 @@
 //! `cargo xtask matrix`: every kernel under test against every scenario. A guest test does the work and writes one JSON file;
-//! here it is booted, read, judged and drawn. With `--write` what was measured becomes the budget and the document.
+//! this module boots the guest, then reads, judges and prints the file. `--write` makes a new budget and document of it.
 
 mod books;
 mod budget;
@@ -50,11 +50,11 @@ pub struct Matrix {
     jobs: Jobs,
 }
 
-/// What came of one kernel.
+/// Result of one kernel.
 pub struct Run {
     kernel: Kernel,
     outcome: Outcome,
-    /// The report, or why there is none.
+    /// The report, or the reason why it is missing.
     report: Result<Report, String>,
 }
 
@@ -91,12 +91,12 @@ impl Matrix {
     }
 }
 
-/// Boots a kernel and runs the matrix's test in it; empty `scenarios` are all. Whatever goes wrong is part of the run.
+/// Boots a kernel and runs the matrix's test in it; empty `scenarios` means all. Errors become part of the run.
 pub fn boot(binaries: &Binaries, kernel: &Kernel, scenarios: &[String], label: Option<&str>) -> Run {
     eprintln!("--- matrix on {kernel}");
     let run = || {
         let out = out(kernel)?;
-        // What an earlier run left must not be taken for this one's.
+        // Files of an earlier run must not be taken for this run's.
         if out.exists() {
             fs::remove_dir_all(&out).with_context(|| format!("cannot remove {}", out.display()))?;
         }
@@ -114,12 +114,12 @@ pub fn boot(binaries: &Binaries, kernel: &Kernel, scenarios: &[String], label: O
     Run { kernel: kernel.clone(), outcome, report }
 }
 
-/// Where the files of a kernel's guest arrive.
+/// Returns the directory in which the files of a kernel's guest arrive.
 fn out(kernel: &Kernel) -> Result<PathBuf> {
     Ok(host::target_dir()?.join("matrix").join(&kernel.name))
 }
 
-/// The kernel as `observer doctor --save` keeps one becomes a fixture of the quick tests.
+/// Stores the kernel, in the format of `observer doctor --save`, as a fixture of the quick tests.
 fn keep_kernel(run: &Run) -> Result<()> {
     let name = &run.kernel.name;
     let kept = host::workspace().join(format!("fixtures/kernels/{name}.json"));
@@ -138,7 +138,7 @@ fn read(path: &Path, outcome: &Outcome) -> Result<Report, String> {
     }
 }
 
-/// Prints the one table, and adds what is to be said at the end of the run.
+/// Prints the tables, and adds the results for the end of the run to `tally`.
 pub fn tell(runs: &[Run], asked: &[String], books: &Books, tally: &mut Tally) {
     println!("\n{}", table::table(runs));
     for run in runs {

@@ -1,5 +1,5 @@
-//! `cargo xtask pictures`: the pictures of the dashboard in `docs/pictures/`. What is on them is decided, and checked in every
-//! test run, by `observer/tests/pictures.rs`; here it is told to write.
+//! `cargo xtask pictures`: writes the pictures of the dashboard to `docs/pictures/`. `observer/tests/pictures.rs` defines
+//! them and checks them in every test run; here it is run with the order to write them.
 
 use anyhow::Result;
 

@@ -1,4 +1,4 @@
-//! Guests side by side: how many at once, and who is next. What a guest does is the caller's.
+//! Runs guests side by side: limits how many run at once, and starts the next. The caller defines their work.
 
 use std::{
     num::NonZero,
@@ -11,7 +11,7 @@ use std::{
 
 use clap::Args;
 
-/// Each guest takes 2 GiB, whatever the number of processors.
+/// Maximum number of guests at once, on any number of processors: each takes 2 GiB.
 const JOBS_MAX: usize = 4;
 
 #[derive(Args)]
@@ -22,16 +22,16 @@ pub struct Jobs {
 }
 
 impl Jobs {
-    /// A guest has two virtual processors and one of them busy for most of its time: while it boots, while a scenario runs. On
-    /// two processors two bare boots took 12.8 s one after the other and 7.9 s at once; four guests that kept both busy took
-    /// 32 s one by one, 28 s in pairs, and 31 s all at once.
+    /// Returns the number of guests at once. A guest has two virtual processors and keeps one of them busy most of the time:
+    /// while it boots, and while a scenario runs. On two processors, two bare boots took 12.8 s one after the other and 7.9 s
+    /// at once. Four guests that kept both busy took 32 s one by one, 28 s in pairs, and 31 s all at once.
     pub fn count(&self) -> usize {
         let processors = thread::available_parallelism().map_or(1, NonZero::get);
         self.jobs.map_or(processors.min(JOBS_MAX), |jobs| jobs as usize)
     }
 }
 
-/// Does each task, in order, up to `jobs` at once; gives what came of them in the order of the tasks.
+/// Runs the tasks in order, up to `jobs` at once, and returns their results in the order of the tasks.
 pub fn run<T: Sync, R: Send>(jobs: usize, tasks: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let next = AtomicUsize::new(0);
     let done = Mutex::new(Vec::new());

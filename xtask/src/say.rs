@@ -1,5 +1,5 @@
-//! What the user sees of work that takes a while: one line when it begins, signs of life while it lasts, one when it ended.
-//! All of it goes to standard error; standard output belongs to results.
+//! Progress of slow work for the user: one line at its start, signs of life during it, and one at its end. All of it goes to
+//! standard error; standard output is for results.
 
 use std::{
     io::{IsTerminal as _, Write as _, stderr},
@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::Result;
 
-/// On a terminal the line counts the seconds; in a log a line now and then is enough.
+/// Interval of progress messages: on a terminal the line counts seconds; a log gets a line now and then.
 const TICK_TERMINAL: Duration = Duration::from_secs(1);
 const TICK_LOG: Duration = Duration::from_secs(15);
 
@@ -50,7 +50,7 @@ pub fn step<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     result
 }
 
-/// Something the user should know although all is well.
+/// Prints information that the user should know although nothing failed.
 pub fn note(text: &str) {
     eprintln!("note: {text}");
 }

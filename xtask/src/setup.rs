@@ -1,8 +1,8 @@
-//! Gets what building and booting need into the cache, once: a source of `core` for the BPF target, the BPF linker, QEMU, a
-//! static busybox, tmux and the kernels. Nothing outside the cache is touched, except that rustup, where there is one, may add
-//! rust-src to its toolchain. What is there is not looked at twice; a second call is quick.
+//! Puts everything that building and booting need into the cache, once: a source of `core` for the BPF target, the BPF
+//! linker, QEMU, a static busybox, tmux and the kernels. Nothing outside the cache changes, except that rustup, if present,
+//! may add rust-src to its toolchain. Parts that exist are not checked again, so a second call is quick.
 //!
-//! Every part is made under a temporary name and renamed when it is whole, so a broken download is never taken for done.
+//! Every part is made under a temporary name and renamed when it is complete, so a broken download never counts as done.
 
 mod apt;
 mod bpf;
@@ -22,14 +22,14 @@ use self::kernel::Absent;
 pub use self::{bpf::BpfTools, kernel::Kernel, qemu::Qemu, tmux::Tmux};
 use crate::{host, kernels, say};
 
-/// What a guest needs beside its kernel.
+/// Tools that a guest needs in addition to its kernel.
 #[derive(Clone)]
 pub struct GuestTools {
     pub qemu: Qemu,
     pub busybox: PathBuf,
 }
 
-/// `cargo xtask setup`: everything, and all that is missing in one report.
+/// Runs `cargo xtask setup`: sets up everything, and reports everything that is missing at once.
 pub fn all() -> Result<()> {
     let begun = Instant::now();
     let cache = Cache::open()?;
@@ -64,7 +64,7 @@ pub fn guest_tools() -> Result<GuestTools> {
     Ok(GuestTools { qemu: qemu::qemu(&cache)?, busybox: qemu::busybox(&cache)? })
 }
 
-/// The terminal that the dashboard is driven in.
+/// Returns the terminal in which the dashboard is driven.
 pub fn tmux() -> Result<Tmux> {
     tmux::tmux(&Cache::open()?)
 }
@@ -73,15 +73,15 @@ pub fn kernel(selection: &kernels::Selection) -> Result<Kernel> {
     kernel::kernel(&Cache::open()?, selection)
 }
 
-/// Kernels that are there, each with what it was selected by.
+/// Kernels that were found, each with its selection.
 #[derive(Default)]
 pub struct Found {
     pub kernels: Vec<(kernels::Selection, Kernel)>,
-    /// Why others are not, and need not be.
+    /// Reasons why other kernels, which may be absent, were not found.
     pub absent: Vec<String>,
 }
 
-/// All of them but those that may be absent, or one report of all that cannot be had.
+/// Finds all selected kernels except those that may be absent; an error lists every kernel that is missing.
 pub fn kernels(selections: &[kernels::Selection]) -> Result<Found> {
     let (mut found, mut problems) = (Found::default(), Vec::new());
     for selection in selections {
@@ -94,7 +94,7 @@ pub fn kernels(selections: &[kernels::Selection]) -> Result<Found> {
     if problems.is_empty() { Ok(found) } else { bail!("{}", problems.join("\n")) }
 }
 
-/// The directory that outlives checkouts.
+/// The cache directory, which outlives checkouts.
 struct Cache {
     root: PathBuf,
 }
@@ -104,8 +104,8 @@ impl Cache {
         Ok(Cache { root: host::cache_dir()? })
     }
 
-    /// The entry of this name, made now if it is not there. `make` fills an empty directory; `good` says whether an entry
-    /// is what it should be, and an entry that is not is made anew.
+    /// Returns the entry of this name, and makes it if it is missing. `make` fills an empty directory. `good` returns true if
+    /// an entry is valid; an invalid one is made again.
     fn entry(
         &self,
         name: &str,
@@ -135,8 +135,8 @@ impl Cache {
         Ok(entry)
     }
 
-    /// One at a time: two that fill the same entry would do the work twice and rename over each other, and apt-get refuses
-    /// to read lists that another one reads. Held as long as the file lives, and not to be taken twice.
+    /// Locks the cache. Two processes that fill the same entry would do the work twice and rename over each other, and
+    /// apt-get refuses to read lists that another process reads. The lock is held while the file lives; do not lock twice.
     fn lock(&self) -> Result<fs::File> {
         fs::create_dir_all(self.root.join("tmp"))
             .with_context(|| format!("cannot make the cache {}", self.root.display()))?;
@@ -147,7 +147,7 @@ impl Cache {
         Ok(lock)
     }
 
-    /// A scratch directory for downloads, empty.
+    /// Returns an empty scratch directory for downloads.
     fn scratch(&self) -> Result<PathBuf> {
         let scratch = self.root.join("tmp/downloads");
         clear(&scratch)?;

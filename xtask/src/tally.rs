@@ -1,4 +1,4 @@
-//! What a run of many tests has to say at its end: all failures together, whatever came between.
+//! The summary at the end of many tests: all failures together, in one place.
 
 use anyhow::{Result, bail};
 
@@ -16,13 +16,13 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// A line for the summary, said at once too.
+    /// Prints a line now, and again in the summary.
     pub fn line(&mut self, line: String) {
         eprintln!("{line}");
         self.lines.push(line);
     }
 
-    /// What the test binary did on a kernel. `may_be_empty`: another part of the run has what the filter names.
+    /// Adds the results of the test binary on a kernel. `may_be_empty`: another part of the run has the filter's test.
     pub fn guest(&mut self, kernel: &str, outcome: &Outcome, may_be_empty: bool) {
         let summary = summary(&outcome.console);
         let (passed, failed) = summary.unwrap_or((0, 0));
@@ -44,7 +44,7 @@ impl Tally {
         self.line(format!("kernel {kernel}: {passed} passed, {failed} failed; {}", outcome.verdict()));
     }
 
-    /// What came of a deadlock that was to happen.
+    /// Adds the result of an expected deadlock.
     pub fn hang(&mut self, run: hang::Run) {
         let what = run.what;
         match run.verdict {

@@ -1,6 +1,6 @@
-//! `cargo xtask test`: the rings of tests. Quick ones need no kernel; the matrix and the guest tests of one module run on every
-//! kernel that the table marks, the other guest tests on those whose row says so; soak repeats all of them. Nothing stops at the
-//! first failure: all of them are told together at the end, after what the benches came to.
+//! `cargo xtask test`: the rings of tests. Quick tests need no kernel. The matrix and one module of guest tests run on every
+//! kernel that the table marks; the other guest tests run on kernels whose row says so; soak repeats all of them. Nothing
+//! stops at the first failure: all failures are reported at the end, after the results of the benches.
 
 use std::time::Instant;
 
@@ -44,14 +44,14 @@ pub struct Test {
     jobs: Jobs,
 }
 
-/// What is done in one guest.
+/// The work done in one guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Part {
-    /// All guest tests but the matrix's, or those that the filter names.
+    /// Every guest test except the matrix, or those that the filter selects.
     Tests,
-    /// Those that run on every kernel.
+    /// The guest tests that run on every kernel.
     Everywhere,
-    /// Of those the lock order's.
+    /// The lock-order tests among them.
     Order,
     /// Deadlocks that really happen.
     Hang,
@@ -85,7 +85,7 @@ impl Test {
             tally.failures.push(format!("{error:#}"));
         }
         if !self.soak && self.filter.is_none() {
-            // Last, when no guest runs any more: how fast is a figure, and no failure.
+            // Last, when no guest runs any more. A slow figure is not a failure.
             told(&mut tally, "bench of the engine", || bench::Engine::default().summary());
             told(&mut tally, "bench of the dashboard", || bench::Dashboard::default().summary());
         }
@@ -142,7 +142,7 @@ impl Test {
         }
     }
 
-    /// What runs, and on which of the selected kernels. What takes longest begins.
+    /// Returns the parts to run, each with the index of its kernel. The longest start first.
     fn parts<'a>(&self, selections: impl Iterator<Item = &'a Selection>) -> Vec<(Part, usize)> {
         let selections: Vec<&Selection> = selections.collect();
         let of = |part: &dyn Fn(&Selection) -> Option<Part>| {
@@ -162,15 +162,15 @@ impl Test {
         }
     }
 
-    /// Which guest tests beside the matrix's a kernel gets. Those for every kernel know those of the table.
+    /// Returns the guest tests for a kernel, without the matrix. The tests for every kernel know only kernels of the table.
     fn tests_of(&self, selection: &Selection) -> Option<Part> {
         let row = selection.row();
         let tests = row.map(|row| row.tests);
         match &self.filter {
-            // No guest test: what hangs is watched from outside.
+            // This is not a guest test: a hang is watched from outside.
             Some(filter) if filter == hang::NAME => None,
             Some(_) if tests == Some(Tests::All) || !self.kernels.is_empty() => Some(Part::Tests),
-            // Some of them, or none; all of what is meant if it is the whole module.
+            // A kernel with only lock-order tests runs them if the filter names that module.
             Some(filter) if tests == Some(Tests::Order) => {
                 filter.contains(guest_tests::ORDER).then_some(Part::Tests)
             }
@@ -183,7 +183,7 @@ impl Test {
         }
     }
 
-    /// Deadlocks are for their own kernels, and no guest test: a filter names them by `hang`.
+    /// Returns the deadlock part for the kernel that has one. It is not a guest test; a filter selects it by `hang`.
     fn hangs_of(&self, selection: &Selection) -> Option<Part> {
         let is_meant = self.filter.as_deref().is_none_or(|filter| hang::NAME.contains(filter));
         (is_meant && hang::is_known(selection.row()?)).then_some(Part::Hang)
@@ -218,13 +218,13 @@ fn quick(tally: &mut Tally) {
     }
 }
 
-/// The long runs of a model and its oracle: `model` is the one of windows, `deadlocks` the one of lock order.
+/// Runs the long tests of a model against its oracle: `model` checks windows, `deadlocks` checks lock order.
 fn model(tally: &mut Tally, model: &str, which: &str) {
     let test = ["test", "--release", "--package", "observer-engine", "--test", model, "--"];
     step(tally, model, &[&test[..], &["--ignored", "--nocapture", which]].concat());
 }
 
-/// What tells a figure fails only if it cannot be told.
+/// Reports a figure; it fails only if the figure cannot be measured.
 fn told(tally: &mut Tally, name: &str, figure: impl FnOnce() -> Result<String>) {
     eprintln!("--- {name}");
     match figure() {

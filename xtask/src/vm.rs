@@ -1,4 +1,4 @@
-//! `cargo xtask vm`: a guest for people. With a terminal the guest gets it; without one the command's output is all that
+//! `cargo xtask vm`: a guest for interactive use. On a terminal, the guest gets it; otherwise only the command's output
 //! appears on standard output.
 
 use std::{path::PathBuf, time::Duration};
@@ -47,7 +47,7 @@ pub struct Vm {
 }
 
 impl Vm {
-    /// Gives the status that stands for the run.
+    /// Runs the guest and returns the exit status.
     pub fn run(self) -> Result<i32> {
         let interactive = terminal::is_there() && !self.no_terminal;
         if self.command.is_empty() && !interactive {

@@ -1,4 +1,4 @@
-//! Counting and sending: the CPU's state, its ring, the record built in the reserved slot.
+//! Counting and sending: the CPU's counters, its ring, and the record built in the reserved slot.
 
 use core::{arch::asm, ffi::c_void, ptr};
 
@@ -14,43 +14,43 @@ use observer_ebpf::{
     kinds, loss,
 };
 
-/// Bytes of the inner template; user space puts rings of its own size in.
+/// Ring size of the inner-map template in bytes; user space inserts rings of its own size.
 const RING_TEMPLATE_BYTES: usize = 256 * 1024;
-/// CPUs that the outer map has room for.
+/// Maximum number of CPUs in the outer map.
 const CPUS: usize = 1024;
-/// `BPF_RB_NO_WAKEUP`: the reader comes on a timer.
+/// `BPF_RB_NO_WAKEUP`: the reader polls on a timer.
 const NO_WAKEUP: u64 = 1;
 
 #[btf_map]
 static RINGS: ArrayOfMaps<RingBuf<[u64; 8], RING_TEMPLATE_BYTES>, CPUS> = ArrayOfMaps::new();
 
-/// `BPF_F_REUSE_STACKID`: of two stacks that want one place the younger stays; user space reads them as they come.
+/// `BPF_F_REUSE_STACKID`: if two stacks hash to one slot, the newer replaces the older. User space reads each at once.
 const REUSE_STACKID: u64 = 1 << 10;
 
-/// Stacks that the kernel keeps by number; equal ones share a number.
+/// Stacks that the kernel keeps by number; equal stacks share a number.
 #[map]
 static STACKS: StackTrace = StackTrace::with_max_entries(4096, 0);
 
 #[btf_map]
 static CPU: PerCpuArray<PerCpu, 1> = PerCpuArray::new();
 
-/// 1 while the programs are to work. Alone in its section, so that user space can write it by itself.
+/// 1 while the programs should record. Alone in its section, so that user space can write it separately.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = ".data")]
 static mut ENABLED: u64 = 0;
 
-/// Whether all programs are attached and none is asked to stop.
+/// Returns true once all programs are attached and until user space asks to stop.
 #[inline(always)]
 pub fn is_enabled() -> bool {
     // SAFETY: a word that only user space writes.
     unsafe { ptr::read_volatile(&raw const ENABLED) != 0 }
 }
 
-/// The current CPU's state.
+/// Counters of the current CPU.
 #[derive(Clone, Copy)]
 pub struct Cpu(*mut PerCpu);
 
-/// Adds to a counter in one instruction, so that nested programs of one CPU lose nothing.
+/// Adds to a counter in one instruction, so that nested programs on one CPU lose no count.
 #[inline(always)]
 fn add(counter: *mut u64, n: u64) {
     // SAFETY: the caller's pointer is into a map value.
@@ -58,7 +58,7 @@ fn add(counter: *mut u64, n: u64) {
 }
 
 impl Cpu {
-    /// State of this CPU, with the hit of `SITE` counted.
+    /// Counts a hit of `SITE` and returns this CPU's counters.
     #[inline(always)]
     pub fn hit<const SITE: usize>() -> Option<Cpu> {
         let cpu = Cpu::this()?;
@@ -67,20 +67,20 @@ impl Cpu {
         Some(cpu)
     }
 
-    /// State of this CPU.
+    /// Returns this CPU's counters without counting a hit.
     #[inline(always)]
     pub fn this() -> Option<Cpu> {
         CPU.get_ptr_mut(0).map(Cpu)
     }
 
-    /// Counts what the role of `SITE` is about.
+    /// Counts an outcome of `SITE`: see [`PerCpu::outcomes`].
     #[inline(always)]
     pub fn outcome<const SITE: usize>(self) {
         // SAFETY: as in `hit`.
         add(unsafe { &raw mut (*self.0).outcomes[SITE] }, 1);
     }
 
-    /// The same for a site that is known at run time only.
+    /// Counts an outcome of a site known only at run time.
     #[inline(always)]
     pub fn outcome_at(self, site: usize) {
         if site < site::COUNT {
@@ -89,15 +89,15 @@ impl Cpu {
         }
     }
 
-    /// Counts a loss.
+    /// Counts a lost record under `REASON`.
     #[inline(always)]
     pub fn lose<const REASON: usize>(self) {
         // SAFETY: as in `hit`.
         add(unsafe { &raw mut (*self.0).lost[REASON] }, 1);
     }
 
-    /// The next sequence number. Not one instruction: the oldest kernel refuses an add that returns. Where programs
-    /// nest, two records get one number, which readers allow for.
+    /// Returns the next sequence number. Not a single instruction: the oldest supported kernel rejects an atomic add that
+    /// returns a value. Nested programs can therefore give two records one number, which readers allow for.
     #[inline(always)]
     fn sequence(self) -> u32 {
         // SAFETY: a field of a map value.
@@ -109,7 +109,7 @@ impl Cpu {
         }
     }
 
-    /// Sends a record with `WORDS` words. `SITE` and `KIND` are of the wire.
+    /// Sends a record with `WORDS` words. `site` and `kind` are wire numbers.
     #[inline(always)]
     pub fn emit<const WORDS: usize>(self, site: usize, kind: u16, arg: u32, words: [u64; WORDS]) {
         // SAFETY: no argument.
@@ -127,7 +127,7 @@ impl Cpu {
         };
         let record = slot.as_mut_ptr();
         let header = Header {
-            // SAFETY: no argument. Right after the reservation: order in the ring is order in time.
+            // SAFETY: no argument. Read right after the reservation, so that ring order is time order.
             time_ns: unsafe { bpf_ktime_get_ns() },
             seq: self.sequence(),
             tid: bpf_get_current_pid_tgid() as u32,
@@ -147,7 +147,7 @@ impl Cpu {
         slot.submit(NO_WAKEUP);
     }
 
-    /// Sends the stack of a tracing program's function, by number. Dear (some 5,000 instructions): never on every event.
+    /// Sends the stack of a tracing program's function, by number. It costs about 5,000 instructions: not for every event.
     #[inline(always)]
     pub fn emit_stack(self, site: usize, ctx: *const u64) {
         // SAFETY: the context is the program's own; the map is a stack map.

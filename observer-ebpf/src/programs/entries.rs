@@ -1,10 +1,11 @@
-//! The upper-level entries behind a function's lookups: unshare seen without the function that does it.
+//! Detects unshares without a probe on the unshare function, from the upper-level entries behind lookups.
 //!
-//! A function that takes links away looks each address up first, under the lock that keeps others from linking and
-//! unlinking there. So the entry of the GiB that was looked up is remembered with its table, and compared when the task
-//! looks elsewhere, or returns: between the two, the lock is held from the first. Why not a snapshot of the whole range at
-//! entry: several of these functions take the lock inside, and what others unlink before that would be counted here too;
-//! and a range has no limit.
+//! A function that unlinks looks up each address first, under the lock that keeps others from linking and unlinking there.
+//! The GiB's table is remembered at the lookup. Its upper-level entry is compared when the task looks up elsewhere or
+//! returns; the lock is held from the lookup on.
+//!
+//! A snapshot of the whole range at entry would not work: several of these functions acquire the lock inside, so unlinks that
+//! others do before that would be counted here too. And a range has no size limit.
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use observer_ebpf::{
@@ -19,26 +20,26 @@ use crate::{
 };
 
 const GIB: u64 = 1 << 30;
-/// Physical address in a page-table entry (x86-64: bits 12..52).
+/// Mask of the physical address in a page-table entry (x86-64: bits 12..52).
 const FRAME: u64 = 0x000f_ffff_ffff_f000;
 const PRESENT: u64 = 1;
 const LEAF: u64 = 1 << 7;
 
-/// A function that may unlink begins. They do not nest in each other (read, 5.10 to 7.3).
+/// Starts watching links of a function that may unlink. These functions do not nest (checked in the sources of 5.10 to 7.3).
 #[inline(always)]
 pub fn begin(task: &mut Task, site: usize) {
     task.unlinks_at = site as u64 + 1;
     task.link_table = 0;
 }
 
-/// It returns.
+/// Ends the function, after comparing its last link.
 #[inline(always)]
 pub fn end(cpu: Cpu, task: &mut Task) {
     compare(cpu, task);
     task.unlinks_at = 0;
 }
 
-/// A lookup inside it returned a pointer into `table`; 0: none.
+/// Remembers a lookup that returned a pointer into `table` (0: no table), after comparing the previous link.
 #[inline(always)]
 pub fn looked_up(cpu: Cpu, task: &mut Task, mm: u64, addr: u64, table: u64) {
     let gib = addr & !(GIB - 1);
@@ -52,7 +53,7 @@ pub fn looked_up(cpu: Cpu, task: &mut Task, mm: u64, addr: u64, table: u64) {
     task.link_seen_ns = if shared { unsafe { bpf_ktime_get_ns() } } else { 0 };
 }
 
-/// Sends the link that was seen last if it is gone. One of a table without other users is not unshared.
+/// Records an unlink if the link of the last lookup is gone. A table without other users is not unshared and is skipped.
 #[inline(always)]
 fn compare(cpu: Cpu, task: &mut Task) {
     let table = task.link_table;
@@ -73,7 +74,7 @@ fn compare(cpu: Cpu, task: &mut Task) {
     cpu.emit(site, kinds::UNLINKED, shares_of(table), words);
 }
 
-/// The table that the upper-level entry of `address` points to; 0: none, or a huge page. `None`: it cannot be read.
+/// Returns the table that the upper-level entry of `address` points to: 0 for no table or a huge page, `None` if unreadable.
 #[inline(always)]
 fn table_at(mm: u64, address: u64) -> Option<u64> {
     let base = value(value::PAGE_OFFSET);

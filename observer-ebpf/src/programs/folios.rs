@@ -1,5 +1,5 @@
-//! The folio lock: its fast path is inline everywhere, so that holds are proved by contracts and only the release is
-//! always seen.
+//! The folio lock. Its fast path is inlined everywhere, so holds are known only by contract, by a lookup's return or by the
+//! slow path. Only the release is always seen.
 
 use observer_ebpf::{
     class,
@@ -17,18 +17,18 @@ use crate::{
 /// Bit 0 of a folio's mapping word: anonymous (`PAGE_MAPPING_ANON`, include/linux/page-flags.h).
 const ANON: u64 = 1;
 
-/// Whether a mapping is of a watched hugetlbfs file.
+/// Returns true if a mapping belongs to a watched hugetlbfs file.
 #[inline(always)]
 fn is_watched(mapping: u64) -> bool {
     class_of(field_of(mapping, field::MAPPING_I_MMAP)) == class::I_MMAP
 }
 
-/// Pages of the smallest folio that hugetlbfs shares tables for.
+/// Size in pages of the smallest hugetlbfs folio whose tables are shared.
 const PAGES: u64 = 512;
 
-/// Whether a folio concerns us: of a watched file, or of hugetlb and handled inside a watched operation, which may migrate
-/// pages of any kind. Where the kernel's types do not tell hugetlb's, every folio that lies as they do is taken: the array of
-/// page descriptors is aligned to far more than one of 2 MiB.
+/// Returns true if a folio is to be recorded: it belongs to a watched file, or it is a hugetlb folio handled inside a watched
+/// operation, which may migrate pages of any kind. If the kernel has no mark for hugetlb folios, every folio with the right
+/// alignment is accepted: the array of page descriptors is aligned to far more than the descriptors of 2 MiB.
 #[inline(always)]
 fn concerns(folio: u64, mapping: u64) -> bool {
     if low_half(mapping) & ANON == 0 && is_watched(mapping) {
@@ -42,19 +42,19 @@ fn concerns(folio: u64, mapping: u64) -> bool {
     !unmarked && tasks::in_operation().is_some()
 }
 
-/// The folio argument with its mapping and index.
+/// Returns the folio argument with its mapping and index.
 #[inline(always)]
 fn folio<const SITE: usize>(ctx: *const u64) -> (u64, u64, u64) {
     let folio = argument(ctx, column(SITE, arg::START));
     let mapping = match column(SITE, arg::MM) {
         observer_ebpf::config::NO_ARG => load(folio, field::FOLIO_MAPPING),
-        // The page cache is about to take it: its own mapping word is not set yet.
+        // The page cache is about to add it: its mapping word is not set yet.
         n => argument(ctx, n),
     };
     (folio, mapping, load(folio, field::FOLIO_INDEX))
 }
 
-/// Entry of a page-cache lookup.
+/// Records the request for a folio lock at the entry of a page-cache lookup.
 #[inline(always)]
 pub fn lookup_begin<const SITE: usize>(ctx: *const u64) {
     if argument(ctx, column(SITE, arg::EXTRA)) & value(value::FGP_LOCK) == 0 {
@@ -68,7 +68,7 @@ pub fn lookup_begin<const SITE: usize>(ctx: *const u64) {
     cpu.emit(SITE, kinds::FOLIO_ASK, 0, [mapping, argument(ctx, column(SITE, arg::START)), 0]);
 }
 
-/// Return of a page-cache lookup: a folio returned is locked.
+/// Records a folio that a page-cache lookup returned locked.
 #[inline(always)]
 pub fn lookup_end<const SITE: usize>(ctx: *const u64) {
     if argument(ctx, column(SITE, arg::EXTRA)) & value(value::FGP_LOCK) == 0 {
@@ -90,7 +90,7 @@ pub fn lookup_end<const SITE: usize>(ctx: *const u64) {
     );
 }
 
-/// Entry of a function whose contract is a locked folio.
+/// Records a hold at the entry of a function whose contract requires a locked folio.
 #[inline(always)]
 pub fn contract<const SITE: usize>(ctx: *const u64) {
     let (folio, mapping, index) = folio::<SITE>(ctx);
@@ -101,7 +101,7 @@ pub fn contract<const SITE: usize>(ctx: *const u64) {
     cpu.emit(SITE, kinds::FOLIO_HELD, how::CONTRACT, [folio, mapping, index]);
 }
 
-/// Entry of the slow path.
+/// Records a wait at the entry of the slow path.
 #[inline(always)]
 pub fn slow_begin<const SITE: usize>(ctx: *const u64) {
     let (folio, mapping, index) = folio::<SITE>(ctx);
@@ -112,7 +112,7 @@ pub fn slow_begin<const SITE: usize>(ctx: *const u64) {
     cpu.emit(SITE, kinds::FOLIO_WAIT, 0, [folio, mapping, index]);
 }
 
-/// Return of the slow path; one that can give up returns 0 with the lock.
+/// Records a hold at the return of the slow path; a variant that can give up returns 0 if it acquired the lock.
 #[inline(always)]
 pub fn slow_end<const SITE: usize>(ctx: *const u64) {
     let (folio, mapping, index) = folio::<SITE>(ctx);
@@ -123,7 +123,7 @@ pub fn slow_end<const SITE: usize>(ctx: *const u64) {
     cpu.emit(SITE, kinds::FOLIO_HELD, how::SLOW_PATH, [folio, mapping, index]);
 }
 
-/// Entry of the release.
+/// Records the release at its entry.
 #[inline(always)]
 pub fn unlock<const SITE: usize>(ctx: *const u64) {
     let (folio, mapping, index) = folio::<SITE>(ctx);

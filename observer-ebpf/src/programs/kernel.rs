@@ -1,63 +1,63 @@
-//! Reading the kernel: constants set before loading, arguments by number, fields by offset.
+//! Reads the kernel: constants set before loading, arguments by number, fields by offset.
 //!
-//! Arguments of tracing programs are typed pointers to the verifier: fields are read from them by plain loads (a fault
-//! reads 0), but no arithmetic beyond a constant offset is allowed, which shapes the code here.
+//! To the verifier, arguments of tracing programs are typed pointers. Plain loads read fields through them (a fault reads 0),
+//! but it allows no arithmetic beyond a constant offset. This shapes the code here.
 
 use core::{arch::asm, ptr::read_volatile};
 
 use aya_ebpf::{btf_maps::Array, helpers::bpf_probe_read_kernel, macros::btf_map};
 use observer_ebpf::config::{NO_ARG, NO_FIELD, arg, field, site, value};
 
-/// Argument numbers by site and column.
+/// Argument numbers, indexed by site and column.
 #[unsafe(no_mangle)]
 static ARGS: [[u8; arg::COUNT]; site::COUNT] = [[NO_ARG; arg::COUNT]; site::COUNT];
-/// Field offsets by `config::field`.
+/// Field offsets, indexed by `config::field`.
 #[unsafe(no_mangle)]
 static FIELDS: [u64; field::COUNT] = [NO_FIELD; field::COUNT];
-/// Values by `config::value`.
+/// Values, indexed by `config::value`.
 #[unsafe(no_mangle)]
 static VALUES: [u64; value::COUNT] = [0; value::COUNT];
-/// Addresses of kernel variables for [`peek`], 0 for none.
+/// Addresses of kernel variables for [`peek`], 0 for unused slots.
 #[unsafe(no_mangle)]
 static PEEK_AT: [u64; PEEKS] = [0; PEEKS];
 
-/// Variables that [`peek`] can read.
+/// Maximum number of variables that [`peek`] reads.
 const PEEKS: usize = 8;
 
-/// What [`peek`] read; the last element becomes 1 when it is complete.
+/// Results of [`peek`]; the last element becomes 1 when they are complete.
 #[btf_map]
 static PEEKED: Array<u64, { PEEKS + 1 }> = Array::new();
 
-/// Argument number of a site's column, a constant to the verifier.
+/// Returns the argument number in a site's column, a constant to the verifier.
 #[inline(always)]
 pub fn column(site: usize, column: usize) -> u8 {
     // SAFETY: a read of an initialised static; volatile, since user space sets it after compilation.
     unsafe { read_volatile(&ARGS[site][column]) }
 }
 
-/// Whether a site has a flag.
+/// Returns true if a site has a flag.
 #[inline(always)]
 pub fn has_flag(site: usize, flag: u8) -> bool {
     let flags = column(site, arg::FLAGS);
     flags != NO_ARG && flags & flag != 0
 }
 
-/// A value fact.
+/// Returns a value from the table of `config::value`.
 #[inline(always)]
 pub fn value(number: usize) -> u64 {
     // SAFETY: as in `column`.
     unsafe { read_volatile(&VALUES[number]) }
 }
 
-/// Offset of a field; [`NO_FIELD`] where the kernel has none.
+/// Returns the offset of a field, or [`NO_FIELD`] if the kernel does not have it.
 #[inline(always)]
 pub fn offset(number: usize) -> u64 {
     // SAFETY: as in `column`.
     unsafe { read_volatile(&FIELDS[number]) }
 }
 
-/// Argument `n` of a tracing program, 0 for [`NO_ARG`]. `n` must be a constant to the verifier: each arm is a load at a
-/// constant offset, written in assembly because the compiler would make one load at a computed offset of them.
+/// Returns argument `n` of a tracing program, 0 for [`NO_ARG`]. The verifier must see `n` as a constant. Each arm is a load
+/// at a constant offset, in assembly: the compiler would merge the arms into one load at a computed offset.
 #[inline(always)]
 pub fn argument(ctx: *const u64, n: u8) -> u64 {
     macro_rules! slot {
@@ -81,17 +81,17 @@ pub fn argument(ctx: *const u64, n: u8) -> u64 {
     }
 }
 
-/// How a program hangs on a function: what its context is, and what the verifier makes of the pointers in it.
+/// A way to attach a program to a function: the layout of its context, and how the verifier treats its pointers.
 pub trait Way {
-    /// Argument `n`, 0 for [`NO_ARG`].
+    /// Returns argument `n`, 0 for [`NO_ARG`].
     fn argument(ctx: *const u64, n: u8) -> u64;
-    /// What the function returned; `n` is the slot of it that a tracing program has.
+    /// Returns the function's return value; `n` is its slot in a tracing program.
     fn returned(ctx: *const u64, n: u8) -> u64;
-    /// The 8 bytes at `number`'s offset from a pointer argument, or from one that was loaded; 0 if it is bad.
+    /// Returns the 8 bytes at field `number` of a pointer argument or loaded pointer; 0 if the pointer is bad.
     fn load(pointer: u64, number: usize) -> u64;
 }
 
-/// fentry and fexit: typed pointers, read by plain loads.
+/// Attached by fentry and fexit: typed pointers, read by plain loads.
 pub struct Traced;
 
 impl Way for Traced {
@@ -109,11 +109,11 @@ impl Way for Traced {
     }
 }
 
-/// kprobe and kretprobe, where a function cannot be traced: registers, and numbers that only the helper may follow.
+/// Attached by kprobe and kretprobe, if a function cannot be traced: registers, and numbers that only the helper can read.
 pub struct Probed;
 
 impl Way for Probed {
-    /// Arguments beyond the sixth are on the stack and read as 0; the plan asks for none of them.
+    /// Arguments beyond the sixth are on the stack and read as 0; the plan uses none.
     #[inline(always)]
     fn argument(ctx: *const u64, n: u8) -> u64 {
         macro_rules! register {
@@ -140,7 +140,7 @@ impl Way for Probed {
             return 0;
         }
         let v: u64;
-        // SAFETY: as above: ax.
+        // SAFETY: as above; offset 80 is ax.
         unsafe { asm!("{v} = *(u64 *)({c} + 80)", c = in(reg) ctx, v = out(reg) v) };
         v
     }
@@ -151,13 +151,13 @@ impl Way for Probed {
     }
 }
 
-/// Argument `n` as a number that arithmetic is allowed on: read through the helper, as memory.
+/// Returns argument `n` as a number that allows arithmetic: read through the helper, as memory.
 #[inline(always)]
 pub fn argument_number(ctx: *const u64, n: u8) -> u64 {
     if n == NO_ARG { 0 } else { read(ctx as u64 + 8 * u64::from(n)).unwrap_or(0) }
 }
 
-/// The 8 bytes that a typed pointer points to; 0 if it is bad.
+/// Returns the 8 bytes behind a typed pointer; 0 if it is bad.
 #[inline(always)]
 pub fn pointee(pointer: u64) -> u64 {
     let v: u64;
@@ -166,7 +166,7 @@ pub fn pointee(pointer: u64) -> u64 {
     v
 }
 
-/// The 8 bytes at `number`'s offset from a typed pointer; 0 if the pointer is bad or the field absent.
+/// Returns the 8 bytes at field `number` of a typed pointer; 0 if the pointer is bad or the field absent.
 #[inline(always)]
 pub fn load(pointer: u64, number: usize) -> u64 {
     let offset = offset(number);
@@ -181,7 +181,7 @@ pub fn load(pointer: u64, number: usize) -> u64 {
     v
 }
 
-/// The low 32 bits at `number`'s offset from a typed pointer.
+/// Returns the 32 bits at field `number` of a typed pointer; 0 as in [`load`].
 #[inline(always)]
 pub fn load32(pointer: u64, number: usize) -> u32 {
     let offset = offset(number);
@@ -196,7 +196,7 @@ pub fn load32(pointer: u64, number: usize) -> u32 {
     v as u32
 }
 
-/// The byte at `number`'s offset from a typed pointer, through the helper: it may lie beyond the type.
+/// Returns the byte at field `number` of a typed pointer, through the helper because it may lie beyond the type.
 #[inline(always)]
 pub fn load8(pointer: u64, number: usize) -> u64 {
     let offset = offset(number);
@@ -207,7 +207,7 @@ pub fn load8(pointer: u64, number: usize) -> u64 {
     unsafe { bpf_probe_read_kernel((opaque(pointer) + offset) as *const u8) }.map_or(0, u64::from)
 }
 
-/// Address of a field of a typed pointer; 0 if the pointer is 0 or the field absent.
+/// Returns the address of a field of a typed pointer; 0 if the pointer is 0 or the field absent.
 #[inline(always)]
 pub fn field_of(pointer: u64, number: usize) -> u64 {
     let offset = offset(number);
@@ -217,7 +217,7 @@ pub fn field_of(pointer: u64, number: usize) -> u64 {
     opaque(pointer) + offset
 }
 
-/// The reserve map that a private mapping owns, by the VMA's private data.
+/// Returns the reserve map that a private mapping owns, given the VMA's private data.
 #[inline(always)]
 pub fn resv_map(private: u64) -> Option<u64> {
     let private = opaque(private);
@@ -225,18 +225,16 @@ pub fn resv_map(private: u64) -> Option<u64> {
     (private & value(value::RESV_OWNER) != 0 && map != 0).then_some(map)
 }
 
-/// Keeps the compiler from looking through a value: it would turn a comparison into arithmetic that the verifier
-/// forbids on pointers.
+/// Hides a value from the optimiser, which would turn a comparison into arithmetic that the verifier forbids on pointers.
 #[inline(always)]
 pub fn opaque(v: u64) -> u64 {
     let mut v = v;
-    // SAFETY: a register move. Not an empty text: it would leave two line records at one instruction, which the kernel
-    // refuses.
+    // SAFETY: a register move. An empty text would leave two line records at one instruction, which the kernel rejects.
     unsafe { asm!("{0} = {0}", inout(reg) v) };
     v
 }
 
-/// Low half of a value as a number, also of a typed pointer.
+/// Returns the low half of a value, which may be a typed pointer, as a number.
 #[inline(always)]
 pub fn low_half(v: u64) -> u64 {
     let low: u64;
@@ -245,28 +243,28 @@ pub fn low_half(v: u64) -> u64 {
     low
 }
 
-/// Reads 8 bytes of kernel memory through the helper, for addresses that are numbers.
+/// Reads 8 bytes of kernel memory through the helper, for addresses that are plain numbers.
 #[inline(always)]
 pub fn read(address: u64) -> Option<u64> {
     // SAFETY: the helper checks the address.
     unsafe { bpf_probe_read_kernel(address as *const u64) }.ok()
 }
 
-/// Reads 4 bytes, as [`read`].
+/// Reads 4 bytes of kernel memory, like [`read`].
 #[inline(always)]
 pub fn read32(address: u64) -> Option<u32> {
     // SAFETY: the helper checks the address.
     unsafe { bpf_probe_read_kernel(address as *const u32) }.ok()
 }
 
-/// Address of a table's page descriptor.
+/// Returns the address of a table's page descriptor.
 #[inline(always)]
 pub fn page_of(table: u64) -> u64 {
     let frame = table.wrapping_sub(value(value::PAGE_OFFSET)) >> 12;
     value(value::VMEMMAP).wrapping_add(frame.wrapping_mul(value(value::PAGE_STRUCT_BYTES)))
 }
 
-/// Address of the page-table lock of a PMD table, 0 if it cannot be told.
+/// Returns the address of a PMD table's page-table lock, 0 if it cannot be computed.
 #[inline(always)]
 pub fn ptl_of(table: u64) -> u64 {
     if offset(field::TABLE_PTL) == NO_FIELD || value(value::VMEMMAP) == 0 {
@@ -276,7 +274,7 @@ pub fn ptl_of(table: u64) -> u64 {
     if value(value::PTL_IS_POINTER) != 0 { read(at).unwrap_or(0) } else { at }
 }
 
-/// Share count of a table as the kernel keeps it.
+/// Returns a table's raw share count as the kernel keeps it.
 #[inline(always)]
 pub fn shares_of(table: u64) -> u32 {
     if offset(field::TABLE_SHARES) == NO_FIELD || value(value::VMEMMAP) == 0 {
@@ -285,7 +283,7 @@ pub fn shares_of(table: u64) -> u32 {
     read32(page_of(table).wrapping_add(offset(field::TABLE_SHARES))).unwrap_or(0)
 }
 
-/// Reads the variables at [`PEEK_AT`] once.
+/// Reads the variables at [`PEEK_AT`], once.
 #[inline(always)]
 pub fn peek() {
     let Some(done) = PEEKED.get_ptr_mut(PEEKS as u32) else { return };

@@ -1,7 +1,7 @@
-//! Which lock addresses are watched, and of which class: a set-associative table with plain loads and stores.
+//! The watched lock addresses and their classes: a set-associative table with plain loads and stores.
 //!
-//! Why no BPF hash map: a lookup costs a fifth here, and the paths of spinlock probes may not update a map at all. An
-//! entry is `address | class`: lock addresses are 8-byte aligned.
+//! A lookup costs a fifth of a lookup in a BPF hash map, and programs on spinlock paths may not update a map at all. An entry
+//! is `address | class`: lock addresses are 8-byte aligned.
 
 use core::ptr::{read_volatile, write_volatile};
 
@@ -16,7 +16,7 @@ use crate::{
 const SETS: usize = 16_384;
 const WAYS: usize = 2;
 
-/// The table. Zero: free.
+/// The lock table itself; an entry of 0 is free.
 #[unsafe(no_mangle)]
 static mut LOCKS: [[u64; WAYS]; SETS] = [[0; WAYS]; SETS];
 
@@ -27,7 +27,7 @@ fn ways(lock: u64) -> *mut [u64; WAYS] {
     unsafe { (&raw mut LOCKS).cast::<[u64; WAYS]>().add(set as usize & (SETS - 1)) }
 }
 
-/// Class of a lock address, 0 if it is not watched.
+/// Returns the class of a lock address, 0 if it is not watched.
 #[inline(always)]
 pub fn class_of(lock: u64) -> u32 {
     match entry_of(lock) {
@@ -36,7 +36,7 @@ pub fn class_of(lock: u64) -> u32 {
     }
 }
 
-/// Class of a lock address as the table has it.
+/// Returns the class in the table's entry for a lock address, which [`class_of`] may translate.
 #[inline(always)]
 pub fn entry_of(lock: u64) -> u32 {
     let ways = ways(lock);
@@ -51,20 +51,20 @@ pub fn entry_of(lock: u64) -> u32 {
     0
 }
 
-/// Class of a mutex address: the fault mutexes lie in one array.
+/// Returns the class of a mutex address. All fault mutexes lie in one array.
 #[inline(always)]
 pub fn mutex_class_of(lock: u64) -> u32 {
     let inside = lock >= value(value::FAULT_MUTEX_BASE) && lock < value(value::FAULT_MUTEX_END);
     if inside { class::FAULT_MUTEX } else { 0 }
 }
 
-/// Watches a lock from now on; a new one is announced by a record. `lock` 0: nothing.
+/// Watches a lock from now on, and sends a record if it is new. A `lock` of 0 is ignored.
 #[inline(always)]
 pub fn watch<const CLASS: u32>(cpu: Cpu, site: usize, lock: u64, owner: u64, vma: u64) {
     watch_as::<CLASS>(cpu, site, lock, CLASS, owner, vma);
 }
 
-/// The same, where the table's entry is of another class than the record.
+/// Like [`watch`], with a class in the table entry that differs from the record's.
 #[inline(always)]
 pub fn watch_as<const CLASS: u32>(cpu: Cpu, site: usize, lock: u64, entry: u32, owner: u64, vma: u64) {
     if lock == 0 || entry_of(lock) == entry {
@@ -75,8 +75,8 @@ pub fn watch_as<const CLASS: u32>(cpu: Cpu, site: usize, lock: u64, entry: u32, 
     unsafe {
         let first = read_volatile(&raw const (*ways)[0]);
         let second = read_volatile(&raw const (*ways)[1]);
-        // The same address under another class is an object that went away unseen. A page-table lock is found again by
-        // the next lookup, and announced again: it may give way.
+        // The same address under another class belonged to an object whose end was not seen. A page-table lock may be
+        // evicted: the next lookup finds and announces it again.
         let at = if opaque(first & !7) == lock || first == 0 {
             0
         } else if opaque(second & !7) == lock || second == 0 {
@@ -95,7 +95,7 @@ pub fn watch_as<const CLASS: u32>(cpu: Cpu, site: usize, lock: u64, entry: u32, 
     cpu.emit(site, kinds::LOCK_NAME, lock_arg(CLASS, 0), [lock, owner, vma]);
 }
 
-/// A page-table lock's table was given back: a stale walker may still take the lock, and so may whoever gets the page.
+/// Marks the page-table lock of a freed table. A stale walker may still acquire it, and so may the page's next user.
 #[inline(always)]
 pub fn retire(lock: u64) {
     if lock == 0 {
@@ -114,7 +114,7 @@ pub fn retire(lock: u64) {
     }
 }
 
-/// Forgets a lock whose object goes away.
+/// Forgets a lock whose object is being freed.
 #[inline(always)]
 pub fn forget(cpu: Cpu, site: usize, lock: u64) {
     let class = class_of(lock);

@@ -1,6 +1,6 @@
-//! Locks: asks, trylocks, releases, contention. Instances are known by address ([`crate::lock_table`]).
+//! Locks: requests, trylocks, releases, contention. A lock is identified by its address ([`crate::lock_table`]).
 //!
-//! These functions serve the whole kernel: the address is looked at first, all else only for watched locks.
+//! The whole kernel calls these functions. So the address is checked first, and everything else runs only for watched locks.
 
 use observer_ebpf::{
     class,
@@ -21,7 +21,7 @@ use crate::{
 const CONTENTION_READ: u64 = 2;
 const CONTENTION_WRITE: u64 = 4;
 
-/// The lock argument, its class and packed class and mode; `None` if it is not watched.
+/// Returns the lock argument, its class, and the packed class and mode; `None` if it is not watched.
 #[inline(always)]
 fn watched<const SITE: usize>(ctx: *const u64) -> Option<(u64, u32, u32)> {
     let lock = argument(ctx, column(SITE, arg::START));
@@ -33,8 +33,9 @@ fn watched<const SITE: usize>(ctx: *const u64) -> Option<(u64, u32, u32)> {
     Some((lock, class, lock_arg(class, mode)))
 }
 
-/// A lock that keeps tables linked was taken or released: what is looked up under it, and what is looked up without it, are
-/// two things, though it be the same pointer. A fault looks once under no lock, and then again (5.10, 6.1).
+/// Ensures that the next lookup is sent, because a lock that keeps tables linked is being acquired or released. A lookup
+/// under that lock and one without it are two events even if both return the same pointer. A fault looks up first without a
+/// lock, then again (5.10, 6.1).
 #[inline(always)]
 fn look_anew(class: u32, task: Option<&mut tasks::Task>) {
     if (class == class::VMA_LOCK || class == class::I_MMAP)
@@ -44,20 +45,20 @@ fn look_anew(class: u32, task: Option<&mut tasks::Task>) {
     }
 }
 
-/// Entry of a lock function that can block.
+/// Records a lock request at the entry of a function that can block.
 #[inline(always)]
 pub fn ask<const SITE: usize>(ctx: *const u64) {
     let Some((lock, class, arg)) = watched::<SITE>(ctx) else { return };
     let Some(cpu) = Cpu::hit::<SITE>() else { return };
     if class != class::FAULT_MUTEX {
-        // Tasks that are in no watched operation come by here too: say who they are.
+        // Tasks outside any watched operation reach this too: introduce them.
         let task = tasks::claim(cpu, SITE);
         look_anew(class, task);
     }
     cpu.emit(SITE, kinds::LOCK_ASK, arg, [lock]);
 }
 
-/// Return of a lock function that can give up.
+/// Records a failed request at the return of a function that can give up.
 #[inline(always)]
 pub fn ask_end<const SITE: usize>(ctx: *const u64) {
     let Some((lock, _, arg)) = watched::<SITE>(ctx) else { return };
@@ -68,7 +69,7 @@ pub fn ask_end<const SITE: usize>(ctx: *const u64) {
     cpu.emit(SITE, kinds::LOCK_GAVE_UP, arg, [lock]);
 }
 
-/// Return of a trylock.
+/// Records the result of a trylock at its return.
 #[inline(always)]
 pub fn trylock<const SITE: usize>(ctx: *const u64) {
     let Some((lock, class, arg)) = watched::<SITE>(ctx) else { return };
@@ -80,7 +81,7 @@ pub fn trylock<const SITE: usize>(ctx: *const u64) {
     cpu.emit(SITE, if taken { kinds::LOCK_TRY } else { kinds::LOCK_BUSY }, arg, [lock]);
 }
 
-/// Entry of a release.
+/// Records a release at its entry.
 #[inline(always)]
 pub fn release<const SITE: usize>(ctx: *const u64) {
     let Some((lock, class, arg)) = watched::<SITE>(ctx) else { return };
@@ -92,8 +93,8 @@ pub fn release<const SITE: usize>(ctx: *const u64) {
     }
 }
 
-/// Whether a vma_lock is released for the last time. An unmap of the whole VMA takes it out of the VMA, which has none when it
-/// ends; a truncate may wait for it then, and finds that it is of no VMA any more.
+/// Returns true if this is the last release of a vma_lock. An unmap of the whole VMA detaches the lock, so the VMA has none
+/// when it ends. A truncate may be waiting for the lock then, and finds that it has no VMA.
 #[inline(always)]
 fn is_last_release(lock: u64) -> bool {
     let [sema, vma, refs] = [field::VMA_LOCK_SEMA, field::VMA_LOCK_VMA, field::VMA_LOCK_REFS].map(offset);
@@ -104,7 +105,7 @@ fn is_last_release(lock: u64) -> bool {
     read(member(vma)) == Some(0) && read32(member(refs)) == Some(1)
 }
 
-/// Entry of the downgrade.
+/// Records the downgrade from write to read at its entry.
 #[inline(always)]
 pub fn downgrade<const SITE: usize>(ctx: *const u64) {
     let Some((lock, class, _)) = watched::<SITE>(ctx) else { return };
@@ -112,9 +113,9 @@ pub fn downgrade<const SITE: usize>(ctx: *const u64) {
     cpu.emit(SITE, kinds::LOCK_DOWNGRADE, lock_arg(class, mode::READ), [lock]);
 }
 
-/// Whether a lock is a page-table lock that concerns us: of a watched table, whatever task has it, since some walks have no
-/// function of their own; of one that was given back, a walker's that looked it up in the operation that it is in, and not that of
-/// whoever got the page, who may be the same task.
+/// Returns true if a lock is a page-table lock to record. The PTL of a watched table is recorded for every task, because some
+/// walks have no function of their own. The PTL of a freed table is recorded only for a walker that looked the table up in
+/// its current operation. The page's next user is left out, although it may be the same task.
 #[inline(always)]
 fn is_ptl(class: u32, lock: u64) -> bool {
     if class != class::PTL_OF_FREED {
@@ -123,7 +124,7 @@ fn is_ptl(class: u32, lock: u64) -> bool {
     tasks::in_operation().is_some_and(|task| task.pte != 0 && opaque(ptl_of(task.pte & !0xfff)) == lock)
 }
 
-/// A page-table lock, taken or released.
+/// Records a PTL request or release.
 #[inline(always)]
 fn ptl<const SITE: usize>(ctx: *const u64, kind: u16) {
     let lock = argument(ctx, column(SITE, arg::START));
@@ -132,25 +133,25 @@ fn ptl<const SITE: usize>(ctx: *const u64, kind: u16) {
     }
     let Some(cpu) = Cpu::hit::<SITE>() else { return };
     if let Some(task) = tasks::claim(cpu, SITE) {
-        // The pointer is used under it: the next lookup is for another use.
+        // The pointer is used under this lock: the next lookup starts another use.
         task.forget_sent();
     }
     cpu.emit(SITE, kind, lock_arg(class::PTL, mode::EXCLUSIVE), [lock]);
 }
 
-/// Entry of a spinlock function that takes.
+/// Records a PTL request at the entry of a spinlock function.
 #[inline(always)]
 pub fn spin_lock<const SITE: usize>(ctx: *const u64) {
     ptl::<SITE>(ctx, kinds::LOCK_ASK);
 }
 
-/// Entry of a spinlock function that releases.
+/// Records a PTL release at the entry of a spinlock function.
 #[inline(always)]
 pub fn spin_unlock<const SITE: usize>(ctx: *const u64) {
     ptl::<SITE>(ctx, kinds::LOCK_RELEASE);
 }
 
-/// Contention begins (first site) or ends (second).
+/// Records the begin (first site) or end (second site) of a wait for a contended lock.
 #[inline(always)]
 pub fn wait<const SITE: usize>(ctx: *const u64) {
     let lock = argument(ctx, 0);
@@ -185,7 +186,7 @@ pub fn wait<const SITE: usize>(ctx: *const u64) {
     }
 }
 
-/// An inode, a VMA or an mm goes away: its locks are forgotten.
+/// Forgets the locks of an inode, VMA or mm that is being freed.
 #[inline(always)]
 pub fn object_end<const SITE: usize>(ctx: *const u64) {
     let Some(cpu) = Cpu::hit::<SITE>() else { return };
@@ -198,7 +199,7 @@ pub fn object_end<const SITE: usize>(ctx: *const u64) {
         if load(object, field::VMA_FLAGS) & value(value::VM_MAYSHARE) != 0 {
             forget(cpu, SITE, field_of(private, field::VMA_LOCK_SEMA));
         } else if let Some(map) = resv_map(private)
-            // Parts of a mapping that was split have it together.
+            // The parts of a split mapping share the reserve map.
             && read32(field_of(map, field::RESV_MAP_REFS)) == Some(1)
         {
             forget(cpu, SITE, field_of(map, field::RESV_MAP_SEMA));

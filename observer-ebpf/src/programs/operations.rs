@@ -1,7 +1,7 @@
-//! Watched operations: entry and return of the functions that look up, use or take away page tables. A walk between two
-//! functions is one too: it begins when the first of them returns, with the walk's lock, and ends when the second is entered.
+//! Watched operations: entry and return of the functions that look up, use or unlink page tables. A walk between two
+//! functions is also an operation: it begins when the first returns with the walk's lock, and ends at entry of the second.
 //!
-//! An operation's begin also names the locks of what it works on, so that they are known by address from then on.
+//! The begin of an operation also announces the locks of its objects, so that they are known by address from then on.
 
 use observer_ebpf::{
     class,
@@ -19,14 +19,14 @@ use crate::{
     tasks,
 };
 
-/// The VMA that a site's function works on, 0 if it has none.
+/// Returns the VMA that a site's function works on, 0 if it has none.
 #[inline(always)]
 fn vma<const SITE: usize, W: Way>(ctx: *const u64) -> u64 {
     let vma = W::argument(ctx, column(SITE, arg::VMA));
     if has_flag(SITE, flag::VMA_IN_WALK) { W::load(vma, field::WALK_VMA) } else { vma }
 }
 
-/// The mapping of a file, an inode or a directory entry.
+/// Returns the mapping of a file, inode or directory entry.
 #[inline(always)]
 fn mapping_of<const SITE: usize, W: Way>(object: u64) -> u64 {
     match (has_flag(SITE, flag::INODE), has_flag(SITE, flag::FILE)) {
@@ -36,24 +36,23 @@ fn mapping_of<const SITE: usize, W: Way>(object: u64) -> u64 {
     }
 }
 
-/// Whether a site is a pair of functions that a walk runs between.
+/// Returns true if the site is a walk between two functions.
 const fn is_walk(site: usize) -> bool {
     site >= site::WALK && site < site::WALK + site::WALKS
 }
 
-/// What an operation works on, 0 where it has or tells none.
+/// Object of an operation; a field is 0 if the function does not have it or does not pass it.
 #[derive(Clone, Copy)]
 struct Object {
     mm: u64,
     vma: u64,
-    /// The lock of the VMA, and its class in the lock table: that of a shared mapping, or of a private one that owns its reserve
-    /// map.
+    /// The VMA's lock and its class in the lock table: of a shared mapping, or of a private one that owns its reserve map.
     vma_lock: u64,
     vma_lock_entry: u32,
     mapping: u64,
 }
 
-/// `None`: nothing of hugetlbfs, or of nobody that is watched.
+/// Returns the operation's object; `None` if it is not of hugetlbfs or its mm is not watched.
 #[inline(always)]
 fn object<const SITE: usize, W: Way>(ctx: *const u64) -> Option<Object> {
     let mm = W::argument(ctx, column(SITE, arg::MM));
@@ -87,7 +86,7 @@ fn object<const SITE: usize, W: Way>(ctx: *const u64) -> Option<Object> {
     Some(object)
 }
 
-/// Entry; of a walk the return of the function that begins it.
+/// Records an operation's begin: at entry, or for a walk at the return of the function that begins it.
 #[inline(always)]
 pub fn begin<const SITE: usize, W: Way>(ctx: *const u64) {
     let Some(cpu) = Cpu::hit::<SITE>() else { return };
@@ -107,7 +106,7 @@ pub fn begin<const SITE: usize, W: Way>(ctx: *const u64) {
     task.allocs = 0;
     task.forget_sent();
     watch::<{ class::MMAP_LOCK }>(cpu, SITE, field_of(mm, field::MM_MMAP_LOCK), mm, 0);
-    // A walk has its lock already. Where that was not watched yet nobody saw it taken.
+    // A walk already holds its lock. If the lock was not watched yet, its acquisition was not recorded.
     let unseen = is_walk(SITE) && object.vma_lock != 0 && class_of(object.vma_lock) != class::VMA_LOCK;
     watch_as::<{ class::VMA_LOCK }>(cpu, SITE, object.vma_lock, object.vma_lock_entry, mapping, object.vma);
     if unseen {
@@ -143,7 +142,7 @@ pub fn begin<const SITE: usize, W: Way>(ctx: *const u64) {
     }
 }
 
-/// Return. Only operations whose begin was sent end: the VMA may be gone by now.
+/// Records an operation's end, if its begin was sent. It does not look at the VMA, which may be freed by now.
 #[inline(always)]
 pub fn end<const SITE: usize, W: Way>(ctx: *const u64) {
     let Some(task) = tasks::current() else { return };
@@ -156,7 +155,7 @@ pub fn end<const SITE: usize, W: Way>(ctx: *const u64) {
     }
     task.open &= !(1 << SITE);
     task.forget_sent();
-    // Its pointer ends with it: the table may be given back, and its page be this task's for something else.
+    // The pointer ends with the operation: the table may be freed, and this task may reuse its page.
     task.pte = 0;
     let ret = W::returned(ctx, column(SITE, arg::RET));
     let ret = if has_flag(SITE, flag::RET_32) { low_half(ret) } else { ret };

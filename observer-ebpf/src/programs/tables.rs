@@ -1,4 +1,4 @@
-//! Lookups of pte pointers; tables made, shared, unshared and freed.
+//! Lookups of pte pointers; tables allocated, shared, unshared and freed.
 
 use observer_ebpf::{
     class,
@@ -14,16 +14,16 @@ use crate::{
     tasks,
 };
 
-/// Physical address in a page-table entry (x86-64: bits 12..52).
+/// Mask of the physical address in a page-table entry (x86-64: bits 12..52).
 const FRAME: u64 = 0x000f_ffff_ffff_f000;
 
-/// The table that a pte pointer points into.
+/// Returns the table that a pte pointer points into.
 #[inline(always)]
 const fn table_of(pte: u64) -> u64 {
     pte & !0xfff
 }
 
-/// Return of a lookup.
+/// Records a lookup at its return, or counts it as a repeat.
 #[inline(always)]
 pub fn lookup<const SITE: usize>(ctx: *const u64) {
     let Some(cpu) = Cpu::hit::<SITE>() else { return };
@@ -61,7 +61,7 @@ pub fn lookup<const SITE: usize>(ctx: *const u64) {
     (task.sent_mm, task.sent_gib, task.sent_table, task.repeats) = (mm, gib, table, 0);
 }
 
-/// Return of the function that shares. It also makes a table where there is no partner; then the task made one inside.
+/// Records a share at the function's return. Without a sharing partner the function allocates a table; `allocs` shows that.
 #[inline(always)]
 pub fn share<const SITE: usize>(ctx: *const u64) {
     let Some(cpu) = Cpu::hit::<SITE>() else { return };
@@ -83,7 +83,7 @@ pub fn share<const SITE: usize>(ctx: *const u64) {
     cpu.emit(SITE, kinds::SHARE, shares_of(table_of(pte)), [mm, addr, pte]);
 }
 
-/// Return of the function that makes a table; it serves all memory.
+/// Records an allocated table at the function's return. All memory uses this function, so only watched operations count.
 #[inline(always)]
 pub fn alloc<const SITE: usize>(ctx: *const u64) {
     let Some(cpu) = Cpu::hit::<SITE>() else { return };
@@ -101,7 +101,7 @@ pub fn alloc<const SITE: usize>(ctx: *const u64) {
     cpu.emit(SITE, kinds::TABLE_ALLOC, 0, [mm, addr, table]);
 }
 
-/// Entry of the function that frees a table; it serves all memory: a table is ours if its lock is watched.
+/// Records a freed table at the function's entry. All memory uses this function: the table is ours if its lock is watched.
 #[inline(always)]
 pub fn free<const SITE: usize>(ctx: *const u64) {
     let Some(cpu) = Cpu::hit::<SITE>() else { return };
@@ -111,13 +111,13 @@ pub fn free<const SITE: usize>(ctx: *const u64) {
     }
     cpu.outcome::<SITE>();
     let mm = load(argument(ctx, column(SITE, arg::EXTRA)), field::TLB_MM);
-    // The count of 5.10 has the one that frees in it.
+    // On 5.10 the count includes the mm that frees.
     let others = u64::from(shares_of(table)).saturating_sub(value(value::SHARES_ALONE)) as u32;
     cpu.emit(SITE, kinds::TABLE_FREE, others, [mm, table, 0]);
     retire(ptl_of(table));
 }
 
-/// Return of the body of unshare: 1 is an unshare, of what this task looked up last.
+/// Records an unshare at the return of its body, which returns 1 for one. The link is the one that this task looked up last.
 #[inline(always)]
 pub fn unshare<const SITE: usize, W: Way>(ctx: *const u64) {
     let Some(cpu) = Cpu::hit::<SITE>() else { return };

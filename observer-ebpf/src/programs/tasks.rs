@@ -1,4 +1,4 @@
-//! The task's slot: who is inside a watched operation, what it looked up last, what it was told already.
+//! The task's slot: its open operations, its last lookup, and the records already sent for it.
 
 use core::ptr;
 
@@ -18,49 +18,49 @@ use crate::{
     kernel::{self, argument},
 };
 
-/// Slots; a thread id takes the one of its low bits. Two tasks that share a slot are a counted loss.
+/// Number of slots; a thread id's low bits select one. Two tasks that need the same slot are a counted loss.
 const SLOTS: usize = 65_536;
 
 /// State of a task that was inside a watched operation.
 #[repr(C)]
 pub struct Task {
-    /// Its thread and process id.
+    /// Thread and process id of the task.
     owner: u64,
-    /// Watched operations it is inside, a bit each by site.
+    /// Watched operations that the task is inside, one bit per site.
     pub open: u64,
-    /// Last lookup: mm, address, pte pointer.
+    /// The task's last lookup: mm, address, pte pointer.
     pub mm: u64,
     pub addr: u64,
     pub pte: u64,
-    /// mm, GiB and table of the last lookup that was sent; `UNSENT` when the next one must be.
+    /// The last lookup that was sent: mm, GiB, table. `UNSENT` forces the next one to be sent.
     pub sent_mm: u64,
     pub sent_gib: u64,
     pub sent_table: u64,
     /// Lookups since then that were not sent.
     pub repeats: u64,
-    /// Tables made since the last share began.
+    /// Tables allocated since the operation began.
     pub allocs: u64,
-    /// The open operation that may unlink, its site plus one; 0: none.
+    /// Site plus one of the open operation that may unlink; 0 if there is not one.
     pub unlinks_at: u64,
-    /// The link that its last lookup went through: mm, GiB, table (0: none), when; `link_seen_ns` 0: of nobody else.
+    /// Link of the last lookup: mm, GiB, table (0: no table) and time; `link_seen_ns` 0: the table has no other user.
     pub link_mm: u64,
     pub link_gib: u64,
     pub link_table: u64,
     pub link_seen_ns: u64,
-    /// Operations whose stack was sent, a bit each by site.
+    /// Operations whose stack was sent, one bit per site.
     pub stacks: u64,
-    /// A typed pointer stored here and read back is a number.
+    /// Scratch: a typed pointer stored here and read back is a number.
     number: u64,
 }
 
-/// No table has this address.
+/// Marker in `sent_table`; no table has this address.
 pub const UNSENT: u64 = 1;
 
 #[btf_map]
 static TASKS: Array<Task, SLOTS> = Array::new();
 
 impl Task {
-    /// The value of a typed pointer as a number that arithmetic is allowed on.
+    /// Returns the value of a typed pointer as a number that allows arithmetic.
     #[inline(always)]
     pub fn number(&mut self, pointer: u64) -> u64 {
         // SAFETY: a field of a map value; volatile, so that the value really goes through memory.
@@ -70,7 +70,7 @@ impl Task {
         }
     }
 
-    /// The next lookup is to be sent whatever it returns.
+    /// Forces the next lookup to be sent, even if it repeats the last one.
     #[inline(always)]
     pub fn forget_sent(&mut self) {
         self.sent_table = UNSENT;
@@ -84,7 +84,7 @@ fn slot(id: u64) -> Option<&'static mut Task> {
     Some(unsafe { &mut *slot })
 }
 
-/// The current task's slot if it has one already.
+/// Returns the current task's slot, if it owns one.
 #[inline(always)]
 pub fn current() -> Option<&'static mut Task> {
     let id = bpf_get_current_pid_tgid();
@@ -92,14 +92,14 @@ pub fn current() -> Option<&'static mut Task> {
     (task.owner == id).then_some(task)
 }
 
-/// The current task's slot if it is inside a watched operation.
+/// Returns the current task's slot, if it is inside a watched operation.
 #[inline(always)]
 pub fn in_operation() -> Option<&'static mut Task> {
     let task = current()?;
     (task.open != 0).then_some(task)
 }
 
-/// The current task's slot; taken over, with a record of who it is, if it was free.
+/// Returns the current task's slot. Takes over a free slot or an idle task's, and sends a record that introduces the task.
 #[inline(always)]
 pub fn claim(cpu: Cpu, site: usize) -> Option<&'static mut Task> {
     let id = bpf_get_current_pid_tgid();
@@ -117,7 +117,7 @@ pub fn claim(cpu: Cpu, site: usize) -> Option<&'static mut Task> {
     Some(task)
 }
 
-/// A slot that is somebody else's from now on.
+/// Resets a slot for its new owner.
 #[inline(always)]
 fn begin(task: &mut Task) {
     task.open = 0;
@@ -128,7 +128,7 @@ fn begin(task: &mut Task) {
     task.forget_sent();
 }
 
-/// Sends who the current task is.
+/// Sends a record that identifies the current task.
 #[inline(always)]
 fn introduce(cpu: Cpu, site: usize, id: u64) {
     let comm = bpf_get_current_comm().unwrap_or([0; 16]);
@@ -154,7 +154,7 @@ fn introduce(cpu: Cpu, site: usize, id: u64) {
     cpu.emit(site, kinds::TASK, (id >> 32) as u32, [half(0), half(8), mm]);
 }
 
-/// A task exits: its slot is free again.
+/// Records a task's exit and frees its slot.
 #[inline(always)]
 pub fn exit<const SITE: usize>(ctx: *const u64) {
     let Some(cpu) = Cpu::hit::<SITE>() else { return };
@@ -165,7 +165,7 @@ pub fn exit<const SITE: usize>(ctx: *const u64) {
     task.open = 0;
 }
 
-/// A watched task makes a child.
+/// Records the child that a watched task creates.
 #[inline(always)]
 pub fn fork<const SITE: usize>(ctx: *const u64) {
     let Some(cpu) = Cpu::hit::<SITE>() else { return };
@@ -181,8 +181,8 @@ pub fn fork<const SITE: usize>(ctx: *const u64) {
     );
 }
 
-/// A watched task executes another program: it has another mm and another name from now on, and no stack that was sent is one
-/// of this program.
+/// Handles a watched task that executes another program: it has a new mm and name, and the stacks sent so far belong to the
+/// old program.
 #[inline(always)]
 pub fn exec<const SITE: usize>(_: *const u64) {
     let Some(cpu) = Cpu::hit::<SITE>() else { return };

@@ -10,7 +10,7 @@ use crate::{
 /// Exit code for a kernel on which something essential cannot be seen.
 const HOLES: u8 = 3;
 
-/// Set by the guest's init (`xtask/guest-init`): a machine that nobody minds being exercised.
+/// Variable set by the guest's init (`xtask/guest-init`), which marks a machine that may be exercised.
 const IS_GUEST: &str = "OBSERVER_GUEST";
 
 pub fn doctor(options: &Options, on_this_machine: bool) -> anyhow::Result<ExitCode> {

@@ -20,12 +20,12 @@ pub fn exercise(
         return Ok(ExitCode::SUCCESS);
     }
     let options = Options { duration, loop_forever, seed };
-    // The scenarios go on whether somebody reads or not.
+    // The scenarios continue even if the reader of the output is gone.
     let report = run(names, &options, &mut Patient)?;
     Ok(if report.is_failure() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// Standard output, whose reader may go away.
+/// Standard output that ignores a reader's exit.
 struct Patient;
 
 impl Write for Patient {

@@ -28,7 +28,7 @@ static SAMPLE: &[u8] = include_bytes!(env!("OBSERVER_SAMPLE"));
 
 pub fn replay(file: Option<PathBuf>, speed: Option<Speed>) -> anyhow::Result<ExitCode> {
     if file.as_deref() == Some(Path::new("-")) {
-        // It comes once, so that there is no going back in it.
+        // Standard input can be read only once, so positions cannot be sought.
         return tell(Replay::open(Path::new("-"))?);
     }
     let (name, input) = match file {
@@ -82,7 +82,7 @@ pub fn report(files: &[PathBuf], format: Format, fail_on: FailOn) -> anyhow::Res
     Ok(fail_on.code(worst.into_iter().min()))
 }
 
-/// Opens all before anything is told, since recordings of different kernels are not told together.
+/// Opens all recordings before anything is printed, since those of different kernels are not reported together.
 fn open(files: &[PathBuf]) -> anyhow::Result<Vec<(String, Replay)>> {
     let opened = |file: &PathBuf| Ok((file.display().to_string(), Replay::open(file)?));
     let sources: Vec<(String, Replay)> = files.iter().map(opened).collect::<anyhow::Result<_>>()?;
@@ -91,7 +91,7 @@ fn open(files: &[PathBuf]) -> anyhow::Result<Vec<(String, Replay)>> {
     Ok(sources)
 }
 
-/// On a terminal the report is read, in a pipe it is kept: either way what is missing has to be seen.
+/// Prints notices to standard error if the report goes to a pipe or file, so that a person sees what is missing.
 fn tell_notices(name: &str, report: &Report) {
     if !std::io::stdout().is_terminal() {
         for notice in &report.notices {

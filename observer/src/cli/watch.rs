@@ -1,4 +1,4 @@
-//! `observer attach` and `observer record`: the running kernel through the pipeline; and what a dashboard hangs on.
+//! `observer attach` and `observer record`: the running kernel through the pipeline; and the channels of a dashboard.
 
 use std::{
     io::{self, IsTerminal},
@@ -27,7 +27,7 @@ use crate::{
     tui,
 };
 
-/// Commands of the dashboard that may wait to be looked at.
+/// Maximum number of commands of the dashboard that may be queued.
 const COMMANDS: usize = 16;
 
 pub fn attach(
@@ -77,12 +77,12 @@ pub fn record(live: LiveArgs, output: PathBuf, force: bool) -> anyhow::Result<Ex
     Ok(code(&outcome))
 }
 
-/// A dashboard can be shown and steered.
+/// Returns true if a dashboard can be shown and controlled.
 pub fn on_terminal() -> bool {
     io::stdin().is_terminal() && io::stdout().is_terminal()
 }
 
-/// Shows a recording until somebody has seen enough.
+/// Shows a recording until the person leaves the dashboard.
 pub fn play(recording: Player, library: Option<Library>) -> anyhow::Result<()> {
     super::block_on(async {
         let (dashboard, shown, asked) = channels();
@@ -95,8 +95,7 @@ pub fn play(recording: Player, library: Option<Library>) -> anyhow::Result<()> {
     })
 }
 
-/// Where the dashboard looks back: the recording, or what the run keeps of itself. Without either it shows the run all
-/// the same.
+/// Source of the dashboard's lookups: the recording, or the in-memory recording. Without either it still shows the run.
 fn look_back(record: Option<&PathBuf>, meta: &Meta, options: &mut Options) -> Option<Library> {
     if let Some(path) = record {
         return Some(Library::written(path.clone()));
@@ -114,14 +113,14 @@ fn look_back(record: Option<&PathBuf>, meta: &Meta, options: &mut Options) -> Op
     }
 }
 
-/// Attaches. Everything is detached when the source is dropped.
+/// Attaches the programs. Everything is detached when the source is dropped.
 fn start(args: &LiveArgs) -> anyhow::Result<(Live, Options)> {
     let facts = facts::load()?;
     let host = probe::probe_host(&facts)?;
     let chosen = plan::Options { level: args.level, without: &args.without };
     chosen.check(&facts)?;
     let plan = plan::plan(&facts, &host, chosen);
-    // Some seconds where tracing functions is slow, as in an emulator; so is detaching.
+    // Attaching and detaching take some seconds where tracing functions is slow, as in an emulator.
     eprintln!("observer: attaching to {} functions of {}", plan.sites.len(), host.kernel.release);
     let attached = attach::attach(&plan, args.pid.unwrap_or(0), args.verbose)?;
     let filter = Filter { pid: args.pid, ..Filter::default() };
@@ -133,7 +132,7 @@ async fn plain(mut source: impl Source, options: Options) -> anyhow::Result<Outc
     run(&mut source, options).await
 }
 
-/// Shows the running kernel until somebody has seen enough.
+/// Shows the running kernel until the person leaves the dashboard.
 async fn with_dashboard(
     mut source: impl Source,
     mut options: Options,
@@ -141,7 +140,7 @@ async fn with_dashboard(
 ) -> anyhow::Result<Outcome> {
     let (dashboard, shown, asked) = channels();
     options.dashboard = Some(dashboard);
-    // The dashboard has a thread of its own; the run ends when it does, since nobody can quit any more then.
+    // The dashboard has a thread of its own. The run ends with it, because nobody could quit any more.
     let (outcome, dashboard) = tokio::join!(run(&mut source, options), async {
         let shown = tui::run(shown, asked, library, tui::Mode::Live).await;
         eprintln!("observer: detaching");
@@ -157,7 +156,7 @@ fn channels() -> (Dashboard, watch::Receiver<Arc<Snapshot>>, mpsc::Sender<Comman
     (Dashboard { snapshots, commands }, shown, asked)
 }
 
-/// What somebody who was watching has to know at the end.
+/// Prints a summary for the person who was watching.
 fn told(outcome: &Outcome, recorded: Option<&PathBuf>) -> io::Result<()> {
     let mut text = Vec::new();
     text::summary(&mut text, &outcome.report)?;

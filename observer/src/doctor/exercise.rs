@@ -1,9 +1,9 @@
-//! `doctor --exercise`: what really fires. The exerciser drives the kernel into one path after the other while everything
-//! is attached, and what each role saw is compared with what it should have seen.
+//! `doctor --exercise`: lists what really fires. The exerciser drives the kernel into one path after the other while
+//! everything is attached, and what each role saw is compared with what it should have seen.
 //!
-//! What should have fired is known without another witness: a scenario says how many unshares it causes, the two ways of
-//! seeing one check each other, and together the scenarios reach every role and lock class. The tests in guests hold the
-//! same counts against a witness that shares no code with observer.
+//! No other witness is needed to know what should have fired. A scenario says how many unshares it causes, the two ways of
+//! seeing one check each other, and together the scenarios reach every role and lock class. The tests in guests compare the
+//! same counts with a witness that shares no code with observer.
 
 use std::{path::PathBuf, process::Stdio, time::Duration};
 
@@ -23,7 +23,7 @@ use crate::{
     source::{Source as _, live::Live},
 };
 
-/// A scenario takes a second or two, emulated ten; one that hangs is killed.
+/// Time limit of a scenario. Each takes a second or two, emulated ten; one that hangs is killed.
 const LIMIT: Duration = Duration::from_secs(120);
 /// Complete passes after which everything that happened before them is in order and counted.
 const SETTLE_PASSES: u32 = 3;
@@ -40,7 +40,7 @@ pub const COUNTED_WHOLE: [Role; 8] = [
     Role::Unshare,
 ];
 
-/// How a scenario ended, in the exerciser's words.
+/// End of a scenario, in the exerciser's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ending {
@@ -60,7 +60,7 @@ impl Ending {
     }
 }
 
-/// How often something was seen.
+/// Number of times that something was seen.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Fired {
     /// Role, lock class, or `CLASS released`.
@@ -77,21 +77,21 @@ pub struct Scenario {
     pub fired: Vec<Fired>,
     /// Entries by watched function, of those that count before any filter.
     pub functions: Vec<Fired>,
-    /// Hits that the kernel skipped, so that counts may be that much too low; those of spinlock functions apart, most of
-    /// which are interrupts' and none of ours.
+    /// Hits that the kernel skipped: counts may be too low by this number. Those of spinlock functions are separate, because
+    /// interrupts cause most of them.
     pub skipped: u64,
     pub skipped_spinlocks: u64,
-    /// Stale-pointer windows of any rank: there should be none, since nothing races.
+    /// Stale-pointer windows of any rank: there should be 0, since nothing races.
     pub windows: u64,
-    /// What disagrees with what the scenario says of itself, or with itself.
+    /// Contradictions with the scenario's own claims, or between counts.
     pub problems: Vec<String>,
 }
 
-/// All that was exercised.
+/// Results of all scenarios that were run.
 #[derive(Clone, Debug, Serialize)]
 pub struct Exercised {
     pub scenarios: Vec<Scenario>,
-    /// Of the run as a whole.
+    /// Problems of the run as a whole.
     pub problems: Vec<String>,
 }
 
@@ -107,7 +107,7 @@ pub fn scenarios() -> impl Iterator<Item = &'static exercise::Scenario> {
     exercise::list().iter().filter(|s| matches!(s.kind, Kind::Path | Kind::Once))
 }
 
-/// Everything attached, and running.
+/// A run with everything attached.
 pub struct Run {
     runtime: Runtime,
     live: Live,
@@ -127,7 +127,7 @@ struct Counted {
 }
 
 impl Run {
-    /// Lets attached programs work; the exerciser is this executable.
+    /// Enables attached programs; the exerciser is this executable.
     ///
     /// # Errors
     /// The programs cannot be switched on.
@@ -135,10 +135,10 @@ impl Run {
         Run::start_with(attached, host, plan, std::env::current_exe().context("find this executable")?)
     }
 
-    /// The same, with another executable as the exerciser.
+    /// Does the same with another executable as the exerciser.
     ///
     /// # Errors
-    /// As [`Run::start`].
+    /// The same as those of [`Run::start`].
     pub fn start_with(attached: Attached, host: Host, plan: &Plan, exe: PathBuf) -> anyhow::Result<Run> {
         let coverage = plan.coverage(&attached.outcomes).into_iter().map(|g| g.coverage).collect();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -149,13 +149,13 @@ impl Run {
         Ok(run)
     }
 
-    /// What the attached programs cost.
+    /// Cost of the attached programs.
     #[must_use]
     pub fn loaded(&self) -> Vec<Loaded> {
         self.live.loaded()
     }
 
-    /// What was seen so far belongs to no scenario.
+    /// Excludes everything seen up to now from the next scenario.
     ///
     /// # Errors
     /// The rings cannot be read.
@@ -165,7 +165,7 @@ impl Run {
         Ok(())
     }
 
-    /// Runs one scenario and tells what was seen of it.
+    /// Runs one scenario and returns what was seen of it.
     ///
     /// # Errors
     /// The exerciser cannot be started, or the rings cannot be read.
@@ -198,7 +198,7 @@ impl Run {
         let skipped = self.counted.skipped - before.skipped;
         let skipped_spinlocks = self.counted.skipped_spinlocks - before.skipped_spinlocks;
         let lost = self.counted.lost - before.lost;
-        // A begin that was skipped leaves what happens inside without its operation, which is told as a loss.
+        // If the begin of an operation was skipped, events inside have no operation, which counts as a loss.
         if lost > 0 && skipped == 0 {
             problems.push(format!("{lost} records lost"));
         }
@@ -207,7 +207,7 @@ impl Run {
         Ok(Scenario { name, outcome, text, fired, functions, skipped, skipped_spinlocks, windows, problems })
     }
 
-    /// Stops and detaches. What never fired is a problem of the whole run, and so is what was lost unless the kernel skipped
+    /// Stops and detaches. Something that never fired is a problem of the whole run. So is a loss, unless the kernel skipped
     /// hits, which leaves gaps.
     ///
     /// # Errors
@@ -261,7 +261,7 @@ impl Run {
         parse_outcome(&said).with_context(|| format!("what did exercise {name} say: {said:?}"))
     }
 
-    /// Until everything so far is counted.
+    /// Drains until everything up to now is counted.
     fn settle(&mut self) -> anyhow::Result<()> {
         let mut complete = 0;
         while complete < SETTLE_PASSES {
@@ -344,7 +344,8 @@ impl Run {
         functions
     }
 
-    /// Together the scenarios reach every role and lock class: what has seen nothing of them does not work.
+    /// Lists the roles and lock classes without events. Together the scenarios reach all of them, so one without events does
+    /// not work.
     fn silent(&self, fired: &[Fired]) -> Vec<String> {
         let roles = [
             (Role::Lookup, "lookup"),
@@ -355,7 +356,7 @@ impl Run {
             (Role::FolioRelease, "folio-release"),
             (Role::Ptl, "ptl"),
         ];
-        // What is exact and has a reason does not exist on this kernel.
+        // A role that is exact and has a reason does not exist on this kernel.
         let exists =
             |c: &&Coverage| c.grade != Grade::Blind && (c.grade != Grade::Exact || c.reason.is_empty());
         let is_there =
@@ -374,7 +375,7 @@ fn count_of(fired: &[Fired], name: &str) -> u64 {
     fired.iter().find(|f| f.name == name).map_or(0, |f| f.count)
 }
 
-/// The exerciser's line about a scenario: `NAME  done  WORDS (12 ms)`.
+/// Parses the exerciser's line about a scenario: `NAME  done  WORDS (12 ms)`.
 fn parse_outcome(said: &str) -> Option<(Ending, String)> {
     let line = said.lines().next()?;
     let (_, rest) = line.split_once(' ')?;

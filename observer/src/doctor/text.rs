@@ -66,7 +66,7 @@ fn role(row: &Row, out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
-/// One line a scenario: what fired, role by role.
+/// Writes one line per scenario: what fired, role by role.
 fn exercised(all: &Exercised, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "\nexercised: what fired, scenario by scenario")?;
     for scenario in &all.scenarios {

@@ -11,21 +11,21 @@ use crate::{
     meta::{Kernel, Level},
 };
 
-/// All that the doctor has to say.
+/// Complete results of the doctor.
 #[derive(Serialize)]
 pub struct Wire<'a> {
     pub schema: &'static str,
     pub kernel: &'a Kernel,
     pub level: Level,
-    /// What the kernel refuses this process, and what to do; `null`: nothing, or not asked.
+    /// Refusal of the kernel for this process, and what to do; `null` if nothing is refused, or nothing was attached.
     pub refused: Option<Refusal>,
     pub essential_covered: bool,
-    /// The kernel was asked to attach everything.
+    /// True if the kernel was asked to attach everything.
     pub attached: bool,
     pub roles: Vec<Row>,
     pub sites: Vec<Site>,
     pub unused: Vec<Unused>,
-    /// What fired in which scenario; `null`: nothing was exercised.
+    /// Events of each scenario; `null` if nothing was exercised.
     pub exercised: Option<exercise::Exercised>,
 }
 
@@ -38,11 +38,11 @@ pub struct Refusal {
 #[derive(Serialize)]
 pub struct Row {
     pub role: &'static str,
-    /// Lookup site, unlink site, lock class or function within the role; empty: all of it.
+    /// Lookup site, unlink site, lock class or function within the role; empty for the whole role.
     pub part: String,
     pub grade: &'static str,
     pub reason: String,
-    /// What can be done about it; empty: nothing.
+    /// Advice about it; empty if nothing can be done.
     pub r#try: String,
 }
 
@@ -51,11 +51,11 @@ pub struct Site {
     pub site: u16,
     pub function: String,
     pub role: &'static str,
-    /// As in `fexit on hugetlb_fault`, of the way that works, or of the one that would be tried first.
+    /// Attachments such as `fexit on hugetlb_fault`: of the way that works, or of the one that would be tried first.
     pub attempts: Vec<String>,
-    /// Whether it works; what was not tried is hoped to.
+    /// True if it works, or was not tried.
     pub served: bool,
-    /// The kernel's answers to ways that do not; empty: none.
+    /// The kernel's answers to ways that do not work; empty if there are no such answers.
     pub refused: String,
 }
 
@@ -64,7 +64,7 @@ pub struct Unused {
     pub function: String,
     pub role: &'static str,
     pub reason: String,
-    /// The row that serves in its place; `null`: none does.
+    /// The row that serves in its place; `null` if no row does.
     pub instead: Option<String>,
 }
 
@@ -98,7 +98,7 @@ impl<'a> Wire<'a> {
                 refused: outcome.reason().words(),
             }
         });
-        // What the user left out is told by the role, not by each of its functions.
+        // Rows that the user's level leaves out are shown by role, not for each of their functions.
         let unused = plan.refused.iter().filter(|r| !matches!(r.reason, Reason::Level { .. })).map(|r| {
             let instead = plan.instead_of(outcomes, &r.fact).map(str::to_owned);
             let (function, role) = (r.fact.name().to_owned(), r.fact.role.name());

@@ -1,11 +1,11 @@
-//! Which events are wanted: words, of which all must hold.
+//! A filter for events: words that must all hold.
 //!
-//! Decides which words there are and when an event fits one; [`parse`] reads them. Everything that can be looked up when the
-//! words are read is looked up then: names become sets of numbers, so that an event of a run is judged without a look at
-//! a text. Only a word that may be the command name of a task, or digits of an address, looks at the row.
+//! Decides the possible words and when an event matches one; [`parse`] reads them. Names are resolved to sets of numbers when
+//! the words are read, so an event of a run is judged without comparing text. Only a word that may be the command name of a
+//! task, or digits of an address, looks at the row.
 //!
-//! `key=value` is exact: addresses are compared whole, names whole or by `*`. A word without `=` is text that the row has
-//! anywhere. `!` before a word turns it round; `a,b` after a key means either.
+//! `key=value` is exact: addresses are compared whole, names whole or by `*`. A word without `=` is text anywhere in the row.
+//! `!` before a word negates it; `a,b` after a key means either.
 
 mod parse;
 
@@ -20,7 +20,7 @@ use super::{EventRow, lock_of};
 /// Bytes of the page that a PMD entry maps.
 const PAGE: u64 = 1 << 21;
 
-/// All that a filter may say, in the order in which help tells it: what is typed, and what it means.
+/// Words that a filter may have, in the order of the help: the typed form, and its meaning.
 pub const HELP: [(&str, &str); 15] = [
     ("kind=K", "lookup, share, unshare, ask, release, ...; groups: lock, wait, folio, table, op"),
     ("task=T", "of a task: number, or command name (also tid=, comm=)"),
@@ -73,7 +73,7 @@ impl FromIterator<u16> for Set {
     }
 }
 
-/// A name as it is searched for: `*` stands for any text.
+/// A name to search for: `*` matches any text.
 #[derive(Clone, Debug, PartialEq)]
 struct Pattern(String);
 
@@ -94,14 +94,14 @@ impl Pattern {
     }
 }
 
-/// Text that a row may have, with what it can be known of beforehand.
+/// Text that a row may have, with everything about it that can be resolved in advance.
 #[derive(Clone, Debug, PartialEq)]
 struct Text {
-    /// Lower case.
+    /// The word in lower case.
     word: String,
     kinds: Set,
     sites: Set,
-    /// By [`lock_number`].
+    /// Locks, by [`lock_number`].
     locks: Set,
     /// The word as the number of a task.
     tid: Option<u32>,
@@ -112,7 +112,7 @@ struct Text {
 #[derive(Clone, Debug, PartialEq)]
 enum Test {
     Kinds(Set),
-    /// By [`lock_number`].
+    /// Locks, by [`lock_number`].
     Locks(Set),
     Sites(Set),
     /// Begin, end, callback, comparison or stack of one of these.
@@ -131,15 +131,15 @@ enum Test {
     Text(Text),
 }
 
-/// One word.
+/// One word of a filter.
 #[derive(Clone, Debug, PartialEq)]
 struct Word {
     not: bool,
-    /// Any of these.
+    /// Tests of which one must hold.
     any: Vec<Test>,
 }
 
-/// Which events are wanted: all of some words, each `key=value` or text that the event's row has.
+/// Selects events by words that must all hold, each `key=value` or text in the event's row.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Filter {
     text: String,
@@ -149,25 +149,25 @@ pub struct Filter {
 
 impl Filter {
     /// # Errors
-    /// What is not understood, in words for a person.
+    /// The word that is not understood, and why, for a person.
     pub fn parse(text: &str, setup: &Setup) -> Result<Filter, String> {
         let words = text.split_whitespace().map(|word| parse::word(word, setup)).collect::<Result<_, _>>()?;
         Ok(Filter { text: text.trim().to_owned(), words, start_ns: 0 })
     }
 
-    /// Times in it are from here on: the start of the run that it is used on. Whoever uses a filter says this.
+    /// Sets the start of the run, which times in the filter are relative to. Every user of a filter calls this.
     #[must_use]
     pub fn since(self, start_ns: u64) -> Filter {
         Filter { start_ns, ..self }
     }
 
-    /// As it was typed.
+    /// Text as it was typed.
     #[must_use]
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// Every event passes.
+    /// True if every event passes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.words.is_empty()
@@ -178,7 +178,7 @@ impl Filter {
         self.wants(&row.event, || &row.comm, || row.owner)
     }
 
-    /// Whether an event passes; what its row would have besides is asked for only where a word needs it.
+    /// Returns true if an event passes. The command name and owner are requested only where a word needs them.
     #[inline]
     pub fn wants<'a>(&self, event: &Event, comm: impl Fn() -> &'a str, owner: impl Fn() -> u64) -> bool {
         self.words.iter().all(|word| {
@@ -229,7 +229,7 @@ impl Text {
     }
 }
 
-/// Whatever the case; the word is in lower case.
+/// Finds a word in a text, ignoring ASCII case; the word is in lower case.
 fn has_word(text: &str, word: &str) -> bool {
     text.as_bytes().windows(word.len()).any(|part| part.eq_ignore_ascii_case(word.as_bytes()))
 }
@@ -245,12 +245,12 @@ fn lock_number(body: &Body) -> Option<u16> {
     Some(number_of(class, mode.map_or(0, |m| m as u16)))
 }
 
-/// Mode 0: not told.
+/// Number of a class and mode; mode 0 means not known.
 fn number_of(class: LockClass, mode: u16) -> u16 {
     class as u16 * 4 + mode
 }
 
-/// The operation that an event begins, ends or is told for.
+/// The operation that an event begins, ends or belongs to.
 fn operation(event: &Event) -> Option<u16> {
     match event.body {
         Body::OpBegin { .. } | Body::OpEnd { .. } | Body::CallbackBegin { .. } | Body::Unlinked { .. } => {
@@ -304,13 +304,13 @@ fn is_owner(body: &Body, object: u64, owner: &impl Fn() -> u64) -> bool {
     }
 }
 
-/// Whether it is about this user address.
+/// Returns true if it is about this user address.
 fn is_at(body: &Body, addr: u64) -> bool {
     let whole = Addr(addr).gib().0 == addr;
     let (from, bytes) = if whole { (addr, 1 << 30) } else { (addr & !(PAGE - 1), PAGE) };
     let to = from.saturating_add(bytes);
     let (lo, hi) = match body {
-        // An offset in a file is none.
+        // An offset in a file is not a user address.
         Body::OpBegin { mm, start, end } if mm.0 != 0 => (start.0, end.0.max(start.0.saturating_add(1))),
         Body::CallbackBegin { addr, .. }
         | Body::Lookup { addr, .. }

@@ -1,7 +1,7 @@
-//! What events tell that later ones are read by: the name of a task, and what a lock belongs to.
+//! Context from earlier events that later ones need: task names, and the owners of locks.
 //!
-//! Decides how long it is remembered: a name until the task's number has another one, an owner until its lock is forgotten.
-//! So it is bounded by the numbers of tasks and the locks that are there.
+//! Decides how long it is remembered: a name until the task's number gets another name, an owner until its lock is forgotten.
+//! So it is bounded by the numbers of tasks and of existing locks.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -9,23 +9,23 @@ use observer_engine::event::{Body, Event, Tid};
 
 use super::{EventRow, Filter, lock_of};
 
-/// Fed with every event of a run in its order.
+/// Context that is built from every event of a run, in order.
 #[derive(Clone, Debug, Default)]
 pub struct Told {
     comms: HashMap<Tid, Arc<str>>,
     owners: HashMap<u64, u64>,
 }
 
-/// Something that was told.
+/// New information from an event.
 #[derive(Clone, Debug, PartialEq)]
 pub enum News {
     Comm(Tid, Arc<str>),
-    /// Of a lock; 0: the lock was forgotten.
+    /// Owner of a lock; 0 if the lock was forgotten.
     Owner(u64, u64),
 }
 
 impl Told {
-    /// Takes what an event tells; `None`: nothing that was not known.
+    /// Takes the information of an event; `None` if it was known already.
     pub fn learn(&mut self, event: &Event) -> Option<News> {
         let news = match &event.body {
             Body::Task { comm, .. } => {
@@ -46,7 +46,7 @@ impl Told {
         Some(news)
     }
 
-    /// Takes what was told at another time.
+    /// Takes information that was learned at another time.
     pub fn take(&mut self, news: &News) {
         match news {
             News::Comm(tid, comm) => {
@@ -61,9 +61,9 @@ impl Told {
         }
     }
 
-    /// Takes an event; its row, if it passes.
+    /// Takes an event; returns its row if it passes the filter.
     pub fn pick(&mut self, number: u64, event: &Event, filter: &Filter) -> Option<EventRow> {
-        // Forgetting is told under the name that is forgotten.
+        // The row of a forget event still shows the owner that is being forgotten.
         let forgets = matches!(event.body, Body::LockForget { .. });
         if !forgets {
             self.learn(event);
@@ -76,7 +76,7 @@ impl Told {
         row
     }
 
-    /// An event with what is known of it.
+    /// An event with the known context.
     #[must_use]
     pub fn row(&self, number: u64, event: &Event) -> EventRow {
         let comm = self.comms.get(&event.tid).cloned().unwrap_or_default();

@@ -1,7 +1,7 @@
 //! How an event reads: short columns, in the terms of the field.
 //!
-//! Decides which of its fields are told and what they are called. Words are made for the rows that are shown, never for
-//! the filter.
+//! Decides which of its fields are shown and what they are called. Words are made for the rows that are shown, never for the
+//! filter.
 
 use std::fmt::Write as _;
 
@@ -16,34 +16,34 @@ use observer_engine::{
 use super::{EventRow, lock_of};
 use crate::sink::words::{lock, moment};
 
-/// Results of the kernel's functions that are errors are the last ones below 0.
+/// Lowest error value: the kernel's functions return errors as values from here up to -1.
 const FIRST_ERROR: i64 = -4095;
 
 /// A row in words.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Words {
-    /// Since the start of the run.
+    /// Time since the start of the run.
     pub time: String,
     pub cpu: String,
     /// Number and command name.
     pub task: String,
-    /// What happened.
+    /// Verb of the event.
     pub what: String,
-    /// What it happened to, `name value` pairs: first what tells one row from the next, the mm last.
+    /// Object of the event as `name value` pairs: the most distinguishing first, the mm last.
     pub object: String,
-    /// Function in which it was seen; empty: of no site.
+    /// Function in which it was seen; empty if the event has no site.
     pub site: String,
 }
 
 impl Words {
-    /// All of it on one line.
+    /// The whole row on one line.
     #[must_use]
     pub fn line(&self) -> String {
         let mut line = format!("{}  cpu {}  task {}  {}", self.time, self.cpu, self.task, self.what);
         if !self.object.is_empty() {
             let _ = write!(line, "  {}", self.object);
         }
-        // An operation is named by what it does.
+        // The words of an operation contain its function already.
         if !self.site.is_empty() && !self.what.contains(&self.site) {
             let _ = write!(line, "  in {}", self.site);
         }
@@ -51,7 +51,7 @@ impl Words {
     }
 }
 
-/// A row as it is shown.
+/// Words of a row as it is shown.
 #[must_use]
 pub fn words(row: &EventRow, setup: &Setup, start_ns: u64) -> Words {
     let event = &row.event;
@@ -77,7 +77,7 @@ fn site(id: SiteId, setup: &Setup) -> Option<&str> {
     setup.sites.iter().find(|s| s.id == id).map(|s| s.function.as_str())
 }
 
-/// What kinds are called, with `{}` where a lock or a function is named.
+/// Verbs of kinds, with `{}` in place of a lock or a function.
 pub(super) fn verb(kind: u16) -> &'static str {
     match kind {
         kinds::TASK => "was seen first",
@@ -108,7 +108,7 @@ pub(super) fn verb(kind: u16) -> &'static str {
     }
 }
 
-/// A lock's class with its mode where one is told.
+/// A lock's class, with its mode if it is known.
 pub(super) fn lock_words(class: LockClass, mode: Option<Mode>) -> String {
     mode.map_or_else(|| class.name().to_owned(), |mode| lock(class, Some(mode)))
 }
@@ -129,7 +129,7 @@ fn what(event: &Event, setup: &Setup) -> String {
     verb.replace("{}", &object)
 }
 
-/// Builds `name value, name value`.
+/// Builds the text `name value, name value`.
 #[derive(Default)]
 struct Object(String);
 
@@ -150,7 +150,7 @@ impl Object {
         self.text(&format!("{name} {value}"))
     }
 
-    /// The entry and the table that it lies in.
+    /// Adds the entry and the table that it lies in.
     fn entry(self, pte: Pte) -> Object {
         if pte.0 == 0 {
             return self.text("no pte");
@@ -228,7 +228,7 @@ fn object(row: &EventRow, start_ns: u64) -> String {
     o.0
 }
 
-/// What a lock of this class belongs to.
+/// Kind of object that a lock of this class belongs to.
 fn owned_by(class: Class) -> &'static str {
     match class {
         Class::MmapLock => "mm",
@@ -239,7 +239,7 @@ fn owned_by(class: Class) -> &'static str {
     }
 }
 
-/// Errors as the kernel's headers number them.
+/// Result of a function; errors as the kernel's headers number them.
 fn returned(ret: u64) -> String {
     match ret as i64 {
         error @ FIRST_ERROR..0 => format!("returned {error}"),

@@ -1,7 +1,7 @@
-//! The lock-order inversions of the hugetlb code, each in two forms. By itself both sides run one after the other
-//! with both tasks alive: every lock is taken in the order that can deadlock, and nothing can. The `:concurrent`
-//! form runs the sides at once, and hangs a kernel that has the bug until it is rebooted; it is never part of a group. So does
-//! a move of a mapping that waits for itself.
+//! The lock-order inversions of the hugetlb code, each in two forms. In the safe form both sides run one after the other with
+//! both tasks alive: every lock is acquired in the order that can deadlock, but nothing can deadlock. The `:concurrent` form
+//! runs the sides at once and hangs a kernel with the bug until reboot; it is never part of a group. A move of a mapping that
+//! waits for itself also hangs the kernel, and is also in no group.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use super::sys;
 use super::{Context, Kind, Need, Scenario};
 
 const MOVES: &[Need] = &[Need::Root, Need::TwoNodes];
-/// Room for the file's page and the owner's copy, and for no third: an allocation has to fail.
+/// Room for the file's page and the owner's copy, but not for a third page: an allocation must fail.
 const TIGHT: Pool = Pool::Only(2);
 
 pub const SAFE: &[Scenario] = &[
@@ -78,7 +78,7 @@ pub const HANGING: &[Scenario] = &[
     ),
 ];
 
-/// A mapping too short to share its page table: these cycles need none.
+/// A mapping too short to share its page table, which these cycles do not need.
 struct Mover {
     region: Region,
     nodes: (i32, i32),
@@ -91,7 +91,7 @@ impl Mover {
         Ok(Mover { region, nodes })
     }
 
-    /// There and back. A page that a fault holds is left behind, which is no failure.
+    /// Moves the pages to the other node and back. A page that a fault holds stays behind, which is not a failure.
     fn round(&self) -> Result<()> {
         for node in [self.nodes.1, self.nodes.0] {
             sys::move_pages(0, &self.region.pages(), Some(node))?;
@@ -100,10 +100,10 @@ impl Mover {
     }
 }
 
-/// Maps, which wants i_mmap_rwsem for writing, faults every page in, and unmaps.
+/// Maps the file (which acquires i_mmap_rwsem for writing), faults every page in, and unmaps.
 fn read_round(file: &HugeFile) -> Result<()> {
     let region = Region::shared_short(file, TOUCHED)?;
-    // A page that is punched away meanwhile comes back empty; no fault of these recipes is a SIGBUS.
+    // A page that is punched out meanwhile reads as zeros; faults in these scenarios never end in SIGBUS.
     match (0..PAGES).find(|&n| region.read(n).is_err()) {
         Some(page) => Err(Stop::Fail(format!("load from huge page {page}: SIGBUS"))),
         None => Ok(()),
@@ -131,7 +131,7 @@ fn migrate(context: &Context) -> Result<String> {
     let file = HugeFile::new()?;
     let mut mover = mover(&file, context)?;
     let mut reader = Partner::fork("reader", |_| read_round(&file))?;
-    // Two readers exclude each other only behind a writer, who has to be a third: its mmap is one.
+    // Two readers exclude each other only behind a queued writer, so a third task is needed: its mmap is the writer.
     let mut mapper = Partner::fork("mapper", |_| read_round(&file))?;
     mover.order("map")?;
     for _ in 0..2 {
@@ -160,7 +160,7 @@ fn punch_migrate(context: &Context) -> Result<String> {
     Ok(format!("2 punches, {PAGES} pages moved there and back twice"))
 }
 
-/// A private mapping that owns the reservation for its only page, in a pool that is empty once it has written.
+/// A private mapping that owns the reservation for its only page. Its first write empties the pool.
 struct Owner {
     region: Region,
 }
@@ -175,8 +175,8 @@ impl Owner {
         Ok(Owner { region })
     }
 
-    /// A child maps the copy too, so that the next write has to copy again, finds the pool empty, and takes the
-    /// page away from the child: the owner's reservation must hold. The child never touches it, so nobody dies.
+    /// Makes the owner's next write copy again, by forking a child that maps the copy too. The pool is empty, so the kernel
+    /// unmaps the page from the child to honour the owner's reservation. The child never touches the page, so nothing dies.
     fn round(&self) -> Result<()> {
         let sleeper = Child::fork("sleeper", || {
             loop {
@@ -237,7 +237,7 @@ fn punch_migrate_concurrent(context: &Context) -> Result<String> {
     crew.run_for(context.duration)
 }
 
-/// Two readers and a queued writer are what it takes; the third reader's mmap is the writer.
+/// The deadlock needs two readers and a queued writer; the third reader's mmap is the writer.
 fn add_mover_and_readers(crew: &mut Crew, file: &HugeFile, context: &Context) -> Result<()> {
     let nodes = context.two_nodes()?;
     crew.add("mover", |shift| {

@@ -1,5 +1,4 @@
-//! Several tasks at once, each looping over its own work until time is up or one of them fails.
-//! What they do is not known here.
+//! Several concurrent tasks, each looping over its own work until time is up or one fails. This file does not know the work.
 
 use std::io::{PipeReader, Read, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,11 +10,11 @@ use super::outcome::{Outcome, Result, Stop};
 use super::process::Child;
 use super::sys::{self, check};
 
-/// Tasks that a crew can have; bounds the shared page.
+/// Maximum number of tasks in a crew; bounds the shared page.
 const MEMBERS: usize = 16;
 const TICK: Duration = Duration::from_millis(10);
 
-/// What the tasks share: one page that every fork inherits. Zeros are its initial state.
+/// Memory shared by the tasks: one page that every fork inherits. All zeros is its initial state.
 #[repr(C)]
 struct Board {
     stop: AtomicBool,
@@ -25,7 +24,7 @@ struct Board {
 pub struct Crew {
     board: &'static Board,
     members: Vec<(Child, PipeReader)>,
-    /// Whose rounds stand in which place of the board.
+    /// Name of the task at each place of the board.
     places: Vec<&'static str>,
     seed: u64,
 }
@@ -34,7 +33,7 @@ impl Crew {
     pub fn new(seed: u64) -> Result<Crew> {
         let (protection, flags) =
             (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS);
-        // SAFETY: a fresh anonymous mapping at an address of the kernel's choice.
+        // SAFETY: a fresh anonymous mapping at an address that the kernel chooses.
         let page = unsafe {
             libc::mmap(std::ptr::null_mut(), std::mem::size_of::<Board>(), protection, flags, -1, 0)
         };
@@ -44,12 +43,12 @@ impl Crew {
         Ok(Crew { board, members: Vec::new(), places: Vec::new(), seed })
     }
 
-    /// The place that the next task gets.
+    /// Returns the place of the next task.
     pub fn next_place(&self) -> usize {
         self.places.len()
     }
 
-    /// A place on the board for a task, or for a thread of one, see [`Shift::at`].
+    /// Reserves a place on the board for a task, or for a thread of a task (see [`Shift::at`]).
     pub fn place(&mut self, name: &'static str) -> Result<usize> {
         if self.places.len() == MEMBERS {
             return Err(Stop::Fail(format!("start of {name}: a crew has at most {MEMBERS} tasks")));
@@ -58,7 +57,7 @@ impl Crew {
         Ok(self.places.len() - 1)
     }
 
-    /// Starts a task. It loops while [`Shift::go_on`]; a [`Stop`] of it ends the whole crew.
+    /// Starts a task, which loops while [`Shift::go_on`] is true. If it returns a [`Stop`], the whole crew ends.
     pub fn add(&mut self, name: &'static str, body: impl FnOnce(&mut Shift) -> Result<()>) -> Result<pid_t> {
         let place = self.place(name)?;
         let (reader, mut writer) = std::io::pipe().map_err(|source| sys::Error::new("pipe", source))?;
@@ -76,8 +75,8 @@ impl Crew {
         Ok(pid)
     }
 
-    /// Returns when each of the crew has begun a round. Two tasks that touch a file at the same moment get a table
-    /// each and never share: the first has to be there before the second comes.
+    /// Returns when every task has begun a round. Two tasks that touch a file at the same moment get a table each and never
+    /// share, so the first must be working before the second starts.
     pub fn wait_until_working(&self) {
         let working = |place: usize| self.board.rounds[place].load(Ordering::Relaxed) > 0;
         while !(0..self.places.len()).all(working) && !self.board.stop.load(Ordering::Relaxed) {
@@ -85,7 +84,7 @@ impl Crew {
         }
     }
 
-    /// Lets them work, stops them, and says how many rounds each did.
+    /// Lets the tasks work for a time, stops them, and returns the number of rounds that each did.
     pub fn run_for(self, duration: Duration) -> Result<String> {
         let end = Instant::now() + duration;
         while Instant::now() < end && !self.board.stop.load(Ordering::Relaxed) {
@@ -95,7 +94,7 @@ impl Crew {
         self.run_to_end()
     }
 
-    /// Waits until each has ended by itself, or because one of them failed.
+    /// Waits until every task has ended, either by itself or because one of them failed.
     pub fn run_to_end(self) -> Result<String> {
         for (child, mut reader) in self.members {
             let name = child.name();
@@ -124,17 +123,17 @@ pub struct Shift {
 
 impl Shift {
     fn new(board: &'static Board, place: usize, seed: u64) -> Shift {
-        // Odd, so never zero, where the generator would stay.
+        // Odd, and so never zero, where the generator would stay.
         let random = (seed.wrapping_mul(MEMBERS as u64).wrapping_add(place as u64) << 1) | 1;
         Shift { board, place, seed, random }
     }
 
-    /// The same crew seen from another place: for a thread of this task.
+    /// Returns the same crew seen from another place, for a thread of this task.
     pub fn at(&self, place: usize) -> Shift {
         Shift::new(self.board, place, self.seed)
     }
 
-    /// Returns when whoever has this place has begun a round.
+    /// Returns when the task at `place` has begun a round.
     pub fn wait_for(&self, place: usize) {
         let is_working = || self.board.rounds[place].load(Ordering::Relaxed) > 0;
         while !is_working() && !self.board.stop.load(Ordering::Relaxed) {
@@ -142,7 +141,7 @@ impl Shift {
         }
     }
 
-    /// To be asked at the head of each round.
+    /// Returns true if another round should begin, and counts it. Call it at the start of each round.
     pub fn go_on(&self) -> bool {
         let on = !self.board.stop.load(Ordering::Relaxed);
         if on {
@@ -151,12 +150,12 @@ impl Shift {
         on
     }
 
-    /// Ends the work of all.
+    /// Ends the work of every task.
     pub fn stop(&self) {
         self.board.stop.store(true, Ordering::Relaxed);
     }
 
-    /// A number below `bound`: xorshift64, from the run's seed and the task's place in the crew.
+    /// Returns a number below `bound`: xorshift64, from the run's seed and the task's place in the crew.
     pub fn below(&mut self, bound: usize) -> usize {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
@@ -164,7 +163,7 @@ impl Shift {
         (self.random % bound as u64) as usize
     }
 
-    /// Sleeps, a different time each round, on average `mean`; shorter if the end comes.
+    /// Sleeps a random time with the given mean; returns early if the crew stops.
     pub fn pause(&mut self, mean: Duration) {
         let micros = mean.as_micros() as usize;
         let end = Instant::now() + Duration::from_micros((micros / 2 + self.below(micros)) as u64);

@@ -1,5 +1,5 @@
-//! Several that unshare at once: threads of one mm, each in a GiB of its own, and tasks that punch one file. Unlike the
-//! races these run a number of rounds and not for a time; what the threads cause is known by arithmetic.
+//! Several tasks that unshare at once: threads of one mm, each in its own GiB, and tasks that punch one file. Unlike the
+//! races, these run a fixed number of rounds, so the number of unshares by threads is known.
 
 use std::sync::Barrier;
 use std::time::Duration;
@@ -13,11 +13,11 @@ use super::{Context, Scenario};
 
 const THREADS: usize = 4;
 const ROUNDS: usize = 8;
-/// One unshare for each thread and round.
+/// Number of unshares if each thread causes one per round.
 const EACH: u32 = (THREADS * ROUNDS) as u32;
-/// Of punchers and touchers. Many, since each is short.
+/// Rounds of each puncher and toucher; many, since a round is short.
 const PUNCHES: usize = 64;
-/// On average between two of them, so that those who do less per round are not done before the others begin.
+/// Mean pause between rounds, so that tasks with short rounds do not end before the others begin.
 const PAUSE: Duration = Duration::from_millis(1);
 
 pub const SCENARIOS: &[Scenario] = &[
@@ -29,12 +29,12 @@ pub const SCENARIOS: &[Scenario] = &[
     path("crowd-punch", "2 tasks punch a file at once that 2 others touch, 64 rounds", &[], punch),
 ];
 
-/// Each thread's munmap.
+/// Unshares by each thread's munmap.
 fn unmap(_: &Context) -> Result<String> {
     crowd(|_| Ok(()))
 }
 
-/// Each thread's mprotect; what it faults in afterwards is its own.
+/// Unshares by each thread's mprotect; the tables that it faults in afterwards are not shared.
 fn mprotect(_: &Context) -> Result<String> {
     crowd(|region| {
         region.protect(GIB, libc::PROT_READ)?;
@@ -42,7 +42,7 @@ fn mprotect(_: &Context) -> Result<String> {
     })
 }
 
-/// Each thread's advice, and its munmap of what was shared again.
+/// Unshares by each thread's advice, and by the munmap of its reshared table.
 fn dontneed(_: &Context) -> Result<String> {
     crowd(|region| {
         advise_dontneed(region, GIB)?;
@@ -50,8 +50,8 @@ fn dontneed(_: &Context) -> Result<String> {
     })
 }
 
-/// In each round every thread maps its GiB and shares its table with the partner, who keeps all of them; when all
-/// have, they do `work` and unmap, all at once.
+/// Runs rounds in which each thread maps its GiB and shares its table with the partner, which keeps all of them. After all
+/// threads have shared, they do `work` and unmap at once.
 fn crowd(work: impl Fn(&Region) -> Result<()> + Sync) -> Result<String> {
     let file = HugeFile::with_len(THREADS * GIB)?;
     let mut partner = Partner::mapper_of("partner", || Region::wide(&file, THREADS))?;
@@ -60,7 +60,7 @@ fn crowd(work: impl Fn(&Region) -> Result<()> + Sync) -> Result<String> {
     let rounds = |n: usize| {
         set_name("crowd");
         let mut result = Ok(());
-        // One that failed goes on, or the others would wait for it.
+        // A thread that failed keeps its place in the barrier, or the others would wait for it.
         for _ in 0..ROUNDS {
             let region = Region::nth_gib(&file, n).and_then(|region| region.fill().map(|()| region));
             together.wait();
@@ -78,7 +78,7 @@ fn crowd(work: impl Fn(&Region) -> Result<()> + Sync) -> Result<String> {
     Ok(format!("{THREADS} threads, {ROUNDS} rounds"))
 }
 
-/// How often a puncher meets a table that is shared is the schedule's choice, and so is the number of unshares.
+/// Punches a file that others touch. Scheduling decides how often a puncher meets a shared table and unshares it.
 fn punch(context: &Context) -> Result<String> {
     const HALF: usize = PAGES / 2;
     let file = &HugeFile::new()?;

@@ -1,6 +1,6 @@
-//! A lively mixture at a moderate pace, for a dashboard to show: tables that are born, shared, unshared and freed by
-//! several tasks at once on one file. Nothing here is known to hang a kernel but 5.10, where faults, migration and mmap
-//! together are the inversion of `abba-migrate:concurrent`.
+//! A lively mixture at a moderate pace, for a dashboard to show. Several tasks on one file allocate, share, unshare and free
+//! tables. It is known to hang only 5.10, where faults, migration and mmap together form the inversion of
+//! `abba-migrate:concurrent`.
 
 use std::time::Duration;
 
@@ -53,7 +53,7 @@ fn share(file: &HugeFile, shift: &mut Shift) -> Result<()> {
 fn fault(file: &HugeFile, shift: &mut Shift) -> Result<()> {
     let region = Region::shared(file)?;
     while shift.go_on() {
-        // Beyond the end of a file that is being truncated there is SIGBUS, which is one of the paths to show.
+        // A store beyond the end of a truncated file raises SIGBUS, which is one of the paths to show.
         let _ = region.write(shift.below(PAGES));
         shift.pause(ms(4));
     }
@@ -87,7 +87,7 @@ fn truncate(file: &HugeFile, shift: &mut Shift) -> Result<()> {
     Ok(())
 }
 
-/// Whole and in part by turns: one unshares in the change of protection, the other at the split.
+/// Alternates between the whole mapping, which unshares in mprotect, and a part, which unshares at the split.
 fn mprotect(file: &HugeFile, shift: &mut Shift) -> Result<()> {
     let mut whole = false;
     while shift.go_on() {
@@ -114,7 +114,7 @@ fn migrate(file: &HugeFile, (home, away): (i32, i32), shift: &mut Shift) -> Resu
     Ok(())
 }
 
-/// Without the right to move pages that others map too, there is nothing to show.
+/// Skips the scenario if this process may not move pages that other tasks map.
 fn move_pages(region: &Region, node: i32) -> Result<()> {
     match sys::move_pages(0, &region.pages(), Some(node)) {
         Err(error) if error.errno() == Some(libc::EPERM) => Err(Stop::Skip(format!("{error}; try: as root"))),

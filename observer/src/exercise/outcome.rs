@@ -1,24 +1,24 @@
-//! How a scenario ends, and how that travels from the process that ran it to the one that reports it.
-//! Decides nothing about what is worth skipping: that is said where the kernel refused, with [`OrSkip`].
+//! The end of a scenario, and its transfer from the process that ran it to the one that reports it. Code at the place of a
+//! refusal decides with [`OrSkip`] whether to skip.
 
 use std::fmt;
 
 use super::sys;
 
-/// What a scenario, or a task of one, comes back with: a short account of what it did, or why it stopped.
+/// Result of a scenario or one of its tasks: a short account of what it did, or why it stopped.
 pub type Result<T> = std::result::Result<T, Stop>;
 
-/// Why a scenario did not run to its end.
+/// Reason why a scenario did not run to its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stop {
-    /// It cannot be run here. Not a fault of the kernel or of the exerciser.
+    /// It cannot run here, through no fault of the kernel or the exerciser.
     Skip(String),
-    /// It should have run, and something was refused.
+    /// It should have run, but something was refused.
     Fail(String),
 }
 
 impl Stop {
-    /// Says which task it was.
+    /// Prefixes the message with the name of the task.
     pub fn of(self, task: &str) -> Stop {
         match self {
             Stop::Skip(text) => Stop::Skip(format!("{task}: {text}")),
@@ -33,7 +33,7 @@ impl From<sys::Error> for Stop {
     }
 }
 
-/// Turns the errno by which a kernel says "I have no such thing" into a skip.
+/// Turns an errno that means "this kernel lacks the feature" into a skip.
 pub trait OrSkip<T> {
     fn or_skip(self, errno: &[i32], reason: &str) -> Result<T>;
 }
@@ -49,14 +49,14 @@ impl<T> OrSkip<T> for std::result::Result<T, sys::Error> {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// It ran; what it did, in a few words.
+    /// It ran; a short account of what it did.
     Done(String),
     Skipped(String),
     Failed(String),
 }
 
 impl Outcome {
-    /// One message on a pipe. A task that dies before it has written all of it has said nothing.
+    /// Encodes the outcome as one message for a pipe. A message cut short by the sender's death does not decode.
     pub fn to_bytes(&self) -> Vec<u8> {
         let (tag, text) = match self {
             Outcome::Done(text) => ('D', text),
@@ -76,7 +76,7 @@ impl Outcome {
         }
     }
 
-    /// The other way round, for whoever waits for a task of its own.
+    /// Converts back, for a caller that waits for its own task.
     pub fn into_result(self) -> Result<String> {
         match self {
             Outcome::Done(text) => Ok(text),

@@ -1,7 +1,7 @@
-//! The deterministic scenarios: one path of page-table sharing each, two or three tasks, one step after the other.
-//! A is the scenario's main task, P its partner; both map the same GiB at the same address. The number of unshares
-//! that each causes on a stock kernel stands in its row, and where they come from beside its function. It is for the
-//! observer's tests: a scenario itself does not look at page tables, so it can be run under any observer.
+//! The deterministic scenarios: one path of page-table sharing each, with two or three tasks, one step after the other. A is
+//! the scenario's main task, P its partner; both map the same GiB at the same address. Each row gives the number of unshares
+//! on a stock kernel, and the comment of its function says where they occur. The number is for the observer's tests: a
+//! scenario does not look at page tables, so it can run under any observer.
 
 use super::outcome::{OrSkip, Result, Stop};
 use super::process::{Child, Partner};
@@ -10,7 +10,7 @@ use super::sys;
 use super::uffd::{Mode, Userfault};
 use super::{Context, Kind, Need, Scenario};
 
-/// Less than a mapping, so that it has to be split.
+/// Length of a part of a mapping, which forces a split.
 pub const PART: usize = TOUCHED / 2;
 
 pub const MREMAP: Need = Need::Kernel("mremap of hugetlbfs, 5.16");
@@ -82,7 +82,7 @@ pub const fn path(
     Scenario::new(name, summary, Kind::Path, needs, run)
 }
 
-/// A and P on one file, both have touched it: the table is shared.
+/// A and P on one file that both have touched, so that the table is shared.
 pub struct Pair {
     pub region: Region,
     pub partner: Partner,
@@ -94,7 +94,7 @@ impl Pair {
         Pair::of(HugeFile::new()?, Region::shared)
     }
 
-    /// Both map by `map`.
+    /// Makes a pair that maps the file by `map`.
     pub fn of(file: HugeFile, map: impl Fn(&HugeFile) -> sys::Result<Region>) -> Result<Pair> {
         let mut partner = Partner::mapper_of("partner", || map(&file))?;
         partner.map_and_touch()?;
@@ -103,20 +103,20 @@ impl Pair {
         Ok(Pair { region, partner, file })
     }
 
-    /// Both touch again, which shares again where the mappings still allow it.
+    /// Makes both touch again, which shares again if the mappings still allow it.
     pub fn touch_again(&mut self) -> Result<()> {
         self.partner.touch()?;
         Ok(self.region.fill()?)
     }
 
-    /// A unmaps while P is still there, then P exits.
+    /// Ends the pair: A unmaps while P still exists, then P exits.
     pub fn end(self) -> Result<()> {
         drop(self.region);
         self.partner.exit()
     }
 }
 
-/// 1 unshare.
+/// 1 unshare, at P's exit.
 fn share(_: &Context) -> Result<String> {
     let Pair { region, partner, .. } = Pair::new()?;
     partner.exit()?;
@@ -148,7 +148,7 @@ fn three(_: &Context) -> Result<String> {
     Ok(format!("3 tasks, {PAGES} pages"))
 }
 
-/// 2 unshares: the third task's exit, A's unmap while P is there.
+/// 2 unshares: the third task's exit, and A's unmap while P exists.
 fn exit(_: &Context) -> Result<String> {
     let file = HugeFile::new()?;
     let mut second = Partner::mapper("partner", &file)?;
@@ -163,14 +163,14 @@ fn exit(_: &Context) -> Result<String> {
     Ok(format!("3 tasks, {PAGES} pages"))
 }
 
-/// 1 unshare.
+/// 1 unshare, at A's unmap.
 fn unmap(_: &Context) -> Result<String> {
     Pair::new()?.end()?;
     Ok(format!("2 tasks, {PAGES} pages"))
 }
 
-/// None. The page that was freed last is the first to be had: by one of the new tables, and that one's lock lies where the old
-/// one's did. The exit takes it.
+/// No unshare. The page freed last is allocated first: a new table gets it, and that table's lock lies where the old one's
+/// did. The exit acquires it.
 fn page_again(_: &Context) -> Result<String> {
     const TABLES: usize = 16;
     let region = Region::shared(&HugeFile::new()?)?;
@@ -180,7 +180,7 @@ fn page_again(_: &Context) -> Result<String> {
     Ok(format!("1 table freed, {TABLES} made"))
 }
 
-/// 1 unshare; the flags differ from P's afterwards, so A faults a table of its own in.
+/// 1 unshare. Afterwards the flags differ from P's, so A faults in a table that is not shared.
 fn mprotect(_: &Context) -> Result<String> {
     let pair = Pair::new()?;
     pair.region.protect(GIB, libc::PROT_READ)?;
@@ -189,7 +189,7 @@ fn mprotect(_: &Context) -> Result<String> {
     Ok("1 GiB made read-only".into())
 }
 
-/// 1 unshare, at the split; what is left does not cover the GiB.
+/// 1 unshare, at the split; the remaining mapping does not cover the GiB.
 fn split_mprotect(_: &Context) -> Result<String> {
     let pair = Pair::new()?;
     pair.region.protect(PART, libc::PROT_READ)?;
@@ -206,10 +206,10 @@ fn split_munmap(_: &Context) -> Result<String> {
     Ok(format!("{} MiB unmapped", PART >> 20))
 }
 
-/// 2 unshares: the move, and the unmap of what was shared again at the new place.
+/// 2 unshares: the move, and the unmap of the table that is shared again at the new place.
 ///
-/// Only what is shared may be moved to where it could share: otherwise the kernel wants to share at the new place, asks for the
-/// i_mmap_rwsem that it holds for the move, and waits for itself for ever (measured on 6.1 to 7.3).
+/// Only a shared table may be moved to an address where sharing is possible. Otherwise the kernel tries to share there and
+/// requests the i_mmap_rwsem that it already holds for the move: it waits for itself for ever (measured on 6.1 to 7.3).
 fn mremap(_: &Context) -> Result<String> {
     let mut pair = Pair::new()?;
     pair.region.remap_to(AWAY).or_skip(&[libc::EINVAL], NO_MREMAP)?;
@@ -218,7 +218,7 @@ fn mremap(_: &Context) -> Result<String> {
     Ok(format!("1 GiB moved to {AWAY:#x}"))
 }
 
-/// Moves what nobody shares to where it could be shared: the kernel waits for itself. Comes back only if it does not.
+/// Moves an unshared table to where it could be shared, so that the kernel waits for itself. Returns only if it does not.
 pub fn mremap_alone(_: &Context) -> Result<String> {
     let file = HugeFile::new()?;
     let mut region = Region::shared(&file)?;
@@ -227,7 +227,7 @@ pub fn mremap_alone(_: &Context) -> Result<String> {
     Ok(format!("1 GiB moved to {AWAY:#x}"))
 }
 
-/// 2 unshares: the punch, and A's unmap of what was shared again.
+/// 2 unshares: the punch, and A's unmap of the table that is shared again.
 fn punch(_: &Context) -> Result<String> {
     let mut pair = Pair::new()?;
     pair.file.punch(0, TOUCHED)?;
@@ -236,7 +236,7 @@ fn punch(_: &Context) -> Result<String> {
     Ok(format!("{PAGES} pages dropped"))
 }
 
-/// 2 unshares, as by a punch.
+/// 2 unshares, like a punch.
 fn truncate(_: &Context) -> Result<String> {
     let mut pair = Pair::new()?;
     pair.file.set_len(0)?;
@@ -246,7 +246,7 @@ fn truncate(_: &Context) -> Result<String> {
     Ok(format!("{PAGES} pages dropped"))
 }
 
-/// 2 unshares: A's own mapping by the advice, and again by its unmap.
+/// 2 unshares, both of A's mapping: by the advice, and by its unmap after sharing again.
 fn dontneed(_: &Context) -> Result<String> {
     let pair = Pair::new()?;
     advise_dontneed(&pair.region, TOUCHED)?;
@@ -261,8 +261,8 @@ pub fn advise_dontneed(region: &Region, bytes: usize) -> Result<()> {
         .or_skip(&[libc::EINVAL], "this kernel has no MADV_DONTNEED for hugetlbfs")
 }
 
-/// 2 unshares: the first move takes the table from one of the two (the way back finds it with one user), and A's
-/// unmap of what was shared again.
+/// 2 unshares: the first move unlinks the table from one of the two (the way back finds it with one user), and A's unmap of
+/// the table that is shared again.
 fn migrate(context: &Context) -> Result<String> {
     let (home, away) = context.two_nodes()?;
     sys::prefer_node(home)?;
@@ -276,7 +276,7 @@ fn migrate(context: &Context) -> Result<String> {
     Ok(format!("of {PAGES} pages {} moved", moved.join(", ")))
 }
 
-/// How many of the pages are on `node` now. None at all is a failure, some are not: a page can be busy.
+/// Moves the pages and returns how many are on `node` now. It is a failure only if there are none: a page can be busy.
 pub fn move_to(pages: &[usize], node: i32) -> Result<usize> {
     let status = sys::move_pages(0, pages, Some(node))?;
     match status.iter().filter(|&&on| on == node).count() {
@@ -288,7 +288,7 @@ pub fn move_to(pages: &[usize], node: i32) -> Result<usize> {
     }
 }
 
-/// 1 unshare, A's unmap: a mapping that waits for missing pages goes on to share. Nobody faults meanwhile.
+/// 1 unshare, at A's unmap: a mapping registered for missing pages keeps sharing. Nobody faults meanwhile.
 fn uffd_copy(_: &Context) -> Result<String> {
     let pair = Pair::new()?;
     let userfault = Userfault::new(Mode::Missing)?;
@@ -298,7 +298,7 @@ fn uffd_copy(_: &Context) -> Result<String> {
     Ok("1 GiB registered, 1 page filled".into())
 }
 
-/// 1 unshare, at the registration; a mapping under write protection does not share again.
+/// 1 unshare, at the registration; a write-protected mapping does not share again.
 fn uffd_wp(_: &Context) -> Result<String> {
     let pair = Pair::new()?;
     let userfault = Userfault::new(Mode::WriteProtect)?;
@@ -309,7 +309,7 @@ fn uffd_wp(_: &Context) -> Result<String> {
     Ok(format!("1 GiB registered, {PAGES} pages protected"))
 }
 
-/// 1 unshare, at the registration: a mapping that waits for minor faults does not share.
+/// 1 unshare, at the registration: a mapping registered for minor faults does not share.
 fn uffd_continue(_: &Context) -> Result<String> {
     let pair = Pair::new()?;
     let userfault = Userfault::new(Mode::Minor)?;
@@ -320,7 +320,7 @@ fn uffd_continue(_: &Context) -> Result<String> {
     Ok(format!("1 GiB registered, {PAGES} pages mapped"))
 }
 
-/// 1 unshare, A's unmap, as by a copy. Nobody touches the poisoned page.
+/// 1 unshare, at A's unmap, like a copy. Nobody touches the poisoned page.
 fn uffd_poison(_: &Context) -> Result<String> {
     let pair = Pair::new()?;
     let userfault = Userfault::new(Mode::Poison)?;
@@ -330,8 +330,8 @@ fn uffd_poison(_: &Context) -> Result<String> {
     Ok("1 GiB registered, 1 page poisoned".into())
 }
 
-/// None: the mapping is too short for a shared table. All that userfaultfd does, between what another task does to the file, one
-/// step after the other: nothing of it is a race, and every lookup is inside an operation.
+/// No unshare: the mapping is too short for a shared table. It does everything that userfaultfd can do, in turns with another
+/// task's changes to the file. Nothing in it is a race, and every lookup is inside an operation.
 fn uffd_turns(_: &Context) -> Result<String> {
     let file = HugeFile::with_len(TOUCHED)?;
     let mut mapped = None;
@@ -358,7 +358,7 @@ fn uffd_turns(_: &Context) -> Result<String> {
     protecting.register(region.address(), TOUCHED)?;
     protecting.write_protect(region.address(), PART)?;
     partner.order("punch a part")?;
-    // 6.1 faults for ever on what is still protected when nobody waits for it any more.
+    // 6.1 faults for ever on a page that is still protected after the userfaultfd is closed.
     protecting.unprotect(region.address(), PART)?;
     drop(protecting);
     advise_dontneed(&region, 2 * HUGE)?;
@@ -368,7 +368,8 @@ fn uffd_turns(_: &Context) -> Result<String> {
     Child::fork("child", || i32::from(region.write(0).is_err()))?.join()?;
     region.fill()?;
     region.remap_to(AWAY).or_skip(&[libc::EINVAL], NO_MREMAP)?;
-    // The moved mapping has another lock, which is known from the first operation on: a truncate would take it before.
+    // The moved mapping has a new lock, which observer knows only after an operation on it; a truncate would acquire it
+    // earlier.
     advise_dontneed(&region, HUGE)?;
     region.fill()?;
     partner.order("truncate")?;

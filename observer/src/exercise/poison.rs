@@ -1,6 +1,6 @@
-//! Memory failure, real as far as the kernel knows. Both scenarios cost the machine one page until the next boot,
-//! which is why they come last, are not repeated in a loop, and work on a file that nobody else uses: a poisoned
-//! page stays in its file and kills who touches it.
+//! Memory failure that is real to the kernel. Both scenarios cost the machine one page until the next boot. They therefore
+//! come last, are not repeated in a loop, and use a file of their own: a poisoned page stays in its file and kills every task
+//! that touches it.
 
 use super::outcome::{OrSkip, Result};
 use super::paths::Pair;
@@ -28,11 +28,11 @@ pub const SCENARIOS: &[Scenario] = &[
     .unshares(1),
 ];
 
-/// Any touched page but the first, so that the range does not begin with it.
+/// Offset of the page to fail: not the first, so that the range does not begin with it.
 const VICTIM: usize = 3 * HUGE;
 const NONE: &str = "this kernel is built without CONFIG_MEMORY_FAILURE";
 
-/// 2 unshares: the migration, and A's unmap of what was shared again.
+/// 2 unshares: the migration, and A's unmap of the table that is shared again.
 fn soft_offline(_: &Context) -> Result<String> {
     let mut pair = Pair::new()?;
     pair.region
@@ -43,7 +43,7 @@ fn soft_offline(_: &Context) -> Result<String> {
     Ok("1 page taken out of service".into())
 }
 
-/// 1 unshare, by the failure. Nobody touches afterwards.
+/// 1 unshare, by the failure. Nobody touches the pages afterwards.
 fn hwpoison(_: &Context) -> Result<String> {
     let pair = Pair::new()?;
     pair.region

@@ -1,21 +1,21 @@
-//! The machine's huge pages and memory nodes: raises the pool of 2 MiB pages when a scenario needs it and puts it
-//! back. Decides whether there is enough; never takes pages away from somebody who uses them.
+//! The machine's huge pages and memory nodes. Raises the pool of 2 MiB pages if a scenario needs it, and restores it
+//! afterwards. Decides whether there are enough pages; never takes a page that is in use.
 
 use super::outcome::{Result, Stop};
 use super::sys;
 
 const FOLDER: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB";
 
-/// What a scenario needs of the pool.
+/// Requirement of a scenario on the pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pool {
-    /// So many free pages, or more.
+    /// At least this number of free pages.
     Free(u64),
-    /// Exactly so many free pages, none reserved, and no overcommit: an allocation must be able to fail.
+    /// Exactly this number of free pages, without reservations or overcommit: an allocation must be able to fail.
     Only(u64),
 }
 
-/// The pool as it was found, put back on drop.
+/// The pool's original settings, restored on drop.
 pub struct Guard {
     found: Option<Settings>,
     now: Option<Pool>,
@@ -64,7 +64,7 @@ impl Guard {
 impl Drop for Guard {
     fn drop(&mut self) {
         if let Some(found) = self.found {
-            // On the way out there is nobody to tell; what could be raised can be lowered.
+            // A failure cannot be reported here; a pool that could be raised can be lowered.
             let _ = Settings::read().and_then(|now| apply(now, found));
         }
     }
@@ -107,12 +107,12 @@ fn write(name: &str, pages: u64) -> Result<()> {
     })
 }
 
-/// The nodes that have memory; none where the kernel knows no nodes.
+/// Returns the nodes that have memory; empty if the kernel has no NUMA nodes.
 pub fn memory_nodes() -> Vec<i32> {
     sys::read_text("/sys/devices/system/node/has_memory").map_or(Vec::new(), |listed| parse_nodes(&listed))
 }
 
-/// The first two nodes that have memory, if there are two.
+/// Returns the first two nodes that have memory, if there are two.
 pub fn two_nodes() -> Option<(i32, i32)> {
     match memory_nodes().as_slice() {
         [first, second, ..] => Some((*first, *second)),
@@ -120,7 +120,7 @@ pub fn two_nodes() -> Option<(i32, i32)> {
     }
 }
 
-/// The kernel's list format: `0-1,4`.
+/// Parses the kernel's list format, such as `0-1,4`.
 fn parse_nodes(listed: &str) -> Vec<i32> {
     let ranges = listed.trim().split(',').filter_map(|range| {
         let (first, last) = range.split_once('-').unwrap_or((range, range));

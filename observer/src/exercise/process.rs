@@ -1,5 +1,5 @@
-//! Tasks of a scenario: forked, named, and gone with whoever forked them. Also the partner, which maps and touches
-//! on request. Decides nothing about time limits: the supervisor above all of them does.
+//! Tasks of a scenario: forked, named, and killed when their parent dies. Also the partner, which maps and touches on
+//! request. Time limits are the supervisor's job.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -11,7 +11,7 @@ use super::outcome::{Outcome, Result, Stop};
 use super::region::{HugeFile, Region};
 use super::sys::{self, check};
 
-/// A forked task. Killed and reaped on drop.
+/// A forked task that is killed and reaped on drop.
 pub struct Child {
     pid: pid_t,
     name: &'static str,
@@ -19,9 +19,9 @@ pub struct Child {
 }
 
 impl Child {
-    /// Every tool shows the task as `ex-` and `name` (of at most 12 bytes). `body` gives the exit status.
+    /// Forks a task named `ex-` plus `name` (at most 12 bytes) in every tool. `body` returns the exit status.
     ///
-    /// The calling process must have one thread: its memory is copied as it stands, locks included.
+    /// The calling process must have one thread: the fork copies its memory as it is, locks included.
     pub fn fork(name: &'static str, body: impl FnOnce() -> i32) -> sys::Result<Child> {
         // SAFETY: getpid cannot fail.
         let parent = unsafe { libc::getpid() };
@@ -48,7 +48,7 @@ impl Child {
         self.name
     }
 
-    /// Waits for the end. An exit status other than 0 is an error here, a signal too.
+    /// Waits for the end. An exit status other than 0, or a signal, is an error.
     pub fn join(mut self) -> Result<()> {
         match self.reap()? {
             status if libc::WIFSIGNALED(status) => {
@@ -81,25 +81,25 @@ impl Drop for Child {
         if !self.reaped {
             // SAFETY: our own child, not yet reaped, so the id is still its own.
             unsafe { libc::kill(self.pid, libc::SIGKILL) };
-            let _ = self.reap(); // it has been told; why it cannot be waited for changes nothing
+            let _ = self.reap(); // it was killed; a failed wait changes nothing
         }
     }
 }
 
-/// Asks the kernel to kill this task when its parent dies; false if that has happened already.
+/// Asks the kernel to kill this task when its parent dies; false if the parent is already dead.
 fn die_with(parent: pid_t) -> bool {
     // SAFETY: PR_SET_PDEATHSIG takes a signal number; getppid cannot fail.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) == 0 && libc::getppid() == parent }
 }
 
-/// The name shows in every finding, so it says what the task does.
+/// Names the task after what it does; the name appears in every finding.
 pub fn set_name(name: &str) {
     let name = format!("ex-{name}\0");
     // SAFETY: a NUL-terminated string that lives over the call; the kernel copies 15 bytes of it.
     unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
 }
 
-/// Another task that does one thing at a time, when told, and says when it is done.
+/// Another task that obeys one order at a time and reports when it is done.
 pub struct Partner {
     child: Child,
     line: BufReader<UnixStream>,
@@ -108,13 +108,13 @@ pub struct Partner {
 const EXIT: &str = "exit";
 
 impl Partner {
-    /// One that maps the first GiB of the file, see [`Partner::mapper_of`].
+    /// Forks a partner that maps the first GiB of the file; see [`Partner::mapper_of`].
     pub fn mapper(name: &'static str, file: &HugeFile) -> Result<Partner> {
         Partner::mapper_of(name, || Region::shared(file))
     }
 
-    /// One that maps when first ordered, and touches it from then on. Fork it before the file is mapped here, so
-    /// that it inherits nothing.
+    /// Forks a partner that maps on its first order and touches on every later one. Call it before this process maps the
+    /// file, so that the partner inherits no mapping.
     pub fn mapper_of(name: &'static str, map: impl Fn() -> sys::Result<Region>) -> Result<Partner> {
         let mut region = None;
         Partner::fork(name, move |_| {
@@ -126,20 +126,20 @@ impl Partner {
         })
     }
 
-    /// One that does what `work` makes of an order. What `work` holds goes with the task, not before.
+    /// Forks a partner that passes each order to `work`. Everything that `work` owns is freed by the task's exit.
     pub fn fork(name: &'static str, mut work: impl FnMut(&str) -> Result<()>) -> Result<Partner> {
         let pair = UnixStream::pair().map_err(|source| sys::Error::new("socketpair", source))?;
         let (ours, theirs) = pair;
         let child = Child::fork(name, move || {
             let status = obey(theirs, &mut work);
-            // Its mappings go with its mm, which is what an exit is.
+            // Its mappings are removed with its mm: that makes it an exit.
             std::mem::forget(work);
             status
         })?;
         Ok(Partner { child, line: BufReader::new(ours) })
     }
 
-    /// Returns when it is done.
+    /// Gives an order and returns when it is done.
     pub fn order(&mut self, order: &str) -> Result<()> {
         let name = self.child.name();
         let lost = |source| sys::Error::new(format!("order {name} to {order}"), source);
@@ -166,7 +166,7 @@ impl Partner {
         self.order("touch")
     }
 
-    /// Ends it; when this returns its mm is gone.
+    /// Ends the partner; its mm is gone when this returns.
     pub fn exit(mut self) -> Result<()> {
         self.order(EXIT)?;
         self.child.join()

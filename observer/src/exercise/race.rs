@@ -1,9 +1,9 @@
-//! The racing scenarios: `fault-truncate`, and every reader against every writer. A reader looks pte pointers up
-//! and changes nothing; a writer takes page tables away. A new one of either is one row here. Whether a race was hit
-//! is for the observer to see. The same pairs take turns in `turns`.
+//! The racing scenarios: `fault-truncate`, and every reader against every writer. A reader looks up pte pointers and changes
+//! nothing; a writer unlinks page tables. A new reader or writer is one row here. The observer has to see whether a race was
+//! hit. `turns` runs the same pairs in turns.
 //!
-//! Of n mappings that share a table, whoever comes by the file takes it from the first n - 1 (the kernel looks at them in
-//! the order in which they were made). So the reader maps first: it is its own link that the writer takes.
+//! If n mappings share a table, a writer that goes through the file unlinks it from the first n - 1, in the order in which
+//! they were made. So the reader maps first: the writer then unlinks the reader's own link.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -27,7 +27,7 @@ pub const FAULT_TRUNCATE: Scenario = Scenario::new(
     fault_truncate,
 );
 
-/// Not one that only looks: what it finds missing it makes.
+/// A reader that does not only look: it also creates missing entries.
 static FAULT: Reader = Reader { name: "fault", summary: "page faults", needs: &[], pass: fault };
 
 pub struct Writer {
@@ -38,7 +38,7 @@ pub struct Writer {
     pub round: fn(&Writing) -> Result<()>,
 }
 
-/// Where a writer works: what it takes away must be somebody else's, or its own mm's by another thread.
+/// Location of a writer: it must unlink another task's table, or its own mm's from another thread.
 #[derive(PartialEq, Eq)]
 pub enum From {
     Task,
@@ -70,12 +70,12 @@ const WRITERS: &[Writer] = &[
     },
 ];
 
-/// `race:READER:WRITER`, all of them.
+/// Returns all scenarios `race:READER:WRITER`.
 pub fn scenarios() -> impl Iterator<Item = Scenario> {
     pairs("race", "against", Kind::Race, Run::Pair)
 }
 
-/// A scenario for every reader and writer.
+/// Returns one scenario for every pair of reader and writer.
 pub fn pairs(
     word: &'static str,
     between: &'static str,
@@ -98,7 +98,7 @@ pub fn pairs(
     })
 }
 
-/// How many passes a reader makes before it touches its pages again, so that the table is shared again.
+/// Number of passes before a reader touches its pages again, so that the table is shared again.
 const PASSES: usize = 16;
 
 pub fn run(reader: &'static Reader, writer: &'static Writer, context: &Context) -> Result<String> {
@@ -106,7 +106,7 @@ pub fn run(reader: &'static Reader, writer: &'static Writer, context: &Context) 
     let mut crew = Crew::new(context.seed)?;
     match writer.from {
         From::Task => {
-            // Forked first, so that its id is known; it maps when the reader is there.
+            // The writer is forked first, so that its id is known; it maps once the reader works.
             let place = crew.next_place() + 1;
             let peer = crew.add(writer.name, |shift| {
                 shift.wait_for(place);
@@ -168,7 +168,7 @@ fn write(
     Ok(())
 }
 
-/// Keeps the table shared, where the writer is a thread of the reader and nobody else would.
+/// Keeps the table shared if the writer is a thread of the reader, and so does not share it.
 fn share_only(file: &HugeFile, shift: &mut Shift) -> Result<()> {
     let region = Region::shared(file)?;
     region.touch();
@@ -188,13 +188,13 @@ pub struct Writing<'a> {
     pub file: &'a HugeFile,
     pub region: &'a Region,
     pub context: &'a Context,
-    /// The page to take away, where a writer takes one.
+    /// Page to unlink, for writers that unlink one.
     pub page: usize,
 }
 
 fn punch(writing: &Writing) -> Result<()> {
     writing.file.punch(writing.page * HUGE, HUGE)?;
-    // Beyond the end or an empty pool: then there is nothing to share this time.
+    // A page beyond the end, or an empty pool: nothing is shared this time.
     let _ = writing.region.write(writing.page);
     Ok(())
 }
@@ -221,7 +221,7 @@ fn dontneed(writing: &Writing) -> Result<()> {
     Ok(())
 }
 
-/// Faults of all kinds: page there, page not there, beyond the end of the file, first of a mapping (which shares).
+/// Runs all kinds of faults: page present, page missing, beyond the end of the file, first of a mapping (which shares).
 fn fault_truncate(context: &Context) -> Result<String> {
     const FAULTS: usize = 100;
     let file = HugeFile::new()?;

@@ -1,5 +1,5 @@
-//! What looks pte pointers up and changes nothing. Each is a reader of the races, or a scenario of its own that makes
-//! one pass over a shared mapping, so that every site that looks up is reached at least once; most are both.
+//! Code that looks up pte pointers and changes nothing. Each entry is a reader of the races, or a scenario that makes one
+//! pass over a shared mapping, so that every lookup site is reached at least once. Most are both.
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -21,7 +21,7 @@ pub struct Reader {
     pub pass: fn(&mut Reading) -> Result<()>,
 }
 
-/// Reading another task needs more rights than the scenarios otherwise do, where ptrace is restricted.
+/// Readers of the races. Reading another task needs more rights than the other scenarios do, if ptrace is restricted.
 pub const READERS: &[Reader] = &[
     Reader { name: "smaps", summary: "/proc/self/smaps", needs: &[], pass: smaps },
     Reader { name: "pagemap", summary: "/proc/self/pagemap", needs: &[], pass: pagemap },
@@ -34,7 +34,7 @@ pub const READERS: &[Reader] = &[
 const PAGEMAP_SCAN: Need = Need::Kernel("PAGEMAP_SCAN, 6.7");
 const NUMA: Need = Need::Kernel("CONFIG_NUMA");
 
-/// Readers whose pass is a scenario only: no race with them is known to tell more than those above.
+/// Readers that are scenarios only: no race with them is known to show more than the races above.
 const ALONE: &[Reader] = &[
     Reader { name: "mbind", summary: "mbind(MPOL_MF_STRICT)", needs: &[NUMA], pass: mbind },
     Reader {
@@ -45,21 +45,21 @@ const ALONE: &[Reader] = &[
     },
 ];
 
-/// One pass by each.
+/// Returns a scenario of one pass for each reader.
 pub fn scenarios() -> impl Iterator<Item = Scenario> {
     READERS.iter().chain(ALONE).map(|reader| Scenario {
         name: Cow::Borrowed(reader.name),
         summary: Cow::Owned(format!("{}: one pass over a shared mapping", reader.summary)),
         kind: Kind::Path,
         needs: Cow::Borrowed(reader.needs),
-        // A's unmap.
+        // One unshare, at A's unmap.
         unshares: Some(1),
         pool: super::POOL,
         run: Run::Pass(reader),
     })
 }
 
-/// A and P share a table; A reads its own page tables, and P's where it can be chosen.
+/// Runs one pass. A and P share a table; A reads its own page tables, and P's if the reader allows a choice.
 pub fn run(reader: &Reader) -> Result<String> {
     let pair = Pair::new()?;
     (reader.pass)(&mut Reading::new(&pair.region, pair.partner.pid()))?;
@@ -69,7 +69,7 @@ pub fn run(reader: &Reader) -> Result<String> {
 
 pub struct Reading<'a> {
     pub region: &'a Region,
-    /// Whose page tables are read, where that can be chosen: this task and its peer.
+    /// Tasks whose page tables are read, if the reader allows a choice: this task and its peer.
     targets: [pid_t; 2],
     pagemap: Option<File>,
 }
@@ -130,8 +130,8 @@ fn movestat(reading: &mut Reading) -> Result<()> {
     Ok(())
 }
 
-/// In a race a page may be gone (EFAULT), or the peer, which ends at the same time (ESRCH; EPERM while it exits, EINVAL when its mm
-/// is gone).
+/// Ignores errors that a race can cause: the page may be gone (EFAULT), or the peer, which ends at the same time (ESRCH;
+/// EPERM while it exits, EINVAL when its mm is gone).
 fn tolerate(result: sys::Result<()>) -> Result<()> {
     match result {
         Err(error)
@@ -143,7 +143,7 @@ fn tolerate(result: sys::Result<()>) -> Result<()> {
     }
 }
 
-/// A policy that every page satisfies already, for the whole mapping: nothing moves and no VMA is split.
+/// Applies a policy that every page already satisfies to the whole mapping: nothing moves and no VMA is split.
 fn mbind(reading: &mut Reading) -> Result<()> {
     sys::mbind(reading.region.address(), reading.region.bytes(), &pool::memory_nodes())
         .or_skip(&[libc::ENOSYS], "this kernel has no NUMA")
@@ -162,7 +162,7 @@ fn pagemap_scan(reading: &mut Reading) -> Result<()> {
     let vector = regions.as_mut_ptr() as u64;
     let mut arg =
         [SIZE, 0, start, end, 0, vector, regions.len() as u64, 0, 0, PAGE_IS_PRESENT, 0, PAGE_IS_PRESENT];
-    // SAFETY: the structure of this number, of the size that it says; `regions` has the length given.
+    // SAFETY: the structure that belongs to this number, with its size; `regions` has the given length.
     let returned: c_int = unsafe { libc::ioctl(pagemap.as_raw_fd(), PAGEMAP_SCAN, arg.as_mut_ptr()) };
     check(returned.into(), || format!("PAGEMAP_SCAN of {TOUCHED} bytes at {start:#x}"))
         .map(drop)

@@ -1,6 +1,6 @@
-//! Runs one scenario in a process of its own, and gets rid of it: at its end, at its time limit, on Ctrl-C.
-//! A scenario may be killed by what it does (a poisoned page) or hang in the kernel (a real deadlock). Both are
-//! results here. What a scenario does is not known here.
+//! Runs one scenario in its own process, and removes that process at its end, at its time limit, or on Ctrl-C. A scenario may
+//! be killed by what it does (a poisoned page) or hang in the kernel (a real deadlock); both are results here. This file does
+//! not know what a scenario does.
 
 use std::fs;
 use std::io::{PipeReader, Read, Write};
@@ -15,18 +15,18 @@ use super::process;
 use super::sys::{self, check};
 use super::touch;
 
-/// How long killed tasks get to be gone. Freeing a GiB of huge pages takes far less, even emulated.
+/// Time limit for killed tasks to disappear. Freeing a GiB of huge pages takes far less, even under emulation.
 const DEATH_LIMIT: Duration = Duration::from_secs(5);
-/// How often a signal is looked for that arrived just before the wait began.
+/// Interval of the check for a signal that arrived just before the wait began.
 const TICK: Duration = Duration::from_millis(100);
 
-/// How a supervised scenario came to its end.
+/// End of a supervised scenario.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Ending {
     Outcome(Outcome),
-    /// Ctrl-C or SIGTERM: everything was stopped.
+    /// Ctrl-C or SIGTERM stopped everything.
     Interrupted,
-    /// Tasks that SIGKILL does not end, each with where it is stuck.
+    /// Tasks that SIGKILL does not end, each with the place where it is stuck.
     Hung(Vec<String>),
 }
 
@@ -40,7 +40,7 @@ pub fn interrupted() -> bool {
     INTERRUPTED.load(Ordering::Relaxed)
 }
 
-/// While it lives, Ctrl-C and SIGTERM ask for an orderly end, and orphans of a scenario come to us to be reaped.
+/// Guard under which Ctrl-C and SIGTERM request an orderly end, and this process reaps a scenario's orphans.
 pub struct Signals {
     before: Vec<(c_int, libc::sigaction)>,
 }
@@ -62,7 +62,7 @@ impl Signals {
 impl Drop for Signals {
     fn drop(&mut self) {
         for (signal, action) in &self.before {
-            // SAFETY: what sigaction gave us for this signal.
+            // SAFETY: the action that sigaction returned for this signal.
             unsafe { libc::sigaction(*signal, action, std::ptr::null_mut()) };
         }
     }
@@ -78,9 +78,9 @@ fn set_action(signal: c_int, handler: usize) -> sys::Result<libc::sigaction> {
     Ok(before)
 }
 
-/// Runs `body` in a process group of its own and returns when nothing of it is left, or cannot be ended.
+/// Runs `body` in a new process group. Returns when nothing of it is left, or when it cannot be ended.
 ///
-/// The calling process must have one thread, see [`process::Child::fork`].
+/// The calling process must have one thread; see [`process::Child::fork`].
 pub fn supervise(limit: Duration, body: impl FnOnce() -> Result<String>) -> sys::Result<Ending> {
     let (mut reader, mut writer) = std::io::pipe().map_err(|source| sys::Error::new("pipe", source))?;
     let child = process::Child::fork("main", || {
@@ -97,7 +97,7 @@ pub fn supervise(limit: Duration, body: impl FnOnce() -> Result<String>) -> sys:
     })?;
     drop(writer);
     let group = child.pid();
-    // SAFETY: as in the child; whoever comes first does it, and the other's attempt changes nothing.
+    // SAFETY: as in the child; the first call does it, and the second changes nothing.
     unsafe { libc::setpgid(group, group) };
 
     let in_time = wait_for_end(group, Instant::now() + limit)?;
@@ -128,7 +128,7 @@ pub fn supervise(limit: Duration, body: impl FnOnce() -> Result<String>) -> sys:
     }))
 }
 
-/// True when the main task ended, false at the limit or when interrupted.
+/// Returns true when the main task ended, false at the limit or when interrupted.
 fn wait_for_end(pid: pid_t, deadline: Instant) -> sys::Result<bool> {
     // SAFETY: our own child, not yet reaped.
     let handle =
@@ -151,10 +151,10 @@ fn readable(handle: &OwnedFd, wait: Duration) -> bool {
     unsafe { libc::poll(&mut entry, 1, wait.as_millis() as c_int) == 1 }
 }
 
-/// All of the group that is ours, the orphans included. False if some do not die.
+/// Reaps all our children in the group, orphans included. Returns false if some do not die.
 fn reap_group(group: pid_t, deadline: Instant) -> bool {
     loop {
-        // SAFETY: only children of ours in this group; the status is not wanted.
+        // SAFETY: only our children in this group; the status is not needed.
         match unsafe { libc::waitpid(-group, std::ptr::null_mut(), libc::WNOHANG) } {
             -1 => return true,
             0 if Instant::now() > deadline => return false,
@@ -164,14 +164,14 @@ fn reap_group(group: pid_t, deadline: Instant) -> bool {
     }
 }
 
-/// The main task's outcome, if it got to say it. Everybody who could write is dead, so this does not block.
+/// Returns the main task's outcome, if it was sent. All writers are dead, so this does not block.
 fn last_words(reader: &mut PipeReader) -> Option<Outcome> {
     let mut bytes = Vec::new();
     reader.read_to_end(&mut bytes).ok()?;
     Outcome::from_bytes(&bytes)
 }
 
-/// The group's tasks in uninterruptible sleep, with the kernel functions they sleep in.
+/// Lists the group's tasks in uninterruptible sleep, with the kernel functions that they sleep in.
 fn stuck_tasks(group: pid_t) -> Vec<String> {
     let numbers = |folder: &str| -> Vec<pid_t> {
         let entries = fs::read_dir(folder).into_iter().flatten().flatten();
@@ -194,7 +194,7 @@ fn stuck_tasks(group: pid_t) -> Vec<String> {
     stuck
 }
 
-/// The functions of /proc/PID/stack, innermost first, without addresses.
+/// Returns the functions of /proc/PID/stack, innermost first, without addresses.
 fn innermost(stack: &str) -> String {
     const FRAMES: usize = 6;
     let frames = stack.lines().filter_map(|line| line.split_whitespace().nth(1)?.split('+').next());
@@ -209,7 +209,7 @@ struct Stat {
 }
 
 impl Stat {
-    /// The name stands in parentheses and may itself hold any character.
+    /// Parses `/proc/PID/stat`. The name is in parentheses and may itself contain any character.
     fn parse(text: &str) -> Option<Stat> {
         let (head, tail) = text.rsplit_once(')')?;
         let mut fields = tail.split_whitespace();

@@ -1,5 +1,5 @@
-//! The system calls of the exerciser, each with an error that says what was tried on what.
-//! Holds no state and knows nothing of scenarios.
+//! The exerciser's system calls, each with an error that says what was tried on which object. This file holds no state and
+//! does not know the scenarios.
 
 use std::fs;
 use std::io;
@@ -31,7 +31,7 @@ impl Error {
 
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// The kernel's convention: -1 and errno.
+/// Checks a system call's result: -1 means an error in errno.
 pub fn check(returned: c_long, tried: impl FnOnce() -> String) -> Result<c_long> {
     if returned == -1 { Err(Error::last(tried())) } else { Ok(returned) }
 }
@@ -51,16 +51,16 @@ pub fn write_text(path: impl AsRef<Path>, text: &str) -> Result<()> {
     fs::write(path, text).map_err(|source| Error::new(format!("write {text} to {}", path.display()), source))
 }
 
-/// Also pages that other tasks map: without it nothing that is shared moves. linux/mempolicy.h, not in libc.
+/// Also moves pages that other tasks map; without it no shared page moves. linux/mempolicy.h, not in libc.
 const MPOL_MF_MOVE_ALL: c_int = 1 << 2;
 
-/// `move_pages(2)`: moves the pages to `node`, or with `None` only asks where they are. Per page its node or
-/// a negative errno.
+/// Calls `move_pages(2)`: moves the pages to `node`, or with `None` only queries their nodes. Returns the node of each page,
+/// or a negative errno.
 pub fn move_pages(pid: pid_t, pages: &[usize], node: Option<i32>) -> Result<Vec<i32>> {
     let nodes = node.map(|node| vec![node; pages.len()]);
     let mut status = vec![-libc::ENODATA; pages.len()];
-    // SAFETY: all three arrays have `pages.len()` elements and live over the call; the kernel writes only
-    // `status`. A page address is only looked up, not dereferenced on our behalf.
+    // SAFETY: all three arrays have `pages.len()` elements and live over the call; the kernel writes only `status`. A page
+    // address is only looked up, not dereferenced.
     let left = unsafe {
         libc::syscall(
             libc::SYS_move_pages,
@@ -79,7 +79,7 @@ pub fn move_pages(pid: pid_t, pages: &[usize], node: Option<i32>) -> Result<Vec<
     Ok(status)
 }
 
-/// Binds a range to the nodes, and asks whether each page is on one of them. linux/mempolicy.h, not in libc.
+/// Binds a range to the nodes, and checks that each page is on one of them. linux/mempolicy.h, not in libc.
 pub fn mbind(address: usize, bytes: usize, nodes: &[i32]) -> Result<()> {
     const MPOL_MF_STRICT: c_int = 1 << 0;
     let tried = || format!("mbind(MPOL_BIND, MPOL_MF_STRICT) of {bytes} bytes at {address:#x}");
@@ -92,7 +92,7 @@ pub fn mbind(address: usize, bytes: usize, nodes: &[i32]) -> Result<()> {
             bytes,
             libc::MPOL_BIND,
             &mask,
-            // The kernel takes one bit less than it is told.
+            // The kernel uses one bit less than the given length.
             u64::BITS as usize + 1,
             MPOL_MF_STRICT,
         )
@@ -104,7 +104,7 @@ fn mask(nodes: &[i32]) -> Option<u64> {
     nodes.iter().try_fold(0, |mask, &node| Some(mask | 1u64.checked_shl(node as u32)?))
 }
 
-/// Where this task's next pages come from, as long as there are some. Children inherit it.
+/// Prefers one node for this task's next pages, while it has free pages. Children inherit it.
 pub fn prefer_node(node: i32) -> Result<()> {
     let tried = || format!("set_mempolicy(MPOL_PREFERRED) to node {node}");
     let mask = mask(&[node]).ok_or_else(|| Error::new(tried(), io::ErrorKind::Unsupported.into()))?;
@@ -114,13 +114,13 @@ pub fn prefer_node(node: i32) -> Result<()> {
     check(returned, tried).map(drop)
 }
 
-/// Reads one byte at each address of another mm, or of the own, through get_user_pages.
+/// Reads one byte at each address of a task's mm (which may be our own) through get_user_pages.
 pub fn vm_read(pid: pid_t, pages: &[usize]) -> Result<usize> {
     let mut bytes = vec![0u8; pages.len()];
     let local = libc::iovec { iov_base: bytes.as_mut_ptr().cast::<c_void>(), iov_len: bytes.len() };
     let remote: Vec<libc::iovec> =
         pages.iter().map(|&page| libc::iovec { iov_base: page as *mut c_void, iov_len: 1 }).collect();
-    // SAFETY: `local` covers `bytes`, which lives over the call; remote addresses are checked by the kernel.
+    // SAFETY: `local` covers `bytes`, which lives over the call; the kernel checks remote addresses.
     let read = unsafe { libc::process_vm_readv(pid, &local, 1, remote.as_ptr(), remote.len() as u64, 0) };
     check(read as c_long, || format!("process_vm_readv of {} bytes of task {pid}", pages.len()))
         .map(|read| read as usize)
@@ -137,7 +137,7 @@ pub fn pread(file: &impl AsRawFd, buffer: &mut [u8], offset: u64, what: &str) ->
 /// Wraps a file descriptor that a system call just returned.
 pub fn owned_fd(returned: c_long, tried: impl FnOnce() -> String) -> Result<OwnedFd> {
     let fd = check(returned, tried)?;
-    // SAFETY: the kernel just made this descriptor for us and nobody else has it.
+    // SAFETY: a new descriptor that has no other owner.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as c_int) })
 }
 

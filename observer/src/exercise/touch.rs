@@ -1,7 +1,6 @@
-//! Touching a page that may be gone: one load or store that reports SIGBUS instead of dying of it.
-//! Plain user-mode accesses, so that the kernel takes the path that it takes for real programs (a copy by a
-//! system call would fault under mmap_lock instead of the per-VMA lock). Only x86-64, like page-table sharing
-//! of 2 MiB pages as this tool looks at it.
+//! Touches a page that may be missing: one load or store that reports SIGBUS instead of dying from it. These are plain
+//! user-mode accesses, so the kernel takes the same path as for real programs: a copy by a system call would fault under
+//! mmap_lock instead of the per-VMA lock. x86-64 only, like the sharing of 2 MiB page tables that this tool observes.
 
 use std::arch::asm;
 
@@ -9,14 +8,14 @@ use libc::{c_int, c_void, siginfo_t, ucontext_t};
 
 use super::sys;
 
-/// The page was beyond the end of the file, poisoned, or the pool was empty.
+/// Result of an access that raised SIGBUS: beyond the end of the file, poisoned, or the pool was empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SigBus;
 
-/// The longest instruction that the two accesses below can be encoded in.
+/// Longest possible encoding of the two accesses below, in bytes.
 const ACCESS_BYTES: i64 = 8;
 
-/// Makes SIGBUS in [`read`] and [`write`] a result. For the calling process and what it forks.
+/// Makes [`read`] and [`write`] return SIGBUS as a result, in the calling process and its children.
 pub fn install() -> sys::Result<()> {
     // SAFETY: all zeros is a valid sigaction.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
@@ -51,7 +50,7 @@ pub unsafe fn read(address: usize) -> Result<(), SigBus> {
 /// `address` must be in a mapping of ours that permits stores and holds no Rust object.
 pub unsafe fn write(address: usize) -> Result<(), SigBus> {
     let failed: u64;
-    // SAFETY: as in `read`; what is overwritten is nobody's.
+    // SAFETY: as in `read`; the overwritten byte belongs to no object.
     unsafe {
         asm!(
             "xor r11d, r11d",
@@ -67,11 +66,11 @@ pub unsafe fn write(address: usize) -> Result<(), SigBus> {
     if failed == 0 { Ok(()) } else { Err(SigBus) }
 }
 
-/// Our accesses keep the address to go on at in r10, right behind the access itself: that is how one is told
-/// from any other instruction, which gets the signal's default and dies as it should.
+/// Resumes after one of our accesses. They keep the address to resume at, directly after the access, in r10; that identifies
+/// them. Any other instruction gets the signal's default action and dies as it should.
 extern "C" fn on_sigbus(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
-    const EARLY_WARNING: c_int = 5; // BUS_MCEERR_AO: a page was poisoned, nobody touched it yet
-    // SAFETY: the kernel hands a SA_SIGINFO handler valid pointers, the third to a ucontext_t.
+    const EARLY_WARNING: c_int = 5; // BUS_MCEERR_AO: a page was poisoned, and no task has touched it yet
+    // SAFETY: the kernel passes valid pointers to a SA_SIGINFO handler, the third to a ucontext_t.
     let (info, context) = unsafe { (&*info, &mut *context.cast::<ucontext_t>()) };
     if info.si_code == EARLY_WARNING {
         return;

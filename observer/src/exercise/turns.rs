@@ -1,6 +1,6 @@
-//! The pairs of `race`, one after the other: both tasks are there from the start and have mapped and touched, and never are
-//! both inside the kernel. What is found here needs no luck: a lookup and an unshare that nothing keeps apart but their
-//! turns. They come in both orders. Also two that work on the page tables of each other.
+//! The pairs of `race`, in turns: both tasks exist from the start and have mapped and touched, but are never inside the
+//! kernel together. So findings here need no luck: only the turns separate a lookup from an unshare, and they come in both
+//! orders. Another scenario has two tasks that work on each other's page tables.
 
 use std::sync::mpsc;
 
@@ -14,7 +14,7 @@ use super::reader::{Reader, Reading};
 use super::region::{HugeFile, PAGES, Region};
 use super::{Context, Kind, Need, Run, Scenario, sys};
 
-/// Of each: the reader, the writer, and the reader again.
+/// Number of rounds: the reader, the writer, and the reader again.
 const ROUNDS: usize = 8;
 
 const MIGRATE_SPLIT: Scenario = Scenario::new(
@@ -25,7 +25,7 @@ const MIGRATE_SPLIT: Scenario = Scenario::new(
     migrate_split,
 );
 
-/// `turns:READER:WRITER`, all of them, and what is no such pair.
+/// Returns all scenarios `turns:READER:WRITER`, and the one that is not such a pair.
 pub fn scenarios() -> impl Iterator<Item = Scenario> {
     race::pairs("turns", "and, in turns,", Kind::Turns, Run::Turns).chain([MIGRATE_SPLIT])
 }
@@ -36,7 +36,7 @@ const ROUND: &str = "round";
 
 pub fn run(reader: &'static Reader, writer: &'static Writer, context: &Context) -> Result<String> {
     let file = open()?;
-    // Forked first, so that its id is known. The reader maps first: it is its link that goes (see `race`).
+    // The writer is forked first, so that its id is known. The reader maps first: the writer unlinks its link (see `race`).
     let mut other = match writer.from {
         From::Task => Partner::fork(writer.name, writing_task(writer, file, *context))?,
         From::Thread => Partner::fork("partner", |_| Ok(mapped(&mut None, file)?.fill()?))?,
@@ -59,12 +59,12 @@ pub fn run(reader: &'static Reader, writer: &'static Writer, context: &Context) 
     Ok(format!("{ROUNDS} rounds of {}, a pass of {} before and after each", writer.name, reader.name))
 }
 
-/// Of the scenario's process, and gone with it.
+/// Opens the scenario's file, which lives until the process ends.
 fn open() -> Result<&'static HugeFile> {
     Ok(Box::leak(Box::new(HugeFile::new()?)))
 }
 
-/// The mapping, made by the first that asks for it. It goes with the task.
+/// Returns the task's mapping, which the first call makes. It lives until the task ends.
 fn mapped(region: &mut Option<&'static Region>, file: &'static HugeFile) -> sys::Result<&'static Region> {
     match region {
         Some(region) => Ok(region),
@@ -80,7 +80,7 @@ fn share(region: &Region) -> Result<()> {
     Ok(region.fill()?)
 }
 
-/// What a writer does when it is told.
+/// State of a writer, which does one round per order.
 struct Writes {
     writer: &'static Writer,
     file: &'static HugeFile,
@@ -141,7 +141,7 @@ fn reading_task(
     }
 }
 
-/// A writer that is a thread of the reader, from the start to the exit of both.
+/// A writer that is a thread of the reader; it lives until both exit.
 struct Thread {
     orders: mpsc::Sender<()>,
     answers: mpsc::Receiver<Result<()>>,
@@ -164,8 +164,8 @@ impl Thread {
     }
 }
 
-/// The mapping that is split is the younger one: a migration looks into it twice, to take its entries away and to make them
-/// again, and takes the table from the other.
+/// Splits the younger mapping in turns with a migration. A migration looks it up twice, to unlink its entries and to restore
+/// them, and unshares the table of the older one.
 fn migrate_split(context: &Context) -> Result<String> {
     let (home, away) = context.two_nodes()?;
     sys::prefer_node(home)?;

@@ -1,5 +1,5 @@
-//! Userfaultfd as far as a scenario needs it: no fault is ever handled, because nobody touches a missing page or
-//! stores into a protected one. The numbers and structures are those of linux/userfaultfd.h, which libc lacks.
+//! Userfaultfd as the scenarios need it. It never handles a fault, because no task touches a missing page or stores into a
+//! protected one. The numbers and structures are from linux/userfaultfd.h, which libc lacks.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -24,15 +24,15 @@ const UFFDIO_WRITEPROTECT: c_ulong = 0xc018_aa06;
 const UFFDIO_CONTINUE: c_ulong = 0xc020_aa07;
 const UFFDIO_POISON: c_ulong = 0xc020_aa08;
 
-/// What it is asked for.
+/// Features that are requested from userfaultfd.
 #[derive(Clone, Copy)]
 pub enum Mode {
     Missing,
-    /// Pages that the file has and the mapping has not.
+    /// Pages that the file has but the mapping does not.
     Minor,
-    /// Missing ones, and those that the file has.
+    /// Missing pages, and pages that the file has.
     MissingAndMinor,
-    /// Missing ones, of which some are to be poisoned.
+    /// Missing pages, some of which will be poisoned.
     Poison,
     WriteProtect,
 }
@@ -68,7 +68,7 @@ impl Mode {
     }
 }
 
-/// What was registered ends with it.
+/// A userfaultfd; its registrations end when it is dropped.
 pub struct Userfault {
     fd: OwnedFd,
     mode: Mode,
@@ -76,7 +76,7 @@ pub struct Userfault {
 
 impl Userfault {
     pub fn new(mode: Mode) -> Result<Userfault> {
-        // SAFETY: takes flags only.
+        // SAFETY: the call takes only flags.
         let returned = unsafe { libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC) };
         let fd = sys::owned_fd(returned, || "userfaultfd".into()).or_skip(&[libc::ENOSYS], mode.none())?;
         let userfault = Userfault { fd, mode };
@@ -105,21 +105,21 @@ impl Userfault {
         self.ioctl(UFFDIO_WRITEPROTECT, &mut request, "UFFDIO_WRITEPROTECT")
     }
 
-    /// Fills missing pages at `address`, which is registered.
+    /// Fills missing pages at `address`, which must be registered.
     pub fn copy(&self, address: usize, bytes: &[u8]) -> Result<()> {
         // struct uffdio_copy: dst, src, len, mode, copy
         let mut request = [address as u64, bytes.as_ptr() as u64, bytes.len() as u64, 0, 0];
         self.ioctl(UFFDIO_COPY, &mut request, "UFFDIO_COPY")
     }
 
-    /// Maps pages at `address` that the file has.
+    /// Maps pages at `address` that the file already has.
     pub fn go_on(&self, address: usize, bytes: usize) -> Result<()> {
         // struct uffdio_continue: start, len, mode, mapped
         let mut request = [address as u64, bytes as u64, 0, 0];
         self.ioctl(UFFDIO_CONTINUE, &mut request, "UFFDIO_CONTINUE")
     }
 
-    /// Makes missing pages at `address` poisoned ones: whoever touches one gets a SIGBUS.
+    /// Poisons missing pages at `address`: a task that touches one gets SIGBUS.
     pub fn poison(&self, address: usize, bytes: usize) -> Result<()> {
         // struct uffdio_poison: start, len, mode, updated
         let mut request = [address as u64, bytes as u64, 0, 0];
@@ -127,7 +127,7 @@ impl Userfault {
     }
 
     fn ioctl(&self, number: c_ulong, request: &mut [u64], name: &str) -> Result<()> {
-        // SAFETY: each number above is paired with its structure, all of whose fields are u64.
+        // SAFETY: each number above is paired with its structure, whose fields are all u64.
         let returned: c_int = unsafe { libc::ioctl(self.fd.as_raw_fd(), number, request.as_mut_ptr()) };
         check(returned.into(), || name.into()).map(drop).or_skip(&[libc::EINVAL], self.mode.none())
     }

@@ -1,5 +1,5 @@
-//! One call over several page tables: A and P share a file of 4 GiB, of which each GiB has a table of its own, and
-//! A takes all four away at once. One page of each GiB is touched. Whatever follows one unshare per call is wrong here.
+//! One call over several page tables. A and P share a file of 4 GiB with one table per GiB, and A unlinks all four at once.
+//! One page of each GiB is touched. An observer that assumes one unshare per call is wrong here.
 
 use super::outcome::{OrSkip, Result};
 use super::paths::{DONTNEED, MREMAP, NO_MREMAP, Pair, advise_dontneed, path};
@@ -8,7 +8,7 @@ use super::{Context, Scenario};
 
 const GIBS: usize = 4;
 const BYTES: usize = GIBS * GIB;
-/// A table shared in each GiB, once.
+/// Unshares if the table of each GiB is unshared once.
 const EACH: u32 = GIBS as u32;
 
 pub const SCENARIOS: &[Scenario] = &[
@@ -20,7 +20,7 @@ pub const SCENARIOS: &[Scenario] = &[
     path("wide-remap", "mremap of 3 GiB in one call", &[MREMAP], remap).unshares(2 * MOVED as u32),
 ];
 
-/// The kernel counts the bytes that it moved in an int: of 4 GiB it finds that none were, and says that there is no memory
+/// GiB to move in one call. The kernel counts the moved bytes in an int: for 4 GiB it counts 0 and fails with ENOMEM
 /// (measured on 6.1 to 7.3).
 const MOVED: usize = 3;
 
@@ -32,14 +32,13 @@ fn pair_of(gibs: usize) -> Result<Pair> {
     Pair::of(HugeFile::with_len(gibs * GIB)?, |file| Region::wide(file, gibs))
 }
 
-/// One of each table, by the unmap; P's exit is the last user's.
+/// One unshare per table, by the unmap; P's exit frees the last link.
 fn unmap(_: &Context) -> Result<String> {
     pair()?.end()?;
     Ok(format!("{GIBS} tables"))
 }
 
-/// One of each table by the truncation, from whichever of the two it meets first, and one by A's unmap of what was
-/// shared again.
+/// Two unshares per table: the truncation unlinks the mapping that it meets first, and A unmaps after sharing again.
 fn truncate(_: &Context) -> Result<String> {
     let mut pair = pair()?;
     pair.file.set_len(0)?;
@@ -49,7 +48,7 @@ fn truncate(_: &Context) -> Result<String> {
     Ok(format!("{GIBS} tables, shared twice"))
 }
 
-/// One of each table, by the change; the flags differ from P's afterwards, so A faults tables of its own in.
+/// One unshare per table, by the change. Afterwards the flags differ from P's, so A faults in tables that are not shared.
 fn mprotect(_: &Context) -> Result<String> {
     let pair = pair()?;
     pair.region.protect(BYTES, libc::PROT_READ)?;
@@ -58,7 +57,7 @@ fn mprotect(_: &Context) -> Result<String> {
     Ok(format!("{GIBS} tables"))
 }
 
-/// One of each table by the advice, one by A's unmap of what was shared again.
+/// Two unshares per table: the advice, and A's unmap after sharing again.
 fn dontneed(_: &Context) -> Result<String> {
     let pair = pair()?;
     advise_dontneed(&pair.region, BYTES)?;
@@ -67,7 +66,7 @@ fn dontneed(_: &Context) -> Result<String> {
     Ok(format!("{GIBS} tables, shared twice"))
 }
 
-/// One of each table by the move, one by A's unmap of what was shared again at the new place.
+/// Two unshares per table: the move, and A's unmap after sharing again at the new place.
 fn remap(_: &Context) -> Result<String> {
     let mut pair = pair_of(MOVED)?;
     pair.region.remap_to(AWAY).or_skip(&[libc::EINVAL], NO_MREMAP)?;

@@ -1,4 +1,4 @@
-//! Rows of `callers.toml`: who calls the lookup functions beside operations and callbacks.
+//! Rows of `callers.toml`: callers of the lookup functions other than operations and callbacks.
 
 use std::collections::BTreeSet;
 
@@ -21,22 +21,22 @@ pub struct Caller {
     /// Its callers count in its place.
     #[serde(default)]
     pub passes_on: bool,
-    /// It is only called inside these operations.
+    /// Operations that contain all its calls.
     #[serde(default)]
     pub inside: Vec<String>,
-    /// Why it never looks up in a mapping of hugetlbfs.
+    /// Reason why it never looks up in a mapping of hugetlbfs.
     pub never: Option<String>,
-    /// The measured kernels whose text has it among the callers.
+    /// Measured kernels whose code has it among the callers.
     pub on: On,
     pub source: String,
 }
 
-/// What the facts know of a caller.
+/// Knowledge of the facts about a caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Known<'a> {
     /// It is watched as a row of `sites.toml`, or its own callers count.
     Row,
-    /// It runs inside these operations only.
+    /// It runs only inside these operations.
     Inside(&'a [String]),
     /// It never looks up in a mapping of hugetlbfs.
     Never,
@@ -62,14 +62,14 @@ impl Caller {
     }
 }
 
-/// Whether lookups of functions with rows of this role are accounted for: they are inside an operation, or are lookups themselves.
+/// Returns true if lookups by functions with this role are accounted for: inside an operation, or lookups themselves.
 fn may_look_up(role: Role) -> bool {
     matches!(role, Role::Operation | Role::Callback | Role::Walk | Role::Lookup | Role::Share)
 }
 
 impl Facts {
-    /// Functions whose callers all have to be known: those that look up, the one that shares, and those that pass on what they
-    /// looked up.
+    /// Functions whose callers must all be known: those that look up, the one that shares, and those that pass on the result
+    /// of a lookup.
     #[must_use]
     pub fn callees(&self) -> BTreeSet<&str> {
         let looks_up = |s: &&Site| matches!(s.role, Role::Lookup | Role::Share);
@@ -77,7 +77,7 @@ impl Facts {
         rows.chain(self.callers.iter().filter(|c| c.passes_on).map(|c| c.function.as_str())).collect()
     }
 
-    /// What is known of a function that calls a lookup function.
+    /// Looks up a function that calls a lookup function.
     #[must_use]
     pub fn caller(&self, function: &str) -> Known<'_> {
         if self.sites.iter().any(|s| s.function == function && may_look_up(s.role)) {

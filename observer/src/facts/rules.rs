@@ -1,11 +1,11 @@
-//! Rows of `rules.toml`: what excludes an unlink, documented lock orders, lock classes, known holes.
+//! Rows of `rules.toml`: excluders of unlinks, documented lock orders, lock classes, known holes.
 
 use observer_engine::{lock_class::LockClass, setup::Role};
 use serde::Deserialize;
 
 use super::{Mode, role};
 
-/// Which hold excludes which unlink.
+/// A lock class and modes that exclude unlinks, with exceptions.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Exclusion {
@@ -19,34 +19,34 @@ pub struct Exclusion {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Order {
-    /// Only on kernels that have this field.
+    /// Field that a kernel must have for this order to apply.
     pub when: Option<String>,
-    /// Only on kernels that lack this field.
+    /// Field that a kernel must lack for this order to apply.
     pub when_not: Option<String>,
     pub source: String,
     pub outer_to_inner: Vec<String>,
-    /// What the code does otherwise, and is known to.
+    /// Known deviations of the code from this order.
     #[serde(default)]
     pub exceptions: Vec<OrderException>,
 }
 
-/// A lock that is asked for against an order, for a reason that is known.
+/// A lock that is requested against an order, for a known reason.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OrderException {
     /// Lock classes as reports name them: page-cache and anonymous folios are two.
     pub from: String,
     pub to: String,
-    /// Operations in which it is asked for; empty: wherever.
+    /// Operations in which it is requested; empty means everywhere.
     #[serde(default)]
     pub at: Vec<String>,
-    /// Why it is no deadlock.
+    /// Reason why it is not a deadlock.
     pub reason: String,
     pub source: String,
 }
 
 impl Order {
-    /// What is wrong with its exceptions.
+    /// Returns a problem of its exceptions, if any.
     pub(super) fn problem(&self) -> Option<String> {
         let place = |class: LockClass| self.outer_to_inner.iter().position(|c| c == class.wire().name());
         self.exceptions.iter().find_map(|e| {
@@ -66,7 +66,7 @@ impl Order {
     }
 }
 
-/// A lock class: how its instances are known.
+/// A lock class, and how its instances are found.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Class {
@@ -74,14 +74,14 @@ pub struct Class {
     pub kind: LockKind,
     /// Fields and variables by which the address of an instance is found.
     pub known: Vec<String>,
-    /// The function at which an instance goes away.
+    /// Function that ends an instance.
     pub ends: Option<String>,
-    /// Why a kernel may have no such lock.
+    /// Reason why a kernel may lack such a lock.
     pub absent: Option<String>,
     pub source: String,
 }
 
-/// Which functions take and release it.
+/// Kind of lock, which determines the functions that acquire and release it.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum LockKind {
@@ -90,13 +90,13 @@ pub enum LockKind {
 }
 
 impl LockKind {
-    /// Whether a lock row takes or releases locks of this kind.
+    /// Returns true if a lock row acquires or releases locks of this kind.
     pub fn has(self, mode: Option<Mode>) -> bool {
         mode.is_some_and(|m| (m == Mode::Exclusive) == (self == LockKind::Mutex))
     }
 }
 
-/// What no site can show.
+/// A hole in coverage that no site can close.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Hole {
@@ -105,7 +105,7 @@ pub struct Hole {
     #[serde(default)]
     pub part: String,
     pub grade: Grade,
-    /// Only where no row of the role serves what this names, and then instead of "blind".
+    /// Applies only if no row of the role serves this name, and then instead of "blind".
     pub unserved: Option<String>,
     pub reason: String,
 }

@@ -1,7 +1,7 @@
-//! Loading and attaching what the plan says; everything is gone when [`Attached`] is dropped or the process dies.
+//! Loads and attaches the programs of a plan. They are removed when [`Attached`] is dropped or the process dies.
 //!
-//! Decides nothing about roles: a program that the kernel refuses becomes a [`Failure`] with the kernel's answer, and
-//! the rest goes on.
+//! Nothing is decided here about roles. A program that the kernel refuses becomes a [`Failure`] with the kernel's answer, and
+//! the other programs are still attached.
 
 use std::{collections::BTreeMap, os::fd::AsFd as _, time::Duration};
 
@@ -25,19 +25,19 @@ use crate::{
     meta::Misses,
 };
 
-/// Bytes of one CPU's ring: some 20,000 records of 48 bytes, at full speed of an exerciser some 50 ms.
+/// Size of one CPU's ring in bytes: about 20,000 records of 48 bytes, or 50 ms of an exerciser at full speed.
 pub const RING_BYTES: u32 = 4 << 20;
 
-/// `BPF_MAP_TYPE_RINGBUF` (include/uapi/linux/bpf.h).
+/// The map type `BPF_MAP_TYPE_RINGBUF` (include/uapi/linux/bpf.h).
 const MAP_TYPE_RINGBUF: u32 = 27;
 
-/// How many variables the peek program reads at once: its array has one element more.
+/// Maximum number of variables that the peek program reads; its array has one more element.
 const PEEKS: usize = 8;
 
 #[cfg(bpf_object)]
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/observer.bpf.o"));
 
-/// The eBPF object, if this build has one.
+/// Returns the eBPF object, if this build contains one.
 fn object() -> anyhow::Result<&'static [u8]> {
     #[cfg(bpf_object)]
     return Ok(OBJECT);
@@ -46,20 +46,20 @@ fn object() -> anyhow::Result<&'static [u8]> {
         .hint("build it by `cargo xtask build`; replay and report work without them")
 }
 
-/// [`PerCpu`] as a value of a map.
+/// [`PerCpu`] as a map value.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
 struct PerCpuValue(PerCpu);
-// SAFETY: integers only, no padding, any bit pattern is a value.
+// SAFETY: only integers, without padding; any bit pattern is a value.
 unsafe impl aya::Pod for PerCpuValue {}
 
-/// Levels of aya-log as the programs compare them.
+/// Log levels of aya-log, as the programs compare them.
 mod aya_log_level {
     pub const OFF: u8 = 0;
     pub const DEBUG: u8 = 4;
 }
 
-/// Diagnostics of the programs, a line each.
+/// Prints the programs' diagnostics, one per line.
 pub struct ToStderr;
 
 impl log::Log for ToStderr {
@@ -74,49 +74,50 @@ impl log::Log for ToStderr {
     fn flush(&self) {}
 }
 
-/// Programs at work in the kernel.
+/// Programs attached to the kernel.
 pub struct Attached {
     ebpf: Ebpf,
-    /// One ring per CPU, by CPU number.
+    /// Rings with their CPU numbers, one per CPU.
     pub rings: Vec<(u16, RingBuf<MapData>)>,
-    /// Keeps the rings reachable for the programs.
+    /// The outer map, kept open so that the programs can reach the rings.
     _outer: ArrayOfMaps<MapData, MapData>,
     counters: PerCpuArray<MapData, PerCpuValue>,
     stacks: StackTraceMap<MapData>,
     logger: Option<EbpfLogger<ToStderr>>,
-    /// What became of the plan's sites, in their order.
+    /// Outcome of each site of the plan, in the plan's order.
     pub outcomes: Vec<Outcome>,
-    /// Attached programs, and the site that each serves.
+    /// Attached programs, each with the site that it serves.
     attached: Vec<(u16, Program)>,
 }
 
-/// What a program cost the verifier and is in the kernel.
+/// Instruction counts of a loaded program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loaded {
     pub program: Program,
-    /// Instructions that the verifier looked at; `None`: the kernel does not tell (before 5.16).
+    /// Instructions that the verifier processed; `None` if the kernel does not report it (before 5.16).
     pub verified: Option<u32>,
-    /// Instructions of the program as the verifier left it.
+    /// Instructions of the program after the verifier rewrote it.
     pub translated: u32,
 }
 
-/// Why the kernel refuses to be traced by this process, with what to do; `None`: it does not, or that cannot be told.
+/// Returns why the kernel does not allow this process to trace, and what to do. `None` if tracing is allowed or the reason is
+/// unknown.
 ///
-/// Asks with the smallest program, then with one that hangs on a function, as nearly all do: a kernel may allow the one
-/// and refuse the other.
+/// Tries the smallest program first, then one attached to a function, as nearly all are: a kernel may allow the first and
+/// refuse the second.
 pub fn refusal(plan: &Plan) -> Option<(String, String)> {
     let permission = probe::probe_permission();
     let what = refused_outright(&permission).or_else(|| function_refused(plan))?;
     Some(advice(what, &permission))
 }
 
-/// The answer to the smallest program.
+/// Returns the kernel's refusal of the smallest program.
 fn refused_outright(permission: &Permission) -> Option<String> {
     let answer = std::io::Error::from_raw_os_error(permission.tracing_refused?);
     Some(format!("the kernel refuses to load a tracing program: {answer}"))
 }
 
-/// The answer to an attempt to load one fentry program of the plan.
+/// Tries to load one fentry program of the plan, and returns the kernel's refusal.
 fn function_refused(plan: &Plan) -> Option<String> {
     let programs = plan.sites.iter().flat_map(|s| &s.ways).flat_map(|w| &w.programs);
     let program = programs.into_iter().find(|p| p.attach == Attach::Fentry)?;
@@ -127,7 +128,7 @@ fn function_refused(plan: &Plan) -> Option<String> {
         Err(ProgramError::LoadError { io_error, .. })
             if io_error.kind() == std::io::ErrorKind::PermissionDenied =>
         {
-            // The verifier answers with "permission denied" too, about the program; a refusal has another number.
+            // The verifier also answers "permission denied" (EACCES) to a bad program; a refusal of tracing is EPERM.
             (io_error.raw_os_error() == Some(libc::EPERM)).then(|| {
                 format!("the kernel refuses programs on functions: fentry on {}: {io_error}", program.target)
             })
@@ -157,10 +158,10 @@ fn advice(what: String, permission: &Permission) -> (String, String) {
     }
 }
 
-/// Attaches what the plan says. `only_tgid` 0: everybody.
+/// Attaches the programs of the plan. `only_tgid` 0 observes every process.
 ///
 /// # Errors
-/// The kernel refuses tracing altogether, or a map cannot be made. A single program that is refused is no error.
+/// The kernel refuses tracing altogether, or a map cannot be created. A single refused program is not an error.
 pub fn attach(plan: &Plan, only_tgid: u32, log: bool) -> anyhow::Result<Attached> {
     let permission = probe::probe_permission();
     if let Some(what) = refused_outright(&permission) {
@@ -174,7 +175,7 @@ pub fn attach(plan: &Plan, only_tgid: u32, log: bool) -> anyhow::Result<Attached
     values[value::ONLY_TGID] = u64::from(only_tgid);
 
     let mut args = [[observer_ebpf::config::NO_ARG; arg::COUNT]; site::COUNT];
-    // The ways of one site have a place each, or read the same arguments.
+    // The ways of one site have separate numbers, or read the same arguments.
     for way in plan.sites.iter().flat_map(|s| &s.ways).rev() {
         args[usize::from(way.site)] = way.args;
     }
@@ -210,14 +211,14 @@ pub fn attach(plan: &Plan, only_tgid: u32, log: bool) -> anyhow::Result<Attached
     Ok(attached)
 }
 
-/// Before Linux 5.11 maps count against the locked memory of the process.
+/// Before Linux 5.11, maps count against the process's limit of locked memory.
 fn raise_memlock() {
     let all = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
-    // SAFETY: a valid pointer. A refusal shows at the maps themselves.
+    // SAFETY: a valid pointer. If the kernel refuses, creating the maps will fail and report it.
     unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const all) };
 }
 
-/// Reads the plan's variables with a program that is attached for a moment.
+/// Reads the plan's variables with a program that is attached briefly.
 fn peek(object: &[u8], plan: &Plan, values: &mut [u64]) -> anyhow::Result<()> {
     let mut addresses = [0u64; PEEKS];
     if plan.peeks.len() > PEEKS {
@@ -232,7 +233,7 @@ fn peek(object: &[u8], plan: &Plan, values: &mut [u64]) -> anyhow::Result<()> {
     program.load().map_err(verifier)?;
     program.attach("sys_enter")?;
     let array: Array<_, u64> = Array::try_from(ebpf.map("PEEKED").context("the object has no map PEEKED")?)?;
-    // Any system call fires it: the sleep is one.
+    // Any system call triggers the program, and the sleep is one.
     let done = (0..1000).any(|_| {
         std::thread::sleep(Duration::from_millis(1));
         array.get(&(PEEKS as u32), 0).is_ok_and(|done| done == 1)
@@ -250,14 +251,14 @@ fn peek(object: &[u8], plan: &Plan, values: &mut [u64]) -> anyhow::Result<()> {
             values[i] = *v;
         }
     }
-    // The fault mutexes end where the table's base and count say; sizes come from BTF.
+    // The end of the fault mutexes follows from the table's base and count; the mutex size comes from BTF.
     let count = named.get("fault-mutex-count").copied().unwrap_or(0);
     values[value::FAULT_MUTEX_END] =
         values[value::FAULT_MUTEX_BASE] + count * values[value::FAULT_MUTEX_BYTES];
     Ok(())
 }
 
-/// One ring per CPU that is online, reachable by CPU number.
+/// The outer map, which is indexed by CPU number, and one ring per online CPU.
 type Rings = (ArrayOfMaps<MapData, MapData>, Vec<(u16, RingBuf<MapData>)>);
 
 fn make_rings(ebpf: &mut Ebpf) -> anyhow::Result<Rings> {
@@ -275,10 +276,10 @@ fn make_rings(ebpf: &mut Ebpf) -> anyhow::Result<Rings> {
     Ok((outer, rings))
 }
 
-/// What the verifier says about its own work, at the end of every log.
+/// Starts of the statistics lines that the verifier puts at the end of every log.
 const VERIFIER_CHATTER: [&str; 4] = ["processed ", "verification time ", "stack depth ", "max_states"];
 
-/// Errno and the verifier's last words, which name the cause; the whole log is long.
+/// Returns errno and the verifier's last lines, which name the cause; the whole log is long.
 fn verifier(e: ProgramError) -> anyhow::Error {
     match e {
         ProgramError::LoadError { io_error, verifier_log } => {
@@ -295,7 +296,7 @@ fn verifier(e: ProgramError) -> anyhow::Error {
     }
 }
 
-/// The kernel's own errno that C libraries have no name for.
+/// Replaces the kernel-internal errno 524, which C libraries have no name for.
 fn named(error: String) -> String {
     error.replace("Unknown error 524", "ENOTSUPP")
 }
@@ -303,8 +304,8 @@ fn named(error: String) -> String {
 impl Attached {
     fn attach_all(&mut self, plan: &Plan) -> anyhow::Result<()> {
         let btf = aya::Btf::from_sys_fs().context("cannot read the kernel's BTF")?;
-        // What others need comes before them. Operations come last: whatever happens inside an operation that is seen to
-        // begin, from its first lock on, is seen too.
+        // Attach sites before the sites that need them, and operations last. So everything inside an operation whose begin is
+        // seen is seen too, from its first lock on.
         let turn = |i: &usize| {
             let fact = &plan.sites[*i].fact;
             (matches!(fact.role, Role::Operation | Role::Callback | Role::Walk), !fact.needs.is_empty(), *i)
@@ -331,7 +332,7 @@ impl Attached {
         Ok(())
     }
 
-    /// Tries the ways of a site in turn; of a way that fails nothing stays attached.
+    /// Tries the ways of a site in order. A way that fails leaves nothing attached.
     fn attach_site(&mut self, ways: &[Way], btf: &aya::Btf) -> Outcome {
         let mut outcome = Outcome::default();
         for (n, way) in ways.iter().enumerate() {
@@ -361,12 +362,12 @@ impl Attached {
 
     fn unload(&mut self, name: &str) {
         if let Some(program) = self.ebpf.program_mut(name) {
-            // It fails only if it is not loaded.
+            // This fails only if the program is not loaded.
             let _ = program.unload_any();
         }
     }
 
-    /// What the attached programs cost.
+    /// Returns the instruction counts of the attached programs.
     #[must_use]
     pub fn loaded(&self) -> Vec<Loaded> {
         let info = |program: &Program| {
@@ -408,7 +409,7 @@ impl Attached {
         Ok(())
     }
 
-    /// The programs' counters by CPU number.
+    /// Returns the programs' counters, indexed by CPU number.
     ///
     /// # Errors
     /// The map cannot be read.
@@ -416,34 +417,34 @@ impl Attached {
         Ok(self.counters.get(&0, 0)?.iter().map(|v| v.0).collect())
     }
 
-    /// Prints what the programs had to say.
+    /// Prints the pending diagnostics of the programs.
     pub fn flush_log(&mut self) {
         if let Some(logger) = &mut self.logger {
             logger.flush();
         }
     }
 
-    /// Frames of a stack, innermost first; empty if the kernel has dropped it.
+    /// Returns the frames of a stack, innermost first; empty if the kernel has dropped it.
     pub fn stack(&self, id: u32) -> Vec<u64> {
         self.stacks.get(&id, 0).map(|trace| trace.frames().iter().map(|f| f.ip).collect()).unwrap_or_default()
     }
 
-    /// Lets the programs work, all at once, or stops them all at once.
+    /// Enables or disables all programs at once.
     ///
     /// # Errors
-    /// The switch cannot be written.
+    /// The switch in the map cannot be written.
     pub fn enable(&mut self, on: bool) -> anyhow::Result<()> {
         let data = self.ebpf.map_mut(".data").context("the eBPF object has no section .data")?;
         let mut switch: Array<_, u64> = Array::try_from(data)?;
         switch.set(0, u64::from(on), 0).context("cannot switch the programs")
     }
 
-    /// Hits that the kernel skipped since attaching, by program; those with none are left out.
+    /// Returns the hits that the kernel skipped since attaching, by program; programs without any are left out.
     pub fn misses(&self) -> Vec<Misses> {
         self.misses_by_site().map(|(_, misses)| misses).collect()
     }
 
-    /// Hits that the kernel skipped and that may have been ours, by site; those with none are left out.
+    /// Returns the skipped hits, by site, that may concern a watched object; sites without any are left out.
     pub fn skipped(&self) -> BTreeMap<u16, u64> {
         let mut by_site = BTreeMap::new();
         for (site, misses) in self.misses_by_site().filter(|(_, m)| !m.is_of_spinlocks()) {
@@ -460,7 +461,7 @@ impl Attached {
         })
     }
 
-    /// Detaches all programs; rings and counters stay readable. What the kernel skipped, by program.
+    /// Detaches all programs and returns the hits that the kernel skipped, by program. Rings and counters stay readable.
     pub fn detach(&mut self) -> Vec<Misses> {
         let misses = self.misses();
         for (_, Program { name, .. }) in std::mem::take(&mut self.attached) {
@@ -470,7 +471,7 @@ impl Attached {
     }
 }
 
-/// Unloading a program of whatever kind.
+/// Unloads a program of any type.
 trait UnloadAny {
     fn unload_any(&mut self) -> Result<(), ProgramError>;
 }
@@ -488,10 +489,10 @@ impl UnloadAny for aya::programs::Program {
     }
 }
 
-/// `recursion_misses` of a program (from Linux 5.12 on; 0 before).
+/// Reads `recursion_misses` of a program (Linux 5.12 and later; 0 before).
 fn recursion_misses(fd: std::os::fd::BorrowedFd<'_>) -> anyhow::Result<u64> {
     const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
-    /// Bytes of `struct bpf_prog_info` up to and with `recursion_misses` (include/uapi/linux/bpf.h).
+    /// Size in bytes of `struct bpf_prog_info` up to and including `recursion_misses` (include/uapi/linux/bpf.h).
     const INFO_BYTES: usize = 216;
     #[repr(C)]
     struct Attr {
@@ -505,7 +506,7 @@ fn recursion_misses(fd: std::os::fd::BorrowedFd<'_>) -> anyhow::Result<u64> {
         len: INFO_BYTES as u32,
         info: info.as_mut_ptr() as u64,
     };
-    // SAFETY: `attr` and the buffer live across the call, their sizes are passed; the kernel writes at most `len`.
+    // SAFETY: `attr` and the buffer live across the call, and their sizes are passed; the kernel writes at most `len`.
     let ret =
         unsafe { libc::syscall(libc::SYS_bpf, BPF_OBJ_GET_INFO_BY_FD, &raw const attr, size_of::<Attr>()) };
     if ret < 0 {

@@ -1,14 +1,14 @@
-//! A reader of BTF, as far as facts need it: functions with their parameters, field paths, sizes.
+//! A BTF reader for what the facts need: functions with their parameters, field paths, sizes.
 //!
-//! Why not aya's: its parser keeps the types to itself. Format: Documentation/bpf/btf.rst. All accesses are checked; a
-//! malformed file is an error, never a panic.
+//! aya's parser does not expose the types. Format: Documentation/bpf/btf.rst. All accesses are checked: a malformed file is
+//! an error, never a panic.
 
 #[cfg(test)]
 pub mod build;
 
 use std::collections::HashMap;
 
-/// BTF that could not be read.
+/// Error from reading BTF.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("cannot read {path}")]
@@ -23,9 +23,9 @@ struct Type {
     kind: u8,
     kind_flag: bool,
     vlen: u32,
-    /// Size in bytes or type id, by kind.
+    /// Size in bytes or type id, depending on the kind.
     size_or_type: u32,
-    /// Offset of what follows the type in the type section.
+    /// Offset in the data of the record that follows the type.
     extra: usize,
 }
 
@@ -44,7 +44,7 @@ mod kind {
     pub const TYPE_TAG: u8 = 18;
 }
 
-/// A kernel's types.
+/// Types of one kernel, parsed from its BTF.
 pub struct Btf {
     data: Vec<u8>,
     strings_at: usize,
@@ -54,26 +54,26 @@ pub struct Btf {
     enums: HashMap<String, u32>,
 }
 
-/// A parameter of a function.
+/// One parameter of a function.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Param {
     pub name: String,
-    /// `name *` of a pointer to a struct, else the plain type's name.
+    /// Type name: `name *` for a pointer to `name`, otherwise the name of the type.
     pub ty: String,
     pub bytes: u32,
-    /// A struct or union by value: the trampoline refuses it on some kernels.
+    /// True for a struct or union passed by value: the trampoline refuses it on some kernels.
     pub by_value_struct: bool,
 }
 
-/// A function's signature.
+/// Signature of a function.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Signature {
     pub params: Vec<Param>,
-    /// Bytes of the return value, 0 for void.
+    /// Size of the return value in bytes, 0 for void.
     pub ret_bytes: u32,
 }
 
-/// Where a field lies.
+/// Position of a field in its outermost type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FieldAt {
     /// Bytes from the start of the outermost type.
@@ -86,16 +86,16 @@ impl Btf {
     /// Reads a BTF file, such as `/sys/kernel/btf/vmlinux`.
     ///
     /// # Errors
-    /// [`Error`]: unreadable or malformed.
+    /// The file is unreadable or malformed: see [`Error`].
     pub fn read(path: &str) -> Result<Btf, Error> {
         let data = std::fs::read(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
         Btf::parse(data)
     }
 
-    /// Parses BTF.
+    /// Parses the contents of a BTF file.
     ///
     /// # Errors
-    /// [`Error::Format`].
+    /// Malformed data: [`Error::Format`].
     pub fn parse(data: Vec<u8>) -> Result<Btf, Error> {
         let u32_at = |at: usize| -> Result<u32, Error> {
             let b = data.get(at..at + 4).ok_or(Error::Format("truncated header"))?;
@@ -178,7 +178,7 @@ impl Btf {
         std::str::from_utf8(&bytes[..end]).unwrap_or("")
     }
 
-    /// Follows typedefs and qualifiers. Bounded: malformed input may have loops.
+    /// Follows typedefs and qualifiers. Bounded, because malformed input may contain loops.
     fn resolve(&self, mut id: u32) -> Option<(u32, Type)> {
         for _ in 0..32 {
             let ty = *self.types.get(id as usize)?;
@@ -221,7 +221,7 @@ impl Btf {
         }
     }
 
-    /// Signature of a function, `None` if BTF has none of that name.
+    /// Returns the signature of a function; `None` if BTF does not have it.
     pub fn function(&self, name: &str) -> Option<Signature> {
         let func = self.types.get(*self.functions.get(name)? as usize)?;
         let proto = self.types.get(func.size_or_type as usize)?;
@@ -244,13 +244,13 @@ impl Btf {
         Some(Signature { params, ret_bytes })
     }
 
-    /// Size of a struct or union in bytes. Two of one name and different sizes: the larger, and not the truth for sure.
+    /// Returns the size of a struct or union in bytes. If types of one name differ, returns the largest, which may be wrong.
     pub fn size_of(&self, name: &str) -> Option<u64> {
         let ids = self.structs.get(name)?;
         ids.iter().map(|id| u64::from(self.types[*id as usize].size_or_type)).max()
     }
 
-    /// Value of an enumerator of an enum with 32-bit values.
+    /// Returns the value of an enumerator of an enum with 32-bit values.
     pub fn enumerator(&self, ty: &str, name: &str) -> Option<u64> {
         let ty = self.types.get(*self.enums.get(ty)? as usize)?;
         (0..ty.vlen as usize).find_map(|i| {
@@ -259,10 +259,10 @@ impl Btf {
         })
     }
 
-    /// Where `type.field.field` lies; anonymous structs and unions on the way are followed.
+    /// Returns the position of `type.field.field`, looking through anonymous structs and unions on the path.
     pub fn field(&self, path: &str) -> Option<FieldAt> {
         let (outer, rest) = path.split_once('.')?;
-        // Where two types share a name, the first that has the whole path is meant.
+        // If two types share a name, use the first that has the whole path.
         self.structs.get(outer)?.iter().find_map(|id| {
             let (mut id, mut offset) = (*id, 0);
             for name in rest.split('.') {
@@ -275,7 +275,7 @@ impl Btf {
         })
     }
 
-    /// Type id and byte offset of a member, searched through anonymous ones down to `depth`.
+    /// Returns type id and byte offset of a member, searching anonymous members down to `depth` levels.
     fn member(&self, id: u32, name: &str, depth: u32) -> Option<(u32, u64)> {
         let (_, ty) = self.resolve(id)?;
         if !matches!(ty.kind, kind::STRUCT | kind::UNION) || depth == 0 {

@@ -1,8 +1,8 @@
-//! Who calls the lookup functions, by the text of the running kernel.
+//! Finds the callers of the lookup functions in the running kernel's text.
 //!
-//! Looks for calls and jumps to an address and names the functions that have them. It decides nothing about which of them are
-//! watched. What the compiler inlined has no call: the callers are functions as the symbol table has them. Calls through a
-//! pointer are not found; nothing takes the address of a lookup function.
+//! It looks for calls and jumps to an address and names the functions that contain them; it does not decide which of them are
+//! watched. An inlined function has no call: the caller is then the function in the symbol table that contains it. Calls
+//! through a pointer are not found, but no code takes the address of a lookup function.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,13 +16,13 @@ use super::symbols::Symbols;
 /// The kernel's memory as an ELF core file.
 const KCORE_PATH: &str = "/proc/kcore";
 
-/// By function that is called, the functions that call it; both without what the compiler put behind their names.
+/// Callers by called function; all names without compiler-made suffixes.
 pub type Callers = BTreeMap<String, BTreeSet<String>>;
 
-/// Callers of these functions in the running kernel; functions that it lacks have none.
+/// Returns the callers of these functions in the running kernel. A function that the kernel lacks has no entry.
 ///
 /// # Errors
-/// The kernel does not show its text: not root, or locked down. Or the symbol table hides its addresses.
+/// The kernel's text is not readable (not root, or lockdown), or the symbol table hides its addresses.
 pub fn probe_callers(symbols: &Symbols, callees: &BTreeSet<&str>) -> io::Result<Callers> {
     let at = |name: &str| symbols.address(name).filter(|address| *address != 0);
     let range = at("_stext").zip(at("_etext")).filter(|(start, end)| start < end);
@@ -31,9 +31,9 @@ pub fn probe_callers(symbols: &Symbols, callees: &BTreeSet<&str>) -> io::Result<
     Ok(find(&text, start, symbols, callees))
 }
 
-/// The memory from one address to another.
+/// Reads kernel memory between two addresses.
 fn read_kcore(file: &File, start: u64, end: u64) -> io::Result<Vec<u8>> {
-    /// Bytes of an ELF header and of a program header of 64 bits.
+    /// Size in bytes of a 64-bit ELF header; below, of a program header.
     const HEADER: usize = 64;
     const PROGRAM_HEADER: usize = 56;
     const PT_LOAD: u32 = 1;
@@ -55,8 +55,8 @@ fn read_kcore(file: &File, start: u64, end: u64) -> io::Result<Vec<u8>> {
     Err(io::Error::other(format!("{KCORE_PATH} has no segment with the kernel's text")))
 }
 
-/// Calls (`e8`), jumps (`e9`) and conditional jumps (`0f 8x`) with a distance of 32 bits that lead to one of these functions. Bytes
-/// that only look like one would have to hit one of a handful of addresses among 2^32.
+/// Finds calls (`e8`), jumps (`e9`) and conditional jumps (`0f 8x`) with a 32-bit displacement to one of these functions.
+/// Other bytes that look like one would have to hit one of a few addresses among 2^32.
 fn find(text: &[u8], base: u64, symbols: &Symbols, callees: &BTreeSet<&str>) -> Callers {
     let targets: BTreeMap<u64, &str> = callees
         .iter()
@@ -91,7 +91,7 @@ fn find(text: &[u8], base: u64, symbols: &Symbols, callees: &BTreeSet<&str>) -> 
     callers
 }
 
-/// A symbol without what the compiler put behind the function's name.
+/// Removes the compiler-made suffix from a symbol.
 fn base_name(symbol: &str) -> &str {
     symbol.split('.').next().unwrap_or(symbol)
 }

@@ -1,8 +1,7 @@
-//! From what the kernel has to which sites serve which roles: a pure function, tested as a table.
+//! Maps what the kernel provides to the sites that serve each role: a pure function, tested as a table.
 //!
-//! Decides by names, types and symbols, never by a version number. What attaching then refuses is not decided here: the
-//! plan says what to try and in which order, [`crate::host::attach`] reports what became of it, and
-//! [`Plan::coverage`] words both.
+//! It decides by names, types and symbols, never by a version number. It does not predict what attaching will refuse: the
+//! plan lists what to try and in which order, [`crate::host::attach`] reports the outcome, [`Plan::coverage`] describes both.
 
 mod coverage;
 mod resolve;
@@ -22,7 +21,7 @@ use crate::{
     meta::Level,
 };
 
-/// How a program is attached.
+/// Program type used to attach to a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attach {
     Fentry,
@@ -45,25 +44,25 @@ impl Attach {
     }
 }
 
-/// One program and its target.
+/// One eBPF program and its target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Program {
-    /// Name in the eBPF object.
+    /// Name of the program in the eBPF object.
     pub name: String,
     pub attach: Attach,
-    /// Kernel symbol or tracepoint.
+    /// Name of a kernel symbol or tracepoint.
     pub target: String,
 }
 
 impl Program {
-    /// As in `fexit on hugetlb_fault`.
+    /// Names the attempt, for example `fexit on hugetlb_fault`.
     #[must_use]
     pub fn attempt(&self) -> String {
         format!("{} on {}", self.attach.name(), self.target)
     }
 }
 
-/// One way to serve a row: all of its programs, or it is none.
+/// One way to serve a row. It works only if all of its programs attach.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Way {
     /// Site number, see `observer_ebpf::config::site`.
@@ -72,22 +71,22 @@ pub struct Way {
     pub args: [u8; arg::COUNT],
 }
 
-/// A fact that found its place in the object.
+/// A fact row with its site numbers in the object.
 #[derive(Clone, Debug)]
 pub struct PlannedSite {
     pub fact: facts::Site,
-    /// In order of preference; never empty.
+    /// Ways in order of preference; never empty.
     pub ways: Vec<Way>,
 }
 
-/// A row that cannot serve here, and why.
+/// A row that cannot serve on this kernel, with the reason.
 #[derive(Clone, Debug)]
 pub struct Refused {
     pub fact: facts::Site,
     pub reason: Reason,
 }
 
-/// A variable whose value is read before the programs are loaded.
+/// A variable that is read before the programs are loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peek {
     pub name: String,
@@ -95,7 +94,7 @@ pub struct Peek {
     pub bytes: u8,
 }
 
-/// What to try on this kernel.
+/// Everything to try on this kernel.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
     pub sites: Vec<PlannedSite>,
@@ -107,27 +106,26 @@ pub struct Plan {
     pub orders: Vec<setup::DocumentedOrder>,
     classes: Vec<facts::Class>,
     holes: Vec<facts::Hole>,
-    /// Functions that call a lookup function and that no row knows, or only inside operations that are not watched; and what they
-    /// call.
+    /// Caller and lookup function, for callers that no row knows, or that run only inside unwatched operations.
     unwatched: Vec<(String, String)>,
-    /// Fields and variables that this kernel lacks, by the name of their row.
+    /// Fields and variables that this kernel lacks, by row name.
     unknown: BTreeMap<String, Reason>,
-    /// Roles that see nothing whatever attaches, and why.
+    /// Roles that stay blind even if everything attaches, with the reason.
     blind: Vec<(Role, Reason)>,
     pub level: Level,
 }
 
-/// What the user decides. A name that no row has is a mistake that [`Options::check`] tells.
+/// Choices of the user. [`Options::check`] reports a name that no row has.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options<'a> {
     pub level: Level,
-    /// Functions that are treated as if the kernel had them not.
+    /// Functions to treat as if the kernel did not have them.
     pub without: &'a [String],
 }
 
 impl Options<'_> {
     /// # Errors
-    /// A function that is to be left out is none of those that would be watched.
+    /// A function in `without` is not one that would be watched.
     pub fn check(&self, facts: &Facts) -> anyhow::Result<()> {
         match self.without.iter().find(|name| !facts.sites.iter().any(|s| s.is_called(name))) {
             None => Ok(()),
@@ -140,38 +138,38 @@ impl Options<'_> {
 /// A program that could not be loaded or attached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// As in `fexit on hugetlb_fault`.
+    /// Name of the attempt, for example `fexit on hugetlb_fault`.
     pub attempt: String,
     /// The kernel's answer.
     pub error: String,
 }
 
-/// What became of a planned site.
+/// Outcome of attaching a planned site.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
-    /// Which of its ways works; `None`: none.
+    /// Index of the way that works; `None` if all failed.
     pub way: Option<usize>,
-    /// Attempts that the kernel refused, also of ways before the one that works.
+    /// Attempts that the kernel refused, including those of ways before the one that works.
     pub failures: Vec<Failure>,
-    /// What it needs is not watched.
+    /// Set if the site was skipped because something that it needs is not watched.
     pub skipped: Option<Reason>,
 }
 
 impl Outcome {
-    /// As if the first way worked: what a plan is worth before anybody asked the kernel.
+    /// The outcome if the first way works, for a plan that the kernel has not been asked about.
     #[must_use]
     pub fn hoped() -> Outcome {
         Outcome { way: Some(0), ..Outcome::default() }
     }
 
-    /// Why it does not work, or why the ways before the one that does do not; no words: nothing was refused.
+    /// Returns why the site does not work, or why the ways before the working one failed. Empty if nothing was refused.
     #[must_use]
     pub fn reason(&self) -> Reason {
         self.skipped.clone().unwrap_or_else(|| Reason::Refused(self.failures.clone()))
     }
 }
 
-/// Level from which on a role is probed.
+/// Returns the lowest level that probes a role.
 fn level_of(role: Role) -> Level {
     match role {
         Role::Lock | Role::Wait | Role::FolioHeld | Role::FolioRelease => Level::Locks,
@@ -207,12 +205,12 @@ pub fn plan(facts: &Facts, host: &Host, options: Options<'_>) -> Plan {
     plan
 }
 
-/// Whether a function of one of these names exists.
+/// Returns true if a function with one of these names (separated by `|`) exists.
 fn any_exists(names: &Option<String>, host: &Host) -> bool {
     names.iter().flat_map(|names| names.split('|')).any(|name| host.symbols.with_suffix(name).is_some())
 }
 
-/// Callers of the lookup functions that are inside no operation of the plan. None where the kernel does not show its text.
+/// Returns callers of lookup functions that no planned operation encloses. Empty if the kernel's text is not readable.
 fn unwatched(facts: &Facts, host: &Host, plan: &Plan) -> Vec<(String, String)> {
     let is_planned =
         |name: &String| plan.sites.iter().any(|s| s.fact.role == Role::Operation && s.fact.function == *name);
@@ -226,7 +224,7 @@ fn unwatched(facts: &Facts, host: &Host, plan: &Plan) -> Vec<(String, String)> {
     calls.filter(|(caller, _)| !is_seen(caller)).map(|(by, to)| (by.clone(), to.clone())).collect()
 }
 
-/// `Ok(None)`: another row serves instead.
+/// Returns the ways to serve a row; `Ok(None)` if another row serves instead.
 fn plan_site(
     fact: &facts::Site,
     host: &Host,
@@ -236,7 +234,7 @@ fn plan_site(
     if options.without.iter().any(|name| fact.is_called(name)) {
         return Err(Reason::Hidden(fact.name().to_owned()));
     }
-    // The end of an object is bookkeeping of its locks, on every level.
+    // The end of an object is bookkeeping for its locks, and needed on every level.
     let needed = if fact.object.is_some() { Level::Light } else { level_of(fact.role) };
     if needed > options.level {
         return Err(Reason::Level { chosen: options.level, needed });
@@ -249,7 +247,7 @@ fn plan_site(
 }
 
 impl Plan {
-    /// Rows whose records would be wrong without something that is not planned either.
+    /// Moves to `refused` every row whose records would be wrong without something that is not planned either.
     fn drop_what_lacks_its_need(&mut self) {
         let planned = std::mem::take(&mut self.sites);
         let served: Vec<String> = planned.iter().map(|s| s.fact.covers().to_owned()).collect();
@@ -266,13 +264,13 @@ impl Plan {
         }
     }
 
-    /// The outcomes of a plan that nobody has tried yet.
+    /// Returns the outcomes of a plan that has not been tried yet.
     #[must_use]
     pub fn untried(&self) -> Vec<Outcome> {
         vec![Outcome::hoped(); self.sites.len()]
     }
 
-    /// The outcomes where the kernel refuses these attempts and no others.
+    /// Returns the outcomes if the kernel refuses exactly these attempts.
     #[must_use]
     pub fn answered(&self, refused: &[Failure]) -> Vec<Outcome> {
         let outcome = |site: &PlannedSite| {
@@ -299,7 +297,7 @@ impl Plan {
         outcomes
     }
 
-    /// What a site needs and nothing serves.
+    /// Returns the need of a site that no other site serves.
     #[must_use]
     pub fn missing_need(&self, outcomes: &[Outcome], site: usize) -> Option<Reason> {
         self.sites[site].fact.needs.iter().find_map(|need| {
@@ -312,7 +310,7 @@ impl Plan {
         })
     }
 
-    /// Sites that work, with the way that does.
+    /// Returns the sites that work, each with its working way.
     pub fn working<'a>(
         &'a self,
         outcomes: &'a [Outcome],
@@ -323,7 +321,7 @@ impl Plan {
             .filter_map(|(site, outcome)| Some((site, site.ways.get(outcome.way?)?)))
     }
 
-    /// What the engine is told, given what attaching refused.
+    /// Returns the engine's setup, given what attaching refused.
     pub fn setup(&self, outcomes: &[Outcome]) -> setup::Setup {
         let sites = self.working(outcomes).map(|(site, way)| setup::Site {
             id: observer_engine::event::SiteId(way.site),

@@ -1,6 +1,6 @@
-//! What the running kernel has and what it allows us. Looks, decides nothing.
+//! Finds out what the running kernel provides and allows. It only looks; decisions are made elsewhere.
 //!
-//! Three-valued where the kernel may not tell: "could not tell" is never taken for "no".
+//! Answers are three-valued where the kernel may hide something: "unknown" is never treated as "no".
 
 use std::{collections::HashSet, fs, io};
 
@@ -18,37 +18,37 @@ use crate::{
     meta::Kernel,
 };
 
-/// Where the kernel keeps its own types and symbols.
+/// Files in which the kernel shows its own types and symbols.
 pub const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
 pub const SYMBOLS_PATH: &str = "/proc/kallsyms";
 
-/// The kernel, its types and its symbols: all that the plan needs.
+/// The kernel, its types and its symbols: everything that the plan needs.
 pub struct Host {
     pub kernel: Kernel,
     pub types: Types,
     pub symbols: Symbols,
-    /// Functions that can be traced; `None`: the kernel does not tell this process.
+    /// Functions that can be traced; `None` if this process may not read the list.
     pub traceable: Option<HashSet<String>>,
-    /// The kernel's configuration as text; `None`: not found.
+    /// The kernel's configuration as text; `None` if not found.
     pub config: Option<String>,
-    /// Who calls the lookup functions; `None`: the kernel does not show its text to this process.
+    /// Callers of the lookup functions; `None` if this process may not read the kernel's text.
     pub callers: Option<Callers>,
 }
 
 impl Host {
-    /// A kernel known by its types and symbols only.
+    /// Returns a host known by its types and symbols only.
     #[must_use]
     pub fn of(kernel: Kernel, types: Types, symbols: Symbols) -> Host {
         Host { kernel, types, symbols, traceable: None, config: None, callers: None }
     }
 
-    /// Whether a function can be traced; `None`: could not tell.
+    /// Returns true if a function can be traced; `None` if unknown.
     #[must_use]
     pub fn can_trace(&self, symbol: &str) -> Option<bool> {
         self.traceable.as_ref().map(|all| all.contains(symbol))
     }
 
-    /// Whether an option is built in or a module; `None`: could not tell.
+    /// Returns true if an option is built in or a module; `None` if unknown.
     #[must_use]
     pub fn config_has(&self, option: &str) -> Option<bool> {
         let is_set =
@@ -57,35 +57,35 @@ impl Host {
     }
 }
 
-/// Where the kernel lists what can be traced: tracefs, at either of its places.
+/// Files in which the kernel lists traceable functions: tracefs has two mount points.
 const TRACEABLE_PATHS: [&str; 2] = [
     "/sys/kernel/tracing/available_filter_functions",
     "/sys/kernel/debug/tracing/available_filter_functions",
 ];
 
-/// What the kernel lets this process do.
+/// Permissions of this process to trace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Permission {
-    /// Value in brackets of `/sys/kernel/security/lockdown`; `None`: cannot be told.
+    /// Value in brackets of `/sys/kernel/security/lockdown`; `None` if unknown.
     pub lockdown: Option<String>,
-    /// Effective capabilities that tracing needs and this process lacks; `None`: cannot be told.
+    /// Effective capabilities that tracing needs and this process lacks; `None` if unknown.
     pub missing_capabilities: Option<Vec<&'static str>>,
-    /// Errno of an attempt to load the smallest tracing program; `None`: it loads.
+    /// Errno of an attempt to load the smallest tracing program; `None` if it loads.
     pub tracing_refused: Option<i32>,
 }
 
-/// Capabilities that attaching needs, with their number (include/uapi/linux/capability.h).
+/// Capabilities that attaching needs, with their numbers (include/uapi/linux/capability.h).
 const CAPABILITIES: [(&str, u32); 3] = [("CAP_BPF", 39), ("CAP_PERFMON", 38), ("CAP_SYSLOG", 34)];
 const CAP_SYS_ADMIN: u32 = 21;
 
-/// The kernel that we run on, as far as these facts ask.
+/// Probes the running kernel, as far as these facts need it.
 ///
 /// # Errors
 /// Types or symbols cannot be read.
 pub fn probe_host(facts: &Facts) -> anyhow::Result<Host> {
     let mut host = Host::of(probe_kernel(), Types::Btf(Btf::read(BTF_PATH)?), Symbols::read(SYMBOLS_PATH)?);
     host.traceable = TRACEABLE_PATHS.iter().find_map(|path| fs::read_to_string(path).ok()).map(|list| {
-        // Functions of modules have the module's name behind theirs.
+        // A module's function is followed by the module's name.
         list.lines().filter_map(|line| line.split_ascii_whitespace().next().map(str::to_owned)).collect()
     });
     host.config = fs::read_to_string(format!("/boot/config-{}", host.kernel.release)).ok();
@@ -93,7 +93,7 @@ pub fn probe_host(facts: &Facts) -> anyhow::Result<Host> {
     Ok(host)
 }
 
-/// A kernel known by files of it. Its release is not among them.
+/// Returns a kernel known by stored files, which do not contain its release.
 ///
 /// # Errors
 /// Types or symbols cannot be read.
@@ -105,7 +105,7 @@ pub fn probe_files(btf: &str, symbols: &str) -> anyhow::Result<Host> {
     Ok(Host::of(kernel, types, symbols.hint("a copy of that kernel's /proc/kallsyms, made as root")?))
 }
 
-/// Names of the running kernel.
+/// Reads the running kernel's names and build id.
 pub fn probe_kernel() -> Kernel {
     let line = |path: &str| fs::read_to_string(path).map(|s| s.trim().to_owned()).unwrap_or_default();
     Kernel {
@@ -117,12 +117,12 @@ pub fn probe_kernel() -> Kernel {
     }
 }
 
-/// Id of this boot, empty if the kernel does not tell.
+/// Returns the id of this boot, empty if unknown.
 pub fn boot_id() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|s| s.trim().to_owned()).unwrap_or_default()
 }
 
-/// The GNU build-id among ELF notes.
+/// Finds the GNU build-id in ELF notes.
 fn build_id(notes: &[u8]) -> Option<String> {
     const NT_GNU_BUILD_ID: u32 = 3;
     let word = |at: usize| Some(u32::from_le_bytes(notes.get(at..at + 4)?.try_into().ok()?));
@@ -139,7 +139,7 @@ fn build_id(notes: &[u8]) -> Option<String> {
     }
 }
 
-/// What the kernel allows this process.
+/// Probes what the kernel allows this process to do.
 pub fn probe_permission() -> Permission {
     let lockdown = fs::read_to_string("/sys/kernel/security/lockdown")
         .ok()
@@ -159,14 +159,14 @@ pub fn probe_permission() -> Permission {
     }
 }
 
-/// Loads the smallest raw tracepoint program and drops it again: what every attach needs first.
+/// Loads the smallest raw tracepoint program, which is the least that attaching needs, and drops it.
 fn try_tracing() -> io::Result<()> {
     const BPF_PROG_LOAD: libc::c_long = 5;
     const BPF_PROG_TYPE_RAW_TRACEPOINT: u32 = 17;
     // r0 = 0; exit
     let instructions: [u64; 2] = [0x0000_0000_0000_00b7, 0x0000_0000_0000_0095];
     let licence = c"GPL";
-    /// Head of `union bpf_attr` for `BPF_PROG_LOAD` (include/uapi/linux/bpf.h).
+    /// Start of `union bpf_attr` for `BPF_PROG_LOAD` (include/uapi/linux/bpf.h).
     #[repr(C)]
     #[derive(Default)]
     struct Attr {
@@ -185,12 +185,12 @@ fn try_tracing() -> io::Result<()> {
         license: licence.as_ptr() as u64,
         ..Attr::default()
     };
-    // SAFETY: `attr` and what it points to live across the call; its size is passed.
+    // SAFETY: `attr` and its pointees live across the call; its size is passed.
     let fd = unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_LOAD, &raw const attr, size_of::<Attr>()) };
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: a descriptor that we were just given and nobody else has.
+    // SAFETY: a new descriptor that has no other owner.
     drop(unsafe { <std::os::fd::OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(fd as i32) });
     Ok(())
 }

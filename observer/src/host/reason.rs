@@ -1,49 +1,49 @@
-//! Why something is not seen, in words, and what can be done about it.
+//! Reasons why something is not seen, with their text and advice.
 //!
-//! Every place that gives up on a role says one of these; nobody passes a bare `None` on.
+//! Every place that gives up on a role returns one of these; nobody passes on a bare `None`.
 
 use crate::{host::plan::Failure, meta::Level};
 
-/// Why a row does not serve, or a role is not exact.
+/// Reason why a row does not serve, or why a role is not exact.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// The chosen level leaves it out; the level that has it.
+    /// The chosen level does not include it; `needed` is the level that does.
     Level { chosen: Level, needed: Level },
-    /// The user asked not to watch it.
+    /// The user asked to leave this function out.
     Hidden(String),
-    /// The symbol table has no such function; why that may be, and the option that would build it where the kernel's
-    /// configuration is known to lack it.
+    /// The symbol table does not have this function. `absent` says why that may be. `not_built` is the option that would
+    /// build it, if the kernel's configuration is known to lack it.
     NoSymbol { name: String, absent: Option<String>, not_built: Option<String> },
-    /// No such tracepoint.
+    /// The kernel does not have this tracepoint.
     NoTracepoint { name: String, absent: Option<String> },
-    /// The function exists, but its types do not: its arguments are not known.
+    /// The function exists, but BTF does not describe it, so its arguments are unknown.
     NoTypes { symbol: String },
-    /// The function takes other arguments than the row says.
+    /// The function's arguments differ from those in the row.
     Arguments(String),
-    /// The function is there, and only calls another one that does its work.
+    /// The function exists, but only calls another one that does the work.
     Wrapper { symbol: String, bytes: u64 },
-    /// The kernel lists what can be traced, and this is not in the list.
+    /// The function is missing from the kernel's list of traceable functions.
     NotTraceable(String),
-    /// More rows of this kind than the object has programs.
+    /// The object has too few programs for the rows of this kind.
     NoRoom(usize),
-    /// A field that no path of its row finds.
+    /// No path in the row finds this field.
     NoField(String),
-    /// A variable whose address the symbol table does not have, or hides.
+    /// The symbol table does not have, or hides, the variable's address.
     NoVariable(String),
-    /// It would be wrong without something else, which is not watched.
+    /// It would be wrong without something else that is not watched.
     Needs { what: String, why: Box<Reason> },
-    /// The kernel was asked, and answered.
+    /// The kernel refused these attempts.
     Refused(Vec<Failure>),
-    /// The kernel's text has a lookup that no operation is known to be around.
+    /// The kernel's text contains a lookup that no known operation encloses.
     Caller { caller: String, callee: String },
-    /// A fact about the kernel.
+    /// A fact about this kernel, as text.
     Fact(String),
-    /// Several of these.
+    /// Several of the reasons above.
     All(Vec<Reason>),
 }
 
 impl Reason {
-    /// One reason out of several, each told once.
+    /// Merges several reasons into one, without duplicates.
     pub fn all(reasons: impl IntoIterator<Item = Reason>) -> Reason {
         let mut distinct: Vec<Reason> = Vec::new();
         for reason in reasons {
@@ -57,7 +57,7 @@ impl Reason {
         }
     }
 
-    /// What stands in the way: the symbol, the attempt, the answer.
+    /// Describes the obstacle: the symbol, the attempt, the answer.
     pub fn words(&self) -> String {
         match self {
             Reason::Level { chosen, .. } => format!("not probed at level {}", chosen.name()),
@@ -89,7 +89,7 @@ impl Reason {
             ),
             Reason::Fact(words) => words.clone(),
             Reason::All(reasons) => {
-                // Of too many, that something is not there says least.
+                // If there are too many reasons, a missing symbol is the least informative.
                 let is_missing = |r: &&Reason| {
                     reasons.len() > NAMED_REASONS
                         && matches!(r, Reason::NoSymbol { .. } | Reason::NoTracepoint { .. })
@@ -105,7 +105,7 @@ impl Reason {
         }
     }
 
-    /// What somebody could do; empty: nothing, the kernel is so.
+    /// Says what the user can do; empty if nothing can be done on this kernel.
     pub fn advice(&self) -> String {
         match self {
             Reason::Level { needed, .. } => format!("--level {}", needed.name()),
@@ -149,7 +149,7 @@ impl Reason {
     }
 }
 
-/// Reasons that are told one by one; a kernel that lacks everything lacks it in a line.
+/// Maximum number of reasons that are listed; the others are counted, so that a kernel that lacks everything takes one line.
 const NAMED_REASONS: usize = 5;
 
 fn with_why(what: &str, why: &Option<String>) -> String {
@@ -159,7 +159,7 @@ fn with_why(what: &str, why: &Option<String>) -> String {
     }
 }
 
-/// Errno of an attempt that the kernel will never grant: more than six arguments, or a struct among them.
+/// Errno of an attempt that the kernel never grants: more than six arguments, or a struct among them.
 const ENOTSUPP: &str = "524";
 
 fn refused_advice(failures: &[Failure]) -> String {
@@ -172,10 +172,10 @@ fn refused_advice(failures: &[Failure]) -> String {
     String::new()
 }
 
-/// Attempts of one answer that are named; the others are counted.
+/// Maximum number of attempts that are listed for one answer; the others are counted.
 const NAMED_ATTEMPTS: usize = 3;
 
-/// One sentence for each answer, with the attempts that got it: a kernel that refuses all says it once.
+/// Returns one sentence for each distinct answer, with its attempts: a kernel that refuses everything gives one sentence.
 pub fn summary<'a>(failures: impl IntoIterator<Item = &'a Failure>) -> Vec<String> {
     let mut by_error: Vec<(&str, Vec<&str>)> = Vec::new();
     for failure in failures {

@@ -1,7 +1,7 @@
-//! A kernel as far as the facts ask for it, in one small file: what `doctor --save` writes and `doctor --from` reads on any
-//! machine, and what the plan is tested against without booting five kernels.
+//! The part of a kernel that the facts need, in one small file. `doctor --save` writes it and `doctor --from` reads it on any
+//! machine. Tests run the plan on it instead of booting five kernels.
 //!
-//! Types and symbols of all else are left out, and so are addresses. Answers of the kernel to attempts to attach are kept.
+//! Other types and symbols, and all addresses, are left out. The kernel's answers to attempts to attach are kept.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,31 +24,32 @@ use crate::{
 
 const SCHEMA: &str = "observer-kernel/1";
 
-/// The file.
+/// Content of the file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Saved {
     schema: String,
     pub kernel: Kernel,
-    /// Signatures in BTF, as C would write them without the function's name; `null`: none of that name.
+    /// Signatures in BTF, as C would write them without the function's name; `null` if BTF does not have the function.
     functions: BTreeMap<String, Option<Function>>,
     fields: BTreeMap<String, Option<Field>>,
-    /// Bytes of types.
+    /// Sizes of types in bytes.
     sizes: BTreeMap<String, Option<u64>>,
-    /// By `type.enumerator`.
+    /// Enumerator values by `type.enumerator`.
     enumerators: BTreeMap<String, Option<u64>>,
-    /// Symbols that were asked for and are there, compiler-made names included; bytes of functions, 0: not known.
+    /// Symbols that the facts need and the kernel has, including compiler-made names. The value is a function's size in
+    /// bytes, 0 if unknown.
     symbols: BTreeMap<String, u64>,
-    /// The symbol table hid its addresses.
+    /// True if the symbol table hid its addresses.
     addresses_hidden: bool,
-    /// Of the symbols, those that cannot be traced; `null`: the kernel did not tell.
+    /// Symbols that cannot be traced; `null` if the kernel did not show the list.
     untraceable: Option<BTreeSet<String>>,
-    /// Who calls the lookup functions; `null`: the kernel did not show its text.
+    /// Callers of the lookup functions; `null` if the kernel did not show its text.
     #[serde(default)]
     callers: Option<Callers>,
-    /// Options asked for; `null`: the configuration was not found.
+    /// Configuration options that the facts need; `null` if the configuration was not found.
     config: Option<BTreeMap<String, bool>>,
-    /// Attempts that the kernel refused; `null`: it was not asked.
+    /// Attempts that the kernel refused; `null` if it was not asked.
     refused: Option<Vec<Answer>>,
 }
 
@@ -85,7 +86,7 @@ struct Answer {
 }
 
 impl Saved {
-    /// What the facts ask of a kernel, and its answers to attempts to attach if it was asked.
+    /// Saves what the facts need of a kernel, and its answers to attempts to attach if it was asked.
     #[must_use]
     pub fn of(facts: &Facts, host: &Host, refused: Option<&[Failure]>) -> Saved {
         let sites = || facts.sites.iter();
@@ -140,10 +141,10 @@ impl Saved {
         }
     }
 
-    /// Reads a file.
+    /// Reads a saved kernel from a file.
     ///
     /// # Errors
-    /// It cannot be read, or is something else.
+    /// The file cannot be read, or is not a saved kernel.
     pub fn read(path: &str) -> anyhow::Result<Saved> {
         const HINT: &str =
             "a file that `observer doctor --save FILE` wrote; for a kernel's BTF use --btf and --symbols";
@@ -156,20 +157,20 @@ impl Saved {
         Ok(saved)
     }
 
-    /// As if the kernel had no function of this name, whatever suffix the compiler gave it.
+    /// Removes a function, under any suffix that the compiler gave it.
     pub fn forget(&mut self, function: &str) {
         self.symbols.retain(|symbol, _| symbol.split('.').next() != Some(function));
         self.functions.remove(function);
     }
 
-    /// As if a function's arguments had other names, which is how a changed one looks.
+    /// Renames a function's arguments, to imitate a changed function.
     pub fn rename_arguments(&mut self, function: &str) {
         for parameter in self.functions.get_mut(function).into_iter().flatten().flat_map(|f| &mut f.params) {
             parameter.name.push_str("_of_another_kernel");
         }
     }
 
-    /// As if a function had another name and these parameters, each a name and a type.
+    /// Gives a function another name and these parameters (name and type).
     pub fn rename(&mut self, function: &str, name: &str, parameters: &[(&str, &str)]) {
         let bytes = self.symbols.get(function).copied().unwrap_or(0);
         self.forget(function);
@@ -187,20 +188,20 @@ impl Saved {
         }
     }
 
-    /// Who calls the lookup functions; `None`: the kernel did not show its text.
+    /// Returns the callers of the lookup functions; `None` if the kernel did not show its text.
     #[must_use]
     pub fn callers(&self) -> Option<&Callers> {
         self.callers.as_ref()
     }
 
-    /// The kernel's answers; `None`: it was not asked.
+    /// Returns the attempts that the kernel refused; `None` if it was not asked.
     #[must_use]
     pub fn refused(&self) -> Option<Vec<Failure>> {
         let all = self.refused.as_ref()?;
         Some(all.iter().map(|a| Failure { attempt: a.attempt.clone(), error: a.error.clone() }).collect())
     }
 
-    /// The kernel that was saved. A fact that is younger than the file finds nothing there.
+    /// Returns the saved kernel as a host. Facts added after the file was written find nothing in it.
     #[must_use]
     pub fn host(&self) -> Host {
         let types = Types::Saved {
@@ -209,7 +210,7 @@ impl Saved {
             sizes: known(&self.sizes, |s| *s),
             enumerators: known(&self.enumerators, |n| *n),
         };
-        // Any addresses will do, since nothing is attached, as long as the distances are right.
+        // Nothing is attached, so any addresses work if the distances are right.
         let mut address = if self.addresses_hidden { 0 } else { 0xffff_ffff_8100_0000_u64 };
         let mut table = String::new();
         for (symbol, bytes) in &self.symbols {

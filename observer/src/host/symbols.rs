@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-/// A symbol table that could not be used.
+/// Error from reading a symbol table.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("cannot read {path}")]
@@ -11,21 +11,21 @@ pub enum Error {
     Empty { path: String },
 }
 
-/// Symbols by name and by address.
+/// Symbols indexed by name and by address.
 pub struct Symbols {
     by_name: BTreeMap<String, u64>,
-    /// Text symbols by rising address.
+    /// Text symbols sorted by address.
     text: Vec<(u64, String)>,
 }
 
-/// What follows a function's name in a compiler-made copy of it.
+/// Suffixes that the compiler appends to a function's name for its copies.
 const SUFFIXES: [&str; 4] = [".isra.", ".constprop.", ".part.", ".llvm."];
 
 impl Symbols {
     /// Reads a symbol table in the format of `/proc/kallsyms`.
     ///
     /// # Errors
-    /// [`Error`].
+    /// The file cannot be read, or has no symbols.
     pub fn read(path: &str) -> Result<Symbols, Error> {
         let text =
             std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
@@ -33,7 +33,7 @@ impl Symbols {
         if symbols.by_name.is_empty() { Err(Error::Empty { path: path.to_owned() }) } else { Ok(symbols) }
     }
 
-    /// Parses a table given as text; lines that are none are skipped.
+    /// Parses a symbol table from text; lines in another format are skipped.
     #[must_use]
     pub fn parse(text: &str) -> Symbols {
         let (mut by_name, mut by_address) = (BTreeMap::new(), Vec::new());
@@ -42,17 +42,17 @@ impl Symbols {
             let (Some(address), Some(kind), Some(name)) = (parts.next(), parts.next(), parts.next()) else {
                 continue;
             };
-            // Prose has words of hexadecimal digits too, and no such columns.
+            // Words of prose can be hexadecimal too, but lack these columns.
             if address.len() < 8 || kind.len() != 1 {
                 continue;
             }
-            // Modules come with a fourth column; a name of the kernel proper wins.
+            // Modules have a fourth column; a name in the kernel itself takes precedence.
             let Ok(address) = u64::from_str_radix(address, 16) else { continue };
             let in_module = parts.next().is_some();
             if !in_module || !by_name.contains_key(name) {
                 by_name.entry(name.to_owned()).or_insert(address);
             }
-            // Weak functions are functions too.
+            // Weak functions count as functions.
             if (kind.eq_ignore_ascii_case("t") || kind.eq_ignore_ascii_case("w")) && address != 0 {
                 by_address.push((address, name.to_owned()));
             }
@@ -61,17 +61,17 @@ impl Symbols {
         Symbols { by_name, text: by_address }
     }
 
-    /// Address of a symbol; 0 where the table hides addresses.
+    /// Returns the address of a symbol; 0 if the table hides addresses.
     pub fn address(&self, name: &str) -> Option<u64> {
         self.by_name.get(name).copied()
     }
 
-    /// Whether the table hides its addresses from this user (`kernel.kptr_restrict`).
+    /// Returns true if the table hides its addresses from this user (`kernel.kptr_restrict`).
     pub fn are_hidden(&self) -> bool {
         self.text.is_empty()
     }
 
-    /// The symbol of a function, also under a compiler-made suffix.
+    /// Returns the symbol of a function, which may have a compiler-made suffix.
     pub fn with_suffix(&self, name: &str) -> Option<&str> {
         if let Some((exact, _)) = self.by_name.get_key_value(name) {
             return Some(exact);
@@ -84,7 +84,7 @@ impl Symbols {
             .find(|symbol| SUFFIXES.iter().any(|s| symbol[name.len()..].starts_with(s)))
     }
 
-    /// Addresses of a function and of its compiler-made copies.
+    /// Returns the addresses of a function and its compiler-made copies.
     pub fn copies(&self, name: &str) -> impl Iterator<Item = u64> {
         let is_copy = move |symbol: &str| {
             symbol
@@ -98,7 +98,7 @@ impl Symbols {
             .map(|(_, address)| *address)
     }
 
-    /// Bytes from a function's symbol to the next one; `None`: no such function, or its address is hidden.
+    /// Returns the bytes from a function's symbol to the next one; `None` if it is unknown or its address is hidden.
     pub fn bytes(&self, name: &str) -> Option<u64> {
         let address = self.address(name).filter(|a| *a != 0)?;
         let next = self.text.partition_point(|(at, _)| *at <= address);
@@ -106,7 +106,7 @@ impl Symbols {
         is_text.then_some(self.text.get(next)?.0 - address)
     }
 
-    /// Name and offset of a text address.
+    /// Returns the symbol that contains a text address, and the offset in it.
     pub fn resolve(&self, address: u64) -> Option<(&str, u64)> {
         let i = self.text.partition_point(|(at, _)| *at <= address).checked_sub(1)?;
         let (at, name) = &self.text[i];

@@ -1,23 +1,23 @@
-//! The kernel's types as the plan asks for them: out of its BTF, or out of what was saved of it.
+//! The kernel's types, read from its BTF or from a saved kernel.
 
 use std::collections::BTreeMap;
 
 use super::btf::{Btf, FieldAt, Signature};
 
-/// Where answers come from.
+/// Source of the types.
 pub enum Types {
     Btf(Btf),
     Saved {
         functions: BTreeMap<String, Signature>,
         fields: BTreeMap<String, FieldAt>,
         sizes: BTreeMap<String, u64>,
-        /// By `type.enumerator`.
+        /// Enumerator values by `type.enumerator`.
         enumerators: BTreeMap<String, u64>,
     },
 }
 
 impl Types {
-    /// Signature of a function; `None`: none of that name.
+    /// Returns the signature of a function; `None` if the kernel does not have it.
     #[must_use]
     pub fn function(&self, name: &str) -> Option<Signature> {
         match self {
@@ -26,7 +26,7 @@ impl Types {
         }
     }
 
-    /// Where `type.field.field` lies.
+    /// Returns the position of `type.field.field`.
     #[must_use]
     pub fn field(&self, path: &str) -> Option<FieldAt> {
         match self {
@@ -35,7 +35,7 @@ impl Types {
         }
     }
 
-    /// Bytes of a struct or union.
+    /// Returns the size of a struct or union in bytes.
     #[must_use]
     pub fn size_of(&self, name: &str) -> Option<u64> {
         match self {
@@ -44,7 +44,7 @@ impl Types {
         }
     }
 
-    /// Value of an enumerator.
+    /// Returns the value of an enumerator.
     #[must_use]
     pub fn enumerator(&self, ty: &str, name: &str) -> Option<u64> {
         match self {

@@ -1,7 +1,7 @@
-//! What was recorded, written to a file: the recording itself, or what the pipeline makes of it.
+//! Exports a recording to a file: the recording itself, or the pipeline's report.
 //!
-//! Decides how a recording that is still growing becomes a whole one. It says what the commands `export` and `report` say,
-//! byte for byte.
+//! Decides how a recording that is still growing becomes a complete one. The output is the same as that of the commands
+//! `export` and `report`, byte for byte.
 
 use std::{
     fs::File,
@@ -22,12 +22,12 @@ use crate::{
 };
 
 impl Library {
-    /// Writes what was recorded so far; the file's length in bytes.
+    /// Writes everything recorded up to now; returns the file's length in bytes.
     ///
     /// # Errors
-    /// It exists and `force` is not set, or it cannot be read or written.
+    /// The file exists and `force` is not set, or something cannot be read or written.
     pub fn export(&self, what: Export, to: &Path, force: bool) -> anyhow::Result<u64> {
-        // Before the file is made: what cannot be read leaves none behind.
+        // Read errors must occur before the file is created, so that they leave no file behind.
         let look = self.look();
         let stream = Stream::begin(&look.segments).with_context(|| format!("read {}", self.name))?;
         let name = to.display();
@@ -51,7 +51,7 @@ impl Library {
         }
     }
 
-    /// Whether a name is that of what is read: it would be gone before it is read.
+    /// Returns true if the path is that of the recording itself: it would be destroyed before it is read.
     fn is(&self, path: &Path) -> bool {
         let Parts::One { input: Input::File(own), .. } = &self.parts else { return false };
         matches!((own.canonicalize(), path.canonicalize()), (Ok(own), Ok(path)) if own == path)
@@ -70,13 +70,13 @@ fn write(what: Export, report: &Report, to: File) -> anyhow::Result<()> {
     Ok(out.flush()?)
 }
 
-/// Runs it to its end. Called where no runtime is.
+/// Runs a stream to its end. Must not be called inside a runtime.
 fn report(mut stream: Stream) -> anyhow::Result<Report> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     Ok(runtime.block_on(run(&mut stream, Options::default()))?.report)
 }
 
-/// Copies what is whole, and ends it: the bytes of the chunks are those that are there.
+/// Copies the complete chunks unchanged, and adds an end.
 fn copy(input: &Input, mut to: File) -> anyhow::Result<()> {
     let mut reader = Reader::new(input.open()?)?;
     while reader.next_pass()?.is_some() {}
@@ -85,13 +85,13 @@ fn copy(input: &Input, mut to: File) -> anyhow::Result<()> {
         io::copy(&mut from, &mut to)?;
         return Ok(());
     }
-    // Where it stopped believing.
+    // Place up to which the reader trusts the file.
     io::copy(&mut from.take(reader.place().offset), &mut to)?;
     writer::end(&mut to)?;
     Ok(())
 }
 
-/// Writes parts as one. Channels have other numbers in each, so that chunks cannot be copied.
+/// Writes parts as one. Each part numbers its channels differently, so chunks cannot be copied.
 fn join(mut stream: Stream, to: File) -> anyhow::Result<()> {
     let mut writer = Writer::new(Box::new(to), stream.meta())?;
     while let Some(pass) = stream.next_pass()? {

@@ -1,9 +1,12 @@
-//! What is remembered of a recording between questions: which event a chunk begins with, and what was told when.
+//! Index of a recording, kept between queries: the number of events before each chunk, and the task names and lock owners
+//! known there.
 //!
-//! Decides from where an event can be found without reading all that was before. A recording is read once, as far as it was
-//! asked for; one that grows is read on. **A chunk that begins with a pass of mark M holds all events from M on**: those that
-//! came with earlier passes were stamped before M was. So a new order that begins there, and forgets what is before M, gives
-//! the same events as one that began at the start, and their numbers go on from how many there were before M.
+//! Decides where to start so that an event is found without reading everything before it. A recording is read once, as far as
+//! queries need it; a growing one is read further.
+//!
+//! **A chunk that begins with a pass of mark M contains all events from M on**: those that arrived with earlier passes were
+//! stamped before M. So a new order that starts there, and drops everything before M, gives the same events as one that
+//! started at the beginning. Their numbers continue from the number of events before M.
 
 use std::{
     collections::VecDeque,
@@ -20,24 +23,24 @@ use crate::{
     source::{Pass, Source},
 };
 
-/// A chunk's begin.
+/// Start of a chunk.
 #[derive(Clone, Copy, Debug)]
 struct Begin {
     at: At,
-    /// All events from this time on are in what follows.
+    /// Time from which on the following passes have every event.
     start_ns: u64,
 }
 
-/// A begin, and what was before it.
+/// Start of a chunk, and the state before it.
 #[derive(Clone, Copy, Debug)]
 struct Known {
     begin: Begin,
     events: u64,
-    /// How much had been told.
+    /// Length of `news` at this point.
     news: usize,
 }
 
-/// Fed with questions.
+/// Index that grows with the queries.
 #[derive(Default)]
 pub struct Index {
     stream: Option<Stream>,
@@ -45,15 +48,15 @@ pub struct Index {
     told: Told,
     news: Vec<News>,
     events: u64,
-    /// CPU of the records that are told again.
+    /// Nonexistent CPU of the preamble's records.
     again_cpu: Option<u16>,
     known: Vec<Known>,
-    /// Begins of which it is not known yet how many events were before.
+    /// Chunks for which the number of earlier events is not known.
     waiting: VecDeque<Begin>,
-    /// Up to when events were handed on; and the last mark.
+    /// Time up to which events were handed on; and the last mark.
     handed_on_ns: u64,
     mark_ns: u64,
-    /// Nothing follows.
+    /// True if nothing follows.
     over: bool,
 }
 
@@ -66,22 +69,22 @@ impl fmt::Debug for Index {
     }
 }
 
-/// Where to begin, and what is known there.
+/// Start of a search, with the state there.
 pub struct From {
     pub stream: Stream,
-    /// Events before this time are not to be looked at.
+    /// Events before this time must be skipped.
     pub start_ns: u64,
-    /// Events before it.
+    /// Number of events before it.
     pub events: u64,
     pub told: Told,
     pub again_cpu: Option<u16>,
 }
 
 impl Index {
-    /// Reads on until all events of a time were handed on, or to what is there.
+    /// Reads on until all events up to a time were handed on, or until no more data is there.
     ///
     /// # Errors
-    /// It cannot be read.
+    /// The recording cannot be read.
     pub fn read_on(
         &mut self,
         segments: &[Segment],
@@ -106,14 +109,14 @@ impl Index {
         Ok(())
     }
 
-    /// The stream, where it was or at the begin of what is there.
+    /// The stream, at its place or at the start of the parts that exist.
     fn stream(&mut self, segments: &[Segment]) -> anyhow::Result<Stream> {
         if let Some(mut stream) = self.stream.take()
             && stream.go_on(segments)?
         {
             return Ok(stream);
         }
-        // What follows the last that was read has been dropped: it begins anew.
+        // The part after the last one read has been dropped: the index starts again.
         let stream = Stream::begin(segments)?;
         let since = stream.meta().since.as_ref();
         *self = Index {
@@ -121,13 +124,13 @@ impl Index {
             again_cpu: since.map(|s| s.again_cpu),
             ..Index::default()
         };
-        // Records that are told again are of any time before.
+        // Records of the preamble may have any earlier time.
         let begin = Begin { at: At { place: Place::default(), ..stream.at() }, start_ns: 0 };
         self.known.push(Known { begin, events: self.events, news: 0 });
         Ok(stream)
     }
 
-    /// `after`: where the next one begins.
+    /// Takes a pass. `after`: start of the next one.
     fn pass(&mut self, pass: &Pass, after: At) {
         if after.place.passes == 1 {
             let at = At { place: Place { passes: 0, ..after.place }, ..after };
@@ -149,15 +152,15 @@ impl Index {
         self.handed_on_ns = handed_on_ns.unwrap_or(self.handed_on_ns);
     }
 
-    /// Up to when events are there to be read.
+    /// Event time up to which events can be read.
     pub fn read_until_ns(&self) -> u64 {
         if self.over { self.mark_ns } else { self.handed_on_ns }
     }
 
-    /// From where the events of a time on can be read; `None`: nothing is there.
+    /// Place from which the events of a time on can be read; `None` if nothing is there.
     ///
     /// # Errors
-    /// It cannot be read.
+    /// The recording cannot be read.
     pub fn from(&self, segments: &[Segment], from_ns: u64) -> anyhow::Result<Option<From>> {
         let is_there = |k: &&Known| segments.iter().any(|s| s.number == k.begin.at.part);
         let mut there = self.known.iter().filter(is_there);

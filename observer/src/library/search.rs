@@ -1,6 +1,6 @@
-//! One search: events of a time that pass a filter, up to so many.
+//! One search: events of a time range that pass a filter, up to a limit.
 //!
-//! Decides which are kept if there are too many, and when enough was read.
+//! Decides which are kept if there are too many, and when enough has been read.
 
 use std::{
     collections::VecDeque,
@@ -22,9 +22,9 @@ pub struct Search<'a> {
     page: &'a mut Page,
     from: From,
     filter: Filter,
-    /// Rows of before the middle of what is wanted, the last ones.
+    /// Latest matching rows from before `around_ns`.
     before: VecDeque<EventRow>,
-    /// An event was met from which on all are there.
+    /// Set at the first event from which on no event is missing.
     begun: bool,
     done: bool,
 }
@@ -35,10 +35,10 @@ impl Search<'_> {
         Search { page, from, filter, before: VecDeque::new(), begun: false, done: false }
     }
 
-    /// Reads until it is done.
+    /// Reads until the search is done.
     ///
     /// # Errors
-    /// It cannot be read.
+    /// The recording cannot be read.
     pub fn run(mut self, grows: bool, stop: &AtomicBool) -> anyhow::Result<()> {
         let read = self.read(grows, stop);
         self.page.events.splice(..0, self.before);
@@ -53,7 +53,7 @@ impl Search<'_> {
                 return Ok(());
             }
             let Some(pass) = self.from.stream.next_pass()? else {
-                // What a run has not finished may yet get company from other CPUs.
+                // While the run continues, other CPUs may still add events of this time.
                 if !grows || self.from.stream.closing().is_some() {
                     order.finish(|item| self.take(item));
                 }
@@ -70,7 +70,7 @@ impl Search<'_> {
 
     fn take(&mut self, item: Item<'_>) {
         let Item::Event(event) = item else { return };
-        // Of those before not all are here.
+        // Earlier events are not all available here.
         self.begun |= event.time_ns >= self.from.start_ns;
         if self.done || !self.begun {
             return;

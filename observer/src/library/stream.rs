@@ -1,6 +1,6 @@
 //! The parts of a run as one stream of passes.
 //!
-//! Decides what is read of a part that follows another one: all but what it was told again.
+//! Decides what is read of a later part: everything except its preamble.
 
 use std::io;
 
@@ -20,10 +20,10 @@ use crate::{
 /// A place in a run, and what follows.
 pub struct Stream {
     segments: Vec<Segment>,
-    /// Which of them is being read.
+    /// Index of the segment that is being read.
     at: usize,
     reader: Reader,
-    /// Readers that were in the parts before: they know what parts say of themselves once.
+    /// Readers of earlier parts: they know the channels, which each part describes only once.
     left: Vec<(u64, Reader)>,
     stopped: bool,
 }
@@ -37,20 +37,20 @@ pub struct At {
 }
 
 impl Stream {
-    /// From the begin of the first part.
+    /// Starts at the first part.
     ///
     /// # Errors
-    /// It cannot be read, or is no recording.
+    /// It cannot be read, or is not a recording.
     pub fn begin(segments: &[Segment]) -> anyhow::Result<Stream> {
         let first = segments.first().context("nothing is kept")?;
         let reader = open(first)?;
         Ok(Stream { segments: segments.to_vec(), at: 0, reader, left: Vec::new(), stopped: false })
     }
 
-    /// From a place where this stream was; `None`: that part is not there any more.
+    /// Starts at a place where this stream was; `None` if that part does not exist any more.
     ///
     /// # Errors
-    /// It cannot be read.
+    /// The recording cannot be read.
     pub fn from(&self, segments: &[Segment], from: At) -> io::Result<Option<Stream>> {
         let Some(at) = segments.iter().position(|s| s.number == from.part) else { return Ok(None) };
         let was_there = if from.part == self.part() {
@@ -63,10 +63,10 @@ impl Stream {
         Ok(Some(Stream { segments: segments.to_vec(), at, reader, left: Vec::new(), stopped: false }))
     }
 
-    /// Goes on with the parts that are there now, and with what they have now; false: this one's is not there any more.
+    /// Continues with the parts and data that exist now; returns false if the current part does not exist any more.
     ///
     /// # Errors
-    /// It cannot be read.
+    /// The recording cannot be read.
     pub fn go_on(&mut self, segments: &[Segment]) -> io::Result<bool> {
         let Some(mut next) = self.from(segments, self.at())? else { return Ok(false) };
         next.left = std::mem::take(&mut self.left);
@@ -80,12 +80,12 @@ impl Stream {
         self.segments[self.at].number
     }
 
-    /// Where the next pass begins.
+    /// Start of the next pass.
     pub fn at(&self) -> At {
         At { part: self.part(), place: self.reader.place() }
     }
 
-    /// The next pass; `None`: no more is there, yet.
+    /// Returns the next pass; `None` if there is no more for now.
     ///
     /// # Errors
     /// The file cannot be read.
@@ -104,7 +104,7 @@ impl Stream {
         }
     }
 
-    /// How the run ended, once there was no more.
+    /// Closing of the run, when there are no more passes.
     pub fn closing(&self) -> Option<&Closing> {
         self.reader.closing()
     }
@@ -121,7 +121,7 @@ fn open(segment: &Segment) -> anyhow::Result<Reader> {
     }
 }
 
-/// As a recording is run.
+/// Lets the stream run through the pipeline like a recording.
 impl Source for Stream {
     fn meta(&self) -> &Meta {
         self.left.first().map_or(&self.reader, |(_, first)| first).meta()

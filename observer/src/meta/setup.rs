@@ -1,7 +1,7 @@
 //! Wire form of the engine's setup.
 //!
-//! Decides how roles, classes, modes and grades are spelled in a recording: by name, as everywhere else. A name of a
-//! later version is an error, since an engine that lacks a rule must not judge by the rest.
+//! Decides how roles, classes, modes and grades are spelled in a recording: by name, as everywhere else. A name of a later
+//! version is an error, because an engine that lacks a rule must not judge by the rest.
 
 use observer_engine::{
     event::{Class, Mode, SiteId},
@@ -10,7 +10,7 @@ use observer_engine::{
 };
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// See [`engine::Setup`].
+/// Wire form of [`engine::Setup`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Setup {
     pub sites: Vec<Site>,
@@ -19,7 +19,7 @@ pub struct Setup {
     pub coverage: Vec<Coverage>,
 }
 
-/// See [`engine::Site`].
+/// Wire form of [`engine::Site`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Site {
     pub id: u16,
@@ -39,7 +39,7 @@ pub struct Site {
     pub try_then_block: Vec<String>,
 }
 
-/// Names of classes; of older versions a word for all or none of them.
+/// Names of classes. Older versions wrote a boolean instead: `true` for all classes, `false` for an empty list.
 fn classes_or_all<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
@@ -54,7 +54,7 @@ fn classes_or_all<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Stri
     })
 }
 
-/// See [`engine::FolioTaken`].
+/// Wire form of [`engine::FolioTaken`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FolioTaken {
     pub after: Vec<String>,
@@ -62,7 +62,7 @@ pub struct FolioTaken {
     pub blocks: bool,
 }
 
-/// See [`engine::Exclusion`].
+/// Wire form of [`engine::Exclusion`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exclusion {
     pub class: String,
@@ -70,7 +70,7 @@ pub struct Exclusion {
     pub except_unlink_sites: Vec<String>,
 }
 
-/// See [`engine::DocumentedOrder`].
+/// Wire form of [`engine::DocumentedOrder`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DocumentedOrder {
     pub source: String,
@@ -79,7 +79,7 @@ pub struct DocumentedOrder {
     pub exceptions: Vec<OrderException>,
 }
 
-/// See [`engine::OrderException`].
+/// Wire form of [`engine::OrderException`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrderException {
     pub from: String,
@@ -90,7 +90,7 @@ pub struct OrderException {
     pub source: String,
 }
 
-/// See [`engine::Coverage`].
+/// Wire form of [`engine::Coverage`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Coverage {
     pub role: String,

@@ -1,12 +1,12 @@
-//! A batch of records turned into columns, and back to the same bytes.
+//! Converts a batch of records to columns, and back to the same bytes.
 //!
-//! Decides how records are laid out so that the compressor behind finds what repeats: one stream for each field, times
-//! and sequence numbers as differences, addresses as places in a dictionary of the batch. It only depends on the size
-//! of a record, not on its meaning, so records of later kinds pass through unharmed; bytes that are no records are kept
-//! as they are. Deliberately not a compressor, and deliberately without state between batches: each stands alone.
+//! Decides how records are laid out so that the compressor finds repetitions: one stream for each field, times and sequence
+//! numbers as differences, addresses as indices into a dictionary of the batch. The layout depends only on the size of a
+//! record, not on its meaning, so records of later kinds pass through unharmed. Bytes that are not records are stored as they
+//! are. Deliberately not a compressor, and deliberately without state between batches: each can be read alone.
 //!
-//! Layout: number of records, then the streams in the order of [`Streams`], each with its length before it, then the
-//! bytes that are no records. Numbers are LEB128, signed ones zigzag.
+//! Layout: number of records, then the streams in the order of [`Streams`], each with its length before it, then the bytes
+//! that are not records. Numbers are LEB128, signed ones zigzag.
 
 use std::{
     collections::HashMap,
@@ -16,14 +16,14 @@ use std::{
 use observer_ebpf::{HEADER_BYTES, kinds};
 use observer_engine::event::record_bytes;
 
-/// A word token below this is no dictionary place.
+/// Word tokens below this are not dictionary indices.
 const TOKENS: u64 = 2;
-/// The word is the next one in the stream of literals, and gets a place in the dictionary.
+/// The word is the next one in the stream of literals, and is added to the dictionary.
 const TOKEN_LITERAL: u64 = 0;
-/// The word goes on from the two before it of the same kind, site and place, by the same step.
+/// The word continues the arithmetic sequence of the last two words of the same kind, site and place.
 const TOKEN_STEP: u64 = 1;
 
-/// Why bytes are not the columns of a batch.
+/// Reason why bytes are not the columns of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("columns of a batch are damaged: {0}")]
 pub struct Damaged(&'static str);
@@ -32,15 +32,15 @@ pub struct Damaged(&'static str);
 struct Streams {
     /// Distinct kind and site pairs, by first use: four bytes each.
     shapes: Vec<u8>,
-    /// Place of each record's kind and site in `shapes`.
+    /// Index of each record's kind and site in `shapes`.
     shape: Vec<u8>,
-    /// Time, against the record before.
+    /// Time, as a difference to the record before.
     time: Vec<u8>,
-    /// Sequence number, against the one that follows the record before.
+    /// Sequence number, as a difference to the successor of the record before.
     seq: Vec<u8>,
-    /// Thread id, against the record before.
+    /// Thread id, as a difference to the record before.
     tid: Vec<u8>,
-    /// Argument, against the record before of the same shape.
+    /// Argument, as a difference to the record before of the same shape.
     arg: Vec<u8>,
     /// Tokens of the payload words, by place in the payload.
     words: [Vec<u8>; 5],
@@ -70,7 +70,7 @@ impl Streams {
     }
 }
 
-/// What both directions remember of the records of one shape.
+/// State of both directions about the records of one shape.
 #[derive(Clone, Copy, Default)]
 struct Shape {
     kind: u16,
@@ -91,7 +91,7 @@ impl Shape {
     }
 }
 
-/// The parts of a record.
+/// Header fields of a record.
 #[derive(Clone, Copy, Default)]
 struct Fields {
     time: u64,
@@ -99,7 +99,7 @@ struct Fields {
     tid: u32,
 }
 
-/// Multiplicative hashing: the keys are addresses, and nobody feeds us chosen ones.
+/// Multiplicative hashing: the keys are addresses, and no attacker chooses them.
 #[derive(Default)]
 struct WordHasher(u64);
 
@@ -178,7 +178,7 @@ pub fn fold(bytes: &[u8]) -> Vec<u8> {
 /// Turns columns back into the batch.
 ///
 /// # Errors
-/// [`Damaged`] if these are not the columns of a batch. Never allocates more than 64 times what it is given.
+/// [`Damaged`] if these are not the columns of a batch. Never allocates more than 64 times the size of its input.
 pub fn unfold(mut bytes: &[u8]) -> Result<Vec<u8>, Damaged> {
     let records = get(&mut bytes)?;
     let mut streams = [&[][..]; STREAMS];

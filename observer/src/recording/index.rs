@@ -1,20 +1,20 @@
-//! Where the chunks of a recording are, and which time each is of.
+//! Index of the chunks of a recording: their places and times.
 //!
-//! Decides how much of a file is looked at for that: the heads of its records, some tens of bytes for each chunk. What is in a
-//! chunk is not looked at, so that a damaged one is in the index; a reader that comes there says so.
+//! Reads only the heads of the file's records for it, some tens of bytes for each chunk. Chunk contents are not read, so a
+//! damaged chunk is in the index too; a reader reports the damage when it gets there.
 
 use std::io::{self, Read, Seek, SeekFrom};
 
 use super::{FRAME_HEAD_BYTES, frame_bytes, reader::Place};
 
-/// A chunk is a record of this number, and the data ends with one of that.
+/// Opcodes of a chunk, and of the record that ends the data.
 const CHUNK: u8 = 0x06;
 const DATA_END: u8 = 0x0f;
 
-/// A chunk that is whole, as far as lengths tell.
+/// A chunk that is whole, as far as its length shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Chunk {
-    /// Of its record, from the begin of the file.
+    /// Offset of its record from the start of the file.
     pub offset: u64,
     /// Times of the first and the last mark in it.
     pub start_ns: u64,
@@ -22,24 +22,24 @@ pub struct Chunk {
 }
 
 impl Chunk {
-    /// Its first pass, for [`super::Reader::at`].
+    /// Place of its first pass, for [`super::Reader::at`].
     #[must_use]
     pub fn place(&self) -> Place {
         Place { offset: self.offset, passes: 0 }
     }
 }
 
-/// The chunks of a recording, as they come in the file.
+/// The chunks of a recording, in file order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Index {
     chunks: Vec<Chunk>,
 }
 
 impl Index {
-    /// Goes through a recording, up to its end or to where it breaks off.
+    /// Scans a recording, up to its end or to where it breaks off.
     ///
     /// # Errors
-    /// The file cannot be read. What it holds is never an error.
+    /// The file cannot be read. Its content is never an error.
     pub fn read(input: &mut (impl Read + Seek + ?Sized)) -> io::Result<Index> {
         let bytes = input.seek(SeekFrom::End(0))?;
         let mut index = Index::default();
@@ -68,7 +68,7 @@ impl Index {
         }
     }
 
-    /// As they come in the file. The first one holds the description of the run, at least.
+    /// Chunks in file order. The first one contains at least the description of the run.
     #[must_use]
     pub fn chunks(&self) -> &[Chunk] {
         &self.chunks
@@ -81,7 +81,7 @@ impl Index {
     }
 }
 
-/// A file that ends here is no error.
+/// Returns false at the end of the file, which is not an error.
 fn whole(read: io::Result<()>) -> io::Result<bool> {
     match read {
         Ok(()) => Ok(true),

@@ -1,7 +1,7 @@
-//! Where the bytes of a recording are, to be read from any place.
+//! The bytes of a recording, readable from any place.
 //!
-//! Decides how readers stay out of each other's way: each opens the input anew and has an offset of its own. Standard
-//! input cannot be read so; whoever has only that reads it once, from the begin to the end.
+//! Readers do not disturb each other: each opens the input again and has an offset of its own. Standard input does not allow
+//! this; it can only be read once, from start to end.
 
 use std::{
     fs::File,
@@ -11,7 +11,7 @@ use std::{
     sync::Arc,
 };
 
-/// What can be read from any place, on any thread.
+/// Input that can be read from any place, on any thread.
 pub trait ReadSeek: Read + Seek + Send {}
 
 impl<T: Read + Seek + Send> ReadSeek for T {}
@@ -21,14 +21,14 @@ impl<T: Read + Seek + Send> ReadSeek for T {}
 pub enum Input {
     /// A file by its name.
     File(PathBuf),
-    /// Bytes of this program.
+    /// Bytes embedded in this program.
     Static(&'static [u8]),
-    /// An open file that somebody may be writing to at this moment.
+    /// An open file that may be written to at this moment.
     Shared(Arc<File>),
 }
 
 impl Input {
-    /// A reader at the begin, which knows nothing of other ones.
+    /// Opens a reader at the start, independent of other readers.
     ///
     /// # Errors
     /// There is no such file, or it may not be read.
@@ -40,10 +40,10 @@ impl Input {
         })
     }
 
-    /// Bytes that are there now.
+    /// Number of bytes that are there now.
     ///
     /// # Errors
-    /// The file cannot be looked at.
+    /// The file's metadata cannot be read.
     pub fn len(&self) -> io::Result<u64> {
         Ok(match self {
             Input::File(path) => std::fs::metadata(path)?.len(),
@@ -52,16 +52,16 @@ impl Input {
         })
     }
 
-    /// Nothing is there.
+    /// Returns true if there are no bytes.
     ///
     /// # Errors
-    /// The file cannot be looked at.
+    /// The file's metadata cannot be read.
     pub fn is_empty(&self) -> io::Result<bool> {
         Ok(self.len()? == 0)
     }
 }
 
-/// A reader with an offset of its own: that of the file is its writer's.
+/// A reader with an offset of its own, because the file's own offset belongs to its writer.
 struct Positioned {
     file: Arc<File>,
     offset: u64,

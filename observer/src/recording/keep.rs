@@ -1,8 +1,9 @@
-//! What a live run keeps of itself when nobody asked it to record: its last moments, in memory.
+//! In-memory recording: the last moments of a live run that was not asked to record.
 //!
-//! Decides how much that is, and what is dropped. There are two segments, each a whole recording in memory: when the second
-//! is full the first is dropped and a new one begun. A segment that begins in the midst of a run is told again what was told
-//! once ([`again`]), so that it can be read alone. A dropped segment is emptied as soon as nobody looks, whoever has it open.
+//! Decides its size, and what is dropped. There are two segments, each a complete recording in memory: when the second is
+//! full, the first is dropped and a new one begins. A segment that begins in the middle of a run starts with a preamble
+//! ([`again`]), so that it can be read alone. A dropped segment is emptied as soon as no [`Look`] is open, even if its file
+//! is still open.
 
 mod again;
 
@@ -26,22 +27,22 @@ use crate::{
 
 /// Bytes after which a segment is full.
 pub const SEGMENT_BYTES: u64 = 64 << 20;
-/// Segments that are there.
+/// Number of segments that are kept.
 const SEGMENTS: usize = 2;
 
-/// Adds passes; what it is to the run, a recorder is to a file.
+/// Adds passes to the in-memory recording, as a recorder does to a file.
 pub struct Keep {
     meta: Meta,
     kept: Kept,
     writer: Option<Writer>,
     file: Arc<File>,
     segment_bytes: u64,
-    /// Of the next segment.
+    /// Number of the next segment.
     number: u64,
     so_far: SoFar,
 }
 
-/// What a segment that begins now has to know of the run.
+/// State of the run that a new segment needs at its start.
 #[derive(Default)]
 struct SoFar {
     mark: Mark,
@@ -51,30 +52,30 @@ struct SoFar {
     again: Again,
 }
 
-/// The segments that are there, oldest first, for whoever looks back.
+/// Handle to the kept segments, oldest first, for lookups.
 #[derive(Clone, Debug, Default)]
 pub struct Kept(Arc<Mutex<Shelf>>);
 
 #[derive(Debug, Default)]
 struct Shelf {
     segments: Vec<Segment>,
-    /// How many look at this moment.
+    /// Number of looks that are open.
     looking: usize,
-    /// Dropped while somebody looked.
+    /// Files dropped while a look was open.
     dropped: Vec<Arc<File>>,
 }
 
-/// A part of a run, a whole recording by itself.
+/// A part of a run, and a complete recording by itself.
 #[derive(Clone, Debug)]
 pub struct Segment {
-    /// Which one of the run.
+    /// Sequence number of the segment in the run.
     pub number: u64,
     pub input: Input,
-    /// From when on it has the run.
+    /// Event time from which on it contains the run.
     pub from_ns: u64,
 }
 
-/// The segments of a moment. They stay what they are until this is dropped.
+/// Segments of a moment. They are not emptied until this is dropped.
 #[derive(Debug)]
 pub struct Look {
     pub segments: Vec<Segment>,
@@ -82,7 +83,7 @@ pub struct Look {
 }
 
 impl Look {
-    /// At what nobody drops.
+    /// Makes a look at segments that are never dropped.
     #[must_use]
     pub fn at(segments: Vec<Segment>) -> Look {
         Look { segments, kept: None }
@@ -107,7 +108,7 @@ impl Kept {
     }
 
     fn lock(&self) -> MutexGuard<'_, Shelf> {
-        // It is whole at any moment.
+        // The shelf is consistent at any moment, so a poisoned lock does no harm.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -123,10 +124,10 @@ impl Shelf {
         self.empty_dropped();
     }
 
-    /// Gives the memory back, whoever has the file open yet.
+    /// Frees the memory of dropped segments, even if their files are still open.
     fn empty_dropped(&mut self) {
         if self.looking == 0 {
-            // A file in memory that is ours can be cut.
+            // Our own file in memory can always be truncated.
             self.dropped.drain(..).for_each(|file| drop(file.set_len(0)));
         }
     }
@@ -134,15 +135,15 @@ impl Shelf {
 
 impl Keep {
     /// # Errors
-    /// The kernel gives no file in memory.
+    /// The kernel refuses to create a file in memory.
     pub fn new(meta: &Meta) -> anyhow::Result<Keep> {
         Keep::in_segments(meta, SEGMENT_BYTES)
     }
 
-    /// With segments of so many bytes.
+    /// Makes an in-memory recording with this segment size.
     ///
     /// # Errors
-    /// As [`Keep::new`].
+    /// The same as those of [`Keep::new`].
     pub fn in_segments(meta: &Meta, segment_bytes: u64) -> anyhow::Result<Keep> {
         let file = Arc::new(memory().context("make a file in memory")?);
         let mut keep = Keep {
@@ -158,7 +159,7 @@ impl Keep {
         Ok(keep)
     }
 
-    /// For whoever looks back.
+    /// Handle for lookups.
     #[must_use]
     pub fn kept(&self) -> Kept {
         self.kept.clone()
@@ -180,7 +181,7 @@ impl Keep {
         Ok(())
     }
 
-    /// The run is over.
+    /// Ends the recording when the run is over.
     ///
     /// # Errors
     /// There is no memory.
@@ -202,7 +203,7 @@ impl Keep {
         self.writer.as_mut().map_or(Ok(()), |writer| writer.pass(&again))
     }
 
-    /// Begins a segment, and drops what is too much then.
+    /// Begins a segment, and drops the oldest one if there are too many.
     fn begin(&mut self, from_ns: u64, meta: &Meta) -> anyhow::Result<()> {
         self.writer = Some(Writer::new(Box::new(self.file.try_clone()?), meta)?);
         let input = Input::Shared(self.file.clone());
@@ -227,7 +228,7 @@ impl SoFar {
                 let (record, after) = rest.split_at(n);
                 rest = after;
                 self.records += 1;
-                // Where programs nest an earlier number may come later.
+                // If programs nest, a smaller number may arrive later.
                 let seq = u32_at(record, 8).wrapping_add(1);
                 if (seq.wrapping_sub(*next_seq) as i32) > 0 {
                     *next_seq = seq;
@@ -248,13 +249,13 @@ impl SoFar {
     }
 }
 
-/// A file that has no name and goes away with the last who has it open.
+/// Creates a file that has no name and disappears when it is closed everywhere.
 fn memory() -> io::Result<File> {
-    // SAFETY: the name is a string that ends, and no other memory is given.
+    // SAFETY: the name is a terminated string, and no other memory is passed.
     let fd = unsafe { libc::memfd_create(c"observer".as_ptr(), libc::MFD_CLOEXEC) };
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: it was just opened, and nobody else has it.
+    // SAFETY: the descriptor was just opened, and nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) }.into())
 }

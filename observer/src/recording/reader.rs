@@ -1,10 +1,10 @@
 //! Reads a recording, pass by pass.
 //!
-//! Decides what is still believed of a file that is cut off or damaged: every chunk before the first one that is not
-//! whole or whose checksum is wrong, nothing after, and the reader says so in words.
+//! Decides what is still trusted of a file that is cut off or damaged: every chunk before the first one that is not whole or
+//! whose checksum is wrong. Nothing after it is trusted, and the reader says so in words.
 //!
-//! The container is read frame by frame (a record at the top level: a chunk, mostly), so that it is known in which frame a
-//! pass is: a reader that was there can be continued from that [`Place`] by another one.
+//! The container is read frame by frame, so that the frame of each pass is known (a frame is a record at the top level,
+//! usually a chunk). Another reader can continue from a [`Place`] where this one was.
 
 use std::{
     io::{self, Read, SeekFrom},
@@ -27,13 +27,13 @@ use crate::{
     source::{Batch, Loss, Mark, Pass, Stack},
 };
 
-/// No record or chunk of ours comes near it; a damaged length does.
+/// Length limit of a record. Our records and chunks are far shorter; a damaged length is not.
 const RECORD_BYTES_MAX: usize = 256 << 20;
 
-/// Bytes asked from the file at once, at least.
+/// Minimum number of bytes requested from the file at once.
 const READ_BYTES: usize = 64 << 10;
 
-/// Why a file is not shown at all.
+/// Reason why a file is not shown at all.
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {
     #[error("the file is empty")]
@@ -56,7 +56,7 @@ pub enum Refused {
 }
 
 impl Refused {
-    /// What to do about it.
+    /// Advice about how to fix it.
     #[must_use]
     pub fn hint(&self) -> String {
         match self {
@@ -74,14 +74,14 @@ impl Refused {
     }
 }
 
-/// What [`Reader::next_message`] found.
+/// Result of [`Reader::next_message`].
 enum Message {
-    /// Topic and bytes.
+    /// Topic and bytes of the message.
     Data(Arc<str>, Vec<u8>),
     End,
 }
 
-/// Versions alone, which every format tells in the same place.
+/// Only the versions, which every format has in the same place.
 #[derive(Deserialize)]
 struct Versions {
     format_version: u32,
@@ -89,10 +89,10 @@ struct Versions {
     observer_version: String,
 }
 
-/// Where a pass begins.
+/// Start of a pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Place {
-    /// Of its frame, from the begin of the file.
+    /// Offset of its frame from the start of the file.
     pub offset: u64,
     /// Passes before it in that frame.
     pub passes: u64,
@@ -102,18 +102,18 @@ pub struct Place {
 pub struct Reader {
     input: Box<dyn Read + Send>,
     mcap: LinearReader,
-    /// Topics by channel number: a channel is described in the first chunk that has it, and nowhere else.
+    /// Topics by channel number: only the first chunk that uses a channel describes it.
     topics: Vec<Option<Arc<str>>>,
     meta: Arc<Meta>,
     closing: Option<Closing>,
-    /// Bytes that were read, and those before the begin of this reader.
+    /// Bytes that were read, including those before the start of this reader.
     read_bytes: u64,
-    /// What is left of the frame that is being read.
+    /// Bytes left of the frame that is being read.
     frame_left: u64,
-    /// Where the next pass begins.
+    /// Start of the next pass.
     place: Place,
     last_ns: u64,
-    /// Why reading ended early.
+    /// Reason why reading ended early.
     broken: Option<String>,
     ended: bool,
 }
@@ -122,7 +122,7 @@ impl Reader {
     /// Reads up to the description of the run.
     ///
     /// # Errors
-    /// [`Refused`]: this is no recording that this version can show.
+    /// [`Refused`]: this is not a recording that this version can show.
     pub fn new(input: Box<dyn Read + Send>) -> Result<Reader, Refused> {
         let mut reader = Reader {
             input,
@@ -148,13 +148,13 @@ impl Reader {
         Ok(reader)
     }
 
-    /// A reader of the same recording that begins at a place where this one was. `input`: the recording, opened anew.
+    /// Makes a reader of the same recording that begins at a place where this one was. `input`: the recording, opened again.
     ///
     /// # Errors
     /// The file cannot be read.
     pub fn at(&self, mut input: Box<dyn ReadSeek>, place: Place) -> io::Result<Reader> {
         if place == Place::default() {
-            // The magic, which is no frame, is passed over too.
+            // The start also skips the magic, which is not a frame.
             return self.at(input, Place { offset: mcap::MAGIC.len() as u64, passes: 0 });
         }
         input.seek(SeekFrom::Start(place.offset))?;
@@ -177,16 +177,16 @@ impl Reader {
         Ok(reader)
     }
 
-    /// Where the next pass begins, for [`Reader::at`].
+    /// Start of the next pass, for [`Reader::at`].
     #[must_use]
     pub fn place(&self) -> Place {
         self.place
     }
 
-    /// [`Reader::new`] of a recording of this name. What stands in the way is told with the name and what to do.
+    /// [`Reader::new`] of a recording with this name. Errors contain the name and advice.
     ///
     /// # Errors
-    /// As [`Reader::new`].
+    /// The same as those of [`Reader::new`].
     pub fn named(name: &str, input: Box<dyn Read + Send>) -> anyhow::Result<Reader> {
         Reader::new(input).or_else(|why| {
             let hint = why.hint();
@@ -199,22 +199,22 @@ impl Reader {
         &self.meta
     }
 
-    /// How the run ended, after the last pass; `None`: the recording breaks off.
+    /// Closing of the run, after the last pass; `None` if the recording breaks off.
     #[must_use]
     pub fn closing(&self) -> Option<&Closing> {
         self.closing.as_ref()
     }
 
-    /// What has to be said about the recording, after the last pass.
+    /// Notices about the recording, after the last pass.
     #[must_use]
     pub fn notices(&self) -> Vec<Notice> {
         let begin = self.meta.since.as_ref().map(|since| since.notice(self.meta.start_ns));
         begin.into_iter().chain(self.end_notice()).collect()
     }
 
-    /// What has to be said about its end.
+    /// Notice about the end of the recording, if it is not complete.
     pub(crate) fn end_notice(&self) -> Option<Notice> {
-        // The closing comes last: where it is there, nothing but the container's index can be missing.
+        // The closing is the last message: if it is there, only the container's index can be missing.
         if self.closing.is_some() {
             return None;
         }
@@ -223,15 +223,15 @@ impl Reader {
         Some(Notice(format!("recording {why} after {seconds:.1} s: what came later is not in this output")))
     }
 
-    /// The next pass; `None` at the end, whatever kind of end it is.
+    /// Returns the next pass; `None` at any kind of end.
     ///
     /// # Errors
-    /// The file cannot be read. What it holds is never an error.
+    /// The file cannot be read. Its content is never an error.
     pub fn next_pass(&mut self) -> io::Result<Option<Pass>> {
         self.pass(true)
     }
 
-    /// The next pass; without its batches if it is only to be passed over.
+    /// Returns the next pass; without its batches if it is only to be skipped.
     fn pass(&mut self, wanted: bool) -> io::Result<Option<Pass>> {
         let mut pass = Pass::default();
         while !self.ended {
@@ -265,7 +265,7 @@ impl Reader {
         self.ended = true;
     }
 
-    /// Adds a message to the pass; true if it was the mark that ends it.
+    /// Adds a message to the pass; returns true if it was the mark that ends it.
     fn add(&mut self, pass: &mut Pass, topic: &str, bytes: &[u8]) -> anyhow::Result<bool> {
         match topic {
             topic::PASS => {
@@ -289,7 +289,7 @@ impl Reader {
             topic::SYMBOLS => pass.symbols = serde_json::from_slice(bytes)?,
             topic::CLOSING => self.closing = Some(serde_json::from_slice(bytes)?),
             _ => {
-                // A channel of a later version of the same format adds something that this one need not know.
+                // A channel of a later version of the same format adds something that this version need not know.
                 if let Some(cpu) = topic.strip_prefix(topic::CPU).and_then(|n| n.parse().ok()) {
                     pass.batches.push(Batch { cpu, bytes: columns::unfold(bytes)? });
                 }
@@ -298,7 +298,7 @@ impl Reader {
         Ok(false)
     }
 
-    /// Magic and header record.
+    /// Reads the magic and the header record.
     fn header(&mut self) -> Result<(), Refused> {
         match self.next_record()? {
             Ok(Some(Record::Header(header))) if header.profile == PROFILE => Ok(()),
@@ -344,7 +344,7 @@ impl Reader {
         }
     }
 
-    /// The outer error is the file's, the inner one the container's.
+    /// Reads a record. The outer error is the file's, the inner one the container's.
     fn next_record(&mut self) -> io::Result<Result<Option<Record<'static>>, McapError>> {
         loop {
             match self.mcap.next_event() {
@@ -358,19 +358,19 @@ impl Reader {
         }
     }
 
-    /// Gives the container bytes, never of two frames at once: where it asks for more, it has none left of the frame before.
+    /// Feeds bytes to the container, never of two frames at once: if it asks for more, it has used up the frame before.
     fn feed(&mut self, need: usize) -> io::Result<()> {
         if self.frame_left == 0 {
             self.place = Place { offset: self.read_bytes, passes: 0 };
             let into = self.mcap.insert(FRAME_HEAD_BYTES);
             let n = fill(&mut self.input, into)?;
-            // The magic at the end is shorter than that, and no frame.
+            // The magic at the end is shorter than a head, and not a frame.
             self.frame_left = into.first_chunk().filter(|_| n == FRAME_HEAD_BYTES).map_or(0, frame_bytes);
             self.mcap.notify_read(n);
             self.read_bytes += n as u64;
             return Ok(());
         }
-        // Damaged lengths are no reason to take room for them.
+        // A damaged length must not make us allocate that much memory.
         let piece = need.clamp(READ_BYTES, RECORD_BYTES_MAX) as u64;
         let n = fill(&mut self.input, self.mcap.insert(self.frame_left.min(piece) as usize))?;
         self.mcap.notify_read(n);
@@ -380,7 +380,7 @@ impl Reader {
     }
 }
 
-/// What takes the container apart; from the middle if there is no magic to come.
+/// Parser of the container; in the middle of a file it expects no magic.
 fn container(from_the_middle: bool) -> LinearReader {
     LinearReader::new_with_options(
         LinearReaderOptions::default()

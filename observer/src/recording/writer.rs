@@ -1,8 +1,8 @@
-//! Writes a recording while the run goes on.
+//! Writes a recording during the run.
 //!
-//! Decides when a chunk ends: with the pass in which it is [`FLUSH_NS`] of event time old or [`FLUSH_BYTES`] long.
-//! Chunks are built in memory and written in one go, so that the file never holds a chunk with a length to be filled in
-//! later, and so that a pipe or a serial line is as good as a file.
+//! Decides when a chunk ends: with the pass in which it is [`FLUSH_NS`] of event time old or [`FLUSH_BYTES`] long. Chunks are
+//! built in memory and written at once. So the file never contains a chunk whose length is filled in later, and a pipe or a
+//! serial line works as well as a file.
 
 use std::{
     collections::BTreeMap,
@@ -29,7 +29,7 @@ const FLUSH_NS: u64 = 900_000_000;
 /// Bytes of batches after which a chunk ends.
 const FLUSH_BYTES: usize = 2 << 20;
 
-/// A recording in the making.
+/// A recording being written.
 pub struct Writer {
     out: mcap::Writer<NoSeek<BufWriter<Box<dyn Write>>>>,
     channels: BTreeMap<String, u16>,
@@ -41,7 +41,7 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Creates `path`, readable by its owner only, since recordings hold kernel addresses; `-` is standard output.
+    /// Creates `path`, readable by its owner only, because recordings contain kernel addresses; `-` is standard output.
     ///
     /// # Errors
     /// The file exists and `force` is not set, or it cannot be written.
@@ -119,7 +119,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Ends the chunk: what was added can be read from now on.
+    /// Ends the chunk: everything added up to now can be read from here on.
     ///
     /// # Errors
     /// The file cannot be written.
@@ -130,7 +130,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Bytes that were added and not written yet, before they are compressed.
+    /// Bytes that were added but not written, before compression.
     #[must_use]
     pub fn unflushed_bytes(&self) -> u64 {
         self.unflushed_bytes as u64
@@ -171,10 +171,10 @@ impl Writer {
     }
 }
 
-/// Ends a file of whole chunks that has no end: the end of the data, a footer that knows of no summary, the magic.
+/// Ends a file of whole chunks that has no end: the end of the data, a footer without a summary, the magic.
 ///
 /// # Errors
-/// It cannot be written.
+/// The file cannot be written.
 pub(crate) fn end(out: &mut impl Write) -> io::Result<()> {
     const DATA_END: (u8, usize) = (0x0f, 4);
     const FOOTER: (u8, usize) = (0x02, 20);
@@ -186,10 +186,10 @@ pub(crate) fn end(out: &mut impl Write) -> io::Result<()> {
     out.write_all(mcap::MAGIC)
 }
 
-/// A file that its owner alone can read, since what is written holds kernel addresses.
+/// Opens a file that only its owner can read, because the content has kernel addresses.
 ///
 /// # Errors
-/// The file exists and `force` is not set, or it cannot be made.
+/// The file exists and `force` is not set, or it cannot be created.
 pub fn open(path: &Path, force: bool) -> anyhow::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).mode(0o600);
@@ -198,8 +198,8 @@ pub fn open(path: &Path, force: bool) -> anyhow::Result<File> {
         let exists = made.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::AlreadyExists);
         return if exists { made.hint("another name, or --force to overwrite it") } else { Ok(made?) };
     }
-    // An overwritten file is replaced, not filled again: its old mode and its other names stay what they were. What is
-    // no regular file (a serial line, a pipe) is written where it is.
+    // An overwritten file is replaced, not truncated: the new file has its own mode, and other hard links keep the old
+    // content. A file that is not regular (a serial line, a pipe) is written in place.
     match std::fs::symlink_metadata(path) {
         Ok(found) if found.is_file() => std::fs::remove_file(path)?,
         Ok(_) => return Ok(options.open(path)?),

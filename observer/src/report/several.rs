@@ -1,7 +1,7 @@
-//! Runs of one kernel build, told together.
+//! Runs of one kernel build, reported together.
 //!
-//! Decides which recordings may be put together: those of one build, since only there a lock class, a function and a
-//! documented order are the same. What they come to is the engine's business.
+//! Decides which recordings may be combined: those of one build, since only there a lock class, a function and a documented
+//! order are the same. The engine merges them.
 
 use observer_engine::{
     finding::Rank,
@@ -11,15 +11,15 @@ use observer_engine::{
 use super::Report;
 use crate::meta::Kernel;
 
-/// One of them.
+/// One of several recordings.
 #[derive(Clone, Debug)]
 pub struct Named {
-    /// The file, as it was asked for.
+    /// File name as it was given.
     pub name: String,
     pub report: Report,
 }
 
-/// All of them.
+/// Several recordings with their merged findings.
 #[derive(Clone, Debug)]
 pub struct Several {
     pub parts: Vec<Named>,
@@ -33,7 +33,7 @@ impl Several {
         Several { parts, merged }
     }
 
-    /// The worst rank of what only all of them together show.
+    /// Worst rank of the findings that only the combination shows.
     #[must_use]
     pub fn worst(&self) -> Option<Rank> {
         self.merged.findings.iter().map(|f| f.rank).min()
@@ -44,12 +44,12 @@ fn part(p: &Named) -> Part<'_> {
     Part { boot: &p.report.meta.boot_id, edges: &p.report.edges, findings: &p.report.findings }
 }
 
-/// Recordings that are not of one build.
+/// Recordings from different builds.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("recordings of different kernel builds have no lock order in common: {0}")]
 pub struct DifferentBuilds(String);
 
-/// Whether recordings may be told together.
+/// Checks if recordings may be combined.
 ///
 /// # Errors
 /// They are of different builds.
@@ -65,7 +65,7 @@ pub fn check_one_build(recordings: &[(&str, &Kernel)]) -> Result<(), DifferentBu
     Err(DifferentBuilds(recordings.iter().map(say).collect::<Vec<_>>().join("; ")))
 }
 
-/// What names a build; where the kernel gives no id, its version has the date of the build.
+/// Identity of a build; where the kernel has no build id, its version has the date of the build.
 fn build(k: &Kernel) -> (&str, &str, &str) {
     (&k.release, &k.machine, k.build_id.as_ref().unwrap_or(&k.version))
 }

@@ -1,40 +1,40 @@
-//! Stacks as passes bring them: frames by number, and the names of addresses.
+//! Stacks from passes: frames by number, and the names of addresses.
 //!
-//! Decides which frames a number in a record means. The kernel gives a number to another stack when it needs the place, and
-//! the frames are told anew then; so records are given numbers of this run, one for each different stack. How many are kept
-//! is bounded; a stack beyond that has no frames.
+//! Decides which frames a number in a record means. The kernel reuses a number for another stack when it needs the place, and
+//! the source sends the frames again then. So records get numbers of this run, one for each different stack. Their number is
+//! bounded; a stack beyond the bound has no frames.
 
 use std::collections::BTreeMap;
 
 use crate::{meta::Symbol, source::Pass};
 
-/// Different stacks kept: as many as the kernel has places for, and its map was never seen to fill.
+/// Maximum number of different stacks kept: the number of places in the kernel's map, which was never seen to fill.
 const STACKS_MAX: usize = 4096;
-/// No function is this long. An address so far beyond a symbol is one of a program or trampoline, which have none.
+/// Longest function, in bytes. An address further beyond a symbol is in a program or trampoline, which have no symbols.
 const FUNCTION_BYTES_MAX: u64 = 1 << 20;
-/// The number of a stack that is not kept.
+/// Number of a stack that is not kept.
 const UNKNOWN: u32 = u32::MAX;
 
-/// What a number meant from a time on.
+/// Meaning of a number from a time on.
 #[derive(Clone, Copy, Debug)]
 struct Meaning {
     from_ns: u64,
     stack: u32,
 }
 
-/// All stacks so far.
+/// Stacks of the run up to now.
 #[derive(Clone, Debug, Default)]
 pub struct Stacks {
-    /// By number of this run.
+    /// Frames by number of this run.
     frames: Vec<Vec<u64>>,
     by_frames: BTreeMap<Vec<u64>, u32>,
-    /// By number in records, oldest first.
+    /// Meanings by number in records, oldest first.
     meanings: BTreeMap<u32, Vec<Meaning>>,
     names: BTreeMap<u64, (String, u64)>,
 }
 
 impl Stacks {
-    /// Takes what a pass tells. The records that it tells them for are its own, and later than the begin of the pass before.
+    /// Takes the stacks of a pass. They apply to its own records, which are later than the start of the pass before.
     pub fn pass(&mut self, pass: &Pass, before_ns: u64) {
         for stack in &pass.stacks {
             let kept = self.keep(&stack.frames);
@@ -61,7 +61,7 @@ impl Stacks {
         number
     }
 
-    /// The number in this run of a stack that a record of this time tells.
+    /// Number in this run of the stack that a record of this time refers to.
     #[must_use]
     pub fn number(&self, id: u32, time_ns: u64) -> u32 {
         let Some(meanings) = self.meanings.get(&id) else { return UNKNOWN };
@@ -69,7 +69,7 @@ impl Stacks {
         then.map_or(UNKNOWN, |m| m.stack)
     }
 
-    /// Frames of a stack by its number in this run, `function+0xoff`, innermost first; empty: not told.
+    /// Frames of a stack by its number in this run, `function+0xoff`, innermost first; empty if not known.
     #[must_use]
     pub fn symbolised(&self, stack: Option<u32>) -> Vec<String> {
         let text = |address: &u64| match self.name(*address) {
@@ -79,8 +79,8 @@ impl Stacks {
         self.frames(stack).map(text).collect()
     }
 
-    /// The kernel's functions in it and the offsets in them, innermost first. A function that is traced is on the stack
-    /// once more for each trampoline: it is told once.
+    /// Kernel functions of a stack with their offsets, innermost first. A traced function is on the stack once more for each
+    /// trampoline: it is listed once.
     #[must_use]
     pub fn functions(&self, stack: Option<u32>) -> Vec<(&str, u64)> {
         let mut functions: Vec<(&str, u64)> =

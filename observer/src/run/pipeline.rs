@@ -1,8 +1,8 @@
-//! Passes in, a report out: order, engine and what is known of loss.
+//! Passes in, a report out: order, engine and knowledge of loss.
 //!
-//! Decides what the engine is told of loss besides the gaps in the numbers: counters that rose between two looks become
-//! a hole between the look before and the mark after. Knows no source and no clock; the same passes give the same
-//! report.
+//! Decides which holes the engine learns of in addition to gaps in the sequence numbers. If a loss counter rose between two
+//! readings, there is a hole from the earlier reading to the mark after the later one. Knows no source and no clock; the same
+//! passes give the same report.
 
 mod snapshot;
 mod steps;
@@ -39,7 +39,7 @@ use crate::{
     source::{Loss, Pass},
 };
 
-/// A run so far. A clone goes on from there by itself.
+/// A run up to now. A clone continues independently.
 #[derive(Clone)]
 pub struct Pipeline {
     order: Order,
@@ -48,9 +48,9 @@ pub struct Pipeline {
     losses: Losses,
     stacks: Arc<Stacks>,
     seen: Seen,
-    /// Of the pass that is taken step by step: what has not been taken.
+    /// Steps that have not been applied, of a pass that is applied step by step.
     waiting: VecDeque<Step>,
-    /// When it ended, if it did.
+    /// Event time of the end, if the run has ended.
     ended: Option<u64>,
     passes: u64,
     start_ns: u64,
@@ -59,17 +59,17 @@ pub struct Pipeline {
     now_ns: u64,
 }
 
-/// Counters of loss, as told by the source and as found in the order.
+/// Loss: counters from the source, and gaps found by the order.
 #[derive(Clone, Default)]
 struct Losses {
-    /// Last total and time of the look before it, by CPU, reason and site.
+    /// Last total and time of the reading before it, by CPU, reason and site.
     totals: BTreeMap<(u16, u16, Option<u16>), (u64, u64)>,
     /// Holes whose end is the next mark.
     open: Vec<Hole>,
-    /// Numbers that the order missed, by CPU.
+    /// Sequence numbers that the order missed, by CPU.
     gaps: BTreeMap<u16, u64>,
-    /// When the counters of full rings rose, by CPU: after one look and before another, and by how much. What is known of it by
-    /// its numbers is left out.
+    /// Rises of the counters of full rings, by CPU: the readings before and after it, and the amount. A rise is removed when
+    /// a gap in the sequence numbers accounts for it.
     rises: BTreeMap<u16, VecDeque<Rise>>,
 }
 
@@ -77,12 +77,12 @@ struct Losses {
 #[derive(Clone, Copy)]
 struct Rise {
     lo_ns: u64,
-    /// `u64::MAX`: the next look is to come.
+    /// `u64::MAX` until the next reading.
     hi_ns: u64,
     lost: u64,
 }
 
-/// Rises kept per CPU; of those before only the numbers say when.
+/// Maximum number of rises kept per CPU; the time of older losses is known only from sequence numbers.
 const RISES_MAX: usize = 4096;
 
 impl Pipeline {
@@ -121,7 +121,7 @@ impl Pipeline {
         }
     }
 
-    /// Takes what a pass tells besides its events, and its bytes into the order.
+    /// Takes the parts of a pass other than events, and passes its bytes to the order.
     fn enter(&mut self, pass: &Pass) {
         let Mark { time_ns, .. } = pass.mark;
         self.passes += 1;
@@ -131,7 +131,7 @@ impl Pipeline {
             self.engine.hole(Hole { hi_ns: time_ns.max(hole.lo_ns), ..hole });
         }
         if !pass.stacks.is_empty() || !pass.symbols.is_empty() {
-            // Copied if a picture still has them.
+            // Copies the stacks if a snapshot still uses them.
             Arc::make_mut(&mut self.stacks).pass(pass, self.before_ns);
         }
         self.before_ns = time_ns;
@@ -141,7 +141,8 @@ impl Pipeline {
         for loss in &pass.loss {
             self.losses.rose(loss, self.start_ns, self.order.missing(loss.cpu));
         }
-        // Now, before the events that it bears on are handed on; and to the next mark, since the counters were read after this.
+        // The hole is reported now, before the events that it affects are handed on. It also extends to the next mark, since
+        // the counters were read after this one.
         for hole in &mut self.losses.open {
             let hi_ns = time_ns.max(hole.lo_ns);
             self.engine.hole(Hole { hi_ns, ..*hole });
@@ -180,7 +181,7 @@ impl Pipeline {
         }
     }
 
-    /// All events were handed on.
+    /// Ends the engine's run, after all events were handed on.
     fn end(&mut self, end_ns: u64) {
         for hole in self.losses.rest(end_ns) {
             self.engine.hole(hole);
@@ -194,23 +195,23 @@ impl Pipeline {
         closing.map_or(self.now_ns, |c| c.end_ns.max(self.now_ns))
     }
 
-    /// From now on the last events that pass a filter are kept for snapshots.
+    /// Begins to keep the last events that pass a filter, for snapshots.
     pub fn keep_tail(&mut self, filter: Filter) {
         self.keep_tail_at(filter, 0);
     }
 
-    /// The same, where it is known that the run goes on to this event at least: what would be forgotten until then is not kept.
+    /// Does the same for a run that will reach at least this event: rows that would be dropped by then are not kept.
     pub fn keep_tail_at(&mut self, filter: Filter, event: u64) {
         let from = if filter.is_empty() { event.saturating_sub(TAIL_MAX as u64) } else { 0 };
         self.seen.tail = Some(Tail::new(filter.since(self.start_ns), from, &self.engine));
     }
 
-    /// Forgets them, and keeps no more.
+    /// Drops the kept events, and keeps no more.
     pub fn drop_tail(&mut self) {
         self.seen.tail = None;
     }
 
-    /// Events handed to the engine.
+    /// Number of events handed to the engine.
     #[must_use]
     pub fn events(&self) -> u64 {
         self.engine.events()
@@ -222,13 +223,13 @@ impl Pipeline {
         self.ended.unwrap_or(self.engine.now_ns().max(self.start_ns))
     }
 
-    /// Nothing follows, and the findings are final.
+    /// True if nothing follows, and the findings are final.
     #[must_use]
     pub fn has_ended(&self) -> bool {
         self.ended.is_some()
     }
 
-    /// It stands between two passes.
+    /// True if the run is between two passes.
     #[must_use]
     pub fn is_between_passes(&self) -> bool {
         self.waiting.is_empty() && self.ended.is_none()
@@ -267,7 +268,7 @@ impl Pipeline {
         self.order.counts()
     }
 
-    /// Everything that was lost so far, for whatever reason.
+    /// Total of everything that was lost up to now, for any reason.
     #[must_use]
     pub fn lost(&self) -> u64 {
         self.losses.by_reason(None).iter().map(|(_, n)| n).sum()
@@ -280,7 +281,7 @@ impl Pipeline {
     }
 }
 
-/// Gives stacks the numbers of this run, which depend on the passes so far.
+/// Replaces stack numbers by those of this run, which depend on the passes up to now.
 fn renumbered<T>(stacks: &Stacks, item: Item<'_>, to: impl FnOnce(Item<'_>) -> T) -> T {
     match item {
         Item::Event(event @ Event { body: Body::Stack { stack, op }, .. }) => {
@@ -309,7 +310,7 @@ fn name(reason: u16) -> &'static str {
 }
 
 impl Losses {
-    /// What is missing between two records of a CPU was lost when its counter rose, which is narrower where the CPU was quiet.
+    /// Narrows a gap between two records of a CPU to the rises of its counter, which are narrower if the CPU was quiet.
     fn narrowed(&mut self, gap: Gap) -> Vec<Hole> {
         let Gap { cpu, lo_ns, hi_ns, lost } = gap;
         let hole = |lo_ns, hi_ns, lost| Hole {
@@ -330,14 +331,14 @@ impl Losses {
         these.iter().map(|r| hole(r.lo_ns.max(lo_ns), r.hi_ns.min(hi_ns), r.lost)).collect()
     }
 
-    /// The counters were read before this time.
+    /// Notes that the counters were read before this time.
     fn looked(&mut self, now_ns: u64) {
         for rise in self.rises.values_mut().filter_map(VecDeque::back_mut) {
             rise.hi_ns = rise.hi_ns.min(now_ns.max(rise.lo_ns));
         }
     }
 
-    /// The run had begun before, and had lost something: not here.
+    /// Takes the losses of a run that began earlier: they are not losses of this recording.
     fn begin(&mut self, since: &Since, order: &mut Order) {
         for lost in &since.lost {
             self.totals.insert((lost.cpu, lost.reason, lost.site), (lost.total, lost.since_ns));
@@ -351,9 +352,9 @@ impl Losses {
         }
     }
 
-    /// A counter rose. What found the ring full took a number, so that the order finds it more exactly: of `missing`
-    /// numbers it knows. The others are told now as a hole of nothing: the record that closes their gap may come when
-    /// the records of other CPUs that it bears on were handed on long ago.
+    /// Takes a counter that rose. A record that found the ring full has used a sequence number, so the order locates the loss
+    /// more exactly; `missing` of these numbers are known to it. The others are reported now as a hole with a count of 0. The
+    /// record that closes their gap may arrive long after the affected records of other CPUs were handed on.
     fn rose(&mut self, loss: &Loss, start_ns: u64, missing: u64) {
         let since_ns = loss.since_ns.max(start_ns);
         let key = (loss.cpu, loss.reason, loss.site);
@@ -375,7 +376,7 @@ impl Losses {
         }
     }
 
-    /// The holes that no mark and no record ends.
+    /// Holes that neither a mark nor a record ends.
     fn rest(&mut self, end_ns: u64) -> Vec<Hole> {
         let mut holes: Vec<Hole> =
             self.open.drain(..).map(|h| Hole { hi_ns: end_ns.max(h.lo_ns), ..h }).collect();
@@ -395,8 +396,8 @@ impl Losses {
         holes
     }
 
-    /// Totals by reason; those that are 0 are left out. Gaps count where the counters say less: a recording may break
-    /// off before they were looked at.
+    /// Totals by reason; those that are 0 are left out. Gaps count where the counters are lower: a recording may break off
+    /// before they were read.
     fn by_reason(&self, closing: Option<&Closing>) -> Vec<(&'static str, u64)> {
         let told = |reason: usize| -> u64 {
             self.totals

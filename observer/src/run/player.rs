@@ -1,10 +1,10 @@
-//! A recording whose position can be moved: what a dashboard of a recording is fed by.
+//! A recording with a movable position, for a dashboard.
 //!
-//! Decides how a place is reached. The recording is read once, flat out, and the run is kept at some places on the way
-//! ([`known`]); any other place is reached from the nearest of these, or from where the run stands. A place is the same
-//! whatever way led there ([`Until`]). Decides also how long event time may stand still for somebody who looks on.
+//! Decides how a place is reached. The recording is read once, as fast as possible, and checkpoints of the run are stored on
+//! the way ([`known`]). Any other place is reached from the nearest checkpoint, or from the current position. A place is the
+//! same no matter how it is reached ([`Until`]). Also decides how long playback waits while nothing happens.
 //!
-//! Reports have no player: they are made by [`super::run`] from a source.
+//! Reports do not use the player: [`super::run`] makes them from a source.
 
 mod known;
 
@@ -28,11 +28,11 @@ use crate::{
     source::Pass,
 };
 
-/// What may pass before commands are looked at again.
+/// Longest time between two checks for commands.
 const SLICE: Duration = Duration::from_millis(10);
-/// For so long somebody has to look at a run in which nothing happens.
+/// Longest time that playback shows a run in which nothing happens.
 const GAP_MAX: Duration = Duration::from_secs(5);
-/// Steps taken between two looks at the clock.
+/// Steps applied between two checks of the clock.
 const STEPS: usize = 256;
 
 /// A recording at some place.
@@ -40,22 +40,22 @@ pub struct Player {
     name: String,
     input: Input,
     meta: Arc<Meta>,
-    /// Of the recording, as far as its index tells.
+    /// Event time of the recording's end, as far as its index knows it.
     end_ns: u64,
     reader: Reader,
     pipeline: Pipeline,
     known: Known,
-    /// Where it goes to now, or where it came to last, if it was sent there.
+    /// Place that the player moves to, or that it was last sent to and reached.
     goal: Option<Until>,
     way: Way,
-    /// The first reading is under way.
+    /// True while the first reading is under way.
     reading: bool,
-    /// After it, play from the begin.
+    /// Play from the start after the first reading.
     then_play: bool,
-    /// The last slice brought news of the recording.
+    /// True if the last slice read a new part of the recording.
     extends: bool,
     paused: bool,
-    /// Times real time; `None`: as fast as it goes.
+    /// Multiple of real time; `None`: as fast as possible.
     speed: Option<f32>,
     clock: Option<Clock>,
     /// Event time of this place.
@@ -63,41 +63,41 @@ pub struct Player {
     tail: Option<Filter>,
 }
 
-/// How far it is on the way to its goal.
+/// Progress of the player towards its goal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
     There,
-    /// It sets out from where it stands or from a checkpoint, whichever is nearer.
+    /// It starts from its position or from a checkpoint, whichever is nearer.
     Sent,
-    /// It sets out from a checkpoint, so that all that is kept of the way is kept anew.
+    /// It starts from a checkpoint, so that all rows on the way are kept again.
     SentAnew,
     Going,
 }
 
-/// How event time goes on.
+/// Relation of event time to real time.
 struct Clock {
     since: Instant,
     since_ns: u64,
-    /// When the last event was taken, and which it was.
+    /// Real time of the last event, and the number of events then.
     happened: Instant,
     events: u64,
 }
 
-/// What a player has to do next.
+/// Next action of a player.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// More of the same.
+    /// Continue with the same work.
     Again,
     At(Instant),
-    /// Nothing, until there is a command.
+    /// Wait for a command.
     Idle,
 }
 
 impl Player {
-    /// Opens a recording, to be read to its end; with a speed given, it is played from the begin then.
+    /// Opens a recording, which is then read to its end. If a speed is given, it is played from the start after that.
     ///
     /// # Errors
-    /// It cannot be read, or it is no recording that this version can show.
+    /// It cannot be read, or it is not a recording that this version can show.
     pub fn open(name: String, input: Input, speed: Option<Option<f32>>) -> anyhow::Result<Player> {
         let open = || input.open().with_context(|| format!("open recording {name}"));
         let index = Index::read(&mut *open()?).with_context(|| format!("read {name}"))?;
@@ -126,7 +126,7 @@ impl Player {
         })
     }
 
-    /// Does what a person asked for. Quitting is the caller's business.
+    /// Carries out a person's command. The caller handles quitting.
     pub fn command(&mut self, command: Command) {
         self.clock = None;
         match command {
@@ -157,7 +157,7 @@ impl Player {
     }
 
     fn seek(&mut self, to: To) {
-        // Several steps at once are asked for faster than they are taken.
+        // A person may ask for several steps faster than they are taken.
         let from = match self.goal {
             Some(Until::Event(n)) if self.way != Way::There => n,
             _ => self.pipeline.events(),
@@ -183,7 +183,7 @@ impl Player {
         }
         self.tail = Some(filter.clone());
         match self.way {
-            // What was shown before is looked through too.
+            // The earlier events must pass through the new filter too.
             Way::There if self.paused => {
                 self.go(self.goal.unwrap_or(Until::Time(self.now_ns)), Way::SentAnew)
             }
@@ -196,13 +196,13 @@ impl Player {
         (self.goal, self.way) = (Some(until), way);
     }
 
-    /// This is the place, though nobody named it.
+    /// Makes the current position the place.
     fn stop_here(&mut self) {
         (self.goal, self.way) = (None, Way::There);
         self.now_ns = self.pipeline.event_ns();
     }
 
-    /// Does what there is to do, for a while.
+    /// Works for one slice of time.
     ///
     /// # Errors
     /// The recording cannot be read.
@@ -248,7 +248,7 @@ impl Player {
         self.clock.get_or_insert(Clock { since: now, since_ns, happened: now, events })
     }
 
-    /// Sets out from where it stands, or from a checkpoint where that is nearer or the only way.
+    /// Starts from the position, or from a checkpoint if that is nearer or the only way.
     fn set_out(&mut self, until: Until) -> anyhow::Result<()> {
         let is_ahead = !self.pipeline.has_ended()
             && match until {
@@ -271,7 +271,7 @@ impl Player {
         Ok(())
     }
 
-    /// Takes events up to a place, until the deadline; true if that is reached.
+    /// Applies events up to a place, until the deadline; returns true if the place is reached.
     fn advance(&mut self, until: Until, deadline: Instant) -> anyhow::Result<bool> {
         loop {
             let taken = self.pipeline.take(until, STEPS);
@@ -293,7 +293,7 @@ impl Player {
         }
     }
 
-    /// The run has to stand somewhere in this pass.
+    /// Returns true if the run may have to stop within this pass.
     fn is_stop_in(&self, pass: &Pass, until: Until) -> bool {
         self.pipeline.reaches(pass, until) || self.pipeline.reaches(pass, self.known.next_look())
     }
@@ -308,7 +308,7 @@ impl Player {
         }
         if self.pipeline.has_ended() {
             self.goal = Some(Until::END);
-            // Who goes on from here goes on from the begin.
+            // Playing on from the end starts at the beginning.
             self.paused = true;
             if std::mem::take(&mut self.then_play) {
                 self.paused = false;
@@ -321,7 +321,7 @@ impl Player {
         self.end_ns.max(self.known.read_ns)
     }
 
-    /// It is on a way that has nothing to show before its end.
+    /// True on the way to a place, if there is nothing to show before its end.
     #[must_use]
     pub fn is_under_way(&self) -> bool {
         self.way != Way::There && !self.extends
@@ -370,7 +370,7 @@ impl Clock {
         self.since_ns.saturating_add(ns as u64)
     }
 
-    /// Nothing was to be seen for too long.
+    /// Returns true if nothing has happened for too long.
     fn bores(&mut self, events: u64) -> bool {
         if std::mem::replace(&mut self.events, events) != events {
             self.happened = Instant::now();
@@ -379,7 +379,7 @@ impl Clock {
     }
 }
 
-/// Plays a recording for a dashboard until somebody has seen enough.
+/// Plays a recording for a dashboard until the person leaves it.
 ///
 /// # Errors
 /// The recording cannot be read.
@@ -399,7 +399,7 @@ pub async fn play(mut player: Player, dashboard: Dashboard) -> anyhow::Result<()
             Some(Step::Command(command)) => {
                 player.command(command);
                 shown = Shown { due: Instant::now(), news: true };
-                // Whatever else was asked for until now counts before anything is done for it.
+                // Further commands that are already waiting are handled before any work is done.
                 next = Next::Again;
                 continue;
             }
@@ -420,7 +420,7 @@ pub async fn play(mut player: Player, dashboard: Dashboard) -> anyhow::Result<()
     }
 }
 
-/// When a snapshot may be sent, and whether there is something to send.
+/// Time at which a snapshot may be sent, and if there is something to send.
 struct Shown {
     due: Instant,
     news: bool,

@@ -1,8 +1,8 @@
 //! The lock-order graph in the language of Graphviz.
 //!
-//! Decides how an edge looks: dashed if it was only tried, red if it is against a documented order, bold if it is a step
-//! of a cycle. What cannot wait, and what is against an order, does not say which lock is drawn above which, so that the
-//! drawing goes down in the documented order as far as there is one.
+//! Decides how an edge looks: dashed if it was only tried, red if it is against a documented order, bold if it is a step of a
+//! cycle. Edges that cannot block or that are against an order do not affect the layout, so the drawing follows the
+//! documented order downwards where there is one.
 
 use std::{
     collections::BTreeSet,
@@ -18,7 +18,7 @@ use observer_engine::{
 use super::words;
 use crate::report::Report;
 
-/// Writes it.
+/// Writes the graph.
 ///
 /// # Errors
 /// The output cannot be written.
@@ -74,7 +74,7 @@ fn edge(e: &EdgeView, r: &Report) -> String {
     format!("{} -> {} [{}];", quoted(e.from.name()), quoted(e.to.name()), attributes.join(", "))
 }
 
-/// The cycles that an edge is a step of.
+/// Cycles that an edge is a step of.
 fn cycles(e: &EdgeView, r: &Report) -> Vec<String> {
     let is = |s: &Step| {
         (s.from, s.from_mode, s.to, s.to_mode, s.manner) == (e.from, e.from_mode, e.to, e.to_mode, e.manner)
@@ -86,7 +86,7 @@ fn cycles(e: &EdgeView, r: &Report) -> Vec<String> {
     found.map(|f| format!("{} {}", f.rank.name(), f.id)).collect()
 }
 
-/// A string of the language, in which `\n` is a new line.
+/// Quotes a string for Graphviz, in which `\n` is a new line.
 fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('"', "\\\""))
 }

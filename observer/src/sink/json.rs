@@ -1,8 +1,8 @@
 //! The report for programs.
 //!
-//! Decides the schema, [`SCHEMA`]: its own types, since the engine's are free to change. Times are nanoseconds of the
-//! watched machine's `CLOCK_MONOTONIC`, spans end in `_ns` too; addresses are strings in hexadecimal, since 64 bits do
-//! not fit a number of every reader. Keys come in the order of the types below.
+//! Decides the schema, [`SCHEMA`]: it has its own types, since the engine's are free to change. Times are nanoseconds of the
+//! watched machine's `CLOCK_MONOTONIC`, and spans end in `_ns` too. Addresses are strings in hexadecimal, because some
+//! readers' numbers cannot represent 64 bits. Keys are in the order of the types below.
 
 pub mod diff;
 pub mod finding;
@@ -22,10 +22,10 @@ use crate::{
     report::Report,
 };
 
-/// Name and version of the schema; the version rises with every change that a reader could stumble over.
+/// Name and version of the schema; the version rises with every change that could break a reader.
 pub const SCHEMA: &str = "observer-report/4";
 
-/// The report.
+/// The whole report.
 #[derive(Serialize)]
 struct Wire<'a> {
     schema: &'static str,
@@ -36,7 +36,7 @@ struct Wire<'a> {
     filter: &'a Filter,
     start_ns: u64,
     end_ns: u64,
-    /// Worst rank found, `null`: none within this coverage.
+    /// Worst rank found; `null` if there is no finding within this coverage.
     worst: Option<&'static str>,
     alarms: usize,
     notices: &'a [String],
@@ -47,11 +47,11 @@ struct Wire<'a> {
     mappings: Vec<ledger::Wire>,
     counts: Counts,
     loss: Vec<Loss>,
-    /// As the run leaves it.
+    /// Coverage at the end of the run.
     coverage: Vec<Coverage>,
-    /// What was attached, and what it counted before any filter.
+    /// Attached sites, and their counts before any filter.
     sites: Vec<Site<'a>>,
-    /// `null`: the recording breaks off.
+    /// Closing of the run; `null` if the recording breaks off.
     closing: Option<&'a Closing>,
 }
 
@@ -67,7 +67,7 @@ struct Table {
     shares: u64,
     unshares: u64,
     sharers_max: usize,
-    /// `0x0`: not known.
+    /// Address of the mapping; `0x0` if not known.
     mapping: String,
 }
 
@@ -84,7 +84,7 @@ struct Counts {
     /// Kind and count, in the order of the kinds' numbers.
     by_kind: Vec<(&'static str, u64)>,
     late: u64,
-    /// Sequence numbers that never came.
+    /// Sequence numbers that never arrived.
     gaps: u64,
     undecodable: u64,
     lookups: u64,
@@ -109,7 +109,7 @@ struct Site<'a> {
     site: u16,
     function: &'a str,
     role: &'a str,
-    /// Calls; `null`: the recording breaks off.
+    /// Number of calls; `null` if the recording breaks off.
     hits: Option<u64>,
     /// Calls that did what the role is about.
     outcomes: Option<u64>,

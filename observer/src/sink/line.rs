@@ -1,6 +1,6 @@
 //! One line for each finding, and progress, for `attach` and `record` without a terminal.
 //!
-//! Decides when a finding is news: when it is there for the first time, or has a worse rank than it had.
+//! Decides when a finding is reported: when it is new, or when its rank became worse.
 
 use std::{collections::BTreeMap, io};
 
@@ -11,7 +11,7 @@ use super::words;
 /// Event time between two lines of progress.
 const PROGRESS_NS: u64 = 5_000_000_000;
 
-/// Counts that a line of progress tells.
+/// Counts in a line of progress.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Progress {
     pub events: u64,
@@ -21,7 +21,7 @@ pub struct Progress {
     pub findings: usize,
 }
 
-/// Writes lines.
+/// Writes lines for findings and progress.
 pub struct Lines {
     out: Box<dyn io::Write>,
     start_ns: u64,
@@ -35,7 +35,7 @@ impl Lines {
         Lines { out, start_ns, told: BTreeMap::new(), progress_ns: start_ns }
     }
 
-    /// Tells the findings that are news.
+    /// Reports the findings that are new or became worse.
     ///
     /// # Errors
     /// The output cannot be written.
@@ -52,7 +52,7 @@ impl Lines {
         self.out.flush()
     }
 
-    /// Tells how it goes, if that was not told for a while.
+    /// Reports progress, unless the last report is recent.
     ///
     /// # Errors
     /// The output cannot be written.

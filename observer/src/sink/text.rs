@@ -1,7 +1,7 @@
 //! The report for people.
 //!
-//! Decides what stands where: what was watched, what was found, how sure that is. "None" never stands without the
-//! coverage that it holds within.
+//! Decides the order of its sections: what was watched, what was found, how sure that is. The report never says "none"
+//! without the coverage that limits it.
 
 pub mod diff;
 mod mappings;
@@ -23,7 +23,7 @@ use crate::{
     report::Report,
 };
 
-/// Tables that the report lists; what is beyond is counted.
+/// Maximum number of tables that the report lists; others are only counted.
 const TABLES_MAX: usize = 10;
 
 /// Writes the report.
@@ -41,7 +41,7 @@ pub fn write(out: &mut dyn Write, report: &Report) -> io::Result<()> {
     loss(out, report)
 }
 
-/// Writes what the report begins with, and how much was found.
+/// Writes the report's header, and the number of findings.
 ///
 /// # Errors
 /// The output cannot be written.
@@ -83,7 +83,7 @@ fn header(out: &mut dyn Write, r: &Report) -> io::Result<()> {
     Ok(())
 }
 
-/// What was lost, in words.
+/// Losses in words.
 #[must_use]
 pub fn lost(r: &Report) -> String {
     let mut lost: Vec<String> =
@@ -94,7 +94,7 @@ pub fn lost(r: &Report) -> String {
     if lost.is_empty() { "nothing".to_owned() } else { lost.join(", ") }
 }
 
-/// Who is watched, in words.
+/// Watched tasks, in words.
 #[must_use]
 pub fn filter(f: &Filter) -> String {
     let parts: Vec<String> = [
@@ -125,7 +125,7 @@ fn findings(out: &mut dyn Write, r: &Report) -> io::Result<()> {
     }
     if r.findings.is_empty() {
         writeln!(out, "FINDINGS  none within this coverage")?;
-        // A part that is seen as its role is adds nothing.
+        // A part with the same grade as its role adds nothing.
         let of_role = |c: &Coverage| r.coverage.iter().find(|w| w.role == c.role && w.part.is_empty());
         let adds = |c: &&Coverage| {
             c.grade != Grade::Exact && (c.part.is_empty() || of_role(c).is_none_or(|w| w.grade != c.grade))

@@ -1,6 +1,6 @@
 //! The words for findings, used by the report, the lines and the dashboard alike.
 //!
-//! Decides how evidence reads. Times are told from the start of the run; addresses as the kernel prints them.
+//! Decides how evidence reads. Times are given since the start of the run; addresses as the kernel prints them.
 
 pub mod diff;
 mod history;
@@ -24,7 +24,7 @@ pub use self::{
 };
 use crate::report::stacks::Stacks;
 
-/// A span of time with the unit that fits.
+/// A time span with a fitting unit.
 #[must_use]
 pub fn span(ns: u64) -> String {
     match ns {
@@ -35,14 +35,14 @@ pub fn span(ns: u64) -> String {
     }
 }
 
-/// A moment, from the start of the run.
+/// Event time as time since the start of the run.
 #[must_use]
 pub fn moment(ns: u64, start_ns: u64) -> String {
     let since = ns.saturating_sub(start_ns);
     format!("+{}.{:06} s", since / 1_000_000_000, since / 1_000 % 1_000_000)
 }
 
-/// A number with its thousands apart.
+/// A number with thousands separators.
 #[must_use]
 pub fn number(n: u64) -> String {
     let digits = n.to_string();
@@ -56,13 +56,13 @@ pub fn number(n: u64) -> String {
     text
 }
 
-/// `one finding`, `2 findings`.
+/// Number and noun: `1 finding`, `2 findings`.
 #[must_use]
 pub fn plural(n: u64, one: &str) -> String {
     format!("{} {one}{}", number(n), if n == 1 { "" } else { "s" })
 }
 
-/// `i_mmap_rwsem(write)`; a lock that has one mode only goes without it.
+/// Name of a lock and its mode: `i_mmap_rwsem(write)`; no mode if the lock has only one.
 #[must_use]
 pub fn lock(class: LockClass, mode: Option<Mode>) -> String {
     match mode {
@@ -72,7 +72,7 @@ pub fn lock(class: LockClass, mode: Option<Mode>) -> String {
     }
 }
 
-/// One line.
+/// Summary of a finding in one line.
 #[must_use]
 pub fn summary(finding: &Finding) -> String {
     match &finding.evidence {
@@ -101,7 +101,7 @@ pub fn summary(finding: &Finding) -> String {
     }
 }
 
-/// The evidence: both sides, what was between them, what could make it false.
+/// Evidence of a finding: the parties, what happened between them, and the doubts.
 #[must_use]
 pub fn detail(finding: &Finding, stacks: &Stacks, start_ns: u64) -> Vec<String> {
     let mut out = Vec::new();
@@ -125,7 +125,7 @@ pub fn detail(finding: &Finding, stacks: &Stacks, start_ns: u64) -> Vec<String> 
     out
 }
 
-/// The evidence of a cycle whose steps are of several runs.
+/// Evidence of a cycle whose steps are from several runs.
 #[must_use]
 pub fn detail_of_several(finding: &Finding, runs: &[order::Run<'_>]) -> Vec<String> {
     let mut out = Vec::new();
@@ -136,14 +136,14 @@ pub fn detail_of_several(finding: &Finding, runs: &[order::Run<'_>]) -> Vec<Stri
     out
 }
 
-/// What could make it false.
+/// Doubts that could make the finding false.
 fn doubts(out: &mut Vec<String>, finding: &Finding) {
     for d in &finding.doubts {
         paragraph(out, "but", &doubt(d));
     }
 }
 
-/// `once`, `2 times`.
+/// Number of times: `once`, `2 times`.
 #[must_use]
 pub fn times(n: u64) -> String {
     if n == 1 { "once".into() } else { format!("{} times", number(n)) }
@@ -156,7 +156,7 @@ fn row(name: &str, text: &str) -> String {
 /// Columns of text beside the name of a row.
 const TEXT: usize = 85;
 
-/// Rows of which the first has the name: as many as it takes.
+/// Adds rows for a text of any length; the first row has the name.
 fn paragraph(out: &mut Vec<String>, name: &str, text: &str) {
     let (mut name, mut line) = (name, String::new());
     for word in text.split(' ') {
@@ -179,7 +179,7 @@ fn task(t: &TaskRef) -> String {
     }
 }
 
-/// One case; of the second one, stacks are told that are not those of the first.
+/// Adds one case. Stacks that are the same as in the case `told` are left out.
 fn window(out: &mut Vec<String>, c: &WindowCase, told: Option<&WindowCase>, stacks: &Stacks, start_ns: u64) {
     let at = |ns| moment(ns, start_ns);
     side(out, "holder", &c.holder, &format!("looked up at {}", at(c.holder.time_ns)));
@@ -243,7 +243,7 @@ fn hold(out: &mut Vec<String>, h: &Hold) {
     out.push(row("", &what));
 }
 
-/// How a hold is known, in words.
+/// Hold basis in words: how a hold is known.
 fn known(k: Known) -> &'static str {
     match k {
         Known::Asked => "asked for",
@@ -267,7 +267,7 @@ fn freed_shared(out: &mut Vec<String>, f: &FreedShared, stacks: &Stacks, start_n
     }
 }
 
-/// What could make a finding false, in words.
+/// A doubt about a finding, in words.
 #[must_use]
 pub fn doubt(d: &Doubt) -> String {
     match d {
@@ -317,12 +317,12 @@ pub fn doubt(d: &Doubt) -> String {
     }
 }
 
-/// How often and when.
+/// Number of times a finding was seen, and when.
 #[must_use]
 pub fn seen(finding: &Finding, start_ns: u64) -> String {
     let (first, last) = (moment(finding.first_ns, start_ns), moment(finding.last_ns, start_ns));
     let often = match &finding.evidence {
-        // It is concluded a while after both sides were seen.
+        // A prediction is concluded some time after both parties were seen.
         Evidence::Prediction(p) => format!("{}, concluded", prediction::counted(p)),
         _ => times(finding.count) + ",",
     };

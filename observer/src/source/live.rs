@@ -1,6 +1,6 @@
 //! The live source: drains the rings on a timer.
 //!
-//! Decides when a pass is complete, and bounds it. A timer, not a wake-up: a wake-up per record costs the traced
+//! Decides when a pass is complete, and bounds it. A timer is used, not a wake-up: a wake-up per record costs the traced
 //! kernel more than the record (385 to 430 instructions against some 190, measured).
 
 use std::{
@@ -24,10 +24,10 @@ use crate::{
     source::{Batch, Loss, Mark, Pass, Source, Stack},
 };
 
-/// Time between passes. The ring of a CPU holds ten times what an exerciser makes of it in that time.
+/// Time between passes. The ring of a CPU holds ten times what an exerciser produces in that time.
 const PERIOD: Duration = Duration::from_millis(5);
-/// Passes between looks at the loss counters, and so the width of a hole. The skipped hits cost a system call per program,
-/// 125 on 6.12 (96 on 5.10): after every pass they would be 25,000 a second.
+/// Passes between readings of the loss counters, and so the width of a hole. Reading the skipped hits costs a system call per
+/// program, 125 on 6.12 (96 on 5.10): after every pass they would be 25,000 a second.
 const LOSS_EVERY: u64 = 20;
 
 /// The running kernel.
@@ -37,16 +37,16 @@ pub struct Live {
     ticks: Interval,
     passes: u64,
     state: State,
-    /// When it was switched off: taking the programs away takes seconds, in which nothing is watched any more.
+    /// Time at which it was switched off. Detaching the programs takes seconds, in which nothing is watched any more.
     stopped_ns: Option<u64>,
-    /// Totals told so far, by CPU and reason.
+    /// Totals reported up to now, by CPU and reason.
     told: Vec<[u64; loss::COUNT]>,
-    /// Hits that the kernel skipped, told so far, by site.
+    /// Skipped hits reported up to now, by site.
     told_skipped: BTreeMap<u16, u64>,
-    /// When the counters were looked at last.
+    /// Time of the last reading of the counters.
     looked_ns: u64,
     symbols: Symbols,
-    /// By number; a number is told again when the kernel has given its place to another stack.
+    /// Frames by stack number; reported again if the kernel has reused the number for another stack.
     told_stacks: BTreeMap<u32, Vec<u64>>,
     told_symbols: BTreeSet<u64>,
 }
@@ -54,16 +54,16 @@ pub struct Live {
 #[derive(PartialEq, Eq)]
 enum State {
     Running,
-    /// Switched off; this many passes are still to be given.
+    /// Switched off; this number of passes is left to give.
     Draining(u32),
 }
 
-/// When a record was stamped.
+/// Timestamp of a record.
 fn stamp_ns(record: &[u8]) -> Option<u64> {
     record.first_chunk().map(|bytes| u64::from_le_bytes(*bytes))
 }
 
-/// Number of the stack that a record tells, if it is one that does.
+/// Stack number of a stack record; `None` for other records.
 fn stack_id(record: &[u8]) -> Option<u32> {
     let kind = u16::from_le_bytes([*record.get(16)?, *record.get(17)?]);
     if kind != kinds::on_wire(kinds::STACK) {
@@ -81,7 +81,7 @@ fn monotonic_ns() -> u64 {
 }
 
 impl Live {
-    /// Lets attached programs work. Needs a tokio runtime with time.
+    /// Enables the attached programs. Needs a tokio runtime with time.
     ///
     /// # Errors
     /// The programs cannot be switched on.
@@ -121,13 +121,13 @@ impl Live {
         })
     }
 
-    /// What the attached programs cost.
+    /// Cost of the attached programs.
     #[must_use]
     pub fn loaded(&self) -> Vec<Loaded> {
         self.attached.loaded()
     }
 
-    /// Counts so far, by site in the order of the setup.
+    /// Counts up to now, by site in the order of the setup.
     ///
     /// # Errors
     /// The counters cannot be read.
@@ -141,13 +141,13 @@ impl Live {
         Ok(sites.collect())
     }
 
-    /// Hits that the kernel skipped so far, by program.
+    /// Hits that the kernel skipped up to now, by program.
     #[must_use]
     pub fn misses(&self) -> Vec<Misses> {
         self.attached.misses()
     }
 
-    /// Losses so far, of every reason that the programs know.
+    /// Losses up to now, of every reason that the programs know.
     ///
     /// # Errors
     /// The counters cannot be read.
@@ -160,7 +160,8 @@ impl Live {
         let (mut batches, mut stack_ids) = (Vec::new(), Vec::new());
         for (cpu, ring) in &mut self.attached.rings {
             let mut bytes = Vec::new();
-            // Up to what came after the pass began: a ring that is filled as fast as it is read is never empty.
+            // Reads up to the first record stamped after the pass began: a ring that is filled as fast as it is read is never
+            // empty.
             while let Some(record) = ring.next() {
                 stack_ids.extend(stack_id(&record));
                 bytes.extend_from_slice(&record);
@@ -178,12 +179,12 @@ impl Live {
         let look = number.is_multiple_of(LOSS_EVERY) || self.state != State::Running;
         let loss = if look { self.new_loss()? } else { Vec::new() };
         let (stacks, symbols) = self.new_stacks(&stack_ids);
-        // Events are handed on after a complete pass: not before what was lost among them is known.
+        // Events are handed on after a complete pass, when the losses among them are known.
         let mark = Mark { number, time_ns, complete: look };
         Ok(Pass { mark, batches, loss, stacks, symbols })
     }
 
-    /// Frames of the stacks not told before, and names of addresses not told before.
+    /// Frames and address names that were not reported before.
     fn new_stacks(&mut self, ids: &[u32]) -> (Vec<Stack>, Vec<Symbol>) {
         let (mut stacks, mut symbols) = (Vec::new(), Vec::new());
         for &id in ids {
@@ -252,10 +253,10 @@ impl Source for Live {
 
     fn stop(&mut self) {
         if self.state == State::Running {
-            // If it cannot be switched off, detaching stops it too, only not all at once.
+            // If it cannot be switched off, detaching stops it too, but not all programs at once.
             let _ = self.attached.enable(false);
             self.stopped_ns = Some(monotonic_ns());
-            // Two: the rule of the order keeps back what is younger than the last but one complete pass.
+            // Two passes: the order keeps back everything younger than the last complete pass but one.
             self.state = State::Draining(2);
         }
     }

@@ -1,6 +1,6 @@
-//! The recorded source: passes out of a file, as fast as they are taken, for whoever wants what a recording comes to.
+//! The recorded source: passes from a file, as fast as they are taken, for the outcome of a recording.
 //!
-//! What the file is worth, the recording's reader decides; somebody who looks on has [`crate::run::player`].
+//! The recording's reader decides which part of the file is trusted; a dashboard uses [`crate::run::player`] instead.
 
 use std::{fs::File, io::Read, path::Path};
 
@@ -12,7 +12,7 @@ use crate::{
     recording::Reader,
 };
 
-/// A recording.
+/// A recording as a source.
 pub struct Replay {
     name: String,
     reader: Reader,
@@ -24,7 +24,7 @@ impl Replay {
     /// Opens a recording; `-` is standard input.
     ///
     /// # Errors
-    /// There is no such file, or it is no recording that this version can show.
+    /// There is no such file, or it is not a recording that this version can show.
     pub fn open(path: &Path) -> anyhow::Result<Replay> {
         let name = path.display().to_string();
         if path.as_os_str() == "-" {
@@ -34,10 +34,10 @@ impl Replay {
         Replay::new(name, Box::new(file))
     }
 
-    /// Reads a recording from anything.
+    /// Reads a recording from any input.
     ///
     /// # Errors
-    /// It is no recording that this version can show.
+    /// It is not a recording that this version can show.
     pub fn new(name: String, input: Box<dyn Read + Send>) -> anyhow::Result<Replay> {
         let reader = Reader::named(&name, input)?;
         Ok(Replay { name, reader, stopped: false, ended: false })

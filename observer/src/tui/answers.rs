@@ -1,6 +1,7 @@
-//! What was looked up in the recording for pages, and what is being looked up.
+//! Lookups in the recording for pages: those answered, and those under way.
 //!
-//! Decides what is asked again: nothing that was answered whole, and a live run's last moments once they can be read.
+//! Decides which lookups are repeated: never one that was answered completely. The last moments of a live run are looked up
+//! again as soon as they can be read.
 
 use std::sync::Arc;
 
@@ -11,24 +12,24 @@ use crate::snapshot::Snapshot;
 /// Events that a page wants.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Look {
-    /// Which events, in words.
+    /// Title that says which events these are.
     pub title: String,
     pub from_ns: u64,
     pub to_ns: u64,
-    /// As one would type it.
+    /// Filter as a person would type it.
     pub filter: String,
-    /// The moment that it is about: where the page begins, and what is near to it counts if there is too much.
+    /// Moment that the look is about. The page begins there, and if there are too many events, those nearest to it are kept.
     pub around_ns: Option<u64>,
 }
 
 impl Look {
-    /// Through all of the run that was shown.
+    /// A look at the whole run that was shown.
     #[must_use]
     pub fn through(s: &Snapshot, title: String, filter: String) -> Look {
         Look { title, from_ns: 0, to_ns: s.now_ns, filter, around_ns: None }
     }
 
-    /// A little before a moment and a little after it.
+    /// A look at a short time before and after a moment.
     #[must_use]
     pub fn around(s: &Snapshot, at_ns: u64, title: String, filter: String) -> Look {
         let from_ns = at_ns.saturating_sub(AROUND_NS).max(s.meta.start_ns);
@@ -36,16 +37,16 @@ impl Look {
     }
 }
 
-/// Time around a moment in which events are shown.
+/// Time around a moment in which events are shown, ns.
 const AROUND_NS: u64 = 5_000_000;
-/// Rows of one page of events at most.
+/// Maximum number of rows of one page of events.
 const ROWS: usize = 5000;
-/// A run that goes on is asked again after so much of it.
+/// Event time after which a look at a running run is repeated, ns.
 const AGAIN_NS: u64 = 1_000_000_000;
-/// Answers kept: those of the pages on the way back.
+/// Maximum number of answers kept; these serve the pages on the way back.
 const KEPT: usize = 16;
 
-/// How far a look has come.
+/// Progress of a look.
 #[derive(Clone, Debug)]
 pub enum Answer {
     Asked,
@@ -53,10 +54,10 @@ pub enum Answer {
     Failed(String),
 }
 
-/// All of them.
+/// Answers to all looks that are kept.
 #[derive(Debug, Default)]
 pub struct Answers {
-    /// With the event time at which each was asked for last.
+    /// Looks with their answers, and the event time at which each was last asked for.
     known: Vec<(Look, Answer, u64)>,
 }
 
@@ -66,7 +67,7 @@ impl Answers {
         self.known.iter().find(|(known, _, _)| same(known, look)).map(|(_, answer, _)| answer)
     }
 
-    /// Events that were found; none while they are being looked up.
+    /// Events that were found; empty while the lookup runs.
     #[must_use]
     pub fn events(&self, look: &Look) -> &[crate::events::EventRow] {
         match self.get(look) {
@@ -75,7 +76,8 @@ impl Answers {
         }
     }
 
-    /// The query for a look that has to be asked for now; `None`: it was. `now_ns`: event time.
+    /// Returns the query for a look that must be asked for now, or `None` if the answer is known or under way. `now_ns`:
+    /// event time.
     pub fn ask(&mut self, look: &Look, filter: Filter, now_ns: u64) -> Option<Query> {
         let asked_ns = self.known.iter().find(|(known, _, _)| same(known, look)).map(|(_, _, at)| *at);
         let later = asked_ns.is_none_or(|at| now_ns.abs_diff(at) >= AGAIN_NS);
@@ -91,7 +93,7 @@ impl Answers {
             Some((_, _, at)) => *at = now_ns,
             None => self.add(look, Answer::Asked, now_ns),
         }
-        // Of a run as a whole the newest are what one wants to see.
+        // A look at the whole run shows its newest events.
         let around_ns = look.around_ns.unwrap_or(u64::MAX);
         Some(Query { from_ns: look.from_ns, to_ns: look.to_ns, filter, limit: ROWS, around_ns })
     }

@@ -1,11 +1,11 @@
 //! Events in a few groups, for totals, rates and sparklines.
 //!
-//! Decides which kinds belong together; what is lost is a group too, since it has to be seen when it happens.
+//! Decides which kinds belong together. Lost events are a group too, because loss must be visible when it happens.
 
 use super::words::rate;
 use crate::snapshot::Snapshot;
 
-/// Groups by the names of their kinds; all others are of locks.
+/// Groups by the names of their kinds; all other kinds are lock events.
 const GROUPS: [(&str, &[&str]); 6] = [
     ("lookups", &["lookup"]),
     ("links", &["share", "table_alloc"]),
@@ -15,10 +15,10 @@ const GROUPS: [(&str, &[&str]); 6] = [
     ("tasks", &["task", "task_exit", "fork", "stack"]),
 ];
 
-/// The group of what was lost.
+/// Name of the group of lost events.
 pub const LOST: &str = "lost";
 
-/// Names, always the same ones in the same order.
+/// Group names, always the same in the same order.
 pub const NAMES: [&str; GROUPS.len() + 2] = {
     let mut names = [""; GROUPS.len() + 2];
     let mut i = 0;
@@ -31,7 +31,7 @@ pub const NAMES: [&str; GROUPS.len() + 2] = {
     names
 };
 
-/// Events so far by group.
+/// Events up to now, per group.
 #[must_use]
 pub fn totals(s: &Snapshot) -> Vec<u64> {
     let of = |names: &[&str]| -> u64 {
@@ -44,7 +44,7 @@ pub fn totals(s: &Snapshot) -> Vec<u64> {
     totals
 }
 
-/// Events a second of event time, from the start of the run up to here.
+/// Events per second of event time, from the start of the run up to now.
 #[must_use]
 pub fn average(total: u64, s: &Snapshot) -> String {
     match s.elapsed_ns() {

@@ -1,17 +1,17 @@
-//! Rates out of running totals, over event time: what the header's numbers and the sparklines show.
+//! Rates from running totals, over event time, for the header's numbers and the sparklines.
 //!
-//! Decides how totals at moments become events a second. What is counted, and what it is called, is the snapshot's.
+//! Decides how totals at moments become events per second. The snapshot decides what is counted and how it is named.
 
 use std::collections::VecDeque;
 
-/// Event time of one column of a sparkline.
+/// Event time of one column of a sparkline, ns.
 pub const COLUMN_NS: u64 = 500_000_000;
-/// Columns kept: more than the widest terminal shows.
+/// Maximum number of columns kept: more than the widest terminal shows.
 const COLUMNS: usize = 512;
-/// A rate is over the last two seconds: short enough to move, long enough to be read.
+/// Time over which a rate is taken: 2 s, short enough to move and long enough to be read.
 const RATE_NS: u64 = 2_000_000_000;
 
-/// Running totals of some series over event time.
+/// Running totals of several series over event time.
 #[derive(Debug, Default)]
 pub struct History {
     /// `(time_ns, totals)`, at most one per column, by rising time; the last one is the newest.
@@ -19,7 +19,7 @@ pub struct History {
 }
 
 impl History {
-    /// Takes the totals at a moment. Time that runs backwards is a new run: what was before says nothing about it.
+    /// Takes the totals at a moment. If time runs backwards, a new run began: the old samples are dropped.
     pub fn push(&mut self, time_ns: u64, totals: Vec<u64>) {
         let fits = |(t, former): &(u64, Vec<u64>)| *t <= time_ns && former.len() == totals.len();
         if !self.samples.back().is_none_or(fits) {
@@ -37,7 +37,7 @@ impl History {
         }
     }
 
-    /// Events a second of a series, over the last two seconds of event time; `None` until two moments are known.
+    /// Events per second of a series, over the last two seconds of event time; `None` until two moments are known.
     #[must_use]
     pub fn rate(&self, series: usize) -> Option<f64> {
         let (now, totals) = self.samples.back()?;
@@ -47,7 +47,7 @@ impl History {
         (then < now).then(|| per_second(*totals.get(series)?, *former.get(series)?, now - then))?
     }
 
-    /// The newest `width` columns of a series, oldest first, in events a second.
+    /// The newest `width` columns of a series, oldest first, in events per second.
     #[must_use]
     pub fn columns(&self, series: usize, width: usize) -> Vec<f64> {
         let Some(newest) = self.samples.back() else { return Vec::new() };
@@ -64,7 +64,7 @@ impl History {
         columns
     }
 
-    /// Total of a series at a moment, on the line between the samples around it.
+    /// Total of a series at a moment, interpolated linearly between the samples around it.
     fn total_at(&self, series: usize, time_ns: u64) -> f64 {
         let total = |i: usize| self.samples[i].1.get(series).copied().unwrap_or(0) as f64;
         let after = self.samples.partition_point(|(t, _)| *t < time_ns).min(self.samples.len() - 1);

@@ -1,7 +1,7 @@
-//! Findings that a page is open of, as they were told latest: in a recording one may go to before they are told, or before the
-//! case that is shown of them is, and what is read there is about just that time.
+//! Latest state of each finding whose page is open. In a recording one may seek to a time before the finding is reported, or
+//! before its shown case happened; the page still shows that later state.
 //!
-//! Decides how long one is kept: while its page is open.
+//! Decides how long a finding is kept: while its page is open.
 
 use std::sync::Arc;
 
@@ -10,17 +10,17 @@ use observer_engine::finding::Finding;
 use crate::report::stacks::Stacks;
 use crate::snapshot::Snapshot;
 
-/// A finding as it was told.
+/// A finding as it was reported.
 #[derive(Clone, Debug)]
 pub struct Told {
     pub finding: Finding,
-    /// Numbers of its stacks mean these.
+    /// Table that the finding's stack numbers refer to.
     pub stacks: Arc<Stacks>,
-    /// Event time of the picture that it is from.
+    /// Event time of the snapshot that it is from.
     pub at_ns: u64,
 }
 
-/// All of them.
+/// Findings of all open pages.
 #[derive(Debug, Default)]
 pub struct Kept(Vec<Told>);
 
@@ -30,7 +30,7 @@ impl Kept {
         self.0.iter().find(|told| told.finding.id == id)
     }
 
-    /// Takes what a picture tells of these findings, and forgets all others.
+    /// Takes the state of these findings from a snapshot, and drops all others.
     pub fn renew(&mut self, s: &Snapshot, ids: &[&str]) {
         self.0.retain(|told| ids.contains(&told.finding.id.as_str()));
         for f in s.findings.iter().filter(|f| ids.contains(&f.id.as_str())) {

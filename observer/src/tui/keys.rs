@@ -1,14 +1,14 @@
 //! The one table of keys: what a key does, in which mode, and its words in the help and the footer.
 //!
-//! Decides which [`Action`] a key press means, with the keys of less, htop and tig where they have one. What an action does
-//! is `state`'s business; text being typed into a prompt never comes here.
+//! Decides which [`Action`] a key press means; keys are those of less, htop and tig where these have one. `state` decides
+//! what an action does. Text typed into a prompt does not pass through here.
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::Mode;
 use super::state::Tab;
 
-/// What the person wants.
+/// An action that the person asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     Quit,
@@ -54,13 +54,13 @@ pub enum Action {
     FlatOut,
 }
 
-/// When a binding is there at all.
+/// Modes in which a binding exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
     Always,
-    /// Over a kernel that runs.
+    /// Only while watching a running kernel.
     Live,
-    /// Over a recording: nobody can pause a kernel.
+    /// Only on a recording: nobody can pause a kernel.
     Replay,
 }
 
@@ -113,7 +113,7 @@ pub struct Binding {
     pub group: Group,
     /// One line of the help.
     pub help: &'static str,
-    /// Word in the footer, as short as can be; empty: not shown there.
+    /// Shortest word for the footer; empty if the footer does not show it.
     pub hint: &'static str,
 }
 
@@ -131,13 +131,13 @@ impl Key {
         match self {
             Key::Char(c) => plain && event.code == KeyCode::Char(c),
             Key::Ctrl(c) => event.modifiers == KeyModifiers::CONTROL && event.code == KeyCode::Char(c),
-            // Pressed twice in no time it comes as Alt and itself.
+            // Esc pressed twice quickly arrives as Alt+Esc.
             Key::Code(KeyCode::Esc) => event.code == KeyCode::Esc,
             Key::Code(code) => plain && event.code == code,
         }
     }
 
-    /// As people write it.
+    /// Key name as people write it.
     #[must_use]
     pub fn name(self) -> String {
         match self {
@@ -168,7 +168,7 @@ const fn row(
     Binding { keys, action, when, group, help, hint }
 }
 
-/// Over a recording only.
+/// A binding for recordings only.
 const fn play(keys: &'static [Key], action: Action, help: &'static str, hint: &'static str) -> Binding {
     row(keys, action, When::Replay, Group::Replay, help, hint)
 }
@@ -226,12 +226,12 @@ pub static BINDINGS: &[Binding] = &[
     row(&[Ctrl('l')], Action::Redraw, Always, Program, "draw the screen anew", ""),
 ];
 
-/// The bindings of a mode, in the table's order.
+/// Bindings of a mode, in the table's order.
 pub fn bindings(mode: Mode) -> impl Iterator<Item = &'static Binding> {
     BINDINGS.iter().filter(move |b| b.when.is(mode))
 }
 
-/// What a key press means; `None`: nothing.
+/// Action of a key press; `None` if the key has none.
 #[must_use]
 pub fn action(event: KeyEvent, mode: Mode) -> Option<Action> {
     bindings(mode).find(|b| b.keys.iter().any(|k| k.matches(event))).map(|b| b.action)

@@ -1,56 +1,57 @@
-//! Where things stand on a screen of a given size. `state` needs it to know how long a page is, `view` to draw.
+//! Places of the parts of a screen of a given size. `state` uses it for the length of a page, `view` for drawing.
 //!
-//! Decides heights and what is left out when there is little room: loss and blindness last of all.
+//! Decides heights and which parts are left out when there is little room. Loss and blind roles are left out last.
 
 use ratatui::layout::Rect;
 
 /// Parts of the screen; a part that found no room has height 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Layout {
-    /// Loss and coverage always, the rest as lines allow.
+    /// Header: loss and coverage always, the rest as lines allow.
     pub header: Rect,
     pub tabs: Rect,
-    /// What stands above the list: on the overview the rates.
+    /// Panel above the list: on the overview, the rates.
     pub panel: Rect,
     /// Column heads of the list, or the title of the page.
     pub head: Rect,
-    /// Rows of the list; nothing where a page is open.
+    /// Rows of the list; empty where a page is open.
     pub list: Rect,
-    /// Under the list: the page of the selected row on a tall screen, else its last cell in full.
+    /// Area below the list: the page of the selected row on a tall screen, else the row's last cell in full.
     pub preview: Rect,
-    /// What takes the list's place.
+    /// Page that replaces the list.
     pub page: Rect,
-    /// The event that a replay took last.
+    /// Event that a replay applied last.
     pub event: Rect,
-    /// Where a replay is.
+    /// Time bar with the position of a replay.
     pub bar: Rect,
     pub footer: Rect,
 }
 
-/// What there is to show.
+/// Parts that want room on the screen.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Wants {
-    /// A line of the header.
+    /// A notice line in the header.
     pub notice: bool,
     /// Lines above the list.
     pub panel: u16,
-    /// The time bar, and the event that was taken last.
+    /// The time bar, and the event that was applied last.
     pub bar: bool,
-    /// A list, else a page.
+    /// A list if true, else a page.
     pub list: bool,
     /// Rows of the list.
     pub rows: usize,
 }
 
-/// Screens of this height have room for a preview; narrower ones than the limit need at least the last cell.
+/// Screens of this height have room for a preview. Those narrower than `PREVIEW_BELOW_WIDTH` need at least the row's last
+/// cell.
 const PREVIEW_HEIGHT: u16 = 20;
-/// Screens of this height have a line for the event that a replay took last.
+/// Screens of this height have a line for the event that a replay applied last.
 const EVENT_HEIGHT: u16 = 24;
 const PREVIEW_BELOW_WIDTH: u16 = 120;
 const PREVIEW_ROWS: u16 = 2;
-/// From this height on the preview is the selected row's page.
+/// Height from which on the preview is the selected row's page.
 const TALL: u16 = 36;
-/// Rows of the list beside a page beneath it.
+/// Rows of the list when a page is below it.
 const ROWS_BESIDE: u16 = 12;
 
 impl Layout {
@@ -87,14 +88,14 @@ impl Layout {
         Layout { header, tabs, panel, head, list, preview, page, event, bar, footer: take(footer_rows) }
     }
 
-    /// The preview is a page, with a title.
+    /// True if the preview is a page, with a title.
     #[must_use]
     pub fn previews_page(&self) -> bool {
         self.preview.height > PREVIEW_ROWS
     }
 }
 
-/// Lines of the panel, of the list with its head, and of the preview.
+/// Heights of the panel, of the list with its head, and of the preview.
 fn parts(area: Rect, body: u16, wants: Wants) -> (u16, u16, u16) {
     let cell = area.height >= PREVIEW_HEIGHT && area.width < PREVIEW_BELOW_WIDTH;
     let least = if cell { PREVIEW_ROWS } else { 0 };

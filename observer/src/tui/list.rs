@@ -1,39 +1,40 @@
 //! The list of a view: which rows pass, in which order, and which one is selected.
 //!
-//! Decides what a selection does while rows come and go: it stays with its row, or with the first or the last place.
+//! Decides how a selection behaves while rows appear and disappear: it follows its row, or it stays at the first or last
+//! place.
 
 use super::page::Page;
 use super::rows;
 use super::state::Tab;
 use crate::snapshot::Snapshot;
 
-/// What a selection holds on to.
+/// Anchor of a selection.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Pin {
-    /// The first place, wherever its row goes: of findings the worst.
+    /// The first place, even if its row moves: the worst finding.
     #[default]
     First,
-    /// The last place: of events the newest.
+    /// The last place: the newest event.
     Last,
     Row(Page),
 }
 
-/// A column that rows are sorted by.
+/// Sort order of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sort {
-    /// `None`: as the run gives them.
+    /// Column to sort by; `None` keeps the order of the run.
     pub column: Option<usize>,
     pub reversed: bool,
 }
 
-/// One list.
+/// One list of a view.
 #[derive(Debug)]
 pub struct List {
     /// Rows of the snapshot that pass, in the order on the screen.
     pub visible: Vec<usize>,
-    /// Index into `visible`.
+    /// Selected row, as an index into `visible`.
     pub selected: usize,
-    /// First row on the screen, index into `visible`.
+    /// First row on the screen, as an index into `visible`.
     pub offset: usize,
     pub pin: Pin,
     pub filter: String,
@@ -47,7 +48,7 @@ impl List {
             visible: Vec::new(),
             selected: 0,
             offset: 0,
-            // Whoever looks at events wants the newest.
+            // For events, the newest one is selected at first.
             pin: if tab == Tab::Events { Pin::Last } else { Pin::First },
             filter: String::new(),
             sort: Sort { column: None, reversed: false },
@@ -60,10 +61,10 @@ impl List {
         self.visible.get(self.selected).copied()
     }
 
-    /// Finds out anew which rows pass and where the selected one is.
+    /// Recomputes which rows pass, and the place of the selected row.
     pub fn renew(&mut self, s: &Snapshot, tab: Tab) {
         let needle = self.filter.to_lowercase();
-        // Events were filtered by whoever gave them.
+        // The run has filtered the events already.
         let all = tab == Tab::Events || needle.is_empty();
         let passes = |i: &usize| all || rows::text(s, tab, *i).to_lowercase().contains(&needle);
         self.visible.clear();
@@ -73,7 +74,7 @@ impl List {
         self.selected = match &self.pin {
             Pin::First => 0,
             Pin::Last => last,
-            // A row that is gone leaves the selection where it was.
+            // If the pinned row has disappeared, the selection stays at its place.
             Pin::Row(page) => {
                 let at = self.visible.iter().position(|&i| rows::is(s, tab, i, page));
                 at.unwrap_or(self.selected).min(last)
@@ -95,13 +96,13 @@ impl List {
         }
     }
 
-    /// Moves the selection, and lets it follow its row from here on.
+    /// Moves the selection, which follows its new row from here on.
     pub fn move_by(&mut self, rows: isize, s: &Snapshot, tab: Tab) {
         let last = self.visible.len().saturating_sub(1);
         self.select(self.selected.saturating_add_signed(rows).min(last), s, tab);
     }
 
-    /// Selects a place.
+    /// Selects a place in the list.
     pub fn select(&mut self, place: usize, s: &Snapshot, tab: Tab) {
         let last = self.visible.len().saturating_sub(1);
         self.selected = place.min(last);
@@ -112,7 +113,7 @@ impl List {
         };
     }
 
-    /// Selects a row wherever it is; `false`: it is not there.
+    /// Selects the row of this page; returns `false` if the list does not have it.
     pub fn find(&mut self, page: &Page, s: &Snapshot, tab: Tab) -> bool {
         let at = self.visible.iter().position(|&i| rows::is(s, tab, i, page));
         if let Some(at) = at {
@@ -121,14 +122,14 @@ impl List {
         at.is_some()
     }
 
-    /// Keeps the selection on a screen of so many rows.
+    /// Scrolls so that the selection is visible on a screen of `page` rows.
     pub fn scroll(&mut self, page: usize) {
         let page = page.max(1);
         let lowest = (self.selected + 1).saturating_sub(page);
         self.offset = self.offset.clamp(lowest, self.selected).min(self.visible.len().saturating_sub(page));
     }
 
-    /// Sorts by the next column, or the one before; after the last by none.
+    /// Sorts by the next column (or the previous one, if `on` is false); after the last column, by none.
     pub fn sort_by_next(&mut self, columns: usize, on: bool) {
         let n = columns + 1;
         let now = self.sort.column.map_or(0, |c| c + 1);

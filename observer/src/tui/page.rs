@@ -1,7 +1,7 @@
-//! Pages: what is to be read of one thing, and where it leads on.
+//! Pages: everything there is to read about one thing, and links to related pages.
 //!
-//! Decides what stands on a page and which pages it links to: a finding leads to its lease, table, events and stacks, a table
-//! to its links and pointers, an event to the objects that it names. Which page is open, and where on it one is, is `state`'s.
+//! Decides the content and links of a page. A finding links to its lease, table, events and stacks; a table to its links and
+//! pointers; an event to the objects that it names. `state` knows which page is open and the position on it.
 
 mod event;
 pub(super) mod finding;
@@ -26,37 +26,37 @@ use crate::report::stacks::Stacks;
 use crate::sink::words::{lock, number, times};
 use crate::snapshot::{FindingMark, Position, Snapshot};
 
-/// A page. What is on it follows the run.
+/// A page. Its content follows the run.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Page {
-    /// By its id.
+    /// A finding, by its id.
     Finding(String),
-    /// The lease of a window: of the case that was seen first, or of the longest.
+    /// The lease of a window: of its first or its longest case.
     Lease(String, Case),
     Stacks(String),
-    /// A pointer in use now.
+    /// A pointer that is in use now.
     Pointer(Tid, Pte),
     Table(Table, u32),
     Mapping(Mapping),
     Edge(EdgeKey),
-    /// Edges of two classes, whatever their modes.
+    /// Edges between two classes, in any modes.
     Classes(LockClass, LockClass),
-    /// What lookups or removals of a site were under.
+    /// Locks at the lookups or unlinks of a site.
     Site(&'static str, String),
     Role(Role, String),
-    /// Events out of the recording.
+    /// Events from the recording.
     Events(Look),
     Event(Box<EventRow>),
 }
 
-/// Which case of a window.
+/// One case of a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Case {
     First,
     Longest,
 }
 
-/// Which edge.
+/// Key of a lock order edge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EdgeKey {
     from: (LockClass, Option<Mode>),
@@ -75,18 +75,18 @@ impl EdgeKey {
         *self == EdgeKey::of(e)
     }
 
-    /// The two locks, as everywhere.
+    /// Names of the two locks, as in every view.
     #[must_use]
     pub fn name(&self) -> String {
         format!("{} -> {}", lock(self.from.0, self.from.1), lock(self.to.0, self.to.1))
     }
 }
 
-/// Where a line leads.
+/// Target of a link.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Go {
     Page(Page),
-    /// To this event time of the recording.
+    /// An event time of the recording to seek to.
     Seek(u64),
 }
 
@@ -103,30 +103,31 @@ impl From<Text> for Line {
     }
 }
 
-/// What pages are made of.
+/// Data that pages are made of.
 #[derive(Clone, Copy)]
 pub struct Context<'a> {
     pub snapshot: &'a Snapshot,
-    /// Findings that are not told at this time, but were when their page was opened.
+    /// Findings that are not reported at this time, but were when their page was opened.
     pub kept: &'a Kept,
-    /// What numbers of stacks mean.
+    /// Table for stack numbers.
     pub stacks: &'a Stacks,
-    /// Event time of what led here.
+    /// Event time of the page that led here.
     pub came_for_ns: Option<u64>,
     pub answers: &'a Answers,
     pub theme: &'a Theme,
-    /// There are positions to go to.
+    /// True if positions of a recording can be sought.
     pub replay: bool,
     pub width: u16,
 }
 
 impl<'a> Context<'a> {
-    /// A finding as it is told now, else as it is told later.
+    /// Returns a finding as it is reported now, else as it is reported later.
     fn finding(&self, id: &str) -> Option<&'a Finding> {
         self.told_now(id).or_else(|| self.kept.get(id).map(|told| &told.finding))
     }
 
-    /// What is told of it now. The case that is kept may be under way, and another one the longest so far.
+    /// Returns the finding as it is reported now. `None` if the kept, later case has begun already and another case is the
+    /// longest up to now.
     fn told_now(&self, id: &str) -> Option<&'a Finding> {
         let now = self.snapshot.findings.iter().find(|f| f.id == id)?;
         let kept = self.kept.get(id).filter(|told| told.at_ns > self.snapshot.now_ns);
@@ -137,19 +138,19 @@ impl<'a> Context<'a> {
         (!kept.is_some_and(is_under_way)).then_some(now)
     }
 
-    /// It is the end of a recording.
+    /// True if this is the end of the recording.
     fn is_end(&self, time_ns: u64) -> bool {
         matches!(&self.snapshot.position, Position::Replay(r) if time_ns >= r.end_ns)
     }
 
-    /// Where a recording tells it.
+    /// Mark of a finding in the recording.
     fn mark(&self, id: &str) -> Option<&'a FindingMark> {
         let Position::Replay(r) = &self.snapshot.position else { return None };
         r.marks.iter().find(|m| m.id == id)
     }
 }
 
-/// The keys that lead on from a page without choosing a line.
+/// Keys that open a related page without choosing a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shortcut {
     Table,
@@ -158,7 +159,7 @@ pub enum Shortcut {
 }
 
 impl Page {
-    /// Its title, for the line above it.
+    /// Title for the line above the page.
     #[must_use]
     pub fn title(&self) -> String {
         match self {
@@ -178,7 +179,7 @@ impl Page {
         }
     }
 
-    /// The finding that it is about.
+    /// Finding that the page is about.
     #[must_use]
     pub fn finding(&self) -> Option<&str> {
         match self {
@@ -187,7 +188,7 @@ impl Page {
         }
     }
 
-    /// Its lines at a width.
+    /// Lines of the page, wrapped to a width.
     #[must_use]
     pub fn lines(&self, c: &Context<'_>) -> Vec<Line> {
         match self {
@@ -206,7 +207,7 @@ impl Page {
         }
     }
 
-    /// Where a shortcut leads from here; the error says why nowhere.
+    /// Page that a shortcut opens from here; the error says why there is none.
     ///
     /// # Errors
     /// The page has no such thing.
@@ -230,19 +231,19 @@ impl Page {
         found.ok_or_else(|| what.to_owned())
     }
 
-    /// Which case of a window it shows.
+    /// Case of the window that the page shows.
     fn case(&self) -> Case {
         if let Page::Lease(_, case) = self { *case } else { Case::Longest }
     }
 
-    /// The line to begin with, if it is not the first.
+    /// Line to begin with, if it is not the first.
     #[must_use]
     pub fn first_line(&self, c: &Context<'_>) -> Option<usize> {
         let Page::Events(look) = self else { return None };
         event::first_line(c, look)
     }
 
-    /// When that happened which the page is about, if it is about a moment.
+    /// Moment that the page is about, if any.
     #[must_use]
     pub fn moment(&self, c: &Context<'_>) -> Option<u64> {
         match self {
@@ -254,7 +255,7 @@ impl Page {
         }
     }
 
-    /// What has to be looked up for it.
+    /// Events that must be looked up for the page.
     #[must_use]
     pub fn needs(&self, c: &Context<'_>) -> Option<Look> {
         match self {
@@ -265,7 +266,7 @@ impl Page {
     }
 }
 
-/// The lines of a finding's page: as it is told now, else as it was told last.
+/// Lines of a finding's page: its state now, else its latest kept state.
 fn with_finding(
     c: &Context<'_>,
     id: &str,
@@ -285,7 +286,7 @@ fn with_finding(
     all
 }
 
-/// Why a finding is not told at this time.
+/// Says why a finding is not reported at this time.
 fn untold(c: &Context<'_>, id: &str) -> String {
     let at = |ns| rows::since_start(c.snapshot, ns);
     if let Some(now) = c.snapshot.findings.iter().find(|f| f.id == id) {
@@ -306,13 +307,13 @@ fn untold(c: &Context<'_>, id: &str) -> String {
     }
 }
 
-/// A line that leads on.
+/// A line with a link.
 fn link(name: &str, text: impl Into<String>, key: &str, to: Go) -> Line {
     let key = if key.is_empty() { String::new() } else { format!("  [{key}]") };
     Line { text: named(name, text).and(Tone::Faint, key), link: Some(to) }
 }
 
-/// Words beside what they are about.
+/// Text with the name of its subject in front.
 fn named(name: &str, text: impl Into<String>) -> Text {
     Text::new(Tone::Label, format!("{name:<9} ")).and(Tone::Plain, text)
 }
@@ -321,7 +322,7 @@ fn plain(text: impl Into<String>) -> Line {
     Text::new(Tone::Plain, text).into()
 }
 
-/// Words wrapped to the page, what is indented stays so.
+/// Text wrapped to the page; indented text stays indented.
 fn wrapped(c: &Context<'_>, lines: impl IntoIterator<Item = Text>) -> Vec<Line> {
     // Two cells at the left are for the mark of a link.
     let width = usize::from(c.width.saturating_sub(2));
@@ -332,13 +333,13 @@ fn wrapped(c: &Context<'_>, lines: impl IntoIterator<Item = Text>) -> Vec<Line> 
     lines.into_iter().flat_map(wrap).collect()
 }
 
-/// Wrapped lines stand two cells further in than the line they belong to.
+/// Indent of wrapped lines: two cells more than the line they belong to.
 fn indent(line: &Text) -> usize {
     let first = line.0.first().map_or("", |(_, t)| t.as_str());
     first.len() - first.trim_start_matches(' ').len() + 2
 }
 
-/// The evidence as the report words it.
+/// Evidence lines, worded as in the report.
 fn evidence(lines: Vec<String>) -> impl Iterator<Item = Text> {
     lines.into_iter().map(|l| Text::new(Tone::Plain, l))
 }

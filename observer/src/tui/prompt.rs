@@ -1,35 +1,35 @@
-//! The line at the bottom while somebody types: search, filter, a place to go to, a file's name.
+//! The line at the bottom while the person types: search, filter, a position to seek, a file name.
 //!
-//! Decides what keys do to the text. What the text is for is `state`'s.
+//! Decides how keys edit the text. `state` uses the text.
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::text::is_shown;
 use crate::library::Export;
 
-/// What is asked for.
+/// Purpose of a prompt.
 #[derive(Clone, Debug, PartialEq)]
 pub enum What {
     Search,
     Filter,
     GoTo,
-    /// A file's name, for what of the recording.
+    /// File name for an export.
     File(Take),
-    /// Whether to overwrite it.
+    /// Question whether to overwrite an existing file.
     Overwrite(Take, String),
-    /// Which of the exports.
+    /// Choice of an export.
     Export,
 }
 
-/// What is taken away.
+/// Content of an exported file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Take {
     Of(Export),
-    /// The page or row that is shown, as text.
+    /// The shown page or row, as text.
     Shown,
 }
 
-/// The exports, each with its key, name and a file name's ending.
+/// Exports, each with its key, name and file name extension.
 pub const EXPORTS: &[(char, Take, &str, &str)] = &[
     ('r', Take::Of(Export::Recording), "recording", "obs"),
     ('t', Take::Of(Export::Text), "text report", "txt"),
@@ -45,7 +45,7 @@ impl Take {
         EXPORTS.iter().find(|(_, take, _, _)| *take == self).map_or("", |(_, _, name, _)| name)
     }
 
-    /// A file's name for whoever types none.
+    /// File name used if the person types none.
     #[must_use]
     pub fn file(self) -> String {
         let ending = EXPORTS.iter().find(|(_, take, _, _)| *take == self).map_or("txt", |(_, _, _, e)| e);
@@ -59,20 +59,20 @@ impl Take {
 pub struct Prompt {
     pub what: What,
     pub text: String,
-    /// The text that it began with.
+    /// Text that the prompt began with.
     pub former: String,
-    /// Why the text was not taken.
+    /// Reason why the text was rejected.
     pub error: Option<String>,
 }
 
-/// What a key did.
+/// Result of a key press.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Typed {
-    /// The text is another one now, or not.
+    /// The prompt stays open; the text may have changed.
     On,
     Done,
     Given,
-    /// Not a key of prompts.
+    /// The key is not a key of prompts.
     Other,
 }
 
@@ -83,14 +83,14 @@ impl Prompt {
         Prompt { what, former: text.clone(), text, error: None }
     }
 
-    /// Takes a key.
+    /// Handles a key press.
     pub fn key(&mut self, key: KeyEvent) -> Typed {
         let control = key.modifiers.contains(KeyModifiers::CONTROL);
         match key.code {
             KeyCode::Enter => return Typed::Done,
             KeyCode::Esc => return Typed::Given,
             KeyCode::Char('c' | 'g') if control => return Typed::Given,
-            // As in a shell.
+            // Ctrl+U and Ctrl+W, as in a shell.
             KeyCode::Char('u') if control => self.text.clear(),
             KeyCode::Char('w') if control => {
                 let kept = self.text.trim_end().rfind(' ').map_or(0, |at| at + 1);
@@ -107,7 +107,7 @@ impl Prompt {
         Typed::On
     }
 
-    /// What stands before the text.
+    /// Label in front of the text.
     #[must_use]
     pub fn label(&self) -> String {
         match &self.what {

@@ -1,20 +1,20 @@
-//! Rows about what keeps lookups and removals apart: lookup sites, unlink sites, and pairs of both.
+//! Rows about the excluders of lookups and unlinks: lookup sites, unlink sites, and pairs of both.
 //!
-//! Decides their order, what is open first, and their words.
+//! Decides their order (unprotected ones first) and their words.
 
 use observer_engine::view::{LookupProtection, PairProtection, UnlinkProtection};
 
 use crate::sink::words::protection;
 use crate::snapshot::Snapshot;
 
-/// One row.
+/// One row of the view.
 pub enum Row<'a> {
     Lookup(&'a LookupProtection),
     Unlink(&'a UnlinkProtection),
     Pair(&'a PairProtection),
 }
 
-/// The row in this place: lookups, removals, pairs; of each what is open first.
+/// Row at this place: lookups, unlinks, pairs; unprotected lookups and pairs come first within their group.
 #[must_use]
 pub fn row(s: &Snapshot, i: usize) -> Option<Row<'_>> {
     let p = &s.protection;
@@ -52,7 +52,7 @@ impl Row<'_> {
         }
     }
 
-    /// Leases or removals; of a pair there is no such count.
+    /// Number of leases or unlinks; a pair has no such count.
     #[must_use]
     pub fn count(&self) -> Option<u64> {
         match self {
@@ -62,7 +62,7 @@ impl Row<'_> {
         }
     }
 
-    /// Nothing kept them apart, at least once; or a lease was under no lock.
+    /// True if nothing excluded the pair at least once, or a lease of the lookup was unprotected.
     #[must_use]
     pub fn is_open(&self) -> bool {
         match self {
@@ -72,7 +72,7 @@ impl Row<'_> {
         }
     }
 
-    /// Locks, most first.
+    /// Sets of locks, most frequent first.
     #[must_use]
     pub fn ways(&self, s: &Snapshot) -> Vec<String> {
         match self {
@@ -82,7 +82,7 @@ impl Row<'_> {
         }
     }
 
-    /// What the row means.
+    /// Meaning of the row, in words.
     #[must_use]
     pub fn means(&self) -> &'static str {
         match self {

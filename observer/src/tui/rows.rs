@@ -1,6 +1,6 @@
-//! Rows of each view out of a snapshot: how many, which is which, and their cells.
+//! Rows of each view of a snapshot: their number, their identity, and their cells.
 //!
-//! Decides the columns, the words in them and what they are sorted by. What is to be read of one row alone is `page`'s.
+//! Decides the columns, their words and their sort keys. `page` shows what there is to read about one row.
 
 use observer_engine::{
     event::{Mapping, Mode, Pte, Table, Tid},
@@ -22,13 +22,13 @@ use crate::snapshot::Snapshot;
 #[derive(Clone, Copy, Debug)]
 pub struct Column {
     pub title: &'static str,
-    /// Cells; 0: what is left of the line.
+    /// Width in cells; 0 takes the rest of the line.
     pub width: u16,
-    /// Numbers stand right.
+    /// True if right-aligned, as numbers are.
     pub right: bool,
-    /// Cells where there is little room.
+    /// Width in cells where there is little room.
     narrow: u16,
-    /// Narrower screens leave it out.
+    /// Screen width from which on the column is shown.
     pub from_width: u16,
 }
 
@@ -102,7 +102,7 @@ const COVERAGE: &[Column] = &[
 ];
 const PROTECTION: &[Column] = &[left("WHAT", 8), left("SITE", 34), right("COUNT", 8), left("LOCKS", 0)];
 
-/// All columns of a view.
+/// Columns of a view, including hidden ones.
 #[must_use]
 pub fn all_columns(tab: Tab) -> &'static [Column] {
     match tab {
@@ -116,19 +116,19 @@ pub fn all_columns(tab: Tab) -> &'static [Column] {
     }
 }
 
-/// The columns of a view on a screen of this width, with their widths there.
+/// Columns of a view on a screen of this width, with their widths there.
 #[must_use]
 pub fn columns(tab: Tab, width: u16) -> Vec<(usize, Column)> {
     fitted(all_columns(tab), width)
 }
 
-/// Those of events, wherever they stand.
+/// Columns of events, in every view that lists events.
 #[must_use]
 pub fn event_columns(width: u16) -> Vec<(usize, Column)> {
     fitted(EVENTS, width)
 }
 
-/// Below this width there is little room.
+/// Screen width below which there is little room.
 const NARROW: u16 = 110;
 
 fn fitted(all: &[Column], width: u16) -> Vec<(usize, Column)> {
@@ -146,12 +146,12 @@ fn fitted(all: &[Column], width: u16) -> Vec<(usize, Column)> {
     shown
 }
 
-/// What stands in one place of a list.
+/// One cell of a list.
 #[derive(Clone, Debug)]
 pub struct Cell {
     pub tone: Tone,
     pub text: String,
-    /// What it is sorted by, if not by its text.
+    /// Sort key, if it is not the text.
     pub value: Option<u64>,
 }
 
@@ -177,7 +177,7 @@ impl Cell {
     }
 }
 
-/// Windows seen and predicted stand in one view, with what else is about tables.
+/// True for windows, predictions, and other findings about tables: one view lists them all.
 fn is_of_windows(f: &Finding) -> bool {
     matches!(f.kind(), Kind::Window | Kind::Prediction | Kind::FreedShared)
 }
@@ -186,7 +186,7 @@ fn window(s: &Snapshot, i: usize) -> Option<&Finding> {
     s.findings.iter().filter(|f| is_of_windows(f)).nth(i)
 }
 
-/// Rows of a view.
+/// Number of rows of a view.
 #[must_use]
 pub fn count(s: &Snapshot, tab: Tab) -> usize {
     match tab {
@@ -204,7 +204,7 @@ fn protections(s: &Snapshot) -> usize {
     s.protection.lookups.len() + s.protection.unlinks.len() + s.protection.pairs.len()
 }
 
-/// How many there are of a view's rows in the run, where the snapshot holds a part of them only.
+/// Number of rows that the run has beyond those in the snapshot.
 #[must_use]
 pub fn beyond(s: &Snapshot, tab: Tab) -> usize {
     match tab {
@@ -245,7 +245,7 @@ fn row(s: &Snapshot, tab: Tab, i: usize) -> Option<Row<'_>> {
     }
 }
 
-/// What is not seen first, then what is not seen exactly.
+/// Coverage rows: blind ones first, then those that are not exact.
 fn coverage(s: &Snapshot, i: usize) -> Option<&Coverage> {
     let place = |c: &Coverage| match c.grade {
         Grade::Blind => 0,
@@ -255,7 +255,7 @@ fn coverage(s: &Snapshot, i: usize) -> Option<&Coverage> {
     (0..3).flat_map(|wanted| s.coverage.iter().filter(move |c| place(c) == wanted)).nth(i)
 }
 
-/// What there is to say of a view beside its name: how many rows, where that tells something.
+/// Badge next to a view's name: the number of rows, where that is useful.
 #[must_use]
 pub fn badge(s: &Snapshot, tab: Tab) -> String {
     let rows = || number(count(s, tab) as u64) + if beyond(s, tab) > 0 { "+" } else { "" };
@@ -272,7 +272,7 @@ pub fn badge(s: &Snapshot, tab: Tab) -> String {
     }
 }
 
-/// What a row opens, which is what it is too: a selection holds on to it while rows come and go.
+/// Page that a row opens. It is also the identity that a selection follows while rows appear and disappear.
 #[must_use]
 pub fn page(s: &Snapshot, tab: Tab, i: usize) -> Option<Page> {
     Some(match row(s, tab, i)? {
@@ -287,7 +287,7 @@ pub fn page(s: &Snapshot, tab: Tab, i: usize) -> Option<Page> {
     })
 }
 
-/// Whether a row is what this page shows: [`page`] without making one.
+/// Returns true if a row shows this page: [`page`] without constructing one.
 #[must_use]
 pub fn is(s: &Snapshot, tab: Tab, i: usize, page: &Page) -> bool {
     match (row(s, tab, i), page) {
@@ -305,7 +305,7 @@ pub fn is(s: &Snapshot, tab: Tab, i: usize, page: &Page) -> bool {
     }
 }
 
-/// What search and filter look at: the cells and, for what has one, the evidence.
+/// Text that search and filter look at: the cells, and the evidence if the row has any.
 #[must_use]
 pub fn text(s: &Snapshot, tab: Tab, i: usize) -> String {
     let mut text = cells(s, tab, i).into_iter().map(|c| c.text).collect::<Vec<_>>().join(" ");
@@ -322,7 +322,7 @@ pub fn text(s: &Snapshot, tab: Tab, i: usize) -> String {
     text
 }
 
-/// Cells of a row, one for each of the view's columns, the hidden ones too.
+/// Cells of a row, one for each column of the view, including hidden ones.
 #[must_use]
 pub fn cells(s: &Snapshot, tab: Tab, i: usize) -> Vec<Cell> {
     match row(s, tab, i) {
@@ -359,7 +359,7 @@ fn finding_cells(s: &Snapshot, tab: Tab, f: &Finding) -> Vec<Cell> {
     }
 }
 
-/// A file stands among the tables as what they add up to.
+/// Row of a file: the sums over its tables.
 fn mapping_cells(s: &Snapshot, m: &MappingView) -> Vec<Cell> {
     let by = m.by.first().map(words::unsharer).unwrap_or_default();
     let cells = [
@@ -394,7 +394,7 @@ fn table_cells(s: &Snapshot, t: &TableView) -> Vec<Cell> {
     cells.map(|c| c.toned(tone)).to_vec()
 }
 
-/// A pointer in use stands beneath the tables that it may point into.
+/// Row of a pointer in use, listed below the tables that it may point into.
 fn lease_cells(s: &Snapshot, l: &LeaseView) -> Vec<Cell> {
     let state = match (l.stale, l.dormant) {
         (true, _) => Cell::new(Tone::Alarm, "STALE"),
@@ -414,14 +414,14 @@ fn lease_cells(s: &Snapshot, l: &LeaseView) -> Vec<Cell> {
     ]
 }
 
-/// `i_mmap_rwsem(w)`.
+/// Short form of a lock and its mode: `i_mmap_rwsem(w)`.
 fn short_lock(class: LockClass, mode: Option<Mode>) -> String {
     let name = words::lock(class, mode);
     name.replace("(read)", "(r)").replace("(write)", "(w)")
 }
 
 fn edge_cells(s: &Snapshot, e: &EdgeView) -> Vec<Cell> {
-    // A step that cannot wait is none of a deadlock, whatever others of its classes close.
+    // A request that cannot block is not a step of a deadlock, even if other edges of its classes close a cycle.
     let closes = if e.manner.can_block() { closes(s, (e.from, e.to)) } else { None };
     let order = words::order::verdict(e);
     vec![
@@ -435,7 +435,7 @@ fn edge_cells(s: &Snapshot, e: &EdgeView) -> Vec<Cell> {
     ]
 }
 
-/// An edge in a sentence.
+/// An edge in one sentence.
 fn edge_words(s: &Snapshot, e: &EdgeView) -> String {
     let (from, to) = (words::lock(e.from, e.from_mode), words::lock(e.to, e.to_mode));
     let how = match e.manner {
@@ -455,7 +455,7 @@ fn edge_words(s: &Snapshot, e: &EdgeView) -> String {
     format!("{to} {how} while {from} is held{order}{closes}")
 }
 
-/// What stands under a list of the row that is selected, where it has no room for its page.
+/// Text below a list about the selected row, where there is no room for its page.
 #[must_use]
 pub fn in_full(s: &Snapshot, tab: Tab, i: usize) -> String {
     match row(s, tab, i) {
@@ -465,7 +465,7 @@ pub fn in_full(s: &Snapshot, tab: Tab, i: usize) -> String {
     }
 }
 
-/// `try/wait`: by trylock, where it would have waited had that failed.
+/// Short word for how a lock was requested. `try/wait`: trylock, which would have blocked after a failure.
 fn ask(manner: Manner) -> &'static str {
     match manner {
         Manner::Asked => "wait",
@@ -474,7 +474,7 @@ fn ask(manner: Manner) -> &'static str {
     }
 }
 
-/// The worst cycle that a step between two classes is part of.
+/// Rank of the worst cycle that contains a step between two classes.
 #[must_use]
 pub fn closes(s: &Snapshot, (from, to): (LockClass, LockClass)) -> Option<Rank> {
     let has = |f: &&Finding| match &f.evidence {
@@ -484,7 +484,7 @@ pub fn closes(s: &Snapshot, (from, to): (LockClass, LockClass)) -> Option<Rank> 
     s.findings.iter().filter(has).map(|f| f.rank).min()
 }
 
-/// Cells of an event, wherever it stands.
+/// Cells of an event, in every view that lists events.
 #[must_use]
 pub fn event_cells(s: &Snapshot, e: &EventRow) -> Vec<Cell> {
     let w = events::words(e, &s.setup, s.meta.start_ns);
@@ -498,7 +498,7 @@ pub fn event_cells(s: &Snapshot, e: &EventRow) -> Vec<Cell> {
 }
 
 fn coverage_cells(s: &Snapshot, c: &Coverage) -> Vec<Cell> {
-    // Those of a part are not told apart, but where it is a function.
+    // Parts of a role share its sites, unless a part is a function.
     let of_it = |function: &str| c.part.is_empty() || c.part == function;
     let sites: Vec<u64> = (s.setup.sites.iter())
         .filter(|site| site.role == c.role && of_it(&site.function))
@@ -518,7 +518,7 @@ fn coverage_cells(s: &Snapshot, c: &Coverage) -> Vec<Cell> {
     ]
 }
 
-/// `no symbol x: came with 6.10` is cut where it begins to say something.
+/// Moves the cause to the front, because the cell may be cut: `no symbol x: came with 6.10`.
 fn cause_first(reason: &str) -> String {
     match reason.split_once(": ") {
         Some((what, why)) if what.starts_with("no symbol") && !why.contains("no symbol") => {
@@ -528,13 +528,13 @@ fn cause_first(reason: &str) -> String {
     }
 }
 
-/// Events of a site so far.
+/// Events of a site up to now.
 #[must_use]
 pub fn fired(s: &Snapshot, site: u16) -> u64 {
     s.fired.iter().find(|(id, _)| *id == site).map_or(0, |(_, n)| *n)
 }
 
-/// `212 ex-reader`, as far as it is known.
+/// Name of a task as far as it is known: `task 212 (ex-reader)`.
 #[must_use]
 pub fn task(comm: &str, tid: Tid) -> String {
     if comm.is_empty() { format!("task {}", tid.0) } else { format!("task {} ({comm})", tid.0) }
@@ -569,7 +569,7 @@ pub fn since_start(s: &Snapshot, time_ns: u64) -> String {
     moment(time_ns, s.meta.start_ns)
 }
 
-/// A task's name, where something that is shown tells it.
+/// Name of a task, if anything in the snapshot has it.
 #[must_use]
 pub fn comm_of(s: &Snapshot, tid: Tid) -> Option<&str> {
     let sides = s.findings.iter().flat_map(|f| page::finding::sides(&f.evidence)).map(|side| &side.task);
@@ -580,7 +580,7 @@ pub fn comm_of(s: &Snapshot, tid: Tid) -> Option<&str> {
     told.find(|comm| !comm.is_empty()).or_else(|| of_events.into_iter().find(|comm| !comm.is_empty()))
 }
 
-/// The table that a pte lies in, as the run knows it now.
+/// Latest known table that a pte lies in.
 #[must_use]
 pub fn table_of(s: &Snapshot, pte: Pte) -> Option<(Table, u32)> {
     let at = |t: &&TableView| t.table == pte.table();

@@ -1,7 +1,7 @@
-//! What is shown: view, page, selection, scroll, prompt, freeze, and the past that rates are made of.
+//! State of the dashboard: view, page, selection, scroll, prompt, freeze, and the history that rates are computed from.
 //!
-//! Decides what a key press changes and what it asks of others ([`Effect`]). Draws nothing, waits for nothing, and knows the
-//! terminal only as a size.
+//! Decides what a key press changes here and what it asks of others ([`Effect`]). Draws nothing, waits for nothing, and knows
+//! the terminal only as a size.
 
 mod find;
 mod mouse;
@@ -31,7 +31,7 @@ use crate::events::Filter;
 use crate::library::{self, Export, Query};
 use crate::snapshot::{Command, Position, Snapshot};
 
-/// The views, in the order of their numbers.
+/// Views, in the order of their numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tab {
     Overview,
@@ -61,15 +61,15 @@ impl Tab {
     }
 }
 
-/// What a key press leads to outside the state.
+/// Effect of a key press outside the state.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
     Quit,
     Redraw,
     Send(Command),
-    /// To be looked up in the recording; the answer goes to [`State::found`].
+    /// A lookup in the recording; the answer goes to [`State::found`].
     Look(Look, Query),
-    /// To be written; the answer goes to [`State::written`].
+    /// An export to be written; the answer goes to [`State::written`].
     Export {
         what: Export,
         to: PathBuf,
@@ -80,16 +80,16 @@ pub enum Effect {
         to: PathBuf,
         force: bool,
     },
-    /// To the terminal's clipboard.
+    /// Text for the terminal's clipboard.
     Copy(String),
     Mouse(bool),
 }
 
-/// How a recording goes by.
+/// Pace of a replay.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Pace {
     pub paused: bool,
-    /// Times real time; `None`: as fast as it goes.
+    /// Multiple of real time; `None`: as fast as possible.
     pub speed: Option<f32>,
 }
 
@@ -102,7 +102,7 @@ impl Pace {
     }
 }
 
-/// What takes the screen's middle.
+/// Content of the screen's middle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Body {
     Help,
@@ -111,7 +111,7 @@ pub enum Body {
     List,
 }
 
-/// Something to be said in the last line, until the next key.
+/// A message in the last line, until the next key.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Message {
     pub text: String,
@@ -125,26 +125,26 @@ pub struct State {
     theme: Theme,
     tab: Tab,
     lists: [List; Tab::ALL.len()],
-    /// Pages open over each list, the one that is shown last.
+    /// Pages open over each list, the shown one last.
     pages: [Vec<Open>; Tab::ALL.len()],
     /// Lines of the page that is shown.
     lines: Vec<Line>,
     /// Scroll of the open help.
     help: Option<usize>,
-    /// The cell of the matrix, while lock order is one.
+    /// Selected cell of the matrix, while lock order is shown as a matrix.
     matrix: Option<(usize, usize)>,
     prompt: Option<Prompt>,
     message: Option<Message>,
-    /// What was searched for last, in lower case.
+    /// Text searched for last, in lower case.
     search: String,
     answers: Answers,
     kept: Kept,
     latest: Arc<Snapshot>,
     frozen: Option<Arc<Snapshot>>,
     history: History,
-    /// What the person asked for last, or the run told since.
+    /// Pace that the person asked for last, or that the run reported since.
     pace: Pace,
-    /// The mark of the recording that was gone to last, and the finding that is to be selected when it is there.
+    /// Index of the mark that was sought last, and id of the finding to select as soon as it is listed.
     mark: Option<usize>,
     wanted: Option<String>,
     mouse: bool,
@@ -183,15 +183,15 @@ impl State {
         state
     }
 
-    /// What is to be done outside since this was asked last.
+    /// Takes the effects since the last call.
     pub fn take_effects(&mut self) -> Vec<Effect> {
         std::mem::take(&mut self.effects)
     }
 
-    /// Takes a new snapshot. The header follows it always, the rest unless it is frozen.
+    /// Takes a new snapshot. The header always follows it, the rest unless the view is frozen.
     pub fn show(&mut self, snapshot: Arc<Snapshot>) {
         self.history.push(snapshot.now_ns, groups::totals(&snapshot));
-        // Until the run has answered a key press, its former pace is old news.
+        // The run's pace replaces the asked one only when it changes: until then the run has not answered the key press.
         let told = Pace::of(&snapshot);
         if told != Pace::of(&self.latest) {
             self.pace = told;
@@ -212,7 +212,7 @@ impl State {
         self.scroll();
     }
 
-    /// What was looked up.
+    /// Takes the answer of a lookup.
     pub fn found(&mut self, look: &Look, answer: Result<library::Page, String>) {
         let answer = match answer {
             Ok(page) => Answer::Found(Arc::new(page)),
@@ -222,7 +222,7 @@ impl State {
         self.lines_anew();
     }
 
-    /// Takes a key.
+    /// Handles a key press.
     pub fn key(&mut self, key: KeyEvent) {
         self.message = None;
         if self.prompt.is_some() && self.typed(key) {
@@ -236,7 +236,7 @@ impl State {
         }
     }
 
-    /// In the matrix there is a left and a right; `false`: another key.
+    /// Moves left or right in the matrix; returns `false` for other keys.
     fn move_cell(&mut self, code: KeyCode) -> bool {
         let right = match code {
             KeyCode::Left | KeyCode::Char('h') => -1,
@@ -300,7 +300,7 @@ impl State {
     }
 
     fn go(&mut self, tab: Tab) {
-        // Its number again leads back to the list.
+        // The number of the view again leads back to the list.
         if tab == self.tab && self.help.is_none() {
             self.pages[tab as usize].clear();
         }
@@ -346,7 +346,7 @@ impl State {
         self.rows_anew();
     }
 
-    /// Finds out anew which rows pass, and what stands on the page that is open.
+    /// Recomputes which rows pass, and the content of the open page.
     fn rows_anew(&mut self) {
         let (snapshot, tab) = (self.snapshot_arc(), self.tab);
         self.lists[tab as usize].renew(&snapshot, tab);
@@ -359,7 +359,7 @@ impl State {
         }
     }
 
-    /// Makes the lines of the page that is open.
+    /// Recomputes the lines of the open page.
     fn lines_anew(&mut self) {
         self.keep_findings();
         self.look_up_needed();
@@ -369,7 +369,7 @@ impl State {
             return;
         };
         self.lines = open.page.lines(&self.context(self.area.width));
-        // What was looked up may be the first lines that lead on.
+        // The lookup may have brought the page's first lines with links.
         let chosen = self.chosen().is_some_and(|at| self.lines.get(at).is_some_and(|l| l.link.is_some()));
         if !chosen {
             self.begin_page();
@@ -377,7 +377,7 @@ impl State {
         self.scroll();
     }
 
-    /// Goes to where the page that is open begins.
+    /// Scrolls to where the open page begins.
     fn begin_page(&mut self) {
         let context = self.context(self.area.width);
         let first = self.top().and_then(|open| open.page.first_line(&context)).unwrap_or(0);
@@ -385,7 +385,7 @@ impl State {
         if let Some(open) = self.top_mut() {
             open.link = None;
             if first > 0 {
-                // With some of what was before it.
+                // Some of the earlier lines stay visible.
                 (open.link, open.scroll) = (Some(first.min(last)), first.saturating_sub(rows / 3));
             }
         }
@@ -393,7 +393,7 @@ impl State {
         self.settle_link();
     }
 
-    /// What pages are made of now.
+    /// Context for the pages shown now.
     fn context(&self, width: u16) -> Context<'_> {
         let context = Context {
             snapshot: self.snapshot(),
@@ -409,14 +409,14 @@ impl State {
         Context { came_for_ns: below.filter_map(|open| open.page.moment(&context)).next(), ..context }
     }
 
-    /// Keeps what is told of the findings that pages are open of.
+    /// Keeps the state of the findings whose pages are open.
     fn keep_findings(&mut self) {
         let snapshot = self.snapshot_arc();
         let ids: Vec<&str> = self.pages.iter().flatten().filter_map(|open| open.page.finding()).collect();
         self.kept.renew(&snapshot, &ids);
     }
 
-    /// Asks for what the page that is open needs, if it was not asked for.
+    /// Asks for what the open page needs, if it was not asked for.
     fn look_up_needed(&mut self) {
         let snapshot = self.snapshot_arc();
         let needs = self.top().and_then(|open| open.page.needs(&self.context(self.area.width)));
@@ -436,7 +436,7 @@ impl State {
         }
     }
 
-    /// Opens a page over what is shown. What a table's events are about is what led there.
+    /// Opens a page over what is shown. A page of events is about the moment of the page that led there.
     fn show_page(&mut self, mut page: Page) {
         if let Page::Events(look) = &mut page
             && look.around_ns.is_none()

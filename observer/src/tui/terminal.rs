@@ -1,6 +1,6 @@
-//! The terminal: taken over, measured, and given back whatever happens.
+//! The terminal: taken over, measured, and always given back.
 //!
-//! Decides the size that is drawn for and how the terminal is restored. Draws nothing.
+//! Decides the size to draw for and how the terminal is restored. Draws nothing.
 
 use std::io::{self, Stdout, Write};
 use std::sync::Once;
@@ -17,10 +17,10 @@ use ratatui::{Terminal, TerminalOptions, Viewport};
 use super::state::State;
 use super::view;
 
-/// A serial console has no window size to tell. This is what its terminals have at least.
+/// Size for a serial console, which reports no window size: its terminals have at least this.
 const FALLBACK: (u16, u16) = (80, 24);
 
-/// Set while the terminal is ours, so that it is restored once, by whoever comes first: the guard or a panic.
+/// Set while the terminal is ours, so that it is restored once: by the guard or by a panic, depending on which is first.
 static TAKEN: AtomicBool = AtomicBool::new(false);
 
 /// Set while the mouse is ours too.
@@ -29,7 +29,7 @@ static MOUSE: AtomicBool = AtomicBool::new(false);
 /// The terminal while it is ours; dropping it gives it back.
 pub struct Screen {
     terminal: Terminal<CrosstermBackend<Stdout>>,
-    /// What is drawn for.
+    /// Size that is drawn for.
     area: Rect,
 }
 
@@ -37,7 +37,7 @@ impl Screen {
     /// Takes the terminal over: raw mode, alternate screen, and a panic hook that restores before it reports.
     ///
     /// # Errors
-    /// Standard input or output is no terminal, or refuses raw mode.
+    /// Standard input or output is not a terminal, or refuses raw mode.
     pub fn take() -> anyhow::Result<Screen> {
         restore_on_panic();
         terminal::enable_raw_mode().context("cannot put the terminal into raw mode")?;
@@ -69,12 +69,12 @@ impl Screen {
 }
 
 impl Screen {
-    /// Draws a frame, which a terminal that knows how shows at once: nobody sees half of it.
+    /// Draws a frame. Terminals with synchronized output show it at once, so half a frame is never visible.
     ///
     /// # Errors
     /// The terminal cannot be written to.
     pub fn draw(&mut self, state: &mut State) -> io::Result<()> {
-        // That the size is another one is not always told: crossterm forgets a signal that comes together with a key.
+        // A resize is not always reported: crossterm drops a signal that arrives together with a key.
         if area() != self.area {
             self.renew()?;
         }
@@ -86,7 +86,7 @@ impl Screen {
         execute!(self.terminal.backend_mut(), terminal::EndSynchronizedUpdate)
     }
 
-    /// Gives text to the terminal's clipboard, by OSC 52, which works through ssh and tmux where it is allowed.
+    /// Copies text to the terminal's clipboard, by OSC 52, which works through ssh and tmux where it is allowed.
     ///
     /// # Errors
     /// The terminal cannot be written to.
@@ -114,8 +114,7 @@ impl Drop for Screen {
     }
 }
 
-/// Whether the terminal is ours. It is not before [`Screen::take`], and not any more once a panic anywhere has given it
-/// back under our feet.
+/// Returns true while the terminal is ours: from [`Screen::take`] until it is restored. A panic in any thread restores it.
 pub fn taken() -> bool {
     TAKEN.load(Ordering::SeqCst)
 }
@@ -135,7 +134,7 @@ fn size(told: (u16, u16), env: (Option<u16>, Option<u16>)) -> (u16, u16) {
     (pick(told.0, env.0, FALLBACK.0), pick(told.1, env.1, FALLBACK.1))
 }
 
-/// Gives the terminal back. Errors are of no use here: there is nowhere left to tell them.
+/// Gives the terminal back. Errors are ignored: there is nowhere left to report them.
 fn restore() {
     if TAKEN.swap(false, Ordering::SeqCst) {
         let mut out = io::stdout();
@@ -148,7 +147,7 @@ fn restore() {
     }
 }
 
-/// A panic's message belongs on the restored screen, or nobody reads it.
+/// Restores the terminal before a panic prints its message: on the alternate screen nobody could read it.
 fn restore_on_panic() {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {

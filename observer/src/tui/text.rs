@@ -1,11 +1,11 @@
-//! Text before it has a look: pieces with tones, cut and wrapped to a width. Decides where lines break.
+//! Text before styling: pieces with tones, cut and wrapped to a width. Decides where lines break.
 
 use ratatui::text::{Line, Span};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use super::theme::{Theme, Tone};
 
-/// One line: pieces, each with what it means.
+/// One line of text pieces, each with its meaning.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Text(pub Vec<(Tone, String)>);
 
@@ -21,7 +21,7 @@ impl Text {
         self
     }
 
-    /// Without tones.
+    /// The text without tones.
     #[must_use]
     pub fn plain(&self) -> String {
         self.0.iter().flat_map(|(_, t)| t.chars()).filter(|c| is_shown(*c)).collect()
@@ -37,7 +37,7 @@ impl Text {
         Line::from_iter(self.0.iter().map(|(tone, t)| Span::styled(t.clone(), theme.style(*tone))))
     }
 
-    /// Broken between words at `width`; lines after the first are indented by `indent`.
+    /// Breaks the text between words at `width`; lines after the first are indented by `indent`.
     #[must_use]
     pub fn wrap(self, width: usize, indent: usize) -> Vec<Text> {
         let mut lines = vec![Text::default()];
@@ -62,7 +62,7 @@ impl Text {
     }
 }
 
-/// Cut to `width` cells, with `~` where something is missing, and filled up with spaces.
+/// Cuts the text to `width` cells, with `~` where something is missing, or fills it up with spaces.
 #[must_use]
 pub fn fit(text: &str, width: usize, right: bool) -> String {
     let has = text.width();
@@ -84,7 +84,7 @@ pub fn fit(text: &str, width: usize, right: bool) -> String {
     cut + "~" + &" ".repeat(room - used)
 }
 
-/// Whether a character may go to a terminal: a task's name may hold any byte.
+/// Returns true if a character may be sent to a terminal: a task's name may contain any byte.
 #[must_use]
 pub fn is_shown(c: char) -> bool {
     !c.is_control() && c.width().is_some()

@@ -1,33 +1,33 @@
-//! Colours and glyphs. Decides how something looks, by what it means; never what is shown.
+//! Colours and glyphs. Decides how something looks by its meaning; never what is shown.
 //!
-//! Only the terminal's own sixteen colours and attributes, on the terminal's own background, so that light and dark both
-//! work. Nothing is told by colour alone.
+//! Uses only the terminal's own sixteen colours and attributes, on the terminal's own background, so that light and dark both
+//! work. Colour alone never carries information.
 
 use ratatui::style::{Color, Modifier, Style};
 
-/// What a piece of text means.
+/// Meaning of a piece of text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tone {
     Plain,
     /// Names of things: titles, column heads, labels.
     Label,
-    /// Said for completeness, never needed first.
+    /// Details for completeness, never needed first.
     Faint,
     /// An alarm, or loss.
     Alarm,
     /// Weakens what is shown: blind roles, inferred evidence, lower ranks.
     Caution,
-    /// Good to see.
+    /// A good sign.
     Good,
     /// The bar of column heads.
     Bar,
     /// The selected row.
     Selected,
-    /// What a search found.
+    /// Match of a search.
     Found,
 }
 
-/// How tones and bars look on this terminal.
+/// Look of tones and bars on this terminal.
 #[derive(Clone, Copy, Debug)]
 pub struct Theme {
     color: bool,
@@ -40,7 +40,7 @@ impl Theme {
     /// Attributes and ASCII only.
     pub const PLAIN: Theme = Theme { color: false, blocks: false };
 
-    /// What `NO_COLOR`, `TERM` and the locale ask for.
+    /// Theme that `NO_COLOR`, `TERM` and the locale ask for.
     #[must_use]
     pub fn from_environment() -> Theme {
         let var = |name| std::env::var(name).ok().filter(|v| !v.is_empty());
@@ -49,12 +49,12 @@ impl Theme {
     }
 
     fn of(no_color: bool, term: &str, locale: Option<&str>) -> Theme {
-        // No locale at all is a guest's bare shell on a serial line, whose other end is somebody's UTF-8 terminal.
+        // No locale at all means a guest's bare shell on a serial line, whose other end is usually a UTF-8 terminal.
         let utf8 = locale.is_none_or(|l| {
             let l = l.to_ascii_lowercase();
             l.contains("utf-8") || l.contains("utf8")
         });
-        // The Linux console's fonts lack the eighths of a block, a vt100 all of them.
+        // The Linux console's fonts lack the eighths of a block, a vt100 lacks all blocks.
         let old = term == "linux" || term.starts_with("vt");
         Theme { color: !no_color && !term.starts_with("vt"), blocks: utf8 && !old }
     }
@@ -68,7 +68,7 @@ impl Theme {
             Tone::Label => plain.add_modifier(Modifier::BOLD),
             Tone::Faint => plain.add_modifier(Modifier::DIM),
             Tone::Alarm => colored(Color::Red).add_modifier(Modifier::BOLD),
-            // Yellow, the usual choice, is not to be read on a light background.
+            // Yellow, the usual choice, is not readable on a light background.
             Tone::Caution => colored(Color::Magenta).add_modifier(if self.color {
                 Modifier::empty()
             } else {
@@ -81,13 +81,13 @@ impl Theme {
         }
     }
 
-    /// Whether glyphs beyond ASCII can be drawn.
+    /// Returns true if glyphs beyond ASCII can be drawn.
     #[must_use]
     pub fn blocks(&self) -> bool {
         self.blocks
     }
 
-    /// Bars from nothing to full.
+    /// Bar glyphs from empty to full.
     #[must_use]
     pub fn bars(&self) -> &'static [char] {
         if self.blocks {

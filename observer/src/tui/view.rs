@@ -21,7 +21,7 @@ use crate::sink::words::{number, plural};
 
 pub use panel::rows as panel_rows;
 
-/// Draws everything.
+/// Draws the whole screen.
 pub fn draw(frame: &mut Frame, state: &State) {
     let (layout, theme) = (state.layout(), state.theme());
     if let Some(scroll) = state.help() {
@@ -51,7 +51,7 @@ fn put(frame: &mut Frame, area: Rect, lines: impl IntoIterator<Item = Text>, the
     frame.render_widget(Paragraph::new(lines), area);
 }
 
-/// The first of some wordings that fits the width, else the last.
+/// First of several wordings that fits the width, else the last.
 fn choose(width: u16, wordings: impl IntoIterator<Item = Text>) -> Text {
     let mut last = Text::default();
     for wording in wordings {
@@ -63,13 +63,13 @@ fn choose(width: u16, wordings: impl IntoIterator<Item = Text>) -> Text {
     last
 }
 
-/// The line of views, and which cells are of which.
+/// The line of views, and the cells of each view in it.
 pub struct TabLine {
     pub text: Text,
     pub places: Vec<(Tab, Range<u16>)>,
 }
 
-/// The views with their numbers; where there is room, how much there is in each.
+/// Views with their numbers; where there is room, with their badges.
 #[must_use]
 pub fn tab_line(state: &State, width: u16) -> TabLine {
     let snapshot = state.snapshot();
@@ -138,7 +138,7 @@ fn list(frame: &mut Frame, area: Rect, state: &State, theme: &Theme) {
     put(frame, area, lines, theme);
 }
 
-/// What the selected row opens, or what it says that is cut in a narrow list.
+/// Draws the page that the selected row opens, or the full text of its cut cell.
 fn preview(frame: &mut Frame, area: Rect, page: bool, state: &State, theme: &Theme) {
     if page {
         let title =
@@ -153,7 +153,7 @@ fn preview(frame: &mut Frame, area: Rect, page: bool, state: &State, theme: &The
     put(frame, area, text.wrap(usize::from(area.width), 2), theme);
 }
 
-/// Why a list is empty. Never "clean".
+/// Says why a list is empty. Never "clean".
 fn empty(state: &State) -> String {
     let s = state.snapshot();
     let all = state.all_rows();
@@ -187,7 +187,7 @@ fn empty(state: &State) -> String {
     }
 }
 
-/// The pages that led here, and how much of this one is below.
+/// Draws the titles of the pages that led here, and how much of this page is below.
 fn title(frame: &mut Frame, area: Rect, state: &State, theme: &Theme) {
     let width = usize::from(area.width);
     let (lines, below) = match state.body() {
@@ -202,7 +202,7 @@ fn title(frame: &mut Frame, area: Rect, state: &State, theme: &Theme) {
     let room = width.saturating_sub(more.len());
     let name = state.tab().name();
     let mut trail = format!(" {name} > {}", lines.join(" > "));
-    // The way is less worth than where one is.
+    // The open page matters more than the pages that led to it.
     if trail.chars().count() > room
         && let Some(last) = lines.last()
     {
@@ -237,9 +237,9 @@ fn margin(line: Line, chosen: bool, state: &State) -> Text {
     text
 }
 
-/// Marks what was searched for.
+/// Marks the matches of the search.
 fn found(text: Text, searched: &str) -> Text {
-    // Lower case of other letters than ASCII may be longer: their places are not the same.
+    // The lower case of a letter outside ASCII may be longer, so byte offsets would differ.
     if searched.is_empty() || !searched.is_ascii() {
         return text;
     }
@@ -257,10 +257,10 @@ fn found(text: Text, searched: &str) -> Text {
     marked
 }
 
-/// Findings on the time bar: the worst, if there are more than cells anyway.
+/// Maximum number of findings on the time bar: the worst are kept if there are more, which is more than cells.
 const MARKS_MAX: usize = 500;
 
-/// Where a replay is.
+/// Draws the position of a replay.
 fn bar(frame: &mut Frame, area: Rect, state: &State, theme: &Theme) {
     let marks = bar_marks(state);
     if let Some(bar) = time_bar(state, &marks) {
@@ -268,7 +268,7 @@ fn bar(frame: &mut Frame, area: Rect, state: &State, theme: &Theme) {
     }
 }
 
-/// The event that a replay took last: what a step did.
+/// Event that a replay applied last, which shows the effect of a step.
 fn last_event(state: &State, width: u16) -> Option<Text> {
     let s = state.latest();
     let row = s.last.as_ref().filter(|_| state.recording().is_some())?;
@@ -283,7 +283,7 @@ fn last_event(state: &State, width: u16) -> Option<Text> {
     Some(if too_wide { Text::new(Tone::Label, name).and(Tone::Plain, cut) } else { fits })
 }
 
-/// The event time at a column of the time bar.
+/// Event time at a column of the time bar.
 #[must_use]
 pub fn bar_time(state: &State, column: u16, width: u16) -> Option<u64> {
     timebar::time_at(column.into(), width.into(), &time_bar(state, &bar_marks(state))?)

@@ -1,7 +1,7 @@
 //! Pictures: what happened, drawn with characters.
 //!
-//! Each is a pure function from what the engine tells and a width to lines. None keeps anything, knows a terminal, or panics at
-//! any width; lines are never wider than asked for. All that is meant is in the characters: tones only help.
+//! Each is a pure function from engine data and a width to lines. They keep no state, know no terminal, and do not panic at
+//! any width; lines are never wider than asked for. Characters carry the whole meaning: tones only help.
 
 mod apart;
 mod axis;
@@ -25,7 +25,7 @@ use crate::events::EventRow;
 
 pub use self::glyphs::Glyphs;
 
-/// The picture of a finding; empty where there is nothing to draw. `events`: those of its tasks around it, as far as known.
+/// Picture of a finding; empty where there is nothing to draw. `events`: known events of its tasks around it.
 #[must_use]
 pub fn of_finding(
     finding: &Finding,

@@ -1,6 +1,6 @@
-//! Numbers that have to fit a column. What has room is worded by `sink::words`, as in the reports.
+//! Numbers that must fit a column. `sink::words` formats those that have room, as in the reports.
 
-/// Events a second in at most five characters: `0`, `12.3k`, `4.56M`.
+/// Events per second in at most five characters: `0`, `12.3k`, `4.56M`.
 #[must_use]
 pub fn rate(per_s: f64) -> String {
     if per_s < 9.95 && per_s > 0.0 {
@@ -21,7 +21,7 @@ pub fn rate(per_s: f64) -> String {
     format!("{:.3}G", per_s / 1e9)
 }
 
-/// A span with three digits and its unit: `830 ns`, `1.25 ms`, `12.0 s`.
+/// A time span with three digits and its unit: `830 ns`, `1.25 ms`, `12.0 s`.
 #[must_use]
 pub fn short_span(ns: u64) -> String {
     for (limit_ns, unit, by) in [(999_500, "us", 1e3), (999_500_000, "ms", 1e6), (u64::MAX, "s", 1e9)] {

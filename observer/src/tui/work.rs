@@ -1,6 +1,6 @@
-//! What takes time: looking events up, and writing files. Each in a thread of its own.
+//! Slow work: looking events up, and writing files. Each job has a thread of its own.
 //!
-//! Decides that of lookups only the newest goes on: nobody waits for a page that was left.
+//! Decides that only the newest lookup continues: nobody waits for a page that was left.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -15,18 +15,18 @@ use crate::hint;
 use crate::library::{self, Export, Library, Query};
 use crate::recording::writer;
 
-/// How writing a file went.
+/// Result of writing a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Written {
     Done {
         bytes: u64,
     },
-    /// There is such a file.
+    /// The file exists already.
     Exists,
     Failed(String),
 }
 
-/// What was worked out.
+/// Result of a job.
 pub enum Done {
     Looked(Look, Result<library::Page, String>),
     Written(Take, PathBuf, Written),
@@ -87,9 +87,9 @@ impl Work {
 
     fn start(&self, what: impl FnOnce(Option<Library>) -> Done + Send + 'static) {
         let (library, done) = (self.library.clone(), self.done.clone());
-        // Nobody listens any more when the dashboard is over.
+        // The receiver is gone when the dashboard has ended.
         let job = move || drop(done.send(what(library)));
-        // Without a thread nothing is answered, and the person presses the key again.
+        // Without a thread there is no answer, and the person presses the key again.
         let _ = std::thread::Builder::new().name("tui-work".into()).spawn(job);
     }
 }

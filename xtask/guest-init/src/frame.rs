@@ -1,15 +1,15 @@
-//! Frames on the serial line out of the guest. A frame is
+//! Frames on the serial line out of the guest. The format of a frame is
 //!
 //! ```text
 //! magic "OGf1" · kind u8 · payload length u32 · payload · CRC-32 of kind, length and payload     (little-endian)
 //! ```
 //!
-//! The guest may die in the middle of one, and a kernel may write into the line: the decoder looks for the next magic
-//! and counts what it had to skip. Nothing is repeated or acknowledged: a serial port of an emulator loses no byte.
+//! The guest may die in the middle of a frame, and a kernel may write into the line. So the decoder searches for the next
+//! magic and counts the bytes that it skips. Frames are neither acknowledged nor repeated: an emulated port loses no byte.
 
 const MAGIC: [u8; 4] = *b"OGf1";
 const HEADER: usize = MAGIC.len() + 1 + 4;
-/// A length above this is noise, not a frame.
+/// Maximum payload in bytes; a larger length is noise, not a frame.
 const PAYLOAD_MAX: usize = 1 << 20;
 
 const HELLO: u8 = 1;
@@ -18,17 +18,17 @@ const EXIT: u8 = 3;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Frame {
-    /// Init is up; the kernel's release.
+    /// Init is running; contains the kernel's release.
     Hello { release: String },
-    /// Bytes of a file below the out directory, `path` relative to it. Offset 0 starts the file anew.
+    /// Bytes of a file below the out directory, `path` relative to it. Offset 0 starts the file again.
     File { path: String, offset: u64, bytes: Vec<u8> },
-    /// The command ended with this status (128 + signal, as a shell says it). Nothing follows.
+    /// The command ended with this status (128 + signal, as in a shell). This is the last frame.
     Exit { code: i32 },
 }
 
 impl Frame {
     /// # Panics
-    /// When a path or a payload is longer than a frame can hold; the sender splits files long before.
+    /// A path or a payload is longer than a frame can hold; the sender splits files long before that.
     pub fn to_bytes(&self) -> Vec<u8> {
         let (kind, payload) = match self {
             Frame::Hello { release } => (HELLO, release.as_bytes().to_vec()),
@@ -69,11 +69,11 @@ impl Frame {
     }
 }
 
-/// Takes bytes as they come, gives frames as they are complete.
+/// Decodes frames from bytes that arrive in pieces.
 #[derive(Debug, Default)]
 pub struct Decoder {
     pending: Vec<u8>,
-    /// Bytes that belonged to no good frame.
+    /// Bytes that did not belong to a valid frame.
     pub skipped_bytes: u64,
 }
 
@@ -82,7 +82,7 @@ impl Decoder {
         self.pending.extend_from_slice(bytes);
     }
 
-    /// The next whole frame; `None` when more bytes are needed.
+    /// Returns the next complete frame, or `None` if more bytes are needed.
     pub fn next_frame(&mut self) -> Option<Frame> {
         loop {
             let start = find_magic(&self.pending);
@@ -116,7 +116,7 @@ impl Decoder {
     }
 }
 
-/// Where the next magic, or what may become one, begins.
+/// Returns the position of the next magic, or of a possible start of one.
 fn find_magic(bytes: &[u8]) -> usize {
     (0..bytes.len())
         .find(|&at| {
@@ -126,7 +126,7 @@ fn find_magic(bytes: &[u8]) -> usize {
         .unwrap_or(bytes.len())
 }
 
-/// CRC-32 (IEEE), continued from `crc`; 0 begins.
+/// Returns the CRC-32 (IEEE), continued from `crc`; start with 0.
 pub fn crc32(crc: u32, bytes: &[u8]) -> u32 {
     const TABLE: [u32; 256] = {
         let mut table = [0; 256];

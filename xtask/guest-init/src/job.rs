@@ -1,18 +1,18 @@
-//! The job: what the guest's init runs, under which environment, with which terminal. NUL-separated `key=value` items in
-//! one file of the initramfs, because arguments may hold anything else.
+//! The job: the command that the guest's init runs, with its environment and terminal. It is one file of the initramfs with
+//! NUL-separated `key=value` items, because arguments may contain any other byte.
 
-/// Where init finds the job.
+/// Path of the job file in the guest.
 pub const PATH: &str = "/job";
-/// What is written below this directory in the guest arrives on the host.
+/// Directory in the guest whose files are sent to the host.
 pub const OUT: &str = "/out";
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Job {
     /// The command and its arguments.
     pub argv: Vec<String>,
-    /// Environment beside the one that init sets itself.
+    /// Environment variables in addition to those that init sets.
     pub env: Vec<(String, String)>,
-    /// Rows and columns of the user's terminal; with it the command gets a controlling terminal in cooked mode.
+    /// Rows and columns of the user's terminal. If set, the command gets a controlling terminal in cooked mode.
     pub terminal: Option<(u16, u16)>,
 }
 
@@ -35,7 +35,7 @@ impl Job {
         out
     }
 
-    /// `None` when the bytes are no job.
+    /// Returns `None` if the bytes are not a valid job.
     pub fn from_bytes(bytes: &[u8]) -> Option<Job> {
         let mut job = Job::default();
         for item in std::str::from_utf8(bytes).ok()?.split_terminator('\0') {

@@ -1,7 +1,7 @@
-//! What guest and host say to each other: the job handed in with the initramfs, and the frames that come back over the
-//! second serial port while the guest runs. Pure bytes; who carries them is not decided here.
+//! The protocol between guest and host: the job, passed in with the initramfs, and the frames that return over the second
+//! serial port while the guest runs. It handles only bytes; other code transports them.
 //!
-//! A crate of its own, so that the static build for the guest needs nothing but `libc`.
+//! It is a separate crate, so that the static build for the guest needs only `libc`.
 
 pub mod frame;
 pub mod job;

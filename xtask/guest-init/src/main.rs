@@ -1,8 +1,8 @@
-//! The first process of a test guest: mounts what a tracer needs, runs the one command of the job, streams what is
-//! written below `/out` to the host while it runs, tells the command's status, and switches the machine off.
+//! The first process of a test guest. It mounts the file systems that a tracer needs, runs the job's command, streams files
+//! below `/out` to the host meanwhile, reports the command's status, and powers the machine off.
 //!
-//! The ports: ttyS0 is the command's terminal and nothing else, ttyS1 carries frames, ttyS2 is the kernel's log, which the
-//! kernel writes by itself. Judging the log or the status is the host's.
+//! Ports: ttyS0 is only the command's terminal, ttyS1 carries frames, and ttyS2 is the kernel's log, written by the kernel
+//! itself. The host judges log and status.
 
 mod out;
 
@@ -27,9 +27,9 @@ use guest_init::{
     job::{self, Job},
 };
 
-/// Long enough for one scan of `/out` to cost nothing, short enough to lose little when the guest is killed.
+/// Interval of scans of `/out`: long enough to cost nothing, short enough to lose little when the guest is killed.
 const POLL: Duration = Duration::from_millis(100);
-/// The kernel's 120 s would outlast most tests; an emulated, loaded machine needs more than a few.
+/// The kernel's default of 120 s would outlast most tests; an emulated machine under load needs more than a few.
 const HUNG_TASK_SECONDS: &str = "60";
 
 fn main() {
@@ -38,7 +38,7 @@ fn main() {
         std::process::exit(2);
     }
     if let Err(error) = run() {
-        // Without an exit frame the host reports the last lines of this terminal.
+        // Without an exit frame, the host reports the last lines of this terminal.
         eprintln!("guest-init: {error}");
     }
     power_off();
@@ -74,7 +74,7 @@ fn run() -> io::Result<()> {
             127
         }
     };
-    // SAFETY: plain system calls; everything but this process is ended, so that no file changes any more.
+    // SAFETY: plain system calls. They kill everything but this process, so that files no longer change.
     unsafe { libc::kill(-1, libc::SIGKILL) };
     out.send_rest(&mut line)?;
     drain(&terminal);
@@ -101,7 +101,7 @@ fn mount_all() -> io::Result<()> {
             unsafe { libc::mount(kind_c.as_ptr(), target_c.as_ptr(), kind_c.as_ptr(), 0, std::ptr::null()) };
         if result != 0 {
             let error = io::Error::last_os_error();
-            // Some kernels mount devtmpfs by themselves.
+            // Some kernels mount devtmpfs themselves.
             if error.raw_os_error() != Some(libc::EBUSY) {
                 return Err(named(&format!("cannot mount {kind} on"), target, &error));
             }
@@ -110,10 +110,10 @@ fn mount_all() -> io::Result<()> {
     Ok(())
 }
 
-/// Gives up the kernel's console and makes ttyS0 the standard input, output and error. The console must be closed first:
-/// its port shares an interrupt with ttyS0, and the driver refuses to open both.
+/// Releases the kernel's console and makes ttyS0 the standard input, output and error. The console must be closed first: its
+/// port shares an interrupt with ttyS0, and the driver refuses to open both.
 fn take_terminal() -> io::Result<File> {
-    // SAFETY: nothing of this process holds these descriptors but the standard streams, which are reopened at once.
+    // SAFETY: only the standard streams use these descriptors, and they are reopened at once.
     unsafe {
         for fd in 0..3 {
             libc::close(fd);
@@ -127,7 +127,7 @@ fn take_terminal() -> io::Result<File> {
         .map_err(|error| named("cannot open", "/dev/ttyS0", &error))?;
     let lowest = terminal.into_raw_fd();
     for fd in 0..3 {
-        // SAFETY: `lowest` is open. It usually is 0 already, where dup2 does nothing, not even clear close-on-exec.
+        // SAFETY: `lowest` is open. It usually is 0 already; then dup2 does nothing, and does not clear close-on-exec either.
         if unsafe { libc::dup2(lowest, fd) < 0 || libc::fcntl(fd, libc::F_SETFD, 0) < 0 } {
             return Err(io::Error::last_os_error());
         }
@@ -154,7 +154,7 @@ fn spawn(job: &Job) -> io::Result<libc::pid_t> {
     let mut command = Command::new(&job.argv[0]);
     command.args(&job.argv[1..]).env_clear();
     command.env("PATH", "/bin").env("HOME", "/root").env("TERM", "dumb");
-    // Nobody minds what is done to this machine: `observer doctor --exercise` asks.
+    // Allows `observer doctor --exercise`, which checks this variable: nothing on this machine can be harmed.
     command.env("OBSERVER_GUEST", "1");
     command.envs(job.env.iter().map(|(name, value)| (name, value)));
     if !has_terminal {
@@ -172,7 +172,7 @@ fn spawn(job: &Job) -> io::Result<libc::pid_t> {
     Ok(command.spawn()?.id() as libc::pid_t)
 }
 
-/// Collects every child that ended, orphans too; the code of `child` when it was among them.
+/// Reaps every child that ended, orphans included. Returns the exit code of `child` if it was among them.
 fn reap(child: libc::pid_t) -> io::Result<Option<i32>> {
     let mut code = None;
     loop {
@@ -193,7 +193,7 @@ fn reap(child: libc::pid_t) -> io::Result<Option<i32>> {
     }
 }
 
-/// No echo and no translation of line ends: bytes go through as they are.
+/// Disables echo and translation of line ends, so that bytes pass unchanged.
 fn make_raw(port: &File) -> io::Result<()> {
     // SAFETY: zeroed is a valid termios to be filled in, and the descriptor is open.
     unsafe {
@@ -212,25 +212,25 @@ fn make_raw(port: &File) -> io::Result<()> {
 
 fn set_window_size(port: &File, rows: u16, columns: u16) -> io::Result<()> {
     let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-    // SAFETY: `size` is what TIOCSWINSZ reads.
+    // SAFETY: `size` is the structure that TIOCSWINSZ reads.
     if unsafe { libc::ioctl(port.as_raw_fd(), libc::TIOCSWINSZ, &size) } != 0 {
         return Err(io::Error::last_os_error());
     }
     Ok(())
 }
 
-/// Waits until the port has sent everything.
+/// Waits until the port has sent all pending bytes.
 fn drain(port: &File) {
     // SAFETY: the descriptor is open.
     unsafe { libc::tcdrain(port.as_raw_fd()) };
 }
 
 fn power_off() -> ! {
-    // SAFETY: the file systems are all in memory; nothing is lost. It does not return where it succeeds.
+    // SAFETY: all file systems are in memory, so nothing is lost. The call returns only if it fails.
     unsafe {
         libc::reboot(libc::RB_POWER_OFF);
     }
-    // As the first process this must not end: that would be a kernel panic of its own.
+    // The first process must not exit: the kernel would panic.
     loop {
         thread::sleep(Duration::from_secs(60));
     }

@@ -1,5 +1,5 @@
-//! Sends what is written below the out directory. Files are taken to be appended to, so that only the new bytes travel
-//! while the command runs; at the end every file is compared with what was sent, and one that was rewritten is sent anew.
+//! Sends the files below the out directory. While the command runs, files are assumed to grow by appending, so only new bytes
+//! are sent. At the end every file is compared with what was sent, and a rewritten one is sent again.
 
 use std::{
     collections::HashMap,
@@ -28,7 +28,7 @@ impl Out {
         Out { root: root.into(), sent: HashMap::new() }
     }
 
-    /// Sends the bytes that came to each file since the last call.
+    /// Sends the bytes that were appended to each file since the last call.
     pub fn send_new(&mut self, line: &mut impl Write) -> io::Result<()> {
         for path in files(&self.root) {
             match self.sent.get(&path).copied() {
@@ -42,7 +42,7 @@ impl Out {
         Ok(())
     }
 
-    /// For the end, when nothing writes any more.
+    /// Sends everything that is missing or was rewritten. Call it at the end, when no file changes any more.
     pub fn send_rest(&mut self, line: &mut impl Write) -> io::Result<()> {
         self.send_new(line)?;
         for path in files(&self.root) {
@@ -55,10 +55,10 @@ impl Out {
     }
 
     fn send_from(&mut self, path: &Path, mut sent: Sent, line: &mut impl Write) -> io::Result<()> {
-        // A file may be gone between listing and opening; that is the command's affair.
+        // A file may be removed between listing and opening; that is up to the command.
         let Ok(mut file) = File::open(path) else { return Ok(()) };
         file.seek(SeekFrom::Start(sent.bytes))?;
-        // The length of now: a writer that is faster than the line must not keep this call here.
+        // The length at this moment: a writer faster than the line must not keep this call busy for ever.
         let length = file.metadata()?.len();
         let mut rest = file.take(length.saturating_sub(sent.bytes));
         let name = path.strip_prefix(&self.root).unwrap_or(path).to_string_lossy().into_owned();

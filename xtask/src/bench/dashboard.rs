@@ -1,5 +1,5 @@
-//! The bench of the dashboard, and its line: which of its goals were reached. A dashboard that does not work fails in the
-//! bench itself.
+//! The bench of the dashboard, and its summary line, which names the goals that were missed. A dashboard that does not work
+//! fails in the bench itself.
 
 use std::{path::PathBuf, process::Command};
 
@@ -19,21 +19,21 @@ pub struct Dashboard {
     seconds: Option<u64>,
 }
 
-/// What the last line of the bench says, as far as it is judged here.
+/// The fields of the bench's last line that are judged here.
 #[derive(Debug, Deserialize)]
 struct Line {
     recording: String,
-    /// Events a second that it was played with.
+    /// Events per second at which the recording was played.
     rate: f64,
     frames_goal: f64,
     key_goal_ms: f64,
-    /// Of one core.
+    /// Goal for the share of one core.
     view_goal: f64,
     sizes: Vec<Size>,
     slow: Slow,
 }
 
-/// A terminal of one size.
+/// Results for one terminal size.
 #[derive(Debug, Deserialize)]
 struct Size {
     events_per_s: f64,
@@ -48,11 +48,11 @@ struct Slow {
     events_per_s: f64,
 }
 
-/// Of the events that should have been played, what is all of them: a clock of 33 ms is looked at at both ends.
+/// Share of the events that counts as all of them: a 33 ms clock is read at both ends.
 const ALL_EVENTS: f64 = 0.98;
 
 impl Dashboard {
-    /// Runs it, shows what it says, and gives the line for the summary.
+    /// Runs the bench, shows its output, and returns the line for the summary.
     pub fn summary(&self) -> Result<String> {
         Ok(last_line::<Line>(self.command()?)?.summary())
     }
@@ -67,7 +67,7 @@ impl Dashboard {
 }
 
 impl Line {
-    /// The worst of the sizes, and which goals were missed.
+    /// Summarizes the worst size, and the goals that were missed.
     fn summary(&self) -> String {
         let least = |of: fn(&Size) -> f64| self.sizes.iter().map(of).fold(f64::INFINITY, f64::min);
         let most = |of: fn(&Size) -> f64| self.sizes.iter().map(of).fold(0.0, f64::max);
@@ -76,7 +76,7 @@ impl Line {
         let view = most(|s| s.view_share);
         let missed: Vec<&str> = [
             (events >= self.rate * ALL_EVENTS, "events"),
-            // A tenth of a frame is none.
+            // Rounded, because a tenth of a frame does not count.
             (frames.round() >= self.frames_goal, "frames"),
             (key_ms < self.key_goal_ms, "key to frame"),
             (view < self.view_goal, "processor time"),

@@ -1,5 +1,5 @@
-//! The initramfs: a `newc` cpio archive, the one format that every kernel unpacks without help. Only what a guest needs:
-//! directories, files and symbolic links, all root's. What goes in is the caller's.
+//! Writes the initramfs: a `newc` cpio archive, the one format that every kernel unpacks without help. It supports only what
+//! a guest needs: directories, files and symbolic links, all owned by root.
 
 use std::{
     collections::BTreeSet,
@@ -27,7 +27,7 @@ impl Initramfs<BufWriter<File>> {
         Ok(Initramfs::new(BufWriter::new(file)))
     }
 
-    /// Copies a file of the host, with this mode, to an absolute path of the guest.
+    /// Copies a file of the host to an absolute path of the guest, with the given mode.
     pub fn copy(&mut self, path: &str, mode: u32, host: &Path) -> Result<()> {
         let content = std::fs::read(host).with_context(|| format!("cannot read {}", host.display()))?;
         self.file(path, mode, &content).context("cannot write the initramfs")
@@ -39,7 +39,7 @@ impl<W: Write> Initramfs<W> {
         Initramfs { out, inode: 0, written: 0, directories: BTreeSet::new() }
     }
 
-    /// A directory and those above it, each once.
+    /// Adds a directory and its parents, each once.
     pub fn directory(&mut self, path: &str) -> io::Result<()> {
         let path = path.trim_matches('/');
         let ends = path.match_indices('/').map(|(end, _)| end).chain([path.len()]);

@@ -1,14 +1,13 @@
-//! What the kernel's log says about a run. A complaint of the kernel fails it; what an emulated machine on a busy host does
-//! without anybody's fault is a notice.
+//! Judges the kernel's log of a run. A complaint fails the run; effects of emulation on a busy host are notices.
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
     Failure,
-    /// Stalls and lockups: a virtual CPU that is not scheduled for a while looks just so from inside.
+    /// Stalls and lockups: a virtual CPU that is not scheduled for a while looks the same from inside.
     Notice,
 }
 
-/// The judgement of one line, `None` for all that is ordinary.
+/// Judges one line; `None` if it is ordinary.
 pub fn judge(line: &str) -> Option<Severity> {
     let text = message(line);
     let begins = |beginnings: &[&str]| beginnings.iter().any(|beginning| text.starts_with(beginning));
@@ -33,13 +32,13 @@ pub fn judge(line: &str) -> Option<Severity> {
     (is_hung_task(line) || failed).then_some(Severity::Failure)
 }
 
-/// Whether the kernel complains of a task that sleeps for too long.
+/// Returns true if the kernel complains of a task that sleeps too long.
 pub fn is_hung_task(line: &str) -> bool {
     let text = message(line);
     text.starts_with("INFO: task ") && text.contains("blocked for more than")
 }
 
-/// The line without "[   12.345678] " and, where the kernel tells it, "[    T1] ".
+/// Returns the line without "[   12.345678] " and, if the kernel prints it, "[    T1] ".
 fn message(line: &str) -> &str {
     let mut text = line.trim();
     for _ in 0..2 {

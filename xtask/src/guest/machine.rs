@@ -1,4 +1,4 @@
-//! The emulator as a process: its arguments, its ports, and the watch over it until it ends or has to be ended.
+//! The emulator process: its arguments, its ports, and the supervision until it ends or must be killed.
 
 use std::{
     fs::File,
@@ -18,11 +18,11 @@ use super::{Echo, Guest, Outcome, klog, received::Received};
 pub const KERNEL_LOG: &str = "kernel.log";
 const FRAMES: &str = "frames";
 const POLL: Duration = Duration::from_millis(50);
-/// An emulated kernel is up within 15 s; a loaded machine gets a multiple.
+/// Time limit for booting. An emulated kernel boots within 15 s; a loaded machine gets a multiple of that.
 const BOOT_MAX: Duration = Duration::from_secs(120);
-/// After the kernel's first complaint the guest may go on for as long, for what else there is to see.
+/// Time that the guest may continue after the kernel's first complaint, to see what follows.
 const AFTER_FAILURE: Duration = Duration::from_secs(60);
-/// How often a guest that is to be ended from outside is looked at.
+/// Interval of the check for a guest that is to be killed from outside.
 const LOOK: Duration = Duration::from_secs(1);
 const LAST_LINES: usize = 15;
 
@@ -54,7 +54,7 @@ pub fn run(guest: &Guest, directory: &Path, initramfs: &Path, interactive: bool)
     };
     let mut killed = false;
     let ended = loop {
-        // The state first: what was written before the end is then read after it.
+        // Check the state first: everything written before the end is then read below.
         let ended = machine.0.try_wait().context("cannot wait for QEMU")?;
         received.poll()?;
         log.poll()?;
@@ -111,12 +111,12 @@ fn overdue(guest: &Guest, begun: Instant, received: &Received, log: &Log) -> Opt
         .then(|| format!("ended {} s after the kernel's complaint", AFTER_FAILURE.as_secs()))
 }
 
-/// Two NUMA nodes always: without a second one nothing migrates.
+/// Builds QEMU's command line. There are always two NUMA nodes, because nothing migrates without a second one.
 fn command(guest: &Guest, initramfs: &Path, frames: &Path, kernel_log: &Path) -> Command {
     let mut command = guest.tools.qemu.command();
     command.args(["-nodefaults", "-no-user-config", "-display", "none", "-vga", "none", "-no-reboot"]);
     command.args(["-accel", "tcg,thread=multi", "-cpu", "max"]);
-    // A node is a socket: the kernel warns of cores of one socket that sit in two nodes.
+    // Each node is a socket: the kernel warns if cores of one socket are in two nodes.
     let half = guest.cpus.div_ceil(2).max(1);
     command.args(["-smp", &format!("{},sockets=2,cores={half},threads=1", 2 * half)]);
     command.args(["-m", &format!("{}M", guest.memory_mib)]);
@@ -127,7 +127,7 @@ fn command(guest: &Guest, initramfs: &Path, frames: &Path, kernel_log: &Path) ->
         command.arg(format!("node,nodeid={node},memdev=m{node},cpus={first}-{}", first + half - 1));
     }
     let file = |id: &str, path: &Path| {
-        // A comma ends a value in QEMU's options, two of them mean one.
+        // A comma ends a value in QEMU's options; two commas mean a literal one.
         format!("file,id={id},path={}", path.display().to_string().replace(',', ",,"))
     };
     for (index, id, backend) in [
@@ -139,11 +139,11 @@ fn command(guest: &Guest, initramfs: &Path, frames: &Path, kernel_log: &Path) ->
         command.arg("-device").arg(format!("isa-serial,chardev={id},index={index}"));
     }
     command.arg("-kernel").arg(&guest.kernel.vmlinuz).arg("-initrd").arg(initramfs);
-    // Panics end the machine at once. The log is complete, since nobody else uses its port.
-    // A preemptible (-rt) kernel handles the ports' interrupts in threads, takes the emulator's rate for a fault and turns the
-    // interrupt off, unless it is told not to.
+    // A panic ends the machine at once. The log is still complete, since nothing else uses its port. A preemptible (-rt)
+    // kernel handles the ports' interrupts in threads; without `noirqdebug` it takes the emulator's interrupt rate for a
+    // fault and disables the interrupt.
     command.args(["-append", "console=ttyS2,115200 loglevel=7 panic=-1 noirqdebug"]);
-    // SAFETY: prctl is async-signal-safe. The emulator must not outlive this program, however that ends.
+    // SAFETY: prctl is async-signal-safe. The emulator must not outlive this program, even if it is killed.
     unsafe {
         command.pre_exec(|| {
             if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
@@ -155,11 +155,11 @@ fn command(guest: &Guest, initramfs: &Path, frames: &Path, kernel_log: &Path) ->
     command
 }
 
-/// The emulator's process; it is gone when this is.
+/// The emulator's process; killed on drop.
 struct Machine(Child);
 
 impl Machine {
-    /// Ends it if it still runs; what it said on standard error.
+    /// Kills it if it still runs, and returns its standard error.
     fn end(&mut self) -> String {
         self.0.kill().ok();
         self.0.wait().ok();
@@ -178,7 +178,7 @@ impl Drop for Machine {
     }
 }
 
-/// The threads between the user and the guest's terminal.
+/// The threads that connect the user and the guest's terminal.
 struct Console {
     text: Arc<Mutex<Vec<u8>>>,
     reader: Option<thread::JoinHandle<()>>,
@@ -221,7 +221,7 @@ fn pump(machine: &mut Child, echo: Echo) -> Console {
         })
     });
     if let Some(mut to) = machine.stdin.take() {
-        // Not joined: it waits for a key, and ends with the process.
+        // Not joined: it blocks waiting for a key, and ends with the process.
         thread::spawn(move || {
             let mut bytes = [0; 1 << 10];
             while let Ok(count @ 1..) = io::stdin().lock().read(&mut bytes) {
@@ -236,11 +236,11 @@ fn pump(machine: &mut Child, echo: Echo) -> Console {
 
 fn show(bytes: &[u8]) {
     let mut out = io::stdout().lock();
-    // A reader that went away does not end the guest.
+    // If the reader of our output is gone, the guest continues.
     out.write_all(bytes).and_then(|()| out.flush()).ok();
 }
 
-/// Takes the lines that are complete, each behind the label.
+/// Removes the complete lines from `bytes` and returns them, each prefixed with the label.
 fn whole_lines(bytes: &mut Vec<u8>, label: &str) -> Vec<u8> {
     let Some(end) = bytes.iter().rposition(|&byte| byte == b'\n') else { return Vec::new() };
     let rest = bytes.split_off(end + 1);
@@ -249,7 +249,7 @@ fn whole_lines(bytes: &mut Vec<u8>, label: &str) -> Vec<u8> {
     lines.split_inclusive(|&byte| byte == b'\n').flat_map(line).collect()
 }
 
-/// The kernel's log as it grows.
+/// The kernel's log, read as it grows.
 struct Log {
     file: File,
     text: String,

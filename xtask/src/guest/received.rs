@@ -1,5 +1,5 @@
-//! Takes apart what comes out of the guest's second port: files go to the host's directory at once, so that what was sent
-//! is kept when the guest dies.
+//! Decodes the guest's second port. Files are written to the host's directory at once, so that everything that was sent
+//! survives the guest.
 
 use std::{
     fs::{self, File},
@@ -19,13 +19,13 @@ pub struct Received {
 }
 
 impl Received {
-    /// `line` is the file that the emulator writes the port's bytes to.
+    /// Opens `line`, the file to which the emulator writes the port's bytes.
     pub fn new(line: &Path, out: &Path) -> Result<Self> {
         let line = File::open(line).with_context(|| format!("cannot read {}", line.display()))?;
         Ok(Received { line, decoder: Decoder::default(), out: out.to_owned(), release: None, exit: None })
     }
 
-    /// Takes what came since the last call.
+    /// Handles the bytes that arrived since the last call.
     pub fn poll(&mut self) -> Result<()> {
         let mut bytes = Vec::new();
         self.line.read_to_end(&mut bytes).context("cannot read the guest's files")?;
@@ -57,7 +57,7 @@ impl Received {
     }
 }
 
-/// The path without anything that would lead out of the directory: the guest is not trusted with the host's files.
+/// Removes every part of the path that would leave the directory: the guest is not trusted with the host's files.
 fn below(path: &str) -> PathBuf {
     Path::new(path).components().filter(|part| matches!(part, Component::Normal(_))).collect()
 }

@@ -1,5 +1,5 @@
-//! The user's terminal while a guest has it: raw, so that every key (Ctrl-C too) goes to the guest, and as it was before
-//! whatever way this program ends.
+//! The user's terminal while a guest uses it. It is raw, so that every key (Ctrl-C too) goes to the guest. It is restored
+//! however this program ends.
 
 use std::{
     io::{self, IsTerminal as _, Write as _},
@@ -9,17 +9,17 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-/// What was set before; read by the signal handler, hence not behind a lock.
+/// The original settings. The signal handler reads them, so they are not behind a lock.
 static BEFORE: OnceLock<libc::termios> = OnceLock::new();
 
 pub fn is_there() -> bool {
     io::stdin().is_terminal() && io::stdout().is_terminal()
 }
 
-/// Rows and columns; what a terminal that does not know its size is usually taken for.
+/// Returns rows and columns; 24 and 80 if the terminal does not know its size.
 pub fn size() -> (u16, u16) {
     let mut size = MaybeUninit::<libc::winsize>::zeroed();
-    // SAFETY: TIOCGWINSZ fills in a winsize; all zeroes are valid when it does not.
+    // SAFETY: TIOCGWINSZ fills in a winsize; all zeroes are valid if it fails.
     let size = unsafe {
         libc::ioctl(1, libc::TIOCGWINSZ, size.as_mut_ptr());
         size.assume_init()
@@ -27,13 +27,13 @@ pub fn size() -> (u16, u16) {
     if size.ws_row == 0 || size.ws_col == 0 { (24, 80) } else { (size.ws_row, size.ws_col) }
 }
 
-/// Raw as long as it lives.
+/// Guard that keeps the terminal raw.
 pub struct Raw(());
 
 impl Raw {
     pub fn enter() -> Result<Raw> {
         let mut now = MaybeUninit::<libc::termios>::zeroed();
-        // SAFETY: tcgetattr fills in the termios, and it is used only when it did.
+        // SAFETY: tcgetattr fills in the termios, which is used only if the call succeeds.
         let before = unsafe {
             if libc::tcgetattr(0, now.as_mut_ptr()) != 0 {
                 return Err(io::Error::last_os_error()).context("cannot read the terminal's settings");
@@ -41,7 +41,7 @@ impl Raw {
             now.assume_init()
         };
         let mut raw = *BEFORE.get_or_init(|| before);
-        // SAFETY: `raw` is a valid termios; the handler does nothing but async-signal-safe calls.
+        // SAFETY: `raw` is a valid termios; the handler makes only async-signal-safe calls.
         unsafe {
             for signal in [libc::SIGTERM, libc::SIGHUP, libc::SIGINT, libc::SIGQUIT] {
                 libc::signal(signal, on_signal as *const () as libc::sighandler_t);
@@ -69,7 +69,7 @@ impl Drop for Raw {
 
 fn restore() {
     if let Some(before) = BEFORE.get() {
-        // SAFETY: `before` is what tcgetattr gave; the call is async-signal-safe.
+        // SAFETY: `before` comes from tcgetattr; the call is async-signal-safe.
         unsafe { libc::tcsetattr(0, libc::TCSADRAIN, before) };
     }
 }

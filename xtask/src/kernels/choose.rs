@@ -1,13 +1,13 @@
-//! Which of the kernels that an archive has is taken. Pure; the order of `offers` is the order of the suites.
+//! Chooses among the kernels of an archive. Pure; `offers` are in the order of the suites.
 
 use std::cmp::Ordering;
 
 use super::{Offer, Row, Wanted, compare};
 
-/// How many kernels before and after a missing one an error names.
+/// Number of kernels before and after a missing one that an error names.
 const NEAR: usize = 3;
 
-/// A kernel of a suite; more than one package may hold it.
+/// A kernel of a suite; more than one package may contain it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Choice {
     pub suite: String,
@@ -24,7 +24,7 @@ impl Choice {
         }
     }
 
-    /// The packages to look into. The signed image and the unsigned one hold the same kernel; the shorter name is signed.
+    /// Returns the packages to search. The signed and the unsigned image contain the same kernel; the shorter name is signed.
     pub fn packages<'a>(&self, offers: &'a [Offer]) -> Vec<&'a Offer> {
         let mut same: Vec<&Offer> = offers.iter().filter(|offer| Choice::of(offer) == *self).collect();
         same.sort_by_key(|offer| offer.package.name.len());
@@ -32,8 +32,9 @@ impl Choice {
     }
 }
 
-/// The row's kernel out of its own suites: the first suite that has the series wins, and of what it has the known version,
-/// else the nearest after it, else the nearest before it. Without a known one the newest. Of an exact row no other one.
+/// Returns the row's kernel from its own suites. The first suite with the series wins. Within it, the known version is
+/// preferred, then the nearest after it, then the nearest before it; if no version is known, the newest. An exact row accepts
+/// only the known version.
 pub fn in_series(row: &Row, offers: &[Offer]) -> Option<Choice> {
     let may_be = |offer: &Offer| !row.exact || row.is_known(&offer.package.version);
     let is_meant = |offer: &&Offer| offer.flavour == row.flavour && row.has(&offer.release) && may_be(offer);
@@ -45,20 +46,20 @@ pub fn in_series(row: &Row, offers: &[Offer]) -> Option<Choice> {
     }
 }
 
-/// What stands for a row whose series is gone from its suites: the nearest kernel after it of the same flavour, else the
-/// nearest before it.
+/// Returns a substitute for a row whose series has left its suites: the nearest kernel after it with the same flavour,
+/// otherwise the nearest before it.
 pub fn nearest(row: &Row, offers: &[Offer]) -> Option<Choice> {
     let known = row.known.as_ref().unwrap_or(&row.name);
     closest(known, offers.iter().filter(|offer| offer.flavour == row.flavour))
 }
 
-/// The kernel that a person named: the very one, else the newest of those that begin so.
+/// Returns the kernel that a user named: the exact one, otherwise the newest with this prefix.
 pub fn wanted(wanted: &Wanted, offers: &[Offer]) -> Option<Choice> {
     newest(offers.iter().filter(|offer| wanted.is_exactly(offer)))
         .or_else(|| newest(offers.iter().filter(|offer| wanted.begins(offer))))
 }
 
-/// What there is near a kernel that is not there: releases of the same flavour, else the flavours.
+/// Lists alternatives near a kernel that does not exist: releases of the same flavour, otherwise the flavours.
 pub fn near(wanted: &Wanted, offers: &[Offer]) -> String {
     let mut same: Vec<&Offer> = offers.iter().filter(|offer| offer.flavour == wanted.flavour).collect();
     if same.is_empty() {
@@ -75,7 +76,8 @@ pub fn near(wanted: &Wanted, offers: &[Offer]) -> String {
     format!("one near it: {}", near.join(", "))
 }
 
-/// "6.12.95" comes before every package version of 6.12.95, and after those of 6.12.94.
+/// Returns true if `version` sorts before `known`. "6.12.95" sorts before every package version of 6.12.95, after those of
+/// 6.12.94.
 fn is_before(version: &str, known: &str) -> bool {
     compare(version, known) == Ordering::Less
 }
@@ -83,7 +85,7 @@ fn is_before(version: &str, known: &str) -> bool {
 fn closest<'a>(known: &str, offers: impl Iterator<Item = &'a Offer>) -> Option<Choice> {
     let (before, after): (Vec<&Offer>, Vec<&Offer>) =
         offers.partition(|offer| is_before(&offer.package.version, known));
-    // The first of equals, hence of the first suite.
+    // Among equals, min_by takes the first, which is from the first suite.
     let nearest = after.into_iter().min_by(|a, b| compare(&a.package.version, &b.package.version));
     nearest.map(Choice::of).or_else(|| newest(before.into_iter()))
 }

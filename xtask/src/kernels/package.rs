@@ -1,8 +1,8 @@
-//! What the names of Debian's kernel packages say, and what a person may write to mean one.
+//! The names of Debian's kernel packages, and the texts by which a user may name one.
 //!
-//! A release is what `uname -r` begins with ("6.1.0-47", "6.12.95+deb12"), a flavour is what it ends with ("cloud-amd64"), and
-//! a package's version is neither ("6.1.170-3"). Up to 6.18 the image is in `linux-image-*`; from 6.19 on that is an empty
-//! shell around `linux-binary-*`. Both are taken here, and the file inside decides.
+//! A release is the start of `uname -r` ("6.1.0-47", "6.12.95+deb12"), and a flavour is its end ("cloud-amd64"). A package's
+//! version differs from both ("6.1.170-3"). Up to 6.18 the image is in `linux-image-*`; from 6.19 on, that is an empty shell
+//! around `linux-binary-*`. Both kinds are accepted, and the file inside decides.
 
 use super::FLAVOUR;
 
@@ -16,7 +16,7 @@ pub struct Package {
     pub version: String,
 }
 
-/// A package that may hold a kernel, and the suite that has it.
+/// A package that may contain a kernel, and its suite.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Offer {
     pub suite: String,
@@ -25,7 +25,7 @@ pub struct Offer {
     pub flavour: String,
 }
 
-/// The package as a kernel; `None` for all that is none: debug symbols, headers, the packages that only depend on others.
+/// Interprets a package as a kernel; `None` for others: debug symbols, headers, packages that only depend on others.
 pub fn offer(suite: &str, package: &Package) -> Option<Offer> {
     let (release, flavour) = parts(&package.name)?;
     Some(Offer {
@@ -36,10 +36,10 @@ pub fn offer(suite: &str, package: &Package) -> Option<Offer> {
     })
 }
 
-/// A kernel that a person asks for by a version or a part of one.
+/// A kernel that a user requests by a version or a part of one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
-    /// What was typed, with the flavour where that is not the usual one: another name than a row's.
+    /// The user's text, plus the flavour if it is not the default; it differs from every row's name.
     pub name: String,
     /// A release, a package's version, or the beginning of either.
     pub needle: String,
@@ -47,7 +47,7 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    /// `None` if there is no version in it. A flavour in the text goes before the one that is given beside it.
+    /// Parses a user's text; `None` if it does not contain a version. A flavour in the text overrides `flavour`.
     pub fn parse(text: &str, flavour: &str) -> Option<Wanted> {
         let is_sign = |sign: char| sign.is_ascii_alphanumeric() || ".+~-".contains(sign);
         if !text.chars().all(is_sign) {
@@ -64,7 +64,7 @@ impl Wanted {
         Some(Wanted { name, needle: needle.to_owned(), flavour })
     }
 
-    /// Whether this is the very release or version that was asked for.
+    /// Returns true if the offer is exactly the requested release or version.
     pub fn is_exactly(&self, offer: &Offer) -> bool {
         offer.flavour == self.flavour
             && (offer.release == self.needle || offer.package.version == self.needle)
@@ -77,20 +77,20 @@ impl Wanted {
     }
 }
 
-/// Whether a version begins with this one, and not with a longer number: 6.12 does not begin with 6.1.
+/// Returns true if a version begins with this one, but not with a longer number: 6.12 does not begin with 6.1.
 pub fn begins_with(version: &str, beginning: &str) -> bool {
     version
         .strip_prefix(beginning)
         .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '-', '+', '~']))
 }
 
-/// Release and flavour out of a package's name.
+/// Splits a package's name into release and flavour.
 fn parts(name: &str) -> Option<(&str, Option<&str>)> {
     let rest = KINDS.iter().find_map(|kind| name.strip_prefix(kind))?;
     split(rest.strip_prefix(UNSIGNED).unwrap_or(rest))
 }
 
-/// The flavour begins at the first dash before a letter: "6.1.0-47-cloud-amd64", and none in "7.0.13-1~bpo13+1".
+/// Splits at the first dash before a letter, where the flavour begins: "6.1.0-47-cloud-amd64"; "7.0.13-1~bpo13+1" has none.
 fn split(text: &str) -> Option<(&str, Option<&str>)> {
     let text = text.strip_suffix("-unsigned").unwrap_or(text);
     let mut dashes = text.match_indices('-').map(|(at, _)| at);

@@ -1,9 +1,9 @@
-//! The order of the archive's versions. What is chosen by it is decided elsewhere.
+//! The order of the archive's versions. Other modules choose by it.
 
 use std::cmp::Ordering;
 
-/// Order of Debian package versions without an epoch: parts that are not numbers and parts that are, in turn; `~` comes
-/// before everything, the end included.
+/// Compares Debian package versions without an epoch: alternately a part without digits and a number; `~` sorts before
+/// everything, even the end.
 pub fn compare(a: &str, b: &str) -> Ordering {
     let (mut a, mut b) = (a, b);
     while !a.is_empty() || !b.is_empty() {

@@ -1,4 +1,4 @@
-//! What was recorded of earlier runs and is held against this one: the budget and the document.
+//! Records of earlier runs that a new run is compared with: the budget and the document.
 
 use std::{
     fs,
@@ -22,7 +22,7 @@ const DATA: &str = "docs/coverage.json";
 
 #[derive(Default)]
 pub struct Books {
-    /// The workspace.
+    /// Root directory of the workspace.
     root: PathBuf,
     budget: Budget,
     documented: Documented,
@@ -33,7 +33,7 @@ impl Books {
         Books::open_in(host::workspace())
     }
 
-    /// One that is not there yet is empty.
+    /// Opens the records; a missing file counts as empty.
     fn open_in(root: &Path) -> Result<Books> {
         let budget = read(root, BUDGET)?.map_or(Ok(Budget::default()), |text| Budget::parse(&text))?;
         let documented =
@@ -45,7 +45,7 @@ impl Books {
         self.budget.judge(run).into_iter().chain(self.documented.judge(run)).collect()
     }
 
-    /// Takes over what was measured and writes it; says what was written.
+    /// Records the measurements, writes the files, and returns a line that names them.
     pub fn record(&mut self, runs: &[Run]) -> Result<String> {
         let is_whole = |run: &&Run| run.report.as_ref().is_ok_and(Report::is_whole);
         let runs: Vec<&Run> = runs.iter().filter(is_whole).collect();

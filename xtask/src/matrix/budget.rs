@@ -1,6 +1,6 @@
-//! `xtask/budget.toml`: how large the programs of a family may be on a kernel, so that one that grew towards the verifier's
-//! limit is noticed where it grew. Written by `cargo xtask matrix --write`, read by every run. Each row of kernels.toml has a
-//! table of its own; `default` is for other kernels, and the largest of all.
+//! `xtask/budget.toml`: size limits of each program family on each kernel, so that growth towards the verifier's limit is
+//! noticed where it happens. `cargo xtask matrix --write` writes it, and every run reads it. Each row of kernels.toml has its
+//! own table. `default` is for other kernels and holds the largest values.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
@@ -48,11 +48,11 @@ impl Budget {
         toml::from_str(text).map(Budget).context("cannot read xtask/budget.toml")
     }
 
-    /// The programs that are above what they may be, the worst of each family.
+    /// Lists programs above their budget, the worst of each family.
     pub fn judge(&self, run: &Run) -> Vec<String> {
         let Ok(report) = &run.report else { return Vec::new() };
         let name = run.kernel.name.as_str();
-        // A version that a person typed must not meet a row by accident.
+        // A version that a user typed must not match a row by accident.
         let table = if run.kernel.is_row { name } else { DEFAULT };
         type Number = fn(&Program) -> Option<u64>;
         type Allowed = fn(&Limit) -> Option<u64>;
@@ -83,8 +83,8 @@ impl Budget {
         find(table).or_else(|| find(DEFAULT))
     }
 
-    /// What was measured, as the budget from now on. A row gets what it needs now; `default` forgets families that no row has
-    /// any more, and does not shrink, since the kernels that are its own are not measured each time.
+    /// Makes the measurements the new budget. A row gets the sizes that it needs now. `default` drops families that are in no
+    /// row any more but does not shrink, since its own kernels are not measured each time.
     pub fn record(&mut self, runs: &[&Run]) {
         let mut others = self.0.remove(DEFAULT).unwrap_or_default();
         for run in runs {
@@ -145,12 +145,12 @@ fn measured(report: &Report) -> Families {
     families
 }
 
-/// Rounded up by 10 %.
+/// Adds 10 %, rounded up.
 fn with_room(size: u64) -> u64 {
     (size * 11).div_ceil(10)
 }
 
-/// The largest program of each family by this number, the first of equals, where the kernel tells it.
+/// Returns the largest program of each family by this number (the first of equals), if the kernel reports it.
 fn largest(report: &Report, number: fn(&Program) -> Option<u64>) -> Vec<(&Program, u64)> {
     let mut families: BTreeMap<&str, (&Program, u64)> = BTreeMap::new();
     for program in &report.programs {

@@ -1,5 +1,5 @@
-//! `docs/coverage.json`: what was last recorded of each row's kernel, the source of `docs/coverage.md`. A run holds the grades
-//! that it measures against it. Counts are of one boot, hence not compared.
+//! `docs/coverage.json`: the last recorded results of each row's kernel, and the source of `docs/coverage.md`. A run's grades
+//! are compared with it. Counts belong to one boot, so they are not compared.
 
 use std::fmt::Write as _;
 
@@ -21,9 +21,9 @@ pub struct Documented(pub Vec<Kernel>);
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct Kernel {
-    /// The row.
+    /// Name of the row.
     pub name: String,
-    /// The kernel that stood for it, as `uname -r` says it.
+    /// The kernel that was booted for the row, as in `uname -r`.
     pub kernel: String,
     pub coverage: Vec<Coverage>,
     pub scenarios: Vec<Scenario>,
@@ -45,7 +45,7 @@ impl Documented {
         Ok(Documented(file.kernels))
     }
 
-    /// A line for each role and each scenario, so that a change is a few lines of a difference.
+    /// Formats one line per role and scenario, so that a change is a small diff.
     pub fn to_json(&self) -> Result<String> {
         fn lines<T: Serialize>(rows: &[T]) -> Result<String> {
             let rows: Result<Vec<String>, _> = rows.iter().map(serde_json::to_string).collect();
@@ -64,7 +64,7 @@ impl Documented {
         Ok(text)
     }
 
-    /// Takes what the rows' kernels told; the others stay as they are, unless they are no row any more.
+    /// Replaces the rows measured in these runs. Other rows stay, unless the table no longer has them.
     pub fn record(&mut self, runs: &[&Run], rows: &[String]) {
         for run in runs.iter().filter(|run| run.kernel.is_row) {
             let Ok(report) = &run.report else { continue };
@@ -80,7 +80,7 @@ impl Documented {
         self.0.sort_by(|a, b| kernels::compare(&a.name, &b.name));
     }
 
-    /// Where a row's kernel has other grades than the document says.
+    /// Lists the grades of a row's kernel that differ from the document.
     pub fn judge(&self, run: &Run) -> Vec<String> {
         let (Ok(report), true) = (&run.report, run.kernel.is_row) else { return Vec::new() };
         let name = &run.kernel.name;
@@ -102,7 +102,7 @@ impl Documented {
     }
 }
 
-/// Role (and part), the documented grade, the measured one.
+/// Returns role (and part), documented grade and measured grade of each difference.
 fn differences(documented: &[Coverage], measured: &[Coverage]) -> Vec<(String, &'static str, &'static str)> {
     let is_same = |a: &Coverage, b: &Coverage| a.role == b.role && a.part == b.part;
     let grade = |rows: &[Coverage], row: &Coverage| {

@@ -1,4 +1,4 @@
-//! `docs/coverage.md`, written from `docs/coverage.json`: the same data give the same bytes.
+//! `docs/coverage.md`, made from `docs/coverage.json`; equal data give equal bytes.
 
 use std::fmt::Write as _;
 
@@ -52,7 +52,7 @@ fn all_roles(kernels: &[Kernel]) -> Vec<&str> {
     roles
 }
 
-/// A line for each role, and one for each of its parts.
+/// Builds a table with a line for each role and each of its parts.
 fn roles_by_kernel(kernels: &[Kernel]) -> Grid {
     let names = kernels.iter().map(|kernel| kernel.name.clone());
     let mut rows = vec![["role".to_owned()].into_iter().chain(names).collect::<Vec<_>>()];
@@ -79,7 +79,7 @@ fn roles_and_parts(kernels: &[Kernel]) -> Vec<(&str, &str)> {
     all
 }
 
-/// Each hole with its reason, once for all kernels that word it alike.
+/// Lists each hole with its reason, once for all kernels with the same text.
 fn holes(kernels: &[Kernel]) -> String {
     let mut holes: Vec<(&Coverage, Vec<&str>)> = Vec::new();
     for role in all_roles(kernels) {
@@ -105,7 +105,7 @@ fn holes(kernels: &[Kernel]) -> String {
     lines.collect()
 }
 
-/// An entry of a list in lines of the documents' width.
+/// Wraps a list entry to the width of the documents.
 fn wrapped(entry: &str) -> String {
     let mut lines = vec![String::new()];
     for word in entry.split_whitespace() {

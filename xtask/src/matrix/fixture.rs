@@ -1,4 +1,4 @@
-//! A small `matrix.json`, written by hand, for the tests of this module's parts.
+//! A small handwritten `matrix.json` for the unit tests of this module's parts.
 
 use std::path::PathBuf;
 
@@ -11,7 +11,7 @@ pub fn report() -> Report {
     Report::parse(JSON).unwrap()
 }
 
-/// A run of a kernel of the table in which all is well.
+/// A successful run of a kernel of the table.
 pub fn run() -> Run {
     Run {
         kernel: Kernel {

@@ -1,13 +1,13 @@
-//! Columns of text: aligned for a terminal, and as a table of Markdown. Also how a count is written, here and there.
+//! Text in columns: aligned for a terminal, or as a Markdown table. Also the format of a count in both.
 
 use super::report::{Measure, Outcome, Scenario};
 
-/// Rows of cells, the first is the head.
+/// Rows of cells; the first row is the heading.
 #[derive(Default)]
 pub struct Grid(pub Vec<Vec<String>>);
 
 impl Grid {
-    /// Each line with this before it and two blanks between columns.
+    /// Formats lines with this indent and two spaces between columns.
     pub fn aligned(&self, indent: &str) -> String {
         let width = |column: usize| {
             let cells = self.0.iter().filter_map(|row| row.get(column));
@@ -35,7 +35,7 @@ impl Grid {
     }
 }
 
-/// Scenario by measure, with a last column for all else that a scenario has to say.
+/// Builds a table of scenarios by measure; the last column holds everything else about a scenario.
 pub fn scenarios(scenarios: &[Scenario]) -> Grid {
     let mut measures: Vec<&str> = Vec::new();
     for measure in scenarios.iter().flat_map(|scenario| &scenario.measures) {
@@ -59,7 +59,8 @@ pub fn scenarios(scenarios: &[Scenario]) -> Grid {
     Grid(rows)
 }
 
-/// The witness's number and that observer's equals it; else both; else observer's alone.
+/// Formats a count: `42 =` if both agree, `41/42 ~` if skipped hits explain the difference, `41/42 !` if not; `42` without
+/// witness.
 pub fn count(measure: &Measure) -> String {
     let Measure { observer, witness, .. } = measure;
     match witness {
@@ -76,7 +77,7 @@ fn said(scenario: &Scenario) -> String {
         Outcome::Skipped => "skipped",
         Outcome::Failed => "failed",
     };
-    // One line, whatever the text is.
+    // Keep it on one line, even if the text has line breaks.
     let text = scenario.text.split_whitespace().collect::<Vec<_>>().join(" ");
     let parts = [word, &text].into_iter().filter(|part| !part.is_empty());
     let said = parts.collect::<Vec<_>>().join(": ");

@@ -1,11 +1,11 @@
-//! What of a kernel's run is a failure. Pure; a kernel that is in no row is judged as the others are.
+//! Decides which results of a kernel's run are failures. Pure; kernels without a row are judged like the others.
 
 use super::{
     Run,
     report::{Coverage, Grade, Outcome, Report, Scenario},
 };
 
-/// What came of a kernel: scenarios that were done and held, and all that did not.
+/// Verdict on a kernel: the number of scenarios that passed or were skipped, and every failure.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Verdict {
     pub passed: u32,
@@ -13,8 +13,8 @@ pub struct Verdict {
     pub failures: Vec<String>,
 }
 
-/// `asked` are the scenarios that the run was for; empty: all that there are. What depends on files of the project (budgets,
-/// documented grades) is judged beside those files.
+/// Judges a run. `asked` are the requested scenarios; empty means all. Comparisons with the project's files (budgets,
+/// documented grades) are made beside those files.
 pub fn judge(run: &Run, asked: &[String]) -> Verdict {
     let mut verdict = Verdict::default();
     match &run.report {
@@ -24,7 +24,7 @@ pub fn judge(run: &Run, asked: &[String]) -> Verdict {
     if !run.outcome.problems.is_empty() {
         verdict.failures.push(format!("the guest failed: {}", run.outcome.problems.join("\n    ")));
     } else if run.outcome.exit != Some(0) && verdict.failures.is_empty() {
-        // What went wrong after the report was written, or was left out of it.
+        // An error after the report was written, or one that the report left out.
         let exit = run.outcome.exit.map_or("none".into(), |exit| exit.to_string());
         verdict.failures.push(format!("the test ended with {exit}, and its report tells no failure"));
     }
@@ -66,7 +66,7 @@ fn report_of(report: &Report, run: &Run, asked: &[String], verdict: &mut Verdict
     failures.extend(report.failures.iter().cloned());
 }
 
-/// A hole without a reason is one that nobody can do anything about.
+/// Reports a grade below exact without a reason: nobody can act on such a hole.
 fn unexplained(coverage: &Coverage) -> Option<String> {
     let Coverage { role, part, grade, reason, .. } = coverage;
     let part = if part.is_empty() { String::new() } else { format!(" ({part})") };

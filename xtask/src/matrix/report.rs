@@ -1,5 +1,5 @@
-//! `/out/matrix.json`, what the guest test `matrix_of_this_kernel` has to say. Read strictly: a field that is not known, or
-//! one that is missing, is an error, so that both sides change together. What is a failure, `judge` says.
+//! `/out/matrix.json`, the report of the guest test `matrix_of_this_kernel`. It is parsed strictly: an unknown or a missing
+//! field is an error, so that both sides change together. `judge` decides what is a failure.
 
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -10,24 +10,24 @@ const SCHEMA: &str = "observer-matrix/1";
 #[serde(deny_unknown_fields)]
 pub struct Report {
     schema: String,
-    /// The running kernel, as `uname -r` says it.
+    /// The running kernel, as in `uname -r`.
     pub kernel: String,
-    /// The row of xtask/kernels.toml, or what was named instead.
+    /// The row of xtask/kernels.toml, or the user's name for the kernel.
     pub row: String,
     pub coverage: Vec<Coverage>,
     pub programs: Vec<Program>,
     pub scenarios: Vec<Scenario>,
     pub facts: Facts,
-    /// What the test found wrong, one each.
+    /// Errors that the test found, one per entry.
     pub failures: Vec<String>,
 }
 
-/// How well a role, or a part of it, is covered.
+/// Coverage of a role, or of a part of it.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct Coverage {
     pub role: String,
-    /// Empty: all of the role.
+    /// Name of the part; empty for the whole role.
     pub part: String,
     pub grade: Grade,
     pub reason: String,
@@ -54,16 +54,16 @@ impl Grade {
     }
 }
 
-/// A loaded program and what it costs the verifier.
+/// A loaded program and its cost for the verifier.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct Program {
     pub program: String,
     pub family: String,
     pub target: String,
-    /// How it is attached.
+    /// Program type and attachment.
     pub attempt: String,
-    /// Instructions that the verifier walked; kernels before 5.16 do not tell.
+    /// Instructions that the verifier processed; kernels before 5.16 do not report them.
     #[serde(deserialize_with = "present")]
     pub verified: Option<u64>,
     /// Instructions of the translated program.
@@ -88,16 +88,16 @@ pub enum Outcome {
     Failed,
 }
 
-/// One count, by observer and by a witness that shares no code with it.
+/// One count, made by observer and by a witness that shares no code with it.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct Measure {
     pub name: String,
-    /// `None`: the witness cannot count that on this kernel.
+    /// Count of the witness; `None` if it cannot count this on this kernel.
     #[serde(deserialize_with = "present")]
     pub witness: Option<u64>,
     pub observer: u64,
-    /// Hits that the kernel told that it did not run a program at: what observer may have counted too few.
+    /// Hits at which the kernel reports that it skipped a program: the number by which observer's count may be too low.
     pub skipped: u64,
 }
 
@@ -108,7 +108,7 @@ impl Measure {
     }
 }
 
-/// A number that nothing is held against.
+/// A number that is not compared with anything.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct Extra {
@@ -123,7 +123,7 @@ pub struct Facts {
     pub problems: Vec<String>,
 }
 
-/// May be null, and has to be there.
+/// Deserializes a field that may be null but must be present.
 fn present<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
     Option::deserialize(from)
 }
@@ -137,7 +137,7 @@ impl Report {
         Ok(report)
     }
 
-    /// Whether every part tells something; what is recorded is not replaced by nothing.
+    /// Returns true if every part has data: existing records are not replaced by empty ones.
     pub fn is_whole(&self) -> bool {
         !self.coverage.is_empty() && !self.programs.is_empty() && !self.scenarios.is_empty()
     }

@@ -1,5 +1,5 @@
-//! The table that `cargo xtask matrix` prints: kernel by kernel the grades of each role, what the programs cost, and scenario
-//! by measure. What is wrong with it stands at the end of the run, not here.
+//! The table that `cargo xtask matrix` prints: for each kernel the grades of each role, the size of the programs, and the
+//! scenarios by measure. Failures are printed at the end of the run, not here.
 
 use std::fmt::Write as _;
 
@@ -37,7 +37,7 @@ fn body(report: &Report) -> String {
     format!("{}\n{}", Grid(rows).aligned("  "), grid::scenarios(&report.scenarios).aligned("  "))
 }
 
-/// Each role once, in the order in which they are told.
+/// Returns each role once, in the order of the report.
 pub fn roles(coverage: &[Coverage]) -> Vec<&str> {
     let mut roles: Vec<&str> = Vec::new();
     for row in coverage {
@@ -48,7 +48,8 @@ pub fn roles(coverage: &[Coverage]) -> Vec<&str> {
     roles
 }
 
-/// "exact, gup blind": parts that are as their role are left out; empty if nothing is told of the role.
+/// Formats grades as in "exact, gup blind". Parts with the grade of their role are left out; empty if the role is not
+/// reported.
 fn grades(coverage: &[Coverage], role: &str) -> String {
     let whole = coverage.iter().find(|row| row.role == role && row.part.is_empty()).map(|row| row.grade);
     let told =

@@ -1,5 +1,5 @@
-//! Debian packages without the system's apt: a private list of one suite on the machine's own mirror, downloads checked
-//! by apt-get against the archive's keyring, unpacked with dpkg-deb. Needs no root and changes nothing outside the cache.
+//! Debian packages without the system's apt: a private list of one suite from the machine's own mirror. apt-get verifies
+//! downloads against the archive's keyring, and dpkg-deb unpacks them. It needs no root and changes only the cache.
 
 use std::{
     fs,
@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{host, kernels::Package, say};
 
-/// Suites change a few times a day; asking more often only costs time.
+/// Maximum age of the lists: suites change a few times a day, so asking more often only costs time.
 const LISTS_AGE_MAX: Duration = Duration::from_secs(6 * 3600);
 const KEYRINGS: [&str; 2] =
     ["/usr/share/keyrings/debian-archive-keyring.gpg", "/usr/share/keyrings/debian-archive-keyring.pgp"];
@@ -24,7 +24,7 @@ pub struct Suite {
 }
 
 impl Suite {
-    /// Reads the suite's lists, or takes the ones of a while ago.
+    /// Opens a suite; reads its lists unless those in the cache are recent.
     pub fn open(cache: &Path, name: &str) -> Result<Suite> {
         let suite = Suite { name: name.to_owned(), directory: cache.join("apt").join(name) };
         let stamp = suite.directory.join("updated");
@@ -43,7 +43,7 @@ impl Suite {
             let path = self.directory.join(sub);
             fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
         }
-        // An empty state: what is installed on this machine plays no part in what is chosen.
+        // An empty state, so that the packages installed on this machine do not influence the choice.
         fs::write(self.directory.join("status"), "")
             .context("cannot write the package state of the cache")?;
         let keyring = KEYRINGS.iter().find(|path| Path::new(path).exists()).context(
@@ -64,7 +64,7 @@ impl Suite {
         Err(error.context(format!("cannot read the suite {} from this machine's Debian mirror", self.name)))
     }
 
-    /// The packages whose names begin with `prefix` and that `keep` takes, in all versions that the suite has.
+    /// Lists packages whose names begin with `prefix` and satisfy `keep`, in all versions of the suite.
     pub fn packages(&self, prefix: &str, keep: impl Fn(&str) -> bool) -> Result<Vec<Package>> {
         let names = host::capture(self.apt("apt-cache").args(["pkgnames", prefix]))?;
         let names: Vec<&str> = names.lines().filter(|name| keep(name)).collect();
@@ -75,7 +75,7 @@ impl Suite {
         Ok(parse_madison(&table))
     }
 
-    /// Downloads one version of one package; gives the file.
+    /// Downloads one version of one package and returns the file.
     pub fn download(&self, package: &Package, into: &Path) -> Result<PathBuf> {
         let mut command = self.apt_get();
         command.arg("download").arg(format!("{}={}", package.name, package.version)).current_dir(into);
@@ -96,7 +96,7 @@ impl Suite {
         debs(into)
     }
 
-    /// The same, unpacked below a directory; `scratch` is for the downloads.
+    /// Downloads a package with its dependencies to `scratch`, and unpacks all of them below `into`.
     pub fn unpack_with_depends(&self, package: &str, scratch: &Path, into: &Path) -> Result<()> {
         self.download_with_depends(package, scratch)?.iter().try_for_each(|deb| unpack(deb, into))
     }
@@ -133,7 +133,7 @@ pub fn unpack(deb: &Path, into: &Path) -> Result<()> {
     host::capture(Command::new("dpkg-deb").arg("-x").arg(deb).arg(into)).map(drop)
 }
 
-/// Whether packages can be had at all; the error says what to do.
+/// Checks that packages can be fetched at all; the error says what to do.
 pub fn check() -> Result<()> {
     for program in ["apt-get", "apt-cache", "dpkg-deb"] {
         if host::in_path(program).is_none() {
@@ -143,7 +143,7 @@ pub fn check() -> Result<()> {
     Ok(())
 }
 
-/// Debian's archive as the machine's own sources reach it. `--print-uris` fetches nothing and needs no lists.
+/// Returns the mirrors of Debian's archive in the machine's own sources. `--print-uris` fetches nothing and needs no lists.
 fn mirrors() -> Result<Vec<String>> {
     let uris = host::capture(Command::new("apt-get").args([
         "-o",
@@ -158,7 +158,7 @@ fn parse_mirrors(uris: &str) -> Vec<String> {
     let mut mirrors: Vec<String> = Vec::new();
     for line in uris.lines() {
         let Some((base, _)) = line.trim_start_matches('\'').split_once("/dists/") else { continue };
-        // The security archive is another archive; a snapshot's path has more behind "debian".
+        // The security archive is a different archive; a snapshot's path continues after "debian".
         if base.split('/').any(|part| part == "debian") && !mirrors.iter().any(|known| known == base) {
             mirrors.push(base.to_owned());
         }

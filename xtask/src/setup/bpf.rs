@@ -1,8 +1,8 @@
-//! The tools that build the BPF programs on a stable toolchain: the sources of `core` that match the rustc in use, and
-//! bpf-linker, which links with the LLVM that this rustc ships.
+//! The tools that build the BPF programs with a stable toolchain: the sources of `core` that match the rustc in use, and
+//! bpf-linker, which links with this rustc's LLVM.
 //!
-//! Sources, in this order: the toolchain's own rust-src; rustup, which adds it to the toolchain; Debian's package of the
-//! same version. The last goes into a sysroot of its own in the cache, made of links to the toolchain.
+//! Sources, in order of preference: the toolchain's own rust-src; rustup, which adds it to the toolchain; Debian's package of
+//! the same version. The last one goes into a separate sysroot in the cache, made of links to the toolchain.
 
 use std::{
     fmt, fs,
@@ -17,10 +17,10 @@ use super::{Cache, apt};
 use crate::{host, kernels::Package, say};
 
 const LINKER_VERSION: &str = "0.10.3";
-/// The LLVM that this bpf-linker reads; rustc's own must be the same.
+/// LLVM version that this bpf-linker reads; rustc's must be the same.
 const LINKER_LLVM: u32 = 22;
 const LINKER_LLVM_RUSTC: &str = "1.95.0";
-/// Suites that carry rust-src, the most likely first.
+/// Suites that contain rust-src, the most likely first.
 const SUITES: [&str; 3] = ["trixie-backports", "trixie", "sid"];
 const LIBRARY: &str = "lib/rustlib/src/rust/library";
 
@@ -29,7 +29,7 @@ pub struct BpfTools {
     /// A rustc whose sysroot has the sources of `core`.
     pub rustc: PathBuf,
     pub linker: PathBuf,
-    /// Where rustc's LLVM is; the linker looks for it in `LD_LIBRARY_PATH`.
+    /// Directory of rustc's LLVM; the linker finds it through `LD_LIBRARY_PATH`.
     pub llvm: PathBuf,
     release: String,
 }
@@ -40,7 +40,7 @@ impl fmt::Display for BpfTools {
     }
 }
 
-/// What `rustc -vV` and `--print sysroot` say.
+/// Output of `rustc -vV` and `--print sysroot`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Rustc {
     release: String,
@@ -67,7 +67,7 @@ pub(super) fn tools(cache: &Cache) -> Result<BpfTools> {
 
 impl Rustc {
     fn probe() -> Result<Rustc> {
-        // From the workspace, so that a toolchain override of the directory counts.
+        // Run in the workspace, so that the directory's toolchain override applies.
         let rustc = |arguments: &[&str]| {
             host::capture(Command::new("rustc").args(arguments).current_dir(host::workspace()))
         };
@@ -113,7 +113,7 @@ fn has_core(sysroot: &Path) -> bool {
     sysroot.join(LIBRARY).join("core/src/lib.rs").is_file()
 }
 
-/// Whether the private sysroot still belongs to the toolchain: one that was removed leaves dangling links.
+/// Returns true if the private sysroot still belongs to the toolchain: a removed toolchain leaves dangling links.
 fn links_to(entry: &Path, sysroot: &Path) -> bool {
     fs::read_to_string(entry.join("toolchain")).is_ok_and(|path| Path::new(&path) == sysroot)
         && entry.join("bin/rustc").exists()
@@ -146,7 +146,7 @@ fn fetch_library(cache: &Cache, rustc: &Rustc, into: &Path) -> Result<()> {
     super::clear(&scratch)
 }
 
-/// The package whose upstream version is the compiler's own: `core` is written for exactly one compiler.
+/// Finds the package whose upstream version is the compiler's: `core` is written for exactly one compiler.
 fn find_package(cache: &Cache, release: &str) -> Result<(apt::Suite, Package)> {
     let mut seen = Vec::new();
     for name in SUITES {
@@ -165,7 +165,7 @@ fn find_package(cache: &Cache, release: &str) -> Result<(apt::Suite, Package)> {
     )
 }
 
-/// A sysroot of links: the toolchain's libraries, our sources, and a rustc that says this is its sysroot.
+/// Makes a sysroot of links: the toolchain's libraries, our sources, and a rustc that uses this sysroot.
 fn link_toolchain(rustc: &Rustc, into: &Path, entry: &Path) -> Result<()> {
     let link = |from: PathBuf, to: PathBuf| {
         symlink(&from, &to).with_context(|| format!("cannot link {} to {}", to.display(), from.display()))
@@ -193,13 +193,13 @@ fn link_toolchain(rustc: &Rustc, into: &Path, entry: &Path) -> Result<()> {
 }
 
 fn linker(cache: &Cache, rustc: &Rustc) -> Result<PathBuf> {
-    // Built by one compiler, it looks for the LLVM of that compiler: one entry for each.
+    // The linker looks for the LLVM of the compiler that built it, so each compiler has its own entry.
     let name = format!("bpf-linker/{LINKER_VERSION}-rustc-{}-{}", rustc.release, rustc.commit);
     let good = |entry: &Path| entry.join("bin/bpf-linker").is_file();
     let entry = cache.entry(&name, good, |into| {
         let mut command = host::cargo();
         command.args(["install", "--locked", "--quiet", "bpf-linker", "--version", LINKER_VERSION]);
-        // A directory of its own: a target directory of the environment would keep what is needed once only.
+        // A separate directory: a target directory from the environment would keep files that are needed only once.
         command.arg("--root").arg(into).env_remove("CARGO_TARGET_DIR");
         say::step(&format!("bpf-linker: building {LINKER_VERSION}, a minute or two"), || {
             host::capture(&mut command).map(drop)

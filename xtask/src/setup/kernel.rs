@@ -1,5 +1,5 @@
-//! A stock kernel out of Debian's packages. The package is unpacked, not installed; only the image is kept. Which package it
-//! is, `kernels` decides.
+//! Gets a stock kernel from Debian's packages. It is unpacked, not installed, and only the image is kept. `kernels` chooses
+//! the package.
 
 use std::{
     fmt, fs,
@@ -17,19 +17,19 @@ use crate::{
 /// A kernel that a guest can boot.
 #[derive(Clone, Debug)]
 pub struct Kernel {
-    /// The row's name, or what a person wrote, or the version that stands for a row of another series.
+    /// The row's name, the user's text, or the version that replaces a row of another series.
     pub name: String,
-    /// Whether it is of a row's series, and things are recorded of the row that hold for it.
+    /// True if it belongs to a row's series and the matrix is recorded for that row.
     pub is_row: bool,
-    /// The package's version.
+    /// Version of the Debian package.
     pub version: String,
     pub flavour: String,
     pub vmlinuz: PathBuf,
-    /// That it is not quite what the row says.
+    /// Notice that it differs from what the row says.
     pub notice: Option<String>,
 }
 
-/// No suite has the very kernel that a row is about: what wants it cannot be tested, and that is no failure.
+/// No suite has the exact kernel of a row: tests that need it cannot run, which is not a failure.
 #[derive(Debug)]
 pub struct Absent(String);
 
@@ -79,7 +79,8 @@ fn kept(selection: &Selection, flavour: &str, entry: &Path) -> Result<Kernel> {
     Ok(Kernel { name, is_row, version, flavour: flavour.to_owned(), vmlinuz: entry.join("vmlinuz"), notice })
 }
 
-/// A kernel of another series is not the row: neither its facts nor its grades nor its budget are the row's.
+/// Returns the name, and true if results are recorded for the row. A kernel of another series is not the row: the row's
+/// facts, grades and budget do not apply to it.
 fn name_of(selection: &Selection, version: &str, flavour: &str) -> (String, bool) {
     match selection.row() {
         Some(row) if !row.has(version) => {
@@ -90,14 +91,15 @@ fn name_of(selection: &Selection, version: &str, flavour: &str) -> (String, bool
     }
 }
 
-/// The wanted version is part of the name, so that a changed row is looked up anew.
+/// The name contains the wanted version, so that a changed row is looked up again.
 fn row_entry(row: &Row) -> String {
     let wanted = row.known.as_deref().unwrap_or("newest");
     format!("kernels/{}-{}-{wanted}", row.name, row.flavour)
 }
 
-/// What stands for a row of another series has the name of its own package: the row is then looked up again the next time,
-/// since a suite that could not be read today may be there tomorrow. No version and no flavour has an underscore in it.
+/// Returns the cache name. A substitute from another series is named after its own package, so that the row is looked up
+/// again next time: a suite that could not be read today may be available tomorrow. Versions and flavours contain no
+/// underscore.
 fn entry_name(selection: &Selection, choice: &Choice) -> String {
     match selection.row().filter(|row| row.has(&choice.version)) {
         Some(row) => row_entry(row),
@@ -105,7 +107,7 @@ fn entry_name(selection: &Selection, choice: &Choice) -> String {
     }
 }
 
-/// What the archive has, as far as it was read.
+/// The part of the archive that could be read.
 struct Archive<'a> {
     cache: &'a Cache,
     unread: Vec<String>,
@@ -141,7 +143,7 @@ fn find(cache: &Cache, selection: &Selection) -> Result<(Choice, Vec<Offer>)> {
 }
 
 impl Archive<'_> {
-    /// All kernels of these suites. One that cannot be read is told, and may not matter.
+    /// Returns all kernels of these suites. An unreadable suite is noted, but may not matter.
     fn read(&mut self, suites: &[String]) -> Vec<Offer> {
         let mut offers = Vec::new();
         for name in suites {
@@ -210,7 +212,7 @@ fn fetch(cache: &Cache, choice: &Choice, offers: &[Offer], into: &Path) -> Resul
     bail!("no package of version {} in {} holds an image", choice.version, choice.suite)
 }
 
-/// Looks for the image in the package, whatever the package's name promises.
+/// Searches the package for the image, and does not trust the package's name.
 fn image_of(cache: &Cache, suite: &apt::Suite, package: &Package, into: &Path) -> Result<bool> {
     let scratch = cache.scratch()?;
     let found =

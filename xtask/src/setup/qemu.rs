@@ -1,7 +1,7 @@
 //! The emulator and the guest's shell.
 //!
-//! A QEMU older than 10 panics newer kernels with `-cpu max` and two CPUs. The machine's own is taken if it is new enough;
-//! else Debian's goes into the cache with every library that it needs and the loader to match, so that it depends on
+//! A QEMU older than 10 panics newer kernels with `-cpu max` and two CPUs. The machine's own QEMU is used if it is new
+//! enough. Otherwise Debian's goes into the cache with its loader and every library that it needs, so that it depends on
 //! nothing of the machine and installs nothing.
 
 use std::{
@@ -90,7 +90,7 @@ fn fetch(cache: &Cache, into: &Path) -> Result<()> {
     super::clear(&scratch)
 }
 
-/// The cached program runs by its own loader with its own libraries and finds its firmware below the same directory.
+/// Returns the call of the cached program, which uses its own loader and libraries and finds its firmware below `root`.
 fn invocation(root: &Path) -> (PathBuf, Vec<OsString>) {
     let libraries = root.join(LIBRARIES);
     let mut arguments =
@@ -101,7 +101,7 @@ fn invocation(root: &Path) -> (PathBuf, Vec<OsString>) {
     (libraries.join("ld-linux-x86-64.so.2"), arguments)
 }
 
-/// "QEMU emulator version 10.0.2 (Debian 1:10.0.2…)" gives "10.0.2".
+/// Parses "QEMU emulator version 10.0.2 (Debian 1:10.0.2…)" to "10.0.2".
 fn parse_version(said: &str) -> Option<&str> {
     said.split_once("version ")?.1.split_whitespace().next()
 }

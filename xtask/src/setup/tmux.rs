@@ -1,5 +1,5 @@
-//! The terminal that people work in, for guests: Debian's tmux with the libraries that it needs and the loader to match, since a
-//! guest holds nothing but what it is given.
+//! The terminal multiplexer for guests: Debian's tmux with its loader and the libraries that it needs, since a guest contains
+//! only what is put into it.
 
 use std::{
     fs,
@@ -15,12 +15,12 @@ use crate::{host, say};
 const SUITE: &str = "trixie";
 const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
 const LOADER: &str = "ld-linux-x86-64.so.2";
-/// Without a UTF-8 locale it does not start, and libc has none inside.
+/// Locale file: tmux does not start without a UTF-8 locale, and libc does not contain one.
 const LOCALE: &str = "usr/lib/locale/C.utf8/LC_CTYPE";
-/// Where all of it is in a guest; the program runs by its own loader, so that it needs no path of its own.
+/// Directory of tmux in a guest; the program runs by its own loader, so it needs no fixed path.
 const IN_GUEST: &str = "/lib/tmux";
 
-/// Files, with their places in a guest.
+/// Files, each with its path in a guest.
 #[derive(Clone, Debug)]
 pub struct Tmux(pub Vec<(String, PathBuf)>);
 
@@ -63,13 +63,13 @@ fn fetch(cache: &Cache, into: &Path) -> Result<()> {
             "#!/bin/sh\nexport LC_ALL=C.UTF-8 LOCPATH={IN_GUEST}/locale\n\
              exec {IN_GUEST}/{LOADER} --library-path {IN_GUEST} {IN_GUEST}/tmux \"$@\"\n"
         );
-        // Last: with it, the entry is whole.
+        // Written last: with this file the entry is complete.
         write_executable(&into.join("tmux.sh"), &script).context("cannot keep it")
     })?;
     super::clear(&scratch)
 }
 
-/// The libraries in what the loader lists: "libc.so.6 => /there/libc.so.6 (0x…)".
+/// Parses the libraries from the loader's list: "libc.so.6 => /there/libc.so.6 (0x…)".
 fn needed(said: &str, libraries: &Path) -> Vec<PathBuf> {
     let path = |line: &str| Some(PathBuf::from(line.split_once("=> ")?.1.split(" (").next()?));
     said.lines().filter_map(path).filter(|path| path.starts_with(libraries)).collect()

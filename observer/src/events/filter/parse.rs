@@ -1,6 +1,6 @@
 //! The words of a filter as they are typed.
 //!
-//! Decides which names stand for what, and what is told about those that stand for nothing.
+//! Decides the meaning of names, and the error messages for unknown ones.
 
 use observer_ebpf::{kinds, mode};
 use observer_engine::{
@@ -12,13 +12,13 @@ use observer_engine::{
 use super::{Pattern, Set, Test, Text, Word, number_of};
 use crate::events::words::{lock_words, verb};
 
-/// Names that an error lists at most.
+/// Maximum number of names that an error lists.
 const LISTED: usize = 8;
 
-/// Digits that make a word an address, fewer are text.
+/// Minimum number of digits that make a word an address; a shorter word is text only.
 const DIGITS_MIN: usize = 4;
 
-/// Names for several kinds, and how their kinds' names begin or what they are.
+/// Group names for several kinds, with the numbers of these kinds.
 const GROUPS: [(&str, &[u16]); 5] = [
     (
         "lock",
@@ -84,7 +84,7 @@ fn test(key: &str, value: &str, setup: &Setup) -> Result<Test, String> {
     })
 }
 
-/// Names are compared without regard to `-` and `_`.
+/// Normalizes a name: case, and `-` versus `_`, do not matter.
 fn plain(name: &str) -> String {
     name.to_ascii_lowercase().replace('-', "_")
 }
@@ -110,14 +110,14 @@ fn kinds_of(value: &str) -> Result<Set, String> {
     Ok(found.into_iter().collect())
 }
 
-/// Without what the names of most classes end in, and with the word for the folio lock's kinds.
+/// Name of a lock class without the endings that most of them share.
 fn short(name: &str) -> String {
     name.replace("_lock", "").replace("_rwsem", "")
 }
 
 fn locks_of(value: &str) -> Result<Set, String> {
     let wanted = Pattern(short(&plain(value)));
-    // The class of all folios holds those whose mapping is known, too.
+    // The class of all folios also includes folios whose mapping is known.
     let fits = |c: &LockClass| wanted.fits(&short(c.name())) || wanted.fits(&short(c.wire().name()));
     let found: Vec<LockClass> = LockClass::ALL.into_iter().filter(fits).collect();
     if found.is_empty() {
@@ -153,14 +153,14 @@ fn number<T: std::str::FromStr>(key: &str, value: &str) -> Result<T, String> {
     value.parse().map_err(|_| format!("{key}= takes a number, not {value}"))
 }
 
-/// Hexadecimal, with or without `0x`.
+/// An address in hexadecimal, with or without `0x`.
 fn address(key: &str, value: &str) -> Result<u64, String> {
     let digits = value.strip_prefix("0x").unwrap_or(value);
     u64::from_str_radix(digits, 16)
         .map_err(|_| format!("{key}= takes an address in hexadecimal digits, not {value}"))
 }
 
-/// Seconds from the start of the run, as rows tell them.
+/// Seconds from the start of the run, as rows show them.
 fn time(key: &str, value: &str) -> Result<u64, String> {
     let digits = value.strip_prefix('+').unwrap_or(value);
     let digits = digits.strip_suffix('s').unwrap_or(digits);
@@ -175,7 +175,7 @@ fn time(key: &str, value: &str) -> Result<u64, String> {
     seconds.checked_mul(1_000_000_000).and_then(|s| s.checked_add(ns)).ok_or_else(why)
 }
 
-/// What a word can be found in, beforehand.
+/// Resolves in advance everything that a word can match.
 fn text(typed: &str, setup: &Setup) -> Text {
     let word = typed.to_ascii_lowercase();
     let has = |text: &str| text.to_ascii_lowercase().contains(&word);

@@ -1,8 +1,8 @@
-//! Makes small BTF for tests: structs with 8-byte fields, functions with parameters that point to them.
+//! Builds small BTF for tests: structs with 8-byte fields, functions whose parameters point to them.
 
 use super::Btf;
 
-/// BTF under construction.
+/// A BTF file under construction.
 #[derive(Default)]
 pub struct Build {
     types: Vec<u8>,
@@ -38,7 +38,7 @@ impl Build {
         id
     }
 
-    /// A struct of 8-byte fields; gives its id.
+    /// Adds a struct of 8-byte fields and returns its id.
     pub fn record(&mut self, name: &str, fields: &[&str]) -> u32 {
         let long = self.long();
         let names: Vec<u32> = fields.iter().map(|f| self.string(f)).collect();
@@ -50,7 +50,7 @@ impl Build {
         id
     }
 
-    /// A function that returns 8 bytes; parameters by name and the struct that they point to, "" for a number.
+    /// Adds a function that returns 8 bytes. A parameter is its name and the struct it points to, "" for a number.
     pub fn function(&mut self, name: &str, params: &[(&str, &str)]) {
         let long = self.long();
         let mut types = Vec::new();
@@ -71,7 +71,7 @@ impl Build {
         self.ty(name, 12, 0, proto);
     }
 
-    /// The parsed result.
+    /// Returns the parsed BTF.
     pub fn finish(self) -> Btf {
         let mut data = vec![0x9f, 0xeb, 1, 0];
         let (types, strings) = (self.types.len() as u32, self.strings.len() as u32);

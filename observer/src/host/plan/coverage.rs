@@ -1,8 +1,7 @@
-//! How well each role is covered, given what attaching refused: role by role, and by lookup site, unlink site and lock
-//! class within a role.
+//! Coverage of each role, given what attaching refused: per role, and per lookup site, unlink site or lock class of a role.
 //!
-//! A role is blind if something essential of it is not watched, even if the rest is: whoever counts on the role counts on
-//! all of it. What is not essential makes a part blind.
+//! A role is blind if an essential part of it is not watched, even if the rest is: users of a role rely on all of it. A part
+//! that is not essential is only blind itself.
 
 use observer_engine::setup::{Coverage, Grade, Role};
 
@@ -12,11 +11,11 @@ use crate::{
     host::reason::Reason,
 };
 
-/// Coverage, and what can be done about it.
+/// Coverage of a role or part, and advice to improve it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Graded {
     pub coverage: Coverage,
-    /// Empty: nothing, or nothing is missing.
+    /// Empty if nothing is missing, or if nothing can be done.
     pub advice: String,
 }
 
@@ -33,27 +32,27 @@ fn graded(role: Role, part: &str, grade: Grade, reason: Option<&Reason>) -> Grad
 }
 
 impl Plan {
-    /// How well each role is covered. Roles above the level are blind by choice.
+    /// Returns the coverage of each role. Roles above the chosen level are blind by choice.
     pub fn coverage(&self, outcomes: &[Outcome]) -> Vec<Graded> {
         let view = View { plan: self, outcomes };
         Role::ALL.into_iter().flat_map(|role| view.role(role)).collect()
     }
 
-    /// The row that serves what a refused one covers; `None`: none does.
+    /// Returns the working row that covers the same as a refused one.
     #[must_use]
     pub fn instead_of<'a>(&'a self, outcomes: &'a [Outcome], refused: &facts::Site) -> Option<&'a str> {
         View { plan: self, outcomes }.instead_of(refused)
     }
 }
 
-/// A plan with what became of it.
+/// A plan together with its outcomes.
 struct View<'a> {
     plan: &'a Plan,
     outcomes: &'a [Outcome],
 }
 
 impl<'a> View<'a> {
-    /// Every row that is meant to serve here, and whether it does.
+    /// Returns every row that is meant to serve here, and whether it does.
     fn rows(&self) -> impl Iterator<Item = (&'a facts::Site, Result<(), Reason>)> {
         let planned =
             self.plan.sites.iter().zip(self.outcomes).map(|(site, outcome): (&PlannedSite, &Outcome)| {
@@ -63,7 +62,7 @@ impl<'a> View<'a> {
         planned.chain(refused)
     }
 
-    /// Whether one of the chosen rows serves; `None`: there is no such row here.
+    /// Returns whether one of the chosen rows serves; `None` if no such row applies here.
     fn served(&self, chosen: impl Fn(&facts::Site) -> bool) -> Option<Result<(), Reason>> {
         let rows: Vec<_> = self.rows().filter(|(fact, _)| chosen(fact)).map(|(_, served)| served).collect();
         if rows.is_empty() {
@@ -105,17 +104,17 @@ impl<'a> View<'a> {
         rows
     }
 
-    /// The role as a whole.
+    /// Grades the role as a whole.
     fn whole(&self, role: Role) -> Graded {
         let of_role = |fact: &facts::Site| match role {
             Role::Unlink => !fact.unlinks.is_empty(),
-            // The end of an object is bookkeeping of its locks: it shows no lock.
+            // The end of an object is bookkeeping for its locks, not a lock event.
             _ => fact.role == role && fact.object.is_none(),
         };
         if let Some(Err(reason)) = self.served(of_role)
             && self.hole_instead(role, None).is_none()
         {
-            // Where all of it is looked up by a function there is nothing to see, and nothing is missed.
+            // If a lookup function serves all of it, the walk role has nothing to see and misses nothing.
             let grade = if self.is_seen_otherwise(role) { Grade::Exact } else { Grade::Blind };
             return graded(role, "", grade, Some(&reason));
         }
@@ -154,7 +153,7 @@ impl<'a> View<'a> {
         }
     }
 
-    /// A fact that says how what no row serves is known all the same.
+    /// Returns a fact that explains how something is known although no row serves it.
     fn hole_instead(&self, role: Role, what: Option<&str>) -> Option<&'a facts::Hole> {
         self.plan.holes.iter().find(|h| {
             h.role == role
@@ -169,8 +168,8 @@ impl<'a> View<'a> {
         })
     }
 
-    /// Operations that are not watched and that no other row covers. One that a kernel may lack, for a reason that its row gives, is
-    /// no hole of this role.
+    /// Returns the operations that are not watched and that no other row covers. An operation that the kernel may lack, for a
+    /// reason given in its row, is not a gap.
     fn refused_functions(&self, role: Role) -> Vec<Graded> {
         let rows = self.rows().filter(|(fact, _)| fact.role == role);
         rows.filter_map(|(fact, served)| match served.err()? {
@@ -181,14 +180,15 @@ impl<'a> View<'a> {
         .collect()
     }
 
-    /// The row that serves what a refused one covers.
+    /// Returns the working row that covers the same as a refused one.
     fn instead_of(&self, refused: &facts::Site) -> Option<&'a str> {
         self.rows()
             .find(|(f, served)| served.is_ok() && f.role == refused.role && f.covers() == refused.covers())
             .map(|(f, _)| f.name())
     }
 
-    /// By lookup site: its operation and its lookup function both have to be watched. A walk that has none is seen as a whole.
+    /// Grades each lookup site: both its operation and its lookup function must be watched. A walk without a lookup function
+    /// counts as a whole.
     fn lookup_sites(&self) -> Vec<Graded> {
         let sites = by_name(self.rows().flat_map(|(fact, _)| &fact.looks_up).map(|l| l.site.as_str()));
         let grade = |site: &&str| {
@@ -209,7 +209,7 @@ impl<'a> View<'a> {
         sites.iter().map(grade).collect()
     }
 
-    /// Whether every lookup site of a walk is served by rows of other roles.
+    /// Returns true if rows of other roles serve every lookup site of a walk.
     fn is_seen_otherwise(&self, role: Role) -> bool {
         let sites = || self.rows().filter(|(f, _)| f.role == role).flat_map(|(f, _)| &f.looks_up);
         let by_others =
@@ -217,7 +217,7 @@ impl<'a> View<'a> {
         role == Role::Walk && sites().all(|l| by_others(&l.site))
     }
 
-    /// By unlink site, as [`View::lookup_sites`].
+    /// Grades each unlink site, like [`View::lookup_sites`].
     fn unlink_sites(&self) -> Vec<Graded> {
         let sites = by_name(self.rows().flat_map(|(fact, _)| &fact.unlinks).map(|u| u.site.as_str()));
         let bounded = self.plan.holes.iter().find(|h| h.role == Role::Unlink && h.part.is_empty());
@@ -241,7 +241,7 @@ impl<'a> View<'a> {
         sites.iter().map(grade).collect()
     }
 
-    /// Why no chosen row serves together with the lookup function that it goes through, if any; `None`: one does.
+    /// Returns why every chosen row fails, or lacks the lookup function that it uses; `None` if one of them works.
     fn whole_path(&self, through: impl Fn(&'a facts::Site) -> Option<Option<&'a str>>) -> Option<Reason> {
         let mut reasons = Vec::new();
         for (fact, served) in self.rows() {
@@ -259,13 +259,13 @@ impl<'a> View<'a> {
         Some(Reason::all(reasons))
     }
 
-    /// A lock class: its instances have to be known, and all functions of its kind watched.
+    /// Grades a lock class: its instances must be known, and all functions of its kind must be watched.
     fn class(&self, class: &Class) -> Graded {
         let row = |grade, reason: Option<&Reason>| graded(Role::Lock, &class.name, grade, reason);
         let unknown: Vec<_> = class.known.iter().filter_map(|k| self.plan.unknown.get(k)).cloned().collect();
         if !unknown.is_empty() {
             return match &class.absent {
-                // There is nothing to see, and nothing is missed.
+                // There is nothing to see, so nothing is missed.
                 Some(absent) => row(Grade::Exact, Some(&Reason::Fact(absent.clone()))),
                 None => row(Grade::Blind, Some(&Reason::all(unknown))),
             };
@@ -287,7 +287,7 @@ impl<'a> View<'a> {
         }
     }
 
-    /// What is not essential and no row serves.
+    /// Grades the parts that are not essential and that no row serves.
     fn unserved_parts(&self, role: Role) -> Vec<Graded> {
         let mut rows: Vec<Graded> = Vec::new();
         for (fact, _) in self.rows().filter(|(f, _)| f.role == role && f.object.is_none() && !f.essential) {
@@ -309,12 +309,12 @@ impl<'a> View<'a> {
     }
 }
 
-/// Through what a row looks up at a site; `None`: it does not.
+/// Returns the function through which a row looks up at a site; `None` if the row does not look up there.
 fn looks_up<'a>(fact: &'a facts::Site, site: &str) -> Option<Option<&'a str>> {
     fact.looks_up.iter().find(|l| l.site == site).map(|l| l.through.as_deref())
 }
 
-/// Each name once, in order: that of the rows depends on what the kernel has.
+/// Returns each name once, sorted, because the order of the rows depends on the kernel.
 fn by_name<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let mut names: Vec<&str> = names.collect();
     names.sort_unstable();

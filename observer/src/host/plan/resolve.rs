@@ -1,4 +1,4 @@
-//! From a row to the programs that serve it here: symbol, signature, argument numbers, and the ways to attach.
+//! Resolves a row into the programs that serve it on this kernel: symbol, signature, argument numbers, ways to attach.
 
 use std::collections::BTreeMap;
 
@@ -14,16 +14,16 @@ use crate::{
     host::{btf::Signature, probe::Host, reason::Reason},
 };
 
-/// Arguments that a trampoline can always pass on; more of them, or a struct by value, and a kernel may refuse.
+/// Number of arguments that a trampoline always accepts. A kernel may refuse more, or a struct by value.
 const TRAMPOLINE_ARGS: usize = 6;
-/// Slots of a tracing program's context that the programs read.
+/// Context slots of a tracing program that the programs can read.
 const TRACED_ARGS: usize = 8;
 
-/// Places in the object that are taken, by the first site number of their family.
+/// Number of copies in use, by the first site number of their family.
 #[derive(Debug, Default)]
 pub(super) struct Places(BTreeMap<usize, usize>);
 
-/// A family of programs: first site number, how many copies, and the programs of a copy.
+/// A program family: first site number, number of copies, and the programs that form one copy.
 struct Family {
     first: usize,
     count: usize,
@@ -34,11 +34,11 @@ const fn family(first: usize, count: usize, programs: &'static [(&'static str, A
     Family { first, count, programs }
 }
 
-/// What the programs of [`site::TASK`] are called, and their tracepoints, at their end.
+/// Name endings of the [`site::TASK`] programs, and of their tracepoints.
 const TASK_PROGRAMS: [&str; site::TASKS] = ["_exit", "_fork", "_exec"];
 
-/// The families that can serve a row, in order of preference: tracing first, since a kprobe costs three times as much
-/// (bpf-costs.md, B).
+/// Returns the families that can serve a row, in order of preference. Tracing comes first, since a kprobe costs three times
+/// as much (bpf-costs.md, B).
 fn families(fact: &facts::Site) -> Vec<Family> {
     use Attach::{Fentry, Fexit, Kprobe, Kretprobe, Tracepoint};
     match fact.role {
@@ -95,7 +95,7 @@ fn families(fact: &facts::Site) -> Vec<Family> {
     }
 }
 
-/// The ways in which this kernel may serve a row, best first.
+/// Returns the ways in which this kernel may serve a row, best first.
 pub(super) fn ways(fact: &facts::Site, host: &Host, places: &mut Places) -> Result<Vec<Way>, Reason> {
     let targets: Vec<Result<Target, Reason>> = if fact.function.is_empty() {
         vec![tracepoint(fact, host)]
@@ -117,7 +117,7 @@ pub(super) fn ways(fact: &facts::Site, host: &Host, places: &mut Places) -> Resu
 }
 
 impl Places {
-    /// A place of a family; the ways of one row that share a family share it.
+    /// Reserves a copy of a family. The ways of one row that use the same family share a copy.
     fn take(
         &mut self,
         fact: &facts::Site,
@@ -127,7 +127,7 @@ impl Places {
         if let Some(index) = given.get(&family.first) {
             return Ok(*index);
         }
-        // The tracepoints of a family differ in their program.
+        // Each tracepoint of a family has its own program.
         let index = match (fact.role, fact.tracepoint.as_str()) {
             (Role::Task, name) => TASK_PROGRAMS.iter().position(|p| name.ends_with(p)).unwrap_or(0),
             (Role::Wait, name) => usize::from(name.ends_with("_end")),
@@ -148,17 +148,17 @@ fn way(fact: &facts::Site, family: &Family, index: usize, target: Target) -> Way
             Role::Task => format!("{name}{}", TASK_PROGRAMS[index]),
             _ => format!("{name}_{index}"),
         };
-        // A walk ends where another function is entered.
+        // A walk ends at the entry of another function.
         let other = target.until.as_ref().filter(|_| *attach == Attach::Fentry);
         Program { name, attach: *attach, target: other.unwrap_or(&target.symbol).clone() }
     });
     Way { site: (family.first + index) as u16, programs: programs.collect(), args: target.args }
 }
 
-/// What a way is attached to, and its argument numbers.
+/// Symbol that a way attaches to, with the argument numbers.
 struct Target {
     symbol: String,
-    /// Of a walk, where it ends.
+    /// Function that ends the walk, for a walk.
     until: Option<String>,
     args: [u8; arg::COUNT],
 }
@@ -174,10 +174,10 @@ fn tracepoint(fact: &facts::Site, host: &Host) -> Result<Target, Reason> {
     Ok(Target { symbol: name.clone(), until: None, args: [NO_ARG; arg::COUNT] })
 }
 
-/// A function as this kernel has it.
+/// A function as it exists on this kernel.
 struct Function {
     symbol: String,
-    /// Under its own name and in BTF: what a trampoline needs.
+    /// The signature in BTF, which a trampoline needs; only for a symbol with the function's own name.
     signature: Option<Signature>,
 }
 
@@ -200,12 +200,12 @@ fn function(fact: &facts::Site, host: &Host) -> Result<Function, Reason> {
     if host.can_trace(symbol) == Some(false) {
         return Err(Reason::NotTraceable(symbol.to_owned()));
     }
-    // A compiler-made copy takes what the compiler chose.
+    // A compiler-made copy takes the arguments that the compiler chose.
     let signature = host.types.function(name).filter(|_| symbol == name);
     Ok(Function { symbol: symbol.to_owned(), signature })
 }
 
-/// Whether the function can serve by this family.
+/// Returns the target for this family, if the function can be served by it.
 fn target(fact: &facts::Site, found: &Function, family: &Family, host: &Host) -> Result<Target, Reason> {
     let probed =
         family.programs.iter().all(|(_, attach)| matches!(attach, Attach::Kprobe | Attach::Kretprobe));
@@ -235,7 +235,7 @@ fn target(fact: &facts::Site, found: &Function, family: &Family, host: &Host) ->
     Ok(Target { symbol, until: until(fact, host, &args)?, args })
 }
 
-/// Where a walk ends: a function that has its arguments in the same places.
+/// Returns the function that ends a walk. It must take the same arguments in the same places.
 fn until(fact: &facts::Site, host: &Host, args: &[u8; arg::COUNT]) -> Result<Option<String>, Reason> {
     let Some(name) = &fact.until else { return Ok(None) };
     let mut end = fact.clone();
@@ -249,7 +249,7 @@ fn until(fact: &facts::Site, host: &Host, args: &[u8; arg::COUNT]) -> Result<Opt
     Ok(Some(name.clone()))
 }
 
-/// A row without argument numbers.
+/// Returns a row without argument numbers.
 fn blank(fact: &facts::Site) -> [u8; arg::COUNT] {
     let mut row = [NO_ARG; arg::COUNT];
     row[arg::FLAGS] = flags(fact);
@@ -282,7 +282,7 @@ fn flags(fact: &facts::Site) -> u8 {
     flags
 }
 
-/// Argument numbers by column.
+/// Returns the argument numbers by column.
 fn arguments(fact: &facts::Site, signature: &Signature) -> Result<[u8; arg::COUNT], Reason> {
     let mut row = blank(fact);
     let args = &fact.args;
@@ -318,7 +318,7 @@ fn arguments(fact: &facts::Site, signature: &Signature) -> Result<[u8; arg::COUN
                 let words = format!("{}: argument {i} is beyond what a program reads", fact.function);
                 return Err(Reason::Arguments(words));
             }
-            // Of mm and VMA an operation can do with either.
+            // An operation needs only one of mm and VMA.
             None if column == arg::MM && !args.vma.is_empty() => continue,
             None if column == arg::VMA && row[arg::MM] != NO_ARG => continue,
             None => return Err(Reason::Arguments(no_argument(fact, signature, names, ty))),

@@ -1,4 +1,4 @@
-//! Fields, variables and rules: what the programs and the engine are told about this kernel beside its sites.
+//! Fields, variables and rules: everything about this kernel, except its sites, that the programs and the engine need.
 
 use observer_ebpf::{
     class,
@@ -16,13 +16,13 @@ use crate::{
     host::{probe::Host, reason::Reason, types::Types},
 };
 
-/// A lock class by its name.
+/// Returns the lock class with this name.
 pub(super) fn class(name: &str) -> Option<Class> {
     let number = class::NAMES.iter().position(|n| *n == name)?;
     Class::from_wire(number as u32)
 }
 
-/// First of a field's paths that this kernel has.
+/// Returns the first path of a field that this kernel has, with its position.
 fn field_path<'a>(field: &'a facts::Field, types: &Types) -> Option<(&'a str, crate::host::btf::FieldAt)> {
     field.paths.iter().find_map(|p| Some((p.path.as_str(), types.field(&p.path)?)))
 }
@@ -48,7 +48,7 @@ pub(super) fn plan_values(facts: &Facts, host: &Host, plan: &mut Plan) {
             set(plan, "ptl-is-pointer", u64::from(at.is_pointer));
         }
         if i == field::TABLE_SHARES {
-            // A count of its own is 0 for a single user; the page's reference count, used before, is 1.
+            // A dedicated share count is 0 for a single user; the page's reference count, used before, is 1.
             set(plan, "share-count-alone", u64::from(path.ends_with("._refcount")));
         }
     }

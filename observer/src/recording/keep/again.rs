@@ -1,8 +1,8 @@
-//! What a run tells once and a reader needs whenever it begins: names of tasks, owners of locks, stacks.
+//! The preamble: one-time records that a reader needs wherever it begins, namely task names, lock owners and stacks.
 //!
-//! Decides what of it is still of use: a task until it exits, a lock until it is forgotten, a stack until the kernel gives its
-//! number to another one. The records stay as they came, but for their numbers: they are told as those of a CPU that is none,
-//! at the times at which they happened.
+//! Decides which of these are still needed: a task until it exits, a lock until it is forgotten, a stack until the kernel
+//! reuses its number. The records are unchanged except for their sequence numbers. They are repeated as records of a
+//! nonexistent CPU, at the times at which they happened.
 
 use std::collections::BTreeMap;
 
@@ -13,11 +13,11 @@ use crate::{
     source::{Batch, Mark, Pass, Stack},
 };
 
-/// Records of one kind that are kept. More tasks and locks than that are not there at a time; if they are, the oldest are
-/// dropped.
+/// Maximum number of records kept of one kind. More tasks and locks are not expected at a time; if there are more, the oldest
+/// are dropped.
 const KEPT_MAX: usize = 1 << 16;
 
-/// A record as it came.
+/// A record as it arrived.
 #[derive(Clone, Copy)]
 struct Record {
     bytes: [u8; RECORD_BYTES_MAX],
@@ -41,16 +41,16 @@ impl Record {
     }
 }
 
-/// All of it.
+/// State for the preamble: all records that it repeats.
 #[derive(Default)]
 pub struct Again {
-    /// By task.
+    /// Task records, by task.
     tasks: BTreeMap<u32, Record>,
-    /// By task and site of the operation.
+    /// Stack records, by task and site of the operation.
     stacks: BTreeMap<(u32, u64), Record>,
-    /// By lock.
+    /// Lock records, by lock.
     locks: BTreeMap<u64, Record>,
-    /// By number in records.
+    /// Frames, by the stack number in records.
     frames: BTreeMap<u32, Vec<u64>>,
     symbols: BTreeMap<u64, Symbol>,
 }
@@ -61,7 +61,7 @@ impl Again {
         for Stack { id, frames } in &pass.stacks {
             let before = self.frames.insert(*id, frames.clone());
             if before.is_some_and(|before| before != *frames) {
-                // The kernel gave the number to another stack: records of before do not mean this one.
+                // The kernel reused the number for another stack: earlier records do not mean this one.
                 self.stacks.retain(|_, record| u32_at(&record.bytes, 20) != *id);
             }
         }
@@ -81,7 +81,8 @@ impl Again {
             kinds::TASK => keep(&mut self.tasks, tid, record),
             kinds::LOCK_NAME => keep(&mut self.locks, word, record),
             kinds::STACK => keep(&mut self.stacks, (tid, word), record),
-            // The streams of CPUs come one after the other: what is ended may be told later of the one that follows.
+            // Batches of CPUs are processed one after the other. An exit may thus follow the record of the next task with the
+            // same number, and must not remove it. The same holds for locks.
             kinds::TASK_EXIT if self.tasks.get(&tid).is_none_or(|r| r.time_ns() < time_ns) => {
                 self.tasks.remove(&tid);
                 self.stacks.retain(|(of, _), _| *of != tid);
@@ -93,7 +94,7 @@ impl Again {
         }
     }
 
-    /// A pass that tells it all, as it is at this mark.
+    /// Builds the pass with the whole preamble, as of this mark.
     pub fn pass(&self, mark: Mark, cpu: u16) -> Pass {
         let mut records: Vec<&Record> =
             self.tasks.values().chain(self.locks.values()).chain(self.stacks.values()).collect();

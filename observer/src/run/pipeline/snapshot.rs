@@ -1,6 +1,6 @@
-//! The picture of a run for a dashboard: see [`crate::snapshot`].
+//! Makes the snapshot of a run for a dashboard: see [`crate::snapshot`].
 //!
-//! Decides what comes first where not all is shown.
+//! Decides which rows are first where not all are shown.
 
 use std::{cmp::Reverse, sync::Arc};
 
@@ -50,7 +50,7 @@ pub fn last_snapshot(report: &Report, position: Position) -> Snapshot {
     let (findings, edges) = (report.findings.clone(), report.edges.clone());
     Snapshot {
         meta: Arc::new(report.meta.clone()),
-        // It was understood once, or there were no report.
+        // The setup was valid at the start of the run, or there would be no report.
         setup: Arc::new(Setup::try_from(&report.meta.setup).unwrap_or_default()),
         position: if position == Position::Live { Position::Ended } else { position },
         now_ns: report.end_ns,
@@ -66,7 +66,7 @@ pub fn last_snapshot(report: &Report, position: Position) -> Snapshot {
     }
 }
 
-/// The lists, no longer than they may be, and how much there is.
+/// Lists cut to their maximum, and the total counts.
 fn rows(
     findings: Vec<Finding>,
     edges: Vec<EdgeView>,

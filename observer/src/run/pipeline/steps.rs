@@ -1,8 +1,8 @@
-//! A pass in steps: the run can stand between any two events.
+//! Applies a pass in steps, so that a run can stop between any two events.
 //!
-//! Decides where a run stops that is to stop at a place. That depends on the place alone, never on the way there: at an event,
-//! with it and before anything that follows; at a time, as soon as what comes next is known to be later. [`Pipeline::pass`]
-//! is all steps of a pass at once, and there are no other differences.
+//! Decides where a run stops that must stop at a place. This depends only on the place, not on how the run reached it. A stop
+//! at an event is after it and before anything that follows. A stop at a time is as soon as the next step is known to be
+//! later. [`Pipeline::pass`] applies all steps of a pass at once, and does not differ otherwise.
 
 use observer_ebpf::HEADER_BYTES;
 use observer_engine::{
@@ -16,9 +16,9 @@ use crate::{meta::Closing, source::Pass};
 /// A place in a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Until {
-    /// So many events were taken.
+    /// The place after this number of events.
     Event(u64),
-    /// All is taken up to this event time, itself included.
+    /// The place after everything up to and including this event time.
     Time(u64),
 }
 
@@ -26,12 +26,12 @@ impl Until {
     pub const END: Until = Until::Time(u64::MAX);
 }
 
-/// How far [`Pipeline::take`] came.
+/// Result of [`Pipeline::take`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Taken {
-    /// This is the place, or the end is before it.
+    /// The place, or the end before it, is reached.
     There,
-    /// There is more to take.
+    /// More steps can be applied.
     More,
     /// The next pass is needed.
     Hungry,
@@ -42,7 +42,7 @@ pub(super) enum Step {
     Event(Event),
     Gap(Gap),
     Tick(u64),
-    /// Nothing follows. The time of the end.
+    /// The end of the run, at this time; nothing follows.
     End(u64),
 }
 
@@ -66,7 +66,7 @@ impl From<Item<'_>> for Step {
 }
 
 impl Pipeline {
-    /// If a pass is taken, the run may come to this place or beyond it.
+    /// Returns true if applying this pass could take the run to this place or beyond it.
     #[must_use]
     pub fn reaches(&self, pass: &Pass, until: Until) -> bool {
         match until {
@@ -75,12 +75,12 @@ impl Pipeline {
                 let at_most = self.order.counts().events + (bytes / HEADER_BYTES) as u64;
                 at_most >= n
             }
-            // What a pass releases is not later than that.
+            // A pass releases nothing later than that.
             Until::Time(ns) => self.order.releases_ns() > ns,
         }
     }
 
-    /// Takes a pass to be handed on step by step, by [`Pipeline::take`]. Only where nothing waits.
+    /// Takes a pass to be applied step by step, by [`Pipeline::take`]. Allowed only if no step is left.
     pub fn feed(&mut self, pass: &Pass) {
         debug_assert!(self.waiting.is_empty());
         self.enter(pass);
@@ -92,14 +92,14 @@ impl Pipeline {
         }
     }
 
-    /// No pass follows: what is left in the order waits, and the end.
+    /// Queues the rest of the order and the end, if no pass follows.
     pub fn feed_end(&mut self, closing: Option<&Closing>) {
         let (waiting, stacks) = (&mut self.waiting, &self.stacks);
         self.order.finish(|item| waiting.push_back(renumbered(stacks, item, |item| item.into())));
         self.waiting.push_back(Step::End(self.end_ns(closing)));
     }
 
-    /// Takes what waits, up to the place, and no more than so many steps.
+    /// Applies queued steps up to the place, and at most `steps` of them.
     pub fn take(&mut self, until: Until, steps: usize) -> Taken {
         for _ in 0..steps {
             if self.ended.is_some() || matches!(until, Until::Event(n) if self.events() >= n) {

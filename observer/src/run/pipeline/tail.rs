@@ -1,7 +1,8 @@
-//! The last events that somebody wants to see, and how often each site told something.
+//! The last events that a view wants, and the number of events of each site.
 //!
-//! Decides what is remembered of events when the engine gets them: counts always, rows only when they are asked for. What
-//! rows need of earlier events is taken from the engine when they begin to be kept, so that runs without them pay nothing.
+//! Decides what is remembered of events when the engine gets them: counts always, rows only when they are asked for. The
+//! engine supplies the task names and lock owners of earlier events when rows begin to be kept, so runs without rows pay
+//! nothing.
 
 use std::collections::VecDeque;
 
@@ -9,10 +10,10 @@ use observer_engine::{Engine, event::Event};
 
 use crate::events::{EventRow, Filter, Told, told::News};
 
-/// Rows kept.
+/// Maximum number of rows kept.
 pub const TAIL_MAX: usize = 2000;
 
-/// What is remembered of events that were handed on.
+/// State about the events that were handed on.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
     /// Events by site number.
@@ -40,7 +41,7 @@ impl Seen {
         self.fired[site] = 1;
     }
 
-    /// Events by site number; sites that told nothing are left out.
+    /// Events by site number; sites without events are left out.
     pub fn fired(&self) -> Vec<(u16, u64)> {
         self.fired.iter().enumerate().filter(|(_, n)| **n > 0).map(|(site, n)| (site as u16, *n)).collect()
     }
@@ -59,16 +60,16 @@ impl Seen {
 #[derive(Clone, Debug)]
 pub struct Tail {
     filter: Filter,
-    /// Events before this number are not shown.
+    /// Number of the first event that is shown.
     from: u64,
     rows: VecDeque<EventRow>,
     told: Told,
-    /// The newest event whether it passes or not, with its number.
+    /// Newest event with its number, even if it does not pass the filter.
     last: Option<(u64, Event)>,
 }
 
 impl Tail {
-    /// Of what comes after what the engine has.
+    /// Keeps rows of the events that follow those of the engine.
     pub fn new(filter: Filter, from: u64, engine: &Engine) -> Tail {
         let mut told = Told::default();
         for task in engine.tasks() {
@@ -80,7 +81,7 @@ impl Tail {
         Tail { filter, from, rows: VecDeque::with_capacity(TAIL_MAX), told, last: None }
     }
 
-    /// The newest event, as it is shown where it passes.
+    /// Row of the newest event; if it passes the filter, as it is shown.
     fn last(&self) -> Option<EventRow> {
         let (number, event) = self.last.as_ref()?;
         let shown = self.rows.back().filter(|row| row.number == *number);

@@ -1,4 +1,4 @@
-//! What a player knows of a recording from having read it: where it can go back to, and where findings are.
+//! Knowledge of a player about the part of a recording that it has read: checkpoints, and marks of findings.
 //!
 //! Decides how many clones of the pipeline are kept as checkpoints, and how often it is asked for its findings.
 
@@ -10,38 +10,38 @@ use crate::{
     snapshot::FindingMark,
 };
 
-/// Checkpoints kept, at most: one for each part of the file of this size. Each takes some megabytes.
+/// Maximum number of checkpoints kept: one for each part of the file of this size. Each takes some megabytes.
 const CHECKPOINTS: u64 = 32;
-/// Places at which findings are looked for, about, where an event takes so many bytes of the file: a time bar has not more
+/// Approximate number of looks at the findings, if an event takes `EVENT_BYTES` of the file: a time bar does not have more
 /// columns.
 const LOOKS: u64 = 256;
 const EVENT_BYTES: u64 = 4;
 
-/// A run that can be gone on with.
+/// A stored state of the run from which it can continue.
 pub struct Checkpoint {
     pub pipeline: Pipeline,
     pub place: Place,
 }
 
-/// What was read, from the begin without a break.
+/// Everything that was read, from the start without a break.
 pub struct Known {
     checkpoints: Vec<Checkpoint>,
-    /// Bytes of the file from one checkpoint to the next, at least.
+    /// Minimum number of file bytes between two checkpoints.
     part_bytes: u64,
     look_every: u64,
     /// Event time and events of each look at the findings.
     looks: Vec<(u64, u64)>,
     pub events: u64,
     pub read_ns: u64,
-    /// It was read to its end.
+    /// True if the recording was read to its end.
     pub whole: bool,
     marks: Arc<Vec<FindingMark>>,
-    /// Place in `marks`.
+    /// Index of each finding in `marks`.
     by_id: BTreeMap<String, usize>,
 }
 
 impl Known {
-    /// `bytes`: of the file.
+    /// Starts with one checkpoint. `bytes`: size of the file.
     pub fn new(begin: Pipeline, place: Place, bytes: u64) -> Known {
         Known {
             read_ns: begin.event_ns(),
@@ -56,12 +56,12 @@ impl Known {
         }
     }
 
-    /// In the order in which they were listed.
+    /// Marks in the order in which they were found.
     pub fn marks(&self) -> Arc<Vec<FindingMark>> {
         self.marks.clone()
     }
 
-    /// Takes note of where a run stands that came here from the begin. True if it was never so far before.
+    /// Notes the state of a run that has come here from the start. Returns true if no run was further before.
     pub fn note(&mut self, pipeline: &Pipeline, reader: &Reader) -> bool {
         let events = pipeline.events();
         if self.whole || events < self.events || pipeline.event_ns() < self.read_ns {
@@ -83,7 +83,7 @@ impl Known {
         let marks = Arc::make_mut(&mut self.marks);
         for finding in pipeline.findings() {
             match self.by_id.get(&finding.id) {
-                // A window that goes on may come to be worse than it was.
+                // A window that is still open may become worse.
                 Some(at) => marks[*at].rank = finding.rank,
                 None => {
                     self.by_id.insert(finding.id.clone(), marks.len());
@@ -109,7 +109,7 @@ impl Known {
         self.checkpoints.push(Checkpoint { pipeline, place });
     }
 
-    /// Where findings are looked for next. What comes of a burst of events in one pass is told at its time.
+    /// Next look at the findings. Findings from a burst of events in one pass are marked at their own time.
     pub fn next_look(&self) -> Until {
         if self.whole {
             return Until::END;
@@ -117,7 +117,7 @@ impl Known {
         Until::Event(self.looks.last().map_or(0, |(_, events)| *events) + self.look_every)
     }
 
-    /// Events that there are up to a place: at least so many, and not many more.
+    /// Number of events up to a place: a lower bound, close to the true number.
     pub fn events_at(&self, until: Until) -> u64 {
         match until {
             Until::Event(n) => n.min(self.events),
@@ -128,7 +128,7 @@ impl Known {
         }
     }
 
-    /// Where to begin to come to a place: far enough before it that a tail is full there, if that can be.
+    /// Checkpoint to start from to reach a place: far enough before it that a tail is full there, if possible.
     pub fn before(&self, until: Until) -> &Checkpoint {
         let events = self.events_at(until);
         let is_before = |c: &Checkpoint| c.pipeline.events() + TAIL_MAX as u64 <= events;

@@ -1,4 +1,4 @@
-//! Two runs held against each other, for programs.
+//! Comparison of two runs, for programs.
 
 use std::io::{self, Write};
 
@@ -21,7 +21,7 @@ struct Wire<'a> {
     schema: &'static str,
     a: Run<'a>,
     b: Run<'a>,
-    /// Worst rank of what came or got worse.
+    /// Worst rank of findings that are new or became worse.
     worst: Option<&'static str>,
     bears: Vec<String>,
     coverage: Vec<Coverage<'a>>,
@@ -57,7 +57,7 @@ struct Coverage<'a> {
 
 #[derive(Serialize)]
 struct Finding<'a> {
-    /// `came`, `rank` or `went`.
+    /// One of `came`, `rank` or `went`.
     change: &'static str,
     id: &'a str,
     kind: &'static str,
@@ -78,7 +78,7 @@ struct Edge {
     edge: order::Wire,
 }
 
-/// Writes it, with a newline at its end.
+/// Writes the comparison, with a newline at its end.
 ///
 /// # Errors
 /// The output cannot be written.

@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use crate::{report::stacks::Stacks, sink::words};
 
-/// One finding.
+/// One finding of the report.
 #[derive(Serialize)]
 pub struct Wire {
     id: String,
@@ -28,12 +28,12 @@ pub struct Wire {
     last_ns: u64,
     /// One line for people.
     summary: String,
-    /// What could make it false, for people.
+    /// Doubts that could make the finding false, for people.
     doubts: Vec<String>,
     evidence: Wired,
 }
 
-/// Evidence by kind; the kind is the finding's.
+/// Evidence by kind; the finding has the name of the kind.
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Wired {
@@ -60,7 +60,7 @@ struct Case {
     unlink_hi_ns: u64,
     certain_ns: u64,
     possible_ns: u64,
-    /// `no`, `contract` or `seen`.
+    /// One of `no`, `contract` or `seen`.
     used: &'static str,
     used_ns: Option<u64>,
     at_use: Option<Side>,
@@ -68,12 +68,12 @@ struct Case {
     history: Vec<Happened>,
 }
 
-/// What happened to a table.
+/// A step in the history of a table.
 #[derive(Serialize)]
 struct Happened {
     time_ns: u64,
     generation: u32,
-    /// `born`, `shared`, `seen`, `unshared` or `freed`.
+    /// One of `born`, `shared`, `seen`, `unshared` or `freed`.
     what: &'static str,
     mm: String,
     gib: String,
@@ -129,7 +129,7 @@ struct Side {
     site: String,
     time_ns: u64,
     holds: Vec<Hold>,
-    /// `function+0xoff`, innermost first.
+    /// Frames as `function+0xoff`, innermost first.
     stack: Vec<String>,
 }
 
@@ -180,7 +180,7 @@ pub struct Step {
     side: Side,
 }
 
-/// A finding as it is written. `all`: the stacks of the one run that it is of, or of each that its steps may be of.
+/// Converts a finding. `all`: the stacks of its run, or of each run that its steps may be from.
 #[must_use]
 pub fn wire(f: &Finding, all: &[&Stacks]) -> Wire {
     Wire {
@@ -266,7 +266,7 @@ fn last_holder(last: &EngineLastHolder) -> LastHolder {
     }
 }
 
-/// The stacks of the recording that a step is of.
+/// Stacks of the recording that a step is from.
 fn of_run<'a>(c: &Cycle, at: usize, all: &[&'a Stacks]) -> Option<&'a Stacks> {
     all.get(*c.recordings.get(at)?).copied()
 }
@@ -352,7 +352,7 @@ fn queued(q: &EngineQueued, stacks: &Stacks) -> Queued {
     Queued { step: q.step, waiting: q.waiting, side: side(&q.side, stacks) }
 }
 
-/// A step.
+/// Converts a step of a cycle or an edge.
 #[must_use]
 pub fn step(s: &EngineStep, stacks: &Stacks) -> Step {
     Step {
@@ -371,7 +371,7 @@ pub fn step(s: &EngineStep, stacks: &Stacks) -> Step {
     }
 }
 
-/// A mode; `null`: the kernel does not tell.
+/// Name of a mode; `null` if the kernel does not report it.
 #[must_use]
 pub fn mode(m: Option<Mode>) -> Option<&'static str> {
     m.map(Mode::name)

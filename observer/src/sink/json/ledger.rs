@@ -1,11 +1,11 @@
-//! Mappings in the report for programs: who shares and unshares what, and how long it takes.
+//! Mappings in the report for programs: the tasks that share and unshare their tables, and the time it takes.
 
 use observer_engine::view::{MappingView, UnsharerView};
 use serde::Serialize;
 
 #[derive(Serialize)]
 pub struct Wire {
-    /// `0x0`: all of which it is not known.
+    /// Address of the mapping; `0x0` sums up all tables whose mapping is not known.
     mapping: String,
     tables: usize,
     sharers: usize,
@@ -28,7 +28,7 @@ struct Unsharer {
     max_ns: u64,
 }
 
-/// A mapping as it is written.
+/// Converts a mapping.
 #[must_use]
 pub fn wire(m: &MappingView) -> Wire {
     Wire {

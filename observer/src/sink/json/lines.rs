@@ -1,4 +1,4 @@
-//! Findings and edges as JSON lines: an object on each line, which says what it is.
+//! Findings and edges as JSON lines: one object per line, with a field that names its kind.
 
 use std::io::{self, Write};
 
@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::{finding, order};
 use crate::report::Report;
 
-/// One line.
+/// One line of the output.
 #[derive(Serialize)]
 #[serde(tag = "line", rename_all = "lowercase")]
 enum Wire<'a> {
@@ -15,7 +15,7 @@ enum Wire<'a> {
     Edge(&'a order::Wire),
 }
 
-/// Writes them: the findings, worst first, then the edges.
+/// Writes the findings, worst first, then the edges.
 ///
 /// # Errors
 /// The output cannot be written.

@@ -1,4 +1,4 @@
-//! Lock order in the report for programs: every edge, beside what the kernel's source says of it.
+//! Lock order in the report for programs: every edge, with the verdict of the kernel's documents.
 
 use observer_engine::view::{Documented as EngineDocumented, EdgeView};
 use serde::Serialize;
@@ -6,14 +6,14 @@ use serde::Serialize;
 use super::finding::{Step, mode, step};
 use crate::report::stacks::Stacks;
 
-/// An edge.
+/// An edge of the lock order.
 #[derive(Serialize)]
 pub struct Wire {
     from: &'static str,
     from_mode: Option<&'static str>,
     to: &'static str,
     to_mode: Option<&'static str>,
-    /// `asked`, `try-then-block` or `tried`.
+    /// One of `asked`, `try-then-block` or `tried`.
     manner: &'static str,
     sure: bool,
     count: u64,
@@ -27,16 +27,16 @@ pub struct Wire {
     witness: Step,
 }
 
-/// What one documented order says of it.
+/// Verdict of one documented order on the edge.
 #[derive(Serialize)]
 struct Documented {
-    /// `agrees`, `exception` or `against`.
+    /// One of `agrees`, `exception` or `against`.
     verdict: &'static str,
     source: String,
     reason: String,
 }
 
-/// An edge as it is written.
+/// Converts an edge.
 #[must_use]
 pub fn wire(e: &EdgeView, stacks: &Stacks) -> Wire {
     Wire {

@@ -1,4 +1,4 @@
-//! Protection in the report for programs: under which locks lookups and removals were.
+//! Protection in the report for programs: the locks held at lookups and unlinks.
 
 use observer_engine::{
     lock_class::LockClass,
@@ -23,10 +23,10 @@ struct Lookup {
     unjudged: u64,
 }
 
-/// Leases under the same locks.
+/// Leases protected by the same locks.
 #[derive(Serialize)]
 struct Cover {
-    /// More than one set: handed from one to the next.
+    /// Sets of locks. More than one set: protection passed from one set to the next.
     by: Vec<Vec<&'static str>>,
     leases: u64,
 }
@@ -39,7 +39,7 @@ struct Unlink {
     unjudged: u64,
 }
 
-/// Removals under the same locks.
+/// Unlinks with the same locks held.
 #[derive(Serialize)]
 struct Held {
     classes: Vec<&'static str>,
@@ -56,7 +56,7 @@ struct Pair {
     unsure: bool,
 }
 
-/// Protection as it is written.
+/// Converts the protection view.
 #[must_use]
 pub fn wire(p: &ProtectionView) -> Wire {
     Wire {

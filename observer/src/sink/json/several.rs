@@ -1,4 +1,4 @@
-//! Several recordings of one kernel build, for programs: their reports, and what only all of them together show.
+//! Several recordings of one kernel build, for programs: their reports, and the findings that only their combination shows.
 
 use std::io::{self, Write};
 
@@ -18,7 +18,7 @@ pub const SCHEMA: &str = "observer-reports/1";
 struct Wire<'a> {
     schema: &'static str,
     kernel: &'a Kernel,
-    /// In the order in which they were asked for.
+    /// File names in the order of the command line.
     files: Vec<&'a str>,
     reports: Vec<super::Wire<'a>>,
     merged: Merged,
@@ -42,7 +42,7 @@ struct Edge {
     recordings: Vec<usize>,
 }
 
-/// Writes them, with a newline at the end.
+/// Writes the reports, with a newline at the end.
 ///
 /// # Errors
 /// The output cannot be written.

@@ -1,4 +1,4 @@
-//! Two runs held against each other, for people.
+//! Comparison of two runs, for people.
 
 use std::io::{self, Write};
 
@@ -8,7 +8,7 @@ use crate::{
     sink::words,
 };
 
-/// Writes it.
+/// Writes the comparison.
 ///
 /// # Errors
 /// The output cannot be written.
@@ -92,7 +92,7 @@ fn edge(out: &mut dyn Write, c: &EdgeChange<'_>) -> io::Result<()> {
     };
     let (times, site) = (words::times(e.count), &e.witness.side.site);
     writeln!(out, "  {sign} {from:<20} {to:<20} {times}, first in {site}{manner}")?;
-    // What is in order, or not documented, is no news.
+    // Edges that agree with the documents, or are not documented, need no explanation.
     let news = ["AGAINST", "perhaps", "exception"].contains(&words::order::verdict(e));
     for line in words::order::documented(e).iter().filter(|_| news) {
         writeln!(out, "      {line}")?;

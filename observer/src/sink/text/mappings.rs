@@ -1,4 +1,4 @@
-//! The section on files: who shares and unshares their page tables, how often, and how long it takes.
+//! The section on files: the tasks that share and unshare their page tables, how often, and how long it takes.
 
 use std::io::{self, Write};
 
@@ -6,11 +6,11 @@ use observer_engine::view::{MappingView, UnsharerView};
 
 use crate::{report::Report, sink::words};
 
-/// Mappings listed, and unsharers of each; what is beyond is counted.
+/// Maximum number of mappings listed, and of unsharers of each; others are only counted.
 const MAPPINGS_MAX: usize = 10;
 const UNSHARERS_MAX: usize = 5;
 
-/// Writes it.
+/// Writes the section.
 pub fn write(out: &mut dyn Write, r: &Report) -> io::Result<()> {
     if r.mappings.is_empty() {
         return Ok(());

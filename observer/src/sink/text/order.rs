@@ -1,6 +1,6 @@
-//! The section on lock order: every edge, beside what the kernel's source says of it.
+//! The section on lock order: every edge, with the verdict of the kernel's documents.
 //!
-//! Decides the order of the groups: first what is against a documented order, last what cannot wait.
+//! Decides the order of the groups: edges against a documented order first, edges that cannot block last.
 
 use std::{
     collections::BTreeMap,
@@ -17,7 +17,7 @@ use crate::{report::Report, sink::words};
 /// Columns of a line.
 const WIDTH: usize = 100;
 
-/// Writes it.
+/// Writes the section.
 pub fn write(out: &mut dyn Write, r: &Report) -> io::Result<()> {
     writeln!(out)?;
     if r.edges.is_empty() {
@@ -40,7 +40,7 @@ pub fn write(out: &mut dyn Write, r: &Report) -> io::Result<()> {
     legend(out, &r.edges)
 }
 
-/// Edges of which the source says the same.
+/// Groups edges by the verdict of the documents.
 fn groups(edges: &[EdgeView]) -> BTreeMap<(u8, Vec<String>), Vec<&EdgeView>> {
     let mut groups: BTreeMap<_, Vec<&EdgeView>> = BTreeMap::new();
     for e in edges {
@@ -60,7 +60,7 @@ fn place(e: &EdgeView) -> u8 {
     }
 }
 
-/// The columns of a table of edges.
+/// Column heads of a table of edges.
 pub fn head(out: &mut dyn Write, last: &str) -> io::Result<()> {
     let (held, asked) = ("held", "asked for");
     writeln!(out, "    {held:<20} {asked:<20} {:>9} {:>5} {:>5}  {last}", "times", "tasks", "pairs")
@@ -84,13 +84,13 @@ fn edge(out: &mut dyn Write, e: &EdgeView) -> io::Result<()> {
 }
 
 fn notes(e: &EdgeView) -> String {
-    // What is only tried stands among its like.
+    // Requests that only try have a group of their own, so they need no note.
     let manner = if e.manner == Manner::Tried { "" } else { words::order::manner(e.manner) };
     let notes = [(!manner.is_empty(), manner), (!e.sure, "perhaps"), (e.lossy, "incomplete")];
     notes.into_iter().filter(|(applies, _)| *applies).map(|(_, note)| note).collect::<Vec<_>>().join(", ")
 }
 
-/// What the words in the table mean, of those that occur.
+/// Explains the words in the table that occur.
 fn legend(out: &mut dyn Write, edges: &[EdgeView]) -> io::Result<()> {
     let counted =
         "pairs: different pairs of locks. Tasks are counted up to 8, those that made it at least once";

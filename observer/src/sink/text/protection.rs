@@ -1,4 +1,4 @@
-//! The section on protection: what a report without findings rests on.
+//! The section on protection: the reason why a report may have no findings.
 
 use std::io::{self, Write};
 
@@ -9,7 +9,7 @@ use crate::{
     sink::words::{self, protection},
 };
 
-/// Writes it.
+/// Writes the section.
 pub fn write(out: &mut dyn Write, r: &Report) -> io::Result<()> {
     writeln!(out)?;
     let p = &r.protection;
@@ -54,7 +54,7 @@ fn rows(out: &mut dyn Write, site: &str, [a, b]: &[String; 2], ways: &[String]) 
     Ok(())
 }
 
-/// Lookups that are out of sight.
+/// Lists the lookups that are not seen.
 fn not_judged(out: &mut dyn Write, r: &Report) -> io::Result<()> {
     for c in r.coverage.iter().filter(|c| c.role == Role::Lookup && c.grade == Grade::Blind) {
         let part = if c.part.is_empty() { "all lookups" } else { &c.part };

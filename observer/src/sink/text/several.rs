@@ -1,4 +1,4 @@
-//! The section on several recordings of one kernel build: what only all of them together show.
+//! The section on several recordings of one kernel build: findings that only their combination shows.
 
 use std::io::{self, Write};
 
@@ -15,7 +15,7 @@ use crate::{
     sink::words::{self, order::Run},
 };
 
-/// Writes it.
+/// Writes the section.
 ///
 /// # Errors
 /// The output cannot be written.

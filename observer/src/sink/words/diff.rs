@@ -1,4 +1,4 @@
-//! The words for what bears on a comparison of two runs.
+//! The words for what affects a comparison of two runs.
 
 use observer_engine::setup::Grade;
 
@@ -8,7 +8,7 @@ use crate::{
     sink::text,
 };
 
-/// Why a difference may be one of seeing, and not of what happened.
+/// Reasons why a difference may be due to coverage or loss instead of behaviour.
 #[must_use]
 pub fn bears(d: &Diff<'_>) -> Vec<String> {
     let mut out = Vec::new();

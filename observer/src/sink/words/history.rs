@@ -1,4 +1,4 @@
-//! The words for what happened to a table: of a window told from its removal, else from the start of the run.
+//! The words for the history of a table: in a window, times since its unlink, else since the start of the run.
 
 use observer_engine::{
     event::Tid,
@@ -8,10 +8,10 @@ use observer_engine::{
 
 use super::{moment, row, span};
 
-/// Steps shown of a window; the oldest are counted only.
+/// Maximum number of steps shown of a window; older ones are only counted.
 const STEPS_MAX: usize = 10;
 
-/// A line for each step.
+/// Adds a line for each step.
 pub fn rows(out: &mut Vec<String>, c: &WindowCase) {
     let before = c.history.len().saturating_sub(STEPS_MAX);
     let cut = (before > 0).then(|| format!("{before} before these"));
@@ -42,7 +42,7 @@ fn step(e: &TableEvent, c: &WindowCase) -> String {
     format!("{}{by}{}", what(e.what, &link), life(e, c.generation))
 }
 
-/// The last steps of a table, as far as they are kept.
+/// Kept steps of a table, one line each.
 #[must_use]
 pub fn of_table(t: &TableView, start_ns: u64) -> Vec<String> {
     let line = |e: &TableEvent| {

@@ -1,10 +1,10 @@
-//! The words for who shares and unshares.
+//! The words for tasks that share and unshare.
 
 use observer_engine::view::{MappingView, UnsharerView};
 
 use super::{number, plural, span};
 
-/// A rate over whole seconds; one decimal where that says something.
+/// A rate over whole seconds, with one decimal below 10.
 #[must_use]
 pub fn per_second(n: u64, seconds: u64) -> String {
     let seconds = seconds.max(1);
@@ -12,7 +12,7 @@ pub fn per_second(n: u64, seconds: u64) -> String {
     if tenths >= 100 { number(tenths / 10) } else { format!("{}.{}", tenths / 10, tenths % 10) }
 }
 
-/// `unmapper in exit_mmap: 4 unshares; 2 operations of 3.000 ms on average, 4.000 ms at most`.
+/// Line for an unsharer: `unmapper in exit_mmap: 4 unshares; 2 operations of 3.000 ms on average, 4.000 ms at most`.
 #[must_use]
 pub fn unsharer(u: &UnsharerView) -> String {
     let comm = if u.comm.is_empty() { "?" } else { &u.comm };
@@ -29,7 +29,7 @@ pub fn unsharer(u: &UnsharerView) -> String {
 
 const SECOND_NS: u64 = 1_000_000_000;
 
-/// Seconds of the clock from the first share or unshare to the last: the same seconds that the peak is of.
+/// Clock seconds from the first share or unshare to the last, counted as for the peak rate.
 #[must_use]
 pub fn seconds(m: &MappingView) -> u64 {
     (m.last_ns / SECOND_NS).saturating_sub(m.first_ns / SECOND_NS) + 1

@@ -1,7 +1,7 @@
-//! The words for lock order: cycles, repeated asks, edges, and what the kernel's source says of them.
+//! The words for lock order: cycles, relocks, edges, and the verdicts of the kernel's documents.
 //!
-//! Decides how a deadlock reads: in the manner of the kernel's own lock checker, since that is what its readers know. First
-//! each side, with what it asked for and what it had; then how they hang; then why it is ranked as it is.
+//! Decides how a deadlock reads: in the style of lockdep, which its readers know. First each party, with the lock it
+//! requested and the locks it held; then the scenario; then the reason for its rank.
 
 mod scenario;
 
@@ -14,16 +14,16 @@ use observer_engine::{
 use super::{known, lock, moment, number, paragraph, plural, row, stack, task, times};
 use crate::report::stacks::Stacks;
 
-/// What has to be known of the run that a side is of.
+/// Context of the run that a party is from.
 #[derive(Clone, Copy)]
 pub struct Run<'a> {
     pub stacks: &'a Stacks,
     pub start_ns: u64,
-    /// What to call it, where there are several.
+    /// Name of the run, where there are several.
     pub name: Option<&'a str>,
 }
 
-/// One line.
+/// Summary of a cycle in one line.
 #[must_use]
 pub fn cycle_summary(c: &Cycle) -> String {
     let mut text: Vec<String> = c.steps.iter().map(held).collect();
@@ -33,18 +33,19 @@ pub fn cycle_summary(c: &Cycle) -> String {
     text.join(" -> ")
 }
 
-/// One line.
+/// Summary of a documented-order violation in one line.
 pub fn against_summary(a: &AgainstOrder) -> String {
     format!("{} asked for while {} is held, in {}", asked(&a.step), held(&a.step), a.step.side.site)
 }
 
-/// One line.
+/// Summary of a relock in one line.
 pub fn relock_summary(r: &Relock) -> String {
     let (asked, held) = (lock(r.held.class, r.asked_mode), lock(r.held.class, r.held.mode));
     format!("{asked} asked for by the task that holds it as {held}, in {}", r.side.site)
 }
 
-/// A cycle: each side, how they hang, and why it has its rank. `runs`: the one that all is of, or all that there are.
+/// Describes a cycle: each party, the scenario, and the reason for its rank. `runs`: its run, or all runs of merged
+/// recordings.
 pub fn cycle(out: &mut Vec<String>, f: &Finding, c: &Cycle, runs: &[Run<'_>]) {
     let n = c.steps.len();
     for (at, step) in c.steps.iter().enumerate() {
@@ -71,10 +72,10 @@ pub fn cycle(out: &mut Vec<String>, f: &Finding, c: &Cycle, runs: &[Run<'_>]) {
     paragraph(out, "rank", &cycle_rank(f, c));
 }
 
-/// An edge against a documented order.
+/// Describes an edge against a documented order.
 pub fn against(out: &mut Vec<String>, f: &Finding, a: &AgainstOrder, run: Run<'_>) {
     side(out, "side", &a.step, &run);
-    // How often is told of the finding; the step counts those at other sites too.
+    // The finding has the count; the step also counts requests at other sites.
     asks(out, &Step { count: 1, ..a.step.clone() }, None);
     holds(out, &a.step, "");
     stack::rows(out, &a.step.side, run.stacks);
@@ -88,7 +89,7 @@ pub fn against(out: &mut Vec<String>, f: &Finding, a: &AgainstOrder, run: Run<'_
     paragraph(out, "rank", rank);
 }
 
-/// A task asks for what it has.
+/// Describes a task that requests a lock it holds.
 pub fn relock(out: &mut Vec<String>, f: &Finding, r: &Relock, run: Run<'_>) {
     let (s, at) = (&r.side, moment(r.side.time_ns, run.start_ns));
     let who = format!("{} on cpu {} in {}, at {at}", task(&s.task), s.task.cpu, s.site);
@@ -113,7 +114,7 @@ fn side(out: &mut Vec<String>, name: &str, s: &Step, run: &Run<'_>) {
     paragraph(out, name, &format!("{} on cpu {} in {}, at {at}{of}", task(t), t.cpu, s.side.site));
 }
 
-/// Who asks to write between two readers: behind it, the one that asks to read waits for the one that reads.
+/// Describes a writer that queues between two readers: behind it, the requesting reader waits for the holding one.
 fn writer(out: &mut Vec<String>, q: &Queued, behind: &Step, runs: &[Run<'_>]) {
     let Some(run) = runs.first() else { return };
     let (t, at) = (&q.side.task, moment(q.side.time_ns, run.start_ns));
@@ -127,7 +128,7 @@ fn writer(out: &mut Vec<String>, q: &Queued, behind: &Step, runs: &[Run<'_>]) {
     stack::rows(out, &q.side, run.stacks);
 }
 
-/// What a side asked for. `next`: the side that has such a lock.
+/// Describes the request of a party. `next`: the party that holds such a lock.
 fn asks(out: &mut Vec<String>, s: &Step, next: Option<(&Step, usize)>) {
     let what = format!("{} {:#x}", asked(s), s.to_lock);
     let how = match (s.waiting, s.manner) {
@@ -148,7 +149,7 @@ fn asks(out: &mut Vec<String>, s: &Step, next: Option<(&Step, usize)>) {
     paragraph(out, "", &format!("{how}{other}{often}"));
 }
 
-/// What a side had then, and who wants the first of it.
+/// Describes the locks that a party held. `wanted`: note about the party that requests the first of them.
 fn holds(out: &mut Vec<String>, s: &Step, wanted: &str) {
     let sure = if s.sure { "" } else { "; perhaps only after it asked" };
     let from = format!("{} {:#x} ({}{sure}){wanted}", held(s), s.from_lock, known(s.from_known));
@@ -166,12 +167,12 @@ fn asked(s: &Step) -> String {
     lock(s.to, s.to_mode)
 }
 
-/// Whether it takes a writer that queues between two readers: here the one asks to read what the other reads.
+/// Returns true if the step blocks only behind a queued writer: a reader requests a lock held by a reader.
 fn needs_writer(s: &Step, next: &Step) -> bool {
     (s.to_mode, next.from_mode) == (Some(Mode::Read), Some(Mode::Read))
 }
 
-/// Why it has its rank, and not a worse one.
+/// Reason for a cycle's rank, and why it is not worse.
 fn cycle_rank(f: &Finding, c: &Cycle) -> String {
     let because = match f.rank {
         Rank::Confirmed => "each side was seen waiting for what the next one has",
@@ -189,7 +190,7 @@ fn cycle_rank(f: &Finding, c: &Cycle) -> String {
     format!("{}: {because}", f.rank.name())
 }
 
-/// Whether this is why a cycle is `class-only`.
+/// Returns true if this doubt is why a cycle is only `class-only`.
 fn keeps_down(d: &Doubt) -> bool {
     matches!(
         d,
@@ -204,7 +205,7 @@ fn keeps_down(d: &Doubt) -> bool {
     )
 }
 
-/// How the second lock of an edge was asked for, beside its first site; empty: in a way that can block.
+/// Note about how the second lock of an edge was requested; empty if the request can block.
 #[must_use]
 pub fn manner(m: Manner) -> &'static str {
     match m {
@@ -214,7 +215,7 @@ pub fn manner(m: Manner) -> &'static str {
     }
 }
 
-/// What the source says of an edge, in a word: the worst of it.
+/// Worst verdict of the documents on an edge, in one word.
 #[must_use]
 pub fn verdict(e: &EdgeView) -> &'static str {
     match e.documented.iter().map(|d| d.verdict).max() {
@@ -226,7 +227,7 @@ pub fn verdict(e: &EdgeView) -> &'static str {
     }
 }
 
-/// What the source says of an edge, one line for each order that names both of its classes; the worst first.
+/// Verdicts on an edge, one line for each documented order that names both of its classes; the worst first.
 #[must_use]
 pub fn documented(e: &EdgeView) -> Vec<String> {
     if !e.manner.can_block() {
@@ -246,7 +247,7 @@ pub fn documented(e: &EdgeView) -> Vec<String> {
     rows.iter().map(say).collect()
 }
 
-/// The evidence of an edge.
+/// Evidence of an edge.
 #[must_use]
 pub fn edge_detail(e: &EdgeView, start_ns: u64) -> Vec<String> {
     let (w, at) = (&e.witness, moment(e.witness.side.time_ns, start_ns));

@@ -1,13 +1,13 @@
 //! The words for a wait without a holder.
 //!
-//! Decides what is read first: who waits and since when, then who held the lock last.
+//! Decides the reading order: first the waiting task and its wait time, then the last holder of the lock.
 
 use observer_engine::finding::{Ended, Finding, LastHolder, OrphanWait, Rank};
 
 use super::{holding, known, lock, moment, paragraph, plural, row, span, stack, task};
 use crate::report::stacks::Stacks;
 
-/// One line.
+/// Summary of the finding in one line.
 pub fn summary(f: &Finding, o: &OrphanWait) -> String {
     let waited = span(f.last_ns.saturating_sub(o.side.time_ns));
     format!(
@@ -18,7 +18,7 @@ pub fn summary(f: &Finding, o: &OrphanWait) -> String {
     )
 }
 
-/// The task that waits longest, the lock, and who held it last.
+/// Describes the task that waits longest, the lock, and its last holder.
 pub fn detail(out: &mut Vec<String>, f: &Finding, o: &OrphanWait, stacks: &Stacks, start_ns: u64) {
     let s = &o.side;
     let at = moment(s.time_ns, start_ns);
@@ -47,7 +47,7 @@ pub fn detail(out: &mut Vec<String>, f: &Finding, o: &OrphanWait, stacks: &Stack
     paragraph(out, "rank", rank);
 }
 
-/// The address, and for folios the place in the file.
+/// Address of the lock, and for folios their place in the file.
 fn which(o: &OrphanWait) -> String {
     let address = o.lock.map_or(String::new(), |lock| format!(" {lock:#x}"));
     let place = o.place.filter(|(mapping, _)| mapping.0 != 0);

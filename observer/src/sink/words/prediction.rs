@@ -1,4 +1,4 @@
-//! The words for predicted windows: who looks up under what, who removes the link under what, and what would help.
+//! The words for predictions: the locks at the lookup, the locks at the unlink, and what would help.
 
 use observer_engine::{
     finding::{Finding, Hold, Prediction, Rank},
@@ -8,7 +8,7 @@ use observer_engine::{
 use super::{holding, lock, moment, plural, row, side, stack};
 use crate::report::stacks::Stacks;
 
-/// One line.
+/// Summary of a prediction in one line.
 pub fn summary(p: &Prediction) -> String {
     format!(
         "{} looks up under {}, {} takes the table away under {}: {}",
@@ -20,7 +20,7 @@ pub fn summary(p: &Prediction) -> String {
     )
 }
 
-/// What keeps the two sides apart.
+/// Says if an excluder of the two parties is doubtful or missing.
 pub fn apart(p: &Prediction) -> String {
     match p.doubtful_lock() {
         Some(hold) => format!("it is not certain that {} keeps them apart", hold.class.name()),
@@ -28,7 +28,7 @@ pub fn apart(p: &Prediction) -> String {
     }
 }
 
-/// The evidence.
+/// Evidence of a prediction.
 pub fn detail(out: &mut Vec<String>, f: &Finding, p: &Prediction, stacks: &Stacks, start_ns: u64) {
     let at = |ns| moment(ns, start_ns);
     side(out, "holder", &p.holder, &format!("looked up at {}", at(p.holder.time_ns)));
@@ -55,7 +55,7 @@ pub fn detail(out: &mut Vec<String>, f: &Finding, p: &Prediction, stacks: &Stack
     out.push(row("rank", rank(f.rank)));
 }
 
-/// What the holder relies on and the removal does not respect.
+/// Adds the locks that the holder relies on and the unlinker does not respect.
 fn lacks(out: &mut Vec<String>, p: &Prediction) {
     let has = |class: &LockClass| p.unlinker.holds.iter().any(|h| h.class == *class);
     let (another, none): (Vec<LockClass>, Vec<LockClass>) = p.unlinker_lacks.iter().partition(|c| has(c));
@@ -70,7 +70,7 @@ fn lacks(out: &mut Vec<String>, p: &Prediction) {
     }
 }
 
-/// Why it has its rank.
+/// Reason for the rank of a prediction.
 fn rank(rank: Rank) -> &'static str {
     match rank {
         Rank::Possible => {
@@ -96,7 +96,7 @@ fn would_exclude(classes: &[LockClass]) -> String {
     }
 }
 
-/// Holds that last from the lookup on: since when is another matter.
+/// Adds holds that last from the lookup on, without the time of their acquisition.
 fn throughout(out: &mut Vec<String>, holds: &[Hold]) {
     if holds.is_empty() {
         out.push(row("", "holding no watched lock throughout"));
@@ -116,7 +116,7 @@ fn names(classes: &[LockClass]) -> String {
     classes.iter().map(|c| c.name()).collect::<Vec<_>>().join(", ")
 }
 
-/// How often each side was seen.
+/// Number of times that each party was seen.
 pub fn counted(p: &Prediction) -> String {
     format!("{}, {}", plural(p.leases, "lookup"), plural(p.unlinks, "removal"))
 }

@@ -1,6 +1,6 @@
-//! The words for protection: under which locks pointers were in use and links were removed.
+//! The words for protection: the locks held while pointers were in use and at unlinks.
 //!
-//! Decides which removals are told to go without a lock that others take: only where that lock is seen on this kernel.
+//! Decides which unlinks are described as done without a lock that others hold: only if that lock is visible on this kernel.
 
 use observer_engine::{
     lock_class::LockClass,
@@ -11,11 +11,11 @@ use observer_engine::{
 use super::number;
 use crate::meta::setup::Setup;
 
-/// Locks of which a removal without them is worth a word: others may hold them and feel safe.
+/// Locks whose absence at an unlink is worth a note: other tasks may hold them and rely on them.
 const EXPECTED: [LockClass; 2] = [LockClass::IMmap, LockClass::Ptl];
 
-/// Under which locks the leases of a site were, most first: `27 under vma_lock, then ptl`. `excluding`: the classes that
-/// exclude removals.
+/// Locks that protected the leases of a site, most frequent first: `27 under vma_lock, then ptl`. `excluding`: the classes
+/// that exclude unlinks.
 #[must_use]
 pub fn lookup_ways(l: &LookupProtection, excluding: &[String]) -> Vec<String> {
     let ways = l.covered.iter().map(|(by, n)| (*n, handed(by))).collect();
@@ -30,7 +30,7 @@ pub fn lookup_ways(l: &LookupProtection, excluding: &[String]) -> Vec<String> {
     under(ways, l.leases).into_iter().chain(bare).chain(unjudged).collect()
 }
 
-/// Under which locks links were removed at a site, most first.
+/// Locks held at the unlinks of a site, most frequent first.
 #[must_use]
 pub fn unlink_ways(u: &UnlinkProtection, coverage: &[Coverage]) -> Vec<String> {
     let way = |(set, n): &(Vec<LockClass>, u64)| {
@@ -50,12 +50,12 @@ fn under(mut ways: Vec<(u64, String)>, of: u64) -> Vec<String> {
     ways.iter().map(|(n, way)| said(*n, of, &format!("under {way}"))).collect()
 }
 
-/// `all` instead of a number that was said already.
+/// A count in words; `all` if it is the whole number.
 fn said(n: u64, of: u64, what: &str) -> String {
     if n == of { format!("all {what}") } else { format!("{} {what}", number(n)) }
 }
 
-/// `vma_lock, then ptl`: handed from one to the next without a gap.
+/// Joins sets of locks: `vma_lock, then ptl`, passed from one to the next without a gap.
 fn handed(by: &[Vec<LockClass>]) -> String {
     by.iter().map(|set| all(set)).collect::<Vec<_>>().join(", then ")
 }
@@ -64,7 +64,7 @@ fn all(set: &[LockClass]) -> String {
     set.iter().map(|c| c.name()).collect::<Vec<_>>().join(" + ")
 }
 
-/// Whether a lock that is not told was not held.
+/// Returns true if a lock that was not recorded was certainly not held.
 fn is_seen(coverage: &[Coverage], class: LockClass) -> bool {
     let role = if class == LockClass::Ptl { Role::Ptl } else { Role::Lock };
     let mut rows = coverage
@@ -74,7 +74,7 @@ fn is_seen(coverage: &[Coverage], class: LockClass) -> bool {
     rows.peek().is_some() && rows.all(|c| c.grade != Grade::Blind)
 }
 
-/// What kept a lookup site and an unlink site apart.
+/// Excluders of a lookup site and an unlink site.
 #[must_use]
 pub fn kept_apart(p: &PairProtection) -> String {
     let names = |apart: &[ApartView]| apart.iter().map(|a| a.name()).collect::<Vec<_>>();
@@ -99,7 +99,7 @@ pub fn kept_apart(p: &PairProtection) -> String {
     }
 }
 
-/// The classes that exclude removals on this kernel.
+/// Lock classes that exclude unlinks on this kernel.
 #[must_use]
 pub fn excluding(setup: &Setup) -> Vec<String> {
     let mut classes: Vec<String> = Vec::new();
@@ -111,7 +111,7 @@ pub fn excluding(setup: &Setup) -> Vec<String> {
     classes
 }
 
-/// Why there is nothing to show.
+/// Reason why there is nothing to show.
 #[must_use]
 pub fn nothing(coverage: &[Coverage]) -> &'static str {
     if coverage.iter().any(|c| c.role == Role::Lock && c.grade == Grade::Blind) {

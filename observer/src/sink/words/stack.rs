@@ -1,17 +1,17 @@
 //! The words for stacks.
 //!
-//! Decides how much of a stack is worth reading: from the function itself outwards, and hardly the kernel's way in. It is
-//! the stack of the task's first call, which need not be this one: it is worded so.
+//! Decides how much of a stack is worth reading: frames from the function itself outwards, and hardly any of the kernel
+//! entry. The stack is from the task's first call, which need not be this one; the words say so.
 
 use observer_engine::finding::Side;
 
 use super::row;
 use crate::report::stacks::Stacks;
 
-/// Frames shown; what is beyond is counted.
+/// Maximum number of frames shown; others are only counted.
 const FRAMES_MAX: usize = 10;
 
-/// How the operation of a side was called.
+/// Adds the call stack of a party's operation.
 pub fn rows(out: &mut Vec<String>, side: &Side, stacks: &Stacks) {
     let functions = stacks.functions(side.stack);
     if functions.is_empty() {

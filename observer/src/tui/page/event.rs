@@ -1,4 +1,4 @@
-//! Pages of events, and of what makes them: the sites of a role.
+//! Pages of events, and of what produces them: the sites of a role.
 
 use observer_engine::event::{Body, Pte, Table};
 use observer_engine::setup::Role;
@@ -13,7 +13,7 @@ use crate::tui::rows;
 use crate::tui::text::{Text, fit};
 use crate::tui::theme::Tone;
 
-/// Events out of the recording, one a line.
+/// Events from the recording, one per line.
 pub fn list(c: &Context<'_>, look: &Look) -> Vec<Line> {
     let page = match c.answers.get(look) {
         None | Some(Answer::Asked) => return vec![plain("looking in the recording ...")],
@@ -52,7 +52,7 @@ pub fn list(c: &Context<'_>, look: &Look) -> Vec<Line> {
     lines
 }
 
-/// Stacks have numbers of the run here, and those of the kernel in a recording.
+/// Replaces a kernel's stack number by the run's number: recordings store the kernel's, views show the run's.
 fn renumbered(c: &Context<'_>, row: &EventRow) -> EventRow {
     let mut row = row.clone();
     if let Body::Stack { stack, .. } = &mut row.event.body {
@@ -61,7 +61,7 @@ fn renumbered(c: &Context<'_>, row: &EventRow) -> EventRow {
     row
 }
 
-/// The line to begin with: that of the moment which the events are about.
+/// Line to begin with: the first event at or after the moment that the look is about.
 pub fn first_line(c: &Context<'_>, look: &Look) -> Option<usize> {
     let Some(Answer::Found(page)) = c.answers.get(look) else { return None };
     let at = match look.around_ns {
@@ -72,12 +72,12 @@ pub fn first_line(c: &Context<'_>, look: &Look) -> Option<usize> {
     Some(at + usize::from(page.earlier) + usize::from(gone_before(page, look).is_some()))
 }
 
-/// From when on events are kept, if some of the time that was asked for are not any more.
+/// Event time from which on events are kept, if older ones that were asked for are gone.
 fn gone_before(page: &library::Page, look: &Look) -> Option<u64> {
     page.kept_from_ns.filter(|ns| look.from_ns < *ns)
 }
 
-/// One event: every field of it, and what it names.
+/// One event: all its fields, and links to the objects that it names.
 pub fn lines(c: &Context<'_>, row: &EventRow) -> Vec<Line> {
     let s = c.snapshot;
     let w = events::words(row, &s.setup, s.meta.start_ns);
@@ -90,7 +90,7 @@ pub fn lines(c: &Context<'_>, row: &EventRow) -> Vec<Line> {
         ("object", w.object),
         ("trace", trace),
     ];
-    // Nothing of it is cut: the lists are.
+    // Event pages are not cut; lists are.
     let mut lines: Vec<Line> = wrapped(c, fields.into_iter().map(|(name, text)| named(name, text)));
     lines.push(Line::default());
     if let Some(pte) = pte(row) {
@@ -160,13 +160,13 @@ fn table(s: &Snapshot, row: &EventRow) -> Option<Page> {
     Some(Page::Table(Table(table.0), generation))
 }
 
-/// What the task of an event did around it.
+/// Events of the same task around an event.
 fn of_task(s: &Snapshot, row: &EventRow) -> Look {
     let tid = row.event.tid.0;
     Look::around(s, row.event.time_ns, format!("of task {tid} around it"), format!("task={tid}"))
 }
 
-/// One stack is taken of a task's first call of each operation, as an event of its own.
+/// Stack events of a task: one is recorded at its first call of each operation.
 fn stacks_of_task(s: &Snapshot, row: &EventRow) -> Page {
     let tid = row.event.tid.0;
     let (title, filter) = (format!("with stacks of task {tid}"), format!("kind=stack task={tid}"));
@@ -181,7 +181,7 @@ pub fn shortcut(s: &Snapshot, row: &EventRow, to: Shortcut) -> Option<Page> {
     }
 }
 
-/// A role: how well it is seen and why, and which functions serve it.
+/// A role: its coverage grade and reason, and the functions that serve it.
 pub fn role(c: &Context<'_>, role: Role, part: &str) -> Vec<Line> {
     let s = c.snapshot;
     let mut lines = Vec::new();

@@ -1,4 +1,4 @@
-//! Pages of findings: what happened as a picture and in words, the lease, the stacks of all sides.
+//! Pages of findings: the event as a picture and in words, the lease, and the stacks of all parties.
 
 use observer_engine::finding::{Evidence, Finding, Side, Use, Window, WindowCase};
 
@@ -11,9 +11,9 @@ use crate::tui::text::Text;
 use crate::tui::theme::Tone;
 use crate::tui::widget::{self, Glyphs};
 
-/// Around a window, so that locks taken before the lookup are in the picture.
+/// Time shown around a window, ns, so that the picture has the locks acquired before the lookup.
 const AROUND_NS: u64 = 2_000_000;
-/// More than this is no picture, but a recording.
+/// Longest time that a picture covers, ns; a longer one needs the recording.
 const RANGE_MAX_NS: u64 = 20_000_000_000;
 
 pub fn lines(c: &Context<'_>, f: &Finding) -> Vec<Line> {
@@ -35,7 +35,7 @@ pub fn lines(c: &Context<'_>, f: &Finding) -> Vec<Line> {
     lines
 }
 
-/// Which of several cases the page is about.
+/// Says which of several cases the page is about.
 fn shown(s: &Snapshot, f: &Finding) -> Option<Text> {
     let Evidence::Window(w) = &f.evidence else { return None };
     let at = since_start(s, when(f, Case::Longest));
@@ -43,7 +43,7 @@ fn shown(s: &Snapshot, f: &Finding) -> Option<Text> {
     (w.first != w.longest).then(|| Text::new(Tone::Label, "here ").and(Tone::Plain, text))
 }
 
-/// Whether the page would show another window.
+/// Returns true if the page would show another window.
 pub fn is_of_another_case(a: &Finding, b: &Finding) -> bool {
     match (&a.evidence, &b.evidence) {
         (Evidence::Window(a), Evidence::Window(b)) => a.longest.holder.time_ns != b.longest.holder.time_ns,
@@ -51,7 +51,7 @@ pub fn is_of_another_case(a: &Finding, b: &Finding) -> bool {
     }
 }
 
-/// A finding with that case alone: two at once are not to be told apart.
+/// Returns the finding with only its longest case: the text must not mix two cases.
 fn alone(f: &Finding) -> Finding {
     let mut f = f.clone();
     if let Evidence::Window(w) = &mut f.evidence {
@@ -60,7 +60,7 @@ fn alone(f: &Finding) -> Finding {
     f
 }
 
-/// Where a finding leads on.
+/// Links of a finding's page.
 fn links(c: &Context<'_>, f: &Finding) -> Vec<Line> {
     let s = c.snapshot;
     let mut lines = Vec::new();
@@ -127,13 +127,13 @@ fn case_of(w: &Window, which: Case) -> &WindowCase {
     }
 }
 
-/// What it looked like.
+/// Picture of the finding.
 fn picture(c: &Context<'_>, f: &Finding) -> Vec<Text> {
     let s = c.snapshot;
     let events = needs(s, f).map_or(&[][..], |look| c.answers.events(&look));
     let width = usize::from(c.width.saturating_sub(2));
     let mut lines = widget::of_finding(f, events, &s.setup, s.meta.start_ns, width, Glyphs::of(c.theme));
-    // What is shown of a row that is only selected is looked up for nobody.
+    // Nothing is looked up for a row that is only selected.
     if needs(s, f).is_some_and(|look| c.answers.get(&look).is_none()) {
         lines.push(Text::new(
             Tone::Faint,
@@ -226,7 +226,7 @@ pub fn lease(c: &Context<'_>, f: &Finding, which: Case) -> Vec<Line> {
     lines
 }
 
-/// What a side held.
+/// Locks that a party held.
 fn holds(c: &Context<'_>, side: &Side, name: &str) -> Vec<Line> {
     let text = |h: &observer_engine::finding::Hold| {
         let since = since_start(c.snapshot, h.since_ns);
@@ -240,7 +240,7 @@ fn holds(c: &Context<'_>, side: &Side, name: &str) -> Vec<Line> {
     wrapped(c, held.iter().enumerate().map(row).collect::<Vec<_>>())
 }
 
-/// The stacks of all sides; beside each other where there is room.
+/// Stacks of all parties, side by side where there is room.
 pub fn stacks(c: &Context<'_>, f: &Finding) -> Vec<Line> {
     let mut blocks = Vec::new();
     for (name, side) in sides_of(f, Case::Longest) {
@@ -261,7 +261,7 @@ pub fn stacks(c: &Context<'_>, f: &Finding) -> Vec<Line> {
     lines
 }
 
-/// Blocks of lines next to each other, two in a row where the width allows.
+/// Puts blocks of lines side by side, two in a row where the width allows.
 fn beside(c: &Context<'_>, blocks: Vec<Vec<Text>>) -> Vec<Line> {
     let half = usize::from(c.width.saturating_sub(4) / 2);
     let fits = |block: &Vec<Text>| block.iter().all(|line| line.width() <= half);
@@ -289,7 +289,7 @@ fn beside(c: &Context<'_>, blocks: Vec<Vec<Text>>) -> Vec<Line> {
     lines
 }
 
-/// All sides.
+/// Returns all parties of a finding.
 pub fn sides(evidence: &Evidence) -> Vec<&Side> {
     match evidence {
         Evidence::Window(w) => {
@@ -304,7 +304,7 @@ pub fn sides(evidence: &Evidence) -> Vec<&Side> {
     }
 }
 
-/// Every side with its name.
+/// Returns every party with its name.
 fn sides_of(f: &Finding, which: Case) -> Vec<(String, &Side)> {
     match &f.evidence {
         Evidence::Window(w) => {
@@ -339,12 +339,12 @@ fn table_of(f: &Finding, which: Case) -> Option<Page> {
     Some(Page::Table(table, generation))
 }
 
-/// When a case began.
+/// Event time at which a case began.
 pub fn when(f: &Finding, which: Case) -> u64 {
     sides_of(f, which).iter().map(|(_, side)| side.time_ns).min().unwrap_or(f.first_ns)
 }
 
-/// The events of its tasks around it.
+/// Returns a look at the events of the finding's tasks around it.
 fn look(s: &Snapshot, f: &Finding, which: Case) -> Option<Look> {
     let sides = sides_of(f, which);
     let mut tids: Vec<String> = sides.iter().map(|(_, side)| side.task.tid.0.to_string()).collect();
@@ -366,7 +366,7 @@ fn look(s: &Snapshot, f: &Finding, which: Case) -> Option<Look> {
     (lo <= hi).then_some(Look { title, from_ns, to_ns, filter, around_ns: Some(lo) })
 }
 
-/// What its picture is made of beyond the evidence.
+/// Events that the picture needs in addition to the evidence.
 pub fn needs(s: &Snapshot, f: &Finding) -> Option<Look> {
     match f.evidence {
         Evidence::Window(_) | Evidence::Prediction(_) => look(s, f, Case::Longest),

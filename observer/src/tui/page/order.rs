@@ -1,4 +1,4 @@
-//! Pages of lock order, and of what keeps lookups and removals apart.
+//! Pages of lock order, and of the excluders between lookups and unlinks.
 
 use observer_engine::finding::{Evidence, Finding, Manner};
 use observer_engine::lock_class::LockClass;
@@ -57,7 +57,7 @@ fn stack(c: &Context<'_>, e: &EdgeView) -> Vec<Line> {
     wrapped(c, std::iter::once(head).chain(frames.iter().map(|f| Text::new(Tone::Plain, format!("  {f}")))))
 }
 
-/// Cycles and orders that two classes are part of.
+/// Links to cycles and documented-order findings that involve two classes.
 fn findings(s: &Snapshot, pair: (LockClass, LockClass)) -> Vec<Line> {
     let about = |f: &&Finding| match &f.evidence {
         Evidence::Cycle(c) => c.steps.iter().any(|step| (step.from, step.to) == pair),
@@ -67,13 +67,13 @@ fn findings(s: &Snapshot, pair: (LockClass, LockClass)) -> Vec<Line> {
     s.findings.iter().filter(about).map(finding).collect()
 }
 
-/// A line that leads to a finding.
+/// A line with a link to a finding.
 pub fn finding(f: &Finding) -> Line {
     let text = format!("{}: {}", f.rank.name(), words::summary(f));
     link("finding", text, "", Go::Page(Page::Finding(f.id.clone())))
 }
 
-/// All edges of two classes.
+/// Page of all edges between two classes.
 pub fn classes(c: &Context<'_>, (from, to): (LockClass, LockClass)) -> Vec<Line> {
     let s = c.snapshot;
     let edges: Vec<&EdgeView> = s.edges.iter().filter(|e| (e.from, e.to) == (from, to)).collect();
@@ -106,7 +106,7 @@ pub fn shortcut(s: &Snapshot, e: &EdgeView, to: Shortcut) -> Option<Page> {
     }
 }
 
-/// What the lookups or removals of a site were under.
+/// Locks at the lookups or unlinks of a site.
 pub fn site(c: &Context<'_>, what: &str, site: &str) -> Vec<Line> {
     let rows = (0..rows::count(c.snapshot, crate::tui::state::Tab::Protection))
         .filter_map(|i| protect::row(c.snapshot, i));
@@ -130,7 +130,7 @@ pub fn site(c: &Context<'_>, what: &str, site: &str) -> Vec<Line> {
     lines
 }
 
-/// Windows, seen and predicted, of these sites.
+/// Links to windows, observed and predicted, of these sites.
 fn findings_of_sites(s: &Snapshot, row: &protect::Row<'_>) -> Vec<Line> {
     let about = |f: &&Finding| {
         let (holder, unlinker) = match &f.evidence {
@@ -147,7 +147,7 @@ fn findings_of_sites(s: &Snapshot, row: &protect::Row<'_>) -> Vec<Line> {
     s.findings.iter().filter(about).map(finding).collect()
 }
 
-/// The pairs that a site is part of.
+/// Links to the pairs that a site is part of.
 fn pairs_of_site(s: &Snapshot, row: &protect::Row<'_>) -> Vec<Line> {
     let about = |p: &&PairProtection| match row {
         protect::Row::Lookup(l) => l.site == p.lookup,
@@ -162,7 +162,7 @@ fn pairs_of_site(s: &Snapshot, row: &protect::Row<'_>) -> Vec<Line> {
     s.protection.pairs.iter().filter(about).map(line).collect()
 }
 
-/// Why nothing is found where a lookup is under no lock; `None`: it always is, or that is not known.
+/// Says why an unprotected lookup is in no finding. `None` if every lease was protected.
 fn no_finding(s: &Snapshot, l: &LookupProtection) -> Option<String> {
     if l.bare == 0 {
         return None;

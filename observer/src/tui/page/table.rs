@@ -12,7 +12,7 @@ use crate::tui::text::Text;
 use crate::tui::theme::Tone;
 use crate::tui::widget::{Glyphs, life};
 
-/// Links and pointers listed on a page.
+/// Maximum number of links and pointers listed on a page.
 const LISTED: usize = 200;
 
 pub fn lines(c: &Context<'_>, table: Table, generation: u32) -> Vec<Line> {
@@ -78,7 +78,7 @@ fn links(t: &TableView) -> Vec<Text> {
         .collect()
 }
 
-/// The steps that are kept, and among them the moment that led here.
+/// Kept steps of a table, with the moment that led here marked among them.
 fn history(c: &Context<'_>, t: &TableView) -> Vec<Text> {
     let s = c.snapshot;
     let steps = words::table_history(t, s.meta.start_ns);
@@ -107,7 +107,7 @@ fn history(c: &Context<'_>, t: &TableView) -> Vec<Text> {
     lines
 }
 
-/// Findings about a table.
+/// Links to findings about a table.
 fn findings(s: &Snapshot, t: &TableView) -> Vec<Line> {
     use observer_engine::finding::Evidence;
     let about = |f: &&observer_engine::finding::Finding| match &f.evidence {
@@ -121,7 +121,7 @@ fn findings(s: &Snapshot, t: &TableView) -> Vec<Line> {
     s.findings.iter().filter(about).map(super::order::finding).collect()
 }
 
-/// Pointers in use now.
+/// Links to the pointers in use now.
 fn pointers(s: &Snapshot, which: impl Fn(&LeaseView) -> bool) -> Vec<Line> {
     let line = |l: &LeaseView| {
         let text = format!("{} of {} in {}, {}", l.pte, task(&l.task.comm, l.task.tid), l.site, use_words(l));
@@ -138,7 +138,7 @@ fn use_words(l: &LeaseView) -> &'static str {
     }
 }
 
-/// A file: what is done to its tables, and by whom.
+/// Page of a file: operations on its tables, and the tasks that did them.
 pub fn mapping(c: &Context<'_>, mapping: Mapping) -> Vec<Line> {
     let s = c.snapshot;
     let Some(m) = s.mappings.iter().find(|m| m.mapping == mapping) else {
@@ -171,7 +171,7 @@ pub fn mapping(c: &Context<'_>, mapping: Mapping) -> Vec<Line> {
     lines
 }
 
-/// A pointer in use.
+/// Page of a pointer in use.
 pub fn pointer(c: &Context<'_>, tid: Tid, pte: Pte) -> Vec<Line> {
     let s = c.snapshot;
     let history = link("history", "of this pte: everything that named it", "e", Go::Page(history_of(s, pte)));
@@ -206,12 +206,12 @@ pub fn pointer(c: &Context<'_>, tid: Tid, pte: Pte) -> Vec<Line> {
     lines
 }
 
-/// Everything of the run that named a pte.
+/// Events of the whole run that name a pte.
 pub fn history_of(s: &Snapshot, pte: Pte) -> Page {
     Page::Events(Look::through(s, format!("of pte {pte}"), format!("pte={pte}")))
 }
 
-/// Everything of the run that named a table or a pte in it.
+/// Events of the whole run that name a table or a pte in it.
 pub fn events(s: &Snapshot, table: Table) -> Page {
     Page::Events(Look::through(s, format!("of table {table}"), format!("table={table}")))
 }

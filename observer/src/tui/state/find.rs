@@ -1,11 +1,11 @@
-//! Search: to the next row or line that has a text.
+//! Search: moves to the next row or line that has a text.
 
 use super::{Body, State};
 use crate::tui::rows;
 use crate::tui::view::help;
 
 impl State {
-    /// Goes to the next match, or the one before. `here`: the place itself counts, as while somebody types.
+    /// Moves to the next match, or the previous one. `here`: the current place counts too, as while the person types.
     pub(super) fn find(&mut self, on: bool, here: bool) {
         if self.search.is_empty() {
             self.complain("nothing was searched for yet: / and a text");
@@ -30,7 +30,7 @@ impl State {
         self.scroll();
     }
 
-    /// All that can be searched in.
+    /// Texts of all rows or lines that can be searched.
     fn texts(&self) -> Vec<String> {
         match self.body() {
             Body::Help => {
@@ -63,7 +63,7 @@ impl State {
                 if let Some(open) = self.top_mut() {
                     open.found = Some(at);
                     if !(open.scroll..open.scroll + rows).contains(&at) {
-                        // A few lines above it are what it belongs to.
+                        // Some lines above the match are shown as its context.
                         open.scroll = at.saturating_sub(rows / 3);
                     }
                     if link {

@@ -1,4 +1,4 @@
-//! The mouse, for whoever turns it on: what a click and the wheel mean.
+//! The mouse, if it is turned on: the meaning of clicks and the wheel.
 
 use ratatui::crossterm::event::{MouseButton, MouseEvent, MouseEventKind};
 use ratatui::layout::{Position, Rect};
@@ -17,7 +17,7 @@ impl State {
         self.say(if self.mouse { "mouse on: M gives it back to the terminal" } else { "mouse off" });
     }
 
-    /// Takes what the mouse did.
+    /// Handles a mouse event.
     pub fn pointed(&mut self, event: MouseEvent) {
         let at = Position { x: event.column, y: event.row };
         match event.kind {

@@ -1,4 +1,4 @@
-//! Moving: through lists, along the links of pages, and back.
+//! Moves through lists, along the links of pages, and back.
 
 use super::{Body, State};
 use crate::tui::page::{Go, Line, Page, Shortcut};
@@ -11,9 +11,9 @@ pub struct Open {
     pub page: Page,
     /// First line on the screen.
     pub scroll: usize,
-    /// The line whose link is chosen.
+    /// Line whose link is chosen.
     pub link: Option<usize>,
-    /// The line that a search found last.
+    /// Line that a search found last.
     pub found: Option<usize>,
 }
 
@@ -47,7 +47,7 @@ impl State {
                 if let Some(open) = self.top_mut() {
                     let before = open.scroll;
                     open.scroll = open.scroll.saturating_add_signed(by).min(last);
-                    // Where there is nothing more to scroll, the last link is what is left to come to.
+                    // If the page cannot scroll further, the key chooses the outermost link.
                     if open.scroll == before {
                         self.link_at_edge(by > 0);
                     }
@@ -96,7 +96,7 @@ impl State {
         }
     }
 
-    /// To the next link if it is on the screen, else a line further.
+    /// Moves to the next link if it is on the screen, else by one line.
     fn move_on_page(&mut self, by: isize) {
         let rows = self.page_rows();
         let last = self.lines.len().saturating_sub(rows);
@@ -110,7 +110,7 @@ impl State {
         };
         match next {
             Some(next) if seen.contains(&next) => open.link = Some(next),
-            // All lines of a long list of links follow each other.
+            // In a long list of links, all lines follow each other.
             Some(next) if next + 1 == seen.start || next == seen.end => {
                 open.link = Some(next);
                 open.scroll = open.scroll.saturating_add_signed(by).min(last);
@@ -177,12 +177,12 @@ impl State {
         self.lines_anew();
     }
 
-    /// What the keys that need no line are about.
+    /// Page that the keys without a line are about.
     fn about(&self) -> Option<Page> {
         match self.body() {
             Body::Help | Body::Matrix => None,
             Body::Page => match self.chosen().and_then(|at| self.lines.get(at)?.link.clone()) {
-                // On a list of events it is the event that counts.
+                // On a list of events, the keys are about the chosen event.
                 Some(Go::Page(page @ Page::Event(_))) => Some(page),
                 _ => self.top().map(|open| open.page.clone()),
             },
@@ -190,7 +190,7 @@ impl State {
         }
     }
 
-    /// Whether such a key leads anywhere from here.
+    /// Returns true if such a key opens a page from here.
     #[must_use]
     pub fn leads(&self, to: Shortcut) -> bool {
         self.about().is_some_and(|page| page.shortcut(&self.context(self.area.width), to).is_ok())
@@ -204,12 +204,12 @@ impl State {
         }
     }
 
-    /// What the selected row opens.
+    /// Page that the selected row opens.
     pub(super) fn selected_page(&self) -> Option<Page> {
         self.list().row().and_then(|i| rows::page(self.snapshot(), self.tab, i))
     }
 
-    /// Keeps everything on the screen.
+    /// Keeps selection and scroll within the screen.
     pub(super) fn scroll(&mut self) {
         let rows = self.page_rows();
         self.lists[self.tab as usize].scroll(usize::from(self.layout().list.height));

@@ -1,4 +1,4 @@
-//! What is typed, and what comes of it: search, filter, files.
+//! Prompts and their effects: search, filter, files.
 
 use std::path::{Path, PathBuf};
 
@@ -34,7 +34,7 @@ impl State {
         self.ask(What::File(take), "");
     }
 
-    /// A key while something is typed; `false`: it is none of the prompt's.
+    /// Handles a key while a prompt is open; returns `false` if it is not a key of prompts.
     pub(super) fn typed(&mut self, key: KeyEvent) -> bool {
         let Some(mut prompt) = self.prompt.take() else { return false };
         match &prompt.what {
@@ -60,7 +60,7 @@ impl State {
             }
             Typed::Done => self.done(prompt),
             Typed::Given => {
-                // A list is filtered while one types; an empty prompt that is left leaves it as it was.
+                // A list is filtered while the person types; leaving the prompt restores the former filter.
                 if prompt.what == What::Filter && self.body() == Body::List && self.tab != Tab::Events {
                     self.lists[self.tab as usize].filter = prompt.former;
                     self.rows_anew();
@@ -74,7 +74,7 @@ impl State {
         true
     }
 
-    /// What can be shown while it is typed.
+    /// Shows the effect of the text while it is typed.
     fn tried(&mut self, prompt: &Prompt) {
         match prompt.what {
             What::Search => {
@@ -168,7 +168,7 @@ impl State {
         });
     }
 
-    /// How writing went.
+    /// Takes the result of writing a file.
     pub fn written(&mut self, take: Take, path: &Path, how: Written) {
         let name = path.display().to_string();
         match how {
@@ -194,7 +194,7 @@ impl State {
         self.say(format!("copied {what} by OSC 52; where the terminal has no such thing: x p writes a file"));
     }
 
-    /// The page, or what the selected row opens, or the whole help, as text.
+    /// Text of the page, of the page that the selected row opens, or of the whole help.
     fn shown_text(&self) -> String {
         let page = match self.body() {
             Body::Page => self.top().map(|open| open.page.clone()),

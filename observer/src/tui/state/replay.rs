@@ -1,4 +1,4 @@
-//! Moving through a recording.
+//! Moves through a recording.
 
 use super::{Body, Effect, State, Tab};
 use crate::snapshot::{Command, Position, Replay, To};
@@ -7,9 +7,9 @@ use crate::tui::list::Pin;
 use crate::tui::page::Page;
 use crate::tui::prompt::What;
 
-/// Slowest and fastest speed that keys reach; the next step up is as fast as it goes.
+/// Slowest and fastest speed that keys reach; the next step up is as fast as possible.
 const SPEEDS: (f32, f32) = (1.0 / 1024.0, 1024.0);
-/// What a jump is of the recording's length.
+/// Divisor of the recording's length that gives one jump.
 const JUMP: u64 = 20;
 
 fn faster(speed: Option<f32>) -> Option<f32> {
@@ -21,7 +21,7 @@ fn slower(speed: Option<f32>) -> Option<f32> {
 }
 
 impl State {
-    /// Where the recording is; `None`: nothing can be moved.
+    /// Position in the recording; `None` if there is nothing to seek in.
     #[must_use]
     pub fn recording(&self) -> Option<&Replay> {
         match &self.latest.position {
@@ -54,7 +54,7 @@ impl State {
             Action::GoTo => self.ask(What::GoTo, String::new()),
             Action::Faster => self.set_speed(faster(self.pace.speed)),
             Action::Slower => self.set_speed(slower(self.pace.speed)),
-            // Again: as it happened.
+            // Pressed again: in real time.
             Action::FlatOut => self.set_speed(if self.pace.speed.is_some() { None } else { Some(1.0) }),
             _ => {}
         }
@@ -79,12 +79,12 @@ impl State {
     pub(super) fn seek(&mut self, to: To) {
         self.mark = None;
         self.wanted = None;
-        // What is looked for is somewhere else now: frozen rows would hide it.
+        // The target is somewhere else now: frozen rows would hide it.
         self.frozen = None;
         self.effects.push(Effect::Send(Command::Seek(to)));
     }
 
-    /// To the next finding of the recording, or the one before.
+    /// Seeks to the next finding of the recording, or the previous one.
     fn go_to_mark(&mut self, r: &Replay, on: bool) {
         let now_ns = self.latest.now_ns;
         let next = match (self.mark, on) {
@@ -105,7 +105,8 @@ impl State {
         self.pause();
         self.seek(To::Time(mark.told_ns));
         self.mark = Some(next);
-        // Not the findings that the header counts: what is told at one time may have become another one later.
+        // Marks count reports, not the findings of the header: a finding that is reported here may have been superseded
+        // later.
         let at = crate::sink::words::moment(mark.told_ns, r.start_ns);
         self.say(format!("mark {} of {}: {} is told at {at}", next + 1, r.marks.len(), mark.rank.name()));
         let page = Page::Finding(mark.id.clone());
@@ -124,20 +125,20 @@ impl State {
         self.select_wanted();
     }
 
-    /// Selects the finding that was gone to, as soon as it is there.
+    /// Selects the finding that was sought, as soon as it is listed.
     pub(super) fn select_wanted(&mut self) {
         let Some(id) = self.wanted.clone() else { return };
         let page = Page::Finding(id);
         let (snapshot, tab) = (self.snapshot_arc(), self.tab);
         if self.lists[tab as usize].find(&page, &snapshot, tab) {
-            // The first row is its row, not the first place.
+            // Pins the row even at the first place, which would otherwise be pinned as a place.
             self.lists[tab as usize].pin = Pin::Row(page);
             self.wanted = None;
             self.scroll();
         }
     }
 
-    /// A place as it is typed: `+1.25`, `50%`, `#1200`, `end`.
+    /// Seeks to a position as it is typed: `+1.25`, `50%`, `#1200`, `end`.
     pub(super) fn go_to(&mut self, text: &str) -> Result<(), String> {
         let Some(r) = self.recording() else { return Err("nothing has been read yet".into()) };
         let to = place(text, r).ok_or("a time as +1.25, a place as 50%, an event as #1200, or end")?;

@@ -1,4 +1,4 @@
-//! What the view reads of a state.
+//! Accessors of the state for the view.
 
 use super::{Body, Message, Mode, Pace, State, Tab};
 use crate::snapshot::Snapshot;
@@ -43,13 +43,13 @@ impl State {
         }
     }
 
-    /// The snapshot that the header tells of.
+    /// Snapshot that the header shows.
     #[must_use]
     pub fn latest(&self) -> &Snapshot {
         &self.latest
     }
 
-    /// The snapshot that the rows are from.
+    /// Snapshot that the rows are from.
     #[must_use]
     pub fn snapshot(&self) -> &Snapshot {
         self.frozen.as_ref().unwrap_or(&self.latest)
@@ -75,24 +75,24 @@ impl State {
         self.list()
     }
 
-    /// The page that is open.
+    /// Page that is open.
     #[must_use]
     pub fn top(&self) -> Option<&Open> {
         self.pages[self.tab as usize].last()
     }
 
-    /// Titles of the pages that lead to the one that is open, itself last.
+    /// Titles of the pages that lead to the open one, which is last.
     pub fn trail(&self) -> impl Iterator<Item = String> {
         self.pages[self.tab as usize].iter().map(|open| open.page.title())
     }
 
-    /// Lines of the page that is open.
+    /// Lines of the open page.
     #[must_use]
     pub fn lines(&self) -> &[Line] {
         &self.lines
     }
 
-    /// The line whose link is chosen.
+    /// Line whose link is chosen.
     #[must_use]
     pub fn chosen(&self) -> Option<usize> {
         self.top().and_then(|open| open.link)
@@ -150,7 +150,7 @@ impl State {
         list.visible.iter().copied().enumerate().skip(list.offset).take(page)
     }
 
-    /// Rows that a page of what is shown has.
+    /// Height in rows of what is shown.
     pub(super) fn page_rows(&self) -> usize {
         let layout = self.layout();
         usize::from(match self.body() {
@@ -171,7 +171,7 @@ impl State {
         self.lock_matrix().lines(self.matrix, usize::from(width), Glyphs::of(&self.theme))
     }
 
-    /// The finding that is looked at: that of the page, else that of the row.
+    /// Selected finding: that of the page, else that of the row.
     #[must_use]
     pub fn selected_finding(&self) -> Option<&Finding> {
         let page = self.top().map(|open| open.page.clone()).or_else(|| self.selected_page())?;
@@ -180,20 +180,20 @@ impl State {
         now.or_else(|| self.kept.get(id).map(|told| &told.finding))
     }
 
-    /// The lines under the list on a tall screen: the page of the selected row.
+    /// Lines below the list on a tall screen: the page of the selected row.
     #[must_use]
     pub fn preview(&self, width: u16) -> Vec<Line> {
         let Some(page) = self.selected_page() else { return Vec::new() };
         page.lines(&self.context(width))
     }
 
-    /// How many rows the view has, filtered or not.
+    /// Number of rows of the view, filtered or not.
     #[must_use]
     pub fn all_rows(&self) -> usize {
         rows::count(self.snapshot(), self.tab)
     }
 
-    /// The clock of a snapshot; where a replay stands still, to the microsecond, as events have it.
+    /// Clock of a snapshot; in a paused replay to the microsecond, like the times of events.
     #[must_use]
     pub fn at(&self, s: &Snapshot) -> String {
         let still = self.recording().is_some_and(|r| !r.reading) && self.pace.paused;
@@ -204,7 +204,7 @@ impl State {
         }
     }
 
-    /// What is shown, and of when, in a few words.
+    /// Source and time of what is shown, in a few words.
     #[must_use]
     pub fn where_it_is(&self) -> String {
         let at = self.at(self.snapshot());

@@ -1,4 +1,4 @@
-//! The last line: what is being typed, what there is to say, else the keys.
+//! The last line: the text being typed, a message, else the keys.
 
 use ratatui::Frame;
 use ratatui::layout::Rect;
@@ -32,18 +32,18 @@ fn typed(prompt: &Prompt, state: &State, width: u16) -> Text {
         }
         _ => String::new(),
     };
-    // What does not match is told while it is typed.
+    // A search without a match is reported while it is typed.
     let told = state.message().map_or(rows, |m| format!("  {}", m.text));
     let after = prompt.error.as_ref().map_or(told, |why| format!("  {why}"));
     let tone = if prompt.error.is_some() { Tone::Caution } else { Tone::Faint };
-    // The end of what is typed is what is looked at.
+    // The person looks at the end of the typed text.
     let room = usize::from(width).saturating_sub(label.len() + 1);
     let skipped = prompt.text.chars().count().saturating_sub(room);
     let text: String = prompt.text.chars().skip(skipped).collect();
     Text::new(Tone::Label, label).and(Tone::Plain, text).and(Tone::Selected, " ").and(tone, after)
 }
 
-/// As many of the keys as have room: close together where that is what it takes to have the first ones.
+/// Hints for the keys that have room. They are packed closely if the first ones need it.
 fn hints(state: &State, width: u16) -> Text {
     let mut line = Text::default();
     if state.frozen() && state.layout().header.height < 2 {
@@ -80,7 +80,7 @@ fn hints(state: &State, width: u16) -> Text {
     line
 }
 
-/// By how much they are needed.
+/// Keys in descending order of importance.
 const ORDER: [Action; 21] = [
     Action::Help,
     Action::Open,
@@ -104,12 +104,12 @@ const ORDER: [Action; 21] = [
     Action::SortNext,
     Action::Faster,
 ];
-/// Those that stand at the links that they lead to as well: they can do without words.
+/// Actions also shown at the links that they open: these need no words here.
 const CLOSER: [Action; 3] = [Action::Events, Action::Table, Action::Stacks];
-/// The first so many are to be there on any usual screen.
+/// Number of first keys that any usual screen must show.
 const FIRST: usize = 12;
 
-/// Keys that do nothing here are no hints.
+/// Returns false for keys that do nothing here: these are not shown.
 fn leads_on(state: &State, action: Action) -> bool {
     match action {
         Action::Table => state.leads(Shortcut::Table),

@@ -1,4 +1,4 @@
-//! The header: what is watched, how much comes in, and always what was lost and what cannot be seen.
+//! The header: what is watched, the event rates, and always the loss and the blind roles.
 
 use ratatui::Frame;
 use ratatui::layout::Rect;
@@ -15,7 +15,7 @@ use crate::tui::theme::{Theme, Tone};
 use crate::tui::words::rate;
 use observer_engine::setup::{Coverage, Grade};
 
-/// From this width on the header says what the end of a run means.
+/// Width from which on the header explains what the end of a run means.
 const OVER_WIDTH: u16 = 100;
 
 pub fn draw(frame: &mut Frame, area: Rect, state: &State, theme: &Theme) {
@@ -32,7 +32,7 @@ pub fn draw(frame: &mut Frame, area: Rect, state: &State, theme: &Theme) {
     put(frame, area, lines, theme);
 }
 
-/// What is watched, and the clock at the right end.
+/// Line about what is watched, with the clock at the right end.
 fn run(state: &State, width: u16) -> Text {
     let s = state.latest();
     let mut right = Text::default();
@@ -61,10 +61,10 @@ fn run(state: &State, width: u16) -> Text {
     line
 }
 
-/// `over`: what to say of a run that is over.
+/// State of the run in words. `over`: words for a run that has ended.
 fn position(state: &State, over: &str) -> String {
     match &state.latest().position {
-        // Before the first picture nothing is known of the recording.
+        // Before the first snapshot nothing is known of the recording.
         Position::Live if state.mode() == Mode::Replay => "replay".into(),
         Position::Live => "live".into(),
         Position::Ended => format!("ended{over}"),
@@ -73,20 +73,20 @@ fn position(state: &State, over: &str) -> String {
     }
 }
 
-/// How much comes in, and what was made of it.
+/// Line about event rates and findings.
 fn flow(state: &State, width: u16) -> Text {
     let s = state.latest();
     let total = s.stats.events;
-    // What was lost is the last of them, and did not come in.
+    // Lost events are the last group, and they did not arrive.
     let rates: Vec<f64> = (0..groups::NAMES.len() - 1).filter_map(|i| state.history().rate(i)).collect();
     let (name, now) = match state.mode() {
-        // How fast a recording goes by is no fact of it.
+        // Playback speed says nothing about the recording.
         Mode::Replay => ("avg/s ", groups::average(total, s)),
         Mode::Live if rates.is_empty() => ("events/s ", "-".into()),
         Mode::Live => ("events/s ", rate(rates.iter().sum())),
     };
     let alarms = s.findings.iter().filter(|f| f.rank.is_alarm()).count();
-    // Worst come first: when all rows are alarms, there may be more of them beyond.
+    // Worst findings come first: if all rows are alarms, there may be more alarms beyond them.
     let more =
         if s.findings_total > s.findings.len() && alarms == s.findings.len() { "at least " } else { "" };
     let label =
@@ -107,7 +107,7 @@ fn flow(state: &State, width: u16) -> Text {
     choose(width, [full(" alive"), full(""), tables(""), findings.clone()])
 }
 
-/// What was lost and what cannot be seen: the one line that is always there.
+/// Line about loss and blind roles, which is always shown.
 fn trust(s: &Snapshot, width: u16) -> Text {
     let lost = s.lost();
     let reasons: Vec<String> = s.loss.iter().map(|(name, n)| format!("{name} {}", number(*n))).collect();
@@ -154,7 +154,7 @@ fn trust(s: &Snapshot, width: u16) -> Text {
     )
 }
 
-/// Roles of which nothing is seen, and roles of which a part is not.
+/// Blind roles, and roles with a blind part.
 fn unseen(s: &Snapshot) -> (Vec<&'static str>, Vec<&'static str>) {
     let blind = roles(s, |c| c.grade == Grade::Blind && c.part.is_empty());
     let mut partly = roles(s, |c| c.grade == Grade::Blind && !c.part.is_empty());
@@ -162,7 +162,7 @@ fn unseen(s: &Snapshot) -> (Vec<&'static str>, Vec<&'static str>) {
     (blind, partly)
 }
 
-/// Roles with a row of some kind, each once.
+/// Roles with a matching coverage row, each once.
 fn roles(s: &Snapshot, which: impl Fn(&Coverage) -> bool) -> Vec<&'static str> {
     let mut roles = Vec::new();
     for c in s.coverage.iter().filter(|c| which(c)) {
@@ -173,7 +173,7 @@ fn roles(s: &Snapshot, which: impl Fn(&Coverage) -> bool) -> Vec<&'static str> {
     roles
 }
 
-/// What is blind, in a few words.
+/// Blind roles in a few words.
 fn blind_words(s: &Snapshot) -> String {
     let (blind, partly) = unseen(s);
     let list =
@@ -183,7 +183,7 @@ fn blind_words(s: &Snapshot) -> String {
     if words.is_empty() { "no role blind".into() } else { words.join("; ") }
 }
 
-/// The coverage that an empty list is empty within.
+/// Coverage in words, for a list that is empty.
 pub fn coverage_words(s: &Snapshot) -> String {
     if s.coverage.is_empty() {
         return "unknown".into();

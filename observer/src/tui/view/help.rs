@@ -37,7 +37,7 @@ const WORDS: &[(&str, &str)] = &[
     ("coverage", "exact: each at its moment; bounded: within an interval; inferred: from other evidence"),
 ];
 
-/// What stands on the time bar and in pictures.
+/// Marks of the time bar and of pictures.
 fn marks(mode: Mode, g: &Glyphs) -> Vec<(String, &'static str)> {
     let bar = [
         (g.head.to_string(), "on the time bar: the place that is shown"),
@@ -69,7 +69,7 @@ fn marks(mode: Mode, g: &Glyphs) -> Vec<(String, &'static str)> {
 /// Cells of the keys' names.
 const KEY_WIDTH: usize = 24;
 
-/// What a rank says, in a line.
+/// Meaning of a rank, in one line.
 fn rank_words(rank: Rank) -> &'static str {
     match rank {
         Rank::Confirmed => "a deadlock: its tasks were seen waiting for each other",
@@ -87,13 +87,13 @@ fn rank_words(rank: Rank) -> &'static str {
     }
 }
 
-/// Rows of text that the help has on a screen of this height: all but its title and the footer.
+/// Rows of help text on a screen of this height: all except its title and the footer.
 #[must_use]
 pub fn rows(height: u16) -> u16 {
     height.saturating_sub(2)
 }
 
-/// The help's text.
+/// Lines of the help.
 #[must_use]
 pub fn lines(mode: Mode, width: u16, theme: &Theme) -> Vec<Text> {
     let width = usize::from(width);
@@ -156,7 +156,7 @@ fn entries(bindings: &[&Binding], width: usize) -> Vec<Text> {
     bindings[..half].iter().enumerate().map(line).collect()
 }
 
-/// Draws over all but the footer.
+/// Draws the help over everything except the footer.
 pub fn draw(frame: &mut Frame, area: Rect, state: &State, scroll: usize, theme: &Theme) {
     let title = Rect { height: area.height.min(1), ..area };
     let body = Rect { y: area.y + title.height, height: area.height - title.height, ..area };

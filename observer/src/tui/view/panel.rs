@@ -1,5 +1,5 @@
-//! The overview's panel: groups of events. Of a kernel that runs one line each, with its rate and the last while as a sparkline;
-//! of a recording a few beside each other, with what is true of it however one came there: totals and averages.
+//! The overview's panel: groups of events. For a running kernel, one line each with its rate and a sparkline of recent rates.
+//! For a recording, several side by side with totals and averages, which do not depend on how the position was reached.
 
 use ratatui::Frame;
 use ratatui::layout::Rect;
@@ -15,7 +15,7 @@ use crate::tui::text::{Text, fit};
 use crate::tui::theme::{Theme, Tone};
 use crate::tui::words::rate;
 
-/// Lines that the panel would like: a head, and its groups.
+/// Lines that the panel wants: a head, and its groups.
 #[must_use]
 pub fn rows(tab: Tab, snapshot: &Snapshot, mode: Mode, width: u16) -> u16 {
     let groups = groups::NAMES.len();
@@ -35,7 +35,7 @@ const TOTAL: usize = 9;
 const AVERAGE: usize = 6;
 const GAP: usize = 1;
 
-/// Groups of a recording beside each other.
+/// Number of groups of a recording side by side.
 fn beside(width: u16) -> usize {
     ((usize::from(width) + GAP) / (NAME + TOTAL + AVERAGE + GAP)).clamp(1, 4)
 }
@@ -70,7 +70,7 @@ fn live(state: &State, width: usize, theme: &Theme) -> Vec<Text> {
     lines
 }
 
-/// By columns, as one reads a list.
+/// Groups of a recording, ordered by columns as one reads a list.
 fn recorded(s: &Snapshot, width: usize) -> Vec<Text> {
     let columns = beside(width as u16);
     let cell = |name: &str, total: &str, average: &str| {
@@ -100,7 +100,7 @@ fn recorded(s: &Snapshot, width: usize) -> Vec<Text> {
     lines
 }
 
-/// Bars up to the line's own peak, the newest at the right end. What is not nothing shows at least the lowest bar.
+/// Bars up to the line's own peak, the newest at the right end. Each rate above zero shows at least the lowest bar.
 fn sparkline(columns: &[f64], peak: f64, width: usize, theme: &Theme) -> String {
     let bars = theme.bars();
     let top = bars.len() - 1;

@@ -1,5 +1,5 @@
-//! A window that did not happen: its two sides, each in its own time. Decides how it is shown what is missing: as a row of the
-//! lane that lacks it, beside those of what was held.
+//! Picture of a prediction, a window that did not happen: its two parties, each in its own time. A missing excluder is drawn
+//! as a row in the lane that lacks it, next to the rows of held locks.
 
 use observer_engine::{
     finding::{Prediction, Rank, Side},
@@ -13,7 +13,7 @@ use super::glyphs::Glyphs;
 use super::{bars, lane};
 use crate::sink::words::{moment, prediction};
 
-/// Draws both sides; `start_ns`: of the run.
+/// Draws both parties. `start_ns`: start of the run.
 #[must_use]
 pub fn lines(p: &Prediction, rank: Rank, start_ns: u64, width: usize, glyphs: &Glyphs) -> Vec<Text> {
     let mut out = Vec::new();
@@ -47,10 +47,10 @@ fn help(p: &Prediction) -> String {
     format!("{holder} lacks {list}, from the lookup to the last use")
 }
 
-/// The moment of a side is where the moment of the other one is, and that is all that their times have in common.
+/// Lane of one party. Both lanes put the party's own moment in the same column; their times have nothing else in common.
 struct Lane<'a> {
     side: &'a Side,
-    /// It is the holder.
+    /// True for the holder.
     looks_up: bool,
     start_ns: u64,
     frame: Frame,
@@ -99,7 +99,8 @@ impl Lane<'_> {
         }
     }
 
-    /// What the holder is told to have it had as long as the pointer; of the other it is told what it had at its moment.
+    /// Draws locks as held: by the holder for the whole lease, by the unlinker only around its moment, because no more is
+    /// known.
     fn held(&self, row: &mut Row) {
         let (at, last) = (self.at(), self.frame.cells - 1);
         let sure = if self.looks_up { (at, last) } else { (at.saturating_sub(3), at + 3) };
@@ -110,7 +111,7 @@ impl Lane<'_> {
         }
     }
 
-    /// A lock of this class would have kept the two apart.
+    /// Draws a lock class that would have excluded the two.
     fn lack(&self, out: &mut Vec<Text>, class: LockClass) {
         let another = self.side.holds.iter().any(|h| h.class == class);
         let text = if another { " NOT THE SAME ONE " } else { " NOT HELD " };

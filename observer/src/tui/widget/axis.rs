@@ -1,7 +1,8 @@
-//! Event time across a picture. Decides where a moment stands, and whether that is to scale.
+//! Event time across a picture. Decides the column of each moment, and whether the axis is to scale.
 //!
-//! A window is three microseconds in a lease of four seconds sometimes. To scale where that shows every moment that matters in
-//! a column of its own; else linear between one moment and the next, the longer the wider by the logarithm, and it says so.
+//! A window may last three microseconds in a lease of four seconds. The axis is to scale where that shows every important
+//! moment in its own column. Otherwise it is linear only between neighbouring moments, with widths by the logarithm of the
+//! time between them, and it says so.
 
 use super::super::theme::Tone;
 use super::canvas::Row;
@@ -9,9 +10,9 @@ use super::glyphs::Glyphs;
 
 /// Cells before the first moment and after the last one.
 const MARGIN: usize = 3;
-/// Cells between two moments that have to be told apart.
+/// Smallest number of cells between two distinct moments.
 const APART: usize = 2;
-/// The same, where the axis is not to scale: what is between them is to be seen too.
+/// Cells between two moments on an axis that is not to scale, so that what happened between them is visible too.
 const BETWEEN: usize = 4;
 
 /// An axis of time.
@@ -23,7 +24,7 @@ pub struct Axis {
 }
 
 impl Axis {
-    /// `moments` get columns of their own, of `others` as many as there is room for.
+    /// Each of the `moments` gets its own column; `others` get one while there is room.
     #[must_use]
     pub fn new(moments: &[u64], others: &[u64], width: usize) -> Axis {
         let last_column = width.saturating_sub(1);
@@ -58,7 +59,7 @@ impl Axis {
         (time(self.knots.first()), time(self.knots.last()))
     }
 
-    /// Where this moment stands; what is beyond an edge stands there.
+    /// Column of this moment; a moment beyond an edge is clamped to it.
     #[must_use]
     pub fn column(&self, ns: u64) -> usize {
         let after = self.knots.partition_point(|(at, _)| *at <= ns);
@@ -69,7 +70,8 @@ impl Axis {
         from + cells as usize
     }
 
-    /// Words for times over their ticks, the most important first: what has no room is left out. One or two rows, and that of ticks.
+    /// Labels of times above their ticks, the most important first; a label without room is left out. Returns one or two
+    /// rows, then the row of ticks.
     #[must_use]
     pub fn head(&self, times: &[(u64, String)], width: usize, glyphs: &Glyphs) -> Vec<Row> {
         let mut rows = [Row::new(width), Row::new(width)];
@@ -79,7 +81,7 @@ impl Axis {
             let column = self.column(*ns);
             ticks.set(column, Tone::Faint, glyphs.tick);
             let length = text.chars().count();
-            // From its tick to the right, else up to its tick.
+            // The label begins at its tick, or else ends at it.
             let places = [Some(column), (column + 1).checked_sub(length)];
             let free = |row: &Row, at: usize| {
                 at + length <= width && row.is_free(at.saturating_sub(1), (at + length).min(width - 1))
@@ -97,7 +99,7 @@ impl Axis {
     }
 }
 
-/// Knots with room between them; `None`: more moments than columns.
+/// Knots with room between them; `None` if there are more moments than columns.
 fn stretched(
     moments: &[u64],
     others: &[u64],
@@ -112,7 +114,7 @@ fn stretched(
     let mut others: Vec<u64> = others.iter().filter(inside).copied().collect();
     others.sort_unstable_by_key(|ns| (nearest(*ns), *ns));
     others.dedup();
-    // A third is kept for length.
+    // A third of the room is reserved for length.
     let spare = (room * 2 / 3).saturating_sub((moments.len() - 1) * between) / APART;
     all.extend(others.into_iter().take(spare).map(|ns| (ns, false)));
     all.sort_unstable();
@@ -128,7 +130,7 @@ fn stretched(
             column += least[before];
             weight += weights[before];
         }
-        // Others may be as far out as the margin is.
+        // Other moments may be as far out as the margin.
         if *ns > edges.0 {
             knots.push((*ns, column + (rest * weight / total.max(1.0)) as usize));
         }

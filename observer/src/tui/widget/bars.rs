@@ -1,8 +1,8 @@
-//! What a task held, and when: from its events, else from the holds of the evidence.
+//! Times at which a task held locks: from its events, else from the holds of the evidence.
 //!
-//! Decides how asks and releases become bars. An ask is the having too where nothing tells of a wait, but not while the other
-//! task of the picture is known to have the lock alone. Of a spinlock no wait is told: it is held by the time that the task does
-//! anything else.
+//! Decides how requests and releases become bars. A request counts as acquired at once if no wait is recorded, but not while
+//! the other task of the picture is known to hold the lock exclusively. Waits for a spinlock are not recorded: it is held by
+//! the time that the task does anything else.
 
 use std::collections::BTreeMap;
 
@@ -14,45 +14,46 @@ use observer_engine::{
 
 use crate::events::EventRow;
 
-/// How a bar ends.
+/// End of a bar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     At(u64),
-    /// It is held as far as the events go.
+    /// It is held until the events end.
     Later,
-    /// Its release was not seen: it was held at the one time for certain, and at the other, if any is known, not any more.
+    /// The release was not seen: the lock was certainly held at `at_ns` and, if `by_ns` is known, certainly not held any more
+    /// then.
     Unseen {
         at_ns: u64,
         by_ns: u64,
     },
 }
 
-/// An end of which nothing is known.
+/// An unseen release without a known upper bound.
 fn unseen(at_ns: u64) -> End {
     End::Unseen { at_ns, by_ns: u64::MAX }
 }
 
-/// A lock held, or asked for, by one task.
+/// A lock held, or requested, by one task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bar {
     pub class: LockClass,
     pub mode: Option<Mode>,
     pub lock: u64,
-    /// When it was asked for; `None`: some time before `got_ns`.
+    /// Moment of the request; `None`: some time before `got_ns`.
     pub begin_ns: Option<u64>,
-    /// From when on it is known to be held; `None`: never, as far as the events go.
+    /// Moment from which on it is known to be held; `None`: not acquired within the events.
     pub got_ns: Option<u64>,
     pub end: End,
 }
 
 impl Bar {
-    /// All moments that are known.
+    /// Known moments of the bar.
     pub fn moments(&self) -> impl Iterator<Item = u64> {
         let end = Some(self.ends()).filter(|ns| *ns < u64::MAX);
         [self.begin_ns, self.got_ns, end].into_iter().flatten()
     }
 
-    /// Whether any of it is between these times.
+    /// Returns true if any part of the bar is between these times.
     #[must_use]
     pub fn meets(&self, from_ns: u64, to_ns: u64) -> bool {
         self.begin_ns.or(self.got_ns).unwrap_or(0) <= to_ns && self.ends() >= from_ns
@@ -72,11 +73,11 @@ impl Bar {
     }
 }
 
-/// Bars as events come in. A long lease sees thousands of them, a task has few locks at a time.
+/// Bars built from a stream of events. A long lease sees thousands of them, but a task holds few locks at a time.
 #[derive(Default)]
 struct Bars {
     all: Vec<Bar>,
-    /// Indices of those that have no end yet.
+    /// Indices of the bars that have no end.
     open: Vec<usize>,
 }
 
@@ -88,7 +89,7 @@ impl Bars {
         self.all.push(bar);
     }
 
-    /// The last one of this lock that has no end yet.
+    /// Latest bar of this lock that has no end.
     fn open_mut(&mut self, lock: u64) -> Option<&mut Bar> {
         let i = self.open.iter().rfind(|i| self.all[**i].lock == lock)?;
         self.all.get_mut(*i)
@@ -101,20 +102,21 @@ impl Bars {
         Some(bar)
     }
 
-    /// The last ask for it waits, or waits no more.
+    /// Sets the acquisition of the latest request: `None` while it waits.
     fn wait(&mut self, lock: u64, got_ns: Option<u64>) {
         if let Some(bar) = self.open_mut(lock) {
             bar.got_ns = got_ns;
         }
     }
 
-    /// Whether there was one to release.
+    /// Releases the lock; returns true if there was a bar to end.
     fn release(&mut self, lock: u64, now_ns: u64) -> bool {
         let bar = self.close(lock, End::At(now_ns));
         bar.map(|bar| bar.got_ns = bar.got_ns.or(Some(now_ns))).is_some()
     }
 
-    /// A release of what was not seen to be taken: it was held before the events begin. A folio may be taken unseen at any time.
+    /// Handles a release whose acquisition was not seen: the lock was held before the events begin. A folio lock may be
+    /// acquired unseen at any time.
     fn release_or_before(&mut self, what: (LockClass, Option<Mode>, u64), now_ns: u64) {
         let (class, mode, lock) = what;
         if !self.release(lock, now_ns) {
@@ -124,7 +126,7 @@ impl Bars {
     }
 }
 
-/// Bars out of the events of one task.
+/// Bars built from the events of one task.
 #[must_use]
 pub fn of_task(events: &[EventRow], tid: Tid) -> Vec<Bar> {
     let mut bars = Bars::default();
@@ -144,11 +146,11 @@ pub fn of_task(events: &[EventRow], tid: Tid) -> Vec<Bar> {
                 spins = Some(lock.0);
             }
         } else if let Body::FolioRelease { folio, .. } = row.event.body {
-            // A folio may be unlocked by somebody else.
+            // Another task may unlock a folio.
             bars.release(folio.0, row.event.time_ns);
         }
     }
-    // Nothing came after it: perhaps it waits yet.
+    // No event followed the request: the task may still wait.
     let asked_last = last.is_some_and(|i| {
         matches!(
             events[i].event.body,
@@ -162,7 +164,7 @@ pub fn of_task(events: &[EventRow], tid: Tid) -> Vec<Bar> {
     bars.all
 }
 
-/// Of a class of which no release is seen at all, it is not known how long a lock is held.
+/// Marks the ends of locks as unseen if no release of their class is visible: their duration is not known.
 fn forget_unreleased(bars: &mut [Bar], events: &[EventRow]) {
     let released = |class: LockClass| {
         events.iter().any(|row| match row.event.body {
@@ -178,7 +180,7 @@ fn forget_unreleased(bars: &mut [Bar], events: &[EventRow]) {
     }
 }
 
-/// Who asks for such a lock does nothing else until it has it.
+/// Returns true if a task that requests such a lock does nothing else until it is acquired.
 pub fn spins_for(class: LockClass) -> bool {
     class == LockClass::Ptl
 }
@@ -190,7 +192,7 @@ fn step(bars: &mut Bars, row: &EventRow) {
             let class = LockClass::from(class);
             match step {
                 LockStep::Ask | LockStep::Try => {
-                    // Nobody asks for what it has, but for reading: the release in between was not seen.
+                    // A task does not request a lock that it holds, except to read: the release in between was not seen.
                     let open = bars.open_mut(lock.0).filter(|b| b.is_alone());
                     if let Some(at_ns) = open.map(|b| b.got_ns.or(b.begin_ns).unwrap_or(0)) {
                         bars.close(lock.0, End::Unseen { at_ns, by_ns: now_ns });
@@ -251,9 +253,9 @@ pub fn add_holds(bars: &mut Vec<Bar>, side: &Side) {
         let shown = |b: &&mut Bar| {
             b.lock == hold.lock && (b.meets(at_ns, at_ns) || b.begin_ns.is_none() && b.ends() >= at_ns)
         };
-        // The later one, where it ends with being asked for again.
+        // The later bar counts, if the earlier one ends where the lock was requested again.
         match bars.iter_mut().rfind(shown) {
-            // What is known of one that began before the events.
+            // The evidence completes a bar that began before the events.
             Some(bar) => {
                 if bar.begin_ns.is_none() {
                     bar.begin_ns = since(hold);
@@ -281,12 +283,12 @@ pub fn add_holds(bars: &mut Vec<Bar>, side: &Side) {
     }
 }
 
-/// When it was taken; of an inferred hold, or one that stands for many, that is not known.
+/// Acquisition time of a hold; not known if the hold is inferred or represents many.
 fn since(hold: &Hold) -> Option<u64> {
     (!hold.known.is_inferred() && hold.since_ns > 0).then_some(hold.since_ns)
 }
 
-/// Who asks for what the other has waits until it is released, where one of the two wants it alone.
+/// A task that requests a lock held by the other waits until its release, if one of the two requests or holds it exclusively.
 pub fn wait_for_each_other(a: &mut [Bar], b: &mut [Bar]) {
     wait_for(a, b);
     wait_for(b, a);
@@ -294,7 +296,7 @@ pub fn wait_for_each_other(a: &mut [Bar], b: &mut [Bar]) {
     end_by(b, a);
 }
 
-/// What the other one has, where one of the two has it alone, was released before.
+/// Bounds an unseen release: if one of the two holds the lock exclusively, it was released before the other acquired it.
 fn end_by(having: &mut [Bar], others: &[Bar]) {
     let mut by_lock: BTreeMap<u64, Vec<(u64, bool)>> = BTreeMap::new();
     for bar in others {
@@ -323,7 +325,7 @@ fn wait_for(asking: &mut [Bar], having: &[Bar]) {
     by_lock.values_mut().for_each(|bars| bars.sort_by_key(|b| b.got_ns));
     for bar in asking {
         let Some(bars) = by_lock.get(&bar.lock).filter(|_| bar.got_ns.is_some()) else { continue };
-        // One task has a lock once: the last time before this counts.
+        // A task holds a lock once: its latest bar before this one counts.
         let before = bars.partition_point(|b| b.got_ns < bar.got_ns);
         let Some(other) = before.checked_sub(1).map(|i| bars[i]) else { continue };
         if let End::At(at) = other.end

@@ -10,9 +10,9 @@ use super::super::theme::Tone;
 const NAMES: usize = 20;
 /// Columns of an address and the gap before it.
 const ADDRESS: usize = 25;
-/// From here on there is room for addresses.
+/// Width from which on there is room for addresses.
 const WIDE: usize = 120;
-/// With fewer cells nothing can be seen.
+/// Smallest number of cells that shows anything useful.
 const CELLS_MIN: usize = 16;
 
 /// Cells of one line.
@@ -25,10 +25,10 @@ impl Row {
         Row(vec![(Tone::Plain, ' '); width])
     }
 
-    /// What is beyond the width is left out.
+    /// Sets a cell; a column beyond the width is ignored.
     pub fn set(&mut self, column: usize, tone: Tone, c: char) {
         if let Some(cell) = self.0.get_mut(column) {
-            // A control character would be the terminal's to obey; a wide one would shift all that follows.
+            // A terminal would obey a control character; a wide one would shift all that follows.
             let c = if c.width() == Some(1) { c } else { '?' };
             *cell = (tone, c);
         }
@@ -40,21 +40,21 @@ impl Row {
         }
     }
 
-    /// From one column to another, that one as well.
+    /// Fills the columns from `from` to `to`, inclusive.
     pub fn fill(&mut self, from: usize, to: usize, tone: Tone, c: char) {
         for column in from..=to.min(self.0.len().saturating_sub(1)) {
             self.set(column, tone, c);
         }
     }
 
-    /// Only where nothing is yet.
+    /// Sets a cell only if it is empty.
     pub fn under(&mut self, column: usize, tone: Tone, c: char) {
         if self.is_free(column, column) {
             self.set(column, tone, c);
         }
     }
 
-    /// Nothing is in these columns, which are all there.
+    /// True if these columns exist and are all empty.
     #[must_use]
     pub fn is_free(&self, from: usize, to: usize) -> bool {
         self.0.get(from..=to).is_some_and(|cells| cells.iter().all(|(_, c)| *c == ' '))
@@ -73,17 +73,17 @@ impl Row {
     }
 }
 
-/// Where things stand in a picture.
+/// Widths of the parts of a picture.
 #[derive(Clone, Copy, Debug)]
 pub struct Frame {
     pub names: usize,
     pub cells: usize,
-    /// 0: no addresses.
+    /// Width of addresses; 0 shows none.
     pub addresses: usize,
 }
 
 impl Frame {
-    /// `None`: too narrow to draw in.
+    /// Frame for a width; `None` if it is too narrow to draw in.
     #[must_use]
     pub fn of(width: usize) -> Option<Frame> {
         let names = NAMES.min(width / 3);
@@ -97,7 +97,7 @@ impl Frame {
         self.addresses > 0
     }
 
-    /// One line; `address` is left out where there is no room for addresses.
+    /// One line of the picture; `address` is left out where there is no room for addresses.
     #[must_use]
     pub fn line(&self, name: (Tone, &str), row: &Row, address: &str) -> Text {
         let mut text = Text::new(name.0, fit(name.1, self.names, false)).and(Tone::Plain, " ");
@@ -109,7 +109,7 @@ impl Frame {
     }
 }
 
-/// Without spaces at the end.
+/// Removes spaces at the end.
 fn trim(mut text: Text) -> Text {
     while let Some((tone, last)) = text.0.last_mut() {
         if *tone != Tone::Selected {
@@ -123,7 +123,7 @@ fn trim(mut text: Text) -> Text {
     text
 }
 
-/// No wider than this; `~` where something is missing.
+/// Cuts the text to a width, with `~` where something is missing.
 #[must_use]
 pub fn clip(text: Text, width: usize) -> Text {
     if text.width() <= width {
@@ -133,7 +133,7 @@ pub fn clip(text: Text, width: usize) -> Text {
     let mut clipped = Text::default();
     for (tone, piece) in text.0 {
         let has = piece.chars().map(|c| c.width().unwrap_or(0)).sum::<usize>();
-        // A piece that fits exactly is cut as well: another one comes after it.
+        // A piece that fits exactly is cut as well, because another piece follows it.
         if has < room {
             room -= has;
             clipped = clipped.and(tone, piece);
@@ -145,12 +145,12 @@ pub fn clip(text: Text, width: usize) -> Text {
     clipped
 }
 
-/// A sentence, broken where it has to be.
+/// Adds a sentence, wrapped to the width.
 pub fn words(out: &mut Vec<Text>, text: Text, width: usize) {
     out.extend(text.wrap(width, 2.min(width / 8)).into_iter().map(|line| clip(trim(line), width)));
 }
 
-/// Parts of a legend, none broken within.
+/// Adds the parts of a legend; lines break only between parts.
 pub fn legend(out: &mut Vec<Text>, parts: &[(Tone, String)], width: usize) {
     let mut line = Text::default();
     for (tone, part) in parts {

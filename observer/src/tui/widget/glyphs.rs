@@ -1,31 +1,31 @@
-//! The characters that pictures are made of: those of a terminal that has them, and ASCII. Letters and the marks of findings are
-//! the same in both.
+//! The characters that pictures are made of: Unicode where the terminal has it, else ASCII. Letters and the marks of findings
+//! are the same in both.
 
 use super::super::theme::Theme;
 
 /// A set of characters, each one cell wide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Glyphs {
-    /// A pointer in use while its link is there.
+    /// A pointer in use while its link exists.
     pub lease: char,
-    /// In use for certain after the link was gone.
+    /// Certainly in use after the unlink.
     pub certain: char,
-    /// Perhaps in use after the link was gone.
+    /// Possibly in use after the unlink.
     pub possible: char,
-    /// A lock is held: begin, middle, end; and all of it in one cell.
+    /// A held lock: begin, middle, end; and all of it in one cell.
     pub begin: char,
     pub held: char,
     pub end: char,
     pub brief: char,
-    /// A lock was asked for, and it is not known to be held yet.
+    /// A lock that was requested, and is not known to be held.
     pub waits: char,
-    /// It is not known whether it is held.
+    /// A lock of which it is not known if it is held.
     pub unknown: char,
     /// A moment on the axis.
     pub tick: char,
-    /// The moment of the removal, through lanes that have nothing there.
+    /// The moment of the unlink, through lanes that have nothing there.
     pub guide: char,
-    /// Nothing there.
+    /// An empty cell.
     pub none: char,
     /// The time bar: played, read, its ends, and the place that is shown.
     pub played: char,
@@ -76,10 +76,10 @@ impl Glyphs {
         head: '|',
     };
 
-    /// What this terminal can show.
+    /// Glyphs that this terminal can show.
     #[must_use]
     pub fn of(theme: &Theme) -> &'static Glyphs {
-        // Full bars are blocks where there are blocks.
+        // If the full bar is not ASCII, the terminal shows blocks.
         if theme.bars().last().is_some_and(|full| full.is_ascii()) { &Glyphs::ASCII } else { &Glyphs::BLOCKS }
     }
 }

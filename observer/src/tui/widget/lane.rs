@@ -1,4 +1,5 @@
-//! One side of a picture: who it is, and a row for each lock that it held. Decides which locks are shown where there are many.
+//! One party of a picture: its task, and a row for each lock that it held. Decides which locks are shown where there are
+//! many.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +20,7 @@ use crate::sink::words;
 /// Rows of locks in one lane, on a narrow and on a wide screen.
 const LOCKS: [usize; 2] = [5, 9];
 
-/// Cells that say that it is not known how long: no length, or it would stand over what others held.
+/// Cells that mark an unknown duration. It is short, or it would cover what others held.
 const UNKNOWN: usize = 3;
 
 /// A lock with all that the task did with it.
@@ -31,22 +32,22 @@ pub struct Lock {
     pub bars: Vec<Bar>,
 }
 
-/// Which glyphs a picture has, for its legend.
+/// Glyphs that a picture has, for its legend.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Seen {
     pub held: bool,
     pub waits: bool,
     pub unknown: bool,
     pub brief: bool,
-    /// A lock that stands in both lanes.
+    /// A lock that is in both lanes.
     pub same: bool,
 }
 
-/// `HOLDER   ex-vmread (99) on cpu 1 in follow_hugetlb_page`
+/// Title of a lane: `HOLDER   ex-vmread (99) on cpu 1 in follow_hugetlb_page`.
 #[must_use]
 pub fn title(name: &str, side: &Side, also: &str) -> Text {
     let comm = if side.task.comm.is_empty() { "?" } else { &side.task.comm };
-    // A name is the watched task's own choice: what it has of control characters is not for the terminal.
+    // The watched task chose its name: its control characters must not reach the terminal.
     let comm: String = comm.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
     let tid = if side.task.tid == Tid(0) { String::new() } else { format!(" ({})", side.task.tid.0) };
     Text::new(Tone::Label, format!("{name:<8} "))
@@ -55,8 +56,8 @@ pub fn title(name: &str, side: &Side, also: &str) -> Text {
         .and(Tone::Plain, also)
 }
 
-/// The locks of a lane by when they were taken, and the names of those beyond what is shown: first those that the evidence
-/// says, those of the wanted classes before others, then those held at `at_ns`, then what else meets the picture.
+/// Returns the locks of a lane by acquisition time, and the names of those that are not shown. Locks of the evidence come
+/// first, the wanted classes before others; then those held at `at_ns`; then others within the picture.
 #[must_use]
 pub fn locks(
     bars: Vec<Bar>,
@@ -81,7 +82,7 @@ pub fn locks(
     };
     all.sort_by_key(rank);
     let most = LOCKS[usize::from(frame.is_wide())];
-    // A row that says that there is one more takes as much room as that one.
+    // A row that says "1 more" takes as much room as that lock.
     let rest = if all.len() > most + 1 { all.split_off(most) } else { Vec::new() };
     all.sort_by_key(|l| (first(l), l.class));
     let mut more: Vec<String> = rest.iter().map(|l| words::lock(l.class, l.mode)).collect();
@@ -90,7 +91,7 @@ pub fn locks(
     (all, more)
 }
 
-/// ` ptl`; two of one name are numbered, and one that stands in the other lane too has a star.
+/// Names of locks, as ` ptl`. Equal names are numbered, and a lock that is in the other lane too has a star.
 #[must_use]
 pub fn names(locks: &[Lock], others: &[Lock]) -> Vec<String> {
     let name = |l: &Lock| words::lock(l.class, l.mode);
@@ -117,7 +118,7 @@ fn draw_bar(row: &mut Row, bar: &Bar, axis: &Axis, glyphs: &Glyphs, tone: Tone, 
     let last = axis.column(to_ns);
     let asked = bar.begin_ns.map_or(0, |ns| axis.column(ns));
     let Some(got_ns) = bar.got_ns else {
-        // It gave up, or waits yet.
+        // It gave up, or still waits.
         let gave_up = if let End::At(ns) = bar.end { Some(axis.column(ns)) } else { None };
         row.fill(asked, gave_up.unwrap_or(last), Tone::Caution, glyphs.waits);
         row.set(asked, Tone::Caution, '?');
@@ -134,7 +135,7 @@ fn draw_bar(row: &mut Row, bar: &Bar, axis: &Axis, glyphs: &Glyphs, tone: Tone, 
             row.set(asked, Tone::Caution, '?');
             seen.waits = true;
         }
-        // Taken before, and it is not known when.
+        // Acquired earlier, at an unknown time.
         None if got > 0 => {
             row.fill(got.saturating_sub(UNKNOWN), got - 1, tone, glyphs.unknown);
             seen.unknown = true;
@@ -163,7 +164,7 @@ fn draw_bar(row: &mut Row, bar: &Bar, axis: &Axis, glyphs: &Glyphs, tone: Tone, 
         seen.brief = true;
         return;
     }
-    // Got at some time up to here is no begin.
+    // If the lock was acquired at some time up to here, no begin is drawn.
     if begins && !(got > asked && spins_for(bar.class)) {
         row.set(got, tone, glyphs.begin);
     }
@@ -172,7 +173,7 @@ fn draw_bar(row: &mut Row, bar: &Bar, axis: &Axis, glyphs: &Glyphs, tone: Tone, 
     }
 }
 
-/// `+3 more: inode_lock(write), ptl`
+/// Line for hidden locks: `+3 more: inode_lock(write), ptl`.
 #[must_use]
 pub fn more(names: &[String]) -> Option<Text> {
     let list = names.join(", ");

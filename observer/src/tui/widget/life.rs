@@ -1,6 +1,6 @@
-//! A table's life: its links over time, and who made and removed them.
+//! One generation of a table: its links over time, and the tasks that shared and unlinked it.
 //!
-//! Decides what of the kept history has room: it is the last that is kept, so a link may be older than all of it.
+//! Decides which part of the kept history has room. Only the last steps are kept, so a link may be older than all of them.
 
 use observer_engine::{
     event::{Addr, Mm, Tid},
@@ -18,40 +18,40 @@ use crate::sink::words::{moment, plural, span};
 /// Links shown, on a narrow and on a wide screen.
 const LINKS: [usize; 2] = [10, 24];
 
-/// Tasks named.
+/// Maximum number of tasks named.
 const TASKS: usize = 8;
 
-/// One time that an entry pointed to the table.
+/// One period in which an entry pointed to the table.
 struct Stay {
-    /// `None`: before the history that is kept.
+    /// Time and mark of its begin; `None`: before the kept history.
     begin: Option<(u64, char)>,
     end_ns: Option<u64>,
 }
 
-/// One entry, with all the times that it pointed to the table.
+/// One entry, with all periods in which it pointed to the table.
 struct Link {
     mm: Mm,
     gib: Addr,
     stays: Vec<Stay>,
-    /// Who made it and who removed it, each once.
+    /// Tasks that made and unlinked it, each once.
     makers: Vec<Tid>,
     removers: Vec<Tid>,
 }
 
-/// A table, and what is told of it besides.
+/// A table with the context that its picture needs.
 #[derive(Clone, Copy)]
 pub struct Life<'a> {
     pub table: &'a TableView,
-    /// Of the run.
+    /// Start of the run.
     pub start_ns: u64,
-    /// A moment that is looked at.
+    /// Moment that the person looks at.
     pub here_ns: Option<u64>,
-    /// The name of a task, where it is known.
+    /// Name of a task, where it is known.
     pub comm: &'a dyn Fn(Tid) -> Option<String>,
 }
 
 impl Life<'_> {
-    /// Draws it.
+    /// Draws the picture and its words.
     #[must_use]
     pub fn lines(&self, width: usize, glyphs: &Glyphs) -> Vec<Text> {
         let links = links(self.table);
@@ -64,13 +64,13 @@ impl Life<'_> {
         out.into_iter().map(|line| clip(line, width)).collect()
     }
 
-    /// `ex-vmread (99)`, as far as it is known.
+    /// Name of a task as far as it is known: `ex-vmread (99)`.
     fn task(&self, tid: Tid) -> String {
         (self.comm)(tid).map_or_else(|| tid.0.to_string(), |comm| format!("{comm} ({})", tid.0))
     }
 }
 
-/// By when each first pointed to it.
+/// Links of the table, by the time at which each first pointed to it.
 fn links(table: &TableView) -> Vec<Link> {
     let mut links: Vec<Link> = Vec::new();
     let mut of = |mm, gib| -> usize {
@@ -183,7 +183,7 @@ impl Picture<'_> {
         self.table.history.iter().rfind(of_this).map(|e| e.time_ns)
     }
 
-    /// How many links point to it, in each cell the most.
+    /// Draws the number of links to the table; each cell shows the most in its time.
     fn sharers(&self, out: &mut Vec<Text>, axis: &Axis) {
         let mut row = Row::new(self.frame.cells);
         let (from, to) = (axis.column(self.table.birth_ns), axis.column(self.end_ns()));
@@ -197,7 +197,7 @@ impl Picture<'_> {
             }
             most.iter_mut().zip(there).for_each(|(n, there)| *n += usize::from(there));
         }
-        // Of what was before the steps that are kept, the links of then are not known.
+        // The links before the kept steps are not known.
         let kept = self.table.history.first().filter(|_| is_cut(self.table, self.links));
         let known = kept.map_or(from, |e| axis.column(e.time_ns).max(from));
         row.fill(from, known, Tone::Faint, '?');
@@ -232,13 +232,13 @@ impl Picture<'_> {
         let name = if one_gib { format!(" {}", link.mm) } else { format!(" {}", self.name(link)) };
         let who =
             |named: bool| tasks(link, &|tid| if named { self.life.task(tid) } else { tid.0.to_string() });
-        // A gap is before it.
+        // One cell is the gap before it.
         let room = self.frame.addresses.saturating_sub(1);
         let who = Some(who(true)).filter(|who| who.chars().count() <= room).unwrap_or_else(|| who(false));
         out.push(self.frame.line((Tone::Plain, &name), &row, &who));
     }
 
-    /// The last digits tell mms apart, the first ones are those of all.
+    /// Name of a link. The last digits of an mm are shown: the first ones are the same for all.
     fn name(&self, link: &Link) -> String {
         let gib = format!("@{:#x}", link.gib.0);
         let mm = format!("{:x}", link.mm.0);
@@ -268,12 +268,12 @@ impl Picture<'_> {
     }
 }
 
-/// There were more steps than are kept.
+/// True if there were more steps than are kept.
 fn is_cut(table: &TableView, links: &[Link]) -> bool {
     table.shares + 1 > links.iter().map(|l| l.stays.len()).sum::<usize>() as u64
 }
 
-/// `S 99 X 98`: who made it and who removed it.
+/// Tasks of a link: `S 99 X 98`, those that made it and those that unlinked it.
 fn tasks(link: &Link, name: &dyn Fn(Tid) -> String) -> String {
     let list = |tids: &[Tid]| tids.iter().map(|t| name(*t)).collect::<Vec<_>>().join(",");
     match (&link.makers[..], &link.removers[..]) {
@@ -285,7 +285,7 @@ fn tasks(link: &Link, name: &dyn Fn(Tid) -> String) -> String {
 }
 
 impl Life<'_> {
-    /// The same in words, with the tasks.
+    /// Says the same in words, with the tasks.
     fn said(&self, out: &mut Vec<Text>, links: &[Link], width: usize) {
         let table = self.table;
         let mut gibs: Vec<Addr> = links.iter().map(|l| l.gib).collect();

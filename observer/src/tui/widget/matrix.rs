@@ -1,7 +1,7 @@
-//! Lock order as a matrix: rows are held, columns are asked for.
+//! Lock order as a matrix: rows are held, columns are requested.
 //!
-//! Decides the order of the classes, outer before inner as the documents say, so that what is in order stands above the
-//! diagonal; and what a cell says of its edges. Modes are told apart by the edges of a cell, not by the matrix.
+//! Decides the order of the classes, outer before inner as documented, so that requests in order are above the diagonal; and
+//! what a cell says about its edges. The edges of a cell distinguish modes, the matrix does not.
 
 use observer_engine::{
     event::Class,
@@ -17,7 +17,7 @@ use super::canvas::{clip, legend, words};
 use super::glyphs::Glyphs;
 use crate::sink::words::{plural, times};
 
-/// Where the documents leave it open which of two stands first: from the outermost to the innermost.
+/// Order, outermost to innermost, of classes that no document orders.
 const OTHERWISE: [Class; 7] = [
     Class::Inode,
     Class::MmapLock,
@@ -32,26 +32,26 @@ const OTHERWISE: [Class; 7] = [
 const COUNT: usize = 4;
 const MARKS: usize = 2;
 
-/// What closes a cycle with a pair.
+/// Worst cycle that a pair of classes closes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Closes {
     Nothing,
-    /// A cycle that is no alarm.
+    /// A cycle that is not an alarm.
     Cycle,
     Alarm,
 }
 
-/// All edges of one pair of classes.
+/// The edges of one pair of classes.
 #[derive(Clone, Debug)]
 struct Cell {
     /// Indices of the edges.
     edges: Vec<usize>,
-    /// Asked for in a way that can wait.
+    /// Number of requests that can block.
     count: u64,
-    /// Only tried.
+    /// Number of requests that only tried.
     tried: u64,
     closes: Closes,
-    /// What the documents say of what can wait: against them, or an exception.
+    /// Verdict of the documents on the requests that can block: against them, or an exception.
     order: Option<Verdict>,
 }
 
@@ -69,12 +69,12 @@ impl Cell {
         self.order = self.order.max(worst);
     }
 
-    /// Never asked for in a way that can wait.
+    /// True if all requests only tried, so that no request can block.
     fn is_tried_only(&self) -> bool {
         self.count == 0 && self.tried > 0
     }
 
-    /// How often: what can wait, where there is any.
+    /// Count to show: requests that can block, else tries.
     fn shown(&self) -> u64 {
         if self.is_tried_only() { self.tried } else { self.count }
     }
@@ -109,11 +109,11 @@ impl Cell {
 #[derive(Clone, Debug)]
 pub struct Matrix {
     classes: Vec<LockClass>,
-    /// By row, then column.
+    /// Cells by row, then column.
     cells: Vec<Cell>,
 }
 
-/// The classes of these edges. `orders`: as documented for this kernel.
+/// Builds the matrix of the classes of these edges. `orders`: documented for this kernel.
 #[must_use]
 pub fn of(edges: &[EdgeView], findings: &[Finding], orders: &[DocumentedOrder]) -> Matrix {
     let mut classes: Vec<LockClass> = edges.iter().flat_map(|e| [e.from, e.to]).collect();
@@ -143,7 +143,8 @@ pub fn of(edges: &[EdgeView], findings: &[Finding], orders: &[DocumentedOrder]) 
     matrix
 }
 
-/// All classes so that none is before one that a document has outside of it; where documents contradict each other, some is.
+/// Orders all classes so that a class comes after those documented as outer. Where documents contradict each other, this
+/// cannot always hold.
 fn outer_to_inner(orders: &[DocumentedOrder]) -> Vec<Class> {
     let mut left = OTHERWISE.to_vec();
     let mut order = Vec::new();
@@ -161,13 +162,13 @@ fn outer_to_inner(orders: &[DocumentedOrder]) -> Vec<Class> {
 }
 
 impl Matrix {
-    /// Rows, and as many columns.
+    /// Number of rows, which is also the number of columns.
     #[must_use]
     pub fn size(&self) -> usize {
         self.classes.len()
     }
 
-    /// Held in a row, asked for in a column.
+    /// Class that is held in a row and requested in a column.
     #[must_use]
     pub fn class(&self, at: usize) -> Option<LockClass> {
         self.classes.get(at).copied()
@@ -179,7 +180,7 @@ impl Matrix {
         self.at(row, column).map_or_else(Vec::new, |cell| cell.edges.clone())
     }
 
-    /// The cell of an edge.
+    /// Cell of an edge.
     #[must_use]
     pub fn of_edge(&self, edge: usize) -> Option<(usize, usize)> {
         let place = self.cells.iter().position(|c| c.edges.contains(&edge))?;
@@ -197,7 +198,7 @@ impl Matrix {
         self.cells.get_mut(at)
     }
 
-    /// Draws it; below it what is selected, and the marks.
+    /// Draws the matrix, and below it the selected cell and the marks.
     #[must_use]
     pub fn lines(&self, selected: Option<(usize, usize)>, width: usize, glyphs: &Glyphs) -> Vec<Text> {
         let mut out = Vec::new();
@@ -248,7 +249,7 @@ impl Matrix {
         text.and(Tone::Faint, layout.total(&short(self.cells.iter().map(|c| c.count).sum())))
     }
 
-    /// A cell in words.
+    /// Describes a cell in words.
     fn told(&self, out: &mut Vec<Text>, row: usize, column: usize, width: usize) {
         let (Some(held), Some(asked), Some(cell)) =
             (self.class(row), self.class(column), self.at(row, column))
@@ -284,7 +285,7 @@ impl Matrix {
         words(out, text, width);
     }
 
-    /// Only of what is there.
+    /// Legend of only the marks that are shown.
     fn legend(&self, out: &mut Vec<Text>, layout: &Layout, width: usize, glyphs: &Glyphs) {
         let mut parts = vec![
             (Tone::Faint, "row held, column asked for".to_owned()),
@@ -308,7 +309,7 @@ impl Matrix {
     }
 }
 
-/// How a matrix fits a width.
+/// Layout of a matrix for a width.
 struct Layout {
     names: usize,
     /// Cells before each column.
@@ -324,17 +325,17 @@ struct Layout {
 enum Heads {
     Names,
     Short,
-    /// a, b, c, which stand at the rows as well.
+    /// Letters a, b, c, repeated at the rows.
     Letters,
 }
 
 impl Layout {
-    /// `shown`: a column that has to be among those shown.
+    /// Fits the matrix to a width. `shown`: a column that must be among those shown.
     fn of(classes: &[LockClass], shown: usize, width: usize) -> Layout {
         let n = classes.len();
         let longest = classes.iter().map(|c| c.name().len()).max().unwrap_or(0);
         let full = COUNT + MARKS;
-        // Each way of heads needs so much room: names of rows, gap, column.
+        // Each kind of head needs room for the names of rows, the gap and the column.
         let ways = [
             (Heads::Names, longest, 1, longest + MARKS),
             (Heads::Short, longest, 1, full),
@@ -376,19 +377,19 @@ impl Layout {
         }
     }
 
-    /// Numbers end in one column, marks come after them.
+    /// Text of a cell: numbers end in the same column, marks follow them.
     fn cell(&self, cell: &Cell, none: char) -> String {
         let marks = cell.marks();
         let count = if cell.edges.is_empty() { none.to_string() } else { short(cell.shown()) };
         if self.width >= COUNT + MARKS {
             return fit(&count, self.width - MARKS, true) + &fit(&marks, MARKS, false);
         }
-        // No room for both: what is wrong comes first, and how many says less than that there are some.
+        // Without room for both, marks take precedence: a violation matters more than the count.
         let text = if marks.is_empty() { count } else { marks };
         if text.len() > self.width { fit("+", self.width, true) } else { fit(&text, self.width, true) }
     }
 
-    /// Over the numbers; a longer one has the room of the marks too.
+    /// Head above the numbers; a longer name also takes the room of the marks.
     fn head_of(&self, name: &str) -> String {
         let room = self.width.saturating_sub(MARKS);
         if self.width < COUNT + MARKS || name.len() > room {
@@ -406,7 +407,7 @@ fn letter(at: usize) -> char {
     char::from(b'a' + (at % 26) as u8)
 }
 
-/// What tells a class from the others in six letters: `mmap`, `fault`, `file`.
+/// Six letters that distinguish a class from the others: `mmap`, `fault`, `file`.
 fn short_name(class: LockClass) -> &'static str {
     let name = class.name();
     if let Some((_, kind)) = name.split_once('(') {
@@ -415,7 +416,7 @@ fn short_name(class: LockClass) -> &'static str {
     name.rsplit_once('_').map_or(name, |(what, _)| what)
 }
 
-/// In at most four characters: `999`, `1.2k`, `12k`, `3.4M`.
+/// Number in at most four characters: `999`, `1.2k`, `12k`, `3.4M`.
 fn short(n: u64) -> String {
     let mut by = 1;
     for unit in ["", "k", "M", "G", "T", "P"] {

@@ -1,7 +1,7 @@
-//! How tasks come to wait for each other: a lane for each side with what it had and what it asked for.
+//! How tasks block each other: a lane for each party with the locks it held and the lock it requested.
 //!
-//! Decides no time: bars stand in the order in which the locks were taken. The arrows that close a cycle are words at the bars;
-//! the scenario in turns is the report's table.
+//! Times are not drawn: bars are in the order in which the locks were acquired. Words at the bars replace the arrows that
+//! close a cycle; the report's table has the scenario in turns.
 
 use observer_engine::{
     event::Mode,
@@ -19,12 +19,12 @@ use crate::sink::words::{lock, moment};
 
 /// Cells of the words at the bars, on a narrow and on a wide screen.
 const NOTES: [usize; 2] = [30, 60];
-/// Cells of the question at the end of the bars.
+/// Cells of the question mark at the end of the bars.
 const ASK: usize = 8;
-/// Locks of a side that no arrow comes to or goes from.
+/// Maximum number of locks of a party that are not part of the cycle.
 const OTHERS: usize = 4;
 
-/// One lane for each side of a cycle, and for each writer that queues between two readers.
+/// One lane for each party of a cycle, and for each writer that queues between two readers.
 #[must_use]
 pub fn of_cycle(c: &Cycle, rank: Rank, start_ns: u64, width: usize, glyphs: &Glyphs) -> Vec<Text> {
     let n = c.steps.len();
@@ -97,7 +97,7 @@ fn writer(
     .draw(out);
 }
 
-/// One lane: what was held, and what comes before it by the documents.
+/// One lane: the held lock, and the requested one that the documents put before it.
 #[must_use]
 pub fn of_against(a: &AgainstOrder, start_ns: u64, width: usize, glyphs: &Glyphs) -> Vec<Text> {
     let mut out = Vec::new();
@@ -111,7 +111,7 @@ pub fn of_against(a: &AgainstOrder, start_ns: u64, width: usize, glyphs: &Glyphs
     out
 }
 
-/// One lane: a task asks for what it has.
+/// One lane: a task requests a lock that it holds.
 #[must_use]
 pub fn of_relock(r: &Relock, start_ns: u64, width: usize, glyphs: &Glyphs) -> Vec<Text> {
     let mut out = Vec::new();
@@ -138,9 +138,9 @@ pub fn of_relock(r: &Relock, start_ns: u64, width: usize, glyphs: &Glyphs) -> Ve
 struct Lane<'a> {
     name: &'a str,
     side: &'a Side,
-    /// What the finding is about, if it is not among the holds of the side.
+    /// Lock that the finding is about, if it is not among the holds of the party.
     from: Option<Hold>,
-    /// Words at what is held, by lock.
+    /// Words at held locks, by lock.
     notes: Vec<(u64, String)>,
     ask: ((LockClass, Option<Mode>, u64), String),
     waiting: bool,
@@ -174,7 +174,7 @@ impl<'a> Lane<'a> {
         }
     }
 
-    /// What it held in the order in which it was taken, and how many are left out.
+    /// Held locks in the order of acquisition, and the number of those left out.
     fn holds(&self) -> (Vec<Hold>, usize) {
         let relock = self.from.is_some_and(|h| h.lock == self.ask.0.2);
         let asked = |h: &&Hold| relock || h.lock != self.ask.0.2;
@@ -236,7 +236,7 @@ impl<'a> Lane<'a> {
         }
     }
 
-    /// When an inferred hold was taken is not known: it has no begin.
+    /// Draws a held lock. The acquisition time of an inferred hold is not known: it has no begin.
     fn bar(&self, row: &mut Row, h: &Hold, from: usize, to: usize, tone: Tone) {
         let g = self.glyphs;
         if h.known.is_inferred() {
@@ -262,7 +262,7 @@ impl<'a> Lane<'a> {
     }
 }
 
-/// Words that end before a column; none where they do not fit.
+/// Words that end before a column; empty if they do not fit.
 fn row_words(text: &str, column: usize) -> &str {
     if text.len() < column { text } else { "" }
 }

@@ -1,6 +1,7 @@
-//! Where a replay is: one line of time, with what was found on it.
+//! The position of a replay: one line of time, with the findings on it.
 //!
-//! Decides what of it has room. The same layout draws it and tells the time at a column, so that a click lands where it looks.
+//! Decides which parts have room. The same layout draws the bar and gives the time at a column, so a click seeks to where it
+//! points.
 
 use std::ops::Range;
 
@@ -11,29 +12,29 @@ use super::canvas::{Row, clip};
 use super::glyphs::Glyphs;
 use crate::sink::words::{moment, number};
 
-/// A bar of fewer cells is none.
+/// Smallest number of cells of a bar.
 const CELLS_MIN: usize = 10;
 
 /// A replay at a moment.
 #[derive(Clone, Copy, Debug)]
 pub struct Bar<'a> {
-    /// Of the recording as far as known.
+    /// Start and end of the recording as far as known.
     pub start_ns: u64,
     pub end_ns: u64,
-    /// How far it was ever read.
+    /// Event time up to which it has been read.
     pub read_ns: u64,
     /// The place that is shown.
     pub now_ns: u64,
-    /// Findings: when they happened, and whether they are alarms.
+    /// Times of findings, and whether they are alarms.
     pub marks: &'a [(u64, bool)],
     pub selected: Option<u64>,
     pub paused: bool,
-    /// Times real time; `None`: as fast as it goes.
+    /// Multiple of real time; `None`: as fast as possible.
     pub speed: Option<f32>,
-    /// Events taken here, and read ever.
+    /// Number of events applied here, and number read in total.
     pub event: u64,
     pub events: u64,
-    /// The first reading is under way.
+    /// True while the first reading is under way.
     pub reading: bool,
 }
 
@@ -44,7 +45,8 @@ impl Bar<'_> {
         (done * u128::from(of)).checked_div(span).unwrap_or(0) as u64
     }
 
-    /// Where it stands, a pause can be told to the event; always so many cells, else the bar would move under the mouse.
+    /// Time of the position; exact to the event during a pause. Its width is constant, else the bar would move under the
+    /// mouse.
     fn at(&self) -> String {
         let since_ns = self.now_ns.saturating_sub(self.start_ns);
         let exact = self.paused && !self.reading;
@@ -57,7 +59,7 @@ impl Bar<'_> {
         self.share(self.now_ns, 100)
     }
 
-    /// Where a time stands in so many cells; the first is the start, the last the end.
+    /// Cell of a time; the first is the start, the last the end.
     fn cell(&self, ns: u64, cells: usize) -> usize {
         self.share(ns, cells.saturating_sub(1) as u64) as usize
     }
@@ -71,7 +73,7 @@ impl Bar<'_> {
         }
     }
 
-    /// While it is read or paused, the speed it will have.
+    /// Speed after the pause.
     fn then(&self) -> String {
         match self.speed {
             Some(speed) if self.paused && !self.reading => format!("{speed}x"),
@@ -81,7 +83,7 @@ impl Bar<'_> {
     }
 }
 
-/// Draws it.
+/// Draws the bar.
 #[must_use]
 pub fn line(bar: &Bar, width: usize, glyphs: &Glyphs) -> Text {
     let layout = Layout::of(bar, width);
@@ -95,7 +97,7 @@ pub fn line(bar: &Bar, width: usize, glyphs: &Glyphs) -> Text {
     clip(text, width)
 }
 
-/// Event time at a column of the line; `None`: the bar is not there.
+/// Event time at a column of the line; `None` if the column is not on the bar.
 #[must_use]
 pub fn time_at(column: usize, width: usize, bar: &Bar) -> Option<u64> {
     let cells = Layout::of(bar, width).cells;
@@ -104,7 +106,7 @@ pub fn time_at(column: usize, width: usize, bar: &Bar) -> Option<u64> {
     }
     let last = cells.len().saturating_sub(1).max(1) as u128;
     let span = u128::from(bar.end_ns.saturating_sub(bar.start_ns));
-    // Rounded up, so that it stands in this very cell.
+    // Rounded up, so that the time maps back to this cell.
     let since = (span * (column - cells.start) as u128).div_ceil(last);
     Some(bar.start_ns + since as u64)
 }
@@ -142,7 +144,7 @@ fn cells(bar: &Bar, width: usize, glyphs: &Glyphs) -> Row {
     row
 }
 
-/// What stands where in the line.
+/// Parts of the line.
 struct Layout {
     before: Text,
     /// Columns of the bar without its ends; empty: no bar.
@@ -151,7 +153,7 @@ struct Layout {
 }
 
 impl Layout {
-    /// The first of some wordings that leaves enough for a bar; a percentage where none does.
+    /// Takes the first wording that leaves enough room for a bar; a percentage if none does.
     fn of(bar: &Bar, width: usize) -> Layout {
         let at = bar.at();
         let (tone, state) = bar.state();
@@ -161,7 +163,7 @@ impl Layout {
             if then.is_empty() { state.clone() } else { state.clone().and(Tone::Plain, format!(" {then}")) };
         let events = format!("{} of {} events", number(bar.event), number(bar.events));
         let percent = format!("{}%", bar.percent());
-        // Room for the longest state: else the bar would grow and shrink under the mouse.
+        // Pads to the longest state, else the bar would grow and shrink under the mouse.
         let padded = |text: &Text| {
             Text(text.0.clone()).and(Tone::Plain, " ".repeat(16usize.saturating_sub(text.width())))
         };
@@ -180,7 +182,7 @@ impl Layout {
                 return Layout { before: Text::new(Tone::Label, before), cells, after };
             }
         }
-        // Reading tells a percentage itself.
+        // The state of reading contains a percentage.
         let long = state.width() + if bar.reading { 0 } else { percent.len() + 1 };
         let (before, after) = match (long <= width, bar.reading) {
             (true, true) => (Text::default(), state),

@@ -1,7 +1,7 @@
-//! A window in two lanes: who had the pointer, and who took the table away.
+//! A window in two lanes: the task with the pointer, and the task that unlinked the table.
 //!
-//! Decides what of a window is drawn and the one sentence that says what it shows. The lease, the removal and what came after
-//! are the evidence's; which locks were held, and how long, are the events' where there are any.
+//! Decides which parts of a window are drawn, and the one sentence that says what it shows. The lease, the unlink and what
+//! followed are from the evidence. Held locks and their durations are from the events where there are any.
 
 use observer_engine::{
     event::{Body, Mode, SiteId, Tid},
@@ -21,7 +21,7 @@ use super::lane::{self, Lock, Seen};
 use crate::events::EventRow;
 use crate::sink::words::{lock, moment, span};
 
-/// Draws one window. `events`: those of its two tasks around it, oldest first, as far as known; `start_ns`: of the run.
+/// Draws one window. `events`: known events of its two tasks around it, oldest first; `start_ns`: start of the run.
 #[must_use]
 pub fn lines(
     case: &WindowCase,
@@ -42,13 +42,13 @@ pub fn lines(
     out.into_iter().map(|line| clip(line, width)).collect()
 }
 
-/// When what happened.
+/// Moments of the window.
 #[derive(Clone, Copy)]
 struct Times {
     lookup_ns: u64,
     lo_ns: u64,
     hi_ns: u64,
-    /// Last moment of certain use; `hi_ns` if there is none after the removal.
+    /// Last moment of certain use; `hi_ns` if there is none after the unlink.
     certain_ns: u64,
     /// Last moment of possible use.
     end_ns: u64,
@@ -70,7 +70,7 @@ impl Times {
         }
     }
 
-    /// The most important first: where there is no room, the others have none.
+    /// Moments, the most important first: those that do not fit are left out.
     fn all(&self) -> Vec<u64> {
         let certain = (self.certain_ns > self.hi_ns).then_some(self.certain_ns);
         let fixed = [Some(self.lookup_ns), Some(self.hi_ns), Some(self.end_ns), self.used_ns, self.freed_ns];
@@ -139,7 +139,7 @@ impl Picture<'_> {
             Some(after) => format!("+{}", short_span(after)),
             None => format!("-{}", short_span(zero_ns - ns)),
         };
-        // Long after the lookup three digits are not enough: then it is told from the removal.
+        // Long after the lookup three digits are not enough: the time is then given since the unlink.
         let word = |ns: u64| match since(ns, lookup_ns) {
             same if ns != hi_ns && same == since(hi_ns, lookup_ns) => format!("X{}", since(ns, hi_ns)),
             text => text,
@@ -158,7 +158,7 @@ impl Picture<'_> {
         }
     }
 
-    /// The operation on whose behalf it happened, where the events tell it.
+    /// Draws the operation that contains the moment, if the events have it.
     fn operation(&self, out: &mut Vec<Text>, axis: &Axis, events: &[EventRow], side: &Side, at_ns: u64) {
         let Some((begin_ns, end_ns)) = operation(events, self.setup, side, at_ns) else { return };
         let mut row = Row::new(self.frame.cells);
@@ -175,7 +175,7 @@ impl Picture<'_> {
         self.push(out, axis, (Tone::Faint, " operation"), row, "");
     }
 
-    /// The lease: where its link was there, and where not any more.
+    /// Draws the lease: first while its link existed, then after the unlink.
     fn pointer(&self, out: &mut Vec<Text>, axis: &Axis) {
         let (t, g) = (self.times, self.glyphs);
         let [lookup, lo, hi, certain, end] =
@@ -196,7 +196,7 @@ impl Picture<'_> {
         self.push(out, axis, (Tone::Label, " pointer"), row, &format!("pte {}", self.case.pte));
     }
 
-    /// The removal and what became of the table.
+    /// Draws the unlink and what happened to the table.
     fn link(&self, out: &mut Vec<Text>, axis: &Axis) {
         let t = self.times;
         let (lo, hi) = (axis.column(t.lo_ns), axis.column(t.hi_ns));
@@ -221,12 +221,12 @@ impl Picture<'_> {
         }
     }
 
-    /// Locks of this class keep the removal away.
+    /// Returns true if locks of this class exclude the unlink.
     fn keeps_away(&self, class: LockClass) -> bool {
         keeps_away(self.setup, self.case).any(|e| e.class == class.wire())
     }
 
-    /// The removal goes through all rows, so that it is seen what was held then.
+    /// Adds a row. The unlink is marked in all rows, so that it shows what was held then.
     fn push(&self, out: &mut Vec<Text>, axis: &Axis, name: (Tone, &str), mut row: Row, address: &str) {
         for ns in [self.times.lo_ns, self.times.hi_ns] {
             row.under(axis.column(ns), Tone::Faint, self.glyphs.guide);
@@ -257,7 +257,7 @@ impl Picture<'_> {
     }
 }
 
-/// Begin and end of the innermost operation of this side's site around a moment.
+/// Begin and end of the innermost operation of this party's site around a moment.
 fn operation(events: &[EventRow], setup: &Setup, side: &Side, at_ns: u64) -> Option<(u64, Option<u64>)> {
     let is_it = |site: SiteId| {
         let it = setup.sites.iter().find(|s| s.id == site);
@@ -279,13 +279,13 @@ fn operation(events: &[EventRow], setup: &Setup, side: &Side, at_ns: u64) -> Opt
     open.pop().map(|begin| (begin, None))
 }
 
-/// What keeps the removal of this window away.
+/// Exclusions that apply to the unlink of this window.
 fn keeps_away<'a>(setup: &'a Setup, c: &'a WindowCase) -> impl Iterator<Item = &'a Exclusion> {
     let site = &c.unlinker.site;
     setup.exclusions.iter().filter(|e| !e.except_unlink_sites.iter().any(|s| **s == **site))
 }
 
-/// What the picture shows, in words: it stands alone where there is no room for one.
+/// Says in words what the picture shows; these words are all there is where a picture has no room.
 fn said(out: &mut Vec<Text>, c: &WindowCase, rank: Rank, t: &Times, width: usize) {
     let tone = if rank.is_alarm() { Tone::Alarm } else { Tone::Caution };
     let text = match (rank, c.certain_ns) {
@@ -337,7 +337,7 @@ fn said(out: &mut Vec<Text>, c: &WindowCase, rank: Rank, t: &Times, width: usize
     }
 }
 
-/// What the holder lacks.
+/// Lock that the holder lacks.
 #[must_use]
 pub fn missing(c: &WindowCase, setup: &Setup) -> Text {
     let site = &c.unlinker.site;
@@ -358,7 +358,7 @@ pub fn missing(c: &WindowCase, setup: &Setup) -> Text {
     }
     let keeps = |h: &&Hold| keeps_away(setup, c).any(|e| e.class == h.class.wire());
     let would = c.unlinker.holds.iter().filter(keeps);
-    // A table's own lock cannot be had before the lookup that finds the table: it is what one looks again under.
+    // A table's own lock cannot be acquired before the lookup that finds the table; it protects a second look at the entry.
     let (ptls, locks): (Vec<&Hold>, Vec<&Hold>) = would.partition(|h| h.class == LockClass::Ptl);
     let locks: Vec<&str> = locks.iter().map(|h| h.class.name()).collect();
     const AGAIN: &str = "a look again under the table's lock, before the use";

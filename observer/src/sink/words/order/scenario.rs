@@ -1,7 +1,7 @@
-//! How a cycle hangs: a column for each side, time downwards, as the kernel's own lock checker draws it.
+//! Scenario of a cycle: a column for each party, time downwards, as lockdep draws it.
 //!
-//! Decides nothing about whether it can: it draws what the steps say. Readers do not wait for readers, so where one asks to
-//! read what another reads, a writer that queues between them gets a column of its own.
+//! Draws what the steps say, without judging if it can happen. Readers do not wait for readers. If a party requests to read
+//! what another reads, a writer that queues between them gets a column of its own.
 
 use observer_engine::{
     event::Mode,
@@ -11,10 +11,10 @@ use observer_engine::{
 
 use super::{super::row, needs_writer};
 
-/// Columns of the terminal for all of them.
+/// Columns of the terminal for the whole scenario.
 const WIDTH: usize = 85;
 
-/// What one side does, in its turn.
+/// One step of a party in the scenario.
 struct Act {
     column: usize,
     text: String,
@@ -46,7 +46,7 @@ pub fn of_cycle(out: &mut Vec<String>, c: &Cycle, rank: Rank) {
     draw(out, title, (n, columns - n), &acts);
 }
 
-/// Draws a task that asks for what it has.
+/// Draws a task that requests a lock it holds.
 pub fn of_relock(out: &mut Vec<String>, r: &Relock) {
     let name = r.held.class.name().to_owned();
     let act = |column, mode, note: &str| Act { column, text: call(mode, &name) + note };
@@ -59,7 +59,7 @@ pub fn of_relock(out: &mut Vec<String>, r: &Relock) {
     draw(out, "possible unsafe locking scenario", (1, usize::from(readers)), &acts);
 }
 
-/// The lock that each step holds; those of one class are numbered.
+/// Names of the lock that each step holds; equal classes are numbered.
 fn names(steps: &[Step]) -> Vec<String> {
     let name = |(at, s): (usize, &Step)| {
         let same = |class: LockClass| move |s: &&Step| s.from == class;
@@ -71,13 +71,13 @@ fn names(steps: &[Step]) -> Vec<String> {
     steps.iter().enumerate().map(name).collect()
 }
 
-/// `rlock` to read, `lock` otherwise.
+/// Call in the scenario: `rlock` to read, `lock` otherwise.
 fn call(mode: Option<Mode>, name: &str) -> String {
     let verb = if mode == Some(Mode::Read) { "rlock" } else { "lock" };
     format!("{verb}({name});")
 }
 
-/// `sides` and after them `writers`: as many columns.
+/// Draws one column for each of the `sides`, then one for each of the `writers`.
 fn draw(out: &mut Vec<String>, title: &str, (sides, writers): (usize, usize), acts: &[Act]) {
     out.push(row("scenario", title));
     let columns = sides + writers;
