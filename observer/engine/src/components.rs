@@ -1,23 +1,23 @@
 //! Strongly connected components of a graph: every cycle lies inside one.
 //!
-//! Tarjan, "Depth-first search and linear graph algorithms", SIAM J. Comput. 1972, with a stack of its own: a chain can be longer
-//! than a thread's stack is deep. Knows nothing of locks and tasks: nodes are numbers.
+//! Tarjan, "Depth-first search and linear graph algorithms", SIAM J. Comput. 1972. It uses an explicit stack, because a
+//! chain can be longer than a thread's stack is deep. Nodes are numbers: this module knows nothing of locks and tasks.
 
-/// No component: a node that is alone is in no cycle.
+/// Marks a node outside of all components: a single node is not part of a cycle.
 pub(crate) const NO_COMPONENT: u32 = u32::MAX;
 
-/// What the search found.
+/// Result of the search.
 pub(crate) struct Components {
-    /// By node: the number of its component, or [`NO_COMPONENT`].
+    /// Component number of each node, or [`NO_COMPONENT`].
     pub of: Vec<u32>,
     pub count: u32,
-    /// Nodes and successors that were looked at.
+    /// Number of examined nodes and successors.
     pub work: usize,
 }
 
 impl Components {
-    /// Components of what the first `roots` of so many nodes reach. `next`: the first successor of a node from a place among its
-    /// successors on, and the place after it.
+    /// Finds the components among the nodes that the first `roots` of `nodes` nodes can reach. `next` returns a node's
+    /// first successor at or after an index in its list of successors, and the index after it.
     pub fn of(nodes: usize, roots: u32, next: impl Fn(u32, usize) -> Option<(u32, usize)>) -> Components {
         const UNSEEN: u32 = u32::MAX;
         let mut out = Components { of: vec![NO_COMPONENT; nodes], count: 0, work: 0 };

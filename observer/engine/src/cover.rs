@@ -1,26 +1,27 @@
-//! Covers: under which locks a lease was, at each moment of its life.
+//! Covers: the locks that protect a lease at each moment of its life.
 //!
-//! A removal is excluded from a lease if, whatever the moment, one of its own locks excludes one that the lease's task
-//! held then. What was held is given by *phases*: sets of locks of which each was held for some while, and no moment knew
-//! less than one of them. Nearly always there is one: what was held at the lookup and not released before the end. A
-//! pointer that is handed from one lock to another (the vma_lock until the table's lock is acquired) has two.
+//! An unlink is excluded if, at every moment of the lease, one of its locks excludes a lock that the lease's task holds
+//! then. The held locks are described by *phases*. A phase is a set of locks that were all held for a while, and at
+//! every moment of the lease the task held all locks of at least one phase. Nearly always there is one phase: the locks
+//! held at the lookup and not released before the end. A pointer that passes from one lock to another (the vma_lock
+//! until the PTL is acquired) has two.
 //!
-//! Decides what the phases are. A phase that holds all that another one holds says nothing more, and is not kept. What
-//! they exclude is in `predict`.
+//! This module decides what the phases are. A phase that contains all locks of another one adds nothing and is not
+//! kept. `predict` decides what phases exclude.
 
 use crate::{
     loss::Missing,
     tasks::{Held, HoldSet, Instance, LockHold},
 };
 
-/// Phases kept. What a removal is excluded from by those of a lease with more is not sure.
+/// Maximum number of phases kept. Beyond it, the excluders of a lease are not certain.
 const PHASES_MAX: usize = 16;
 
-/// Phases of one lease. The first is a part of what was held at the lookup.
+/// Phases of one lease. The first is a subset of the locks held at the lookup.
 #[derive(Clone, Debug)]
 pub(crate) struct Cover {
     at_lookup: HoldSet,
-    /// Of those, what is not in the first phase any more, a bit each.
+    /// Indices in `at_lookup` of locks that left the first phase, one bit each.
     gone: u64,
     more: Vec<HoldSet>,
     cut: bool,
@@ -31,12 +32,12 @@ impl Cover {
         Cover { at_lookup, gone: 0, more: Vec::new(), cut: false }
     }
 
-    /// What was held at the lookup.
+    /// Locks held at the lookup.
     pub fn at_lookup(&self) -> &HoldSet {
         &self.at_lookup
     }
 
-    /// Not all phases are known.
+    /// Returns true if not all phases are kept.
     pub fn is_cut(&self) -> bool {
         self.cut
     }
@@ -45,7 +46,7 @@ impl Cover {
         self.phase(0)
     }
 
-    /// How many phases.
+    /// Number of phases.
     pub fn phases(&self) -> usize {
         1 + self.more.len()
     }
@@ -61,7 +62,7 @@ impl Cover {
         set.iter().enumerate().filter(move |(at, _)| !is_gone(*at)).map(|(_, held)| held)
     }
 
-    /// A release may be among what was lost. Whether it may be that of a lock of these.
+    /// Marks locks whose release may be lost. Returns true if there is such a lock.
     pub fn touched_by_loss(&mut self, missing: Missing) -> bool {
         let mut any = self.at_lookup.touched_by_loss(missing);
         for set in &mut self.more {
@@ -70,21 +71,21 @@ impl Cover {
         any
     }
 
-    /// A lock was held after all.
+    /// Marks a lock as certainly held.
     pub fn redeem(&mut self, lock: Instance) {
         self.at_lookup.redeem(lock);
         self.more.iter_mut().for_each(|set| set.redeem(lock));
     }
 
-    /// A lock may have been released by another task.
+    /// Marks a lock as doubtful: another task may have released it.
     pub fn doubt_lock(&mut self, lock: u64) {
         self.at_lookup.doubt_lock(lock);
         self.more.iter_mut().for_each(|set| set.doubt_lock(lock));
     }
 
-    /// The task released a lock and goes on with the pointer, holding these.
+    /// Handles the release of a lock while the lease continues; `holds` are the remaining locks.
     pub fn released(&mut self, lock: u64, holds: &[LockHold]) {
-        // What holds without it is no less than some phase without it.
+        // If no phase contains the lock, the remaining locks still contain some phase.
         if !(0..self.phases()).any(|n| self.phase(n).any(|h| h.instance.addr == lock)) {
             return;
         }
@@ -92,7 +93,7 @@ impl Cover {
         if self.more.is_empty() && holds.iter().all(|h| in_first(h.instance)) {
             for (i, held) in self.at_lookup.iter().enumerate() {
                 if !holds.iter().any(|h| h.instance == held.instance) {
-                    // More than 64 locks at once: not all phases are known.
+                    // With more than 64 locks at the lookup, not all phases are known.
                     self.cut |= i >= 64;
                     self.gone |= 1_u64.checked_shl(i as u32).unwrap_or(0);
                 }
@@ -102,7 +103,7 @@ impl Cover {
         self.push(HoldSet::of(holds));
     }
 
-    /// The pointer is used again after the task had it under no excluding lock since then.
+    /// Handles another use after the lease was dormant since `slept_ns`: only locks held since then count as a phase.
     pub fn woken(&mut self, slept_ns: u64, holds: &[LockHold]) {
         let mut set = HoldSet::default();
         for hold in holds.iter().filter(|h| h.since_ns <= slept_ns) {

@@ -1,17 +1,20 @@
-//! Which edges close to a deadlock.
+//! Cycles of the lock-order graph that can deadlock.
 //!
-//! A cycle of instances is `feasible` when its steps can all block, are made by as many tasks as there are steps, and these
-//! tasks can be brought to where they all wait ([`crate::reach`]); `guarded` if a lock that two of them hold is in the way;
-//! `possible` if that rests on when exactly a folio was locked. A cycle of classes that no instances close, and one whose tasks
-//! cannot come there together, is `class-only`. One task alone makes no cycle.
+//! A cycle of instances is `feasible` if all steps can block and each step has a task of its own. In addition, these
+//! tasks can be brought to the point where they all wait ([`crate::reach`]). The cycle is `guarded` if two of the tasks
+//! hold a common lock that prevents this. It is `possible` if the verdict depends on the exact moment at which a folio
+//! was locked. A cycle of classes that no instances close is `class-only`, as is a cycle whose tasks cannot be there
+//! together. A single task does not make a cycle.
 //!
-//! Readers wait behind a queued writer (kernel/locking/rwsem.c), so that a read ask of a lock that is held for reading
-//! blocks if a writer comes between: such a step needs a further task, that asked for writing and can come to it too.
+//! Readers wait behind a queued writer (kernel/locking/rwsem.c). So a read request blocks on a lock that is held for
+//! reading if a writer comes between. Such a step needs another task that requests the lock for writing and can get to
+//! this point, too.
 //!
-//! Locks of one class nest by design where they do (two page-table locks in fork and mremap), which no class graph can
-//! judge: steps within one class count between instances only, and between two PTLs not at all.
+//! Some locks of one class nest by design (two PTLs in fork and mremap), which a class graph cannot judge. So steps
+//! within one class count only between instances, and between two PTLs never.
 //!
-//! The search is incremental: from pairs of instances that are new, or have a new witness, and through them only.
+//! The search is incremental: it starts from pairs of instances that are new or have a new witness, and goes only
+//! through them.
 
 mod judge;
 
@@ -33,24 +36,24 @@ use crate::{
     tasks::Instance,
 };
 
-/// What a bound of this search is of, for people.
+/// Objects that this search bounds, for reports.
 const PAIRS: &str = "pairs of locks";
 
-/// Longest cycle that is looked for: one step for each class.
+/// Longest cycle that is searched: one step for each class.
 const STEPS_MAX: usize = LockClass::ALL.len();
-/// Classes of a chain up to which shorter chains may cut across it.
+/// Maximum number of classes in a chain that is kept although a shorter chain cuts across it.
 const CHORDS_MAX: usize = 5;
-/// Paths tried per pair, so that a dense graph costs a bounded time; shorter ones come first.
+/// Maximum number of paths tried per pair, shorter paths first: bounds the time in a dense graph.
 const PATHS_MAX: usize = 512;
-/// Pairs that are looked at for the cost of a path.
+/// Number of examined pairs that cost as much as one path.
 const LOOKS_PER_PATH: usize = 32;
-/// Paths tried at a time: while events pass, and at the end.
+/// Maximum number of paths tried at a time: while events arrive, and at the end.
 const AT_A_TIME: usize = 10_000;
 const AT_THE_END: usize = 1_000_000;
-/// Chains of one kind that are told apart, to count them.
+/// Maximum number of chains with the same key that are distinguished for the count.
 const CHAINS_MAX: usize = 256;
 
-/// Looks through the first of these pairs.
+/// Searches the first pairs of this list, as far as the budget allows.
 fn look(world: World<'_>, pairs: &[u32], budget: usize, found: &mut BTreeMap<Key, Found>) -> Looked {
     let closing = closing(world.graph);
     let closes = |at: &u32| closing[world.graph.pair(*at).edge as usize];
@@ -78,21 +81,21 @@ fn look(world: World<'_>, pairs: &[u32], budget: usize, found: &mut BTreeMap<Key
     Looked { seen, cut, open }
 }
 
-/// What came of looking through pairs.
+/// Result of searching pairs.
 #[derive(Default)]
 struct Looked {
-    /// The first so many.
+    /// Number of pairs that were searched, from the first.
     seen: usize,
-    /// Those that were not searched in full.
+    /// Pairs whose search was cut.
     cut: Vec<u32>,
-    /// Those of chains that an operation may decide which goes on.
+    /// Pairs of chains whose verdict depends on an operation that has not ended.
     open: Vec<u32>,
 }
 
-/// Classes of the locks and sites of the steps: what cycles are merged by.
+/// Merge key of cycles: classes of the locks and sites of the steps.
 type Key = Vec<(LockClass, SiteId)>;
 
-/// Edge, lock held, lock requested.
+/// Edge, held lock and requested lock.
 type Step = (u32, Instance, Instance);
 
 /// One step of a closed chain.
@@ -110,17 +113,17 @@ impl Hop {
     }
 }
 
-/// The best evidence for cycles of one kind.
+/// The best evidence for cycles with the same key.
 #[derive(Clone, Debug)]
 struct Found {
     verdict: Verdict,
     hops: Vec<Hop>,
     first_ns: u64,
-    /// The chains of instances.
+    /// Distinct chains of instances.
     chains: BTreeSet<Vec<Instance>>,
 }
 
-/// What the engine lends for a judgement.
+/// State that the engine passes in for a judgement.
 #[derive(Clone, Copy)]
 pub(crate) struct World<'a> {
     pub graph: &'a Graph,
@@ -128,18 +131,18 @@ pub(crate) struct World<'a> {
     pub presences: Presences<'a>,
 }
 
-/// All cycles so far.
+/// The cycles found so far.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Cycles {
     found: BTreeMap<Key, Found>,
-    /// When steps of these were seen last whose pairs are not kept any more.
+    /// Last time of steps that occur in `found`, but whose pairs are not kept any more.
     last_ns: BTreeMap<Step, u64>,
-    /// Pairs through which there were more paths than are tried.
+    /// Number of pairs with more paths through them than the search tries.
     pub cut: u64,
 }
 
 impl Cycles {
-    /// What a task did since a time may have been otherwise.
+    /// Makes cycles incomplete that use a witness of this task since `since_ns`.
     pub fn doubt_since(&mut self, serial: u64, since_ns: u64) {
         for found in self.found.values_mut() {
             let writers = found.verdict.writers.iter().map(|(_, writer)| writer);
@@ -150,8 +153,8 @@ impl Cycles {
         }
     }
 
-    /// Looks at pairs that nobody has looked at, at those alone of which nothing new was told since `before_ns`; `u64::MAX`: at
-    /// all. Those whose operations go on are looked at again.
+    /// Searches pairs that were not searched yet and that have no new evidence since `before_ns`; `u64::MAX`: all
+    /// pairs. Pairs whose operations have not ended are searched again later.
     pub fn settle(
         &mut self,
         graph: &mut Graph,
@@ -183,10 +186,10 @@ impl Cycles {
         });
     }
 
-    /// One finding per kind of cycle. What was seen a moment ago is not among it: a folio may turn out to have been locked.
+    /// One finding per key. Very recent edges are not included: a folio may still turn out to have been locked.
     pub fn findings(&self, graph: &Graph, name: impl Fn(SiteId) -> Arc<str>) -> Vec<Finding> {
         let mut all = Vec::new();
-        // Those that are not worth an alarm are told once for their classes: by the best evidence.
+        // Weak cycles are reported once per chain of classes, by their best evidence.
         let mut weak: BTreeMap<Vec<LockClass>, (&Found, usize)> = BTreeMap::new();
         for (key, found) in &self.found {
             if found.verdict.rank <= Rank::Possible {
@@ -257,20 +260,20 @@ fn classes_of(key: &[(LockClass, SiteId)]) -> Vec<LockClass> {
     key.iter().map(|(class, _)| *class).collect()
 }
 
-/// The same in every run that finds the same.
+/// Stable name of a cycle: equal in every run with the same finding.
 pub(crate) fn id(key: &[(LockClass, SiteId)], name: impl Fn(SiteId) -> Arc<str>) -> String {
     let sites: Vec<Arc<str>> = key.iter().map(|(_, site)| name(*site)).collect();
     format!("{}:{}", id_of_classes(&classes_of(key)), sites.join(">"))
 }
 
-/// Of all cycles of these classes that are not worth an alarm.
+/// Name shared by all weak cycles of these classes.
 pub(crate) fn id_of_classes(classes: &[LockClass]) -> String {
     let names: Vec<&str> = classes.iter().map(|c| c.name()).collect();
     format!("cycle:{}", names.join(">"))
 }
 
-/// Where the least rotation of a circle begins: the same step, wherever the circle was entered. In one pass: circles of tasks
-/// can have thousands of steps.
+/// Returns the start of the least rotation of a circle, so that the result does not depend on where the circle was
+/// entered. One pass, because circles of tasks can have thousands of steps.
 pub(crate) fn least_rotation<T: Ord>(circle: &[T]) -> usize {
     let n = circle.len();
     let (mut best, mut other, mut same) = (0, 1, 0);
@@ -291,7 +294,7 @@ pub(crate) fn least_rotation<T: Ord>(circle: &[T]) -> usize {
     best.min(n.saturating_sub(1))
 }
 
-/// A chain of classes that no instances close.
+/// Returns the finding for a chain of classes that no instances close.
 fn class_only(
     chain: &[&Edge],
     closed: &BTreeSet<Vec<LockClass>>,
@@ -326,26 +329,27 @@ fn class_only(
     })
 }
 
-/// Whether the sides of a chain of classes would meet on a page, under that page's fault mutex: each had one whenever it
-/// held or requested a folio. On one page it is one mutex, which lets in only one of them.
+/// Returns true if the parties of a chain of classes would meet on a page under that page's fault mutex. Each party
+/// held a fault mutex whenever it held or requested a folio. For one page it is the same mutex, which admits only one
+/// of them.
 fn meets_on_gated_page(chain: &[&Edge]) -> bool {
     let of_folio = || chain.iter().filter(|e| e.from.0.is_folio() || e.to.0.is_folio());
     let is_step = chain.iter().any(|e| e.from.0 == LockClass::FaultMutex);
     !is_step && of_folio().count() > 1 && of_folio().all(|e| e.gates().contains(&LockClass::FaultMutex))
 }
 
-/// Closed chains of instances, each once.
+/// Search for closed chains of instances, each found once.
 struct Search<'a> {
     graph: &'a Graph,
-    /// Edges whose classes lead back to them.
+    /// Edges from whose second class a chain leads back to the first.
     closing: Vec<bool>,
     knots: Knots,
-    /// By the instances, from the least on, and the edges between them.
+    /// Chains of pairs, by instances and edges from the least instance on.
     chains: BTreeMap<Vec<(LockClass, Instance, u32)>, Vec<u32>>,
 }
 
 impl Search<'_> {
-    /// How many paths were tried.
+    /// Searches the chains through a pair. Returns the number of tried paths.
     fn through(&mut self, pair: u32) -> usize {
         if !self.closes(pair) {
             return 1;
@@ -354,7 +358,7 @@ impl Search<'_> {
         for steps in 2..=STEPS_MAX {
             let before = paths;
             self.extend(&mut vec![pair], steps, &mut paths);
-            // No path is longer than those of the last round.
+            // If the number does not grow, no path is longer than those of the last round.
             if paths >= PATHS_MAX || paths - before == shorter {
                 break;
             }
@@ -368,7 +372,7 @@ impl Search<'_> {
         self.closing[of.edge as usize] && self.knots.are_tied(of.from, of.to)
     }
 
-    /// Paths of so many steps, two at least.
+    /// Tries all paths of `steps` steps, at least two.
     fn extend(&mut self, path: &mut Vec<u32>, steps: usize, paths: &mut usize) {
         let (Some(first), Some(last)) = (path.first(), path.last()) else { return };
         let (graph, is_last) = (self.graph, path.len() + 1 == steps);
@@ -380,7 +384,7 @@ impl Search<'_> {
             if is_last != (to == start) || !self.closes(*at) {
                 continue;
             }
-            // Through each lock once.
+            // A path passes each lock once.
             let fresh = || path.iter().all(|at| graph.pair(*at).from != to && graph.pair(*at).to != to);
             if is_last || (*paths < PATHS_MAX && fresh()) {
                 path.push(*at);
@@ -408,7 +412,8 @@ impl Search<'_> {
     }
 }
 
-/// Locks that lead to each other: every cycle lies within one such set. Only those that some pairs lead to.
+/// Sets of locks that lead to each other, among the locks that are reachable from the given pairs. Every cycle lies
+/// within one set.
 struct Knots {
     numbers: FxMap<Instance, u32>,
     of: Vec<u32>,
@@ -427,7 +432,7 @@ impl Knots {
         for at in pairs.iter().filter(closes) {
             number(graph.pair(*at).from, &mut locks);
         }
-        // Where each lock leads, one after the other, and where those of each end.
+        // Successors of all locks in one list, and the end of each lock's part.
         let (mut next, mut ends) = (Vec::new(), Vec::new());
         while let Some(lock) = locks.get(ends.len()).copied() {
             next.extend(
@@ -453,7 +458,8 @@ impl Knots {
     }
 }
 
-/// For each edge whether it can be a step, and a way of such edges leads from its second class back to its first.
+/// Returns for each edge whether it can be a step and a path of such edges leads from its second class back to its
+/// first.
 fn closing(graph: &Graph) -> Vec<bool> {
     const N: usize = LockClass::ALL.len();
     let mut reach = [[false; N]; N];
@@ -471,7 +477,7 @@ fn closing(graph: &Graph) -> Vec<bool> {
     graph.edges().iter().map(|e| e.can_close() && back(e)).collect()
 }
 
-/// Closed chains of classes, each once, with the first edge of each step; no steps within one class.
+/// Closed chains of classes, each once, with the best edge of each step; without steps within one class.
 fn class_cycles(graph: &Graph) -> Vec<Vec<&Edge>> {
     let mut best: BTreeMap<(LockClass, LockClass), &Edge> = BTreeMap::new();
     let closing = graph.edges().iter().filter(|e| e.can_close() && e.from.0 != e.to.0);
@@ -489,8 +495,9 @@ fn class_cycles(graph: &Graph) -> Vec<Vec<&Edge>> {
     class_chains(|from, to| best.contains_key(&(from, to))).into_iter().map(edges).collect()
 }
 
-/// Closed chains of classes, each once: from its least class, through each class once. Of more than [`CHORDS_MAX`] classes
-/// only those that no shorter chain cuts across, which says the same. `leads`: whether there is a step.
+/// Returns closed chains of classes. Each chain is found once, from its least class, and passes each class once. A
+/// chain with more than [`CHORDS_MAX`] classes is omitted if a shorter chain cuts across it, because that one says the
+/// same. `leads` returns true if there is a step.
 pub(crate) fn class_chains(leads: impl Fn(LockClass, LockClass) -> bool) -> Vec<Vec<LockClass>> {
     let mut found = Vec::new();
     for start in LockClass::ALL {
@@ -520,7 +527,7 @@ fn walk_classes(
     }
 }
 
-/// Whether a step leads from one class of a way to another that is not its next one, but for the last one back to the first.
+/// Returns true if a step leads between two classes of a path that are not neighbours; the closing step does not count.
 fn has_chord(leads: &impl Fn(LockClass, LockClass) -> bool, path: &[LockClass]) -> bool {
     let last = path.len() - 1;
     let pairs = (0..=last).flat_map(|from| (0..=last).map(move |to| (from, to)));

@@ -1,12 +1,12 @@
 //! Deadlocks that exist now: tasks that wait for each other in a circle.
 //!
-//! Decides who waits for whom, and how certain that is. A task waits for those who hold the lock that it requested in a mode that
-//! keeps it out. A reader waits, behind a queued writer, for the readers that hold the lock.
+//! This module decides which task waits for which, and how certain that is. A task waits for the tasks that hold the
+//! requested lock in a conflicting mode. A reader behind a queued writer waits for the readers that hold the lock.
 //!
-//! **Silence is not waiting.** A circle is `confirmed` if each wait was reported by the kernel, or follows: the next party holds
-//! the lock for certain in a conflicting mode, so that the task cannot have acquired it. A read lock that readers hold is acquired
-//! at once unless a writer is queued. There a wait that was not reported is none where the kernel reports waits; where it does
-//! not, the circle is `feasible`.
+//! **Silence is not waiting.** A circle is `confirmed` if each wait was reported by the kernel or follows from the
+//! holds. It follows if the next party certainly holds the lock in a conflicting mode, because the task cannot have
+//! acquired it then. A read lock that readers hold is acquired at once, unless a writer is queued. For such a request,
+//! silence is not a wait if the kernel reports waits; if it does not, the circle is `feasible`.
 //!
 //! The search is in `circles`. Every wait and every hold that is part of a circle is part of a listed one.
 
@@ -26,35 +26,35 @@ use crate::{
     tasks::{LockHold, Task, TaskId, Tasks, Waiting},
 };
 
-/// A reported wait behind a queued writer counts once it has lasted this long. A reader that was woken reports the end of its wait
-/// only when it runs; readers that come meanwhile do not keep it out.
+/// A reported wait behind a queued writer counts once it has lasted this long. A reader that was woken reports the end
+/// of its wait only when it runs; new readers do not keep it out meanwhile.
 const LASTS_NS: u64 = 1_000_000_000;
 
-/// What the engine lends for a judgement.
+/// State that the engine passes in for a judgement.
 #[derive(Clone, Copy)]
 pub(crate) struct World<'a> {
     pub tasks: &'a Tasks,
     pub losses: &'a Losses,
     pub now_ns: u64,
-    /// The kernel reports when a task begins to wait for a lock, and when it ends.
+    /// The kernel reports when a task begins to wait for a lock, and when the wait ends.
     pub waits_reported: bool,
-    /// The release of a PTL is not seen: a hold of one is not certain later.
+    /// PTL releases are not seen: a PTL hold is certain only when it is acquired.
     pub ptl_release_unseen: bool,
 }
 
-/// Classes of the locks and sites of the steps: what circles are merged by.
+/// Merge key of circles: classes of the locks and sites of the steps.
 type Key = Vec<(LockClass, SiteId)>;
 
-/// One lock that is waited for.
+/// A lock for which a task waits.
 #[derive(Default)]
 struct Lock {
-    /// Places in [`Waits::tasks`] of those who hold it for certain, and how.
+    /// Certain holders, as indices into [`Waits::tasks`], with their modes.
     holders: Vec<(u32, Option<Mode>)>,
-    /// The writer that has been queued longest: since when, its place.
+    /// The writer that has been queued longest: since when, and its index.
     writer: Option<(u64, u32)>,
 }
 
-/// The tasks that wait, and the locks that they wait for.
+/// The waiting tasks, and the locks for which they wait.
 struct Waits<'a> {
     world: World<'a>,
     tasks: Vec<(&'a Task, Waiting)>,
@@ -62,34 +62,34 @@ struct Waits<'a> {
     by_addr: FxMap<u64, u32>,
 }
 
-/// One party of a circle, without what only a report needs.
+/// One party of a circle, without the data that only a report needs.
 #[derive(Clone, Copy)]
 struct Party<'a> {
     task: &'a Task,
     wait: Waiting,
-    /// What it holds and the party before waits for.
+    /// The hold for which the party before waits.
     hold: &'a LockHold,
-    /// The writer that it waits behind, if it reads and the next party reads.
+    /// The writer behind which it waits, if both this and the next party are readers.
     behind: Option<u32>,
     behind_unseen: bool,
     lossy: bool,
-    /// Its wait was not reported and does not follow.
+    /// Its wait was not reported and does not follow from the holds.
     unseen: bool,
 }
 
-/// The best circle of one key.
+/// The best circle with one key.
 struct Best<'a> {
     rank: Rank,
     parties: Vec<Party<'a>>,
     unsearched: usize,
 }
 
-/// A hold that is certain, of a lock or of a folio.
+/// Returns a task's certain hold of a lock or folio.
 fn hold_on(task: &Task, addr: u64) -> Option<&LockHold> {
     task.holds.iter().find(|h| h.instance.addr == addr && h.known != Known::Asking)
 }
 
-/// One finding for each kind of circle.
+/// Returns one finding per key.
 pub(crate) fn findings(world: World<'_>, name: impl Fn(SiteId) -> Arc<str>) -> Vec<Finding> {
     let waits = Waits::of(world);
     let found = circles(&waits.graph(), WORK_MAX).found;
@@ -133,7 +133,8 @@ impl<'a> Waits<'a> {
         out
     }
 
-    /// Two groups for each lock: who keeps a writer out, and who keeps out a reader that no writer keeps out.
+    /// Makes two groups for each lock: the holders that block a writer, and the holders that block a reader without a
+    /// queued writer.
     fn graph(&self) -> WaitGraph {
         let all = |lock: &Lock| lock.holders.iter().map(|(task, _)| *task).collect();
         let writers = |lock: &Lock| {
@@ -142,7 +143,7 @@ impl<'a> Waits<'a> {
         };
         let group = |(task, wait): &(&Task, Waiting)| {
             if hold_on(task, wait.addr).is_some() {
-                // It waits for itself, and is reported as a relock.
+                // The task waits for itself; this is reported as a relock.
                 return None;
             }
             let at = *self.by_addr.get(&wait.addr)?;
@@ -156,14 +157,14 @@ impl<'a> Waits<'a> {
         }
     }
 
-    /// Whether a reader may wait for readers: behind a writer that is queued.
+    /// Returns true if a reader may wait for readers, behind a queued writer.
     fn waits_for_readers(&self, wait: Waiting, lock: &Lock) -> bool {
         let lasts = self.world.now_ns.saturating_sub(wait.since_ns) >= LASTS_NS;
         let writer_first = lock.writer.is_some_and(|(since_ns, _)| since_ns <= wait.since_ns);
         lasts && (wait.told || (!self.world.waits_reported && writer_first))
     }
 
-    /// The circle from its least rotation on; `None`: a hold is not there, which cannot be.
+    /// Judges a circle, from its least rotation on. `None`: a hold is missing, which cannot happen.
     fn judge(&self, circle: &Circle) -> Option<(Key, Best<'a>)> {
         let n = circle.tasks.len();
         let at = |place: usize| self.tasks[circle.tasks[place % n] as usize];
@@ -181,7 +182,7 @@ impl<'a> Waits<'a> {
                 hold,
                 behind,
                 behind_unseen: readers && behind.is_none(),
-                // It may have gone on, or have released the lock, among what was lost since.
+                // Lost records may show that it acquired the lock, or released one, since then.
                 lossy: hold.lossy || !self.world.losses.are_sparse(task.last_ns, u64::MAX),
                 unseen: !wait.told && (readers || !kept),
             });
@@ -260,7 +261,7 @@ impl Party<'_> {
     }
 }
 
-/// A task that waits. Its requested lock is not among its holds.
+/// Returns a waiting task as a party. Its requested lock is not among its holds.
 pub(crate) fn side(task: &Task, wait: Waiting, name: impl Fn(SiteId) -> Arc<str>) -> Side {
     let holds = task.holds.iter().filter(|h| h.known != Known::Asking);
     Side {

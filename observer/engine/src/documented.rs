@@ -1,7 +1,7 @@
-//! Edges beside the documented lock orders.
+//! Comparison of edges with the documented lock orders.
 //!
-//! Decides what is against an order: a lock that is asked for, in a way that can block, under one that the order has inside
-//! it. Where the facts know that an operation does so and say why, it is an exception and no finding.
+//! An edge is against an order if a lock is requested, in a way that can block, under a lock that the order places
+//! inside it. If the facts state that an operation does so, and why, it is an exception and not a finding.
 
 use std::sync::Arc;
 
@@ -14,14 +14,15 @@ use crate::{
     view::{Documented, Verdict},
 };
 
-/// Whether an order has the second class inside the first; `None`: it does not name both, or they are one class to it.
+/// Returns true if the order places the second class inside the first. `None`: it names only one of them, or they are
+/// one class.
 fn agrees(order: &DocumentedOrder, (from, to): (LockClass, LockClass)) -> Option<bool> {
     let place = |class: LockClass| order.outer_to_inner.iter().position(|c| *c == class.wire());
     let (outer, inner) = (place(from)?, place(to)?);
     (outer != inner).then_some(outer < inner)
 }
 
-/// Why an edge is known to be against an order at a site.
+/// Returns the known exception for an edge that is against an order at a site.
 fn exception<'a>(
     order: &'a DocumentedOrder,
     edge: &Edge,
@@ -35,7 +36,7 @@ fn exception<'a>(
     })
 }
 
-/// What each order that names both classes says of an edge.
+/// Compares an edge with each order that names both classes.
 pub(crate) fn beside(
     edge: &Edge,
     orders: &[DocumentedOrder],
@@ -60,7 +61,8 @@ pub(crate) fn beside(
     orders.iter().filter_map(beside).collect()
 }
 
-/// Edges against the documented orders, one finding for classes and site: by the first order that they are against.
+/// Returns the edges against the documented orders, one finding per classes and site, with the first order that is
+/// contradicted.
 pub(crate) fn against(
     graph: &Graph,
     orders: &[DocumentedOrder],
@@ -81,7 +83,7 @@ pub(crate) fn against(
     all
 }
 
-/// Edges of the same classes in different modes are one finding.
+/// Adds a finding; edges of the same classes in different modes are one finding.
 fn add(all: &mut Vec<Finding>, finding: Finding) {
     let Some(known) = all.iter_mut().find(|f| f.id == finding.id) else {
         all.push(finding);

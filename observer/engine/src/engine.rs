@@ -1,7 +1,7 @@
-//! The engine itself: takes events in, hands them to the rules, and answers with findings and views.
+//! The engine itself: receives events, passes them to the rules, and returns findings and views.
 //!
-//! Decides the order in which one event touches tasks, tables, locks and leases. The rules are in the modules: what
-//! page-table events mean in `engine/pages`, lock events in `engine/locking`.
+//! This module decides the order in which one event updates tasks, tables, locks and leases. The rules are in the
+//! submodules: page-table events in `engine/pages`, lock events in `engine/locking`.
 
 mod folios;
 mod lately;
@@ -40,25 +40,25 @@ use crate::{
     windows::Windows,
 };
 
-/// Kind numbers are below this.
+/// Upper bound of kind numbers, exclusive.
 const KINDS: usize = 64;
-/// Ended leases remembered for unlinks that are told late and as an interval.
+/// Number of ended leases kept for unlinks that are reported late and as an interval.
 const ENDED_KEPT: usize = 256;
 
-/// Lock order is looked at this long after it was seen: a folio may turn out to have been locked.
+/// Delay before new edges are searched for cycles: a folio may turn out to have been locked.
 const SETTLED_NS: u64 = 1_000_000_000;
-/// How often it is looked at.
+/// Interval between these searches.
 const SETTLE_EVERY_NS: u64 = 100_000_000;
-/// Children remembered: one that is never seen makes room.
+/// Number of forked children that are remembered; one that is never seen makes room.
 const BIRTHS_KEPT: usize = 16_384;
-/// Exits remembered: at least so many, and all of the last seconds as far as so many.
+/// Exits that are remembered: at least the first number, and those of the last `EXITS_KEPT_NS` up to the second number.
 const EXITS_KEPT: (usize, usize) = (4096, 65_536);
 const EXITS_KEPT_NS: u64 = 20_000_000_000;
-/// How long the end of an exit may take after it was told, and how many tasks may be at it.
+/// Longest time that a task is kept after its exit was reported, and the maximum number of such tasks.
 const EXIT_NS: u64 = 1_000_000_000;
 const EXITING_MAX: usize = 256;
 
-/// A lease that has ended, with the task that had it.
+/// An ended lease and the task that held it.
 #[derive(Clone, Debug)]
 struct Ended {
     lease: Lease,
@@ -66,7 +66,7 @@ struct Ended {
     until_ns: u64,
 }
 
-/// Counts that are not derived from the state.
+/// Counts that cannot be derived from the state.
 #[derive(Clone, Debug, Default)]
 struct Counts {
     events: u64,
@@ -82,11 +82,11 @@ struct Counts {
     unknown_releases: u64,
     missed_folio_releases: u64,
     forgotten_leases: u64,
-    /// Takes and releases by class on the wire.
+    /// Acquisition attempts and releases by class on the wire.
     by_class: [[u64; 2]; Class::ALL.len()],
 }
 
-/// Events and ticks in, findings out.
+/// State of the engine: takes events and ticks, returns findings.
 #[derive(Clone, Debug)]
 pub struct Engine {
     rules: Rules,
@@ -100,28 +100,28 @@ pub struct Engine {
     ledger: Ledger,
     losses: Losses,
     relocks: Relocks,
-    /// Findings about one event, by their id.
+    /// Findings about single events.
     singles: Vec<Finding>,
-    /// Tasks that have leases; some that had are still in it.
+    /// Tasks that have leases; may list tasks that have none any more.
     lessees: Vec<TaskId>,
-    /// Tasks that did something lately; some that had nothing left are still in it.
+    /// Tasks with pending accesses; may list tasks that have none any more.
     busy: Vec<TaskId>,
-    /// When what they did is looked at again.
+    /// Time when pending accesses are next checked.
     judge_ns: u64,
-    /// When lock order is looked at again.
+    /// Time when lock order is next checked.
     settle_ns: u64,
-    /// Children that were made and have not been seen yet, by thread id.
+    /// Forked children that were not seen yet, by thread id.
     births: Recent,
     ended: VecDeque<Ended>,
     /// Tasks that exited, by serial.
     exits: Recent,
-    /// Tasks whose exit was told and that are there yet: since when, which.
+    /// Tasks whose exit was reported but that still exist: time of the report, id, serial.
     exiting: VecDeque<(u64, TaskId, u64)>,
-    /// Leases that ended before this may be forgotten.
+    /// Leases that ended before this time may have been forgotten.
     ended_floor_ns: u64,
-    /// Locks that one of those that have them may have no longer.
+    /// Locks that were released by a task without a known hold: a known holder may not hold them any more.
     disputed: BTreeSet<u64>,
-    /// Task thought to hold a folio's lock.
+    /// Presumed holder of each folio's lock.
     folio_holders: FxMap<u64, TaskId>,
     last_holders: LastHolders,
     by_kind: [u64; KINDS],
@@ -165,7 +165,7 @@ impl Engine {
         }
     }
 
-    /// Takes one event. Events come ordered by time; one that comes late is taken as if it happened now.
+    /// Processes one event. Events are ordered by time; a late one is processed as if it happened now.
     pub fn push(&mut self, event: &Event) {
         if self.counts.events == 0 {
             self.counts.first_ns = event.time_ns;
@@ -188,29 +188,30 @@ impl Engine {
         }
         self.settle(id, event);
         self.dispatch(id, event);
-        // The task may be gone, and its place unused.
+        // The task may have been removed; then its slot is unused.
         self.tasks[id].last_ns = event.time_ns;
     }
 
-    /// A task's first event: what it did since it was made, or since the run began, may be among what was lost.
+    /// Initializes a task at its first event. Its earlier records, since it was forked or since the run began, may be
+    /// lost.
     fn first_seen(&mut self, id: TaskId, event: &Event) {
         let made_ns = self.births.take(event.tid.0.into());
-        // One that was made before others whose making is forgotten may be any of these.
+        // The fork may be one that was forgotten; then it happened at this time or before.
         let made_ns = made_ns.or(Some(self.births.forgotten_ns()).filter(|at_ns| *at_ns > 0));
         let task = &mut self.tasks[id];
         task.born_ns = made_ns.unwrap_or(event.time_ns);
         task.made_ns = made_ns.unwrap_or(0);
-        // Who it is comes before anything else that it does: then nothing of it is missing from before.
+        // A `Task` record precedes all other records of a task, so nothing before it is missing.
         task.last_ns = match event.body {
             Body::Task { .. } => event.time_ns,
             _ => made_ns.unwrap_or(0),
         };
     }
 
-    /// The task does something again: of what it did since the last time something may have been lost.
+    /// Handles a task's first event after a silence in which records of it may have been lost.
     fn was_silent(&mut self, id: TaskId, now_ns: u64) {
         let task = &self.tasks[id];
-        // What a task that held nothing acquired longer ago it has released.
+        // A task at rest has released everything that it acquired more than `UNSURE_NS` ago.
         let from_ns = match task.is_at_rest() {
             true => task.last_ns.max(now_ns.saturating_sub(UNSURE_NS)),
             false => task.last_ns,
@@ -229,24 +230,24 @@ impl Engine {
         if !is_sparse {
             self.doubt_since(id, unsure_ns);
         }
-        // A folio that is locked without a record is known by its release.
+        // A folio that is locked without a record becomes known only by its release.
         let is_silent = missing.concerns_folios() && !self.tasks[id].frames.is_empty();
         if is_silent || self.tasks[id].path.is_lossy() {
             self.graph.doubt(&self.tasks[id]);
         }
         if missing.concerns_folios() && adrift_ns > 0 {
-            // So is one in an operation whose begin was lost.
+            // The same applies inside an operation whose begin was lost.
             self.doubt_order_since(id, adrift_ns);
         }
     }
 
-    /// What a task did since a time is in doubt: it held a lock whose acquisition was lost, or may have.
+    /// Marks all accesses and edges of a task since `since_ns` as doubtful: it held, or may have held, a lock unseen.
     fn doubt_since(&mut self, id: TaskId, since_ns: u64) {
         self.tasks[id].lately.iter_mut().for_each(|done| done.doubt_since(since_ns));
         self.doubt_order_since(id, since_ns);
     }
 
-    /// The same of lock order alone: what it did with pointers lately is mended.
+    /// Like `doubt_since`, for edges only: pending accesses are corrected otherwise.
     fn doubt_order_since(&mut self, id: TaskId, since_ns: u64) {
         let serial = self.tasks[id].serial;
         self.graph.doubt_since(serial, since_ns);
@@ -269,7 +270,7 @@ impl Engine {
             Body::TaskExit { mm, .. } => self.task_exits(id, mm, now_ns),
             Body::Fork { child, .. } => {
                 if let Some(old) = self.tasks.find(child).filter(|old| *old != id) {
-                    // Its number is another task's now: its exit was not seen.
+                    // The thread id was reused: the old task's exit was not seen.
                     let last_ns = self.tasks[old].last_ns;
                     self.task_gone(old, last_ns);
                 }
@@ -313,13 +314,13 @@ impl Engine {
             Body::LockForget { class, lock } => {
                 if class == Class::MmapLock {
                     match self.locks.get(lock.0).map_or(0, |l| l.owner) {
-                        // Which mm it was is among what was lost.
+                        // The lock's mm is unknown: the record that named it was lost.
                         0 => self.losses.not_known(now_ns),
                         owner => self.mm_gone(Mm(owner)),
                     }
                 }
                 if class == Class::VmaLock {
-                    // What is done at this place from now on is done to another VMA.
+                    // From now on, this address belongs to another VMA.
                     self.tasks.epoch += 1;
                 }
                 self.locks.forget(lock.0, now_ns);
@@ -337,13 +338,13 @@ impl Engine {
         }
     }
 
-    /// Takes note of loss that is known to have happened.
+    /// Records a known loss.
     pub fn hole(&mut self, hole: Hole) {
         self.losses.add(&hole);
         self.graph.hole(hole.hi_ns);
     }
 
-    /// Event time has come this far, even if nothing happened.
+    /// Advances event time, even if nothing happened.
     pub fn tick(&mut self, now_ns: u64) {
         self.now_ns = self.now_ns.max(now_ns);
         self.find_stuck();
@@ -356,7 +357,7 @@ impl Engine {
         self.judge_due();
     }
 
-    /// No event follows: what is open ends here. Later calls do nothing.
+    /// Ends the run: open leases end here. Later calls do nothing.
     pub fn finish(&mut self) {
         if std::mem::replace(&mut self.finished, true) {
             return;
@@ -373,7 +374,7 @@ impl Engine {
             self.end_leases(id, self.now_ns, |_| true);
             let task = &self.tasks[id];
             if task.unsure_since_ns != 0 && task.last_ns + SETTLED_NS > self.now_ns {
-                // The release that would tell what it held may come yet.
+                // A later release could have shown which lock it held.
                 let since_ns = task.unsure_since_ns.max(self.now_ns.saturating_sub(SETTLED_NS));
                 self.doubt_since(id, since_ns);
             }
@@ -383,7 +384,7 @@ impl Engine {
         self.settle_cycles(u64::MAX);
     }
 
-    /// Everything concluded so far, worst first, then by id.
+    /// Returns all findings so far, worst first, then by id.
     #[must_use]
     pub fn findings(&self) -> Vec<Finding> {
         let mut all: Vec<Finding> = self
@@ -391,7 +392,7 @@ impl Engine {
             .findings()
             .chain(self.singles.iter().chain(self.relocks.findings()).cloned())
             .collect();
-        // Who waits for what he has himself asked for it before.
+        // A task that waits for a lock that it holds requested it before: `confirmed` replaces `feasible`.
         let waits: Vec<String> =
             all.iter().filter_map(|f| Some(f.id.strip_suffix(":confirmed")?.to_owned())).collect();
         all.retain(|f| f.id.strip_suffix(":feasible").is_none_or(|stem| !waits.iter().any(|w| w == stem)));
@@ -406,7 +407,7 @@ impl Engine {
         all
     }
 
-    /// Looks for what new edges close.
+    /// Searches for cycles that new edges close.
     fn settle_cycles(&mut self, before_ns: u64) {
         let presences = Presences { tasks: &self.tasks, exits: &self.exits, losses: &self.losses };
         self.cycles.settle(&mut self.graph, (&self.locks, presences), (before_ns, self.now_ns));
@@ -414,57 +415,56 @@ impl Engine {
         self.relocks.settle(presences, before_ns, |lock| graph.writers(lock), |s| rules.name(s));
     }
 
-    /// Links seen gone by the entries, and not told by the body of unshare.
+    /// Number of unlinks that the entries showed and the body of unshare did not report.
     fn entries_only(&self) -> u64 {
         self.counts.removals_diff - self.counts.removals_both
     }
 
-    /// Events taken.
+    /// Number of events so far.
     #[must_use]
     pub fn events(&self) -> u64 {
         self.counts.events
     }
 
-    /// Event time.
+    /// Current event time.
     #[must_use]
     pub fn now_ns(&self) -> u64 {
         self.now_ns
     }
 
-    /// What can be seen, as far as the run itself has not proved it wrong.
+    /// Returns the setup's coverage, corrected by what the run disproved.
     #[must_use]
     pub fn coverage(&self) -> Vec<Coverage> {
         self.rules.coverage(self.entries_only(), self.counts.removals_exact + self.entries_only())
     }
 
-    /// Tables alive, and some that died last; ordered by address.
+    /// Live tables and the ones that were freed last, sorted by address.
     #[must_use]
     pub fn tables(&self) -> Vec<TableView> {
         self.tables.views()
     }
 
-    /// Shares and unshares by mapping, most unshares first.
-    /// `tables`: those of [`Engine::tables`].
+    /// Shares and unshares by mapping, most unshares first. `tables` is the result of [`Engine::tables`].
     #[must_use]
     pub fn mappings(&self, tables: &[TableView]) -> Vec<MappingView> {
         self.ledger.views(tables, |s| self.rules.name(s))
     }
 
-    /// Edges of the class graph, ordered by class and mode.
+    /// Edges of the class graph, sorted by class and mode.
     #[must_use]
     pub fn edges(&self) -> Vec<EdgeView> {
         self.graph.views(self.rules.orders(), |s| self.rules.name(s))
     }
 
-    /// Under which locks leases were, and what removals held.
+    /// Locks that protected leases, and locks that unlinks held.
     #[must_use]
     pub fn protection(&self) -> ProtectionView {
-        // What a lost record was about may be the time at which nothing kept two sites apart.
+        // A lost record may hide an access that nothing excluded.
         let is_lossy = self.losses.anywhere(0, u64::MAX).can_hide_access();
         self.predictions.report().view(is_lossy, |s| self.rules.name(s))
     }
 
-    /// Pointers that tasks have now, oldest first; at most `limit`.
+    /// At most `limit` live leases, oldest first.
     #[must_use]
     pub fn leases(&self, limit: usize) -> Vec<LeaseView> {
         let held = self.tasks.iter().flat_map(|task| task.leases.iter().map(move |lease| (task, lease)));
@@ -486,18 +486,18 @@ impl Engine {
         held.iter().take(limit).map(view).collect()
     }
 
-    /// A task alive, as it is known.
+    /// A live task with its name, if it is known.
     #[must_use]
     pub fn task_name(&self, tid: Tid) -> Option<TaskRef> {
         self.tasks.find(tid).map(|id| self.tasks[id].reference())
     }
 
-    /// Tasks alive, as they are known, in no order.
+    /// Live tasks with their names, in no particular order.
     pub fn tasks(&self) -> impl Iterator<Item = TaskRef> {
         self.tasks.iter().map(Task::reference)
     }
 
-    /// Locks that are there and what they belong to, in no order.
+    /// Live locks and the objects that they belong to, in no particular order.
     pub fn owners(&self) -> impl Iterator<Item = (u64, u64)> {
         self.locks.owners()
     }
@@ -545,12 +545,12 @@ impl Engine {
 
     fn op_begin(&mut self, id: TaskId, event: &Event) {
         if self.tasks[id].frames.is_empty() {
-            // A hold whose release may have been lost is not carried from one operation into the next.
+            // A hold whose release may be lost is not carried from one operation into the next.
             self.tasks[id].give_up_lossy(event.time_ns);
             if self.tasks[id].holds.is_empty() {
                 self.tasks[id].path.clear();
             }
-            // A lookup in no operation was for something that is over now.
+            // A lookup outside of operations was for a use that has ended.
             self.end_leases(id, event.time_ns, |_| true);
         }
         self.push_frame(id, event);
@@ -605,13 +605,13 @@ impl Engine {
         }
     }
 
-    /// Leaves `depth` operations on the stack; the leases of the others end.
+    /// Truncates the stack to `depth` operations; the leases of the others end.
     fn cut(&mut self, id: TaskId, depth: usize, now_ns: u64, seen_ns: u64) {
         self.tasks[id].frames.truncate(depth);
         self.end_leases_seen(id, now_ns, seen_ns, |lease| lease.depth > depth);
     }
 
-    /// A task exits. Where the kernel tells it before it gives the mm up (7.3), the task is there for a while yet.
+    /// Handles an exit. If the kernel reports it before the task gives its mm up (7.3), the task is kept for a while.
     fn task_exits(&mut self, id: TaskId, mm: Mm, now_ns: u64) {
         self.reap(|at_ns| at_ns + EXIT_NS < now_ns);
         if mm.0 == 0 {
@@ -626,7 +626,7 @@ impl Engine {
         self.exiting.push_back((now_ns, id, self.tasks[id].serial));
     }
 
-    /// Lets tasks go whose exit was told at a time for which `over` says so.
+    /// Removes exiting tasks whose exit was reported at a time for which `over` returns true.
     fn reap(&mut self, over: impl Fn(u64) -> bool) {
         while let Some((at_ns, id, serial)) = self.exiting.front().copied()
             && over(at_ns)
@@ -652,7 +652,7 @@ impl Engine {
         self.tasks.remove(id);
     }
 
-    /// One side of a finding, as it is now.
+    /// Returns a party of a finding, in the task's current state.
     fn side(&self, id: TaskId, site: SiteId, time_ns: u64) -> Side {
         let task = &self.tasks[id];
         Side {
@@ -664,12 +664,12 @@ impl Engine {
         }
     }
 
-    /// On whose behalf an event happens.
+    /// Returns the site to which an event is attributed.
     fn on_behalf(&self, id: TaskId, site: SiteId) -> SiteId {
         self.rules.canonical(self.tasks[id].site(site))
     }
 
-    /// Adds to a finding about single events, or makes it.
+    /// Adds an occurrence to the finding with this id, or creates it.
     fn single(&mut self, finding: Finding) {
         match self.singles.iter_mut().find(|f| f.id == finding.id) {
             Some(known) => {

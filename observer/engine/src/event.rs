@@ -1,7 +1,7 @@
-//! Events: decoded records. One type for live, replay and text traces.
+//! Events: decoded records. Live runs, replay and text traces share one type.
 //!
-//! Decides how bytes of the wire become an [`Event`]; decides nothing about meaning. Addresses are newtypes so that a
-//! table cannot be passed for an mm.
+//! This module decides how bytes on the wire become an [`Event`]; it decides nothing about meaning. Addresses are
+//! newtypes so that a table cannot be passed for an mm.
 
 use observer_ebpf::{HEADER_BYTES, kinds};
 
@@ -21,9 +21,9 @@ macro_rules! address {
 address! {
     /// Kernel address of an `mm_struct`.
     Mm
-    /// User address.
+    /// User virtual address.
     Addr
-    /// Kernel address of a pte entry (of a PMD-sized huge page: the PMD entry).
+    /// Kernel address of a pte entry; for a PMD-sized huge page, of the PMD entry.
     Pte
     /// Kernel address of a page-table page.
     Table
@@ -31,12 +31,12 @@ address! {
     LockAddr
     /// Kernel address of a struct page or folio.
     Folio
-    /// Mapping word of a folio, or the `address_space` itself. Bit 0 set: anonymous.
+    /// Mapping word of a folio, or the `address_space` itself. Bit 0 is set for an anonymous folio.
     Mapping
 }
 
 impl Pte {
-    /// The page-table page that the entry lies in. Tables are 4 KiB pages on x86-64.
+    /// Returns the page-table page that contains the entry. Tables are 4 KiB pages on x86-64.
     #[must_use]
     pub fn table(self) -> Table {
         Table(self.0 & !0xfff)
@@ -44,18 +44,17 @@ impl Pte {
 }
 
 impl Addr {
-    /// Start of the GiB (one PUD entry, one PMD table) that the address lies in.
+    /// Returns the start of the GiB (one PUD entry, one PMD table) that contains the address.
     #[must_use]
     pub fn gib(self) -> Addr {
         Addr(self.0 & !((1 << 30) - 1))
     }
 }
 
-/// Thread id.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tid(pub u32);
 
-/// Index into [`crate::setup::Setup::sites`]' numbers.
+/// Wire number of a site, see [`crate::setup::Site::id`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SiteId(pub u16);
 
@@ -83,7 +82,7 @@ impl Class {
         Class::Folio,
     ];
 
-    /// From the wire; `None` for a number of a later version.
+    /// Decodes a wire number; `None` for a number of a later version.
     #[must_use]
     pub fn from_wire(n: u32) -> Option<Class> {
         Class::ALL.get((n as usize).checked_sub(1)?).copied()
@@ -116,16 +115,16 @@ impl Mode {
     }
 }
 
-/// What a task did with a lock.
+/// A task's operation on a lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum LockStep {
-    /// Asked for in a way that can block; held for certain from the task's next event on.
+    /// Requested in a way that can block; certainly held from the task's next event on.
     Ask,
     /// A trylock succeeded.
     Try,
     /// A trylock failed.
     Busy,
-    /// A killable ask returned without the lock.
+    /// A killable request returned without the lock.
     GaveUp,
     Release,
     Downgrade,
@@ -133,7 +132,7 @@ pub enum LockStep {
     WaitEnd,
 }
 
-/// How a folio lock is known to be held (`observer_ebpf::how`).
+/// Evidence that a folio lock is held (`observer_ebpf::how`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum How {
@@ -142,7 +141,7 @@ pub enum How {
     SlowPath = 3,
 }
 
-/// What happened. Field meanings are those of `observer_ebpf::kinds::TABLE`.
+/// Content of an event. Field meanings are those of `observer_ebpf::kinds::TABLE`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Body {
     Task {
@@ -206,7 +205,7 @@ pub enum Body {
         table: Table,
         count: u32,
     },
-    /// `mode` is `None` where the kernel does not tell it; `failed`: the wait ended without the lock.
+    /// `mode` is `None` if the kernel does not report it. `failed`: the wait ended without the lock.
     Lock {
         step: LockStep,
         class: Class,
@@ -252,7 +251,7 @@ pub enum Body {
 }
 
 impl Body {
-    /// Its number on the wire.
+    /// Number of the kind on the wire.
     #[must_use]
     pub fn kind(&self) -> u16 {
         match self {
@@ -290,7 +289,7 @@ impl Body {
 }
 
 impl Body {
-    /// `arg` and payload words as on the wire; words beyond the kind's are 0.
+    /// Returns `arg` and the payload words as on the wire; words that the kind does not use are 0.
     #[must_use]
     pub fn wire(&self) -> (u32, [u64; 5]) {
         match *self {
@@ -327,14 +326,13 @@ impl Body {
         }
     }
 
-    /// From the wire; `None`: a kind, class, mode or `how` that this version does not know.
+    /// Decodes a record's content; `None` for a kind, class, mode or `how` that this version does not know.
     #[must_use]
     pub fn from_wire(kind: u16, arg: u32, words: &[u64; 5]) -> Option<Body> {
         body(kind, arg, |i| words[i])
     }
 }
 
-/// One decoded record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event {
     pub time_ns: u64,
@@ -345,14 +343,14 @@ pub struct Event {
     pub body: Body,
 }
 
-/// Why bytes are no event.
+/// Reason why bytes cannot be decoded into an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Undecodable {
-    /// Fewer bytes than the header or the payload that the header tells; or no record at all.
+    /// Fewer bytes than the header, or than the payload that the header announces; or not a record.
     Short,
-    /// A kind of a later version: skipped and counted.
+    /// The kind is of a later version: the record is skipped and counted.
     UnknownKind(u16),
-    /// A class, mode or `how` of a later version: skipped and counted.
+    /// The class, mode or `how` is of a later version: the record is skipped and counted.
     UnknownValue(u16),
 }
 
@@ -363,7 +361,7 @@ fn word(bytes: &[u8], i: usize) -> u64 {
     u64::from_le_bytes(w)
 }
 
-/// Bytes of the record that begins `bytes`, from its header; `None` if there is no whole record.
+/// Returns the size of the record at the start of `bytes`, read from its header; `None` if the record is not complete.
 #[must_use]
 pub fn record_bytes(bytes: &[u8]) -> Option<usize> {
     let kind = u16::from_le_bytes([*bytes.get(16)?, *bytes.get(17)?]);
@@ -372,7 +370,8 @@ pub fn record_bytes(bytes: &[u8]) -> Option<usize> {
     (words > 0 && bytes.len() >= n).then_some(n)
 }
 
-/// Appends the record of an event: what [`decode`] reads. A ring tells its CPU itself.
+/// Appends the record of an event in the form that [`decode`] reads. The record does not contain the CPU: each CPU has
+/// its own ring.
 pub fn encode(event: &Event, bytes: &mut Vec<u8>) {
     let (arg, words) = event.body.wire();
     let kind = event.body.kind();
@@ -389,7 +388,7 @@ pub fn encode(event: &Event, bytes: &mut Vec<u8>) {
 /// Decodes one record of the stream of `cpu`.
 ///
 /// # Errors
-/// [`Undecodable`], with nothing consumed; the caller counts it.
+/// Returns [`Undecodable`]. Nothing is consumed; the caller counts the error.
 pub fn decode(cpu: u16, bytes: &[u8]) -> Result<Event, Undecodable> {
     if bytes.len() < HEADER_BYTES {
         return Err(Undecodable::Short);

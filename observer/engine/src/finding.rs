@@ -1,7 +1,7 @@
-//! Findings: what the engine concluded, with the evidence of both sides and what could make it false.
+//! Findings: conclusions of the engine, with the evidence of all parties and the doubts that could make them false.
 //!
-//! Decides the one scale of ranks and the shape of evidence. Does not decide how a finding is found (`windows`,
-//! `cycles`), and is not `Serialize`: sinks convert.
+//! This module decides the one scale of ranks and the shape of evidence. It does not decide how a finding is made
+//! (`windows`, `cycles`), and its types are not `Serialize`: sinks convert them.
 
 use std::sync::Arc;
 
@@ -11,32 +11,32 @@ use crate::{
     view::TableEvent,
 };
 
-/// The one scale of all findings, worst first: `Ord` has the worst as the least.
+/// The one scale of all findings, worst first: the worst is the least in `Ord`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Rank {
-    /// A deadlock whose sides were all seen waiting for each other.
+    /// A deadlock or hang that exists: every wait was reported or follows from the known holds.
     Confirmed,
-    /// The page of the table was given back inside the window.
+    /// The table's page was freed inside the window, or while others still used the table.
     Freed,
-    /// The holder used the pointer after the link was gone.
+    /// The holder used the pointer after the unlink.
     Used,
-    /// A cycle or a repeated ask that survives the sound filters.
+    /// A cycle or a repeated request that survives the sound filters.
     Feasible,
-    /// The lease outlived the link for certain; no use was seen after it.
+    /// The lease certainly outlived the link; no later use was seen.
     Held,
-    /// Nothing excludes the pair; it did not happen in this run.
+    /// Nothing excludes the pair, but the window did not happen in this run.
     Predicted,
-    /// Locks asked for against a documented order.
+    /// Locks were requested against a documented order.
     AgainstOrder,
-    /// No certain part: the lease may have ended before the link went away.
+    /// The evidence leaves it open: the lease may have ended before the unlink, or a hold is not certain.
     Possible,
-    /// A cycle whose sides hold a common lock that keeps them apart.
+    /// A cycle that is excluded by a lock which two of its parties hold.
     Guarded,
-    /// A cycle of lock classes that no instances close.
+    /// A cycle of lock classes that no lock instances close.
     ClassOnly,
     /// Lost records touch the evidence.
     Incomplete,
-    /// The holder looked the pointer up again under the table's PTL: correct, listed, never alarmed.
+    /// The holder looked the pointer up again under the table's PTL: correct, listed, never an alarm.
     Revalidated,
 }
 
@@ -80,27 +80,27 @@ impl Rank {
         Rank::ALL.into_iter().find(|r| r.name() == name)
     }
 
-    /// Worth waking somebody: `predicted` or worse.
+    /// Returns true if the finding is worth waking somebody: `predicted` or worse.
     #[must_use]
     pub fn is_alarm(self) -> bool {
         self <= Rank::Predicted
     }
 }
 
-/// What sort of finding.
+/// Kind of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
-    /// A lease outlived the removal of its link by another task.
+    /// A lease outlived the unlink of its link by another task.
     Window,
-    /// Nothing keeps a lease and a removal of its link apart.
+    /// Nothing excludes a lease and an unlink of its link.
     Prediction,
-    /// Lock-order edges that close.
+    /// Lock-order edges form a cycle.
     Cycle,
-    /// An edge against a documented order.
+    /// A lock-order edge contradicts a documented order.
     AgainstOrder,
-    /// A task asked, in a way that can block, for a lock that it holds.
+    /// A task requested, in a way that can block, a lock that it holds.
     Relock,
-    /// A table's page was given back while others still use the table.
+    /// A table's page was freed while others still use the table.
     FreedShared,
     /// A task waits for a lock that no task is known to hold.
     OrphanWait,
@@ -136,38 +136,38 @@ impl Kind {
     }
 }
 
-/// A task as it was at a moment.
+/// A task as it was at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskRef {
     pub tid: Tid,
-    /// Process id, 0 if never told.
+    /// Process id; 0 if not recorded.
     pub tgid: u32,
-    /// Command name; empty if never told.
+    /// Command name; empty if not recorded.
     pub comm: String,
     pub cpu: u16,
 }
 
-/// How a hold is known.
+/// Hold basis: the evidence that a lock is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Known {
-    /// Asked for, and the task went on.
+    /// The task requested the lock and then continued.
     Asked,
-    /// Asked for, and nothing more was heard from the task: perhaps still waiting.
+    /// The task requested the lock, and no later event of it was seen: it may still wait.
     Asking,
     /// A trylock succeeded.
     Tried,
     /// A lookup returned the folio locked.
     Returned,
-    /// Entry of a function whose contract is a locked folio: taken some time before.
+    /// A function was entered whose contract is a locked folio: acquired at some time before.
     Contract,
-    /// Return of the slow path.
+    /// The slow path returned.
     SlowPath,
-    /// Only its release was seen: taken some time before.
+    /// Only the release was seen: acquired at some time before.
     Released,
 }
 
 impl Known {
-    /// By a contract or by the release: taken some time before, which nothing showed.
+    /// True for a contract and for a release: the lock was acquired at some unseen time before.
     #[must_use]
     pub fn is_inferred(self) -> bool {
         matches!(self, Known::Contract | Known::Released)
@@ -187,14 +187,14 @@ impl Known {
     }
 }
 
-/// How the second lock of a step was asked for.
+/// Kind of request for the second lock of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Manner {
-    /// In a way that can block.
+    /// Requested in a way that can block.
     Asked,
-    /// A trylock succeeded, at a place that would have blocked had it failed.
+    /// A trylock succeeded at a site that blocks if the trylock fails.
     TryThenBlock,
-    /// By a trylock that cannot wait: no step of a deadlock.
+    /// A trylock that cannot block: not a step of a deadlock.
     Tried,
 }
 
@@ -208,7 +208,7 @@ impl Manner {
         }
     }
 
-    /// Whether it can wait.
+    /// Returns true if the request can block.
     #[must_use]
     pub fn can_block(self) -> bool {
         self != Manner::Tried
@@ -219,100 +219,102 @@ impl Manner {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hold {
     pub class: LockClass,
-    /// Address of the lock; of a folio lock the folio.
+    /// Address of the lock; for a folio lock, of the folio.
     pub lock: u64,
-    /// `None` where the kernel does not tell it.
+    /// `None` if the kernel does not report it.
     pub mode: Option<Mode>,
     pub known: Known,
     pub since_ns: u64,
-    /// Records that could have told its release were lost.
+    /// Lost records may include the release.
     pub lossy: bool,
 }
 
-/// One side of a finding: who, where, when, holding what.
+/// One party of a finding: task, site, time and the locks that it held.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Side {
     pub task: TaskRef,
-    /// Kernel function on whose behalf it happened: the innermost watched operation, else the probed function itself.
+    /// Kernel function to which the event is attributed: the innermost watched operation, else the probed function
+    /// itself.
     pub site: Arc<str>,
     pub time_ns: u64,
-    /// Number of the stack of that operation, where it was recorded.
+    /// Number of that operation's stack, if recorded.
     pub stack: Option<u32>,
     pub holds: Vec<Hold>,
 }
 
-/// How the holder of a lease used the pointer after the link was gone.
+/// Use of the pointer after the unlink, by the holder of the lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Use {
-    /// Nothing seen.
+    /// No use was seen.
     No,
-    /// It was inside a callback that had been handed the pointer.
+    /// The holder was inside the callback that received the pointer.
     Contract,
-    /// It took the table's PTL after the link was gone, at this time.
+    /// The holder acquired the table's PTL after the unlink, at this time.
     Seen(u64),
 }
 
-/// One window as it happened.
+/// One occurrence of a window.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WindowCase {
-    /// The task with the pointer; its time is that of the lookup.
+    /// The task that holds the lease; its time is that of the lookup.
     pub holder: Side,
-    /// The task that took the link away; its time is `unlink_hi_ns`.
+    /// The task that removed the link; its time is `unlink_hi_ns`.
     pub unlinker: Side,
-    /// The mm looked up in, not always the holder's own.
+    /// The mm of the lookup, not always the holder's own.
     pub mm: Mm,
     pub addr: Addr,
     pub pte: Pte,
     pub table: Table,
     pub generation: u32,
-    /// When the table came to be, or was first seen.
+    /// Time when the table was allocated, or first seen.
     pub table_birth_ns: u64,
-    /// The link went away between these two times; equal when the moment is known.
+    /// The unlink happened between these two times; they are equal if the moment is known.
     pub unlink_lo_ns: u64,
     pub unlink_hi_ns: u64,
-    /// Nanoseconds for which the pointer was in use for certain after the link was gone; 0: no certain part.
+    /// Nanoseconds after the unlink for which the pointer was certainly in use; 0: no certain part.
     pub certain_ns: u64,
-    /// Nanoseconds for which it may have been in use.
+    /// Nanoseconds after the unlink for which it may have been in use.
     pub possible_ns: u64,
     pub used: Use,
-    /// The holder when it took the table's PTL after the link was gone, for [`Use::Seen`].
+    /// Only for [`Use::Seen`]: the holder when it acquired the table's PTL after the unlink.
     pub at_use: Option<Box<Side>>,
-    /// When the table's page was given back, if inside the window.
+    /// Time when the table's page was freed, if inside the window.
     pub freed_ns: Option<u64>,
-    /// What happened to the table around it, oldest first, up to the end of the lease.
+    /// The table's events around the window, oldest first, up to the end of the lease.
     pub history: Vec<TableEvent>,
 }
 
-/// Windows of one pair of sites and one rank.
+/// Windows with the same pair of sites and the same rank.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Window {
     pub first: WindowCase,
     pub longest: WindowCase,
 }
 
-/// A window that did not happen, and that nothing keeps from happening: one pair of sites and one rank.
+/// A window that did not happen, but that nothing excludes; one per pair of sites and rank.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Prediction {
-    /// One that looked up; its holds are those that lasted through the unprotected part of the lease.
+    /// A task that looked the link up; its holds are those that lasted through the unprotected part of the lease.
     pub holder: Side,
-    /// One that removed the link.
+    /// A task that removed the link.
     pub unlinker: Side,
     pub mm: Mm,
-    /// GiB of the link that both came to.
+    /// GiB of the link that both accessed.
     pub gib: Addr,
     pub table: Table,
     pub generation: u32,
     pub leases: u64,
     pub unlinks: u64,
-    /// Locks that every removal held so that a holder of them would have kept it away.
+    /// Locks that every unlink held exclusively: a lookup under the same lock would have been excluded.
     pub would_exclude: Vec<LockClass>,
-    /// Locks that every holder had and that keep other removals away, but that no removal here took.
+    /// Locks that every lease held and that exclude other unlinks, but that no unlink here held.
     pub unlinker_lacks: Vec<LockClass>,
 }
 
 impl Prediction {
-    /// A lock at one address that each side has, and that excludes the other: whether it was the same lock at both moments, and
-    /// still held, may be among what was lost. Without loss there is none: the pair would be no finding.
+    /// Returns a lock that both parties hold, at the same address and in modes that exclude each other. Lost records
+    /// may show that it was another lock at that address, or that it was released in between. `None`
+    /// without loss: such a pair would not be a finding.
     #[must_use]
     pub fn doubtful_lock(&self) -> Option<&Hold> {
         let excludes = |a: &Hold, b: &Hold| {
@@ -322,7 +324,7 @@ impl Prediction {
     }
 }
 
-/// One step of a cycle, or an edge against the documented order: `to` was asked for while `from` was held.
+/// One step of a cycle, or an edge against a documented order: `to` was requested while `from` was held.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
     pub from: LockClass,
@@ -333,23 +335,24 @@ pub struct Step {
     pub to_mode: Option<Mode>,
     pub to_lock: u64,
     pub manner: Manner,
-    /// The one was held for certain when the other was asked for. Else when a folio was locked is not known to the moment.
+    /// `from` was certainly held when `to` was requested. False if the moment at which a folio was locked is not known.
     pub sure: bool,
-    /// Who asked, where, and all that it held then (`from` among it).
+    /// The requester, its site and all locks that it held then, `from` included.
     pub side: Side,
-    /// How often this step was seen, on any instance.
+    /// Number of times that this step was seen, on any lock instance.
     pub count: u64,
-    /// The task was seen waiting and not seen to get it.
+    /// The task was seen waiting and was not seen to acquire the lock.
     pub waiting: bool,
 }
 
-/// A task that asks for writing while a side holds the lock for reading: another side's read ask waits behind it.
+/// A task that requests a lock for writing while a party holds it for reading: another party's read request waits
+/// behind it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Queued {
-    /// The step whose ask waits behind it.
+    /// Index of the step whose request waits behind it.
     pub step: usize,
     pub side: Side,
-    /// It was seen waiting.
+    /// The task was seen waiting.
     pub waiting: bool,
 }
 
@@ -357,11 +360,11 @@ pub struct Queued {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cycle {
     pub steps: Vec<Step>,
-    /// Lock that all sides hold and that keeps them apart, for rank `guarded`.
+    /// Only for rank `guarded`: the lock that excludes the cycle. Two parties hold it, or all in a merged report.
     pub gate: Option<(LockClass, u64)>,
-    /// Who queues for writing between two readers, where the cycle needs it.
+    /// Writers that queue between two readers, if the cycle needs them.
     pub queued: Vec<Queued>,
-    /// In a report of several recordings, the one that each step is of, from 0; empty: all are of one run.
+    /// Recording of each step, from 0, in a report on several recordings. Empty: all steps are of one run.
     pub recordings: Vec<usize>,
 }
 
@@ -369,11 +372,11 @@ pub struct Cycle {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AgainstOrder {
     pub step: Step,
-    /// Where the order is documented.
+    /// Document that states the order.
     pub source: String,
 }
 
-/// A task asked for what it holds.
+/// A task requested a lock that it holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Relock {
     pub held: Hold,
@@ -381,36 +384,36 @@ pub struct Relock {
     pub side: Side,
 }
 
-/// A table's page was given back while others use the table.
+/// A table's page was freed while others use the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FreedShared {
     pub side: Side,
     pub table: Table,
     pub generation: u32,
     pub mm: Mm,
-    /// Share count as the kernel had it.
+    /// Share count as the kernel kept it.
     pub count: u32,
-    /// Links of others that the engine knows, mm and GiB.
+    /// Links of others that the engine knows: mm and GiB.
     pub links: Vec<(Mm, Addr)>,
 }
 
-/// How the last known hold of a lock ended.
+/// End of the last known hold of a lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// It was released then.
+    /// The lock was released at this time.
     Released(u64),
-    /// Its task exited then, and was not seen to release it.
+    /// The task exited at this time and was not seen to release the lock.
     Exited(u64),
 }
 
-/// The task that held a lock last, as far as is known.
+/// The last known holder of a lock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LastHolder {
     pub task: TaskRef,
-    /// The watched operation that it was inside when the hold ended.
+    /// The watched operation that the task was in when the hold ended.
     pub site: Option<Arc<str>>,
     pub known: Known,
-    /// `None`: some time before what showed the hold.
+    /// `None`: at some time before the event that showed the hold.
     pub acquired_ns: Option<u64>,
     pub ended: Ended,
 }
@@ -421,20 +424,21 @@ pub struct OrphanWait {
     pub class: LockClass,
     /// Mode of the request.
     pub mode: Option<Mode>,
-    /// Address of the lock; of a folio lock the folio. `None`: the folio's lookup did not return, and which it is is not known.
+    /// Address of the lock; for a folio lock, of the folio. `None`: the folio's lookup did not return, so its address
+    /// is not known.
     pub lock: Option<u64>,
-    /// Mapping and index, of a folio.
+    /// Mapping and index of a folio.
     pub place: Option<(Mapping, u64)>,
-    /// The task that waits longest; its time is that of the request.
+    /// The task that has waited longest; its time is that of the request.
     pub side: Side,
-    /// The kernel reported the wait. Otherwise the task was silent since its request.
+    /// The kernel reported the wait. If false, the task was silent since its request.
     pub reported: bool,
-    /// Tasks that wait for it, this one included.
+    /// Number of tasks that wait for it, this one included.
     pub waiters: u64,
     pub last: Option<LastHolder>,
 }
 
-/// Evidence by kind.
+/// Evidence of a finding, by kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Evidence {
     Window(Box<Window>),
@@ -446,51 +450,53 @@ pub enum Evidence {
     OrphanWait(Box<OrphanWait>),
 }
 
-/// What could make a finding false, or less than it looks.
+/// A reason why a finding may be false, or weaker than it looks.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Doubt {
-    /// Records of these CPUs were lost while it happened.
+    /// Records were lost while it happened.
     Loss,
-    /// The moment of the unlink is only known as an interval.
+    /// The moment of the unlink is known only as an interval.
     UnlinkInterval,
-    /// The task was in no watched operation, so that the end of its use is not known.
+    /// The task was not in a watched operation, so the end of its use is not known.
     NoOperation,
-    /// A hold is known by a contract only: taken some time before.
+    /// A hold is known only by a contract or its release: the lock was acquired at some time before.
     InferredHold(LockClass),
-    /// Readers on both sides: only a writer that queues between them closes it; whether one was ever seen.
+    /// Both parties are readers: only a writer that queues between them closes the cycle. `writer_seen`: one was seen
+    /// in the run.
     QueuedWriter { class: LockClass, writer_seen: bool },
-    /// Fewer tasks than steps.
+    /// The cycle has fewer tasks than steps.
     FewTasks,
-    /// The tasks of the sides were not there at one time.
+    /// The parties' tasks did not exist at the same time.
     NotTogether,
-    /// From where they hold nothing, the tasks cannot all come to where they wait: another lock stands in the way.
+    /// Starting with no locks held, the tasks cannot all reach their waits: another lock prevents it.
     Unreachable,
-    /// A task is still inside the operation: a folio may be locked in it, which its release will tell.
+    /// A task is still inside the operation: it may hold a folio lock that only the release will show.
     Inside,
-    /// Whether they can all come there was too much to try.
+    /// The search for an interleaving in which all reach their waits was cut: too many to try.
     SearchCut,
-    /// When this folio lock was taken is not known to the moment.
+    /// The moment at which this folio lock was acquired is not known.
     Moment(LockClass),
-    /// The sides are of different recordings, whose locks cannot be compared.
+    /// The parties are of different recordings, whose locks cannot be compared.
     Merged,
-    /// More of this was seen than is kept: what is not kept could have changed the verdict.
+    /// A bound was reached: evidence that was not kept could have changed the verdict.
     Bound(&'static str),
-    /// The kernel does not report such waits, and whether this task waits does not follow from who holds the lock.
+    /// The kernel does not report such waits, and the known lock holders do not show that this task waits.
     WaitNotSeen { tid: Tid, class: LockClass },
-    /// The search for circles reached its bound: from this many tasks that wait in the same knot none was looked for.
+    /// The search for circles of waits reached its bound: it did not start from this many tasks that wait in the same
+    /// knot.
     CirclesCut(usize),
     /// A task may hold the lock that was not seen to acquire it.
     HolderUnseen,
-    /// Who held the lock last is not remembered: of locks that nobody waits for, only this many releases are.
+    /// The last holder is not remembered: for locks without a waiter, only this many releases are kept.
     HolderForgotten { releases: usize },
-    /// A role that the rule needs is not fully seen on this kernel: role, part, grade.
+    /// A role that the rule needs is not fully seen on this kernel: role, part and grade.
     Coverage(String),
 }
 
-/// One conclusion.
+/// One conclusion of the engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// Stable name, made of what is merged: the same in every run that finds the same.
+    /// Stable name, made from the merge key: equal in every run with the same finding.
     pub id: String,
     pub rank: Rank,
     /// Occurrences merged into it.

@@ -1,8 +1,7 @@
-//! A hash map whose hasher has no seed: the same events take the same path on any machine.
+//! A hash map whose hasher has no seed: the same events take the same code path on every machine.
 //!
-//! Keys are kernel addresses and small numbers from a trusted decoder, so that no defence against chosen keys is
-//! needed. Its order is still an accident of layout: nothing that reaches a finding or a view is taken from an
-//! iteration without sorting.
+//! Keys are kernel addresses and small numbers from a trusted decoder, so no defence against chosen keys is needed. The
+//! iteration order still depends on the layout: findings and views never use it without sorting.
 
 use std::hash::{BuildHasherDefault, Hasher};
 
@@ -10,13 +9,13 @@ use std::hash::{BuildHasherDefault, Hasher};
 #[allow(clippy::disallowed_types, reason = "the hasher is fixed here; iteration is never shown unsorted")]
 pub(crate) type FxMap<K, V> = std::collections::HashMap<K, V, BuildHasherDefault<Fx>>;
 
-/// Folds a word into a number, as the hasher does.
+/// Folds a word into a hash, as the hasher does.
 #[inline]
 pub(crate) fn mix(all: u64, word: u64) -> u64 {
     (all.rotate_left(5) ^ word).wrapping_mul(SPREAD)
 }
 
-/// Multiply and rotate, word by word.
+/// Hasher that multiplies and rotates, word by word.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Fx(u64);
 
@@ -54,7 +53,7 @@ impl Hasher for Fx {
 
     #[inline]
     fn finish(&self) -> u64 {
-        // The map takes its place from the low bits and its tag from the high ones; page addresses are poor in both.
+        // The map uses the low bits as index and the high bits as tag; page addresses vary little in both.
         self.0 ^ self.0 >> 32
     }
 }

@@ -1,7 +1,7 @@
-//! The lock-order graph: which lock was asked for while which was held, by class and by instance.
+//! The lock-order graph: which lock was requested while which was held, by class and by instance.
 //!
-//! Decides what an edge is and what is kept of it: for each pair of instances a few witnesses, by different sites, tasks and
-//! other locks held. Which edges close to a deadlock is decided in `cycles`.
+//! This module decides what an edge is and what is kept of it: for each pair of instances, a few witnesses that differ
+//! in site, task or other held locks. `cycles` decides which edges close a deadlock.
 
 mod witness;
 
@@ -26,31 +26,32 @@ use crate::{
     view::EdgeView,
 };
 
-/// Pairs of instances kept per edge. Of more, those go first whose tasks are all gone, since they meet nothing any more; then the
-/// older half, after what it closes has been looked for.
+/// Maximum number of instance pairs per edge. If there are more, pairs whose tasks are all gone are dropped first,
+/// because nothing later can combine with them. Then the older half is dropped, after the cycles that it closes were
+/// searched.
 const PAIRS_MAX: usize = 32_768;
-/// Fewer pairs are not worth looking through for those whose tasks are gone.
+/// Minimum number of pairs for a sweep for pairs whose tasks are gone.
 const SWEEP_MIN: usize = 1024;
-/// Locks whose writers are kept.
+/// Maximum number of locks whose writers are kept.
 const WRITTEN_MAX: usize = 32_768;
-/// Writers kept per lock: one more than tasks that a cycle commonly has, at three sites.
+/// Writers kept per lock: one more than a cycle usually has tasks, at three sites.
 const WRITERS: usize = 9;
 
 /// Class and mode of one end of an edge.
 pub(crate) type End = (LockClass, Option<Mode>);
 
-/// What was seen of an edge at one site.
+/// Occurrences of an edge at one site.
 #[derive(Clone, Debug)]
 pub(crate) struct At {
     site: SiteId,
-    /// The evidence is sure, and untouched by loss.
+    /// The evidence is certain and not touched by loss.
     good: bool,
     pub count: u64,
     pub last_ns: u64,
-    /// The first, or the first that is better evidence.
+    /// The first witness, or the first better one.
     pub first: Arc<Witness>,
     pub locks: (Instance, Instance),
-    /// Classes of which another lock was held every time, a bit each.
+    /// Classes of which another lock was held every time, one bit each.
     gates: u16,
 }
 
@@ -65,26 +66,27 @@ pub(crate) struct Edge {
     pub last_ns: u64,
     /// Some of the tasks.
     pub tasks: Vec<Tid>,
-    /// Where it was seen, in the order of the first times.
+    /// Occurrences by site, sorted by first time.
     pub at: Vec<At>,
     pairs: FxMap<(Instance, Instance), u32>,
-    /// The pair that was seen last: often it is seen again.
+    /// The last pair: the next occurrence often is of the same pair.
     last_pair: ((Instance, Instance), u32),
-    /// Pairs so far.
+    /// Number of pairs so far.
     instances: usize,
-    /// Pairs that made room although their tasks may be there yet.
+    /// Pairs that made room although their tasks may still exist.
     dropped: u64,
-    /// A pair could not be searched in full.
+    /// The search through one of its pairs was cut.
     pub is_cut: bool,
 }
 
 impl Edge {
-    /// Whether it can be a step of a deadlock. Two page-table locks nest by design (fork, mremap), in an order of their own.
+    /// Returns true if it can be a step of a deadlock. Two PTLs nest by design (fork, mremap), in an order of their
+    /// own.
     pub fn can_close(&self) -> bool {
         self.manner.can_block() && (self.from.0, self.to.0) != (LockClass::Ptl, LockClass::Ptl)
     }
 
-    /// The best evidence.
+    /// Returns the best evidence.
     pub fn best(&self) -> &At {
         let worth = |at: &&At| (at.first.lossy, !at.first.sure, at.first.time_ns());
         self.at.iter().min_by_key(worth).unwrap_or(&self.at[0])
@@ -95,12 +97,12 @@ impl Edge {
         LockClass::ALL.into_iter().filter(|class| all & 1 << *class as u16 != 0).collect()
     }
 
-    /// Whether what is not kept or not tried of it could close a cycle.
+    /// Returns true if dropped pairs or cut searches may hide a cycle through this edge.
     pub fn is_bounded(&self) -> bool {
         self.dropped > 0 || self.is_cut
     }
 
-    /// Words this edge, as seen between two instances, for a finding.
+    /// Returns this edge, as seen between two instances, as the step of a finding.
     pub fn step(
         &self,
         locks: (Instance, Instance),
@@ -124,7 +126,7 @@ impl Edge {
     }
 }
 
-/// What is asked for.
+/// A request for a lock.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ask {
     pub class: LockClass,
@@ -132,12 +134,12 @@ pub(crate) struct Ask {
     pub mode: Option<Mode>,
     pub manner: Manner,
     pub time_ns: u64,
-    /// Innermost operation, else the probed function.
+    /// The innermost operation, else the probed function.
     pub site: SiteId,
 }
 
 impl Ask {
-    /// What was asked for some time ago.
+    /// Returns an earlier request of a task's path.
     pub fn of(op: &Op) -> Ask {
         Ask {
             class: op.class,
@@ -150,7 +152,7 @@ impl Ask {
     }
 }
 
-/// What is held while something is asked for.
+/// A lock that is held during a request.
 #[derive(Clone, Copy, Debug)]
 struct From {
     end: End,
@@ -158,44 +160,44 @@ struct From {
     known: Known,
     lossy: bool,
     sure: bool,
-    /// Classes of the other locks held, a bit each.
+    /// Classes of the other held locks, one bit each.
     gates: u16,
 }
 
-/// All edges.
+/// The edges between classes, and the pairs of instances.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Graph {
     edges: Vec<Edge>,
-    /// Place of an edge by its key; [`NONE`]: there is none yet.
+    /// Index of an edge by its key; [`NONE`]: no such edge.
     by_ends: Vec<u32>,
     pairs: Vec<Pair>,
     unused: Vec<u32>,
     /// Pairs by their first lock.
     out: FxMap<Instance, Vec<u32>>,
-    /// Pairs that nobody has looked at yet, in the order in which they have to be.
+    /// Pairs with evidence that was not searched yet, in search order.
     fresh: VecDeque<u32>,
-    /// Who asked for a lock for writing, in a way that can block: readers wait behind such a task.
+    /// Requests of a lock for writing that can block: readers wait behind them.
     writers: FxMap<Instance, Vec<Arc<Witness>>>,
-    /// Older pairs have to go as soon as what they close is known.
+    /// Edges with too many pairs: the older pairs are dropped as soon as they were searched.
     full: Vec<u32>,
-    /// Locks whose writers are not all kept: those of a lock are of no other.
+    /// Locks of which not all writers are kept.
     cut_writers: BTreeSet<Instance>,
-    /// The end of the last hole.
+    /// End of the last hole.
     hole_ns: u64,
-    /// How many pairs make it worth looking for those whose tasks are gone.
+    /// Number of pairs that triggers the next sweep for pairs whose tasks are gone.
     sweep_at: usize,
 }
 
-/// No edge.
+/// Value for a missing edge.
 const NONE: u32 = u32::MAX;
 
-/// Both ends and the manner in one number, a small one.
+/// Packs both ends and the kind of request into one small number.
 fn key(from: End, ask: &Ask) -> u32 {
     let end = |(class, mode): End| (class as u32) << 2 | mode.map_or(0, |m| m as u32);
     end(from) << 8 | end((ask.class, ask.mode)) << 2 | ask.manner as u32
 }
 
-/// Classes of the locks held, a bit each: those held at all, and those of which two locks are held.
+/// Classes of the held locks, one bit each: classes with at least one lock, and classes with two locks.
 #[derive(Clone, Copy)]
 struct Classes {
     once: u16,
@@ -210,13 +212,13 @@ impl Classes {
         })
     }
 
-    /// Those held besides one lock of a class that is held.
+    /// Returns the classes that remain without one lock of `class`.
     fn without(self, class: LockClass) -> u16 {
         self.once & !(1 << class as u16) | self.twice
     }
 }
 
-/// What tells this from other cases: site, task, locks held.
+/// Returns the merge key of a request: site, task and held locks.
 fn signature(
     task: &Task,
     site: SiteId,
@@ -234,12 +236,12 @@ fn signature(
     Signature { shape, serial: task.serial, pages }
 }
 
-/// What a task holds, as far as it tells one case from another.
+/// Returns the holds of a task as they enter the signature.
 fn locks(task: &Task) -> impl Iterator<Item = (Instance, LockClass, Option<Mode>)> {
     task.holds.iter().map(|h| (h.instance, h.class, h.mode))
 }
 
-/// A path that is copied at most once, whatever it is evidence of.
+/// A path that is copied at most once for all witnesses of a request.
 struct Shared<'a> {
     ops: &'a [Op],
     shared: Option<Arc<[Op]>>,
@@ -269,12 +271,12 @@ impl Graph {
         &self.pairs[at as usize]
     }
 
-    /// Pairs whose first lock this is.
+    /// Pairs whose first lock is `lock`.
     pub fn from(&self, lock: Instance) -> &[u32] {
         self.out.get(&lock).map_or(&[], Vec::as_slice)
     }
 
-    /// When a pair of an edge was seen last, if it is kept.
+    /// Time at which a pair of an edge was last seen, if the pair is kept.
     pub fn last_ns(&self, edge: u32, locks: (Instance, Instance)) -> Option<u64> {
         let edge = self.edges.get(edge as usize)?;
         edge.pairs.get(&locks).map(|at| self.pair(*at).last_ns)
@@ -284,17 +286,17 @@ impl Graph {
         self.writers.get(&lock).map_or(&[], Vec::as_slice)
     }
 
-    /// Whether more tasks request a lock for writing than are kept.
+    /// Returns true if a lock has more writers than are kept.
     pub fn are_writers_cut(&self, lock: Instance) -> bool {
         self.cut_writers.contains(&lock)
     }
 
-    /// Records are known to be missing up to a time.
+    /// Records a hole that ends at this time.
     pub fn hole(&mut self, hole_ns: u64) {
         self.hole_ns = self.hole_ns.max(hole_ns);
     }
 
-    /// `task` requests a lock while it holds what it holds.
+    /// Adds the edges of a request from the current holds of `task`.
     #[inline]
     pub fn asked(&mut self, presences: Presences<'_>, task: &Task, ask: &Ask) {
         if !task.holds.is_empty() {
@@ -318,7 +320,7 @@ impl Graph {
         }
     }
 
-    /// It turns out that `task` held `from` when it requested something some time ago.
+    /// Adds an edge of an earlier request: `task` turns out to have held `from` then.
     pub fn asked_before(
         &mut self,
         presences: Presences<'_>,
@@ -341,7 +343,7 @@ impl Graph {
         self.add(presences, task, of, ask, signature, &mut Shared::new(path));
     }
 
-    /// It turns out that `task` held more than was thought when it requested a lock: what was kept of that is mended.
+    /// Updates the witnesses of an earlier request: `task` turns out to have held more locks than was known.
     pub fn held_more(&mut self, task: &Task, request: &Request<'_>) {
         if task.witnessed_ns.get() < request.op.time_ns {
             return;
@@ -351,14 +353,14 @@ impl Graph {
         self.mend(task, request, |known| Witness { path: request.path.into(), signature, ..known.clone() });
     }
 
-    /// What a task did lately may have been otherwise, as far as what was lost could tell.
+    /// Marks the witnesses of the task's current path as lossy.
     pub fn doubt(&mut self, task: &Task) {
         task.path.requests_from(0, |request| {
             self.mend(task, request, |known| Witness { lossy: true, ..known.clone() });
         });
     }
 
-    /// What a task did since a time may have been otherwise.
+    /// Marks all witnesses of a task since `since_ns` as lossy.
     pub fn doubt_since(&mut self, serial: u64, since_ns: u64) {
         let is_it = |w: &Arc<Witness>| w.presence.serial == serial && w.time_ns() >= since_ns && !w.lossy;
         for pair in &mut self.pairs {
@@ -379,7 +381,7 @@ impl Graph {
 
     fn mend(&mut self, task: &Task, request: &Request<'_>, mended: impl Fn(&Witness) -> Witness) {
         let ask = &Ask::of(&request.op);
-        // Of what was done again and again the path has the first time only.
+        // For repeated operations, the path contains only the first time.
         let is_it = |w: &&mut Arc<Witness>| w.presence.serial == task.serial && w.time_ns() >= ask.time_ns;
         for from in request.held {
             let Some(edge) = self.place(key((from.class, from.mode), ask)) else { continue };
@@ -407,7 +409,7 @@ impl Graph {
         }
         let known = self.writers.entry(ask.instance).or_default();
         let path = || task.path.ops().into();
-        // Under which locks of single pages it was makes no other request of it.
+        // The held locks of single pages do not make it a different request.
         let signature = signature(task, ask.site, locks(task));
         let signature = Signature { pages: 0, ..signature };
         let new = |path: Arc<[Op]>| {
@@ -415,7 +417,7 @@ impl Graph {
             Arc::new(Witness { signature, ..Witness::of(task, ask, &path, Known::Asked) })
         };
         if let Some(old) = known.iter_mut().find(|w| w.signature == signature) {
-            // A shorter way, or one after a hole, replaces the one before.
+            // A shorter path, or an occurrence after a hole, replaces the earlier one.
             if old.path.len() > task.path.ops().len() || old.time_ns() <= self.hole_ns || old.lossy {
                 *old = new(path());
             }
@@ -504,7 +506,7 @@ impl Graph {
         }
     }
 
-    /// The first, or the first better, evidence of an edge at a site.
+    /// Records the first evidence of an edge at a site, or the first better one.
     fn seen_at(
         &mut self,
         edge: u32,
@@ -538,7 +540,7 @@ impl Graph {
             dropped: 0,
             is_cut: false,
         });
-        // It may close a cycle of classes: what was of no interest may be.
+        // The new edge may close a cycle of classes through pairs that could not close one before.
         for (at, pair) in self.pairs.iter_mut().enumerate() {
             if !pair.witnesses.is_empty() && self.edges[pair.edge as usize].can_close() {
                 mark(pair, at as u32, ask.time_ns, &mut self.fresh);
@@ -593,8 +595,8 @@ impl Graph {
         }
     }
 
-    /// Pairs that nobody has looked at, and about which nothing new was told since `before_ns`. What is told later of them has
-    /// its turn later.
+    /// Returns the pairs whose evidence was not searched yet and that have no new evidence since `before_ns`; the
+    /// others stay queued.
     pub fn due(&mut self, before_ns: u64) -> Vec<u32> {
         let mut due = Vec::new();
         for _ in 0..self.fresh.len() {
@@ -615,12 +617,12 @@ impl Graph {
         due
     }
 
-    /// This one has its turn again later.
+    /// Queues a pair for another search.
     pub fn wait_on(&mut self, at: u32, now_ns: u64) {
         mark(&mut self.pairs[at as usize], at, now_ns, &mut self.fresh);
     }
 
-    /// They wait on.
+    /// Puts pairs back to the front of the queue.
     pub fn put_back(&mut self, rest: &[u32]) {
         for at in rest.iter().rev() {
             let pair = &mut self.pairs[*at as usize];
@@ -631,24 +633,25 @@ impl Graph {
         }
     }
 
-    /// Whether older pairs wait for somebody to look at them before they go.
+    /// Returns true if older pairs must be searched before they are dropped.
     pub fn is_full(&self) -> bool {
         !self.full.is_empty()
     }
 
-    /// A pair was not searched in full.
+    /// Records that the search through a pair was cut.
     pub fn cut(&mut self, pair: u32) {
         let edge = self.pairs[pair as usize].edge;
         self.edges[edge as usize].is_cut = true;
     }
 
-    /// Whether it is time for [`Graph::thin_out`].
+    /// Returns true if it is time for [`Graph::thin_out`].
     pub fn is_thick(&self) -> bool {
         !self.full.is_empty() || self.pairs.len() - self.unused.len() >= self.sweep_at.max(SWEEP_MIN)
     }
 
-    /// Lets pairs go whose tasks are all gone, as soon as there are as many again as were left the last time; and older ones
-    /// where there are too many. `gone` takes when a pair that goes was seen last.
+    /// Drops pairs whose tasks are all gone, once the number of pairs has grown enough since the last time. Also drops
+    /// older pairs of edges that have too many. `gone` receives each dropped pair with the time at which it was last
+    /// seen.
     pub fn thin_out(
         &mut self,
         presences: Presences<'_>,
@@ -705,12 +708,12 @@ impl Graph {
         self.unused.push(at);
     }
 
-    /// Pairs that made room although their tasks may be there yet.
+    /// Pairs that made room although their tasks may still exist.
     pub fn dropped_pairs(&self) -> u64 {
         self.edges.iter().map(|e| e.dropped).sum()
     }
 
-    /// Ordered by class and mode.
+    /// Views of all edges, sorted by class and mode.
     pub fn views(&self, orders: &[DocumentedOrder], name: impl Fn(SiteId) -> Arc<str>) -> Vec<EdgeView> {
         let view = |(e, at): (&Edge, &At)| EdgeView {
             from: e.from.0,

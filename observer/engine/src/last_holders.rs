@@ -1,8 +1,9 @@
-//! Who held a lock last: for a wait that has no holder.
+//! Last holders of locks, for waits that have no holder.
 //!
-//! Decides what is remembered. Of all locks: the last releases, in a table of fixed size where a newer release takes the place of an
-//! older one. Of locks that tasks wait for, and of locks that a task held when it exited: the last hold, however old, up to a
-//! number of locks. A lookup says whether a hold may have been forgotten. A release costs one store.
+//! This module decides what is remembered. For all locks, the last releases are kept in a table of fixed size, in which
+//! a newer release overwrites an older one. For locks with waiters, and locks that a task held at its exit, the last
+//! hold is kept regardless of its age, up to a number of locks. A lookup reports if a hold may have been forgotten. A
+//! release costs one store.
 
 use crate::{
     event::{Folio, Mapping, Mode, SiteId},
@@ -12,33 +13,33 @@ use crate::{
     tasks::{Instance, LockHold, Task},
 };
 
-/// Releases remembered of locks that nobody waits for. A power of two.
+/// Number of releases kept for locks without a waiter; a power of two.
 pub const RECENT: usize = 1024;
-/// Locks waited for, and locks left by an exit, that are remembered.
+/// Maximum number of kept locks that have a waiter or were held at an exit.
 const KEPT_MAX: usize = 1024;
-/// How often locks that nobody waits for any more are forgotten.
+/// Interval at which locks without a waiter are forgotten.
 const PRUNE_EVERY_NS: u64 = 1_000_000_000;
 
-/// How a hold ended.
+/// End of a hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
-    /// Its release was seen.
+    /// The release was seen.
     Released,
-    /// Its task exited and was not seen to release it.
+    /// The task exited and was not seen to release the lock.
     Exited,
 }
 
-/// A hold that ended, with the task that it was of.
+/// An ended hold, with its task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LastHold {
     pub class: LockClass,
     pub instance: Instance,
-    /// For folio locks.
+    /// Only for folio locks.
     pub mapping: Mapping,
     pub index: u64,
     pub mode: Option<Mode>,
     pub known: Known,
-    /// Records that could have shown another end of it were lost.
+    /// Lost records could show that it ended otherwise.
     pub lossy: bool,
     pub since_ns: u64,
     pub end_ns: u64,
@@ -47,7 +48,7 @@ pub(crate) struct LastHold {
     pub tgid: u32,
     pub comm: [u8; 16],
     pub cpu: u16,
-    /// The operation that the task was inside when the hold ended.
+    /// The operation that the task was in when the hold ended.
     pub site: Option<SiteId>,
 }
 
@@ -73,13 +74,13 @@ impl LastHold {
     }
 }
 
-/// What is known of the last holder of a lock.
+/// Result of asking for a lock's last holder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Last {
     Known(LastHold),
-    /// None was seen.
+    /// No holder was seen.
     None,
-    /// None is remembered, and one may have been forgotten.
+    /// No holder is remembered, but one may have been forgotten.
     Forgotten,
 }
 
@@ -96,30 +97,30 @@ impl Last {
 #[derive(Clone, Copy, Debug)]
 struct Kept {
     last: Last,
-    /// Somebody waits for it.
+    /// A task waits for it.
     wanted: bool,
 }
 
 /// Last holders by lock.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LastHolders {
-    /// By a hash of the address; empty until the first release.
+    /// Indexed by a hash of the address; empty until the first release.
     recent: Vec<Option<LastHold>>,
-    /// Places of `recent` in which a release of another lock was replaced.
+    /// True at indices of `recent` where a release of another lock was overwritten.
     replaced: Vec<bool>,
     kept: FxMap<u64, Kept>,
-    /// A lock was not kept, because the bound was reached.
+    /// A lock could not be kept because the bound was reached.
     cut: bool,
     pruned_ns: u64,
 }
 
 fn place(addr: u64) -> usize {
-    // Locks are aligned, folios lie far apart: the high bits of the product depend on all bits of the address.
+    // Locks are aligned and folios are far apart: the high bits of the product depend on all bits of the address.
     (addr.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - RECENT.trailing_zeros())) as usize
 }
 
 impl LastHolders {
-    /// A task released a lock. PTLs are spinlocks: nobody waits for one for long.
+    /// Records the release of a lock. PTLs are skipped: they are spinlocks, so no task waits long for one.
     #[inline]
     pub fn released(&mut self, task: &Task, hold: &LockHold, now_ns: u64) {
         if hold.class == LockClass::Ptl {
@@ -134,7 +135,7 @@ impl LastHolders {
         self.remember(last);
     }
 
-    /// A folio of this task was unlocked, by whomever.
+    /// Records that a folio held by this task was unlocked, by any task.
     #[inline]
     pub fn unlocked(&mut self, task: &Task, folio: Folio, now_ns: u64) {
         if let Some(hold) = task.holds.iter().find(|h| h.instance.addr == folio.0) {
@@ -142,7 +143,7 @@ impl LastHolders {
         }
     }
 
-    /// A task exited, with this among its holds.
+    /// Records the exit of a task that holds this lock.
     pub fn exited(&mut self, task: &Task, hold: &LockHold, now_ns: u64) {
         if hold.class == LockClass::Ptl || hold.known == Known::Asking {
             return;
@@ -171,7 +172,7 @@ impl LastHolders {
             return;
         }
         self.cut = true;
-        // What an exit left, and nobody waits for, makes room: the oldest first.
+        // Locks left by an exit that no task waits for make room, the oldest first.
         let left = self.kept.iter().filter(|(_, kept)| !kept.wanted);
         let oldest = left.min_by_key(|(addr, kept)| (kept.last.end_ns(), **addr)).map(|(addr, _)| *addr);
         if let Some(oldest) = oldest {
@@ -180,7 +181,7 @@ impl LastHolders {
         }
     }
 
-    /// A task waits for this lock: its last holder is not forgotten from now on.
+    /// Records that a task waits for this lock: from now on, its last holder is not forgotten.
     pub fn wanted(&mut self, addr: u64) {
         if let Some(kept) = self.kept.get_mut(&addr) {
             kept.wanted = true;
@@ -190,7 +191,7 @@ impl LastHolders {
         }
     }
 
-    /// Whether it is time to say again which locks are waited for.
+    /// Returns true if it is time to update which locks have waiters.
     pub fn is_due(&mut self, now_ns: u64) -> bool {
         let is_due = now_ns.saturating_sub(self.pruned_ns) >= PRUNE_EVERY_NS;
         if is_due {
@@ -199,7 +200,7 @@ impl LastHolders {
         is_due
     }
 
-    /// Forgets locks that nobody waits for any more. What an exit left stays.
+    /// Forgets locks without a waiter, except those left by an exit.
     pub fn prune(&mut self, is_wanted: impl Fn(u64) -> bool) {
         self.kept.retain(|addr, kept| {
             kept.wanted = is_wanted(*addr);
@@ -213,7 +214,7 @@ impl LastHolders {
         !self.kept.is_empty()
     }
 
-    /// The last holder of the lock at an address, whichever lock that was.
+    /// Returns the last holder of the lock at an address, even if that was an earlier lock.
     pub fn of(&self, addr: u64) -> Last {
         if let Some(kept) = self.kept.get(&addr) {
             return kept.last;
@@ -228,7 +229,7 @@ impl LastHolders {
         }
     }
 
-    /// The last holder of the folio at a place of a file, whichever folio that was.
+    /// Returns the last holder of the folio at an index of a file, even if that was another folio.
     pub fn of_place(&self, mapping: Mapping, index: u64) -> Last {
         let kept = self.kept.values().filter_map(|kept| match kept.last {
             Last::Known(last) => Some(last),

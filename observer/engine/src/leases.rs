@@ -1,4 +1,4 @@
-//! Leases: one task's possession of one pte pointer, from the lookup to the end of its use.
+//! Leases: possession of one pte pointer by a task, from the lookup to the last use.
 //!
 //! ```text
 //!            lookup under no excluding lock                     lookup under an excluding lock
@@ -10,15 +10,15 @@
 //!                                                  │             ┌────────────▼───────────┐
 //!                                                  └─────────────┤        dormant         │◄─┐ PTL released
 //!                                    replaced, operation over    └────────────┬───────────┘  │ = certain end
-//!                                                                 PTL taken   └──► active ───┘
+//!                                                                 PTL acquired└──► active ───┘
 //! ```
 //!
-//! A callback's lease is active from the callback's begin (or the lookup that it was handed) to its end, whatever is
-//! released meanwhile. A foreign lookup's lease ends with the release of the lock that it names. Sleeping is not holding:
-//! a dormant lease makes no window unless the task takes the table's PTL later, with no lookup of that table in between:
-//! one table serves many mms, and its lock is taken for the pointer that was looked up last.
+//! A callback's lease is active from the begin of the callback (or from the lookup whose pointer it received) to its end,
+//! regardless of releases meanwhile. The lease of a foreign lookup ends with the release of the lock that it names. A dormant
+//! lease is not a possession. It makes no window unless the task acquires the table's PTL later, without a lookup of that
+//! table in between. One table serves many mms, and its PTL is acquired for the pointer that was looked up last.
 //!
-//! Decides the states; what an unlink makes of them is in `windows`.
+//! This module decides the states; `windows` decides what an unlink makes of them.
 
 use crate::{
     cover::Cover,
@@ -28,19 +28,19 @@ use crate::{
     tasks::{HoldSet, LockHold},
 };
 
-/// Excluding locks kept per lease; a lookup under more is still held by those.
+/// Maximum number of excluders kept per lease; at a lookup under more locks, the surplus ones are ignored.
 const EXCLUDING_MAX: usize = 4;
 
-/// What sort of possession it is.
+/// Kind of a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sort {
-    /// Handed to a callback, which runs.
+    /// A running callback received the pointer.
     Callback,
-    /// Returned by a lookup in a mm that the task works on.
+    /// A lookup returned the pointer, in an mm that the task works on.
     Own,
-    /// A look at a partner's mm, given up with the release of a lock of this class.
+    /// The lookup read a partner's mm; the lease ends with the release of a lock of this class.
     Foreign(Class),
-    /// A walk with no lookup function, up to this address: some pointer of the range, some of the time.
+    /// A walk without a lookup function, up to this address: at some times, the task uses some pointer of the range.
     Walk(Addr),
 }
 
@@ -51,21 +51,22 @@ pub(crate) struct Hit {
     pub hi_ns: u64,
     pub unlinker: Side,
     pub unlink_site: SiteId,
-    /// What it was a pointer into.
+    /// The table generation that the pointer is into.
     pub of: Generation,
-    /// The table's PTL if the unlinker held it, and since when: who got it later took it after the unlink.
+    /// The table's PTL if the unlinker held it, with the time since which: a later holder acquired it after the unlink.
     pub unlinker_ptl: Option<(u64, u64)>,
     pub used: Use,
     pub at_use: Option<Box<Side>>,
     pub freed_ns: Option<u64>,
-    /// The PTL that was taken after the unlink was released again: whatever follows, it was used unchecked.
+    /// The PTL that was acquired after the unlink was released again: the pointer was used unchecked, regardless of
+    /// what follows.
     unchecked: bool,
-    /// Looked up again under the PTL before anything else was done with it.
+    /// The pointer was looked up again under the PTL before any other use.
     pub revalidated: bool,
 }
 
 impl Hit {
-    /// An unlink between two times, equal where its moment is known.
+    /// Creates a hit by an unlink between two times, which are equal if the moment is known.
     pub fn new(
         (lo_ns, hi_ns): (u64, u64),
         unlinker: Side,
@@ -89,24 +90,24 @@ impl Hit {
     }
 }
 
-/// A PTL that was taken through a pointer.
+/// A PTL that was acquired through a pointer.
 #[derive(Clone, Copy, Debug)]
 struct Taken {
     lock: u64,
-    /// It was had at some time after this.
+    /// The PTL was acquired at some time after this.
     since_ns: u64,
-    /// Where the release cannot be seen, it is over at any time from then on.
+    /// If false, the release cannot be seen: it may happen at any time after the acquisition.
     release_seen: bool,
 }
 
 impl Taken {
-    /// Up to when it was held for certain, if it was told as released now.
+    /// Returns the time up to which it was certainly held, if its release is assumed now.
     fn until_ns(self, now_ns: u64) -> u64 {
         if self.release_seen { now_ns } else { self.since_ns }
     }
 }
 
-/// A table in one of its lives.
+/// One generation of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Generation {
     pub table: Table,
@@ -114,7 +115,7 @@ pub(crate) struct Generation {
     pub birth_ns: u64,
 }
 
-/// One lease.
+/// State of one lease.
 #[derive(Clone, Debug)]
 pub(crate) struct Lease {
     pub sort: Sort,
@@ -124,27 +125,27 @@ pub(crate) struct Lease {
     pub of: Generation,
     pub start_ns: u64,
     pub cpu: u16,
-    /// On whose behalf.
+    /// Site to which the lookup is attributed.
     pub site: SiteId,
-    /// Frames on the task's stack at its start; it ends when fewer are left. 0: in no operation.
+    /// Frames on the task's stack at its start; it ends when fewer are left. 0: not in an operation.
     pub depth: usize,
     pub cover: Cover,
     /// Stack of the operation.
     pub stack: Option<u32>,
     excluding: [u64; EXCLUDING_MAX],
-    /// Looked up under an excluding lock, all of which were released: not held, unless used again.
+    /// The lookup's excluders are all released: the pointer is not in use, unless it is used again.
     dormant: bool,
-    /// Was ever under an excluding lock: the release of the PTL ends it again.
+    /// It was protected by an excluder at some time: it becomes dormant with the release of the PTL.
     guarded: bool,
-    /// PTL of the table taken through it, and not released.
+    /// The table's PTL, if acquired through it and not released.
     ptl: Option<Taken>,
-    /// Looked up again under the PTL: the pointer is given up.
+    /// Looked up again under the PTL: the old pointer is given up.
     retired: bool,
-    /// Used while nothing kept removals away, with no look again.
+    /// Used while nothing excluded unlinks, without another lookup.
     unchecked: bool,
-    /// Ended by a lookup at the same place under the table's PTL, before anything was done with it.
+    /// Ended by a lookup at the same place under the table's PTL, before any other use.
     pub revalidated: bool,
-    /// Last moment at which it was in use for certain.
+    /// Last moment at which it was certainly in use.
     certain_ns: u64,
     /// Last moment at which it was active, while dormant.
     active_until_ns: u64,
@@ -152,7 +153,7 @@ pub(crate) struct Lease {
     pub hit: Option<Box<Hit>>,
 }
 
-/// What a lookup or callback tells.
+/// The pointer that a lookup returns or a callback receives.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pointer {
     pub mm: Mm,
@@ -193,7 +194,7 @@ impl Lease {
         }
     }
 
-    /// It was looked up under this lock, which excludes unlinks.
+    /// Adds an excluder that protected the lookup.
     pub fn exclude_by(&mut self, lock: u64) {
         if let Some(place) = self.excluding.iter_mut().find(|l| **l == 0) {
             *place = lock;
@@ -201,7 +202,7 @@ impl Lease {
         }
     }
 
-    /// The pointer that was looked up is handed to a callback: one lease, from the lookup on.
+    /// Passes the pointer of a lookup on to a callback: both are one lease, from the lookup on.
     pub fn hand_over(&mut self, addr: Addr, pte: Pte, site: SiteId, depth: usize) {
         self.sort = Sort::Callback;
         (self.addr, self.pte, self.site, self.depth) = (addr, pte, site, depth);
@@ -209,7 +210,7 @@ impl Lease {
         self.still_used();
     }
 
-    /// Whether the pointer may be into the table that this entry of an upper level pointed to.
+    /// Returns true if the pointer may be into the table that this upper-level entry pointed to.
     pub fn reaches(&self, mm: Mm, table: Table, gib: Option<Addr>) -> bool {
         self.mm == mm
             && match self.sort {
@@ -218,32 +219,32 @@ impl Lease {
             }
     }
 
-    /// Whether it was ever under an excluding lock.
+    /// Returns true if an excluder ever protected it.
     pub fn is_guarded(&self) -> bool {
         self.guarded
     }
 
-    /// Whether it was in use for certain at some moment after the lookup.
+    /// Returns true if it was certainly in use at some moment after the lookup.
     pub fn is_certain(&self) -> bool {
         self.certain_ns > self.start_ns
     }
 
-    /// Records of its task may have been lost just now.
+    /// Handles a loss in which records of its task may be missing.
     pub fn touched_by_loss(&mut self, missing: Missing) {
         let may_be_bare = self.cover.touched_by_loss(missing);
         self.lossy |= may_be_bare || missing.deeds() || missing.acquires();
     }
 
-    /// A lock may have been released by another task.
+    /// Marks a lock as doubtful: another task may have released it.
     pub fn doubt_lock(&mut self, lock: u64) {
         self.cover.doubt_lock(lock);
     }
 
-    /// The task released a lock, and holds these.
+    /// Handles the release of a lock; `holds` are the remaining locks of the task.
     pub fn lock_released(&mut self, lock: u64, now_ns: u64, holds: &[LockHold]) {
         let slept = self.dormant;
         self.release(lock, now_ns);
-        // What it was given up with belongs to what covered it.
+        // The lock with whose release the use ended protected it to the end.
         if !self.dormant && !slept {
             self.cover.released(lock, holds);
         }
@@ -280,8 +281,8 @@ impl Lease {
         }
     }
 
-    /// The task has the table's PTL, for which it asked at `asked_ns`.
-    /// Returns when it was first seen to be used after its link was gone, if that is now.
+    /// Handles the acquisition of the table's PTL, requested at `asked_ns`. Returns the time of the first use after the
+    /// unlink, if this is that use.
     pub fn ptl_taken(
         &mut self,
         lock: u64,
@@ -295,8 +296,8 @@ impl Lease {
         }
         let mut first_ns = None;
         if let Some(hit) = &mut self.hit {
-            // A spinlock is given in the order of the asks: who asked before the unlinker may have had it, and let it go
-            // unseen, before the unlinker got it.
+            // A spinlock is granted in request order. A task that requested it before the unlinker may have acquired
+            // it, and released it unseen, before the unlinker acquired it.
             let behind = hit
                 .unlinker_ptl
                 .is_some_and(|(ptl, unlinker_ns)| ptl == lock && (release_seen || asked_ns > unlinker_ns));
@@ -314,7 +315,7 @@ impl Lease {
         first_ns
     }
 
-    /// The pointer is used: if it was given up before, that was not so.
+    /// Handles a use: a pointer that seemed to be given up was not.
     fn still_used(&mut self) {
         if std::mem::take(&mut self.retired)
             && let Some(hit) = &mut self.hit
@@ -325,8 +326,8 @@ impl Lease {
         }
     }
 
-    /// The task looks up again in this mm, at this place. Returns whether that ends the lease; one that was hit, and is
-    /// given up by this in time, stays, to see that it is not used after.
+    /// Handles another lookup by the task in this mm, at `gib`. Returns true if it ends the lease. A lease that was
+    /// hit, and is given up in time by this lookup, is kept: that shows if it is used later.
     pub fn looked_up_again(&mut self, gib: Addr, now_ns: u64) -> bool {
         if self.sort != Sort::Own || self.retired {
             return false;
@@ -334,7 +335,7 @@ impl Lease {
         let under_ptl = self.ptl.is_some() && self.addr.gib() == gib;
         match &mut self.hit {
             None => {
-                // A PTL that was released before is a use that nothing checked.
+                // An earlier PTL release means an unchecked use.
                 self.revalidated = under_ptl && !self.unchecked;
                 true
             }
@@ -350,8 +351,9 @@ impl Lease {
         }
     }
 
-    /// It ends now; `seen_ns` is how far that is certain: earlier than now if the end of its operation was missed.
-    /// `by_lock`: by the release that it waited for; callbacks are in use up to their end.
+    /// Ends the lease now. `seen_ns`: time up to which its use is certain, earlier than `now_ns` if the end of its
+    /// operation was missed. `by_lock`: ended by the release of its lock; then it was in use to its end, as a
+    /// callback's lease is.
     pub fn end(&mut self, now_ns: u64, seen_ns: u64, by_lock: bool) {
         let is_held = by_lock || self.sort == Sort::Callback;
         let until_ns = if is_held { Some(seen_ns) } else { self.ptl.map(|taken| taken.until_ns(seen_ns)) };
@@ -363,7 +365,7 @@ impl Lease {
         }
     }
 
-    /// Last certain and last possible moment, once it has ended.
+    /// Returns the last certain and the last possible moment of use of an ended lease.
     pub fn ends(&self) -> (u64, u64) {
         (self.certain_ns, self.active_until_ns.max(self.certain_ns))
     }

@@ -1,8 +1,8 @@
-//! The ledger: who shares and unshares page tables of which file, how often, and how long it took.
+//! The ledger: shares and unshares of page tables by file, with the tasks that unshare and the time that it takes.
 //!
-//! Decides what is counted, by mapping. Which mapping a table belongs to is known from the i_mmap_rwsem that was held when
-//! the table was looked up to be shared, or unshared. The time of an unshare is that of the operation that it was part of,
-//! from begin to end: what it costs (interrupts to other CPUs) is paid once, after the last of its entries.
+//! This module decides what is counted per mapping. A table's mapping is known from the i_mmap_rwsem that was held when
+//! the table was looked up for sharing, or unshared. The time of an unshare is that of its whole operation, because the
+//! cost (interrupts to other CPUs) is paid once, after the last entry.
 
 use crate::{
     event::{Mapping, SiteId},
@@ -11,13 +11,13 @@ use crate::{
     view::{MappingView, TableView, UnsharerView},
 };
 
-/// Mappings kept; the one that was quiet for longest makes room.
+/// Maximum number of mappings; the one that was inactive for the longest time makes room.
 const MAPPINGS_MAX: usize = 1024;
-/// Unsharers told apart per mapping; the rest are told together.
+/// Maximum number of unsharers per mapping; the others share the last row.
 const UNSHARERS_MAX: usize = 32;
 const SECOND_NS: u64 = 1_000_000_000;
 
-/// Most in any second of event time.
+/// Maximum count within one second of event time.
 #[derive(Clone, Copy, Debug, Default)]
 struct Peak {
     second: u64,
@@ -36,7 +36,7 @@ impl Peak {
     }
 }
 
-/// Tasks of one name at one unlink site.
+/// Tasks with the same name at one unlink site.
 #[derive(Clone, Copy, Debug)]
 struct Unsharer {
     comm: [u8; 16],
@@ -73,7 +73,7 @@ impl Row {
     }
 }
 
-/// By mapping; 0: not known.
+/// Rows by mapping; 0: mapping not known.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ledger {
     rows: FxMap<Mapping, Row>,
@@ -108,7 +108,7 @@ impl Ledger {
         row.unsharer(comm, site).unshares += 1;
     }
 
-    /// An operation that unshared is over.
+    /// Adds the duration of an operation that unshared.
     pub fn took(&mut self, mapping: Mapping, now_ns: u64, (comm, site): ([u8; 16], SiteId), ns: u64) {
         let by = self.row(mapping, now_ns).unsharer(comm, site);
         by.operations += 1;
@@ -116,7 +116,7 @@ impl Ledger {
         by.max_ns = by.max_ns.max(ns);
     }
 
-    /// Most unshares first.
+    /// Returns one view per mapping, most unshares first.
     pub fn views(
         &self,
         tables: &[TableView],

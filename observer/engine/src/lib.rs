@@ -1,7 +1,7 @@
-//! The engine: events and ticks in, lifetimes, lock order and findings out.
+//! The engine: takes events and ticks, produces lifetimes, lock order and findings.
 //!
-//! Pure. It reads no file, clock, environment or thread; time is event time. Live, replay and tests call the same
-//! [`Engine::push`].
+//! The engine is pure: it reads no file, clock or environment and starts no thread; time is event time. Live runs,
+//! replay and tests call the same [`Engine::push`].
 
 pub mod event;
 pub mod finding;

@@ -1,7 +1,7 @@
-//! Lock classes as the lock-order graph tells them apart: those of the wire, with the folio lock split in three.
+//! Lock classes of the lock-order graph: the classes on the wire, with the folio lock split in three.
 //!
-//! Page-cache and anonymous folios are two classes: kernels that fixed the deadlock of fault mutex and page-cache folio
-//! still take the fault mutex under an anonymous one, and with one class that would be a false cycle.
+//! Page-cache and anonymous folios are two classes. Kernels that fixed the deadlock of fault mutex and page-cache folio
+//! still acquire the fault mutex under an anonymous folio; with a single class, that would be a false cycle.
 
 use crate::event::{Class, Mapping};
 
@@ -17,9 +17,9 @@ pub enum LockClass {
     Ptl,
     /// Folio in the page cache.
     FolioFile,
-    /// Anonymous folio.
+    /// Folio that is anonymous.
     FolioAnon,
-    /// Folio whose mapping was not told, or that has none.
+    /// Folio without a mapping, or whose mapping is not known.
     Folio,
 }
 
@@ -41,13 +41,14 @@ impl LockClass {
         self.wire() == Class::Folio
     }
 
-    /// There is one for each page, or for each table, or a few hundred for all pages.
+    /// Returns true for classes with one lock per page or table, and for the few hundred fault mutexes that serve all
+    /// pages.
     #[must_use]
     pub fn is_of_page(self) -> bool {
         matches!(self.wire(), Class::FaultMutex | Class::Ptl | Class::Folio)
     }
 
-    /// The class of the wire that it is part of.
+    /// Returns the wire's class that contains this one.
     #[must_use]
     pub fn wire(self) -> Class {
         match self {
@@ -75,7 +76,7 @@ impl LockClass {
         LockClass::ALL.into_iter().find(|c| c.name() == name)
     }
 
-    /// By the mapping word of the folio.
+    /// Returns the class of a folio lock from the folio's mapping word.
     #[must_use]
     pub fn of_folio(mapping: Mapping) -> LockClass {
         match mapping.0 {

@@ -1,6 +1,6 @@
-//! Lock instances: what a lock address stands for, and since when.
+//! Lock instances: the lock at an address, and since when.
 //!
-//! Decides when an address is another lock than before. Who holds it is the task's (`tasks`).
+//! This module decides when an address belongs to another lock than before. The holders are in `tasks`.
 
 use crate::{
     event::{Class, Folio, Mapping},
@@ -9,33 +9,33 @@ use crate::{
     tasks::Instance,
 };
 
-/// Locks that went away last, for which it is remembered when.
+/// Number of freed locks whose end is remembered.
 const GONE_KEPT: usize = 4096;
 
-/// What is known of a lock address.
+/// The lock at one address.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Lock {
-    /// Which object at this address: never the same number twice in a run.
+    /// Generation at this address: unique within a run.
     pub life: u64,
-    /// mm, address_space, inode or table that it belongs to; 0: not told.
+    /// The mm, address_space, inode or table that it belongs to; 0: not known.
     pub owner: u64,
-    /// When it was named last; 0: it was not.
+    /// Time when it was last named; 0: never.
     pub named_ns: u64,
-    /// When it was seen first.
+    /// Time when it was first seen.
     pub seen_ns: u64,
-    /// A task had it so that no other one had: who has it now was seen to acquire it.
+    /// A task held it exclusively: every later holder was seen to acquire it.
     pub was_exclusive: bool,
     class: Class,
 }
 
-/// All lock addresses.
+/// The known locks, by address.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Locks {
     by_address: FxMap<u64, Lock>,
     lives: u64,
-    /// Locks that went away lately, by life.
+    /// Recently freed locks, by generation.
     gone: Recent,
-    /// How often the `address_space` at an address went away: its addresses are reused.
+    /// Number of times that an `address_space` at this address was freed: addresses are reused.
     mappings_gone: FxMap<u64, u64>,
 }
 
@@ -48,12 +48,12 @@ impl Locks {
         self.get(addr).is_some_and(|lock| lock.named_ns != 0)
     }
 
-    /// Addresses of locks whose owner was told, and that, in no order.
+    /// Lock addresses with their owners, for locks whose owner is known, in no particular order.
     pub fn owners(&self) -> impl Iterator<Item = (u64, u64)> {
         self.by_address.iter().map(|(addr, lock)| (*addr, lock.owner)).filter(|(_, owner)| *owner != 0)
     }
 
-    /// The lock at this address, known from now on.
+    /// Returns the lock at this address, which is created if it is not known.
     #[inline]
     pub fn see(&mut self, addr: u64, class: Class, now_ns: u64) -> &mut Lock {
         let lives = &mut self.lives;
@@ -63,9 +63,9 @@ impl Locks {
         })
     }
 
-    /// An address got its class and owner. Another owner or class than before is another lock.
-    /// So is one that is named again where the end of the one before may be among what was lost; `lossy`: since a time. A
-    /// page-table lock's name is sent again whenever the programs need its room.
+    /// Records class and owner of an address. Another owner or class than before means another lock. A repeated name
+    /// means another lock, too, if the end of the old one may be lost since the time passed to `lossy`. PTLs are
+    /// exempt: the programs send a PTL's name again whenever they needed its room.
     pub fn name(&mut self, addr: u64, class: Class, owner: u64, now_ns: u64, lossy: impl Fn(u64) -> bool) {
         let is_another = |l: &Lock| {
             l.class != class
@@ -79,7 +79,7 @@ impl Locks {
         (lock.owner, lock.named_ns) = (owner, now_ns);
     }
 
-    /// A task had it, and excluded all others.
+    /// Records that a task held it exclusively.
     #[inline]
     pub fn was_exclusive(&mut self, lock: Instance) {
         if let Some(known) = self.by_address.get_mut(&lock.addr).filter(|known| known.life == lock.life) {
@@ -96,19 +96,19 @@ impl Locks {
         }
     }
 
-    /// The lock of a folio: the folio, and its place as a number. A folio that is at another index or in another mapping,
-    /// or in a file that came to be at the same address, is another lock. One that comes back to the same place is the same:
-    /// a lookup that is delayed finds whatever folio is there.
+    /// Returns the lock of a folio: the folio's address, and a hash of its mapping and index. A folio at another index,
+    /// in another mapping, or in a new file at the same address is another lock. A folio that returns to the same place
+    /// is the same lock: a delayed lookup finds the folio that is there.
     ///
-    /// The place goes away with its file (`hugetlbfs_evict_inode`). No record shows the end of an anonymous mapping:
-    /// one that gets its address, and maps the same folio at the same index, is taken for it.
+    /// The place ends with its file (`hugetlbfs_evict_inode`). No record shows the end of an anonymous mapping: another
+    /// one that gets its address and maps the same folio at the same index counts as the same.
     pub fn folio(&self, folio: Folio, mapping: Mapping, index: u64) -> Instance {
         let gone = self.mappings_gone.get(&mapping.0).copied().unwrap_or(0);
         let life = if mapping.0 == 0 { 0 } else { mix(mix(mapping.0, index), gone) | 1 };
         Instance { addr: folio.0, life }
     }
 
-    /// Whether a lock had gone away by then.
+    /// Returns true if a lock was freed before this time.
     pub fn was_gone(&self, instance: Instance, by_ns: u64) -> bool {
         self.get(instance.addr).is_none_or(|l| l.life != instance.life)
             && self.gone.get(instance.life).is_none_or(|at_ns| at_ns < by_ns)

@@ -1,24 +1,24 @@
-//! Where records are missing, and what they can have been.
+//! Losses: the places where records are missing, and what the missing records can have been.
 //!
-//! Decides what a hole can hide: from when to when, on which CPU, and of which kind. A program that the kernel skipped hides what
-//! that program sends, which is known from what it sent before; a full ring hides anything. What that does to a finding is the
-//! rules' business.
+//! This module decides what a hole can hide: the time span, the CPU and the kinds of records. A program that the kernel
+//! skipped hides the records that this program sends, known from what it sent before. A full ring can hide any record.
+//! The rules decide the effect on a finding.
 
 use std::collections::BTreeMap;
 
 use crate::event::{Body, Class, Event, LockStep, SiteId};
 
-/// Records that did not arrive: known to have happened in this interval on this CPU.
+/// Records that did not arrive: known to be lost in this interval on this CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hole {
-    /// [`Hole::ANY_CPU`]: it is not known which.
+    /// [`Hole::ANY_CPU`] if the CPU is not known.
     pub cpu: u16,
     pub lo_ns: u64,
     pub hi_ns: u64,
     pub lost: u64,
     /// Name of the reason.
     pub reason: &'static str,
-    /// The only site whose records it can have lost, where that is known: a program that the kernel skipped.
+    /// The only site whose records can be lost, if known: that of a program that the kernel skipped.
     pub site: Option<SiteId>,
 }
 
@@ -26,22 +26,23 @@ impl Hole {
     pub const ANY_CPU: u16 = u16::MAX;
 }
 
-/// Holes kept apart per CPU; the two oldest of more are taken for one that covers them both.
+/// Maximum number of distinct holes per CPU; beyond it, the two oldest are replaced by one that covers both.
 const KEPT: usize = 1024;
-/// Losses are sparse while at most one of so many records is lost. Two certain records are then lost together once in a million
-/// times, and a verdict that only the loss of both makes false counts as sure.
+/// Losses are sparse while at most one of this many records is lost. Then two given records are lost together only once
+/// in a million times, and a verdict that is wrong only if both are lost counts as certain.
 const SPARSE: u64 = 1000;
 
-/// What a missing record can have been. A set.
+/// Set of kinds that a missing record can have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Missing {
     kinds: u8,
-    /// Classes of the locks acquired or released, a bit each by their number on the wire.
+    /// Classes of the locks acquired or released, one bit per number on the wire.
     classes: u8,
 }
 
-/// Classes of the locks that the same functions serve as those of this class, a bit each: one function serves locks of one type
-/// (include/linux/rwsem.h, mutex.h, spinlock.h), and a class that it was not seen to serve yet may be the one that is missing.
+/// Returns the classes whose locks are served by the same functions, one bit each. One function serves all locks of one
+/// type (include/linux/rwsem.h, mutex.h, spinlock.h). The missing record may be of a class that the function was not
+/// seen to serve yet.
 fn of_one_type(class: Class) -> u8 {
     const RWSEMS: [Class; 4] = [Class::MmapLock, Class::VmaLock, Class::IMmap, Class::Inode];
     let bit = |class: Class| 1 << class as u8;
@@ -53,7 +54,7 @@ impl Missing {
     const RELEASES: u8 = 2;
     /// Ends and begins of tasks, tables and locks.
     const ENDS: u8 = 4;
-    /// Operations, lookups, removals of links.
+    /// Operations, lookups and unlinks.
     const DEEDS: u8 = 8;
     pub const NOTHING: Missing = Missing { kinds: 0, classes: 0 };
     pub const ANYTHING: Missing = Missing { kinds: 0xf, classes: 0xff };
@@ -75,7 +76,7 @@ impl Missing {
             | Body::LockForget { .. }
             | Body::TableAlloc { .. }
             | Body::TableFree { .. } => (Missing::ENDS, 0),
-            // A stack says nothing of what happened.
+            // A stack is not an event by itself.
             Body::Stack { .. } => (0, 0),
             _ => (Missing::DEEDS, 0),
         };
@@ -90,7 +91,7 @@ impl Missing {
         self.kinds == 0
     }
 
-    /// The end of a task, table or lock, or the begin of another.
+    /// Returns true if it may be the end of a task, table or lock, or the begin of another.
     pub fn ends(self) -> bool {
         self.kinds & Missing::ENDS != 0
     }
@@ -103,12 +104,12 @@ impl Missing {
         self.kinds & Missing::DEEDS != 0
     }
 
-    /// What would have ended a lease: a release, a lookup, the end of an operation.
+    /// Returns true if it may be an event that ends a lease: a release, a lookup, the end of an operation.
     pub fn ends_leases(self) -> bool {
         self.kinds & (Missing::DEEDS | Missing::RELEASES) != 0
     }
 
-    /// A lookup, a removal, or a lock of either.
+    /// Returns true if it may be a lookup, an unlink, or a lock event.
     pub fn can_hide_access(self) -> bool {
         self.kinds & !Missing::ENDS != 0
     }
@@ -117,26 +118,26 @@ impl Missing {
         self.classes & 1 << Class::Folio as u8 != 0
     }
 
-    /// The release of a lock of this class.
+    /// Returns true if it may be the release of a lock of this class.
     pub fn releases(self, class: Class) -> bool {
         self.kinds & Missing::RELEASES != 0 && self.classes & 1 << class as u8 != 0
     }
 }
 
-/// A hole as it is kept.
+/// A hole in memory.
 #[derive(Clone, Copy, Debug)]
 struct Span {
     lo_ns: u64,
     hi_ns: u64,
-    /// The latest end of this one and those before.
+    /// Latest end of this hole and of those before it.
     latest_ns: u64,
     lost: u64,
-    /// Events taken when it was told.
+    /// Number of events before it was recorded.
     events: u64,
     site: Option<SiteId>,
 }
 
-/// The holes of one CPU, in the order in which they were told.
+/// Holes of one CPU, in the order in which they were recorded.
 #[derive(Clone, Debug, Default)]
 struct Spans(Vec<Span>);
 
@@ -147,13 +148,13 @@ impl Spans {
             && last.hi_ns == span.lo_ns
             && span.lost == 0
         {
-            // It goes on.
+            // The hole continues.
             last.hi_ns = span.hi_ns;
             last.latest_ns = last.latest_ns.max(span.hi_ns);
             return;
         }
         if self.0.len() == KEPT {
-            // Covering both is the safe side: more is called incomplete, nothing is called sure.
+            // Covering both is the safe side: more verdicts are incomplete, and no more are certain.
             let old = self.0.remove(0);
             let next = &mut self.0[0];
             next.lo_ns = next.lo_ns.min(old.lo_ns);
@@ -172,17 +173,17 @@ impl Spans {
     }
 }
 
-/// The holes so far.
+/// The holes recorded so far.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Losses {
     by_cpu: Vec<Spans>,
-    /// Of a CPU that is not known.
+    /// Holes on an unknown CPU.
     anywhere: Spans,
     /// Latest end of a hole on any CPU.
     latest_ns: u64,
-    /// What each site sent so far, by its number.
+    /// Kinds of records that each site has sent, by its number.
     sent: Vec<Missing>,
-    /// Events taken so far.
+    /// Number of events so far.
     events: u64,
     pub holes: u64,
     pub lost: u64,
@@ -190,7 +191,7 @@ pub(crate) struct Losses {
 }
 
 impl Losses {
-    /// Takes note of what a site sends.
+    /// Records which kinds of records a site sends.
     #[inline]
     pub fn sends(&mut self, event: &Event) {
         self.events += 1;
@@ -229,7 +230,7 @@ impl Losses {
         self.latest_ns = self.latest_ns.max(span.hi_ns);
     }
 
-    /// Something happened at this moment to something that is not known: as if it were lost.
+    /// Records a change at `at_ns` to an unknown object, as if its record were lost.
     pub fn not_known(&mut self, at_ns: u64) {
         if self.holes > 0 {
             let events = self.events;
@@ -238,12 +239,12 @@ impl Losses {
         }
     }
 
-    /// Latest end of a hole; 0: there was none.
+    /// Latest end of a hole; 0 if there is none.
     pub fn latest_ns(&self) -> u64 {
         self.latest_ns
     }
 
-    /// Whether nothing is missing since a time.
+    /// Returns true if no record is missing since this time.
     #[inline]
     pub fn is_whole_since(&self, from_ns: u64) -> bool {
         from_ns > self.latest_ns || self.holes == 0
@@ -251,7 +252,7 @@ impl Losses {
 
     fn missing_in(&self, span: &Span) -> Missing {
         let sent = span.site.map(|site| self.sent.get(usize::from(site.0)).copied().unwrap_or_default());
-        // A site that has sent nothing may have sent anything.
+        // A site that has not sent anything may have sent any kind.
         sent.filter(|sent| !sent.is_nothing()).unwrap_or(Missing::ANYTHING)
     }
 
@@ -259,7 +260,7 @@ impl Losses {
         self.by_cpu.iter().chain([&self.anywhere]).flat_map(move |spans| spans.between(from_ns, to_ns))
     }
 
-    /// What may be missing of a CPU between two times.
+    /// Kinds of records that may be missing on a CPU between two times.
     pub fn on(&self, cpu: u16, from_ns: u64, to_ns: u64) -> Missing {
         if self.is_whole_since(from_ns) {
             return Missing::NOTHING;
@@ -269,14 +270,14 @@ impl Losses {
         spans.fold(Missing::NOTHING, |all, span| all.or(self.missing_in(span)))
     }
 
-    /// Whether records of `cpu` between the two times may be missing.
+    /// Returns true if records of `cpu` may be missing between the two times.
     #[inline]
     pub fn touches(&self, cpu: u16, from_ns: u64, to_ns: u64) -> bool {
         !self.is_whole_since(from_ns) && !self.on(cpu, from_ns, to_ns).is_nothing()
     }
 
-    /// What may be missing of any CPU between two times. Between two events of a task it may have been on any, and come
-    /// back.
+    /// Kinds of records that may be missing on any CPU between two times. A task may run on any CPU between two of its
+    /// events.
     pub fn anywhere(&self, from_ns: u64, to_ns: u64) -> Missing {
         if self.is_whole_since(from_ns) {
             return Missing::NOTHING;
@@ -284,13 +285,13 @@ impl Losses {
         self.all_between(from_ns, to_ns).fold(Missing::NOTHING, |all, span| all.or(self.missing_in(span)))
     }
 
-    /// How many records are missing between two times.
+    /// Number of records that are missing between two times.
     pub fn lost_between(&self, from_ns: u64, to_ns: u64) -> u64 {
         self.all_between(from_ns, to_ns).map(|span| span.lost).sum()
     }
 
-    /// Whether so little is missing between two times that two certain records are not both among it: one record at most, or
-    /// one of [`SPARSE`].
+    /// Returns true if so few records are missing between two times that two given ones are not both among them: at
+    /// most one record, or one of [`SPARSE`].
     pub fn are_sparse(&self, from_ns: u64, to_ns: u64) -> bool {
         if self.is_whole_since(from_ns) {
             return true;
@@ -301,9 +302,9 @@ impl Losses {
             most = most.max(span.lost);
             (first, last) = (first.min(span.events), last.max(span.events));
         }
-        // A hole of nothing is one whose records are not counted yet, or in another.
+        // The records of a hole with 0 lost records are not counted yet, or are counted in another hole.
         let is_sparse = |lost: u64, events: u64| lost.saturating_sub(1).saturating_mul(SPARSE) <= events;
-        // Single records that are lost far from each other, or as rarely in the whole run.
+        // Single records, far apart from each other, or equally rare in the whole run.
         lost <= 1
             || is_sparse(lost, last.saturating_sub(first))
             || (most <= 1 && is_sparse(self.lost, self.events))

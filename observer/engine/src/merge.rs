@@ -1,8 +1,8 @@
-//! Lock order of several runs of one kernel: the union of their graphs, and the cycles that no single run showed.
+//! Lock order of several runs of one kernel: the union of their graphs, and the cycles that no single run shows.
 //!
-//! Decides what closes when edges of different runs are put together. The locks of two runs cannot be compared, nor can
-//! their times, so that only classes close here: never more than `class-only`, and nothing within one class, which no class
-//! graph can judge. What a single run showed is told there, with its locks.
+//! This module decides which cycles edges of different runs close. Locks and times of two runs cannot be compared, so
+//! only classes close a cycle here. The rank is at most `class-only`. Steps within one class do not count, because a
+//! class graph cannot judge them. A cycle that a single run shows is reported there, with its locks.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,21 +14,21 @@ use crate::{
     view::EdgeView,
 };
 
-/// One run of several.
+/// One of several runs.
 #[derive(Clone, Copy, Debug)]
 pub struct Part<'a> {
-    /// Boot of the machine: a task is the same only within one.
+    /// Boot of the machine: a task is the same only within one boot.
     pub boot: &'a str,
     pub edges: &'a [EdgeView],
     pub findings: &'a [Finding],
 }
 
-/// What the runs come to together.
+/// Result of merging the runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Merged {
-    /// Ordered by class, mode and manner.
+    /// Sorted by class, mode and kind of request.
     pub edges: Vec<MergedEdge>,
-    /// Cycles that no single run showed; worst first.
+    /// Cycles that no single run shows, worst first.
     pub findings: Vec<Finding>,
 }
 
@@ -41,11 +41,11 @@ pub struct MergedEdge {
     pub to_mode: Option<Mode>,
     pub manner: Manner,
     pub count: u64,
-    /// The runs that have it, from 0.
+    /// The runs that contain it, from 0.
     pub recordings: Vec<usize>,
 }
 
-/// An edge as a step of a cycle, and the run that it is of.
+/// An edge as a step of a cycle, with its run.
 #[derive(Clone, Copy)]
 struct Pick<'a> {
     edge: &'a EdgeView,
@@ -54,13 +54,13 @@ struct Pick<'a> {
 }
 
 impl<'a> Pick<'a> {
-    /// The one task that ever made it; an edge that several made can always be another's.
+    /// Returns the only task that made the edge; if several tasks made it, each step can have a task of its own.
     fn alone(&self) -> Option<(&'a str, Tid)> {
         (self.edge.tasks == 1).then_some((self.boot, self.edge.witness.side.task.tid))
     }
 }
 
-/// Puts runs together.
+/// Merges the runs.
 #[must_use]
 pub fn merge(parts: &[Part<'_>]) -> Merged {
     let told: BTreeSet<Vec<LockClass>> = parts.iter().flat_map(|p| p.findings).filter_map(classes).collect();
@@ -74,7 +74,7 @@ pub fn merge(parts: &[Part<'_>]) -> Merged {
     Merged { edges: union(parts), findings }
 }
 
-/// The chain of a cycle that a run has shown, from its least class on.
+/// Returns the chain of classes of a reported cycle, from its least class on.
 fn classes(f: &Finding) -> Option<Vec<LockClass>> {
     let Evidence::Cycle(c) = &f.evidence else { return None };
     let mut chain: Vec<LockClass> = c.steps.iter().map(|s| s.from).collect();
@@ -107,7 +107,7 @@ fn union(parts: &[Part<'_>]) -> Vec<MergedEdge> {
 
 type Picks<'a> = BTreeMap<(LockClass, LockClass), Vec<Pick<'a>>>;
 
-/// The edges that can be a step, by their classes; those that tell most come first.
+/// Returns the edges that can be a step, by their classes, best evidence first.
 fn picks<'a>(parts: &[Part<'a>]) -> Picks<'a> {
     let mut picks: Picks<'a> = BTreeMap::new();
     for (recording, part) in parts.iter().enumerate() {
@@ -117,7 +117,7 @@ fn picks<'a>(parts: &[Part<'a>]) -> Picks<'a> {
         }
     }
     for of_classes in picks.values_mut() {
-        // Readers that meet readers need a writer besides.
+        // Readers that meet readers need a writer in addition.
         let reads =
             |e: &EdgeView| [e.from_mode, e.to_mode].iter().filter(|m| **m == Some(Mode::Read)).count();
         of_classes.sort_by_key(|p| (p.edge.lossy, !p.edge.sure, reads(p.edge), p.recording));
@@ -125,7 +125,8 @@ fn picks<'a>(parts: &[Part<'a>]) -> Picks<'a> {
     picks
 }
 
-/// An edge for each step, of two runs at least and by more than one task; of those that will do, nearly the best.
+/// Chooses an edge for each step so that they are of at least two runs and more than one task; the choice is nearly the
+/// best.
 fn choose<'a>(chain: &[LockClass], picks: &Picks<'a>) -> Option<Vec<Pick<'a>>> {
     let n = chain.len();
     let of: Vec<&Vec<Pick<'a>>> =
@@ -197,15 +198,16 @@ fn doubts(steps: &[Step], lossy: bool, parts: &[Part<'_>]) -> Vec<Doubt> {
     doubts
 }
 
-/// Whether any run has an edge with a writer of this class.
+/// Returns true if a run has an edge with a writer of this class.
 fn is_written(class: LockClass, parts: &[Part<'_>]) -> bool {
     let writes = |c: LockClass, mode: Option<Mode>| c == class && mode == Some(Mode::Write);
     let mut edges = parts.iter().flat_map(|p| p.edges);
     edges.any(|e| writes(e.from, e.from_mode) || writes(e.to, e.to_mode))
 }
 
-/// A class of which all sides held a lock of their own alone: one lock of the kind for each file, and sides that close on
-/// the pages of one file would have the same. It is what one case of each side held, and not every one.
+/// Returns a class of which each party exclusively held a lock that is not part of the cycle. Such a class has one lock
+/// per file, so parties that close the cycle on one file's pages would hold the same lock. This is based on one
+/// occurrence per party, not on all.
 fn common_gate(steps: &[Step]) -> Option<LockClass> {
     const PER_FILE: [LockClass; 2] = [LockClass::Inode, LockClass::IMmap];
     let alone =

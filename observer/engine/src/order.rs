@@ -1,41 +1,43 @@
-//! The one order of the CPUs' streams, and what is missing in it.
+//! Merges the CPUs' streams into one order and finds the missing records.
 //!
-//! Decides when an event may be handed on and which sequence numbers are holes. Knows nothing of what events mean.
+//! This module decides when an event may be released and which sequence numbers are holes. It does not interpret
+//! events.
 //!
-//! **Watermark rule.** A pass looks at every ring once; its mark says when it began ([`Mark::time_ns`], read before the
-//! first ring was looked at) and whether every ring was read to what came after that ([`Mark::complete`]). After a complete
-//! pass all events older than the mark of the *previous* complete pass are released, sorted by time, then CPU, then place in the ring.
-//! The slack of one pass is for records that were stamped but not yet committed when their ring was looked at. An
-//! event that comes after its time was released is handed on with the next release and counted as late, never
-//! dropped. A pass that is not complete releases nothing, until [`PENDING_MAX`] events wait: then it counts as complete.
+//! **Watermark rule.** A pass reads every ring once. Its mark states when the pass began ([`Mark::time_ns`], read
+//! before the first ring) and if every ring was read up to records that are later than that ([`Mark::complete`]). After
+//! a complete pass, all events older than the mark of the *previous* complete pass are released, sorted by time, then
+//! CPU, then position in the ring. The slack of one pass is for records that were stamped but not committed yet when
+//! their ring was read. An event that arrives after its time was released is passed on with the next release and
+//! counted as late, never dropped. An incomplete pass releases nothing until [`PENDING_MAX`] events wait; then it
+//! counts as complete.
 //!
-//! **Holes.** Each CPU numbers its records without a break, those that found no room too. A number that was passed over
-//! and has not come by the time the record before it is released is a hole between its neighbours' times. A number
-//! that comes twice is no hole.
+//! **Holes.** Each CPU numbers its records without a break, including those that found no room. A skipped number that
+//! has not arrived by the time the record before it is released is a hole between its neighbours' times. A duplicate
+//! number is not a hole.
 
 use std::collections::{BTreeMap, BinaryHeap};
 
 use crate::event::{Event, Undecodable, decode, record_bytes};
 use observer_ebpf::HEADER_BYTES;
 
-/// Events that may wait for a complete pass.
+/// Maximum number of events that wait for a complete pass.
 pub const PENDING_MAX: usize = 1 << 21;
 
-/// A jump of more numbers than this is a restarted or damaged stream; what it hides cannot be counted.
+/// A jump by more than this is a restarted or damaged stream; its hidden records cannot be counted.
 const JUMP_MAX: u32 = 1 << 30;
 
-/// The end of a drain pass.
+/// End of a drain pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Mark {
-    /// Counts passes of this run.
+    /// Number of the pass within this run.
     pub number: u64,
-    /// `CLOCK_MONOTONIC` read before the first ring was looked at.
+    /// Value of `CLOCK_MONOTONIC`, read before the first ring was read.
     pub time_ns: u64,
-    /// Every ring was read to its end or to a record that was stamped after `time_ns`, and what was lost until then is known.
+    /// Every ring was read to its end or to a record stamped after `time_ns`, and the losses up to then are known.
     pub complete: bool,
 }
 
-/// Sequence numbers of one CPU that never came.
+/// Sequence numbers of one CPU that did not arrive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gap {
     pub cpu: u16,
@@ -46,26 +48,26 @@ pub struct Gap {
     pub lost: u64,
 }
 
-/// What is handed on.
+/// Output of the merge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Item<'a> {
     Event(&'a Event),
-    /// Comes where the record before it has its place.
+    /// Position in the order: that of the record before it.
     Gap(Gap),
 }
 
-/// Sequence numbers are counted on past their 32 bits from here, so that one behind the first is no less than 0.
+/// Base of extended sequence numbers, which continue past 32 bits: a number before the first one is not negative.
 const FIRST: u64 = 1 << 32;
 
-/// What was counted on the way.
+/// Counts of the merge.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     pub events: u64,
-    /// Handed on after their time had been released.
+    /// Events passed on after later events were released.
     pub late: u64,
-    /// Sequence numbers in gaps that were handed on.
+    /// Sequence numbers in gaps that were passed on.
     pub lost: u64,
-    /// Bytes that are no whole record; the rest of that CPU's pass is skipped.
+    /// Bytes that are not a whole record; the rest of that CPU's pass is skipped.
     pub short: u64,
     /// Records of a kind that this version does not know.
     pub unknown_kind: u64,
@@ -74,7 +76,7 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// Records that were not understood.
+    /// Records that could not be decoded.
     #[must_use]
     pub fn undecodable(&self) -> u64 {
         self.short + self.unknown_kind + self.unknown_value
@@ -85,7 +87,7 @@ impl Counts {
 #[derive(Clone, Debug, Default)]
 pub struct Order {
     cpus: Vec<Cpu>,
-    /// CPU number to place in `cpus`, which is sorted by CPU number.
+    /// Index into `cpus` by CPU number; `cpus` is sorted by CPU number.
     places: Vec<Option<usize>>,
     previous_mark_ns: u64,
     released_ns: u64,
@@ -98,25 +100,25 @@ pub struct Order {
 struct Cpu {
     number: u16,
     queue: Vec<Event>,
-    /// Events of `queue` that were released already.
+    /// Number of events at the start of `queue` that are already released.
     head: usize,
-    /// `queue` from `head` on is not sorted by time.
+    /// The part of `queue` from `head` on is not sorted by time.
     unsorted: bool,
-    /// First bytes of a record whose rest comes with the next batch.
+    /// First bytes of a record whose rest is in the next batch.
     torn: Vec<u8>,
-    /// Bytes that are no record were met in this pass: the record boundaries are lost.
+    /// This pass contained bytes that are not a record: the record boundaries are lost.
     astray: bool,
-    /// Sequence number, counted on, and time of the last record in the order of numbers.
+    /// Extended sequence number and time of the record with the highest number.
     last: Option<(u64, u64)>,
-    /// By their first number, counted on. Damaged streams have them by the hundred thousand.
+    /// Gaps by their first extended number. Damaged streams have hundreds of thousands.
     gaps: BTreeMap<u64, OpenGap>,
-    /// Numbers in `gaps`.
+    /// Count of the numbers in `gaps`.
     open: u64,
-    /// Numbers in gaps that were handed on.
+    /// Count of the numbers in gaps that were passed on.
     lost: u64,
 }
 
-/// Numbers up to `last` did not come yet.
+/// Missing numbers up to `last`.
 #[derive(Clone, Copy, Debug)]
 struct OpenGap {
     last: u64,
@@ -124,7 +126,7 @@ struct OpenGap {
     hi_ns: u64,
 }
 
-/// The next item of one CPU in the merge; the smallest (time, place) is the greatest of the heap.
+/// The next item of one CPU in the merge; the smallest (time, place) is the greatest in the heap.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Head {
     time_ns: u64,
@@ -154,26 +156,26 @@ impl Order {
         self.counts
     }
 
-    /// Numbers of a CPU that were passed over so far. A number that nothing came after is not among them.
+    /// Returns the count of skipped numbers of a CPU so far. A missing number after the last record is not included.
     #[must_use]
     pub fn missing(&self, cpu: u16) -> u64 {
         self.cpus.iter().find(|c| c.number == cpu).map_or(0, |c| c.lost + c.open)
     }
 
-    /// The next mark releases what is older than this, if it releases anything.
+    /// Time before which the next mark releases everything, if it releases anything.
     #[must_use]
     pub fn releases_ns(&self) -> u64 {
         self.previous_mark_ns
     }
 
-    /// The stream of a CPU begins with this number: what was before is not missing. `lost` of it were.
+    /// Starts the stream of a CPU at this number: earlier numbers are not missing, except `lost` of them.
     pub fn begin(&mut self, cpu: u16, seq: u32, lost: u64) {
         let place = self.place(cpu);
         self.cpus[place].last = Some((FIRST + u64::from(seq.wrapping_sub(1)), 0));
         self.cpus[place].lost = lost;
     }
 
-    /// Takes bytes of one CPU's ring. Where a pass's bytes are cut into batches makes no difference.
+    /// Takes bytes of one CPU's ring. The division of a pass into batches does not matter.
     pub fn batch(&mut self, cpu: u16, bytes: &[u8]) {
         let place = self.place(cpu);
         let stream = &mut self.cpus[place];
@@ -182,11 +184,10 @@ impl Order {
         self.pending += stream.queue.len() - before;
     }
 
-    /// Ends a pass: releases what may be released, in order. Returns the time up to which everything is handed on, if
-    /// that moved.
+    /// Ends a pass and releases events in order. Returns the time up to which everything is released, if it advanced.
     pub fn mark(&mut self, mark: Mark, mut to: impl FnMut(Item<'_>)) -> Option<u64> {
         for cpu in &mut self.cpus {
-            // Rings hold whole records: what is still torn at the end of a pass has no rest.
+            // Rings contain whole records: a torn record at the end of a pass has no rest.
             self.counts.short += u64::from(!cpu.torn.is_empty() && !cpu.astray);
             cpu.torn.clear();
             cpu.astray = false;
@@ -222,7 +223,7 @@ impl Order {
         place
     }
 
-    /// Hands on everything before `until`, a time and a place.
+    /// Releases everything before `until`, a time and a place.
     fn release(&mut self, until: (u64, usize), to: &mut impl FnMut(Item<'_>)) {
         self.heap.clear();
         for (place, cpu) in self.cpus.iter_mut().enumerate() {
@@ -232,7 +233,7 @@ impl Order {
             }
         }
         while let Some(Head { place, .. }) = self.heap.pop() {
-            // Streams come in long runs of one CPU: hand the run on up to the next CPU's head.
+            // Streams have long runs of one CPU: pass a run on up to the next CPU's head.
             let bound = self.heap.peek().map_or(until, |h| (h.time_ns, h.place));
             let cpu = &mut self.cpus[place];
             self.pending -= cpu.hand_on(bound, place, &mut self.counts, to);
@@ -296,10 +297,10 @@ impl Cpu {
         }
     }
 
-    /// Notes that `seq` came: opens, narrows or closes gaps.
+    /// Records the arrival of `seq`: opens, narrows or closes gaps.
     fn number(&mut self, seq: u32, time_ns: u64) {
         let Some((last, last_ns)) = self.last else {
-            // Number 0 opens every stream; what came before the first record that we see has no earlier neighbour.
+            // Every stream starts at number 0; the records before the first one seen have no earlier neighbour.
             let number = FIRST + u64::from(seq);
             if seq > 0 && seq < JUMP_MAX {
                 self.miss(FIRST, OpenGap { last: number - 1, lo_ns: 0, hi_ns: time_ns });
@@ -327,7 +328,8 @@ impl Cpu {
         self.gaps.insert(first, gap);
     }
 
-    /// An older number came after all (a program that interrupted another one reserved first).
+    /// Fills a gap with an older number that arrived late (a program that interrupted another one reserved its number
+    /// first).
     fn fill(&mut self, number: u64) {
         let Some((first, gap)) = self.gaps.range(..=number).next_back().map(|(first, gap)| (*first, *gap))
         else {
@@ -348,7 +350,7 @@ impl Cpu {
 
     fn sort(&mut self) {
         if self.unsorted {
-            // Stable, and linear where the input is made of sorted runs.
+            // The sort is stable, and linear if the input consists of sorted runs.
             self.queue[self.head..].sort_by_key(|e| e.time_ns);
             self.unsorted = false;
         }
@@ -361,7 +363,7 @@ impl Cpu {
         [event, gap].into_iter().flatten().min()
     }
 
-    /// Hands on the items before `bound`, of which equal times are decided by the place. Returns how many events.
+    /// Passes on the items before `bound`; the place decides at equal times. Returns the number of events.
     fn hand_on(
         &mut self,
         bound: (u64, usize),
@@ -391,7 +393,7 @@ impl Cpu {
         }
     }
 
-    /// Gives the room of released events back to the queue.
+    /// Frees the room of released events in the queue.
     fn shrink(&mut self) {
         if self.head == self.queue.len() {
             self.queue.clear();
@@ -409,7 +411,7 @@ impl OpenGap {
     }
 }
 
-/// Time and sequence number of a record, which every kind has.
+/// Returns time and sequence number, which every kind of record has.
 fn stamp(record: &[u8]) -> (u64, u32) {
     let mut time = [0; 8];
     let mut seq = [0; 4];
@@ -418,7 +420,7 @@ fn stamp(record: &[u8]) -> (u64, u32) {
     (u64::from_le_bytes(time), u32::from_le_bytes(seq))
 }
 
-/// Bytes that hold a whole header and yet are no record, whatever follows.
+/// Returns true if the bytes contain a whole header but cannot be the begin of a record.
 fn is_no_record(bytes: &[u8]) -> bool {
     bytes.len() >= HEADER_BYTES
         && observer_ebpf::kinds::from_wire(u16::from_le_bytes([bytes[16], bytes[17]])).1 == 0

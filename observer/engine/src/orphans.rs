@@ -1,11 +1,12 @@
-//! Waits without a holder: tasks wait for a lock, and no task is known to hold it.
+//! Waits without a holder: a task waits for a lock that no task is known to hold.
 //!
-//! Decides what such a wait amounts to. A lock that was leaked (its holder went without releasing it, or a release woke nobody)
-//! hangs whoever requests it, and there is no circle to find. A wait counts once it has lasted ten seconds, also since the last
-//! hold ended: a task that was woken needs time to run. It is `confirmed` if the kernel reported the wait and the last holder is
-//! known to have released the lock, or to have exited with it. It is `possible` if a holder may exist that was not seen.
+//! This module decides the rank of such a wait. A leaked lock (its holder exited without releasing it, or a release
+//! woke no task) hangs every task that requests it, without a circle of waits. A wait counts once it has lasted ten
+//! seconds, and ten seconds have passed since the last hold ended, because a woken task needs time to run. It is
+//! `confirmed` if the kernel reported the wait and the last holder is known to have released the lock, or to have
+//! exited with it. It is `possible` if there may be an unseen holder.
 //!
-//! Computed from what is so now, like circles (`deadlock`): a wait that ended is not reported.
+//! Computed from the current state, like circles (`deadlock`): a wait that has ended is not reported.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,10 +25,10 @@ use crate::{
     tasks::{Asked, Task, Tasks, Waiting, comm_text},
 };
 
-/// A wait counts once it has lasted this long.
+/// Minimum duration of a wait that counts.
 const LASTS_NS: u64 = 10_000_000_000;
 
-/// What the engine lends for a judgement.
+/// State that the engine passes in for a judgement.
 #[derive(Clone, Copy)]
 pub(crate) struct World<'a> {
     pub tasks: &'a Tasks,
@@ -38,34 +39,34 @@ pub(crate) struct World<'a> {
     pub now_ns: u64,
 }
 
-/// What is waited for.
+/// The lock for which a task waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Object {
-    /// A lock, or a folio, by its address.
+    /// A lock or folio, by its address.
     Address(u64),
-    /// The folio at a place of a file, whichever that is: its lookup did not return.
+    /// The folio at an index of a file, with an unknown address: its lookup did not return.
     Place(Mapping, u64),
 }
 
 struct Waiter<'a> {
     task: &'a Task,
     wait: Waiting,
-    /// Mapping and index, of a folio.
+    /// Mapping and index of a folio.
     place: Option<(Mapping, u64)>,
 }
 
-/// What a wait amounts to.
+/// Verdict on the waits for one lock.
 struct Judged<'a> {
     rank: Rank,
     doubts: Vec<Doubt>,
-    /// The one that waits longest.
+    /// The task that has waited longest.
     waiter: &'a Waiter<'a>,
     object: Object,
     waiters: usize,
     last: Option<LastHold>,
 }
 
-/// One finding for each class and site.
+/// Returns one finding for each class and site.
 pub(crate) fn findings(world: World<'_>) -> Vec<Finding> {
     let waiters: Vec<(Object, Waiter<'_>)> =
         world.tasks.iter().filter_map(|task| world.waiter(task)).collect();
@@ -106,7 +107,7 @@ pub(crate) fn findings(world: World<'_>) -> Vec<Finding> {
 }
 
 impl<'a> World<'a> {
-    /// What a task waits for, if it does.
+    /// Returns the current wait of a task, if any.
     fn waiter(&self, task: &'a Task) -> Option<(Object, Waiter<'a>)> {
         let asked = match task.asked {
             Some(Asked::Folio { mapping, index, at_ns, site, folio }) => {
@@ -115,7 +116,7 @@ impl<'a> World<'a> {
             _ => None,
         };
         let place = asked.map(|(mapping, index, ..)| (mapping, index));
-        // A lookup outside of all that is watched may have returned with nothing long ago.
+        // A lookup outside of all watched operations may have returned long ago without a folio.
         let is_inside = !task.frames.is_empty() || !task.holds.is_empty();
         if let Some(wait) = task.waiting {
             let counts = wait.told || (wait.class.is_folio() && is_inside);
@@ -134,7 +135,8 @@ impl<'a> World<'a> {
         Some((object, Waiter { task, wait, place }))
     }
 
-    /// Which of these a task holds, or may hold: one that requested a lock and is not known to wait for it may have acquired it.
+    /// Returns the locks that a task holds or may hold: a task that requested a lock and does not report a wait may
+    /// have acquired it.
     fn held(&self, objects: &BTreeMap<Object, Vec<&Waiter<'_>>>) -> BTreeSet<Object> {
         let mut held = BTreeSet::new();
         for task in self.tasks.iter() {
@@ -154,7 +156,7 @@ impl<'a> World<'a> {
         held
     }
 
-    /// `None`: the last hold ended only now.
+    /// Judges the waits for one lock. `None`: the last hold ended too recently.
     fn judge<'w>(&self, object: Object, waiters: &[&'w Waiter<'w>]) -> Option<Judged<'w>> {
         let longest = |waiter: &&&Waiter<'_>| (waiter.wait.since_ns, waiter.task.tid);
         let waiter: &'w Waiter<'w> = waiters.iter().min_by_key(longest)?;
@@ -172,7 +174,7 @@ impl<'a> World<'a> {
         doubts.extend((!waiter.wait.told).then_some(Doubt::WaitNotSeen { tid, class }));
         match last {
             Last::Forgotten => doubts.push(Doubt::HolderForgotten { releases: RECENT }),
-            // Others may have read since before the run.
+            // Other readers may have held the lock since before the run.
             Last::Known(last) if last.mode != Some(Mode::Read) => {}
             _ => doubts.push(Doubt::HolderUnseen),
         }
@@ -190,7 +192,7 @@ impl<'a> World<'a> {
         Some(Judged { rank, doubts, waiter, object, waiters: waiters.len(), last: known })
     }
 
-    /// The last holder of this very lock: an address may have been another one's before.
+    /// Returns the last holder of this lock; an earlier lock at the same address does not count.
     fn last_of(&self, object: Object, waiter: &Waiter<'_>) -> Last {
         let addr = match object {
             Object::Place(mapping, index) => return self.last.of_place(mapping, index),
@@ -210,7 +212,8 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Folios are locked inline, which no probe sees: a task that has been inside an operation since before the wait may hold one.
+    /// Folios are locked inline, unseen by probes. A task that was inside an operation before the wait began may hold
+    /// one.
     fn may_hold_unseen(&self, waiter: &Waiter<'_>, waiters: &[&Waiter<'_>]) -> bool {
         let waits = |task: &Task| waiters.iter().any(|w| w.task.tid == task.tid);
         let since_before =

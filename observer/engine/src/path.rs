@@ -1,11 +1,12 @@
-//! A task's path: what it did with locks since it last held none.
+//! A task's path: its lock operations since it last held no lock.
 //!
-//! A path begins with nothing held, so that a task can be thought back to its begin without keeping anybody from going on.
-//! Whether tasks can come to a deadlock is asked of their paths ([`crate::reach`]). Inside an operation the path before
-//! that is kept too, since a folio may turn out to have been locked all the time.
+//! A path begins with no lock held. So a task can be moved back to the begin of its path without blocking other tasks.
+//! [`crate::reach`] uses paths to decide if tasks can get to a deadlock. Inside an operation, the path before that
+//! point is kept, too, because a folio may turn out to have been locked all the time.
 //!
-//! Decides what is kept: a lock that is taken and released again and again with nothing between is kept once, which allows
-//! and forbids the same; a path that is too long keeps what is held, and says that it is cut.
+//! This module decides what is kept. If a lock is acquired and released repeatedly with nothing between, one repetition
+//! is kept, which allows and forbids the same interleavings. A path that is too long keeps only the locks that are
+//! held, and is marked as cut.
 
 use crate::{
     event::{Class, Mode, SiteId},
@@ -15,14 +16,14 @@ use crate::{
     tasks::Instance,
 };
 
-/// Operations kept per task.
+/// Maximum number of operations kept per task.
 const KEPT: usize = 96;
 
-/// What is done with a lock.
+/// Kind of an operation on a lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Act {
     Take,
-    /// A try or an ask ended without the lock: somebody else had it.
+    /// A trylock or a request ended without the lock: another task held it.
     Fail,
     Release,
     Downgrade,
@@ -37,10 +38,10 @@ pub(crate) struct Op {
     pub class: LockClass,
     pub mode: Option<Mode>,
     pub act: Act,
-    /// How a take was asked for, and how it is known.
+    /// Kind of request of a `Take`, and its hold basis.
     pub manner: Manner,
     pub known: Known,
-    /// When it was done is known: else it may have been done later.
+    /// The moment of the operation is known. If false, it may have happened later.
     pub sure: bool,
 }
 
@@ -49,7 +50,7 @@ impl Op {
         (self.lock, self.mode, self.act, self.manner) == (other.lock, other.mode, other.act, other.manner)
     }
 
-    /// It was seen to be asked for, with or without success.
+    /// Returns true if the request was seen, with or without success.
     fn is_ask(&self) -> bool {
         match self.act {
             Act::Take => !self.known.is_inferred(),
@@ -58,7 +59,7 @@ impl Op {
         }
     }
 
-    /// As a hold that others see.
+    /// Converts the operation to a hold for reports.
     pub fn shown(&self, lossy: bool) -> Hold {
         let known = if self.known == Known::Asking { Known::Asked } else { self.known };
         Hold {
@@ -72,14 +73,14 @@ impl Op {
     }
 }
 
-/// What is held at the end of some operations, in the order of taking.
+/// Returns the locks that are held after these operations, in order of acquisition.
 pub(crate) fn held(ops: &[Op]) -> Vec<Op> {
     let mut held = Vec::new();
     ops.iter().for_each(|op| step(&mut held, op));
     held
 }
 
-/// What is held after one more operation.
+/// Applies one more operation to the held locks.
 fn step(held: &mut Vec<Op>, op: &Op) {
     match op.act {
         Act::Take => held.push(*op),
@@ -97,12 +98,12 @@ fn step(held: &mut Vec<Op>, op: &Op) {
     }
 }
 
-/// A request, and how the task came to it.
+/// A request, and the task's path up to it.
 pub(crate) struct Request<'a> {
     pub op: Op,
-    /// What the task did since it held nothing.
+    /// The task's operations since it held nothing.
     pub path: &'a [Op],
-    /// What it held, in the order of taking.
+    /// Locks that it held, in order of acquisition.
     pub held: &'a [Op],
 }
 
@@ -110,16 +111,16 @@ pub(crate) struct Request<'a> {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Path {
     ops: Vec<Op>,
-    /// Where nothing was held last.
+    /// Start of the current path: the last place where no lock was held.
     start: usize,
-    /// What is not held any more has been left out.
+    /// Operations on locks that are not held any more were dropped.
     cut: bool,
-    /// Records of the task were lost since nothing was held.
+    /// Records of the task were lost since it held nothing.
     lossy: bool,
 }
 
 impl Path {
-    /// Since nothing was held.
+    /// Operations since no lock was held.
     pub fn ops(&self) -> &[Op] {
         &self.ops[self.start..]
     }
@@ -155,7 +156,7 @@ impl Path {
         self.ops.push(op);
     }
 
-    /// Attempts at one lock that failed, if they are the last that was requested.
+    /// Returns the failed trylocks of one lock, if they are the last requests.
     pub fn failed_last(&self) -> Vec<Op> {
         let last = self.ops().iter().rev().skip_while(|op| op.act == Act::Release);
         let mut failed: Vec<Op> = Vec::new();
@@ -167,7 +168,7 @@ impl Path {
         failed
     }
 
-    /// Puts an operation before all others since nothing was held.
+    /// Inserts an operation at the begin of the current path.
     pub fn push_first(&mut self, op: Op) {
         self.ops.insert(self.start, op);
     }
@@ -182,8 +183,8 @@ impl Path {
         }
     }
 
-    /// The task requests a lock for which it tried just before, in the same mode: that is one acquisition, which comes to
-    /// the same place whether or not another task holds the lock.
+    /// Removes the failed trylocks that directly precede a request for the same lock in the same mode. Together they
+    /// are one acquisition, which gets to the same point whether or not another task holds the lock.
     pub fn tried_before(&mut self, lock: Instance, mode: Option<Mode>) {
         let is_it =
             |op: &Op| op.act == Act::Fail && op.manner == Manner::Tried && (op.lock, op.mode) == (lock, mode);
@@ -193,21 +194,21 @@ impl Path {
         self.start = self.start.min(self.ops.len());
     }
 
-    /// The last take of a lock was an ask that ended without it.
+    /// Marks the last acquisition of a lock as a request that ended without it.
     pub fn failed(&mut self, lock: Instance) {
         if let Some(op) = self.ops.iter_mut().rfind(|o| o.lock == lock && o.act == Act::Take) {
             op.act = Act::Fail;
         }
     }
 
-    /// A lock goes by another name than was thought.
+    /// Replaces the identity of a lock that was identified wrongly.
     pub fn rename(&mut self, from: Instance, to: (LockClass, Instance)) {
         for op in self.ops.iter_mut().filter(|op| op.lock == from) {
             (op.class, op.lock) = to;
         }
     }
 
-    /// Nothing is held any more.
+    /// Starts a new path: no lock is held any more.
     pub fn emptied(&mut self, in_operation: bool) {
         if in_operation {
             self.start = self.ops.len();
@@ -217,15 +218,16 @@ impl Path {
         (self.cut, self.lossy) = (false, false);
     }
 
-    /// Nothing is held, and what was before is of no interest.
+    /// Drops all operations: no lock is held, and the earlier ones do not matter.
     pub fn clear(&mut self) {
         self.ops.clear();
         self.start = 0;
         (self.cut, self.lossy) = (false, false);
     }
 
-    /// Where an operation that began at `from_ns` locks a folio: anywhere, or after the last folio that was released and
-    /// after what `taken` says. `None`: no such lock was taken, so that it does not say where.
+    /// Returns the place at which an operation that began at `from_ns` locks a folio: after the last released folio and
+    /// after the locks that `taken` names, or, without `taken`, at the begin. `None`: those locks were not acquired, so
+    /// the place is unknown.
     pub fn place(&self, from_ns: u64, taken: Option<&FolioTaken>) -> Option<usize> {
         let begin = self.ops.iter().position(|op| op.time_ns >= from_ns).unwrap_or(self.ops.len());
         let Some(taken) = taken else { return Some(begin) };
@@ -241,7 +243,7 @@ impl Path {
         })
     }
 
-    /// Puts in that a lock was taken at a place, not before `from_ns`; it is held since.
+    /// Inserts an acquisition at a place, not before `from_ns`; the lock is held from there on.
     pub fn insert(&mut self, at: usize, from_ns: u64, op: Op) {
         let before_ns = at.checked_sub(1).map_or(from_ns, |before| self.ops[before].time_ns);
         self.ops.insert(at, Op { time_ns: before_ns.max(from_ns), ..op });
@@ -250,7 +252,7 @@ impl Path {
         }
     }
 
-    /// What was seen to be requested from a place on.
+    /// Calls `each` for every request that was seen from a place on.
     pub fn requests_from(&self, at: usize, mut each: impl FnMut(&Request<'_>)) {
         let start = self.empty_before(at);
         let mut held = Vec::with_capacity(8);
@@ -262,18 +264,18 @@ impl Path {
         }
     }
 
-    /// The path up to a time.
+    /// Returns the path up to a time.
     pub fn until(&self, time_ns: u64) -> &[Op] {
         let at = self.ops.partition_point(|op| op.time_ns <= time_ns);
         self.to(at)
     }
 
-    /// The path to a place.
+    /// Returns the path up to a place.
     pub fn to(&self, at: usize) -> &[Op] {
         &self.ops[self.empty_before(at)..at]
     }
 
-    /// The last place up to `at` where nothing was held.
+    /// Returns the last place up to `at` where no lock was held.
     fn empty_before(&self, at: usize) -> usize {
         let (mut empty, mut held) = (0, 0_usize);
         for (i, op) in self.ops[..at].iter().enumerate() {

@@ -1,12 +1,13 @@
-//! Predicted windows: a lease and a removal of its link that nothing keeps apart, whether or not they met in this run.
+//! Predicted windows: a lease and an unlink of its link that nothing excludes, even if they did not meet in this run.
 //!
-//! Both sides are kept by link, as what can be told of them at any time: site, locks, tasks. A lease and a removal are a
-//! predicted window if they are of one link, by two tasks that were both alive at both moments, and if no lock of the one
-//! excludes a lock of the other during some phase of the lease. That one happened to come after the other orders nothing;
-//! a task that was not there yet, or not any more, does; so does a VMA.
+//! The accesses of both parties are kept by link, as facts that are valid at any time: site, locks, tasks. A lease and
+//! an unlink are a predicted window under three conditions. They are of one link; two tasks made them that both existed
+//! at both moments; and during some phase of the lease, no lock of one excludes a lock of the other. The recorded order
+//! alone does not order them. They are ordered if one task was not forked yet or was already gone, or if the VMA was
+//! another one.
 //!
-//! Decides what keeps two sides apart, and what is counted. What a task did reaches this module a little later
-//! (`predict/lately`), since a lock may turn out to have been held that was not known when it was taken.
+//! This module decides the excluders of two accesses, and what is counted. An access gets here with some delay
+//! (`predict/lately`), because a lock may turn out to have been held that was not known when it was acquired.
 
 mod lately;
 mod report;
@@ -34,11 +35,11 @@ use crate::{
     tasks::{Held, Tasks},
 };
 
-/// How long a task's doings wait for a lock that turns out to have been held, how long the exit of a task is remembered,
-/// and what is known of a table after its end.
+/// Time for which accesses are pending, in case a lock turns out to have been held. Exits of tasks and dead tables are
+/// remembered for twice this time.
 const WAIT_NS: u64 = 1_000_000_000;
 
-/// What keeps a lease and a removal apart.
+/// Set of excluders between a lease and an unlink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Apart(u16);
 
@@ -70,7 +71,7 @@ impl Apart {
     }
 }
 
-/// Lookup site, unlink site, rank.
+/// Lookup site, unlink site and rank.
 pub(crate) type PairKey = (SiteId, SiteId, Rank);
 
 /// A predicted window, merged over all links.
@@ -80,19 +81,19 @@ pub(crate) struct Pair {
     pub unlinks: u64,
     pub first_ns: u64,
     pub last_ns: u64,
-    /// Classes that the unlinkers held in a way that keeps others out, every time.
+    /// Classes that the unlinkers held exclusively, every time.
     pub would_exclude: Apart,
     /// Classes that the holders held, that exclude other unlinks, and that the unlinkers did not hold, every time.
     pub unlinker_lacks: Apart,
     pub holder: Witness,
     pub unlinker: Witness,
     pub link: (Mm, Addr, Table, u32),
-    /// Why it is incomplete: records were lost; a bound was reached.
+    /// Reasons why it is incomplete: records were lost; a bound was reached.
     pub lossy: bool,
     pub bound: bool,
 }
 
-/// What the engine lends for a judgement.
+/// State that the engine passes in for a judgement.
 pub(crate) struct World<'a> {
     pub rules: &'a Rules,
     pub tasks: &'a Tasks,
@@ -100,21 +101,21 @@ pub(crate) struct World<'a> {
     pub losses: &'a Losses,
 }
 
-/// All of it.
+/// Link histories by mm, and the predicted windows so far.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Predictions {
     by_mm: FxMap<Mm, Sides>,
     pub pairs: BTreeMap<PairKey, Pair>,
     pub protection: Protection,
-    /// Tasks that exited lately, by serial.
+    /// Recent exits of tasks, by serial.
     exits: Recent,
-    /// Tables that died lately: when, which, their links.
+    /// Recently freed tables.
     died: VecDeque<Died>,
-    /// Walks that made room: of what they did nothing more is known.
+    /// Walks that made room: their accesses are not known any more.
     pub dropped_walks: u64,
 }
 
-/// A table's end.
+/// A freed table, with its former links.
 #[derive(Clone, Debug)]
 pub(crate) struct Died {
     pub at_ns: u64,
@@ -124,7 +125,7 @@ pub(crate) struct Died {
 }
 
 impl Predictions {
-    /// Takes in what a task did.
+    /// Adds an access that is not pending any more.
     pub fn take(&mut self, world: &World, done: &Happening) {
         self.protection.count(done);
         if !done.what.in_operation {
@@ -140,24 +141,24 @@ impl Predictions {
         self.by_mm.entry(done.what.mm).or_default().take(&mut context, done);
     }
 
-    /// A task exits.
+    /// Records the exit of a task.
     pub fn exited(&mut self, serial: u64, now_ns: u64) {
         self.exits.add(serial, now_ns);
     }
 
-    /// A table's page was given back.
+    /// Records the free of a table's page.
     pub fn died(&mut self, died: Died) {
         self.died.push_back(died);
     }
 
-    /// An mm is no more, and its address may be another's.
+    /// Forgets an mm that was freed, because its address may be reused.
     pub fn mm_gone(&mut self, mm: Mm) {
         if let Some(sides) = self.by_mm.remove(&mm) {
             sides.add_unlinked(&mut self.protection);
         }
     }
 
-    /// Forgets what can no longer matter.
+    /// Forgets what cannot change a verdict any more.
     pub fn forget(&mut self, now_ns: u64) {
         let old = |at_ns: u64| at_ns + 2 * WAIT_NS < now_ns;
         self.exits.forget(old);
@@ -174,7 +175,7 @@ impl Predictions {
         }
     }
 
-    /// The protection so far, with what is not over yet.
+    /// Returns the protection so far, including links that still exist.
     pub fn report(&self) -> Protection {
         let mut report = self.protection.clone();
         for sides in self.by_mm.values() {
@@ -184,7 +185,7 @@ impl Predictions {
     }
 }
 
-/// What a judgement reads and writes.
+/// State that a judgement reads and writes.
 pub(crate) struct Context<'a, 'w> {
     world: &'a World<'w>,
     exits: &'a Recent,
@@ -193,27 +194,27 @@ pub(crate) struct Context<'a, 'w> {
     dropped_walks: &'a mut u64,
 }
 
-/// What came of comparing two sides.
+/// Result of comparing a lease and an unlink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
-    /// Nothing more can come of these two.
+    /// Further comparisons of these two cannot change anything.
     Settled,
-    /// No two tasks yet that were both alive at both moments.
+    /// No two tasks are known yet that both existed at both moments.
     NotYet,
 }
 
-/// What two accesses come to.
+/// Result for one pair of tasks of the two accesses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Meeting {
-    /// Nothing excludes the one from the other, and both tasks were there for certain.
+    /// Nothing excludes them, and both tasks certainly existed.
     Open,
-    /// That may be so: whether depends on what was lost.
+    /// Nothing may exclude them: it depends on lost records.
     Perhaps,
-    /// A lock excludes the one from the other, or the tasks were not there together.
+    /// A lock excludes them, or the tasks did not exist together.
     Excluded,
 }
 
-/// A case of two accesses that meet: how surely, in which phase, under which locks of single pages, and when.
+/// One case of two accesses: result, phase of the lease, locks of single pages, and time.
 struct Case {
     meeting: Meeting,
     phase: usize,
@@ -221,17 +222,17 @@ struct Case {
     at_ns: u64,
 }
 
-/// What came of trying all tasks of two accesses.
+/// Worst case over all tasks of two accesses.
 struct Worst {
     case: Option<Case>,
-    /// What excludes the others.
+    /// Excluders of the other cases.
     by: Apart,
-    /// Some are excluded by locks of single pages alone.
+    /// Some cases are excluded only by locks of single pages.
     by_page: bool,
 }
 
 impl Context<'_, '_> {
-    /// When a task exited, if it has: `Some(0)` long ago.
+    /// Returns the exit time of a task, if it exited; `Some(0)`: long ago.
     fn exit_ns(&self, seen: &Seen) -> Option<u64> {
         if self.world.tasks.is_alive(seen.id, seen.serial) {
             let task = &self.world.tasks[seen.id];
@@ -240,7 +241,7 @@ impl Context<'_, '_> {
         Some(self.exits.get(seen.serial).unwrap_or(0))
     }
 
-    /// A task that is gone for longer than anything that is still to be judged.
+    /// Returns true if the task exited longer ago than any access that is still to be judged.
     pub fn is_gone(&self, seen: &Seen) -> bool {
         self.exit_ns(seen) == Some(0)
     }
@@ -249,8 +250,8 @@ impl Context<'_, '_> {
         *self.dropped_walks += 1;
     }
 
-    /// Whether a lease and a removal were by two tasks that were both there; `Some(false)`: perhaps, since what was lost
-    /// between them may be the end of a task, of the mm, of the table or of a lock.
+    /// Returns `Some(true)` if two tasks made the lease and the unlink that both existed at both moments.
+    /// `Some(false)`: perhaps, because the end of a task, the mm, the table or a lock between them may be lost.
     fn both_alive(&self, lease: &Seen, unlink: &Seen) -> Option<bool> {
         if lease.serial == unlink.serial {
             return None;
@@ -264,7 +265,7 @@ impl Context<'_, '_> {
             return Some(self.is_one_world(from_ns, to_ns));
         };
         let exit_ns = self.exit_ns(first);
-        // One whose making was not seen may have been there before its first record, if that is the first that is not lost.
+        // If its fork was not seen, its first record may be only the first one that was not lost.
         let is_late = second.born_ns > from_ns;
         if is_late && !second.is_made && !self.world.losses.anywhere(from_ns, second.born_ns).is_nothing() {
             return exit_ns.is_none_or(|at_ns| at_ns >= to_ns).then_some(false);
@@ -272,7 +273,7 @@ impl Context<'_, '_> {
         if is_late || exit_ns.is_some_and(|at_ns| at_ns < to_ns) {
             return None;
         }
-        // It did something since, or its exit was seen.
+        // The task was active since, or its exit was seen.
         let seen_ns = match exit_ns {
             Some(at_ns) => at_ns,
             None => self.world.tasks[first.id].last_ns,
@@ -282,15 +283,15 @@ impl Context<'_, '_> {
         Some(was_there && self.is_one_world(from_ns, to_ns))
     }
 
-    /// Whether the mm, the table and the locks are the same ones at two times: the end of one, and the begin of another at the same
-    /// address, are two records.
+    /// Returns true if mm, table and locks are the same ones at both times. Hiding a change takes two lost records: the
+    /// end of one object and the begin of another at its address.
     fn is_one_world(&self, from_ns: u64, to_ns: u64) -> bool {
         let losses = self.world.losses;
         !losses.anywhere(from_ns, to_ns).ends() || losses.are_sparse(from_ns, to_ns)
     }
 
-    /// Whether the VMAs whose lock the two had were both there: a place that is mapped anew is another VMA, with another
-    /// lock, though a partner may have kept the table.
+    /// Returns true if the VMAs whose locks the two tasks held both existed at both times. A new mapping at the same
+    /// address is another VMA with another lock, even if a partner kept the table.
     fn one_vma(&self, (lease, a): (&Sig, &Seen), (unlink, b): (&Sig, &Seen)) -> bool {
         let vma = |k: &&Key| k.class == LockClass::VmaLock;
         let gone = |k: &Key, by_ns: u64| self.world.locks.was_gone(k.instance, by_ns);
@@ -299,7 +300,7 @@ impl Context<'_, '_> {
         !of_lease.any(|k| gone(k, b.last_ns)) && !of_unlink.any(|k| gone(k, a.first_ns))
     }
 
-    /// The worst case of two accesses by two tasks, and what excludes all others.
+    /// Returns the worst case of two accesses by two tasks, and the excluders of all others.
     fn worst(&self, lease: &Sig, unlink: &Sig) -> Worst {
         let mut worst: Option<Case> = None;
         let (mut any, mut pages) = (Apart::NOTHING, false);
@@ -335,7 +336,7 @@ impl Context<'_, '_> {
         Worst { case: worst, by: any, by_page: pages }
     }
 
-    /// Compares a lease and a removal of one link.
+    /// Compares a lease and an unlink of the same link.
     fn judge(&mut self, link: (Mm, Addr, Table, u32), lease: &mut Sig, unlink: &mut Sig) -> Verdict {
         let sites = (lease.site, unlink.site);
         let mut all = Apart::NOTHING;
@@ -352,7 +353,7 @@ impl Context<'_, '_> {
         let Some(case) = case else {
             let is_cut = |sig: &Sig| sig.is_cut || (by_page && sig.variants_cut);
             if is_cut(lease) || is_cut(unlink) || !lease.whole {
-                // What is not kept may not have been excluded.
+                // A task or variant that was dropped may not have been excluded.
                 self.incomplete(sites, link, (lease, unlink), false);
             } else if by != Apart::NOTHING {
                 self.protection.kept_apart(sites, by, false);
@@ -372,11 +373,11 @@ impl Context<'_, '_> {
             self.protection.undecided(sites);
         }
         self.predicted((sites.0, sites.1, rank), link, (lease, unlink), &case);
-        // Two others may be sure to have been there.
+        // Other tasks may give a certain verdict.
         if sure { Verdict::Settled } else { Verdict::NotYet }
     }
 
-    /// A verdict that a lost record or a bound could have changed.
+    /// Records that a lost record or a bound could have changed the verdict.
     fn incomplete(
         &mut self,
         sites: (SiteId, SiteId),
@@ -415,7 +416,7 @@ impl Context<'_, '_> {
         let unlinker_lacks = classes(&mut held().filter(excluding).filter(|k| !has(k)));
         let (holder, unlinker) = (lease.witness(case.phase, held_pages), unlink.witness(0, taken_pages));
         let lossy = key.2 == Rank::Incomplete && case.meeting != Meeting::Excluded;
-        // Whichever two came first, not those that were judged first; and of one link.
+        // The witnesses are the earliest pair, not the one that was judged first, and both are of one link.
         let order = |a: &Witness, b: &Witness, link| (a.who.time_ns.max(b.who.time_ns), link);
         let pair = match self.pairs.entry(key) {
             Entry::Vacant(new) => new.insert(Pair {
@@ -455,13 +456,14 @@ impl Context<'_, '_> {
     }
 }
 
-/// Whether it is the lock of this mm; one that was not named may be.
+/// Returns true if it is the lock of this mm; a lock that was not named may be.
 fn is_of(lock: &Key, mm: Mm) -> bool {
     lock.owner == mm.0 || lock.owner == 0
 }
 
 impl Context<'_, '_> {
-    /// Which locks of the link exclude a removal from a phase of a lease at every time: for certain, and perhaps.
+    /// Returns the excluders of a phase of a lease and an unlink, among the link's locks: the certain ones and the
+    /// possible ones.
     fn apart(&self, lease: &Sig, phase: usize, unlink: &Sig) -> (Apart, Apart) {
         let (rules, mm) = (self.world.rules, lease.mm);
         let phase = &lease.phases[phase];
@@ -481,7 +483,7 @@ impl Context<'_, '_> {
     }
 }
 
-/// Locks that both hold, one of them alone: for certain, and perhaps.
+/// Returns the locks that both hold, at least one exclusively: the certain ones and the possible ones.
 fn shared(held: &[Key], taken: &[Key]) -> (Apart, Apart) {
     let (mut firm, mut perhaps) = (Apart::NOTHING, Apart::NOTHING);
     for taken in taken {
@@ -494,7 +496,7 @@ fn shared(held: &[Key], taken: &[Key]) -> (Apart, Apart) {
     (firm, perhaps)
 }
 
-/// A lock as the two sides are compared by it.
+/// Returns a held lock in the form that is compared.
 pub(crate) fn key(locks: &Locks, held: &Held) -> Key {
     Key::new(held, locks.get(held.instance.addr).map_or(0, |l| l.owner))
 }

@@ -1,7 +1,8 @@
-//! When a task was there: what decides whether two things that two tasks did could have been done at once.
+//! Presence of tasks: decides if operations of two tasks could have happened at the same time.
 //!
-//! What orders two tasks in every run is that one made the other, or was waited for. That one did its part before the other
-//! orders nothing. Decides whether two were there together, and whether that is sure although records were lost.
+//! Two tasks are ordered in every run if one forks the other, or waits for its exit. The recorded order of their
+//! operations alone orders nothing. This module decides if two tasks existed together, and if that is certain in spite
+//! of lost records.
 
 use crate::{
     event::Tid,
@@ -11,20 +12,20 @@ use crate::{
     tasks::{Task, Tasks},
 };
 
-/// Lock order is judged within this time after it was seen.
+/// Lock order is judged within this time after it was recorded.
 const GONE_NS: u64 = 3_000_000_000;
 
-/// Something that a task did, and since when the task was there.
+/// An operation of a task, with the time since which the task existed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Presence {
-    /// The task: never the same number twice in a run.
+    /// Serial of the task, unique within a run.
     pub serial: u64,
     pub tid: Tid,
-    /// When the task was seen to be made; 0: it was not, and may have been there all the time.
+    /// Time of the task's fork; 0: not seen, so the task may have existed all the time.
     pub made_ns: u64,
-    /// When it was seen first.
+    /// Time when the task was first seen.
     pub seen_ns: u64,
-    /// When it began what it did: it held no lock then.
+    /// Begin of the operation's path: the task held no lock then.
     pub begin_ns: u64,
     pub time_ns: u64,
 }
@@ -42,19 +43,19 @@ impl Presence {
         }
     }
 
-    /// Whether the operation in which it happened goes on: what the task holds may not be known yet.
+    /// Returns true if the enclosing watched operation has not ended: not all holds of the task may be known.
     pub fn is_inside(&self, tasks: &Tasks) -> bool {
         let begin_ns = self.task(tasks).and_then(|task| task.frames.first()).map(|frame| frame.begin_ns);
         begin_ns.is_some_and(|begin_ns| begin_ns <= self.time_ns)
     }
 
-    /// The task, if it is there now.
+    /// Returns the task if it still exists.
     pub fn task<'a>(&self, tasks: &'a Tasks) -> Option<&'a Task> {
         tasks.find(self.tid).map(|id| &tasks[id]).filter(|task| task.serial == self.serial)
     }
 }
 
-/// Whether tasks were there, as far as is known.
+/// Evidence for the existence of tasks.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Presences<'a> {
     pub tasks: &'a Tasks,
@@ -64,8 +65,8 @@ pub(crate) struct Presences<'a> {
 }
 
 impl Presences<'_> {
-    /// Whether the two tasks were there at both moments, each before the other began what it did. `Some(false)`: perhaps, since
-    /// the end of the one, or the making of the other, may be among what was lost.
+    /// Returns `Some(true)` if both tasks existed at both moments, each before the other began its path. `Some(false)`:
+    /// perhaps, because the exit of the first or the fork of the second may be lost.
     pub fn together(&self, a: &Presence, b: &Presence) -> Option<bool> {
         let (first, second) = if a.time_ns <= b.time_ns { (a, b) } else { (b, a) };
         if second.made_ns > first.begin_ns {
@@ -76,27 +77,27 @@ impl Presences<'_> {
         Some(is_there && !(is_new && self.losses.anywhere(first.begin_ns, second.seen_ns).ends()))
     }
 
-    /// When the task exited, if it did; 0: longer ago than is remembered.
+    /// Exit time of the task, if it exited; 0: before the oldest remembered exit.
     pub fn exit_ns(&self, of: &Presence) -> Option<u64> {
         let exit_ns = || self.exits.get(of.serial).unwrap_or(0);
         of.task(self.tasks).is_none().then(exit_ns)
     }
 
-    /// Whether the task was gone so long ago that nothing which is still to be judged can meet what it did.
+    /// Returns true if the task exited before all operations that are still to be judged.
     pub fn is_gone(&self, of: &Presence, now_ns: u64) -> bool {
         self.exit_ns(of).is_some_and(|exit_ns| exit_ns + GONE_NS < now_ns)
     }
 
-    /// Whether a task was there at a time after what it did; `Some(false)`: perhaps.
+    /// Returns `Some(true)` if a task existed at a time after its operation, `Some(false)` if perhaps.
     fn is_there(&self, of: &Presence, at_ns: u64) -> Option<bool> {
         if let Some(exit_ns) = self.exits.get(of.serial) {
             return (exit_ns >= at_ns).then_some(true);
         }
         match of.task(self.tasks) {
-            // It did something since.
+            // The task was active since.
             Some(task) if task.last_ns >= at_ns => Some(true),
             Some(task) => Some(!self.losses.anywhere(task.last_ns, at_ns).ends()),
-            // Its exit was longer ago than is remembered.
+            // The exit is not remembered any more.
             None => (at_ns <= self.exits.forgotten_ns()).then_some(false),
         }
     }

@@ -1,15 +1,18 @@
-//! Whether tasks can all come to where they wait: the filter that makes a cycle `feasible`.
+//! Feasibility: decides if tasks can all get to the point where they wait. This filter makes a cycle `feasible`.
 //!
-//! Locks that are seen in a bad order make a deadlock only if the tasks can be brought there, each holding what it holds,
-//! all at once. That is undecidable for programs and hard for traces; sound filters keep to reorderings of what was seen.
-//! The closest published one is *sync-preserving* deadlocks (Tunc, Mathur, Pavlogiannis, Viswanathan, "Sound Dynamic Deadlock
-//! Prediction in Linear Time", PLDI 2023), which keeps the order of critical sections on each lock. This one goes by where
-//! tasks hold nothing: a task that is held back there keeps no lock from anybody, so that all others can do what they did. Hence
-//! every task but those of the cycle is held back where it holds nothing, those of the cycle are brought to the begin of their
-//! paths, and what is left is whether these few short paths can be interleaved so that each comes to its last ask. That is
-//! searched in full.
+//! Locks in a bad order make a deadlock only if an interleaving brings all tasks there at once, each with the locks
+//! that it holds. This question is undecidable for programs and hard for traces; sound filters consider only
+//! reorderings of the recorded events. The closest published filter is *sync-preserving* deadlocks (Tunc, Mathur,
+//! Pavlogiannis, Viswanathan, "Sound Dynamic Deadlock Prediction in Linear Time", PLDI 2023), which keeps the order of
+//! critical sections on each lock.
 //!
-//! It does not see what tasks tell each other but by locks, and takes a trylock that failed as one that has to fail again.
+//! This filter uses the points at which tasks hold nothing. A task that is delayed there blocks no other task, so the
+//! others can proceed as recorded. Hence every task outside the cycle is delayed where it holds nothing, and the tasks
+//! of the cycle are brought to the begin of their paths. The remaining question is if these few short paths can be
+//! interleaved so that each gets to its last request. The search is exhaustive.
+//!
+//! The filter does not see communication between tasks except by locks. It assumes that a failed trylock has to fail
+//! again.
 
 use crate::{
     event::Mode,
@@ -18,27 +21,27 @@ use crate::{
     tasks::Instance,
 };
 
-/// States tried.
+/// Maximum number of states tried.
 const STATES_MAX: usize = 20_000;
 
-/// What the search came to.
+/// Result of the search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reach {
     Reached,
     Unreachable,
-    /// There were too many states.
+    /// The search was cut: too many states.
     Cut,
 }
 
-/// Whether two modes keep each other out.
+/// Returns true if two modes exclude each other.
 pub(crate) fn conflict(a: Option<Mode>, b: Option<Mode>) -> bool {
     !(a == Some(Mode::Read) && b == Some(Mode::Read))
 }
 
-/// One task's way: what it does, and after each operation what it holds.
+/// One task's path, with the locks that are held after each operation.
 struct Way {
     ops: Vec<Op>,
-    /// By place: from before the first operation to after the last.
+    /// Indexed by place, from before the first operation to after the last.
     holds: Vec<Vec<(Instance, Option<Mode>)>>,
 }
 
@@ -50,15 +53,15 @@ impl Way {
         Way { ops, holds }
     }
 
-    /// Whether what it holds at a place keeps others from a lock.
+    /// Returns true if the locks held at a place block a request of another task.
     fn keeps(&self, at: usize, lock: Instance, mode: Option<Mode>) -> bool {
         self.holds[at].iter().any(|(held, as_mode)| *held == lock && conflict(*as_mode, mode))
     }
 }
 
-/// Whether the paths can all be gone to their ends at one time.
+/// Decides if an interleaving brings all paths to their ends at once.
 pub(crate) fn reach(paths: &[&[Op]]) -> Reach {
-    // A lock that one path alone touches stands in nobody's way.
+    // A lock on only one of the paths blocks nothing.
     let mut touched: FxMap<Instance, (usize, bool)> = FxMap::default();
     for (of, path) in paths.iter().enumerate() {
         for op in *path {
@@ -95,7 +98,7 @@ fn search(ways: &[Way]) -> Reach {
     Reach::Unreachable
 }
 
-/// Whether a task's next operation can be done while the others are where they are.
+/// Returns true if a task's next operation is possible while the others stay where they are.
 fn can_go(ways: &[Way], at: &[u8], of: usize) -> bool {
     let op = &ways[of].ops[usize::from(at[of])];
     let kept = || {

@@ -1,17 +1,17 @@
-//! When things happened lately, by a number that names each.
+//! Times of recent events, each with a number as key.
 //!
-//! Decides nothing but the bound: the oldest make room, by number or by age as the owner wants.
+//! This module decides only the bound: the oldest make room, by number or by age, as the owner chooses.
 
 use std::collections::VecDeque;
 
 use crate::fx::FxMap;
 
-/// Things told in the order of their times.
+/// Events in the order of their times.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Recent {
     at_ns: FxMap<u64, u64>,
     order: VecDeque<(u64, u64)>,
-    /// Time of the last thing that was forgotten.
+    /// Time of the latest event that was forgotten.
     forgotten_ns: u64,
 }
 
@@ -21,7 +21,7 @@ impl Recent {
         self.order.push_back((key, at_ns));
     }
 
-    /// Everything that happened later is remembered. 0: everything is.
+    /// Returns the time after which every event is remembered; 0: nothing was forgotten.
     pub fn forgotten_ns(&self) -> u64 {
         self.forgotten_ns
     }
@@ -34,14 +34,15 @@ impl Recent {
         if self.at_ns.is_empty() { None } else { self.at_ns.remove(&key) }
     }
 
-    /// Forgets the oldest until at most so many are left.
+    /// Forgets the oldest until at most `most` are left.
     pub fn keep(&mut self, most: usize) {
         while self.order.len() > most {
             self.forget_oldest();
         }
     }
 
-    /// Forgets the oldest until at most so many are left: `least` of those before a time, `most` in all.
+    /// Forgets the oldest until at most `most` are left, and then those before `since_ns` while more than `least` are
+    /// left.
     pub fn keep_recent(&mut self, (least, most): (usize, usize), since_ns: u64) {
         self.keep(most);
         while self.order.len() > least && self.order.front().is_some_and(|(_, at_ns)| *at_ns < since_ns) {
@@ -49,7 +50,7 @@ impl Recent {
         }
     }
 
-    /// Forgets those from the oldest on whose time is old.
+    /// Forgets the oldest as long as `is_old` returns true for their time.
     pub fn forget(&mut self, is_old: impl Fn(u64) -> bool) {
         while self.order.front().is_some_and(|(_, at_ns)| is_old(*at_ns)) {
             self.forget_oldest();
@@ -58,7 +59,7 @@ impl Recent {
 
     fn forget_oldest(&mut self) {
         let Some((key, at_ns)) = self.order.pop_front() else { return };
-        // Else it was taken, or happened again since.
+        // If not, the entry was taken, or the event occurred again later.
         if self.get(key) == Some(at_ns) {
             self.at_ns.remove(&key);
             self.forgotten_ns = self.forgotten_ns.max(at_ns);

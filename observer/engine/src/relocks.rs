@@ -1,8 +1,8 @@
-//! Tasks that request a lock which they hold.
+//! Relocks: tasks that request a lock which they hold.
 //!
-//! Where the two modes exclude each other the task waits for itself: `feasible` as soon as it requests the lock,
-//! `confirmed` once it waits. Read after read blocks only behind a writer that queues between the two: it is a finding
-//! when another task is seen that requests the lock for writing and can come there ([`crate::reach`]), and none before.
+//! If the two modes conflict, the task waits for itself: `feasible` when it requests the lock, `confirmed` when it
+//! waits. A repeated read request blocks only behind a writer that queues between the two. It becomes a finding only
+//! when another task is seen that requests the lock for writing and can get to that point ([`crate::reach`]).
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -20,10 +20,11 @@ use crate::{
     tasks::Instance,
 };
 
-/// Read requests that wait for a writer to be seen. The oldest make room, which [`Relocks::dropped`] counts.
+/// Maximum number of read requests that wait for a writer to be seen. The oldest make room, counted in
+/// [`Relocks::dropped`].
 const OPEN_MAX: usize = 4096;
 
-/// What merges: site, class, mode held, mode requested.
+/// Merge key: site, class, held mode, requested mode and rank.
 type Key = (SiteId, LockClass, Option<Mode>, Option<Mode>, Rank);
 
 /// One request for a lock that the task holds.
@@ -35,30 +36,30 @@ pub(crate) struct Again {
     pub requested: Option<Mode>,
     pub side: Side,
     pub presence: Presence,
-    /// What the task did with locks from when it held none up to the request.
+    /// Lock operations of the task since it held nothing, up to the request.
     pub path: Arc<[Op]>,
     pub lossy: bool,
 }
 
 impl Again {
-    /// Whether it blocks without anybody else.
+    /// Returns true if it blocks without another task.
     pub fn is_certain(&self) -> bool {
         conflict(self.held.mode, self.requested)
     }
 }
 
-/// All of them so far.
+/// Findings and open read requests.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Relocks {
     found: BTreeMap<Key, Finding>,
-    /// Read after read, no writer seen yet.
+    /// Repeated read requests without a suitable writer so far.
     open: VecDeque<Again>,
-    /// Requests that made room before a writer was seen.
+    /// Number of requests that made room before a writer was seen.
     pub dropped: u64,
 }
 
 impl Relocks {
-    /// Takes in a request. `rank` if it blocks.
+    /// Adds a request; `rank` is its rank if it blocks.
     pub fn add(&mut self, again: Again, rank: Rank, name: impl Fn(SiteId) -> Arc<str>) {
         if again.is_certain() || rank == Rank::Confirmed {
             self.found(&again, rank, Vec::new(), name);
@@ -69,7 +70,7 @@ impl Relocks {
                 == (again.presence.serial, again.site, again.instance, again.lossy)
                 && o.path.len() == again.path.len()
         };
-        // The first meets writers that may be gone since, the last those that came since.
+        // The first request may meet writers that are gone now, the last one those that came since.
         if self.open.iter().filter(|o| same(o)).count() > 1
             && let Some(at) = self.open.iter().rposition(same)
         {
@@ -82,8 +83,8 @@ impl Relocks {
         self.open.push_back(again);
     }
 
-    /// It turns out that a task held more than was thought when it requested a lock.
-    /// `path`: what it did up to a time.
+    /// Updates the open requests of a task since `since_ns`: it turns out to have held more locks then. `path` returns
+    /// its operations up to a time.
     pub fn held_more(&mut self, serial: u64, since_ns: u64, path: impl Fn(u64) -> Arc<[Op]>) {
         let is_it = |o: &&mut Again| o.presence.serial == serial && o.presence.time_ns >= since_ns;
         for again in self.open.iter_mut().filter(is_it) {
@@ -91,14 +92,14 @@ impl Relocks {
         }
     }
 
-    /// What a task did since a time may have been otherwise.
+    /// Marks the open requests of a task since `since_ns` as lossy.
     pub fn doubt_since(&mut self, serial: u64, since_ns: u64) {
         let is_it = |o: &&mut Again| o.presence.serial == serial && o.presence.time_ns >= since_ns;
         self.open.iter_mut().filter(is_it).for_each(|again| again.lossy = true);
     }
 
-    /// Looks for writers that can come between requests that were made before `before_ns`: until then a folio may turn out to have
-    /// been locked, and so it may in an operation that goes on.
+    /// Looks for writers that can come between. It considers requests before `before_ns` whose operation has ended,
+    /// because a folio may turn out to have been locked until then.
     pub fn settle<'g>(
         &mut self,
         presences: Presences<'_>,
@@ -179,7 +180,7 @@ impl Relocks {
         self.found.insert(key, finding);
     }
 
-    /// The findings, in no order that matters.
+    /// Returns the findings in no particular order.
     pub fn findings(&self) -> impl Iterator<Item = &Finding> {
         self.found.values()
     }

@@ -1,6 +1,6 @@
-//! The setup, digested: what the rules look up while events pass.
+//! The digested setup: lookup tables for the rules.
 //!
-//! Decides nothing that the setup does not say.
+//! This module decides nothing that the setup does not state.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ struct SiteRow {
     late: bool,
 }
 
-/// Roles without which a kind of finding is less than it looks.
+/// Returns the roles that a kind of finding needs: a finding is weaker if they are not fully seen.
 fn needs(kind: Kind) -> &'static [Role] {
     match kind {
         Kind::Window | Kind::Prediction => {
@@ -35,8 +35,8 @@ fn needs(kind: Kind) -> &'static [Role] {
     }
 }
 
-/// Whether a hole bears on findings of a kind. Lookup sites, unlink sites and functions that are not watched are where
-/// there may be other findings; they take nothing from this one.
+/// Returns true if incomplete coverage weakens findings of a kind. A lookup site, unlink site or function that is not
+/// watched may hide other findings, but does not weaken this one.
 fn weakens(c: &Coverage, kind: Kind) -> bool {
     let elsewhere = matches!(c.role, Role::Operation | Role::Callback | Role::Lookup | Role::Unlink);
     c.grade != Grade::Exact && needs(kind).contains(&c.role) && (c.part.is_empty() || !elsewhere)
@@ -52,7 +52,7 @@ pub(crate) struct Rules {
     ptl_release_unseen: bool,
     sees_locks: bool,
     waits_reported: bool,
-    /// By class, a bit for each mode that excludes unlinks.
+    /// Modes of each class that exclude unlinks, one bit each.
     excludes: [u8; Class::ALL.len() + 1],
 }
 
@@ -64,7 +64,7 @@ impl Rules {
             if sites.len() <= at {
                 sites.resize_with(at + 1, || None);
             }
-            // One function can have two sites; it is one place to people.
+            // One function can have two sites; reports show them as one.
             let canonical =
                 setup.sites.iter().find(|s| s.function == site.function).map_or(site.id, |s| s.id);
             sites[at] = Some(SiteRow {
@@ -117,12 +117,12 @@ impl Rules {
         self.sites.get(usize::from(site.0))?.as_ref()
     }
 
-    /// Kernel function of a site.
+    /// Returns the kernel function of a site.
     pub fn name(&self, site: SiteId) -> Arc<str> {
         self.site(site).map_or_else(|| format!("site {}", site.0).into(), |s| Arc::clone(&s.name))
     }
 
-    /// The first site of the same function.
+    /// Returns the first site of the same function.
     pub fn canonical(&self, site: SiteId) -> SiteId {
         self.site(site).map_or(site, |s| s.canonical)
     }
@@ -131,49 +131,49 @@ impl Rules {
         self.site(site)?.foreign_until
     }
 
-    /// A trylock of this class that succeeds at the site stands for a wait.
+    /// Returns true if a successful trylock of this class at the site counts as a request that can block.
     pub fn try_then_block(&self, site: SiteId, class: Class) -> bool {
         self.site(site).is_some_and(|s| s.try_then_block.contains(&class))
     }
 
-    /// When the operation locks folios, where that is known.
+    /// Returns the point at which the operation locks folios, if known.
     pub fn folio_taken(&self, site: SiteId) -> Option<&FolioTaken> {
         self.site(site)?.folio_taken.as_ref()
     }
 
-    /// A folio that is locked by contract here may have been locked long before.
+    /// Returns true if a folio that is locked by contract at this site may have been locked long before.
     pub fn is_late(&self, site: SiteId) -> bool {
         self.site(site).is_some_and(|s| s.late)
     }
 
-    /// The site is entered with mmap_lock or the VMA's own lock held.
+    /// Returns true if the site is entered with mmap_lock or the VMA's own lock held.
     pub fn vma_locked(&self, site: SiteId) -> bool {
         self.site(site).is_some_and(|s| s.vma_locked)
     }
 
-    /// The operation runs when the mm has no user left.
+    /// Returns true if the operation runs when the mm has no user left.
     pub fn last_user(&self, site: SiteId) -> bool {
         self.site(site).is_some_and(|s| s.last_user)
     }
 
-    /// The operation is a walk with no lookup function.
+    /// Returns true if the operation is a walk without a lookup function.
     pub fn is_walk(&self, site: SiteId) -> bool {
         self.site(site).is_some_and(|s| s.is_walk)
     }
 
-    /// Whether locks of a class exclude removals at an unlink site.
+    /// Returns true if locks of a class exclude unlinks at an unlink site.
     pub fn is_excluding(&self, class: Class, unlink: SiteId) -> bool {
         let name = self.name(unlink);
         let rows = self.setup.exclusions.iter().filter(|e| e.class == class);
         rows.into_iter().any(|e| !e.except_unlink_sites.iter().any(|site| **site == *name))
     }
 
-    /// Whether enough of the locks is seen to say that one was not held.
+    /// Returns true if enough locks are seen to state that a lock was not held.
     pub fn sees_locks(&self) -> bool {
         self.sees_locks
     }
 
-    /// Whether a hold excludes unlinks, at most sites at least.
+    /// Returns true if a hold excludes unlinks, at least at most sites.
     #[inline]
     pub fn excludes(&self, class: Class, mode: Option<Mode>) -> bool {
         mode.is_some_and(|m| self.excludes[class as usize] & 1 << m as u8 != 0)
@@ -183,8 +183,8 @@ impl Rules {
         &self.setup.orders
     }
 
-    /// The setup's coverage, as the run has proved it: of the two ways of seeing an unshare each checks the other.
-    /// `entries_only`: links that the entries showed gone and the body of unshare did not tell; of `all`.
+    /// Returns the setup's coverage, corrected by the run: an unshare is seen in two ways, and each checks the other.
+    /// `entries_only` of `all` unlinks were shown by the entries but not reported by the body of unshare.
     pub fn coverage(&self, entries_only: u64, all: u64) -> Vec<Coverage> {
         let mut coverage = self.setup.coverage.clone();
         for c in &mut coverage {
@@ -199,23 +199,24 @@ impl Rules {
         coverage
     }
 
-    /// Every removal is told at its moment: intervals add nothing.
+    /// Returns true if every unlink is reported at its moment: intervals add nothing.
     pub fn unshare_exact(&self) -> bool {
         self.unshare_exact
     }
 
-    /// The release of a PTL cannot be seen on this kernel: a hold ends at the task's next lookup, sleep or end of
-    /// operation at the latest.
+    /// Returns true if PTL releases cannot be seen on this kernel. A hold ends at the latest with the task's next
+    /// lookup, sleep or end of an operation.
     pub fn ptl_release_unseen(&self) -> bool {
         self.ptl_release_unseen
     }
 
-    /// The kernel reports when a task begins to wait for a lock, and when it ends.
+    /// Returns true if the kernel reports when a task begins to wait for a lock, and when the wait ends.
     pub fn waits_reported(&self) -> bool {
         self.waits_reported
     }
 
-    /// What bears on findings of a kind; `is_partial`: the body of unshare was proved not to tell all.
+    /// Returns the doubts about findings of a kind. `is_partial`: the body of unshare was shown not to report every
+    /// unlink.
     pub fn doubts(&self, kind: Kind, is_partial: bool) -> impl Iterator<Item = Doubt> + '_ {
         let partial = is_partial && self.unshare_exact && needs(kind).contains(&Role::Unshare);
         let told = self.doubts.iter().filter(move |(k, _)| *k == kind).flat_map(|(_, d)| d.iter().cloned());

@@ -1,30 +1,31 @@
-//! What the engine has to know about the kernel that the events come from: the plan's sites and the facts' rules.
+//! The engine's description of the kernel that the events come from: the plan's sites and the facts' rules.
 //!
-//! Plain data, made from `observer/facts/` by the daemon, stored in every recording, written by hand in text traces.
-//! The engine branches on these rows only, never on a kernel version or a function's name.
+//! Plain data: the daemon makes it from `observer/facts/`, every recording stores it, and text traces contain it
+//! written by hand. The engine branches on these rows only, never on a kernel version or a function's name.
 
 use crate::{
     event::{Class, Mode, SiteId},
     lock_class::LockClass,
 };
 
-/// What a site means.
+/// Meaning of a site.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
     /// A watched operation: `op_begin`, `op_end`.
     Operation,
-    /// A page walk's callback, handed a pte pointer: `callback_begin`, `op_end`.
+    /// A page walk's callback that receives a pte pointer: `callback_begin`, `op_end`.
     Callback,
-    /// A walk with no lookup function: from `op_begin` to `op_end` the task may have a pointer to any entry of the range.
+    /// A walk without a lookup function: between `op_begin` and `op_end` the task may use a pointer to any entry of the
+    /// range.
     Walk,
     Lookup,
     Share,
     TableAlloc,
     Unshare,
-    /// The upper-level entries compared over an enclosing function: `unlinked`, sent by that operation's site.
+    /// Upper-level entries compared before and after an enclosing function: `unlinked`, sent by that operation's site.
     Unlink,
     TableFree,
-    /// Sleeping locks: asks, trylocks, releases.
+    /// Sleeping locks: requests, trylocks, releases.
     Lock,
     Ptl,
     /// Contention of any lock.
@@ -81,15 +82,15 @@ impl Role {
     }
 }
 
-/// When an operation locks a folio whose lock is not seen at the time.
+/// The point at which an operation locks a folio, for folio locks that are not seen when they are acquired.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FolioTaken {
-    /// Right after locks of these classes, taken in this order since the operation began or released a folio; empty: first
-    /// of all.
+    /// Right after locks of these classes, acquired in this order since the operation began or released a folio. Empty:
+    /// before every other lock.
     pub after: Vec<Class>,
-    /// After the first such locks; else after the last one of the last class.
+    /// After the first such locks; if false, after the last lock of the last class.
     pub first: bool,
-    /// In a way that can block.
+    /// The folio lock is requested in a way that can block.
     pub blocks: bool,
 }
 
@@ -97,28 +98,28 @@ pub struct FolioTaken {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Site {
     pub id: SiteId,
-    /// Kernel function (or tracepoint), as in facts; what people read.
+    /// Kernel function (or tracepoint) as in the facts; reports print it.
     pub function: String,
     pub role: Role,
-    /// For [`Role::Operation`]: its lookups are looks at a partner's mm, whose pointer is given up with the release of a
-    /// lock of this class inside the operation (`huge_pmd_share` and `i_mmap_rwsem`); they replace no other lease.
+    /// For [`Role::Operation`]: its lookups read a partner's mm, and their lease ends with the release of a lock of
+    /// this class inside the operation (`huge_pmd_share` and `i_mmap_rwsem`). They replace no other lease.
     pub foreign_lookup_until: Option<Class>,
-    /// The function is entered with the mmap_lock of the mm that it looks up in, or with the VMA's own lock, by the kernel's
-    /// contract. The VMA's own lock has no function of its own and cannot be seen.
+    /// By the kernel's contract, the caller holds the mmap_lock of the mm that the function looks up in, or the VMA's
+    /// own lock. The VMA's own lock has no function of its own and cannot be seen.
     pub vma_locked: bool,
-    /// For operations: they run when the mm has no user left, so that nobody finds it but by the file.
+    /// Only for operations: it runs when the mm has no user left, so that others can find the mm only through the file.
     pub last_user: bool,
-    /// For operations: when they lock a folio whose lock is seen by its release, or late, only.
+    /// Only for operations: the point at which they lock a folio whose lock is seen only late or by its release.
     pub folio_taken: Option<FolioTaken>,
-    /// For contracts of a locked folio: it may have been locked long before.
+    /// Only for contracts of a locked folio: the folio may have been locked long before.
     pub late: bool,
-    /// For lock sites: classes of which a successful trylock here stands for a wait that would have blocked (*try, then
-    /// block*).
+    /// For lock sites: classes whose successful trylock here counts as a request that can block, because the site
+    /// blocks if the trylock fails (*try, then block*).
     pub try_then_block: Vec<Class>,
 }
 
 impl Site {
-    /// One of which there is nothing special to know.
+    /// Returns a site without any special property.
     #[must_use]
     pub fn new(id: SiteId, function: &str, role: Role) -> Site {
         Site {
@@ -135,58 +136,58 @@ impl Site {
     }
 }
 
-/// Holding `class` (in any of `modes`) on the same mapping, mm or table excludes an unlink at `unlink_site`.
+/// A hold of `class` in any of `modes`, on the same mapping, mm or table, excludes unlinks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exclusion {
     pub class: Class,
     pub modes: Vec<Mode>,
-    /// Functions at which it does *not* exclude; all others are excluded.
+    /// Unlink sites that the hold does *not* exclude; it excludes all others.
     pub except_unlink_sites: Vec<String>,
 }
 
-/// A documented lock order: a lock earlier in the list is taken before (outside) a later one.
+/// A documented lock order: a lock earlier in the list is acquired before (outside) a later one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DocumentedOrder {
-    /// Where the text stands, for people (file and line of a release).
+    /// File and line in a kernel release that state the order, for reports.
     pub source: String,
     pub outer_to_inner: Vec<Class>,
-    /// Where the code does otherwise, for a reason that is known.
+    /// Places where the code deviates for a known reason.
     pub exceptions: Vec<OrderException>,
 }
 
-/// A lock that is asked for against a documented order, and why that is no deadlock.
+/// A lock that is requested against a documented order, and the reason why that cannot deadlock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OrderException {
-    /// What is held; page-cache and anonymous folios are two classes here.
+    /// The lock that is held; page-cache and anonymous folios are two classes here.
     pub from: LockClass,
-    /// What is asked for.
+    /// The lock that is requested.
     pub to: LockClass,
-    /// Functions of the operations in which it is asked for; empty: wherever.
+    /// Functions of the operations in which it is requested; empty: in any operation.
     pub at: Vec<String>,
-    /// Why, for people.
+    /// Explanation for reports.
     pub reason: String,
-    /// Where that stands.
+    /// Document that gives the reason.
     pub source: String,
 }
 
 impl OrderException {
-    /// Whether it is about an edge that was seen at this site.
+    /// Returns true if the exception applies to an edge that was seen at this site.
     #[must_use]
     pub fn covers(&self, (from, to): (LockClass, LockClass), site: &str) -> bool {
         (self.from, self.to) == (from, to) && (self.at.is_empty() || self.at.iter().any(|f| f == site))
     }
 }
 
-/// How well a role is covered on this kernel by this plan.
+/// Visibility of a role on this kernel with this plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Grade {
     /// Every occurrence is seen at its moment.
     Exact,
-    /// Every occurrence is seen, its moment only within an interval.
+    /// Every occurrence is seen, but its moment is known only as an interval.
     Bounded,
-    /// Known from other evidence only.
+    /// Occurrences are known only from other evidence.
     Inferred,
-    /// Not seen.
+    /// Occurrences are not seen.
     Blind,
 }
 
@@ -209,26 +210,26 @@ impl Grade {
     }
 }
 
-/// Coverage of one role (or of one lookup site within a role), with the reason when it is not exact.
+/// Coverage of one role, or of one lookup site within a role, with the reason if it is not exact.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Coverage {
     pub role: Role,
-    /// What of the role; empty: all of it.
+    /// Part of the role that this row is about; empty: the whole role.
     pub part: String,
     pub grade: Grade,
-    /// Why, naming the symbol, the attempt and its error; empty for exact.
+    /// The reason, with the symbol, the attempt and its error; empty for exact.
     pub reason: String,
 }
 
 impl Coverage {
-    /// Whether this is a role as a whole, and something of it is seen.
+    /// Returns true if the row is about this role as a whole and something of it is seen.
     #[must_use]
     pub fn shows(&self, role: Role) -> bool {
         self.role == role && self.part.is_empty() && self.grade != Grade::Blind
     }
 }
 
-/// Everything the engine is told before the first event.
+/// Everything that the engine receives before the first event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Setup {
     pub sites: Vec<Site>,

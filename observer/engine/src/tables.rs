@@ -1,7 +1,7 @@
 //! Page tables: lifetimes, links, generations.
 //!
-//! Decides when a table is born, dies, and which upper-level entries point to it; and which records of a removal speak
-//! of the same removal. Does not know tasks' leases.
+//! This module decides when a table is allocated and freed, which upper-level entries point to it, and which records
+//! are about the same unlink. It does not know tasks' leases.
 
 use std::collections::VecDeque;
 
@@ -13,20 +13,20 @@ use crate::{
     view::{LinkView, TableEvent, TableStep, TableView},
 };
 
-/// Dead tables that are still shown, and whose last removals are still recognised.
+/// Number of dead tables that views still show, and whose last unlinks are still recognised.
 const DEAD_KEPT: usize = 1024;
-/// Steps remembered per address.
+/// Number of events kept per address.
 const HISTORY_KEPT: usize = 16;
-/// Removed links remembered per table.
+/// Number of removed links remembered per table.
 const REMOVED_KEPT: usize = 64;
 
-/// A link, or what is remembered of it.
+/// A live or a removed link.
 #[derive(Clone, Copy, Debug)]
 struct Link {
     mm: Mm,
     gib: Addr,
     since_ns: u64,
-    /// When it went away, and who took it away.
+    /// Time of the unlink, and the task that did it.
     removed: Option<(u64, Tid)>,
 }
 
@@ -47,22 +47,22 @@ pub(crate) struct PageTable {
     history: VecDeque<TableEvent>,
 }
 
-/// What a report of a removal turned out to be.
+/// Result of comparing a reported unlink with the known ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Removal {
-    /// The link is gone now.
+    /// The link is removed now.
     New,
-    /// The same removal was told before, by its moment.
+    /// This unlink was already reported, with its moment.
     Known,
 }
 
-/// All tables.
+/// The known tables, by address.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tables {
     by_address: FxMap<Table, PageTable>,
     dead: VecDeque<(Table, u32)>,
     died: Vec<Died>,
-    /// Highest generation of a table that was forgotten: no new one may take a number up to it.
+    /// Highest generation of a forgotten table: a new table must get a higher one.
     forgotten_generation: u32,
     alive: usize,
     pub missed_frees: u64,
@@ -105,7 +105,7 @@ impl PageTable {
         }
     }
 
-    /// Links that are in place.
+    /// Live links of the table.
     pub fn live_links(&self) -> impl Iterator<Item = LinkView> + '_ {
         self.links.iter().filter(|l| l.removed.is_none()).map(|l| LinkView {
             mm: l.mm,
@@ -124,7 +124,7 @@ impl Tables {
         self.alive
     }
 
-    /// The table, alive; born by first sight if it was not known or dead.
+    /// Returns the live table, which is created if it was not known or dead.
     #[inline]
     fn touch(&mut self, table: Table, now_ns: u64) -> &mut PageTable {
         let floor = self.forgotten_generation;
@@ -156,7 +156,7 @@ impl Tables {
         entry
     }
 
-    /// A new table was made and linked.
+    /// Records the allocation of a table with its first link.
     pub fn born(&mut self, mm: Mm, gib: Addr, table: Table, now_ns: u64, tid: Tid) {
         if self.get(table).is_some_and(|t| t.alive) {
             self.missed_frees += 1;
@@ -167,7 +167,7 @@ impl Tables {
         entry.link(mm, gib, now_ns, (TableStep::Born, tid));
     }
 
-    /// A lookup returned a pointer into the table. Returns its generation and birth.
+    /// Records a lookup that returned a pointer into the table. Returns the table's generation.
     #[inline]
     pub fn looked_up(&mut self, mm: Mm, gib: Addr, table: Table, now_ns: u64, tid: Tid) -> Generation {
         let entry = self.touch(table, now_ns);
@@ -176,8 +176,8 @@ impl Tables {
         Generation { table, generation: entry.generation, birth_ns: entry.birth_ns }
     }
 
-    /// A callback was handed a pointer into the table. Whether its link is still there is not known: it may have been
-    /// looked up a while ago.
+    /// Records that a callback received a pointer into the table. Its link may already be removed: the lookup may have
+    /// been a while ago.
     pub fn handed(&mut self, mm: Mm, gib: Addr, table: Table, now_ns: u64, tid: Tid) -> Generation {
         let entry = self.touch(table, now_ns);
         if !entry.links.iter().any(|l| l.mm == mm && l.gib == gib) {
@@ -186,13 +186,13 @@ impl Tables {
         Generation { table, generation: entry.generation, birth_ns: entry.birth_ns }
     }
 
-    /// Which life of this address it is.
+    /// Returns the current generation of a table.
     pub fn generation(&self, table: Table) -> Option<Generation> {
         let of = |t: &PageTable| Generation { table, generation: t.generation, birth_ns: t.birth_ns };
         self.get(table).map(of)
     }
 
-    /// Lookups that were counted but not sent.
+    /// Adds lookups that were counted but not sent.
     pub fn looked_up_again(&mut self, table: Table, times: u32) {
         if let Some(entry) = self.by_address.get_mut(&table) {
             entry.lookups += u64::from(times);
@@ -206,35 +206,35 @@ impl Tables {
         entry.mapping
     }
 
-    /// The table is of this file.
+    /// Assigns the table to a file.
     pub fn belongs(&mut self, table: Table, mapping: Mapping) {
         if let Some(entry) = self.by_address.get_mut(&table) {
             entry.mapping = mapping;
         }
     }
 
-    /// What happened to it last, oldest first.
+    /// The table's last events, oldest first.
     pub fn history(&self, table: Table) -> Vec<TableEvent> {
         self.get(table).map(|t| t.history.iter().copied().collect()).unwrap_or_default()
     }
 
-    /// Tables that died since the last call.
+    /// Returns a table that was freed since the last calls, or `None`.
     pub fn take_died(&mut self) -> Option<Died> {
         self.died.pop()
     }
 
-    /// The link went away at `now_ns`.
+    /// Records an unlink at `now_ns`.
     pub fn unshared(&mut self, mm: Mm, gib: Addr, table: Table, now_ns: u64, tid: Tid) {
         let entry = self.touch(table, now_ns);
         if !entry.links.iter().any(|l| l.mm == mm && l.gib == gib && l.removed.is_none()) {
-            // It was not known; that it was there is told by its end.
+            // The link was not known; its unlink shows that it existed.
             entry.links.retain(|l| (l.mm, l.gib) != (mm, gib));
             entry.links.push(Link { mm, gib, since_ns: now_ns, removed: None });
         }
         entry.remove(mm, gib, now_ns, tid);
     }
 
-    /// The link went away between two times. A removal that is known by its moment, in that interval, is the same one.
+    /// Records an unlink between two times. An unlink with a known moment in that interval is the same one.
     pub fn unlinked(
         &mut self,
         mm: Mm,
@@ -243,7 +243,7 @@ impl Tables {
         (lo_ns, hi_ns): (u64, u64),
         tid: Tid,
     ) -> Removal {
-        // A table that died since is looked at, not brought to life.
+        // A table that was freed meanwhile is only read, not created again.
         let entry = self.get(table);
         let is_it = |l: &Link| {
             l.mm == mm && l.gib == gib && l.removed.is_some_and(|(at, _)| lo_ns <= at && at <= hi_ns)
@@ -257,7 +257,7 @@ impl Tables {
         Removal::New
     }
 
-    /// The page is given back. Returns the links that are still in place.
+    /// Records the free of the page. Returns the links that still exist.
     pub fn freed(&mut self, mm: Mm, table: Table, now_ns: u64, tid: Tid) -> Vec<LinkView> {
         let Some(entry) = self.by_address.get_mut(&table) else { return Vec::new() };
         entry.last_ns = now_ns;
@@ -294,7 +294,7 @@ impl Tables {
         }
     }
 
-    /// Ordered by address.
+    /// Views of all tables, sorted by address.
     pub fn views(&self) -> Vec<TableView> {
         let mut views: Vec<TableView> = self
             .by_address

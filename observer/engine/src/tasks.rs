@@ -1,7 +1,7 @@
-//! Tasks: who they are, the watched operations they are inside, what they hold and what they wait for.
+//! Tasks: identity, watched operations, holds and waits.
 //!
-//! Decides which operation an event belongs to (the innermost one) and how begins and ends pair up when some are
-//! missing. What holds and leases mean is in `locks` and `leases`.
+//! This module decides which operation an event belongs to (the innermost one), and how begins and ends pair up when
+//! some are missing. The meaning of holds and leases is in `locks` and `leases`.
 
 use std::{cell::Cell, collections::VecDeque};
 
@@ -18,31 +18,31 @@ use crate::{
     predict::Lately,
 };
 
-/// Locks given up that are remembered.
+/// Number of given-up locks that are remembered per task.
 const GIVEN_UP_KEPT: usize = 16;
-/// A lock whose taking was lost is held no longer than this: what waits for it would be reported as hung.
+/// Longest assumed hold of a lock whose acquisition was lost: waiters of a longer hold would be reported as hung.
 pub(crate) const UNSURE_NS: u64 = 10_000_000_000;
 /// A lock that was acquired before it was named is released at the end of the same call: within this time.
 const NAMED_NS: u64 = 10_000_000;
 
-/// Operations nest a handful deep; a stack deeper than this has lost its ends.
+/// Operations nest only a few levels deep; if the stack is deeper than this, ends of operations were lost.
 const DEPTH_MAX: usize = 32;
 
-/// A lock that can be told from others that had the same address before.
+/// Identity of a lock: distinguishes it from earlier locks at the same address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Instance {
-    /// The lock; of a folio lock the folio.
+    /// Address of the lock; for a folio lock, of the folio.
     pub addr: u64,
-    /// Which object at this address; of a folio lock its mapping.
+    /// Generation of the object at this address; for a folio lock, a hash of its place.
     pub life: u64,
 }
 
 impl Instance {
-    /// No lock has this address.
+    /// A value that no lock has.
     pub const NONE: Instance = Instance { addr: 0, life: u64::MAX };
 }
 
-/// A hold as the engine keeps it.
+/// A hold in the engine's state.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LockHold {
     pub class: LockClass,
@@ -50,15 +50,15 @@ pub(crate) struct LockHold {
     pub mode: Option<Mode>,
     pub known: Known,
     pub since_ns: u64,
-    /// Its release may be among what was lost, or have been done by another task.
+    /// Its release may be lost, or another task may have released it.
     pub lossy: bool,
-    /// Another task released this lock, and may have held it too.
+    /// Another task released this lock and may have held it, too.
     pub disputed: bool,
     /// Held for writing before, and for reading since.
     pub downgraded: bool,
-    /// Times it was asked for again.
+    /// Number of repeated requests by the holder.
     pub again: u8,
-    /// For folio locks.
+    /// Only for folio locks.
     pub mapping: Mapping,
     pub index: u64,
 }
@@ -83,7 +83,7 @@ impl LockHold {
     }
 }
 
-/// A hold as it was at a moment.
+/// Snapshot of a hold.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Held {
     pub class: LockClass,
@@ -110,7 +110,7 @@ impl From<&LockHold> for Held {
 }
 
 impl Held {
-    /// The same lock in the same mode, as sure.
+    /// Returns true for the same lock in the same mode with the same certainty.
     pub fn is_same(&self, other: &Held) -> bool {
         self.instance == other.instance
             && (self.class, self.mode, self.downgraded, self.lossy)
@@ -129,7 +129,7 @@ impl Held {
     }
 }
 
-/// Holds at a moment. Up to six are kept without allocating.
+/// Snapshot of a task's holds. Up to six are stored without allocating.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct HoldSet(SmallVec<[Held; 6]>);
 
@@ -148,22 +148,22 @@ impl HoldSet {
         self.0.iter()
     }
 
-    /// Whether all locks of this set are in the other too, in the same modes.
+    /// Returns true if the other set contains all holds of this set, in the same modes.
     pub fn is_within(&self, other: &HoldSet) -> bool {
         self.iter().all(|held| other.iter().any(|o| o.is_same(held)))
     }
 
-    /// A lock was held after all.
+    /// Marks a lock as certainly held.
     pub fn redeem(&mut self, lock: Instance) {
         self.0.iter_mut().filter(|held| held.instance == lock).for_each(|held| held.lossy = false);
     }
 
-    /// A lock may have been released by another task.
+    /// Marks a lock as doubtful: another task may have released it.
     pub fn doubt_lock(&mut self, lock: u64) {
         self.0.iter_mut().filter(|held| held.instance.addr == lock).for_each(|held| held.lossy = true);
     }
 
-    /// A release may be among what was lost. Whether it may be one of these.
+    /// Marks holds whose release may be lost. Returns true if the set contains a doubtful hold.
     pub fn touched_by_loss(&mut self, missing: Missing) -> bool {
         let mut any = false;
         for held in &mut self.0 {
@@ -183,18 +183,18 @@ impl HoldSet {
 pub(crate) struct Frame {
     pub site: SiteId,
     pub begin_ns: u64,
-    /// Its end, or the begin of another inside, may be among what was lost.
+    /// Its end, or the begin of an operation inside it, may be lost.
     pub lossy: bool,
-    /// A folio may have been locked or released in it unseen.
+    /// Records of folio locks inside it may be lost.
     pub folios_lossy: bool,
-    /// Links that went away inside, and the mapping of the last one's table.
+    /// Number of unlinks inside, and the mapping of the last table.
     pub unlinks: u32,
     pub unlinked_of: Mapping,
-    /// Lookups inside are looks at a partner's mm, given up with the release of this class.
+    /// Lookups inside read a partner's mm; their leases end with the release of a lock of this class.
     pub foreign_until: Option<Class>,
 }
 
-/// What a task asked for and has not been seen to have.
+/// A request of a task that was not seen to succeed yet.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Asked {
     Lock {
@@ -203,7 +203,7 @@ pub(crate) enum Asked {
         mode: Option<Mode>,
         site: SiteId,
     },
-    /// `folio`: 0 while it is not known which; else its edges are made.
+    /// `folio`: 0 while the lookup has not returned a folio. Otherwise the edges of the request already exist.
     Folio {
         mapping: Mapping,
         index: u64,
@@ -221,28 +221,28 @@ impl Asked {
     }
 }
 
-/// What a task waits for.
+/// A wait of a task.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Waiting {
-    /// Lock or folio.
+    /// Address of the lock or folio.
     pub addr: u64,
     pub class: LockClass,
     pub mode: Option<Mode>,
-    /// Since when it asked for it.
+    /// Time of the request.
     pub since_ns: u64,
     pub site: SiteId,
-    /// It was seen to wait; else it was not seen to do anything else for long.
+    /// The kernel reported the wait. If false, the task has been silent for long.
     pub told: bool,
 }
 
-/// One task.
+/// State of one task.
 #[derive(Clone, Debug)]
 pub(crate) struct Task {
-    /// Never the same number twice in a run: thread ids are reused.
+    /// Unique number within a run, because thread ids are reused.
     pub serial: u64,
-    /// When it was made by a task that was seen to make it; else its first event.
+    /// Time of its fork if that was seen, else of its first event.
     pub born_ns: u64,
-    /// When it was seen to be made; 0: it was not.
+    /// Time of its fork; 0 if not seen.
     pub made_ns: u64,
     pub tid: Tid,
     pub tgid: u32,
@@ -254,42 +254,43 @@ pub(crate) struct Task {
     pub holds: Vec<LockHold>,
     pub leases: Vec<Lease>,
     pub asked: Option<Asked>,
-    /// What it is seen waiting for.
+    /// Current wait of the task.
     pub waiting: Option<Waiting>,
-    /// What it did with locks since it held none.
+    /// Lock operations since the task last held no lock.
     pub path: Path,
-    /// When it requested last what the lock-order graph has a witness of: of what it requested later there is none.
+    /// Time of the last request that has a witness in the lock-order graph: later requests have none.
     pub witnessed_ns: Cell<u64>,
-    /// Attempts at one lock that failed last before it held nothing, one in each mode: a task that requests the same lock before it
-    /// holds nothing again does so because of that.
+    /// The last failed attempts at one lock before the task held nothing, one per mode. If the task requests the same
+    /// lock before it holds nothing again, it does so because of these failures.
     pub failed: Vec<Op>,
-    /// Table of the last lookup, to which lookups that were counted but not sent belong.
+    /// Table of the last lookup; lookups that were counted but not sent belong to it.
     pub last_table: Option<Table>,
-    /// In the engine's list of tasks that have leases.
+    /// The engine's list of tasks with leases contains this task.
     pub listed: bool,
-    /// Its exit was told, and its mm was there yet: what takes the mm apart follows.
+    /// Its exit was reported before it gave up its mm: the teardown of the mm follows.
     pub exiting: bool,
-    /// Since when it may hold a lock whose acquisition was lost; 0: it does not. Its release will tell.
+    /// Time since which it may hold a lock whose acquisition was lost; 0: it does not. The release will show it.
     pub unsure_since_ns: u64,
-    /// Locks whose release may have been lost, and which it is not taken to hold any more: a release tells that it did.
+    /// Locks that are dropped from the holds because their release may be lost. A later release shows that the lock was
+    /// held.
     pub given_up: VecDeque<u64>,
-    /// Until then what it does is in doubt: too much was lost.
+    /// Events of the task before this time are doubtful: too many records were lost.
     pub doubt_until_ns: u64,
-    /// Since when records of it were lost the last time.
+    /// Begin of the last time span in which records of the task were lost.
     pub touched_ns: u64,
-    /// An operation may have begun unseen, in which it is; until it begins or ends one, or this time.
+    /// The task may be in an operation whose begin was lost; until its next begin or end of an operation, or this time.
     pub adrift_until_ns: u64,
-    /// When it named a lock last, which it may have acquired before.
+    /// Time when it last named a lock, which it may have acquired before.
     pub named_ns: u64,
-    /// What it did lately, for predicted windows.
+    /// Pending accesses, for predicted windows.
     pub lately: Lately,
-    /// In the engine's list of tasks that did something lately.
+    /// The engine's list of tasks with pending accesses contains this task.
     pub listed_lately: bool,
-    /// Stack that was sent last for an operation.
+    /// Last recorded stack of each operation.
     pub stacks: Vec<(SiteId, u32)>,
-    /// Locks released last, and when; only where removals are known as intervals.
+    /// Locks released last, with their times; only kept if unlinks are known as intervals.
     pub released: VecDeque<(u64, Held)>,
-    /// Of those released up to then some are not remembered.
+    /// Releases up to this time may be missing in `released`.
     pub released_before_ns: u64,
 }
 
@@ -330,12 +331,12 @@ impl Task {
         }
     }
 
-    /// A request of it became a witness of the lock-order graph.
+    /// Records that a request became a witness of the lock-order graph.
     pub fn was_witnessed(&self, at_ns: u64) {
         self.witnessed_ns.set(self.witnessed_ns.get().max(at_ns));
     }
 
-    /// It has a lock, or asks for one. What it held before is the path to here.
+    /// Adds a lock that it holds or requests, also to the path.
     pub fn hold(&mut self, hold: LockHold, manner: Manner, (site, asked_ns): (SiteId, u64)) {
         self.path.push(Op {
             lock: hold.instance,
@@ -351,7 +352,7 @@ impl Task {
         self.holds.push(hold);
     }
 
-    /// It has a lock no longer.
+    /// Removes a hold that has ended.
     pub fn drop_hold(&mut self, at: usize, now_ns: u64) -> LockHold {
         let hold = self.holds.remove(at);
         if self.holds.is_empty() && self.frames.is_empty() {
@@ -363,13 +364,13 @@ impl Task {
         hold
     }
 
-    /// Its path has that it released a lock, which is not among its holds any more, or never was.
+    /// Adds a release to the path, of a lock that is not among the holds any more, or never was.
     pub fn path_releases(&mut self, hold: &LockHold, now_ns: u64) {
         self.path.push(hold.op(Act::Release, now_ns));
         self.nothing_held();
     }
 
-    /// Lets go of the locks whose release may have been lost.
+    /// Drops the holds whose release may be lost.
     pub fn give_up_lossy(&mut self, now_ns: u64) {
         while let Some(at) = self.holds.iter().position(|h| h.lossy) {
             let hold = self.drop_hold(at, now_ns);
@@ -380,7 +381,7 @@ impl Task {
         }
     }
 
-    /// An ask of that hold ended without the lock.
+    /// Handles a request of that hold that ended without the lock.
     pub fn fail_hold(&mut self, at: usize) {
         let hold = self.holds.remove(at);
         self.path.failed(hold.instance);
@@ -394,12 +395,12 @@ impl Task {
         }
     }
 
-    /// On whose behalf something at `site` happens.
+    /// Returns the site to which an event at `site` is attributed.
     pub fn site(&self, site: SiteId) -> SiteId {
         self.frames.last().map_or(site, |f| f.site)
     }
 
-    /// The operation that it is inside may be over, or another have begun, among what was lost.
+    /// Returns true if loss may hide the end of the current operation, or the begin of another.
     pub fn is_site_unsure(&self, now_ns: u64) -> bool {
         let is_adrift = now_ns < self.adrift_until_ns || self.is_doubtful(now_ns);
         self.frames.last().map_or(is_adrift, |f| f.lossy)
@@ -422,19 +423,19 @@ impl Task {
         TaskRef { tid: self.tid, tgid: self.tgid, comm: comm_text(&self.comm), cpu: self.cpu }
     }
 
-    /// What it does now is in doubt, whatever it is.
+    /// Returns true if every event of the task at this time is doubtful.
     pub fn is_doubtful(&self, now_ns: u64) -> bool {
         now_ns < self.doubt_until_ns
     }
 
-    /// It is in no watched operation and is not known to hold a lock.
+    /// Returns true if it is not in a watched operation and is not known to hold a lock.
     pub fn is_at_rest(&self) -> bool {
         self.holds.is_empty() && self.frames.is_empty()
     }
 
-    /// Records of this task may be among what was lost between two times. What spans that is not sure any more. What it
-    /// does from now on is, but for a lock that it acquired meanwhile: the release will tell, unless it is lost too,
-    /// which only counts where losses are not `sparse`.
+    /// Handles a loss in which records of this task may be missing, between two times. State that spans the loss
+    /// becomes doubtful. Later events are certain, except that the task may hold a lock that it acquired meanwhile. The
+    /// lock's release will show that, unless it is lost, too; this case counts only where losses are not `sparse`.
     pub fn touched_by_loss(&mut self, missing: Missing, (since_ns, until_ns): (u64, u64), sparse: bool) {
         if missing.acquires() {
             if self.unsure_since_ns + UNSURE_NS < since_ns {
@@ -467,7 +468,7 @@ impl Task {
         }
         let begin_ns = self.frames.first().filter(|_| missing.concerns_folios()).map(|frame| frame.begin_ns);
         for done in self.lately.iter_mut() {
-            // The release of a folio would have told, and that of a lock that was acquired before it was named.
+            // A lost release could have shown a hold: of a folio, or of a lock that was acquired before it was named.
             if let Some(begin_ns) = begin_ns {
                 done.doubt_since(begin_ns);
             }
@@ -477,7 +478,7 @@ impl Task {
     }
 }
 
-/// Command name as text; control characters and broken UTF-8 become visible replacements.
+/// Returns the command name as text; control characters and broken UTF-8 become visible replacements.
 pub(crate) fn comm_text(comm: &[u8; 16]) -> String {
     let end = comm.iter().position(|b| *b == 0).unwrap_or(comm.len());
     String::from_utf8_lossy(&comm[..end])
@@ -486,30 +487,30 @@ pub(crate) fn comm_text(comm: &[u8; 16]) -> String {
         .collect()
 }
 
-/// How many frames an end takes off.
+/// Number of frames that a begin or an end removes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Popped {
-    /// No such begin.
+    /// No frame has this site.
     Nothing,
-    /// Down to this depth; `missed` inner ends were not seen.
+    /// Truncate the stack to this depth; the ends of `missed` inner frames were not seen.
     To { depth: usize, missed: u64 },
 }
 
-/// All tasks alive.
+/// The live tasks, by slot.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tasks {
     slots: Vec<Task>,
     free: Vec<u32>,
     by_tid: FxMap<u32, u32>,
-    /// Last task of each CPU: nearly always the next one too.
+    /// Last task of each CPU: usually also the next one.
     recent: Vec<(Tid, u32)>,
-    /// Tasks so far.
+    /// Number of tasks so far.
     serials: u64,
-    /// Rises when a task comes or goes.
+    /// Incremented when a task is added or removed.
     pub epoch: u64,
 }
 
-/// Place of a task.
+/// Slot of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct TaskId(u32);
 
@@ -531,7 +532,7 @@ impl Tasks {
         self.by_tid.get(&tid.0).map(|slot| TaskId(*slot))
     }
 
-    /// The task, made if it was not known.
+    /// Returns the task, which is created if it is not known.
     #[inline]
     pub fn claim(&mut self, tid: Tid, cpu: u16) -> TaskId {
         let at = usize::from(cpu);
@@ -572,7 +573,7 @@ impl Tasks {
         slot
     }
 
-    /// Forgets a task; its place, with its buffers, is used again.
+    /// Removes a task; its slot with its buffers is reused.
     pub fn remove(&mut self, id: TaskId) {
         let tid = self[id].tid;
         self.by_tid.remove(&tid.0);
@@ -597,12 +598,12 @@ impl Tasks {
         self.by_tid.len()
     }
 
-    /// Whether the task that had this place then is still there.
+    /// Returns true if the task with this serial still exists in this slot.
     pub fn is_alive(&self, id: TaskId, serial: u64) -> bool {
         self[id].serial == serial
     }
 
-    /// Places of the tasks alive, in an order that depends on the events only.
+    /// Slots of all live tasks, in an order that depends only on the events.
     pub fn ids(&self) -> impl Iterator<Item = TaskId> + '_ {
         (0..self.slots.len() as u32).map(TaskId).filter(|id| self[*id].tid != Tid(u32::MAX))
     }
@@ -613,7 +614,7 @@ impl Tasks {
 }
 
 impl Task {
-    /// Where the begin of `site` makes the stack be cut first: a function that is begun again has ended before.
+    /// Returns the cut before the begin of `site`: a function that begins again has ended before.
     pub fn begin_cuts(&self, site: SiteId) -> Popped {
         if let Some(depth) = self.frames.iter().position(|f| f.site == site) {
             return Popped::To { depth, missed: (self.frames.len() - depth) as u64 };
@@ -624,7 +625,7 @@ impl Task {
         Popped::Nothing
     }
 
-    /// What the end of `site` takes off.
+    /// Returns the frames that the end of `site` removes.
     pub fn end_pops(&self, site: SiteId) -> Popped {
         match self.frames.iter().rposition(|f| f.site == site) {
             Some(depth) => Popped::To { depth, missed: (self.frames.len() - depth - 1) as u64 },

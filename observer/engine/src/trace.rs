@@ -1,7 +1,7 @@
 #![doc = include_str!("../../../docs/text-traces.md")]
 //!
-//! This module decides what a trace may say; `parse` reads it, `print` writes an event as a line of it, `expect` holds
-//! findings against what was expected. None of them reads a file.
+//! This module decides what a trace may contain. `parse` reads a trace, `print` writes an event as a line, and `expect` compares
+//! findings with expectations. They do not read files.
 
 mod expect;
 mod parse;
@@ -12,7 +12,7 @@ pub use print::line;
 
 use crate::{Engine, Hole, event::Event, setup::Setup};
 
-/// One line that happens.
+/// One step of a trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     Event(Event),
@@ -20,7 +20,7 @@ pub enum Step {
     Tick(u64),
 }
 
-/// A whole trace: what the kernel is, what happens, and what the engine has to say to it.
+/// A whole trace: setup of the kernel, steps, and expectations on the engine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trace {
     pub setup: Setup,
@@ -28,7 +28,7 @@ pub struct Trace {
     pub expectations: Vec<Expectation>,
 }
 
-/// A line that is no trace.
+/// A line that cannot be parsed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {what}")]
 pub struct Error {
@@ -37,7 +37,7 @@ pub struct Error {
 }
 
 impl Trace {
-    /// Lets it happen, to its end.
+    /// Runs all steps and ends the run.
     #[must_use]
     pub fn run(&self) -> Engine {
         let mut engine = Engine::new(self.setup.clone());
@@ -52,7 +52,7 @@ impl Trace {
         engine
     }
 
-    /// Differences between what was expected and what the engine says; none: all is as expected.
+    /// Returns the differences between the expectations and the engine's state; empty if there are none.
     #[must_use]
     pub fn check(&self, engine: &Engine) -> Vec<String> {
         expect::check(&self.expectations, engine)

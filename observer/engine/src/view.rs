@@ -1,7 +1,7 @@
-//! Views: what the engine knows right now, as owned data for sinks.
+//! Views: a snapshot of the engine's knowledge, as owned data for sinks.
 //!
-//! Decides what is shown of tables, edges and counts; keeps nothing and computes no rate: that is the caller's
-//! business, from the differences of two views.
+//! This module decides which facts of tables, edges and counts a view contains. It stores nothing and computes no
+//! rates: the caller derives them from two views.
 
 use std::sync::Arc;
 
@@ -19,56 +19,56 @@ pub struct LinkView {
     pub since_ns: u64,
 }
 
-/// A table in one of its lifetimes.
+/// One generation of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableView {
     pub table: Table,
-    /// Which life of this address, from 1.
+    /// Generation at this address, from 1.
     pub generation: u32,
     pub birth_ns: u64,
-    /// Its allocation was seen; else `birth_ns` is the first sight of it.
+    /// The allocation was seen. If false, `birth_ns` is the time at which the table was first seen.
     pub birth_seen: bool,
     pub last_ns: u64,
-    /// Ordered by mm, then GiB.
+    /// Sorted by mm, then by GiB.
     pub links: Vec<LinkView>,
     pub lookups: u64,
     pub shares: u64,
     pub unshares: u64,
-    /// Most mms that linked it at a time.
+    /// Maximum number of mms that linked it at the same time.
     pub sharers_max: usize,
-    /// The file's mapping; 0: not known.
+    /// Mapping of the file; 0 if not known.
     pub mapping: Mapping,
     pub alive: bool,
-    /// What happened to it last, oldest first.
+    /// The table's last events, oldest first.
     pub history: Vec<TableEvent>,
 }
 
-/// Something that happened to a table.
+/// One event of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TableEvent {
     pub time_ns: u64,
-    /// Which life of this address.
+    /// Generation of the table at this address.
     pub generation: u32,
     pub what: TableStep,
     /// The link's mm and GiB.
     pub mm: Mm,
     pub gib: Addr,
-    /// By whom; 0: not told.
+    /// Task that caused it; 0 if not known.
     pub tid: Tid,
 }
 
-/// A step in the life of a table.
+/// Kind of a table's event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TableStep {
-    /// Made, with its first link.
+    /// Allocated, with its first link.
     Born,
     /// Linked by sharing.
     Shared,
-    /// A lookup went through a link that was not known.
+    /// A lookup used a link that was not known before.
     Seen,
-    /// A link went away.
+    /// A link was removed.
     Unshared,
-    /// Its page was given back.
+    /// The table's page was freed.
     Freed,
 }
 
@@ -85,42 +85,42 @@ impl TableStep {
     }
 }
 
-/// What is known of the page tables of one file.
+/// Page tables of one file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MappingView {
-    /// Its `address_space`; 0: all of which it is not known.
+    /// The file's `address_space`; 0: all tables whose mapping is not known.
     pub mapping: Mapping,
-    /// Tables alive.
+    /// Number of live tables.
     pub tables: usize,
-    /// mms that link the table with most of them.
+    /// Number of mms that link the most-shared table.
     pub sharers: usize,
     pub shares: u64,
     pub unshares: u64,
-    /// First and last time that a table of it was shared or unshared.
+    /// First and last time at which a table of the file was shared or unshared.
     pub first_ns: u64,
     pub last_ns: u64,
-    /// Most in any second of event time.
+    /// Maximum within one second of event time.
     pub peak_shares_per_s: u64,
     pub peak_unshares_per_s: u64,
-    /// Most unshares first.
+    /// Sorted by number of unshares, most first.
     pub by: Vec<UnsharerView>,
 }
 
-/// Tasks of one name that unshared at one site.
+/// Tasks with the same name that unshared at one site.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnsharerView {
     pub comm: String,
     pub site: Arc<str>,
     pub unshares: u64,
-    /// Operations that unshared at least one link, whose end was seen.
+    /// Operations that unshared at least one link and whose end was seen.
     pub operations: u64,
-    /// From their begin to their end.
+    /// Sum of their durations.
     pub total_ns: u64,
     pub max_ns: u64,
 }
 
 impl TableView {
-    /// Distinct mms that link it.
+    /// Returns the number of distinct mms that link it.
     #[must_use]
     pub fn sharers(&self) -> usize {
         let mut mms: Vec<Mm> = self.links.iter().map(|l| l.mm).collect();
@@ -129,12 +129,12 @@ impl TableView {
     }
 }
 
-/// What a documented order says of an edge.
+/// Result of comparing an edge with a documented order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verdict {
-    /// Taken in the documented order.
+    /// The locks were acquired in the documented order.
     Agrees,
-    /// Against it, and the facts know and explain it.
+    /// The edge contradicts the order, and the facts explain why that is safe.
     Exception,
     Against,
 }
@@ -150,38 +150,38 @@ impl Verdict {
     }
 }
 
-/// An edge beside a documented order that names both of its classes.
+/// An edge compared with a documented order that names both of its classes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Documented {
     pub verdict: Verdict,
-    /// Where the order, or the exception, is documented.
+    /// Document that states the order, or the exception.
     pub source: String,
-    /// Why it is an exception; else empty.
+    /// Reason of an exception; empty for other verdicts.
     pub reason: String,
 }
 
-/// A pte pointer that a task has now.
+/// A pte pointer that a task holds now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaseView {
     pub task: TaskRef,
-    /// Kernel function on whose behalf it was looked up.
+    /// Kernel function to which the lookup is attributed.
     pub site: Arc<str>,
-    /// The mm looked up in, not always the task's own.
+    /// The mm of the lookup, not always the task's own.
     pub mm: Mm,
     pub addr: Addr,
     pub pte: Pte,
     pub table: Table,
     pub generation: u32,
     pub since_ns: u64,
-    /// Not in use now: the locks that it was looked up under were released.
+    /// Not in use now: the locks that were held at the lookup were released.
     pub dormant: bool,
-    /// Its link is gone.
+    /// The link was removed.
     pub stale: bool,
-    /// What the task holds now.
+    /// Locks that the task holds now.
     pub holds: Vec<Hold>,
 }
 
-/// Lock `to` asked for while `from` is held.
+/// Lock `to` was requested while `from` was held.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EdgeView {
     pub from: LockClass,
@@ -189,52 +189,52 @@ pub struct EdgeView {
     pub to: LockClass,
     pub to_mode: Option<Mode>,
     pub manner: Manner,
-    /// Seen for certain at least once; see [`Step::sure`].
+    /// Certain at least once; see [`Step::sure`].
     pub sure: bool,
     pub count: u64,
     /// Distinct tasks, counted up to [`EdgeView::TASKS_MAX`].
     pub tasks: u32,
-    /// Distinct pairs of lock instances that were kept.
+    /// Pairs of lock instances so far; a pair that was dropped and seen again counts again.
     pub instances: usize,
-    /// Every occurrence is touched by lost records.
+    /// Lost records touch every occurrence.
     pub lossy: bool,
     /// First and last time.
     pub first_ns: u64,
     pub last_ns: u64,
-    /// Classes of other locks that were held every time.
+    /// Classes of other locks that were held at every occurrence.
     pub gates: Vec<LockClass>,
-    /// Beside each documented order that names both classes; empty: nothing is documented.
+    /// Comparison with each documented order that names both classes; empty: no order names both.
     pub documented: Vec<Documented>,
-    /// The first, or the first that is sure.
+    /// The first occurrence, or the first certain one.
     pub witness: Step,
 }
 
 impl EdgeView {
-    /// `tasks` stops counting here.
+    /// Bound at which `tasks` stops counting.
     pub const TASKS_MAX: u32 = 8;
 }
 
 /// Calls of lock functions on locks of one class.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ClassCount {
-    /// Name on the wire.
+    /// Class name as on the wire.
     pub class: &'static str,
-    /// Asks and trylocks, those that failed included.
+    /// Requests and trylocks, including failed ones.
     pub takes: u64,
     pub releases: u64,
 }
 
-/// Counts since the start. Rates are the caller's business.
+/// Counts since the start. The caller computes rates.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
     pub events: u64,
-    /// Name of each kind in the order of the wire's table, with its count.
+    /// Name and count of each kind, in the order of the wire's table.
     pub by_kind: Vec<(&'static str, u64)>,
-    /// By lock class, in the order of the wire; the folio lock has no calls of its own.
+    /// Counts by lock class, in wire order; the folio lock is absent because it has no calls of its own.
     pub by_class: Vec<ClassCount>,
     pub first_ns: u64,
     pub last_ns: u64,
-    /// Records known to be lost, and holes they make.
+    /// Records known to be lost, and the holes that they make.
     pub lost: u64,
     pub holes: u64,
     /// Lost records by reason.
@@ -243,14 +243,14 @@ pub struct Stats {
     pub leases: u64,
     pub live_tasks: usize,
     pub live_tables: usize,
-    /// Lookups, those counted but not sent included.
+    /// Lookups, including those that were counted but not sent.
     pub lookups: u64,
     pub shares: u64,
-    /// Removals seen at their moment.
+    /// Unlinks seen at their moment.
     pub removals_exact: u64,
-    /// Removals seen by comparing upper-level entries.
+    /// Unlinks seen by comparing upper-level entries.
     pub removals_diff: u64,
-    /// Removals seen both ways: equal to the two above where both are attached.
+    /// Unlinks seen in both ways: equal to the two counts above if both are attached.
     pub removals_both: u64,
     /// Windows of any rank.
     pub windows: u64,
@@ -259,24 +259,25 @@ pub struct Stats {
     pub unmatched_begins: u64,
     /// Releases of locks that were not known to be held.
     pub unknown_releases: u64,
-    /// Lock pairs through which there were more ways than are tried: longer cycles through them may be missing.
+    /// Lock pairs with more paths through them than the search tries: longer cycles through them may be missing.
     pub untried_pairs: u64,
-    /// Lock pairs that made room although their tasks may be there yet: cycles through them may be missing.
+    /// Lock pairs that made room although their tasks may still exist: cycles through them may be missing.
     pub dropped_pairs: u64,
-    /// Read requests for a lock that the task holds for reading, that made room before a writer was seen.
+    /// Read requests for a lock that the task already holds for reading, dropped before a writer was seen.
     pub dropped_requests: u64,
     /// Walks without a lookup function that made room: predicted windows of them may be missing.
     pub dropped_walks: u64,
-    /// A table appeared where one was alive: its free was not seen.
+    /// A table appeared at the address of a live one: the old table's free was not seen.
     pub missed_frees: u64,
-    /// A folio was proved locked while another task was thought to hold it.
+    /// A folio was proved locked while another task was recorded as its holder.
     pub missed_folio_releases: u64,
-    /// Leases that ended before a bounded unlink was told and were no longer remembered.
+    /// Bounded unlinks whose interval begins before the oldest remembered lease end: they may have hit forgotten
+    /// leases.
     pub forgotten_leases: u64,
 }
 
 impl Stats {
-    /// Bounds that were reached, and that a verdict of none can rest on: how often, and what may be missing.
+    /// Returns the bounds that were reached and that can hide findings: how often, and what may be missing.
     #[must_use]
     pub fn bounds(&self) -> Vec<(u64, &'static str)> {
         let all = [
@@ -293,62 +294,63 @@ impl Stats {
     }
 }
 
-/// Under which locks leases were, and what removals held: the proof of absence, as far as it goes.
+/// Locks that protected leases, and locks that unlinks held: the evidence for absence, as far as it reaches.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProtectionView {
-    /// By name of the site.
+    /// Sorted by name of the site.
     pub lookups: Vec<LookupProtection>,
     pub unlinks: Vec<UnlinkProtection>,
-    /// Lookup and unlink sites that met on a link, whenever each came there.
+    /// Lookup and unlink sites that accessed the same link, at any times.
     pub pairs: Vec<PairProtection>,
 }
 
-/// Leases of one lookup site that are over.
+/// Ended leases of one lookup site.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LookupProtection {
     pub site: Arc<str>,
     pub leases: u64,
-    /// Those on links that were removed at some time of the run.
+    /// Leases on links that were removed at some time of the run.
     pub on_unlinked: u64,
-    /// By the excluding locks that covered them for their whole life. More than one set: handed from one to the next.
+    /// Counted by the excluding locks that protected their whole life. More than one set: the lease passed from one to
+    /// the next.
     pub covered: Vec<(Vec<Vec<LockClass>>, u64)>,
-    /// Under no excluding lock for some part of their life.
+    /// Leases without an excluding lock during some part of their life.
     pub bare: u64,
-    /// Of which nothing can be said: records were lost, or it was in no watched operation.
+    /// Leases that cannot be judged: records were lost, or the lookup was not in a watched operation.
     pub unjudged: u64,
 }
 
-/// Removals of one unlink site.
+/// Unlinks of one unlink site.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnlinkProtection {
     pub site: Arc<str>,
     pub unlinks: u64,
-    /// By the locks of mm, VMA, file and table that were held in a way that keeps others out.
+    /// Counted by the exclusively held locks of mm, VMA, file and table.
     pub held: Vec<(Vec<LockClass>, u64)>,
     pub unjudged: u64,
 }
 
-/// What kept a lookup site and an unlink site apart on the links that both came to.
+/// Excluders between a lookup site and an unlink site, on the links that both accessed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PairProtection {
     pub lookup: Arc<str>,
     pub unlink: Arc<str>,
-    /// Each time; empty if it was not the same each time.
+    /// Excluders that were present every time; empty if none was.
     pub always: Vec<ApartView>,
-    /// Sometimes.
+    /// Excluders that were present at least once.
     pub ever: Vec<ApartView>,
-    /// Nothing did, at least once: a predicted window.
+    /// At least once nothing excluded them: a predicted window.
     pub open: bool,
-    /// What was lost, or what a bound left out, may be a time at which nothing did: then `always` is empty.
+    /// Lost records or a bound may hide a time without an excluder; `always` is empty then.
     pub unsure: bool,
 }
 
-/// What keeps a lease and a removal apart.
+/// An excluder: a lock or contract that keeps a lease and an unlink apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ApartView {
-    /// Both hold a lock of this class, one of them alone.
+    /// Both hold a lock of this class, and at least one holds it exclusively.
     Lock(LockClass),
-    /// The removal holds mmap_lock for writing, the lookup is entered with it or with the VMA's own lock.
+    /// The unlink holds mmap_lock for writing, and the lookup's callers hold it or the VMA's own lock.
     VmaLocked,
     /// The mm has no user left.
     LastUser,

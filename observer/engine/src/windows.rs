@@ -1,7 +1,7 @@
-//! Windows: leases that outlived the removal of their link by another task.
+//! Windows: leases that outlived the unlink of their link by another task.
 //!
-//! Decides the rank of one case and merges cases of one pair of sites and one rank. Which unlink hits which lease is
-//! decided where both are seen (`engine/pages`).
+//! This module decides the rank of one case, and merges cases with the same pair of sites and the same rank.
+//! `engine/pages` decides which unlink hits which lease.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,15 +24,16 @@ struct Merged {
     doubts: BTreeSet<Doubt>,
 }
 
-/// All windows so far.
+/// The windows found so far.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Windows {
-    /// By lookup site, unlink site, rank.
+    /// Keyed by lookup site, unlink site and rank.
     merged: BTreeMap<(SiteId, SiteId, Rank), Merged>,
     pub count: u64,
 }
 
-/// Rank of an ended lease that was hit; `None` if the lease was over before, or slept and was not used again.
+/// Returns the rank of an ended lease that was hit. `None`: it ended before the unlink, or was dormant and not used
+/// again.
 fn rank(lease: &Lease) -> Option<Rank> {
     let hit = lease.hit.as_ref()?;
     let (certain_ns, possible_ns) = lease.ends();
@@ -55,7 +56,7 @@ fn rank(lease: &Lease) -> Option<Rank> {
 }
 
 impl Windows {
-    /// Takes in a lease that has ended.
+    /// Adds an ended lease.
     pub fn ended(
         &mut self,
         lease: &Lease,
@@ -119,14 +120,14 @@ impl Windows {
         if (case.certain_ns, case.possible_ns) > (longest.certain_ns, longest.possible_ns) {
             longest.clone_from(&case);
         }
-        // Leases end in another order than they are hit.
+        // Leases can end in another order than they are hit.
         if at_ns < merged.first_ns {
             merged.first_ns = at_ns;
             *first = case;
         }
     }
 
-    /// The worst of what was seen of a pair of sites.
+    /// Returns the worst rank that was seen for a pair of sites.
     pub fn worst(&self, lookup: SiteId, unlink: SiteId) -> Option<Rank> {
         let of_pair = (lookup, unlink, Rank::Confirmed)..=(lookup, unlink, Rank::Revalidated);
         self.merged.range(of_pair).next().map(|((_, _, rank), _)| *rank)

@@ -1,7 +1,7 @@
-//! What a closed chain of instances amounts to.
+//! The verdict on a closed chain of instances.
 //!
-//! Decides its rank, and why it is no better one. A chain is judged for each choice of witnesses by different tasks; the worst
-//! (most certain) rank of each combination of sites is kept.
+//! This module decides the chain's rank and the reason why it is not a worse one. A chain is judged for each choice of
+//! witnesses by different tasks. For each combination of sites, the worst (most certain) rank is kept.
 
 use std::{cell::Cell, collections::BTreeMap, sync::Arc};
 
@@ -16,21 +16,21 @@ use crate::{
     tasks::Instance,
 };
 
-/// Choices of witnesses tried per chain.
+/// Maximum number of choices of witnesses tried per chain.
 const CHOICES_MAX: usize = 512;
 
-/// What a choice of witnesses amounts to.
+/// Verdict on one choice of witnesses.
 #[derive(Clone, Debug)]
 pub(super) struct Verdict {
     pub rank: Rank,
     pub doubts: Vec<Doubt>,
     pub gate: Option<(LockClass, u64)>,
-    /// Who queues for writing between two readers, by the step that waits behind it.
+    /// Writers that queue between two readers, with the step that waits behind each.
     pub writers: Vec<(usize, Arc<Witness>)>,
 }
 
-/// Judges a chain of pairs, and keeps what is better than what is known.
-/// Returns whether an operation that goes on may decide it.
+/// Judges a chain of pairs and keeps better evidence than what is known. Returns true if an operation that has not
+/// ended may still change the verdict.
 pub(super) fn judge(world: World<'_>, chain: &[u32], found: &mut BTreeMap<Key, Found>) -> bool {
     let judge = Judge { world, chain, is_open: Cell::new(false) };
     let witnesses = chain.iter().flat_map(|at| &world.graph.pair(*at).witnesses);
@@ -59,7 +59,7 @@ pub(super) fn judge(world: World<'_>, chain: &[u32], found: &mut BTreeMap<Key, F
     judge.is_open.get()
 }
 
-/// A verdict for which not all cases were at hand: another case may be worse.
+/// Lowers a verdict if not all witnesses were examined: another one may give a worse rank.
 fn bounded(mut verdict: Verdict, is_cut: bool) -> Verdict {
     if is_cut && matches!(verdict.rank, Rank::Guarded | Rank::ClassOnly) {
         verdict.rank = Rank::Incomplete;
@@ -81,7 +81,7 @@ impl Judge<'_> {
         self.world.graph.edge(self.world.graph.pair(pair))
     }
 
-    /// One witness per step, all by different tasks.
+    /// Collects the choices: one witness per step, all by different tasks.
     fn choices(&self, taken: &mut Vec<Arc<Witness>>, all: &mut Vec<Vec<Arc<Witness>>>) {
         let Some(at) = self.chain.get(taken.len()) else {
             all.push(taken.clone());
@@ -194,7 +194,7 @@ impl Judge<'_> {
         if rank == Rank::ClassOnly { self.without_writer(choice, verdict) } else { verdict }
     }
 
-    /// A lock outside the cycle that two of its sides hold, and that lets only one of them in.
+    /// Returns a lock outside the cycle that two of its parties hold in conflicting modes.
     fn gate(&self, choice: &[Arc<Witness>]) -> Option<(LockClass, u64)> {
         let in_cycle = |op: &Op| self.chain.iter().any(|at| self.world.graph.pair(*at).from == op.lock);
         let sure = |w: &Arc<Witness>| held(&w.path).into_iter().filter(|op| op.sure).collect();
@@ -210,7 +210,8 @@ impl Judge<'_> {
         None
     }
 
-    /// Steps that ask for reading what the next one holds for reading, each with the writers that could be between.
+    /// Returns the steps that request a read lock which the next party holds for reading, each with the possible
+    /// writers between.
     fn behind_writers(&self, choice: &[Arc<Witness>]) -> Vec<(usize, LockClass, Vec<Arc<Witness>>)> {
         let mut steps = Vec::new();
         for (at, pair) in self.chain.iter().enumerate() {
@@ -231,7 +232,7 @@ impl Judge<'_> {
         steps
     }
 
-    /// Writers that are not kept could be between the readers.
+    /// Makes a verdict incomplete if a writer that was not kept could be between the readers.
     fn without_writer(&self, choice: &[Arc<Witness>], verdict: Verdict) -> Verdict {
         let reads = |(at, pair): (usize, &u32)| {
             let next = self.world.graph.pair(self.chain[(at + 1) % choice.len()]);
@@ -244,8 +245,8 @@ impl Judge<'_> {
         Verdict { rank: Rank::Incomplete, doubts, ..verdict }
     }
 
-    /// Whether the sides are about the same locks: between them a lock may have gone away, and its address become another's.
-    /// That takes two records, if locks are named, and locks of which there is an array for ever do not go away.
+    /// Returns false if the address of a lock may have been reused between the parties' times. Two records must be lost
+    /// for that if the locks are named. Folio locks and the permanent array of fault mutexes need no name.
     fn are_same_locks(&self, choice: &[Arc<Witness>]) -> bool {
         let times = || choice.iter().map(|w| w.time_ns());
         let (from_ns, to_ns) = (times().min().unwrap_or(0), times().max().unwrap_or(0));
@@ -262,7 +263,7 @@ impl Judge<'_> {
         losses.are_sparse(from_ns, to_ns) && self.chain.iter().all(is_named)
     }
 
-    /// Whether all tasks were there together; `Some(false)`: perhaps.
+    /// Returns `Some(true)` if all tasks existed together, `Some(false)` if perhaps.
     fn all_together(&self, choice: &[Arc<Witness>]) -> Option<bool> {
         let mut sure = true;
         for (i, a) in choice.iter().enumerate() {
@@ -274,15 +275,15 @@ impl Judge<'_> {
     }
 }
 
-/// What trying to bring the tasks to where they wait came to.
+/// Result of trying to bring the tasks to the point where they all wait.
 struct Tried {
     reach: Reach,
-    /// A folio was in the way that may have been locked later only.
+    /// A folio prevented it, but this folio may have been locked only later.
     unsure: Option<LockClass>,
     writers: Vec<(usize, Arc<Witness>)>,
 }
 
-/// Tries the writers that could be between, and tells which were: each a task of its own.
+/// Tries the possible writers, each a task of its own, and returns the ones that make it work.
 fn reach_with(choice: &[Arc<Witness>], behind: &[(usize, LockClass, Vec<Arc<Witness>>)]) -> Tried {
     let mut best = Tried { reach: Reach::Unreachable, unsure: None, writers: Vec::new() };
     let choices: usize = behind.iter().map(|(_, _, writers)| writers.len()).product();

@@ -1,55 +1,57 @@
-//! Circles in a wait-for graph: which are listed, and how much work that is.
+//! Circles in a wait-for graph: the listed ones, and the work that the search does.
 //!
-//! Decides nothing about locks: tasks wait for groups, and groups have holders. A task waits for one group at most. Several tasks
-//! that request one lock in one mode wait for the same group, so that the graph has one edge per wait and one per hold.
+//! This module knows nothing of locks: tasks wait for groups, and groups have holders. A task waits for at most one
+//! group. Tasks that request the same lock in the same mode wait for the same group, so the graph has one edge per wait
+//! and one per hold.
 //!
-//! Circles lie inside strongly connected components (`components`). A component can have exponentially many of them. Listed is, for each hold of each task in a component, a shortest circle
-//! through that hold (breadth-first search). So every wait and every hold that is part of a circle is part of a listed one.
+//! Circles lie inside strongly connected components (`components`). A component can contain exponentially many circles.
+//! For each hold of each task in a component, the search lists a shortest circle through that hold (breadth-first
+//! search). So every wait and every hold that is part of a circle is part of a listed one.
 
 use std::collections::{BTreeSet, VecDeque};
 
 use crate::components::{Components, NO_COMPONENT};
 
-/// Work of one call beyond the first search of each component; see [`Circles::work`].
+/// Bound of the work in one call, beyond the first search of each component; see [`Circles::work`].
 pub(super) const WORK_MAX: usize = 1 << 20;
 
-/// Who waits for what, and who holds it. Tasks and groups are numbered from 0.
+/// Waits and holds. Tasks and groups are numbered from 0.
 #[derive(Clone, Debug, Default)]
 pub(super) struct WaitGraph {
-    /// By task: the group that it waits for.
+    /// Group for which each task waits.
     pub waits_for: Vec<Option<u32>>,
-    /// By group: the tasks that keep those who wait for it out.
+    /// Tasks that block the waiters of each group.
     pub holders: Vec<Vec<u32>>,
 }
 
-/// A circle: each task waits for the next one, the last one for the first.
+/// A circle: each task waits for the next one, and the last one for the first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Circle {
     pub tasks: Vec<u32>,
-    /// Tasks of the same component from which no search began, because the work reached its bound. 0: none.
+    /// Number of tasks in the same component whose search was omitted because the bound was reached; 0: complete.
     pub unsearched: usize,
 }
 
-/// What the search found.
+/// Result of the search.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Circles {
-    /// Each once, in an order that depends on the graph only.
+    /// Distinct circles, in an order that depends only on the graph.
     pub found: Vec<Circle>,
-    /// Tasks and holders that were looked at.
+    /// Number of examined tasks and holders.
     pub work: usize,
 }
 
-/// Components with the groups after the tasks.
+/// Components of a graph in which the groups are numbered after the tasks.
 struct Parts {
     of: Vec<u32>,
     /// Tasks of each component, in order of their numbers.
     tasks: Vec<Vec<u32>>,
-    /// Whether the component is one ring: every node has one successor in it.
+    /// True if the component is a single ring: every node has one successor in it.
     ring: Vec<bool>,
     work: usize,
 }
 
-/// Lists circles with at most `work_max` beyond the first search of each component.
+/// Lists circles, with at most `work_max` work beyond the first search of each component.
 pub(super) fn circles(graph: &WaitGraph, work_max: usize) -> Circles {
     let components = Parts::of(graph);
     let mut search = Search::new(graph, &components);
@@ -73,7 +75,7 @@ pub(super) fn circles(graph: &WaitGraph, work_max: usize) -> Circles {
     out
 }
 
-/// The same circle, begun at its least task. A circle has each task once.
+/// Rotates a circle so that it begins with its least task. A circle contains each task once.
 fn from_least(ring: &[u32]) -> Vec<u32> {
     let least = (0..ring.len()).min_by_key(|at| ring[*at]).unwrap_or(0);
     [&ring[least..], &ring[..least]].concat()
@@ -84,7 +86,7 @@ impl WaitGraph {
         self.waits_for.len()
     }
 
-    /// The successor of a node at a place among its successors.
+    /// Returns the successor of a node at an index in its list of successors.
     fn next(&self, node: u32, place: usize) -> Option<u32> {
         let tasks = self.tasks();
         match (node as usize).checked_sub(tasks) {
@@ -115,15 +117,15 @@ impl Parts {
     }
 }
 
-/// Shortest circles through one task at a time.
+/// Search for the shortest circles through one task at a time.
 struct Search<'a> {
     graph: &'a WaitGraph,
     components: &'a Parts,
-    /// By task: the groups of its component that it holds.
+    /// Groups of its component that each task holds.
     held_in: Vec<Vec<u32>>,
-    /// By task: the search that reached it last, and from which task.
+    /// The last search that reached each task, and the task from which it did.
     reached: Vec<(u32, u32)>,
-    /// By group: the search that expanded it last.
+    /// The last search that expanded each group.
     expanded: Vec<u32>,
     searches: u32,
 }
@@ -150,7 +152,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// A shortest circle through each group that `start` holds; returns the work.
+    /// Finds a shortest circle through each group that `start` holds; returns the work.
     fn from(&mut self, start: u32, mut found: impl FnMut(Vec<u32>)) -> usize {
         self.searches += 1;
         let (search, component) = (self.searches, self.components.of[start as usize]);
@@ -181,7 +183,7 @@ impl<'a> Search<'a> {
         work
     }
 
-    /// The tasks from `start` to `end`.
+    /// Returns the tasks from `start` to `end`.
     fn way(&self, start: u32, end: u32) -> Vec<u32> {
         let mut way = vec![end];
         while let Some(last) = way.last().copied().filter(|task| *task != start) {

@@ -1,9 +1,10 @@
-//! What folio events mean for holds and edges.
+//! Folio events: holds and edges.
 //!
-//! The folio lock belongs to the folio: another task or context may release it. Its fast path is inline everywhere, so that a
-//! hold is known by what returned it, by a contract some time after it was taken, or by its release alone. Where it was
-//! taken before it is known, what was asked for in between was asked for under it: for certain where the setup knows at which
-//! point of the operation the folio is locked ([`crate::setup::FolioTaken`]), else perhaps.
+//! The folio lock belongs to the folio: another task or context may release it. Its fast path is inline everywhere. So
+//! a hold is known by the function that returned the folio, by a contract some time after the lock was acquired, or
+//! only by its release. Locks requested between the acquisition and that evidence were requested under the folio lock.
+//! This is certain if the setup states at which point the operation locks the folio ([`crate::setup::FolioTaken`]),
+//! else only possible.
 
 use super::Engine;
 use crate::{
@@ -16,7 +17,7 @@ use crate::{
     tasks::{Asked, Instance, LockHold, Task, TaskId, Waiting},
 };
 
-/// A folio as an event names it.
+/// Folio, mapping and index as in an event.
 type Named = (Folio, Mapping, u64);
 
 fn hold_of(instance: Instance, (_, mapping, index): Named, known: Known, since_ns: u64) -> LockHold {
@@ -36,8 +37,8 @@ fn hold_of(instance: Instance, (_, mapping, index): Named, known: Known, since_n
 }
 
 impl Engine {
-    /// A folio lookup that does not return waits for its folio, or for the one that somebody holds at that place of the
-    /// file.
+    /// Handles a folio lookup that does not return: it waits for its folio, or for the folio that a task holds at that
+    /// index of the file.
     pub(super) fn folio_stuck(
         &mut self,
         id: TaskId,
@@ -77,7 +78,7 @@ impl Engine {
         index: u64,
         folio: Folio,
     ) {
-        // Who has a spinlock does not sleep: its release was not seen.
+        // A task that holds a spinlock does not sleep, so its release was not seen.
         self.drop_ptls(id, event.time_ns);
         if folio.0 != 0 {
             self.folio_asked(id, event, (folio, mapping, index), event.time_ns);
@@ -86,7 +87,7 @@ impl Engine {
             Some(Asked::Folio { mapping, index, at_ns: event.time_ns, site: event.site, folio });
     }
 
-    /// Edges of an ask for a folio's lock that can block.
+    /// Adds the edges of a request for a folio lock that can block.
     fn folio_asked(&mut self, id: TaskId, event: &Event, (folio, mapping, index): Named, time_ns: u64) {
         let class = LockClass::of_folio(mapping);
         let instance = self.locks.folio(folio, mapping, index);
@@ -104,7 +105,7 @@ impl Engine {
     pub(super) fn folio_wait(&mut self, id: TaskId, event: &Event, (folio, mapping, index): Named) {
         self.drop_ptls(id, event.time_ns);
         self.last_holders.wanted(folio.0);
-        // The lookup that waits requested it before it waited.
+        // The waiting lookup requested the lock before it waited.
         let at_ns = match self.tasks[id].asked {
             Some(Asked::Folio { mapping: of, index: at, at_ns, .. }) if (of, at) == (mapping, index) => at_ns,
             _ => event.time_ns,
@@ -129,10 +130,10 @@ impl Engine {
         let Task { holds, path, .. } = &mut self.tasks[id];
         if let Some(at) = holds.iter().position(|h| h.instance.addr == folio.0) {
             let hold = &mut holds[at];
-            // Another task may make an anonymous folio its own while it is locked, which changes its mapping.
+            // Another task may take over an anonymous folio while it is locked, which changes the mapping.
             let is_anon = hold.mapping.0 & mapping.0 & 1 == 1;
             if mapping.0 == 0 || hold.mapping.0 == 0 || is_anon || hold.instance == instance {
-                // Proved again, perhaps with what was not known before.
+                // Evidence for the same hold, perhaps with a mapping or index that was not known before.
                 if mapping.0 != 0 && (hold.mapping.0 == 0 || is_anon || how == How::Returned) {
                     let now = (LockClass::of_folio(mapping), instance);
                     path.rename(hold.instance, now);
@@ -141,14 +142,14 @@ impl Engine {
                 }
                 return;
             }
-            // A locked folio does not move in the page cache: its release there was not seen.
+            // A locked folio does not move in the page cache: its release at the old index was not seen.
             self.counts.missed_folio_releases += 1;
             self.drop_folio(id, folio, event.time_ns);
         }
         if let Some(other) = self.folio_holders.insert(folio.0, id)
             && other != id
         {
-            // The lock belongs to the folio: a proof here ends what another task was thought to have.
+            // The folio has one lock: evidence for this holder ends the presumed hold of another task.
             self.counts.missed_folio_releases += 1;
             self.drop_folio(other, folio, event.time_ns);
         }
@@ -175,10 +176,10 @@ impl Engine {
         self.tasks[id].hold(hold, Manner::Asked, (site, asked_ns));
     }
 
-    /// Whoever releases it, the folio's lock is free.
+    /// Handles a release: the folio's lock is free, no matter which task releases it.
     pub(super) fn folio_release(&mut self, id: TaskId, event: &Event, named: Named) {
         let holds = |t: &TaskId| self.tasks[*t].holds.iter().any(|h| h.instance.addr == named.0.0);
-        // One whose release may have been lost before is not kept.
+        // The recorded holder may not hold it any more: `give_up_lossy` drops holds whose release may be lost.
         if let Some(holder) = self.folio_holders.remove(&named.0.0).filter(holds) {
             let is_it = |h: &LockHold| h.instance.addr == named.0.0 && h.lossy;
             let is_lossy = self.tasks[holder].holds.iter().any(is_it);
@@ -187,7 +188,7 @@ impl Engine {
             if holder == id || !is_lossy {
                 return;
             }
-            // The release of that one may be among what was lost, and this be another hold.
+            // The release of that hold may be lost; then this is another hold.
         }
         self.counts.unknown_releases += 1;
         let instance = self.locks.folio(named.0, named.1, named.2);
@@ -200,8 +201,8 @@ impl Engine {
         }
     }
 
-    /// The task had a folio locked since some time ago, and is in no operation that says since when: the begin of that may be
-    /// among what was lost.
+    /// Marks edges as doubtful if a folio was locked at an unknown point. The task is not in an operation that states
+    /// the point, and the begin of such an operation may be lost.
     fn doubt_where_locked(&mut self, id: TaskId, now_ns: u64) {
         if !self.tasks[id].is_site_unsure(now_ns) {
             return;
@@ -209,7 +210,7 @@ impl Engine {
         let since_ns = self.tasks[id].touched_ns;
         self.doubt_since(id, since_ns);
         if !self.tasks[id].holds.is_empty() {
-            // Where its path has that lock is not known.
+            // The position of that lock in the task's path is not known.
             self.tasks[id].path.touched_by_loss();
         }
     }
@@ -225,11 +226,11 @@ impl Engine {
         }
     }
 
-    /// A folio turns out to be locked, since some time ago: what was asked for since then was asked for under it. Whether
-    /// the task's path has it now.
+    /// Handles a folio that turns out to be locked since some time ago: later requests were made under it. Returns true
+    /// if the task's path now contains the lock.
     fn was_held(&mut self, id: TaskId, event: &Event, hold: LockHold) -> bool {
         let task = &self.tasks[id];
-        // The operation that knows when it locks folios; else all that the task is inside.
+        // The innermost operation that states when it locks folios; else the outermost operation.
         let known =
             task.frames.iter().rev().find_map(|f| Some((f.begin_ns, self.rules.folio_taken(f.site)?)));
         let Some((begin_ns, taken)) = known
@@ -244,7 +245,7 @@ impl Engine {
         let sure = taken.is_some() && !is_lossy && !task.is_doubtful(event.time_ns);
         let (serial, blocks) = (task.serial, taken.is_some_and(|t| t.blocks));
         if is_lossy {
-            // A request that is not in its path may have been made under this lock too.
+            // Requests that are not in the path may have been made under this lock, too.
             self.graph.doubt_since(serial, begin_ns);
         }
         if blocks {
@@ -265,7 +266,7 @@ impl Engine {
         true
     }
 
-    /// The folio was asked for, in a way that blocks, at this place of the path, under what was held there.
+    /// Adds the edges of a blocking request for the folio at this place of the path, under the locks held there.
     fn asked_blocking(&mut self, id: TaskId, at: usize, hold: &LockHold, (site, sure): (SiteId, bool)) {
         let presences = Presences { tasks: &self.tasks, exits: &self.exits, losses: &self.losses };
         let task = &self.tasks[id];

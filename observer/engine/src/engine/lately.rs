@@ -1,6 +1,6 @@
-//! What tasks did, handed on to be judged for predicted windows.
+//! Pending accesses of tasks, judged for predicted windows.
 //!
-//! Decides when: a second after it happened, or when the task or the mm goes, or at the end of the run.
+//! This module decides when: a second after the access, when the task or the mm ends, or at the end of the run.
 
 use super::Engine;
 use crate::{
@@ -17,16 +17,16 @@ use crate::{
     tasks::{Held, HoldSet, Instance, Task, TaskId, comm_text},
 };
 
-/// How often what waited is looked at.
+/// Interval between checks of pending accesses.
 const JUDGE_EVERY_NS: u64 = 100_000_000;
 
-/// Locks of which a link has one, or few. The others are of single pages, or of no link.
+/// Returns true for classes of which a link has one lock, or few. Other locks belong to single pages, or to no link.
 fn is_of_link(class: LockClass) -> bool {
     matches!(class.wire(), Class::MmapLock | Class::VmaLock | Class::IMmap | Class::Ptl)
 }
 
-/// The locks of a phase: those of the link, sorted, so that the same locks are the same whatever the order in which they were
-/// acquired; and the others.
+/// Splits the locks of a phase into those of the link and the others. The first are sorted, so that their order of
+/// acquisition does not matter.
 fn split<'a>(locks: &Locks, held: impl Iterator<Item = &'a Held>) -> (Vec<Key>, Vec<Key>) {
     let keys = held.map(|h| predict::key(locks, h));
     let (mut of_link, of_pages): (Vec<Key>, Vec<Key>) = keys.partition(|key| key.is_of_link());
@@ -35,12 +35,12 @@ fn split<'a>(locks: &Locks, held: impl Iterator<Item = &'a Held>) -> (Vec<Key>, 
     (of_link, of_pages)
 }
 
-/// One number for what was done and the locks of the link that were held.
+/// Returns the signature of an access: the kind of access and the link's locks that were held.
 #[inline]
 fn signature<'a>(what: &What, phases: impl Iterator<Item = impl Iterator<Item = &'a Held>>) -> u64 {
     let mut hash = what.signature();
     for phase in phases {
-        // Whatever their order.
+        // A sum does not depend on the order.
         let mut all = 1_u64;
         for held in phase.filter(|h| is_of_link(h.class)) {
             let bits = u64::from(held.mode.map_or(0, |m| m as u8)) << 2
@@ -53,7 +53,7 @@ fn signature<'a>(what: &What, phases: impl Iterator<Item = impl Iterator<Item = 
     hash
 }
 
-/// Whether one of these variants holds no more than the phases of a lease.
+/// Returns true if one of these variants holds no more than the phases of a lease.
 fn is_known(variants: &[Variant], cover: &Cover) -> bool {
     variants.iter().any(|variant| {
         variant
@@ -63,7 +63,7 @@ fn is_known(variants: &[Variant], cover: &Cover) -> bool {
     })
 }
 
-/// Whether a variant of these phases can have a place: there is room, or it may hold less than one that is known.
+/// Returns true if a variant of these phases fits: there is room, or it may hold less than a known variant.
 fn has_room(variants: &[Variant], cover: &Cover) -> bool {
     let n = |phase: usize| cover.phase(phase).filter(|h| !is_of_link(h.class)).count();
     variants.len() < VARIANTS
@@ -77,13 +77,13 @@ impl Engine {
         Who { serial, id, tid, tgid, comm, cpu, born_ns, is_made, time_ns, stack }
     }
 
-    /// Classes of a phase that keep links to the table in place, as far as that is sure.
+    /// Classes of a phase that certainly exclude unlinks of the table.
     fn excluding<'a>(&self, table: Table, held: impl Iterator<Item = &'a Held>) -> u16 {
         let excludes = |h: &&Held| !h.lossy && self.excludes(table, h.class.wire(), h.mode, h.instance.addr);
         held.filter(excludes).fold(0, |all, h| all | 1 << h.class as u16)
     }
 
-    /// A lease is over.
+    /// Adds an ended lease to the task's pending accesses.
     pub(super) fn lease_over(&mut self, id: TaskId, lease: &Lease) {
         if !self.rules.sees_locks() {
             return;
@@ -138,7 +138,7 @@ impl Engine {
         self.did(id, signature, done);
     }
 
-    /// A link was removed.
+    /// Adds an unlink to the task's pending accesses.
     pub(super) fn removed(
         &mut self,
         id: TaskId,
@@ -152,7 +152,7 @@ impl Engine {
         }
         let task = &self.tasks[id];
         let mut holds = HoldSet::of(&task.holds);
-        // It is not known which of these were held at the moment itself, nor those that were released before them.
+        // Any of these may have been held at the moment of the unlink. `is_forgotten`: earlier ones are not remembered.
         let is_forgotten = lo_ns < now_ns && task.released_before_ns >= lo_ns;
         for (_, held) in task.released.iter().filter(|(at_ns, _)| *at_ns >= lo_ns && lo_ns < now_ns) {
             holds.push(*held);
@@ -203,7 +203,7 @@ impl Engine {
         }
     }
 
-    /// A lock was released that was not seen to be acquired: it was held all the time.
+    /// Adds a lock whose acquisition was not seen to all pending accesses of the task: it was held during all of them.
     pub(super) fn held_all_the_time(&mut self, id: TaskId, class: Class, mode: Option<Mode>, addr: u64) {
         let now_ns = self.now_ns;
         let lock = self.locks.see(addr, class, now_ns);
@@ -222,14 +222,14 @@ impl Engine {
         }
     }
 
-    /// Judges all that a task did.
+    /// Judges all pending accesses of a task.
     pub(super) fn judge_task(&mut self, id: TaskId) {
         let mut done = Vec::new();
         self.tasks[id].lately.take_all(&mut done);
         self.judge(&done);
     }
 
-    /// Judges what has waited long enough.
+    /// Judges accesses that have been pending long enough.
     pub(super) fn judge_due(&mut self) {
         let now_ns = self.now_ns;
         if now_ns < self.judge_ns {
@@ -240,7 +240,7 @@ impl Engine {
         self.predictions.forget(now_ns);
     }
 
-    /// Judges all that is left.
+    /// Judges all pending accesses of all tasks.
     pub(super) fn judge_all(&mut self) {
         self.judge_those(|lately, due| lately.take_all(due));
     }
@@ -257,18 +257,18 @@ impl Engine {
                 at += 1;
             }
         }
-        // As it happened, and not by the order of that list, which depends on when it was looked through last.
+        // Sort by time: the order of `busy` depends on when it was last checked.
         due.sort_by_key(|h| h.known_ns);
         self.judge(&due);
     }
 
-    /// An mm is gone: its address may be another's from now on.
+    /// Handles the end of an mm: its address may belong to another mm from now on.
     pub(super) fn mm_gone(&mut self, mm: Mm) {
         self.judge_those(|lately, due| lately.take_of(mm, due));
         self.predictions.mm_gone(mm);
     }
 
-    /// Predicted windows, but for those of which something as bad was seen.
+    /// Predicted windows, without the pairs for which a window of the same or a worse rank was seen.
     pub(super) fn predicted(&self) -> impl Iterator<Item = Finding> + '_ {
         let unseen = |((lookup, unlink, rank), _): &(&predict::PairKey, &Pair)| {
             self.windows.worst(*lookup, *unlink).is_none_or(|seen| seen > *rank)

@@ -1,4 +1,4 @@
-//! What lock events do: holds, edges, repeated asks; and the leases that a release ends.
+//! Lock events: holds, edges, repeated requests, and the leases that a release ends.
 
 use super::Engine;
 use crate::{
@@ -14,15 +14,15 @@ use crate::{
     tasks::{Asked, Instance, LockHold, Task, TaskId, UNSURE_NS, Waiting},
 };
 
-/// An ask after which nothing was heard from the task for so long is a wait, also where no wait can be seen: folio
+/// A request counts as a wait if the task has been silent for this long, even where the kernel reports no waits. Folio
 /// lookups wait inside the page cache's own functions, and 5.10 has no contention tracepoints.
 const STUCK_NS: u64 = 1_000_000_000;
 
-/// Locks released last that are remembered.
+/// Number of last released locks that are kept per task.
 const RELEASED_KEPT: usize = 32;
 
 impl Engine {
-    /// Asks that went unanswered for long are waits.
+    /// Marks tasks as waiting that have been silent for too long since a request.
     pub(super) fn find_stuck(&mut self) {
         for id in self.tasks.ids().collect::<Vec<TaskId>>() {
             let (Some(asked), None) = (self.tasks[id].asked, self.tasks[id].waiting) else { continue };
@@ -40,8 +40,8 @@ impl Engine {
         }
     }
 
-    /// The task waits for a lock that it requested. If it is one that it holds, it waits for itself: if it is seen to wait, or
-    /// if the two modes exclude each other. Silence is no wait.
+    /// Marks the task as waiting for a lock that it requested. If the task holds that lock, it waits for itself. This
+    /// counts only if the kernel reported the wait or the two modes conflict; silence alone is not a wait.
     fn waits(&mut self, id: TaskId, addr: u64, told: bool) {
         let task = &self.tasks[id];
         let Some(at) = task.holds.iter().rposition(|h| h.instance.addr == addr) else { return };
@@ -54,7 +54,8 @@ impl Engine {
         }
     }
 
-    /// The task goes on: what it asked for it has, and it waits no more. An entry probe is the asking, not the having.
+    /// Handles a task's next event: it has acquired what it requested, and its wait has ended. An entry probe shows the
+    /// request, not the acquisition.
     #[inline]
     pub(super) fn settle(&mut self, id: TaskId, event: &Event) {
         let task = &mut self.tasks[id];
@@ -65,7 +66,7 @@ impl Engine {
             && task.holds.iter().all(|h| h.instance.addr != lock.0)
             && (task.waiting.is_some() || self.holders(lock.0, mode).next().is_some())
         {
-            // An interrupt that runs on top of it releases another task's lock.
+            // An interrupt that runs on top of the task releases another task's lock.
             return;
         }
         let task = &mut self.tasks[id];
@@ -88,7 +89,7 @@ impl Engine {
                     self.has_now(id, addr, at_ns, event.site);
                 }
             }
-            // The lookup under way speaks for itself when it returns; any other event means that it found nothing.
+            // A pending lookup reports its result when it returns; any other event means that it found no folio.
             Some(Asked::Folio { .. })
                 if still.is_none()
                     && !matches!(event.body, Body::FolioHeld { .. } | Body::FolioWait { .. }) =>
@@ -113,7 +114,7 @@ impl Engine {
         }
         let owner = self.locks.get(addr).map_or(0, |l| l.owner);
         let release_seen = !self.rules.ptl_release_unseen();
-        // One lock serves all mms that share the table: it is taken for the pointer that was looked up last.
+        // One PTL serves all mms that share the table: it is acquired for the pointer that was looked up last.
         let Task { leases, holds, .. } = &mut self.tasks[id];
         let of_table = (0..leases.len()).filter(|i| leases[*i].of.table.0 == owner);
         let Some(at) = of_table.max_by_key(|i| leases[*i].start_ns) else { return };
@@ -136,18 +137,18 @@ impl Engine {
         lock: u64,
     ) {
         if class == Class::MmapLock && matches!(step, LockStep::Ask | LockStep::Try) {
-            // Another call: what it acquired before it named locks it has released.
+            // A new system call: locks that the task acquired before it named them are released.
             self.tasks[id].named_ns = 0;
         }
         match step {
             LockStep::Ask => {
                 if class != Class::Ptl {
-                    // Who has a spinlock does not sleep: its release was not seen.
+                    // A task that holds a spinlock does not sleep, so its release was not seen.
                     self.drop_ptls(id, event.time_ns);
                 }
                 self.take(id, event, (class.into(), mode, lock), Known::Asking);
                 if class == Class::Ptl && self.losses.holes > 0 && !self.locks.is_named(lock) {
-                    // Which table's lock it is may be among what was lost.
+                    // The record that names this lock's table may be lost.
                     self.tasks[id].leases.iter_mut().for_each(|lease| lease.lossy = true);
                 }
                 let (at_ns, site) = (event.time_ns, event.site);
@@ -174,15 +175,15 @@ impl Engine {
                 self.last_holders.wanted(lock);
                 self.waits(id, lock, true);
             }
-            // With the lock it would have come to the same place as it does by blocking.
+            // The task reaches the same point by blocking as by acquiring the lock at once.
             LockStep::Busy if self.rules.try_then_block(event.site, class) => {}
             LockStep::Busy => self.busy(id, event, (class.into(), mode, lock)),
-            // The next event tells whether the task has it.
+            // The next event shows whether the task acquired it.
             LockStep::WaitEnd => {}
         }
     }
 
-    /// The task asks for, or got, a lock.
+    /// Records that the task requests a lock, or has acquired it.
     fn take(
         &mut self,
         id: TaskId,
@@ -199,7 +200,7 @@ impl Engine {
         };
         let site = self.on_behalf(id, event.site);
         if class == LockClass::Ptl && self.rules.ptl_release_unseen() {
-            // Nobody asks for a spinlock that he has.
+            // A task does not request a spinlock that it holds.
             if let Some(at) = self.tasks[id].holds.iter().rposition(|h| h.instance == instance) {
                 self.tasks[id].drop_hold(at, event.time_ns);
             }
@@ -214,7 +215,7 @@ impl Engine {
             if !lossy {
                 return;
             }
-            // Its release is among what was lost: this is another hold.
+            // The release was lost: this is another hold.
             self.tasks[id].drop_hold(at, event.time_ns);
         }
         let Task { failed, path, .. } = &mut self.tasks[id];
@@ -254,7 +255,7 @@ impl Engine {
         }
     }
 
-    /// A trylock failed: somebody else had the lock.
+    /// Handles a failed trylock: another task holds the lock.
     fn busy(&mut self, id: TaskId, event: &Event, (class, mode, addr): (LockClass, Option<Mode>, u64)) {
         let instance = Instance { addr, life: self.locks.see(addr, class.wire(), event.time_ns).life };
         let op = Op {
@@ -304,7 +305,7 @@ impl Engine {
                     self.locks.was_exclusive(hold.instance);
                 }
                 if hold.disputed {
-                    // If that one was gone before, this is the release of another's.
+                    // If that hold ended before, this releases another task's hold.
                     self.dispute(addr);
                 }
                 self.last_holders.released(&self.tasks[id], &hold, now_ns);
@@ -323,7 +324,7 @@ impl Engine {
                 self.held_all_the_time(id, class, mode, addr);
             }
         }
-        // What ends with the lock was under it to its end.
+        // A lease that ends with the lock was protected by it to its end.
         let mut at = 0;
         while at < self.tasks[id].leases.len() {
             if self.tasks[id].leases[at].sort == Sort::Foreign(class) {
@@ -338,9 +339,10 @@ impl Engine {
         }
     }
 
-    /// A task releases what it is not known to hold. Whether it does so for another task, as `mmap_read_unlock_non_owner` does
-    /// (kernel/bpf/stackmap.c): the other one holds it no longer then. Where it may as well be its own, acquired before
-    /// the lock was watched, the others' holds are in doubt.
+    /// Handles the release of a lock that the task is not known to hold. Returns true if it releases the lock for
+    /// another task, as `mmap_read_unlock_non_owner` does (kernel/bpf/stackmap.c); then the other task's hold ends. If
+    /// the lock may also be the task's own, acquired before the lock was watched, the other tasks' holds become
+    /// doubtful.
     fn releases_for_another(
         &mut self,
         id: TaskId,
@@ -358,7 +360,7 @@ impl Engine {
             return false;
         };
         let task = &self.tasks[id];
-        // All that it acquired since was seen.
+        // `is_known`, `is_new`: every acquisition of the lock by this task was seen.
         let is_exclusive =
             self.tasks[oldest].holds.iter().any(|h| h.instance.addr == addr && h.mode != Some(Mode::Read));
         let is_known = was_exclusive && task.unsure_since_ns == 0;
@@ -375,7 +377,7 @@ impl Engine {
         cannot_hold
     }
 
-    /// Tasks that have a lock in this mode.
+    /// Tasks that hold a lock in this mode.
     fn holders(&self, addr: u64, mode: Option<Mode>) -> impl Iterator<Item = TaskId> {
         let is_it = move |h: &LockHold| {
             h.instance.addr == addr && h.known != Known::Asking && (mode.is_none() || h.mode == mode)
@@ -383,7 +385,7 @@ impl Engine {
         self.tasks.ids().filter(move |t| self.tasks[*t].holds.iter().any(is_it))
     }
 
-    /// A task has a lock that excludes all other holders: those whose release is disputed have it no longer.
+    /// Ends other tasks' disputed holds of a lock that the task has acquired exclusively.
     fn end_disputed(&mut self, id: TaskId, addr: u64, now_ns: u64) {
         for other in self.tasks.ids().filter(|other| *other != id).collect::<Vec<TaskId>>() {
             let is_it = |h: &LockHold| h.instance.addr == addr && h.disputed;
@@ -394,7 +396,7 @@ impl Engine {
         self.disputed.remove(&addr);
     }
 
-    /// A hold of a task that another one ended.
+    /// Ends a hold of a task because of another task's event.
     fn drop_other(&mut self, holder: TaskId, at: usize, now_ns: u64) {
         let hold = self.tasks[holder].drop_hold(at, now_ns);
         self.released(holder, now_ns, &hold);
@@ -402,7 +404,7 @@ impl Engine {
         leases.iter_mut().for_each(|lease| lease.lock_released(hold.instance.addr, now_ns, holds));
     }
 
-    /// One of those that have a lock may have it no longer.
+    /// Marks all holds of a lock as doubtful: one of its holders may have released it.
     fn dispute(&mut self, addr: u64) {
         self.disputed.insert(addr);
         for id in self.tasks.ids().collect::<Vec<TaskId>>() {
@@ -416,18 +418,18 @@ impl Engine {
         }
     }
 
-    /// Since when a task holds a lock.
+    /// Time since which a task holds a lock.
     fn since_ns(&self, id: TaskId, addr: u64) -> u64 {
         self.tasks[id].holds.iter().find(|h| h.instance.addr == addr).map_or(u64::MAX, |h| h.since_ns)
     }
 
-    /// Whether a lock that was acquired at a time and is released now was held in between: a release and a new request are two
-    /// records, and they would both have to be among what was lost.
+    /// Returns true if a lock that was acquired at `since_ns` and is released now was held in between. Otherwise two
+    /// records, a release and a new request, would both have to be lost.
     fn is_one_hold(&self, since_ns: u64, now_ns: u64) -> bool {
         self.losses.lost_between(since_ns, now_ns) <= 1 || self.losses.are_sparse(since_ns, now_ns)
     }
 
-    /// A lock was held all the time, although records were lost meanwhile.
+    /// Confirms that a lock was held all the time, although records were lost meanwhile.
     fn redeem(&mut self, id: TaskId, lock: Instance) {
         let excluding = |class: LockClass| class != LockClass::Ptl;
         let rules = &self.rules;
@@ -441,7 +443,7 @@ impl Engine {
         }
     }
 
-    /// Ends the PTL holds of a task where releases are not seen.
+    /// Ends the PTL holds of a task; used if PTL releases are not seen.
     pub(super) fn drop_ptls(&mut self, id: TaskId, now_ns: u64) {
         while let Some(hold) = self.tasks[id].holds.iter().rev().find(|h| h.class == LockClass::Ptl) {
             let addr = hold.instance.addr;
@@ -449,7 +451,7 @@ impl Engine {
         }
     }
 
-    /// Remembered where the moment of a removal is not known: it may have been held then.
+    /// Remembers a released lock if the moment of an unlink is not known: the lock may have been held at that moment.
     fn released(&mut self, id: TaskId, now_ns: u64, hold: &LockHold) {
         if self.rules.unshare_exact() {
             return;
@@ -463,7 +465,7 @@ impl Engine {
         released.push_back((now_ns, hold.into()));
     }
 
-    /// The task requests a lock that it holds.
+    /// Reports that the task requests a lock that it holds.
     pub(super) fn relock(&mut self, id: TaskId, event: &Event, at: usize, requested: Option<Mode>) {
         let hold = self.tasks[id].holds[at];
         let site = self.on_behalf(id, event.site);

@@ -1,4 +1,4 @@
-//! What page-table events do to leases: who has a pointer, and whose link went away under it.
+//! Page-table events and their effect on leases: which task holds a pointer, and whose link was removed meanwhile.
 
 use super::{ENDED_KEPT, Ended, Engine};
 use crate::{
@@ -9,11 +9,11 @@ use crate::{
     tasks::{HoldSet, TaskId, comm_text},
 };
 
-/// A link that went away, and when.
+/// A removed link, and the time of its removal.
 #[derive(Clone, Copy, Debug)]
 struct Unlink {
     mm: Mm,
-    /// `None`: all of this mm's links to the table.
+    /// `None`: all links of this mm to the table.
     gib: Option<Addr>,
     table: Table,
     lo_ns: u64,
@@ -46,7 +46,8 @@ impl Engine {
         self.tasks[id].last_table = (pte.0 != 0).then_some(pte.table());
         let foreign = self.tasks[id].frames.last().and_then(|f| f.foreign_until);
         if foreign.is_none() {
-            // Whether it has the page-table lock still is not seen there: a look again under it is none then.
+            // On such kernels it is unknown whether the task still holds the PTL, so a lookup does not count as made
+            // under it.
             if self.rules.ptl_release_unseen() {
                 self.drop_ptls(id, now_ns);
             }
@@ -64,13 +65,13 @@ impl Engine {
             Some(class) if self.tasks[id].holds.iter().any(|h| h.class.wire() == class) => {
                 Sort::Foreign(class)
             }
-            // Without the lock that it is given up with, its end cannot be known.
+            // The end of the lease is the release of this lock, which the task does not hold.
             Some(_) => return,
         };
         self.lease(id, event, sort, Pointer { mm, addr, pte, of });
     }
 
-    /// A lookup in this mm replaces what the task looked up there before.
+    /// Ends the task's earlier leases in this mm, which the new lookup replaces.
     fn replace_leases(&mut self, id: TaskId, now_ns: u64, mm: Mm, addr: Addr) {
         let mut at = 0;
         while at < self.tasks[id].leases.len() {
@@ -83,7 +84,7 @@ impl Engine {
         }
     }
 
-    /// A walk with no lookup function begins: the walk itself is the lease, of the whole range.
+    /// Handles the begin of a walk without a lookup function: the walk itself is a lease of the whole range.
     pub(super) fn walk(&mut self, id: TaskId, event: &Event, mm: Mm, (start, end): (Addr, Addr)) {
         let of = Generation { table: Table(0), generation: 0, birth_ns: 0 };
         self.lease(id, event, Sort::Walk(end), Pointer { mm, addr: start, pte: Pte(0), of });
@@ -121,7 +122,7 @@ impl Engine {
                 lease.exclude_by(hold.instance.addr);
             }
         }
-        // A lock that it was taken under, and is over with, may be among what was lost.
+        // A lock that protects the lookup may be unknown because its records were lost.
         lease.lossy |= unsure && sort == Sort::Own && !lease.is_guarded();
         self.counts.leases += 1;
         let task = &mut self.tasks[id];
@@ -131,7 +132,7 @@ impl Engine {
         }
     }
 
-    /// Whether a lock keeps links to a table in place; of page-table locks only the table's own.
+    /// Returns true if a hold excludes unlinks of this table; a PTL must be the table's own.
     pub(super) fn excludes(&self, table: Table, class: Class, mode: Option<Mode>, lock: u64) -> bool {
         self.rules.excludes(class, mode) && (class != Class::Ptl || self.is_ptl_of(lock, table))
     }
@@ -140,12 +141,12 @@ impl Engine {
         self.locks.get(lock).is_some_and(|l| l.owner == table.0)
     }
 
-    /// Ends the task's leases for which `over` says so.
+    /// Ends the task's leases for which `over` returns true.
     pub(super) fn end_leases(&mut self, id: TaskId, now_ns: u64, over: impl Fn(&Lease) -> bool) {
         self.end_leases_seen(id, now_ns, now_ns, over);
     }
 
-    /// The same, where the end was missed: the task was last seen in it at `seen_ns`.
+    /// Like `end_leases`, for a missed end: the task was last seen at `seen_ns`.
     pub(super) fn end_leases_seen(
         &mut self,
         id: TaskId,
@@ -164,7 +165,7 @@ impl Engine {
     }
 
     pub(super) fn end_lease(&mut self, id: TaskId, at: usize, (now_ns, seen_ns): (u64, u64), by_lock: bool) {
-        // It is large, and stays where it is while it is judged.
+        // The lease is large, so it stays in the vector while it is judged.
         let mut leases = std::mem::take(&mut self.tasks[id].leases);
         let lease = &mut leases[at];
         lease.end(now_ns, seen_ns, by_lock);
@@ -232,8 +233,8 @@ impl Engine {
         let Some(generation) = self.tables.get(table).map(|t| t.generation) else { return };
         let left = self.tables.freed(mm, table, now_ns, event.tid);
         self.tables_died();
-        // Whatever the kernel's own count was, the page is gone for whoever comes through another link. Where the moment of a
-        // removal is not seen, only the count tells that the link is still there.
+        // For users of other links the page is gone, regardless of the kernel's share count. If the moment of an unlink
+        // is not seen, only the count shows that such a link still exists.
         let is_left = count > 0 || self.rules.unshare_exact();
         for link in left.iter().filter(|_| is_left) {
             self.unlink(id, event, Unlink { mm: link.mm, gib: Some(link.gib), ..unlink });
@@ -243,7 +244,8 @@ impl Engine {
         }
         let site = self.on_behalf(id, event.site);
         let side = self.side(id, site, now_ns);
-        // The kernel's own count is its word; the engine's links alone may be stale, with loss more so.
+        // A share count above 0 is the kernel's own statement. Links known only to the engine may be stale, the more so
+        // after loss.
         let lossy = count == 0 && self.losses.holes > 0;
         let rank = match (count, lossy) {
             (1.., _) => Rank::Freed,
@@ -268,7 +270,7 @@ impl Engine {
         });
     }
 
-    /// A table that is looked up, or unshared, under a file's lock is of that file.
+    /// Assigns the table to a file: it is looked up, or unshared, under the file's lock.
     fn know_mapping(&mut self, id: TaskId, table: Table) {
         let mut files = self.tasks[id].holds.iter().filter(|h| h.class.wire() == Class::IMmap);
         if let (Some(hold), None) = (files.next(), files.next())
@@ -279,7 +281,7 @@ impl Engine {
         }
     }
 
-    /// A link went away: for the ledger.
+    /// Records an unlink in the ledger.
     fn write_down(&mut self, id: TaskId, site: SiteId, unlink: Unlink) {
         self.know_mapping(id, unlink.table);
         let mapping = self.tables.get(unlink.table).map_or(Mapping(0), |t| t.mapping);
@@ -296,7 +298,7 @@ impl Engine {
         }
     }
 
-    /// Other tasks' leases on the link, from now on without it.
+    /// Marks other tasks' leases on the link as unlinked.
     fn unlink(&mut self, id: TaskId, event: &Event, unlink: Unlink) {
         let Some(of) = self.tables.generation(unlink.table) else { return };
         if let (false, Some(gib)) = (unlink.freed, unlink.gib) {
@@ -329,7 +331,7 @@ impl Engine {
         }
     }
 
-    /// The table's page is given back: inside the windows that are open on it, whatever mm they are of.
+    /// Records the free of a table's page in all open windows on the table, of any mm.
     fn free_hits(&mut self, other: TaskId, generation: u32, unlink: Unlink) {
         if !unlink.freed {
             return;
@@ -356,7 +358,7 @@ impl Engine {
         let lossy = self.tasks[id].is_site_unsure(event.time_ns)
             || self.losses.on(holder.cpu, holder.last_ns, unlink.hi_ns).ends_leases()
             || self.losses.on(event.cpu, lease.start_ns.min(unlink.lo_ns), unlink.hi_ns).ends_leases()
-            // The removal of the link by its own mm may be among what was lost.
+            // The record of the unlink by the lease's own mm may be lost.
             || (lease.mm != unlink.mm && self.losses.anywhere(lease.start_ns, unlink.hi_ns).deeds());
         let lo_ns = unlink.lo_ns.max(lease.start_ns);
         if lease.hit.is_some() {
@@ -366,7 +368,7 @@ impl Engine {
         let ptl = |h: &&crate::tasks::LockHold| {
             h.class.wire() == Class::Ptl && self.is_ptl_of(h.instance.addr, unlink.table)
         };
-        // Where releases are not seen, a lock that was asked for before the removal may be gone by the time that it is told.
+        // If PTL releases are not seen, a PTL requested before the unlink may be released by the time of the report.
         let is_sure = unlink.lo_ns == unlink.hi_ns || !self.rules.ptl_release_unseen();
         let ptl = self.tasks[id].holds.iter().find(ptl).filter(|_| is_sure);
         let ptl = ptl.map(|h| (h.instance.addr, h.since_ns));
@@ -377,7 +379,7 @@ impl Engine {
         lease.hit = Some(Box::new(hit));
     }
 
-    /// An unlink that is only known as an interval may have hit leases that ended inside it.
+    /// An unlink whose moment is known only as an interval may have hit leases that ended inside the interval.
     fn unlink_of_ended(&mut self, id: TaskId, event: &Event, unlink: Unlink) {
         if unlink.lo_ns < self.ended_floor_ns {
             self.counts.forgotten_leases += 1;

@@ -1,6 +1,6 @@
-//! What tasks wait for now: deadlocks that exist, and waits without a holder.
+//! Current waits: deadlocks that exist now, and waits without a known holder.
 //!
-//! Decides what is lent to the rules for that, and which locks' last holders must not be forgotten.
+//! This module decides which state the rules receive, and which locks' last holders must be remembered.
 
 use std::collections::BTreeSet;
 
@@ -8,12 +8,12 @@ use super::Engine;
 use crate::{deadlock, finding::Finding, orphans};
 
 impl Engine {
-    /// Cycles of what was seen, and the deadlocks that are there now.
+    /// Cycles in the lock order, and the deadlocks that exist now.
     pub(super) fn cycles(&self) -> Vec<Finding> {
         let mut all = self.cycles.findings(&self.graph, |s| self.rules.name(s));
         for now in deadlock::findings(self.waiting_world(), |s| self.rules.name(s)) {
             match all.iter_mut().find(|f| f.id == now.id) {
-                // Of two that rank alike the one that exists now is the better evidence.
+                // At equal rank, the deadlock that exists now is the better evidence.
                 Some(known) if known.rank < now.rank => {}
                 Some(known) => {
                     let (count, first_ns) = (known.count.max(now.count), known.first_ns.min(now.first_ns));
@@ -25,7 +25,7 @@ impl Engine {
         all
     }
 
-    /// What judging the tasks that wait now needs.
+    /// Collects the state that is needed to judge the waiting tasks.
     fn waiting_world(&self) -> deadlock::World<'_> {
         deadlock::World {
             tasks: &self.tasks,
@@ -48,7 +48,7 @@ impl Engine {
         })
     }
 
-    /// The last holders of locks that tasks wait for are remembered for as long as they do.
+    /// Remembers the last holder of each lock as long as a task waits for the lock.
     pub(super) fn keep_last_holders(&mut self) {
         if !self.last_holders.is_due(self.now_ns) {
             return;

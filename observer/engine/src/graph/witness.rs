@@ -1,8 +1,8 @@
 //! Witnesses of an edge between two lock instances.
 //!
-//! Decides which are kept: a few, by different sites, tasks and other locks held. Those of tasks that are gone make room
-//! first, since nothing later can meet them. What else has to make room marks the pair: it may have been the one that
-//! decides a verdict.
+//! This module decides which witnesses are kept: a few that differ in site, task or other held locks. Witnesses of
+//! tasks that are gone make room first, because nothing later can combine with them. If another witness makes room, the
+//! pair is marked as cut: that witness may have decided a verdict.
 
 use std::sync::Arc;
 
@@ -15,29 +15,29 @@ use crate::{
     tasks::{Instance, Task, comm_text},
 };
 
-/// Witnesses kept per pair of instances.
+/// Maximum number of witnesses per pair of instances.
 const WITNESSES: usize = 12;
-/// Of those that differ in the task or in locks of single pages alone. A lock that keeps two sides apart is the same lock in
-/// both, so that it is in one of three different ones only.
+/// Maximum number of witnesses that differ only in the task or in locks of single pages. A lock that excludes two
+/// parties is the same lock for both, so only one of three different locks can be that one.
 const ALIKE: usize = 3;
-/// Signatures of witnesses that are recognised at once.
+/// Number of signatures that are recognised without a search.
 pub(super) const KNOWN: usize = 4;
 
-/// What tells a witness from others.
+/// Merge key of a witness.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Signature {
-    /// Site, and locks held but for those of single pages.
+    /// Site, and held locks except those of single pages.
     pub shape: u64,
     pub serial: u64,
-    /// Locks of single pages held.
+    /// Held locks of single pages.
     pub pages: u64,
 }
 
-/// A witness that is recognised at once.
+/// Signature of a witness that need not be examined again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Recognised {
     signature: Signature,
-    /// Operations of its path.
+    /// Number of operations in its path.
     path: u16,
 }
 
@@ -49,14 +49,14 @@ pub(crate) struct Witness {
     pub site: SiteId,
     pub(super) task: (u32, [u8; 16], u16),
     pub(super) stack: Option<u32>,
-    /// What the task did since it held nothing, up to the request.
+    /// Lock operations of the task since it held nothing, up to the request.
     pub path: Arc<[Op]>,
     pub path_cut: bool,
-    /// Records that were lost could tell that it was otherwise.
+    /// Lost records could show that it happened otherwise.
     pub lossy: bool,
-    /// In which operation it happened may be among what was lost.
+    /// The records that show its operation may be lost.
     pub site_unsure: bool,
-    /// The first lock was held for certain when the second was requested.
+    /// The first lock was certainly held when the second was requested.
     pub sure: bool,
     pub(super) signature: Signature,
 }
@@ -93,7 +93,7 @@ impl Witness {
         }
     }
 
-    /// Better evidence than another of the same sort.
+    /// Returns true if it is better evidence than another witness with the same signature.
     fn is_better(&self, other: &Witness) -> bool {
         (self.lossy, !self.sure, self.path_cut) < (other.lossy, !other.sure, other.path_cut)
     }
@@ -107,26 +107,27 @@ pub(crate) struct Pair {
     pub to: Instance,
     pub last_ns: u64,
     pub witnesses: Vec<Arc<Witness>>,
-    /// One that is unlike the others, of a task that may be there yet, is not kept.
+    /// A different witness was dropped whose task may still exist.
     pub is_cut: bool,
-    /// Signatures of witnesses that are as good as can be, the last ones seen, and the end of the last hole then.
+    /// The last seen signatures whose witness cannot get better. Valid while `known_hole_ns` is the
+    /// end of the last hole.
     pub(super) known: [Recognised; KNOWN],
     pub(super) known_hole_ns: u64,
-    /// Since when there is something about this pair that nobody has looked at; 0: there is nothing.
+    /// Time of the latest evidence that was not searched yet; 0: no such evidence.
     pub(super) fresh_ns: u64,
-    /// Its place among those: since when it was the last time it was put there.
+    /// Value of `fresh_ns` when the pair was last queued.
     pub(super) queued_ns: u64,
 }
 
 impl Pair {
-    /// Whether this is known already, as well as can be: by a way no longer than this one.
+    /// Returns true if an equally good witness is known, with a path that is not longer than this one.
     #[inline]
     pub(super) fn knows(&self, signature: Signature, path: usize, hole_ns: u64) -> bool {
         let is_it = |known: &Recognised| known.signature == signature && usize::from(known.path) <= path;
         self.known_hole_ns == hole_ns && self.known.iter().any(is_it)
     }
 
-    /// Seen again; whether that says something new. `hole_ns`: the end of the last hole.
+    /// Records another occurrence; `hole_ns` is the end of the last hole. Returns true if it is new evidence.
     pub(super) fn again(
         &mut self,
         (signature, path): (Signature, usize),
@@ -134,10 +135,10 @@ impl Pair {
         mut witness: impl FnMut() -> Witness,
     ) -> bool {
         let known = self.witnesses.iter_mut().filter(|w| w.signature == signature);
-        // By a shorter way it is another: the longer one may meet tasks that this one does not.
+        // A shorter path makes it a different witness: the longer one may meet tasks that this one does not.
         if let Some(known) = known.min_by_key(|w| w.path.len()).filter(|w| w.path.len() <= path) {
             let is_good = |w: &Witness| !w.lossy && w.sure && !w.path_cut;
-            // Seen again whole after a hole, it replaces what was seen before.
+            // A complete occurrence after a hole replaces an earlier one.
             if !is_good(known) || known.time_ns() <= hole_ns {
                 let new = witness();
                 if new.is_better(known) || (is_good(&new) && known.time_ns() <= hole_ns) {
@@ -163,7 +164,8 @@ impl Pair {
             return true;
         }
         let alike = |shape: u64| self.witnesses.iter().filter(|w| w.signature.shape == shape).count();
-        // Gone for longest first. One that is gone for a moment only may have met what is still to be judged.
+        // The task that exited first goes first. A task that exited recently may have met accesses that are still to be
+        // judged.
         let exit_ns = |w: &Arc<Witness>| presences.exit_ns(&w.presence);
         let gone = (0..self.witnesses.len()).filter_map(|at| Some((exit_ns(&self.witnesses[at])?, at))).min();
         let is_surplus = |w: &Arc<Witness>| alike(w.signature.shape) > ALIKE;

@@ -1,9 +1,9 @@
-//! What a task did lately: leases that ended and links that it removed, waiting to be judged.
+//! Pending accesses of a task: ended leases and unlinks that are not judged yet.
 //!
-//! A lock has to be known by address to be seen: one that was taken before its mm, VMA or file was named, or before the
-//! run began, is found when it is released. Until that can have happened, what the task did is kept here, with the same
-//! things in one entry; a release of what was not seen to be taken is added to all of them. Most tasks do few different
-//! things in a second.
+//! A lock must be known by address to be seen. A lock that was acquired before its mm, VMA or file was named, or before
+//! the run, is found only at its release. Until then, the accesses of the task are kept here, and equal accesses share
+//! one entry. When such a lock is released, it is added to all entries. Most tasks make only a few different accesses
+//! in a second.
 
 use std::collections::VecDeque;
 
@@ -15,24 +15,24 @@ use crate::{
 
 use super::{WAIT_NS, sides::Key};
 
-/// What was done.
+/// Kind of an access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Done {
-    /// A lease ended.
+    /// A lease that ended.
     Lease {
-        /// It had a certain part.
+        /// The pointer was certainly in use at some moment after the lookup.
         certain: bool,
-        /// The pointer was looked up again under the table's PTL before anything else was done with it.
+        /// The pointer was looked up again under the table's PTL before any other use.
         revalidated: bool,
     },
-    /// A link was removed.
+    /// An unlink of a link.
     Unlink {
-        /// The mm had no user left.
+        /// The mm was without users.
         last_user: bool,
     },
 }
 
-/// Who did it the first time.
+/// The actor of an access at its first occurrence.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Who {
     pub serial: u64,
@@ -42,38 +42,38 @@ pub(crate) struct Who {
     pub comm: [u8; 16],
     pub cpu: u16,
     pub born_ns: u64,
-    /// It was seen to be made.
+    /// The fork of the task was seen.
     pub is_made: bool,
-    /// Of the lookup, or of the removal.
+    /// Time of the lookup or of the unlink.
     pub time_ns: u64,
     pub stack: Option<u32>,
 }
 
-/// What is the same of things of one kind, but for the locks.
+/// The properties that equal accesses share, except the locks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct What {
     pub mm: Mm,
-    /// The GiB; of a walk the range that it was over.
+    /// The GiB of the link; for a walk, its range.
     pub from: Addr,
     pub to: Addr,
     /// `None`: a walk, into any table.
     pub table: Option<(Table, u32)>,
     pub site: SiteId,
     pub done: Done,
-    /// In a watched operation.
+    /// The access was in a watched operation.
     pub in_operation: bool,
-    /// All that was held is known.
+    /// Every lock that was held is known.
     pub whole: bool,
-    /// No lost record can tell something else.
+    /// No lost record can change it.
     pub sure: bool,
-    /// The task is of the mm.
+    /// The task belongs to this mm.
     pub in_mm: bool,
-    /// No task came or went between their ends.
+    /// No task was added or removed between equal accesses; see `Tasks::epoch`.
     pub epoch: u64,
 }
 
 impl What {
-    /// One number for all of it.
+    /// Returns a hash of all fields.
     #[inline]
     pub fn signature(&self) -> u64 {
         let done = match self.done {
@@ -94,22 +94,23 @@ impl What {
     }
 }
 
-/// Variants kept of what differs in the locks of single pages.
+/// Maximum number of variants per access.
 pub(crate) const VARIANTS: usize = 4;
 
-/// Locks of single pages (fault mutexes, folios) and of the inode, by phase. They exclude one page's removal from one page's lookup at
-/// most; a thousand pages of one GiB would else be a thousand different things.
+/// Locks of single pages (fault mutexes, folios) and of the inode, by phase. They exclude at most one page's lookup
+/// from that page's unlink. If they counted for equality, the thousands of pages of one GiB would make as many
+/// different accesses.
 pub(crate) type Variant = Box<[Vec<Key>]>;
 
-/// Whether all that the first holds the second holds too, in every phase.
+/// Returns true if `more` contains all locks of `less`, in every phase.
 pub(crate) fn is_less(less: &[Vec<Key>], more: &[Vec<Key>]) -> bool {
     less.iter().zip(more).all(|(less, more)| less.iter().all(|key| more.contains(key)))
 }
 
-/// Adds a variant unless there is one that holds less. `false`: there was no room.
+/// Adds a variant, unless a known one holds less. Returns false if the bound is reached.
 ///
-/// A removal holds few such locks, and locks of different pages exclude different pages: where four variants are known, one
-/// more says nothing new, unless the removal is excluded from all four.
+/// An unlink holds few such locks, and locks of different pages exclude different pages. So a fifth variant adds
+/// nothing, unless the unlink is excluded from all four known ones.
 pub(crate) fn add_variant(variants: &mut Vec<Variant>, variant: Variant) -> bool {
     if variants.iter().any(|known| is_less(known, &variant)) {
         return true;
@@ -122,28 +123,28 @@ pub(crate) fn add_variant(variants: &mut Vec<Variant>, variant: Variant) -> bool
     has_room
 }
 
-/// Things of one kind that a task did.
+/// Equal accesses of one task.
 #[derive(Clone, Debug)]
 pub(crate) struct Happening {
     pub what: What,
-    /// Locks of the mm, the VMA, the file or the table, by phase; sorted. A removal has one phase.
+    /// Locks of the mm, the VMA, the file or the table, by phase, sorted. An unlink has one phase.
     pub phases: Vec<Vec<Key>>,
     pub variants: Vec<Variant>,
     /// There were more variants than are kept.
     pub is_cut: bool,
-    /// By phase, classes of the locks that exclude removals, as far as that is sure.
+    /// Classes of the locks that certainly exclude unlinks, by phase.
     pub covers: Vec<u16>,
     pub count: u64,
     pub who: Who,
-    /// When the first of them was over.
+    /// End of the first access.
     pub known_ns: u64,
-    /// From the begin of the first to the end of the last.
+    /// Begin of the first access and end of the last.
     pub first_ns: u64,
     pub last_ns: u64,
 }
 
 impl Happening {
-    /// A lock was released that was not seen to be acquired: it was held.
+    /// Adds a lock whose acquisition was not seen: it was held.
     pub fn was_held(&mut self, key: Key, excludes: bool) {
         if !key.is_of_link() {
             for variant in &mut self.variants {
@@ -165,7 +166,7 @@ impl Happening {
 }
 
 impl Happening {
-    /// What was done since a time may have been done otherwise. What was over before stays as it is.
+    /// Marks accesses since `since_ns` as doubtful. Earlier ones stay as they are.
     pub fn doubt_since(&mut self, since_ns: u64) {
         if self.known_ns < since_ns {
             self.last_ns = self.last_ns.min(since_ns);
@@ -174,7 +175,7 @@ impl Happening {
         }
     }
 
-    /// A lock of which that was not sure was held. `excludes`: removals, but for those of a page-table lock's table.
+    /// Marks a lock as certainly held. `excludes` returns true for a lock that excludes unlinks, except for PTLs.
     pub fn redeem(&mut self, lock: Instance, excludes: impl Fn(&Key) -> bool) {
         for (phase, cover) in self.phases.iter_mut().zip(&mut self.covers) {
             for key in phase.iter_mut().filter(|key| key.instance == lock) {
@@ -190,14 +191,14 @@ impl Happening {
     }
 }
 
-/// What one task did in the last second, in the order in which it became known.
+/// Accesses of one task in the last second, in the order in which they became known.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Lately {
-    /// `None`: judged before its time.
+    /// `None`: already judged.
     all: VecDeque<Option<Box<Happening>>>,
-    /// Number of the first of them.
+    /// Number of the first entry in `all`.
     first: u64,
-    /// Number of the last one with a signature.
+    /// Number of the last entry with each signature.
     by_signature: FxMap<u64, u64>,
 }
 
@@ -210,7 +211,7 @@ impl Lately {
         self.all.iter_mut().flatten().map(|done| &mut **done)
     }
 
-    /// The last one with this signature. One that came to be in doubt takes no more.
+    /// Returns the last access with this signature. An access that became doubtful is not extended.
     pub fn find(&mut self, signature: u64, what: &What) -> Option<&mut Happening> {
         let at = self.by_signature.get(&signature)?.checked_sub(self.first)?;
         self.all.get_mut(at as usize)?.as_deref_mut().filter(|done| done.what == *what)
@@ -221,7 +222,7 @@ impl Lately {
         self.all.push_back(Some(Box::new(done)));
     }
 
-    /// Those that waited long enough.
+    /// Moves accesses that have been pending long enough to `due`.
     pub fn take_due(&mut self, now_ns: u64, due: &mut Vec<Happening>) {
         let is_due = |done: &Happening| now_ns.saturating_sub(done.known_ns) >= WAIT_NS;
         while self.all.front().is_some_and(|done| done.as_ref().is_none_or(|done| is_due(done))) {
@@ -233,7 +234,7 @@ impl Lately {
         }
     }
 
-    /// Those of an mm.
+    /// Moves all accesses to an mm to `due`.
     pub fn take_of(&mut self, mm: Mm, due: &mut Vec<Happening>) {
         for done in &mut self.all {
             due.extend(done.take_if(|done| done.what.mm == mm).map(|done| *done));

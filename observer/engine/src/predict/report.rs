@@ -1,7 +1,7 @@
-//! The protection report: under which locks the leases of each lookup site were, what the removals of each unlink site
-//! held, and what kept the two apart. It is what a run without findings has to show.
+//! The protection report: the locks that protected the leases of each lookup site, the locks that the unlinks of each
+//! unlink site held, and the excluders between the two. It is the evidence of a run without findings.
 //!
-//! Decides what is counted; words are the sinks' business.
+//! This module decides what is counted; the sinks decide the wording.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -15,35 +15,35 @@ use crate::{
     view::{ApartView, LookupProtection, PairProtection, ProtectionView, UnlinkProtection},
 };
 
-/// A lookup site.
+/// Counts of one lookup site.
 #[derive(Clone, Debug, Default)]
 struct Lookups {
     leases: u64,
     on_unlinked: u64,
-    /// By the classes of each phase.
+    /// Keyed by the excluding classes of each phase.
     covers: BTreeMap<Vec<u16>, u64>,
-    /// Lost records, or no watched operation: nothing can be said.
+    /// Leases that cannot be judged: records were lost, or the lookup was not in a watched operation.
     unjudged: u64,
 }
 
-/// An unlink site.
+/// Counts of one unlink site.
 #[derive(Clone, Debug, Default)]
 struct Unlinks {
     unlinks: u64,
-    /// By the classes held in a way that keeps others out.
+    /// Keyed by the classes that were held exclusively.
     held: BTreeMap<u16, u64>,
     unjudged: u64,
 }
 
-/// A lookup site and an unlink site that met on a link.
+/// A lookup site and an unlink site that accessed the same link.
 #[derive(Clone, Copy, Debug)]
 struct Met {
-    /// Every time.
+    /// Excluders that were present every time.
     all: Apart,
-    /// At least once.
+    /// Excluders that were present at least once.
     any: Apart,
     open: bool,
-    /// A case could not be decided.
+    /// At least one case could not be decided.
     unsure: bool,
 }
 
@@ -61,7 +61,7 @@ impl Protection {
             Done::Lease { .. } => {
                 let row = self.lookups.entry(done.what.site).or_default();
                 row.leases += n;
-                // A lock whose release cannot be among what was lost was held, whatever else was lost.
+                // A lock whose release cannot be lost was held, no matter what else was lost.
                 let is_known = done.what.in_operation && done.what.whole;
                 if is_known && (done.what.sure || done.covers.iter().all(|c| *c != 0)) {
                     add(&mut row.covers, &done.covers, n);
@@ -82,7 +82,7 @@ impl Protection {
         }
     }
 
-    /// Leases whose link another task was seen to remove at some time.
+    /// Counts leases whose link was unlinked at some time.
     pub fn on_unlinked(&mut self, site: SiteId, leases: u64) {
         self.lookups.entry(site).or_default().on_unlinked += leases;
     }
@@ -101,12 +101,12 @@ impl Protection {
         }
     }
 
-    /// Whether nothing kept the two apart depends on what was lost, or on what is not kept.
+    /// Records an undecided case: lost records or a bound may hide an excluder, or its absence.
     pub fn undecided(&mut self, sites: (SiteId, SiteId)) {
         self.met(sites).unsure = true;
     }
 
-    /// `is_lossy`: so much was lost that any pair may have come to another link, too.
+    /// Returns the view. `is_lossy`: lost records may hide accesses of each pair to more links.
     pub fn view(&self, is_lossy: bool, name: impl Fn(SiteId) -> Arc<str>) -> ProtectionView {
         let pair = |((l, u), met): (&(SiteId, SiteId), &Met)| {
             let unsure = met.unsure || is_lossy;

@@ -1,9 +1,9 @@
-//! The two sides, by link: which tasks looked up and which removed, under which locks.
+//! Link histories: lookups and unlinks of each link, with their tasks and locks.
 //!
-//! Decides how much is kept. Bounded by what is alive: a link's sides go with its table or its mm. Accesses are told apart by
-//! site and by the locks of the link; the locks of single pages are variants of one ([`super::lately::Variant`]). Of the tasks
-//! of an access those make room first that are gone, since nothing that comes later can meet them. What else has to make
-//! room is remembered as such, and a verdict that it could have changed is incomplete.
+//! This module decides how much is kept. The bound is what exists: a link's history is dropped with its table or its
+//! mm. Accesses are distinguished by site and by the link's locks. Locks of single pages are variants of an access
+//! ([`super::lately::Variant`]). Tasks that exited make room first, because nothing later can combine with them. If
+//! anything else makes room, that is recorded, and a verdict that it could have changed is incomplete.
 
 use std::collections::BTreeMap;
 
@@ -19,23 +19,23 @@ use crate::{
     tasks::{Held, Instance, TaskId},
 };
 
-/// Accesses kept on one side of a link; a bit each in `Sig::settled`.
+/// Maximum number of lookups, and of unlinks, kept per link; one bit each in `Sig::settled`.
 const SIGS_MAX: usize = 64;
-/// Walks kept of one mm.
+/// Maximum number of walks kept per mm.
 const WALKS_MAX: usize = 256;
-/// Tasks kept of each access.
+/// Maximum number of tasks kept per access.
 const SEEN_MAX: usize = 24;
 
-/// A lock by which sides are compared.
+/// A held lock in the form that is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Key {
     pub class: LockClass,
     pub instance: Instance,
-    /// Keeps readers out too. A mode that is not known is taken as this one: it makes no false alarm.
+    /// Excludes readers, too. An unknown mode counts as exclusive, so that it makes no false alarm.
     pub exclusive: bool,
-    /// mm, mapping, inode or table that it belongs to; 0: not told.
+    /// The mm, mapping, inode or table that it belongs to; 0: not known.
     pub owner: u64,
-    /// Its release may be among what was lost: it may not have been held.
+    /// Its release may be lost, so it may not have been held.
     pub doubtful: bool,
 }
 
@@ -49,12 +49,12 @@ impl Key {
         self.instance == held.instance && self.class == held.class && self.exclusive == is_exclusive(held)
     }
 
-    /// The same lock.
+    /// Returns true for the same lock, in any mode.
     pub fn is_of(&self, other: &Key) -> bool {
         self.instance == other.instance && self.class == other.class
     }
 
-    /// A lock of the mm, the VMA, the file or the table, not of one page of it.
+    /// Returns true for a lock of the mm, the VMA, the file or the table, false for a lock of a single page.
     pub fn is_of_link(self) -> bool {
         matches!(self.class.wire(), Class::MmapLock | Class::VmaLock | Class::IMmap | Class::Ptl)
     }
@@ -71,18 +71,19 @@ impl Key {
 }
 
 fn is_exclusive(held: &Held) -> bool {
-    // munmap takes the VMA out of the mm while it holds mmap_lock for writing, and goes on with it for reading: whoever
-    // looks up after that does not find the VMA.
+    // munmap removes the VMA from the mm while it holds mmap_lock for writing, and continues with it for reading: a
+    // later lookup does not find the VMA.
     held.mode != Some(Mode::Read) || (held.downgraded && held.class == LockClass::MmapLock)
 }
 
-/// A task that did it, when, and under which locks of single pages: what it did last without another task coming or going.
+/// A task that made an access, with times and locks of single pages: its last access without another task added or
+/// removed.
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
     pub serial: u64,
     pub id: TaskId,
     pub born_ns: u64,
-    /// It was seen to be made.
+    /// The fork of the task was seen.
     pub is_made: bool,
     pub first_ns: u64,
     pub last_ns: u64,
@@ -90,21 +91,21 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    /// Whether what the task did then is no more than what it did now, as far as variants are told apart.
+    /// Returns true if this access covers an old one of the same task, as far as variants are distinguished.
     fn replaces(&self, old: &Seen) -> bool {
         let is_known = |old: &Variant| self.variants.iter().any(|new| is_less(new, old));
         self.variants.len() == VARIANTS || old.variants.iter().all(is_known)
     }
 }
 
-/// The first of many.
+/// The earliest of several equal accesses.
 #[derive(Clone, Debug)]
 pub(crate) struct Witness {
     pub who: Who,
     pub holds: Vec<Hold>,
 }
 
-/// Accesses on one side of a link that cannot be told from each other.
+/// Equal accesses to a link, by one or more tasks.
 #[derive(Clone, Debug)]
 pub(crate) struct Sig {
     pub mm: Mm,
@@ -112,20 +113,20 @@ pub(crate) struct Sig {
     pub done: Done,
     pub sure: bool,
     pub in_mm: bool,
-    /// All that was held is known.
+    /// Every lock that was held is known.
     pub whole: bool,
     /// Locks of the link, by phase.
     pub phases: Vec<Box<[Key]>>,
     pub seen: Vec<Seen>,
-    /// Not every task is kept.
+    /// Not all tasks are kept.
     pub is_cut: bool,
-    /// Not every variant is kept.
+    /// Not all variants are kept.
     pub variants_cut: bool,
     pub count: u64,
     who: Who,
-    /// Predicted windows that it is part of.
+    /// Predicted windows that contain this access.
     pub pairs: Vec<super::PairKey>,
-    /// Those of the other side with which nothing more can come of it.
+    /// Unlinks with which further comparisons cannot change anything, one bit each.
     settled: u64,
 }
 
@@ -157,7 +158,7 @@ impl Sig {
             && self.phases.iter().zip(&done.phases).all(|(a, b)| **a == **b)
     }
 
-    /// `is_gone`: a task that nothing later can meet.
+    /// Adds an occurrence. `is_gone` returns true for a task that nothing later can combine with.
     fn add(&mut self, done: &Happening, is_gone: impl Fn(&Seen) -> bool) {
         self.count += done.count;
         self.variants_cut |= done.is_cut;
@@ -188,25 +189,25 @@ impl Sig {
         self.seen.iter().map(|s| s.last_ns).max().unwrap_or(0)
     }
 
-    /// `page_locks`: of the case that is shown.
+    /// Returns the evidence for a finding. `page_locks` are those of the reported case.
     pub fn witness(&self, phase: usize, page_locks: &[Key]) -> Witness {
         let holds = self.phases[phase].iter().chain(page_locks).map(|k| k.shown()).collect();
         Witness { who: self.who, holds }
     }
 }
 
-/// Both sides of one link.
+/// History of one link: lookups and unlinks.
 #[derive(Clone, Debug, Default)]
 struct Link {
     leases: Vec<Sig>,
     unlinks: Vec<Sig>,
-    /// Leases by site.
+    /// Number of leases by site.
     by_site: Vec<(SiteId, u64)>,
-    /// Accesses that made room although their tasks are there, by side: one of each site stands for the others.
+    /// Dropped lookups and dropped unlinks whose tasks may still exist; one per site represents the others.
     rest: [Vec<Sig>; 2],
 }
 
-/// A walk's side: of all links of a range.
+/// A walk is an access to all links of a range.
 #[derive(Clone, Debug)]
 struct Walk {
     from: Addr,
@@ -214,17 +215,17 @@ struct Walk {
     sig: Sig,
 }
 
-/// GiB, table, generation.
+/// GiB, table and generation.
 type LinkId = (Addr, Table, u32);
 
-/// All links of one mm.
+/// Histories of all links of one mm.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sides {
     links: BTreeMap<LinkId, Link>,
     walks: Vec<Walk>,
 }
 
-/// The place of what was done among its like, and whether it took another's.
+/// Returns the index of the entry for an access, and true if it replaced another entry.
 fn place(
     sigs: &mut Vec<Sig>,
     rest: &mut Vec<Sig>,
@@ -249,7 +250,7 @@ fn place(
     (oldest, true)
 }
 
-/// Counts for the predicted windows that it is part of already.
+/// Updates the predicted windows that already contain this access.
 fn count(context: &mut Context, sig: &Sig, done: &Happening) {
     for key in &sig.pairs {
         if let Some(pair) = context.pairs.get_mut(key) {

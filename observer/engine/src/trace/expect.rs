@@ -1,7 +1,7 @@
-//! What a trace, or a recording, is expected to lead to.
+//! Expectations on the result of a trace or a recording.
 //!
-//! The expected findings are all of them: one that is not expected is a difference like one that is missing. Edges,
-//! tables and counts are spot checks.
+//! The expected findings are complete: an unexpected finding is a difference, as is a missing one. Edges, tables and
+//! counts are spot checks.
 
 use std::fmt;
 
@@ -42,7 +42,7 @@ enum What {
     Stats {
         fields: Vec<(String, String)>,
     },
-    /// Coverage as the run leaves it.
+    /// Coverage at the end of the run.
     Coverage {
         role: Role,
         grade: Grade,
@@ -167,7 +167,7 @@ fn edge(from: &str, to: &str, absent: bool, rest: &[&str]) -> Result<What, Strin
     Ok(What::Edge { from: from.into(), to: to.into(), absent, fields })
 }
 
-/// Differences between expectations and the engine.
+/// Returns the differences between expectations and the engine's state.
 pub(super) fn check(expectations: &[Expectation], engine: &Engine) -> Vec<String> {
     let findings = engine.findings();
     let edges = engine.edges();
@@ -207,7 +207,7 @@ pub(super) fn check(expectations: &[Expectation], engine: &Engine) -> Vec<String
     differences
 }
 
-/// A finding as the expectation that it would meet, with all its fields.
+/// Returns the expectation that a finding would meet, with all its fields.
 fn words(finding: &Finding) -> String {
     let kind = finding.kind();
     let mut text = format!("expect {} {}", finding.rank.name(), kind.name());

@@ -1,4 +1,4 @@
-//! Reads a text trace. Strict: a word that means nothing is an error with its line.
+//! Parses a text trace. An unknown word is an error, reported with its line.
 
 use observer_ebpf::{
     class, how,
@@ -50,7 +50,7 @@ fn statement(trace: &mut Trace, text: &str) -> Result<()> {
     Ok(())
 }
 
-/// Decimal, or hexadecimal with `0x`.
+/// Parses a number: decimal, or hexadecimal with `0x`.
 pub(super) fn number(word: &str) -> Result<u64> {
     let parsed = match word.strip_prefix("0x") {
         Some(hex) => u64::from_str_radix(hex, 16),
@@ -106,7 +106,7 @@ fn site(rest: &str, setup: &Setup) -> Result<Site> {
     Ok(site)
 }
 
-/// Classes, `first` and `blocks`, with commas between.
+/// Parses classes, `first` and `blocks`, separated by commas.
 fn folio_taken(text: &str) -> Result<FolioTaken> {
     let mut taken = FolioTaken { after: Vec::new(), first: false, blocks: false };
     for word in text.split(',') {

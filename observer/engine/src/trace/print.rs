@@ -1,6 +1,6 @@
-//! An event as a line of a text trace.
+//! Writes an event as a line of a text trace.
 //!
-//! Field names are those of the wire's table, so that a kind that gains a field needs no change here.
+//! Field names are those of the wire's table, so a new field of a kind needs no change here.
 
 use std::fmt::Write as _;
 
@@ -14,7 +14,8 @@ use crate::{
 /// Site number that means "none" on the wire.
 const NO_SITE: u16 = 0xffff;
 
-/// The event as a trace line, with sites by their function where the setup knows exactly one site of it.
+/// Returns the event as a trace line. A site is written as its function if the setup has exactly one site of that
+/// function.
 #[must_use]
 pub fn line(event: &Event, setup: &Setup) -> String {
     let mut out = format!("{} cpu{} t{}", event.time_ns, event.cpu, event.tid.0);
