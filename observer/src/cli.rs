@@ -55,11 +55,11 @@ enum Command {
     Replay {
         /// The recording, - is standard input; without it the sample that is built in.
         file: Option<PathBuf>,
-        /// Play it from the begin when it has been read: times real time, or max. Without, the dashboard shows its end.
+        /// Play it from the beginning, at this multiple of real time or at max; without it the dashboard shows the end.
         #[arg(long, value_name = "N|max")]
         speed: Option<Speed>,
     },
-    /// Tell what recordings hold; of several of one kernel build also what only all of them together show.
+    /// Report recordings; for several of one kernel build also the cycles that only all of them together show.
     Report {
         /// The recordings; - is standard input.
         #[arg(required = true, value_name = "FILE")]
@@ -70,7 +70,7 @@ enum Command {
         #[arg(long, default_value = "predicted", value_name = "RANK", value_parser = fail_on)]
         fail_on: FailOn,
     },
-    /// Tell what is different in the second of two recordings, of one kernel or of two.
+    /// List the findings and lock-order edges that differ between two recordings.
     Diff {
         /// The recording before.
         #[arg(value_name = "A")]
@@ -80,11 +80,11 @@ enum Command {
         after: PathBuf,
         #[arg(long, value_enum, default_value = "text")]
         format: Format,
-        /// Exit with 3 if a finding came, or got worse, that is now of this rank or a worse one; never: always exit with 0.
+        /// Exit with 3 if a finding that is new or got worse has this rank or a worse one; never: always exit with 0.
         #[arg(long, default_value = "predicted", value_name = "RANK", value_parser = fail_on)]
         fail_on: FailOn,
     },
-    /// Write what a recording holds for another program.
+    /// Convert a recording for another program.
     Export {
         /// The recording; - is standard input.
         file: PathBuf,
@@ -109,14 +109,14 @@ enum Command {
         /// How long each racing scenario runs.
         #[arg(long, default_value = "3s", value_parser = duration)]
         duration: Duration,
-        /// Again and again until Ctrl-C.
+        /// Repeat until Ctrl-C.
         #[arg(long = "loop")]
         forever: bool,
-        /// For the choices of the racing scenarios.
+        /// Seed for the random choices of the racing scenarios.
         #[arg(long, default_value = "1")]
         seed: u64,
     },
-    /// Tell what this kernel, or a stored one, lets us see.
+    /// Show what observer can see of this kernel, or of a stored one.
     Doctor {
         /// Types of another kernel: its /sys/kernel/btf/vmlinux.
         #[arg(long, value_name = "FILE", requires = "symbols")]
@@ -141,10 +141,10 @@ enum Command {
         /// where you may say --on-this-machine.
         #[arg(long, conflicts_with = "btf")]
         exercise: bool,
-        /// Let --exercise work on a machine that is no guest of `cargo xtask`.
+        /// Allow --exercise on a machine that is not a guest of `cargo xtask`.
         #[arg(long, requires = "exercise")]
         on_this_machine: bool,
-        /// Treat this function as if the kernel had it not; may be given more than once.
+        /// Treat this function as absent from the kernel; may be given more than once.
         #[arg(long, value_name = "FUNCTION")]
         without: Vec<String>,
         #[arg(long, value_enum, default_value = "text")]
@@ -152,7 +152,7 @@ enum Command {
     },
 }
 
-/// What every live run can be told.
+/// Options of every live run.
 #[derive(Debug, Args)]
 struct LiveArgs {
     /// Only this process and the objects it touches.
@@ -161,7 +161,7 @@ struct LiveArgs {
     /// End after this time: 20s, 5m, 1.5h.
     #[arg(long, value_parser = duration)]
     duration: Option<Duration>,
-    /// What to probe, for what it costs.
+    /// How much to probe, and at what cost.
     #[arg(long, value_enum, default_value = "full")]
     level: Level,
     /// Do not probe this function; the roles that it serves may become blind. May be given more than once.
@@ -191,7 +191,7 @@ enum Target {
     Jsonl,
 }
 
-/// `None`: as fast as it goes.
+/// `None`: as fast as possible.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Speed(Option<f32>);
 
@@ -217,7 +217,7 @@ struct FailOn(Option<Rank>);
 const FINDINGS: u8 = 3;
 
 impl FailOn {
-    /// Exit code for what is as bad as this at worst.
+    /// Exit code for a report whose worst finding has this rank.
     fn code(self, worst: Option<Rank>) -> ExitCode {
         let failed = self.0.zip(worst).is_some_and(|(bar, worst)| worst <= bar);
         if failed { ExitCode::from(FINDINGS) } else { ExitCode::SUCCESS }
@@ -245,14 +245,14 @@ fn duration(text: &str) -> Result<Duration, String> {
         "h" => 3600.0,
         _ => return Err("a number with its unit, as in 500ms, 20s, 5m, 1.5h".into()),
     };
-    let number: f64 = number.parse().map_err(|_| format!("{number:?} is no number"))?;
+    let number: f64 = number.parse().map_err(|_| format!("{number:?} is not a number"))?;
     Duration::try_from_secs_f64(number * seconds).map_err(|e| e.to_string())
 }
 
-/// Does what was asked for.
+/// Runs the command.
 ///
 /// # Errors
-/// Whatever stands in the way, to be told by [`crate::hint::explain`].
+/// Any failure, to be explained by [`crate::hint::explain`].
 pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Attach { live, record, force, format } => watch::attach(live, record, force, format),

@@ -155,7 +155,7 @@ impl<'de> Deserialize<'de> for On {
         let text = String::deserialize(deserializer)?;
         let names: Vec<_> = text.split_ascii_whitespace().map(str::to_owned).collect();
         match names.iter().find(|n| !MEASURED.contains(&n.as_str())) {
-            Some(name) => Err(D::Error::custom(format!("'{name}' is none of the measured kernels"))),
+            Some(name) => Err(D::Error::custom(format!("'{name}' is not one of the measured kernels"))),
             None => Ok(On(names)),
         }
     }
@@ -484,7 +484,7 @@ impl Facts {
             return Some("only an operation without a VMA has a description of one".into());
         }
         if site.known_mm && (site.args.mm.is_empty() || !site.args.vma.is_empty()) {
-            return Some("only who is told the mm alone can ask whether it is known".into());
+            return Some("known_mm needs a row that gets the mm alone".into());
         }
         if !site.unlinks.is_empty() && (site.role != Role::Operation || site.looks_up.is_empty()) {
             return Some("what unlinks is an operation, and looks up".into());
@@ -551,7 +551,7 @@ mod tests {
         assert!(broken(fault).contains("no lookup function 'x'"));
         assert!(broken(|f| f.sites[0].looks_up[0].through = None).contains("goes through a function"));
         assert!(broken(|f| f.sites[0].until = Some("x".into())).contains("ends at another function"));
-        assert!(broken(|f| f.sites[0].known_mm = true).contains("told the mm alone"));
+        assert!(broken(|f| f.sites[0].known_mm = true).contains("gets the mm alone"));
         assert!(broken(|f| f.classes[0].known.push("x".into())).contains("no field or variable 'x'"));
         assert!(broken(|f| f.classes[0].ends = Some("x".into())).contains("no object ends at 'x'"));
         assert!(broken(|f| f.classes[0].name = "x".into()).contains("no lock class 'x'"));

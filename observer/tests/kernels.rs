@@ -312,5 +312,5 @@ fn doctor_judges_a_saved_kernel_as_it_would_on_its_machine() {
 #[test]
 fn a_foreign_file_is_no_saved_kernel() {
     let text = Saved::read(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")).unwrap_err();
-    assert!(format!("{text:#}").contains("is no saved kernel"), "{text:#}");
+    assert!(format!("{text:#}").contains("is not a saved kernel"), "{text:#}");
 }

@@ -395,19 +395,19 @@ fn marks_are_gone_through() {
 fn a_finding_is_to_be_read_before_it_is_told() {
     let mut stage = Stage::played("sample", (110, 40));
     let told = stage.press("2<Enter>").picture();
-    assert!(told.contains("had a pte pointer") && !told.contains("not told yet"), "{told}");
+    assert!(told.contains("held a pte pointer") && !told.contains("not reported yet"), "{told}");
     let shown = stage.press("/go to<Enter><Enter><Home>").picture();
-    assert!(shown.contains("this case is not told yet at this time of the recording"), "{shown}");
-    assert!(shown.contains("had a pte pointer") && shown.contains("HOLDER"), "{shown}");
+    assert!(shown.contains("this case is reported later than this time of the recording"), "{shown}");
+    assert!(shown.contains("held a pte pointer") && shown.contains("HOLDER"), "{shown}");
     let stacks = stage.press("s").picture();
-    assert!(stacks.contains("not told yet") && stacks.contains("+0x"), "{stacks}");
+    assert!(stacks.contains("reported later") && stacks.contains("+0x"), "{stacks}");
     let lease = stage.press("<Esc><Home><Enter>").picture();
-    assert!(lease.contains("not told yet") && lease.contains("looked up"), "{lease}");
+    assert!(lease.contains("reported later") && lease.contains("looked up"), "{lease}");
     let early = stage.press("<Esc>@#100<Enter><Home>").picture();
-    assert!(early.contains("not told yet at this time of the recording: it is told at +"), "{early}");
-    assert!(early.contains("had a pte pointer") && early.contains("HOLDER"), "{early}");
+    assert!(early.contains("not reported yet at this time of the recording: first reported at +"), "{early}");
+    assert!(early.contains("held a pte pointer") && early.contains("HOLDER"), "{early}");
     let back = stage.press("@end<Enter>").picture();
-    assert!(back.contains("had a pte pointer") && !back.contains("not told yet"), "{back}");
+    assert!(back.contains("held a pte pointer") && !back.contains("not reported yet"), "{back}");
 }
 
 /// The page, its picture and where it goes to are about one case.
@@ -423,7 +423,7 @@ fn a_finding_shows_one_case() {
     let (longest, start_ns) = (w.longest.holder.time_ns, stage.state.snapshot().meta.start_ns);
     let at = observer::sink::words::moment(longest, start_ns);
     assert!(stage.copied[0].contains(&format!("looked up at {at}")), "{}", stage.copied[0]);
-    assert_eq!(stage.copied[0].matches("link gone").count(), 1, "{}", stage.copied[0]);
+    assert_eq!(stage.copied[0].matches("unlinked at").count(), 1, "{}", stage.copied[0]);
     stage.press("/go to<Enter>");
     stage.sent.clear();
     stage.press("<Enter>");
@@ -434,7 +434,7 @@ fn a_finding_shows_one_case() {
 fn what_nothing_keeps_apart_leads_to_its_finding() {
     let mut stage = Stage::over("walkers-6.1", (120, 40));
     let shown = stage.press("7/by nothing<Enter><Enter>").picture();
-    assert!(shown.contains("> apart ") && shown.contains("finding   "), "{shown}");
+    assert!(shown.contains("> pair ") && shown.contains("finding   "), "{shown}");
     let shown = stage.press("<Enter>").picture();
     assert!(shown.contains("> finding") && shown.contains("HOLDER"), "{shown}");
     // Under no lock, and yet in no finding.
@@ -459,7 +459,7 @@ fn a_table_tells_what_led_to_it() {
     let here = shown.lines().position(|l| l.contains("what is looked at from here"));
     let removed = shown.lines().position(|l| l.contains("removed by ex-migrate (98)"));
     assert!(here.is_some() && removed.is_some(), "{shown}");
-    assert!(shown.contains("16 steps of 47 shares and 47 removals"), "{shown}");
+    assert!(shown.contains("16 steps of 47 shares and 47 unshares"), "{shown}");
 }
 
 #[test]

@@ -178,6 +178,8 @@ pub(crate) struct Graph {
     fresh: VecDeque<u32>,
     /// Requests of a lock for writing that can block: readers wait behind them.
     writers: FxMap<Instance, Vec<Arc<Witness>>>,
+    /// Index of the witnesses of each task, by serial number.
+    of_task: FxMap<u64, Witnessed>,
     /// Edges with too many pairs: the older pairs are dropped as soon as they were searched.
     full: Vec<u32>,
     /// Locks of which not all writers are kept.
@@ -186,6 +188,28 @@ pub(crate) struct Graph {
     hole_ns: u64,
     /// Number of pairs that triggers the next sweep for pairs whose tasks are gone.
     sweep_at: usize,
+}
+
+/// Places at which witnesses of one task are kept; some that were kept are still in it.
+#[derive(Clone, Debug, Default)]
+struct Witnessed {
+    pairs: Vec<u32>,
+    /// Locks that it requested for writing.
+    written: Vec<Instance>,
+}
+
+impl Witnessed {
+    fn add(&mut self, pair: u32) {
+        if self.pairs.last() == Some(&pair) {
+            return;
+        }
+        self.pairs.push(pair);
+        // A pair is seen again and again where records are lost.
+        if self.pairs.len().is_power_of_two() {
+            self.pairs.sort_unstable();
+            self.pairs.dedup();
+        }
+    }
 }
 
 /// Value for a missing edge.
@@ -363,19 +387,22 @@ impl Graph {
     /// Marks all witnesses of a task since `since_ns` as lossy.
     pub fn doubt_since(&mut self, serial: u64, since_ns: u64) {
         let is_it = |w: &Arc<Witness>| w.presence.serial == serial && w.time_ns() >= since_ns && !w.lossy;
-        for pair in &mut self.pairs {
-            for known in pair.witnesses.iter_mut().filter(|w| is_it(w)) {
-                *known = Arc::new(Witness { lossy: true, ..Witness::clone(known) });
-                pair.known = [Recognised::default(); KNOWN];
+        let doubt = |w: &mut Arc<Witness>| *w = Arc::new(Witness { lossy: true, ..Witness::clone(w) });
+        if let Some(of) = self.of_task.get(&serial) {
+            for at in &of.pairs {
+                let pair = &mut self.pairs[*at as usize];
+                for known in pair.witnesses.iter_mut().filter(|w| is_it(w)) {
+                    doubt(known);
+                    pair.known = [Recognised::default(); KNOWN];
+                }
+            }
+            for lock in &of.written {
+                self.writers.get_mut(lock).into_iter().flatten().filter(|w| is_it(w)).for_each(doubt);
             }
         }
-        let of_writers = self.writers.values_mut().flatten();
-        let of_edges = self.edges.iter_mut().flat_map(|e| &mut e.at).map(|at| {
+        for at in self.edges.iter_mut().flat_map(|e| &mut e.at).filter(|at| is_it(&at.first)) {
             at.good = false;
-            &mut at.first
-        });
-        for known in of_writers.chain(of_edges).filter(|w| is_it(w)) {
-            *known = Arc::new(Witness { lossy: true, ..Witness::clone(known) });
+            doubt(&mut at.first);
         }
     }
 
@@ -433,6 +460,7 @@ impl Graph {
             }
             return;
         }
+        self.of_task.entry(task.serial).or_default().written.push(ask.instance);
         for at in self.out.get(&ask.instance).into_iter().flatten() {
             mark(&mut self.pairs[*at as usize], *at, ask.time_ns, &mut self.fresh);
         }
@@ -500,6 +528,7 @@ impl Graph {
                 pair.last_ns = ask.time_ns;
                 if pair.again((signature, n), (presences, self.hole_ns), witness) {
                     mark(pair, at, ask.time_ns, &mut self.fresh);
+                    self.of_task.entry(task.serial).or_default().add(at);
                 }
             }
             None => self.new_pair(place, locks, witness()),
@@ -584,6 +613,8 @@ impl Graph {
                 (self.pairs.len() - 1) as u32
             }
         };
+        let serial = self.pairs[at as usize].witnesses[0].presence.serial;
+        self.of_task.entry(serial).or_default().add(at);
         of.pairs.insert(locks, at);
         of.instances += 1;
         if of.pairs.len() >= PAIRS_MAX && !self.full.contains(&edge) {
@@ -689,6 +720,17 @@ impl Graph {
         let pairs = &self.pairs;
         self.fresh.retain(|at| pairs[*at as usize].fresh_ns > 0);
         self.writers.retain(|_, all| !all.iter().all(is_gone));
+        let (pairs, writers) = (&self.pairs, &self.writers);
+        self.of_task.retain(|serial, of| {
+            let is_of = |w: &Arc<Witness>| w.presence.serial == *serial;
+            of.pairs.sort_unstable();
+            of.pairs.dedup();
+            of.pairs.retain(|at| pairs[*at as usize].witnesses.iter().any(is_of));
+            of.written.sort_unstable();
+            of.written.dedup();
+            of.written.retain(|lock| writers.get(lock).is_some_and(|all| all.iter().any(is_of)));
+            !of.pairs.is_empty() || !of.written.is_empty()
+        });
         self.sweep_at = SWEEP_MIN + 2 * (self.pairs.len() - self.unused.len());
     }
 

@@ -138,25 +138,28 @@ fn bodies_survive_the_wire() {
 #[test]
 fn errors_say_line_and_word() {
     for (text, error) in [
-        ("1000 cpu0 t1 lookup mm=1 adr=2", "line 1: `adr` is no field of `lookup`; there are mm, addr, pte"),
-        ("\n1000 cpu0 t1 look", "line 2: `look` is no kind of event"),
-        ("nonsense", "line 1: `nonsense` begins no line of a trace"),
-        ("1000 t1", "line 1: `t1` stands where `cpuN` should"),
-        ("1000 cpu0 t1 site=hugetlb_fault op_begin", "line 1: no `site` line tells `hugetlb_fault`"),
+        (
+            "1000 cpu0 t1 lookup mm=1 adr=2",
+            "line 1: `adr` is not a field of `lookup`; there are mm, addr, pte",
+        ),
+        ("\n1000 cpu0 t1 look", "line 2: `look` is not a kind of event"),
+        ("nonsense", "line 1: `nonsense` does not begin a line of a trace"),
+        ("1000 t1", "line 1: expected `cpuN`, found `t1`"),
+        ("1000 cpu0 t1 site=hugetlb_fault op_begin", "line 1: no `site` line defines `hugetlb_fault`"),
         ("1000 cpu0 t1 ask read lock=1", "line 1: the lock class is missing"),
-        ("1000 cpu0 t1 ask vma_lock reed lock=1", "line 1: `reed` is no mode"),
-        ("1000 cpu0 t1 lookup mm=1 mm=2", "line 1: `mm` is told twice"),
+        ("1000 cpu0 t1 ask vma_lock reed lock=1", "line 1: `reed` is not a mode"),
+        ("1000 cpu0 t1 lookup mm=1 mm=2", "line 1: `mm` is given twice"),
         ("1000 cpu70000 t1 lookup", "line 1: `70000` is too large"),
         ("1000 cpu0 t1 task comm=abcdefghijklmnopq", "line 1: `abcdefghijklmnopq` is longer"),
-        ("hole cpu0 1..2 5 gone", "line 1: `gone` is no reason of loss"),
-        ("expect bad window", "line 1: `bad` is no rank"),
+        ("hole cpu0 1..2 5 gone", "line 1: `gone` is not a reason of loss"),
+        ("expect bad window", "line 1: `bad` is not a rank"),
         ("expect used window lookp=x", "line 1: `lookp` cannot be expected here"),
-        ("site 1 operation f\nsite 1 lookup g", "line 2: site 1 is told twice"),
+        ("site 1 operation f\nsite 1 lookup g", "line 2: site 1 is defined twice"),
         ("order somewhere: ptl", "line 1: an order has two classes at least"),
         ("order-exception ptl vma_lock: x", "line 1: there is no `order` line before it"),
         ("order s: ptl vma_lock\norder-exception vma_lock ptl", "line 2: `order-exception CLASS CLASS"),
-        ("order s: ptl vma_lock\norder-exception vma ptl: x", "line 2: `vma` is no lock class"),
-        ("site 1 lock f try-then-block=vma", "line 1: `vma` is no lock class"),
+        ("order s: ptl vma_lock\norder-exception vma ptl: x", "line 2: `vma` is not a lock class"),
+        ("site 1 lock f try-then-block=vma", "line 1: `vma` is not a lock class"),
     ] {
         let got = text.parse::<Trace>().unwrap_err().to_string();
         assert!(got.starts_with(error), "{text:?}: {got}");

@@ -16,7 +16,7 @@ const IS_GUEST: &str = "OBSERVER_GUEST";
 pub fn doctor(options: &Options, on_this_machine: bool) -> anyhow::Result<ExitCode> {
     if options.exercise && !on_this_machine && std::env::var_os(IS_GUEST).is_none() {
         return Err(anyhow::anyhow!(
-            "--exercise drives this machine's kernel, and this is no guest of observer's"
+            "--exercise drives this machine's kernel, and this is not a guest of observer's"
         ))
         .hint("`cargo xtask vm -- observer doctor --exercise`; or, where you may, add --on-this-machine");
     }

@@ -36,7 +36,7 @@ pub const HELP: [(&str, &str); 15] = [
     ),
     ("site=F", "seen in this function"),
     ("op=F", "begin, end, callback or stack of this operation"),
-    ("after=S", "at this time or later: seconds from the start of the run, as rows tell it"),
+    ("after=S", "at this time or later: seconds from the start of the run, as rows show them"),
     ("before=S", "earlier than this time"),
     ("WORD", "text: kind, function, lock, command name, digits of an address"),
     ("!...", "not so; a,b after = means either; * in a name means any text"),

@@ -149,8 +149,9 @@ impl Saved {
         const HINT: &str =
             "a file that `observer doctor --save FILE` wrote; for a kernel's BTF use --btf and --symbols";
         let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?;
-        let saved: Saved =
-            serde_json::from_str(&text).with_context(|| format!("{path} is no saved kernel")).hint(HINT)?;
+        let saved: Saved = serde_json::from_str(&text)
+            .with_context(|| format!("{path} is not a saved kernel"))
+            .hint(HINT)?;
         if saved.schema != SCHEMA {
             bail!("{path} is of schema {:?}, this observer reads {SCHEMA:?}", saved.schema);
         }

@@ -26,7 +26,7 @@ pub fn write(out: &mut dyn Write, r: &Report) -> io::Result<()> {
     let k = &r.meta.kernel;
     writeln!(out, "digraph lock_order {{")?;
     let title = format!(
-        "lock order on {}: held -> asked for\\ndashed: only tried; red: against the documented order; bold: in a cycle",
+        "lock order on {}: held -> requested\\ndashed: only tried; red: against the documented order; bold: in a cycle",
         k.release
     );
     writeln!(out, "  graph [rankdir=TB, labelloc=t, fontname=\"sans-serif\", label={}];", quoted(&title))?;

@@ -204,7 +204,7 @@ fn coverage(out: &mut dyn Write, r: &Report) -> io::Result<()> {
     writeln!(out)?;
     writeln!(out, "COVERAGE  what this kernel let us see")?;
     if r.coverage.is_empty() {
-        writeln!(out, "  the plan tells of no role")?;
+        writeln!(out, "  the plan has no roles")?;
     }
     for role in Role::ALL {
         let (exact, others): (Vec<_>, Vec<_>) = r
@@ -256,8 +256,8 @@ fn loss(out: &mut dyn Write, r: &Report) -> io::Result<()> {
         writeln!(out, "  {name:<18} {:>12}  {doc}", words::number(*n))?;
     }
     let rest = [
-        ("late", c.late, "Came after its time in the order had passed."),
-        ("short", c.short, "Bytes that are no whole record."),
+        ("late", c.late, "Arrived after its place in the order was passed."),
+        ("short", c.short, "Bytes that are not a whole record."),
         ("unknown-kind", c.unknown_kind, "Records of a kind that this version does not know."),
         ("unknown-value", c.unknown_value, "Records with a class or mode that this version does not know."),
         ("missed", r.missed(), "Hits of programs that the kernel did not run."),

@@ -84,7 +84,7 @@ pub fn summary(finding: &Finding) -> String {
                 format!("for up to {}", span(c.possible_ns))
             };
             let (holder, unlinker) = (&c.holder.site, &c.unlinker.site);
-            format!("{holder} had a pte pointer whose table {unlinker} took away, {part}")
+            format!("{holder} held a pte pointer whose table {unlinker} unlinked, {part}")
         }
         Evidence::Prediction(p) => prediction::summary(p),
         Evidence::Cycle(c) => order::cycle_summary(c),
@@ -189,9 +189,9 @@ fn window(out: &mut Vec<String>, c: &WindowCase, told: Option<&WindowCase>, stac
         stack::rows(out, &c.holder, stacks);
     }
     let gone = if c.unlink_lo_ns == c.unlink_hi_ns {
-        format!("link gone at {}", at(c.unlink_hi_ns))
+        format!("unlinked at {}", at(c.unlink_hi_ns))
     } else {
-        format!("link gone between {} and {}", at(c.unlink_lo_ns), at(c.unlink_hi_ns))
+        format!("unlinked between {} and {}", at(c.unlink_lo_ns), at(c.unlink_hi_ns))
     };
     side(out, "unlinker", &c.unlinker, &gone);
     holding(out, &c.unlinker.holds);
@@ -213,7 +213,12 @@ fn window(out: &mut Vec<String>, c: &WindowCase, told: Option<&WindowCase>, stac
         &format!("certain {}, possible {}; {used}", span(c.certain_ns), span(c.possible_ns)),
     ));
     if let Some(used) = &c.at_use {
-        side(out, "use", used, &format!("asked for the table's PTL at {}, and got it", at(used.time_ns)));
+        side(
+            out,
+            "use",
+            used,
+            &format!("requested the table's PTL at {}, and acquired it", at(used.time_ns)),
+        );
         holding(out, &used.holds);
         if used.stack != c.holder.stack {
             stack::rows(out, used, stacks);
@@ -246,8 +251,8 @@ fn hold(out: &mut Vec<String>, h: &Hold) {
 /// Hold basis in words: how a hold is known.
 fn known(k: Known) -> &'static str {
     match k {
-        Known::Asked => "asked for",
-        Known::Asking => "asked for, perhaps not given yet",
+        Known::Asked => "requested",
+        Known::Asking => "requested, perhaps not acquired yet",
         Known::Tried => "by trylock",
         Known::Returned => "returned locked by a lookup",
         Known::Contract => "inferred: the function's contract is a locked folio",
@@ -273,7 +278,7 @@ pub fn doubt(d: &Doubt) -> String {
     match d {
         Doubt::Loss => "records were lost on these CPUs while it happened".into(),
         Doubt::UnlinkInterval => "the moment of the unlink is known as an interval only".into(),
-        Doubt::NoOperation => "looked up in no watched operation: the end of its use is not known".into(),
+        Doubt::NoOperation => "looked up outside any watched operation: the end of its use is not known".into(),
         Doubt::InferredHold(class) => format!("the hold of {} is inferred", class.name()),
         Doubt::QueuedWriter { class, writer_seen: true } => {
             format!("needs a writer of {} queued between two readers; writers were seen", class.name())
@@ -287,7 +292,7 @@ pub fn doubt(d: &Doubt) -> String {
         Doubt::FewTasks => "fewer tasks than steps were seen".into(),
         Doubt::NotTogether => "the tasks of the sides were not there at one time".into(),
         Doubt::Unreachable => {
-            "the tasks cannot all come to where they wait: another lock stands in the way".into()
+            "the tasks cannot all reach the point where they wait: another lock prevents it".into()
         }
         Doubt::Inside => "a task is inside the operation yet: a folio may be locked in it, unseen".into(),
         Doubt::SearchCut => "whether the tasks can all come to where they wait was too much to try".into(),

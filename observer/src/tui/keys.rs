@@ -181,7 +181,7 @@ pub static BINDINGS: &[Binding] = &[
     row(&[Code(KeyCode::Enter), Code(KeyCode::Right), Char('l')], Action::Open, Always, Deeper, "open the row, follow the link", "open"),
     row(&[Code(KeyCode::Esc), Code(KeyCode::Left), Code(KeyCode::Backspace), Char('h')], Action::Back, Always, Deeper, "back; in a list: show all rows again", "back"),
     play(&[Char(' ')], Action::Pause, "play and pause; at the end: from the begin", "play"),
-    play(&[Char(']')], Action::NextFinding, "to the next mark: where a finding is told", "next"),
+    play(&[Char(']')], Action::NextFinding, "to the next mark: where a finding is first reported", "next"),
     play(&[Char('[')], Action::FormerFinding, "to the mark before", ""),
     play(&[Char('.')], Action::StepOn, "one event on", "step"),
     play(&[Char(',')], Action::StepBack, "one event back", ""),
@@ -212,7 +212,7 @@ pub static BINDINGS: &[Binding] = &[
     row(&[Char('4')], Action::Show(Tab::Locks), Always, Views, "lock order", ""),
     row(&[Char('5')], Action::Show(Tab::Events), Always, Views, "events as they come", ""),
     row(&[Char('6')], Action::Show(Tab::Coverage), Always, Views, "coverage: what can be seen, and what fired", ""),
-    row(&[Char('7')], Action::Show(Tab::Protection), Always, Views, "which locks keep lookups and removals apart", ""),
+    row(&[Char('7')], Action::Show(Tab::Protection), Always, Views, "locks that exclude unlinks from lookups", ""),
     row(&[Char('j'), Code(KeyCode::Down)], Action::Down, Always, Move, "down", ""),
     row(&[Char('k'), Code(KeyCode::Up)], Action::Up, Always, Move, "up", ""),
     row(&[Code(KeyCode::PageDown), Ctrl('d'), Ctrl('f')], Action::PageDown, Always, Move, "a page down", ""),
@@ -223,7 +223,7 @@ pub static BINDINGS: &[Binding] = &[
     row(&[Char('w')], Action::Save, Always, Keep, "save the recording", "save"),
     row(&[Char('x')], Action::Export, Always, Keep, "export: report, JSON, lock graph, this page", "export"),
     row(&[Char('M')], Action::Mouse, Always, Program, "mouse on and off (off: the terminal selects text)", ""),
-    row(&[Ctrl('l')], Action::Redraw, Always, Program, "draw the screen anew", ""),
+    row(&[Ctrl('l')], Action::Redraw, Always, Program, "redraw the screen", ""),
 ];
 
 /// Bindings of a mode, in the table's order.

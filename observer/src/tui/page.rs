@@ -292,18 +292,20 @@ fn untold(c: &Context<'_>, id: &str) -> String {
     if let Some(now) = c.snapshot.findings.iter().find(|f| f.id == id) {
         let (known, shown) = (times(now.count), c.kept.get(id).map_or(0, |told| told.at_ns));
         return format!(
-            "this case is not told yet at this time of the recording, where the finding was seen {known}; shown as it is at {}",
+            "this case is reported later than this time of the recording, where the finding was seen {known}; shown as of {}",
             at(shown)
         );
     }
-    let shown =
-        c.kept.get(id).map_or(String::new(), |told| format!("; shown as it is at {}", at(told.at_ns)));
+    let shown = c.kept.get(id).map_or(String::new(), |told| format!("; shown as of {}", at(told.at_ns)));
     match c.mark(id) {
         Some(m) if m.told_ns >= c.snapshot.now_ns => {
-            format!("not told yet at this time of the recording: it is told at {}{shown}", at(m.told_ns))
+            format!(
+                "not reported yet at this time of the recording: first reported at {}{shown}",
+                at(m.told_ns)
+            )
         }
-        Some(_) => format!("not told any more at this time: more is known, and it became another one{shown}"),
-        None => format!("not told at this time of the run{shown}"),
+        Some(_) => format!("superseded by this time: later evidence changed its rank{shown}"),
+        None => format!("not reported at this time of the run{shown}"),
     }
 }
 

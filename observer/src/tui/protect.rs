@@ -38,8 +38,8 @@ impl Row<'_> {
     pub fn what(&self) -> &'static str {
         match self {
             Row::Lookup(_) => "lookup",
-            Row::Unlink(_) => "removal",
-            Row::Pair(_) => "apart",
+            Row::Unlink(_) => "unlink",
+            Row::Pair(_) => "pair",
         }
     }
 
@@ -87,8 +87,8 @@ impl Row<'_> {
     pub fn means(&self) -> &'static str {
         match self {
             Row::Lookup(_) => "locks held from the lookup to the last use of its pointer",
-            Row::Unlink(_) => "locks that it held in a way that keeps others out",
-            Row::Pair(_) => "what kept the lookup and the removal apart, on links that both came to",
+            Row::Unlink(_) => "locks that it held that exclude others",
+            Row::Pair(_) => "what excluded the unlink from the lookup, on links that both reached",
         }
     }
 }

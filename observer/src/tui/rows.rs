@@ -439,7 +439,7 @@ fn edge_cells(s: &Snapshot, e: &EdgeView) -> Vec<Cell> {
 fn edge_words(s: &Snapshot, e: &EdgeView) -> String {
     let (from, to) = (words::lock(e.from, e.from_mode), words::lock(e.to, e.to_mode));
     let how = match e.manner {
-        Manner::Asked => "asked for",
+        Manner::Asked => "requested",
         Manner::TryThenBlock => "tried, and else waited for,",
         Manner::Tried => "tried, which cannot wait,",
     };

@@ -159,7 +159,7 @@ fn empty(state: &State) -> String {
     let all = state.all_rows();
     let filter = &state.shown_list().filter;
     if all > 0 {
-        return format!("none of {} rows has \"{filter}\" (Esc: show all)", number(all as u64));
+        return format!("no row of {} has \"{filter}\" (Esc: show all)", number(all as u64));
     }
     if s.passes == 0 && state.tab() != Tab::Coverage {
         return "nothing has come yet".into();
@@ -169,7 +169,7 @@ fn empty(state: &State) -> String {
         Tab::Overview => format!("no finding within this coverage: {coverage}"),
         Tab::Windows => format!("no window seen or predicted within this coverage: {coverage}"),
         Tab::Locks => {
-            format!("no lock was asked for while another was held, within this coverage: {coverage}")
+            format!("no lock was requested while another was held, within this coverage: {coverage}")
         }
         Tab::Tables => {
             format!(
@@ -181,9 +181,9 @@ fn empty(state: &State) -> String {
         }
         Tab::Events => format!("no event has come, within this coverage: {coverage}"),
         Tab::Protection => {
-            format!("no lookup and no removal that could be judged, within this coverage: {coverage}")
+            format!("no lookup and no unlink that could be judged, within this coverage: {coverage}")
         }
-        Tab::Coverage => "the run tells no coverage: nothing here can be relied on".into(),
+        Tab::Coverage => "the run has no coverage: nothing here can be relied on".into(),
     }
 }
 
@@ -191,7 +191,7 @@ fn empty(state: &State) -> String {
 fn title(frame: &mut Frame, area: Rect, state: &State, theme: &Theme) {
     let width = usize::from(area.width);
     let (lines, below) = match state.body() {
-        Body::Matrix => (vec!["lock order: rows are held, columns asked for; m: list".to_owned()], 0),
+        Body::Matrix => (vec!["lock order: rows are held, columns requested; m: list".to_owned()], 0),
         _ => {
             let shown = usize::from(state.layout().page.height);
             let scroll = state.top().map_or(0, |open| open.scroll);

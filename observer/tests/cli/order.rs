@@ -112,7 +112,7 @@ fn a_deadlock_that_happens_reads_like_this() {
     let waiting = |s: Step| Step { waiting: true, count: 1, ..s };
     let text = cycle(Rank::Confirmed, vec![], vec![waiting(fault()), waiting(cow())]);
     assert!(text.contains("waits for folio_lock(file) ") && text.contains("how it hangs"), "{text}");
-    assert!(!text.contains("asked for fault_mutex"), "{text}");
+    assert!(!text.contains("requested fault_mutex"), "{text}");
 }
 
 #[test]
@@ -145,7 +145,7 @@ fn a_gate_and_what_is_of_another_lock_are_told() {
     let text = cycle(Rank::ClassOnly, vec![], vec![other, cow()]);
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(text.contains("0xffffea0000041000, not the one that side 2 has; seen 3 times"), "{text}");
-    assert!(text.contains("such as side 1 asks for"), "{text}");
+    assert!(text.contains("such as side 1 requests"), "{text}");
     assert!(text.contains("if these were the same locks"), "{text}");
 }
 

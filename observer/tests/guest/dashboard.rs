@@ -88,7 +88,8 @@ fn live(tmux: &Tmux, found: Option<&Found>) {
 
     // Frozen, the rows stay as they are while the kernel goes on.
     tmux.press(&["5", "f"]);
-    let frozen = tmux.shows("FROZEN at");
+    tmux.shows("FROZEN at");
+    let frozen = tmux.still("frozen rows", rows);
     let total = total_events(&frozen);
     let later = tmux.wait_for("events that come in", |screen| total_events(screen) > total + 100);
     assert_eq!(rows(&frozen), rows(&later), "frozen rows\n{frozen}\n{later}");

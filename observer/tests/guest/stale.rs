@@ -280,8 +280,16 @@ fn is_no_vacuum(report: &Value) {
 /// record of an inner operation was lost, its lookups count for the outer one: a site of a handful, all of it in holes.
 const DRIVEN: u64 = 100;
 
+/// Whether so many records were lost that hardly any lease can be judged: more than a tenth of those that arrived. A guest on a busy
+/// machine does not keep up with a race of unpaced readers and writers.
+fn is_flooded(report: &Value) -> bool {
+    let lost: u64 = report["loss"].as_array().unwrap().iter().map(|loss| number(loss, "total")).sum();
+    10 * lost > number(&report["counts"], "events")
+}
+
 /// Each lookup of a table that lost a link was under a lock for its whole life, as far as it is judged.
 fn is_all_covered(report: &Value) {
+    let is_flooded = is_flooded(report);
     for lookup in report["protection"]["lookups"].as_array().unwrap() {
         println!("  {lookup}");
         if number(lookup, "on_unlinked") == 0 {
@@ -290,6 +298,7 @@ fn is_all_covered(report: &Value) {
         assert_eq!(number(lookup, "bare"), 0, "under no lock: {lookup}");
         let (leases, unjudged) = (number(lookup, "leases"), number(lookup, "unjudged"));
         assert!(unjudged == 0 || has_loss(report), "nothing was lost: {lookup}");
-        assert!(leases < DRIVEN || 2 * unjudged < leases, "most of them are not judged: {lookup}");
+        let is_judged = leases < DRIVEN || 2 * unjudged < leases;
+        assert!(is_judged || is_flooded, "most of them are not judged: {lookup}");
     }
 }

@@ -62,6 +62,22 @@ impl Tmux {
         self.wait_for(&format!("{text:?}"), |screen| screen.contains(text))
     }
 
+    /// The screen as soon as a part of it does not change any more: a slow terminal shows half of a picture for a moment.
+    pub fn still(&self, what: &str, part: impl Fn(&str) -> Vec<String>) -> String {
+        let begun = Instant::now();
+        let mut before = Vec::new();
+        loop {
+            let screen = self.screen();
+            let now = part(&screen);
+            if !now.is_empty() && now == before {
+                return screen;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{what} do not stay as they are:\n{screen}");
+            before = now;
+            std::thread::sleep(Duration::from_millis(500));
+        }
+    }
+
     /// A step back; two at once would be another key.
     pub fn back_to(&self, what: &str, holds: impl Fn(&str) -> bool) {
         self.press(&["Escape"]);

@@ -82,7 +82,7 @@ pub fn run(guest: &Guest, directory: &Path, initramfs: &Path, interactive: bool)
         problems.push(format!("QEMU: {status}: {}", said.trim()));
     }
     if received.exit.is_none() && !killed {
-        problems.push("the guest ended without telling the command's status; its last lines:".into());
+        problems.push("the guest ended without reporting the command's status; its last lines:".into());
         problems.extend(last_lines(&log.text));
         problems.extend(last_lines(&console));
     }

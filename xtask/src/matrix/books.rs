@@ -50,7 +50,7 @@ impl Books {
         let is_whole = |run: &&Run| run.report.as_ref().is_ok_and(Report::is_whole);
         let runs: Vec<&Run> = runs.iter().filter(is_whole).collect();
         if runs.is_empty() {
-            return Ok("nothing written: no kernel told all that there is to tell".into());
+            return Ok("nothing written: no kernel reported everything".into());
         }
         let rows: Vec<String> =
             kernels::rows()?.into_iter().filter(kernels::Row::has_matrix).map(|row| row.name).collect();

@@ -60,7 +60,7 @@ impl Budget {
             ("verified", |program| program.verified, |limit| limit.verified),
             ("translated", |program| Some(program.translated), |limit| limit.translated),
         ];
-        let again = format!("record it anew by `cargo xtask matrix --kernel {name} --write`");
+        let again = format!("record it again with `cargo xtask matrix --kernel {name} --write`");
         let mut failures = Vec::new();
         for (what, number, allowed) in numbers {
             for (program, size) in largest(report, number) {
@@ -206,7 +206,7 @@ op_begin = { verified = 1234, translated = 567 }
             failures,
             [
                 "program op_begin_4 (fentry at hugetlb_fault) has 1300 verified instructions on 6.12, op_begin's budget is 1234; \
-              record it anew by `cargo xtask matrix --kernel 6.12 --write`"
+              record it again with `cargo xtask matrix --kernel 6.12 --write`"
             ]
         );
         let failures = budget.judge(&run(|_, programs| programs[1].translated = 91));

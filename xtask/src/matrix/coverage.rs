@@ -84,7 +84,7 @@ impl Documented {
     pub fn judge(&self, run: &Run) -> Vec<String> {
         let (Ok(report), true) = (&run.report, run.kernel.is_row) else { return Vec::new() };
         let name = &run.kernel.name;
-        let again = format!("write it anew by `cargo xtask matrix --kernel {name} --write`");
+        let again = format!("rewrite it with `cargo xtask matrix --kernel {name} --write`");
         let Some(documented) = self.0.iter().find(|kernel| kernel.name == *name) else {
             return vec![format!("{DOCUMENT} says nothing of it; {again}")];
         };
@@ -106,7 +106,7 @@ impl Documented {
 fn differences(documented: &[Coverage], measured: &[Coverage]) -> Vec<(String, &'static str, &'static str)> {
     let is_same = |a: &Coverage, b: &Coverage| a.role == b.role && a.part == b.part;
     let grade = |rows: &[Coverage], row: &Coverage| {
-        rows.iter().find(|other| is_same(other, row)).map_or("not told", |found| found.grade.name())
+        rows.iter().find(|other| is_same(other, row)).map_or("not listed", |found| found.grade.name())
     };
     let added = measured.iter().filter(|row| !documented.iter().any(|other| is_same(other, row)));
     documented
@@ -160,7 +160,7 @@ mod tests {
         assert_eq!(
             documented().judge(&worse),
             ["docs/coverage.md says lookup exact, and it is bounded; \
-              write it anew by `cargo xtask matrix --kernel 6.12 --write`"]
+              rewrite it with `cargo xtask matrix --kernel 6.12 --write`"]
         );
         let mut other = run(|coverage| {
             coverage[1].part = "gup fast".into();
@@ -169,14 +169,14 @@ mod tests {
             report.kernel = "6.12.107+deb13-cloud-amd64".into();
         }
         let failures = documented().judge(&other);
-        assert!(failures[0].contains("says lookup gup blind, and it is not told (it was made on 6.12.95"));
-        assert!(failures[1].contains("says lookup gup fast not told, and it is blind"));
+        assert!(failures[0].contains("says lookup gup blind, and it is not listed (it was made on 6.12.95"));
+        assert!(failures[1].contains("says lookup gup fast not listed, and it is blind"));
     }
 
     #[test]
     fn a_row_that_is_not_in_the_document_is_a_failure_and_another_kernel_is_not() {
         let empty = Documented::default();
-        assert!(empty.judge(&fixture::run())[0].contains("says nothing of it; write it anew"));
+        assert!(empty.judge(&fixture::run())[0].contains("says nothing of it; rewrite it"));
         let mut other = fixture::run();
         other.kernel.is_row = false;
         assert_eq!(empty.judge(&other), Vec::<String>::new());

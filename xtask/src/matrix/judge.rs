@@ -26,7 +26,7 @@ pub fn judge(run: &Run, asked: &[String]) -> Verdict {
     } else if run.outcome.exit != Some(0) && verdict.failures.is_empty() {
         // An error after the report was written, or one that the report left out.
         let exit = run.outcome.exit.map_or("none".into(), |exit| exit.to_string());
-        verdict.failures.push(format!("the test ended with {exit}, and its report tells no failure"));
+        verdict.failures.push(format!("the test ended with {exit}, and its report has no failure"));
     }
     verdict
 }
@@ -41,10 +41,10 @@ fn report_of(report: &Report, run: &Run, asked: &[String], verdict: &mut Verdict
     }
     failures.extend(report.coverage.iter().filter_map(unexplained));
     if report.coverage.is_empty() {
-        failures.push("it tells no coverage".into());
+        failures.push("it has no coverage".into());
     }
     if report.programs.is_empty() {
-        failures.push("it tells no program".into());
+        failures.push("it has no programs".into());
     }
     if report.scenarios.is_empty() {
         failures.push("no scenario ran".into());
@@ -134,8 +134,8 @@ mod tests {
                 run.report = Err("the test did not write one".into());
             }),
             ("no scenario ran", |_, report| report.scenarios.clear()),
-            ("it tells no coverage", |_, report| report.coverage.clear()),
-            ("it tells no program", |_, report| report.programs.clear()),
+            ("it has no coverage", |_, report| report.coverage.clear()),
+            ("it has no programs", |_, report| report.programs.clear()),
             ("coverage: lookup (gup) is blind without a reason", |_, report| {
                 report.coverage[1].reason.clear();
             }),
@@ -145,10 +145,10 @@ mod tests {
             ("coverage: folio-held is inferred without a reason", |_, report| {
                 report.coverage[3].reason.clear();
             }),
-            ("the test ended with 101, and its report tells no failure", |run, _| {
+            ("the test ended with 101, and its report has no failure", |run, _| {
                 run.outcome.exit = Some(101);
             }),
-            ("the test ended with none, and its report tells no failure", |run, _| run.outcome.exit = None),
+            ("the test ended with none, and its report has no failure", |run, _| run.outcome.exit = None),
             ("matrix.json is of the kernel 6.1, and 6.12.95+deb12-cloud-amd64 ran", |_, report| {
                 report.kernel = "6.1".into();
             }),

@@ -72,7 +72,7 @@ impl Rustc {
             host::capture(Command::new("rustc").args(arguments).current_dir(host::workspace()))
         };
         let sysroot = rustc(&["--print", "sysroot"])?;
-        Rustc::parse(&rustc(&["-vV"])?, sysroot.trim()).context("rustc -vV does not tell its version")
+        Rustc::parse(&rustc(&["-vV"])?, sysroot.trim()).context("rustc -vV does not print its version")
     }
 
     fn parse(said: &str, sysroot: &str) -> Option<Rustc> {

@@ -84,7 +84,7 @@ fn fetch(cache: &Cache, into: &Path) -> Result<()> {
         suite.unpack_with_depends("qemu-system-x86", &scratch, into)?;
         let (program, arguments) = invocation(into);
         let said = host::capture(Command::new(program).args(arguments).arg("--version"))?;
-        let version = parse_version(&said).context("it does not tell its version")?;
+        let version = parse_version(&said).context("it does not print its version")?;
         fs::write(into.join("version"), version).context("cannot keep its version")
     })?;
     super::clear(&scratch)

@@ -68,14 +68,15 @@ impl std::str::FromStr for Expectation {
                 What::Table { address: number(address)?, fields: fields(rest, TABLE_FIELDS)? }
             }
             ["coverage", role, grade] => What::Coverage {
-                role: Role::from_name(role).ok_or_else(|| format!("`{role}` is no role"))?,
-                grade: Grade::from_name(grade).ok_or_else(|| format!("`{grade}` is no grade"))?,
+                role: Role::from_name(role).ok_or_else(|| format!("`{role}` is not a role"))?,
+                grade: Grade::from_name(grade).ok_or_else(|| format!("`{grade}` is not a grade"))?,
             },
             ["stat", rest @ ..] => What::Stats { fields: fields(rest, STAT_FIELDS)? },
             [rank, kind, rest @ ..] => {
-                let kind = Kind::from_name(kind).ok_or_else(|| format!("`{kind}` is no kind of finding"))?;
+                let kind =
+                    Kind::from_name(kind).ok_or_else(|| format!("`{kind}` is not a kind of finding"))?;
                 What::Finding {
-                    rank: Rank::from_name(rank).ok_or_else(|| format!("`{rank}` is no rank"))?,
+                    rank: Rank::from_name(rank).ok_or_else(|| format!("`{rank}` is not a rank"))?,
                     kind,
                     fields: fields(rest, finding_fields(kind))?,
                 }
@@ -149,7 +150,7 @@ fn fields(words: &[&str], known: &[&str]) -> Result<Vec<(String, String)>, Strin
 fn edge(from: &str, to: &str, absent: bool, rest: &[&str]) -> Result<What, String> {
     let check = |end: &str| {
         let name = end.split(':').next().unwrap_or("");
-        LockClass::from_name(name).map(|_| ()).ok_or_else(|| format!("`{name}` is no lock class"))
+        LockClass::from_name(name).map(|_| ()).ok_or_else(|| format!("`{name}` is not a lock class"))
     };
     check(from)?;
     check(to)?;

@@ -56,7 +56,7 @@ pub(super) fn number(word: &str) -> Result<u64> {
         Some(hex) => u64::from_str_radix(hex, 16),
         None => word.parse(),
     };
-    parsed.map_err(|_| format!("`{word}` is no number"))
+    parsed.map_err(|_| format!("`{word}` is not a number"))
 }
 
 fn small<T: TryFrom<u64>>(word: &str) -> Result<T> {
@@ -65,14 +65,14 @@ fn small<T: TryFrom<u64>>(word: &str) -> Result<T> {
 
 fn prefixed<'a>(word: Option<&'a str>, prefix: &str) -> Result<&'a str> {
     let word = word.ok_or_else(|| format!("`{prefix}N` is missing"))?;
-    word.strip_prefix(prefix).ok_or_else(|| format!("`{word}` stands where `{prefix}N` should"))
+    word.strip_prefix(prefix).ok_or_else(|| format!("expected `{prefix}N`, found `{word}`"))
 }
 
 fn class(word: &str) -> Result<Class> {
     Class::ALL
         .into_iter()
         .find(|c| c.name() == word)
-        .ok_or_else(|| format!("`{word}` is no lock class; there are {}", class::NAMES[1..].join(", ")))
+        .ok_or_else(|| format!("`{word}` is not a lock class; there are {}", class::NAMES[1..].join(", ")))
 }
 
 fn mode(word: &str) -> Option<Mode> {
@@ -86,9 +86,9 @@ fn site(rest: &str, setup: &Setup) -> Result<Site> {
     };
     let id = SiteId(small(id)?);
     if setup.sites.iter().any(|s| s.id == id) {
-        return Err(format!("site {} is told twice", id.0));
+        return Err(format!("site {} is defined twice", id.0));
     }
-    let role = Role::from_name(role).ok_or_else(|| format!("`{role}` is no role"))?;
+    let role = Role::from_name(role).ok_or_else(|| format!("`{role}` is not a role"))?;
     let mut site = Site::new(id, function, role);
     for mark in marks {
         match mark.split_once('=') {
@@ -100,7 +100,7 @@ fn site(rest: &str, setup: &Setup) -> Result<Site> {
             Some(("folio-after", name)) => site.folio_taken = Some(folio_taken(name)?),
             None if *mark == "late" => site.late = true,
             None if *mark == "last-user" => site.last_user = true,
-            _ => return Err(format!("`{mark}` is no mark of a site")),
+            _ => return Err(format!("`{mark}` is not a mark of a site")),
         }
     }
     Ok(site)
@@ -127,7 +127,7 @@ fn exclusion(rest: &str) -> Result<Exclusion> {
         [name, modes, "except", except] => (name, modes, *except),
         _ => return Err("`exclude CLASS MODE,… [except FUNCTION,…]` was expected".into()),
     };
-    let known = |m: &str| mode(m).ok_or_else(|| format!("`{m}` is no mode"));
+    let known = |m: &str| mode(m).ok_or_else(|| format!("`{m}` is not a mode"));
     Ok(Exclusion {
         class: class(name)?,
         modes: modes.split(',').map(known).collect::<Result<_>>()?,
@@ -155,7 +155,7 @@ fn order_exception(rest: &str) -> Result<OrderException> {
     };
     let class = |name: &str| {
         let all = || LockClass::ALL.map(LockClass::name).join(", ");
-        LockClass::from_name(name).ok_or_else(|| format!("`{name}` is no lock class; there are {}", all()))
+        LockClass::from_name(name).ok_or_else(|| format!("`{name}` is not a lock class; there are {}", all()))
     };
     Ok(OrderException {
         from: class(from)?,
@@ -173,9 +173,9 @@ fn coverage(rest: &str) -> Result<Coverage> {
     };
     let (role, part) = what.split_once('/').unwrap_or((what, ""));
     Ok(Coverage {
-        role: Role::from_name(role).ok_or_else(|| format!("`{role}` is no role"))?,
+        role: Role::from_name(role).ok_or_else(|| format!("`{role}` is not a role"))?,
         part: part.to_owned(),
-        grade: Grade::from_name(grade).ok_or_else(|| format!("`{grade}` is no grade"))?,
+        grade: Grade::from_name(grade).ok_or_else(|| format!("`{grade}` is not a grade"))?,
         reason: words.next().unwrap_or("").to_owned(),
     })
 }
@@ -189,7 +189,7 @@ fn hole(rest: &str, setup: &Setup) -> Result<Hole> {
     let [cpu, interval, lost, reason] = words else {
         return Err("`hole cpuN|any LO..HI LOST REASON [site=FUNCTION]` was expected".into());
     };
-    let (lo, hi) = interval.split_once("..").ok_or_else(|| format!("`{interval}` is no interval"))?;
+    let (lo, hi) = interval.split_once("..").ok_or_else(|| format!("`{interval}` is not an interval"))?;
     let reasons = || loss::REASONS.iter().map(|(name, _)| *name);
     Ok(Hole {
         cpu: if *cpu == "any" { Hole::ANY_CPU } else { small(prefixed(Some(cpu), "cpu")?)? },
@@ -197,7 +197,10 @@ fn hole(rest: &str, setup: &Setup) -> Result<Hole> {
         hi_ns: number(hi)?,
         lost: number(lost)?,
         reason: reasons().find(|r| r == reason).ok_or_else(|| {
-            format!("`{reason}` is no reason of loss; there are {}", reasons().collect::<Vec<_>>().join(", "))
+            format!(
+                "`{reason}` is not a reason of loss; there are {}",
+                reasons().collect::<Vec<_>>().join(", ")
+            )
         })?,
         site,
     })
@@ -210,7 +213,7 @@ fn site_of(word: &str, setup: &Setup) -> Result<SiteId> {
     let mut found = setup.sites.iter().filter(|s| s.function == word);
     match (found.next(), found.next()) {
         (Some(site), None) => Ok(site.id),
-        (None, _) => Err(format!("no `site` line tells `{word}`")),
+        (None, _) => Err(format!("no `site` line defines `{word}`")),
         (Some(_), Some(_)) => Err(format!("`{word}` has several sites: use the number")),
     }
 }
@@ -219,7 +222,7 @@ fn event(text: &str, setup: &Setup) -> Result<Event> {
     let mut words = text.split_whitespace().peekable();
     let time = words.next().unwrap_or("");
     let time_ns =
-        number(time).map_err(|_| format!("`{time}` begins no line of a trace: a time or a word"))?;
+        number(time).map_err(|_| format!("`{time}` does not begin a line of a trace: a time or a word"))?;
     let cpu = small(prefixed(words.next(), "cpu")?)?;
     let tid = Tid(small(prefixed(words.next(), "t")?)?);
     let (mut site, mut seq) = (SiteId(u16::MAX), 0);
@@ -227,14 +230,14 @@ fn event(text: &str, setup: &Setup) -> Result<Event> {
         match key {
             "site" => site = site_of(value, setup)?,
             "seq" => seq = small(value)?,
-            _ => return Err(format!("`{key}` stands before the kind: only `site` and `seq` do")),
+            _ => return Err(format!("`{key}` before the kind: only `site` and `seq` may precede it")),
         }
         words.next();
     }
     let name = words.next().ok_or("the kind is missing")?;
     let kind = kinds::TABLE.iter().find(|k| k.name == name).ok_or_else(|| {
         let all: Vec<&str> = kinds::TABLE.iter().map(|k| k.name).collect();
-        format!("`{name}` is no kind of event; there are {}", all.join(", "))
+        format!("`{name}` is not a kind of event; there are {}", all.join(", "))
     })?;
     let body = body(kind, words, setup)?;
     Ok(Event { time_ns, seq, tid, cpu, site, body })
@@ -247,7 +250,7 @@ fn body<'a>(kind: &Kind, words: impl Iterator<Item = &'a str>, setup: &Setup) ->
     for word in words {
         let (key, value) = word.split_once('=').unwrap_or((word, ""));
         if seen.contains(&key) {
-            return Err(format!("`{key}` is told twice"));
+            return Err(format!("`{key}` is given twice"));
         }
         seen.push(key);
         if word.contains('=') {
@@ -259,7 +262,7 @@ fn body<'a>(kind: &Kind, words: impl Iterator<Item = &'a str>, setup: &Setup) ->
         } else if word == "failed" {
             arg |= 1 << 31;
         } else if arg & 0xff != 0 {
-            return Err(format!("`{word}` is no mode"));
+            return Err(format!("`{word}` is not a mode"));
         } else {
             arg |= class(word)? as u32;
         }
@@ -284,7 +287,7 @@ fn field(
     } else if key == "how" && kind.arg.name == "how" {
         *arg = how::NAMES[1..].iter().position(|n| *n == value).map_or(0, |at| at as u32 + 1);
         if *arg == 0 {
-            return Err(format!("`{value}` is none of {}", how::NAMES[1..].join(", ")));
+            return Err(format!("`{value}` is not one of {}", how::NAMES[1..].join(", ")));
         }
     } else if key == "op" && kind.number == kinds::STACK {
         payload[0] = site_of(value, setup)?.0.into();
@@ -294,7 +297,7 @@ fn field(
         payload[at] = number(value)?;
     } else {
         let all: Vec<&str> = kind.words.iter().map(|f| f.name).collect();
-        return Err(format!("`{key}` is no field of `{}`; there are {}", kind.name, all.join(", ")));
+        return Err(format!("`{key}` is not a field of `{}`; there are {}", kind.name, all.join(", ")));
     }
     Ok(())
 }

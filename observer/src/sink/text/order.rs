@@ -21,13 +21,10 @@ const WIDTH: usize = 100;
 pub fn write(out: &mut dyn Write, r: &Report) -> io::Result<()> {
     writeln!(out)?;
     if r.edges.is_empty() {
-        let none = "no lock was asked for while another was held, within this coverage";
+        let none = "no lock was requested while another was held, within this coverage";
         return writeln!(out, "LOCK ORDER  {none}");
     }
-    writeln!(
-        out,
-        "LOCK ORDER  what was asked for while what was held, by what the kernel's source says of it"
-    )?;
+    writeln!(out, "LOCK ORDER  lock requested while another was held, grouped by the documented order")?;
     head(out, "first seen in")?;
     for ((_, documented), edges) in groups(&r.edges) {
         for line in documented {
@@ -62,7 +59,7 @@ fn place(e: &EdgeView) -> u8 {
 
 /// Column heads of a table of edges.
 pub fn head(out: &mut dyn Write, last: &str) -> io::Result<()> {
-    let (held, asked) = ("held", "asked for");
+    let (held, asked) = ("held", "requested");
     writeln!(out, "    {held:<20} {asked:<20} {:>9} {:>5} {:>5}  {last}", "times", "tasks", "pairs")
 }
 
@@ -94,7 +91,8 @@ fn notes(e: &EdgeView) -> String {
 fn legend(out: &mut dyn Write, edges: &[EdgeView]) -> io::Result<()> {
     let counted =
         "pairs: different pairs of locks. Tasks are counted up to 8, those that made it at least once";
-    let tried = "try, then blocks: a trylock, at a place that would have waited had it failed. It counts as asked for";
+    let tried =
+        "try, then blocks: a trylock at a place that would have blocked if it failed; it counts as a request";
     let perhaps =
         "perhaps: when the first was taken is not known to the moment; it may have been after the second";
     let lost = "incomplete: records were lost around every one of them";

@@ -17,10 +17,10 @@ pub fn write(out: &mut dyn Write, r: &Report) -> io::Result<()> {
         writeln!(out, "PROTECTION  {}", protection::nothing(&r.coverage))?;
         return not_judged(out, r);
     }
-    writeln!(out, "PROTECTION  which locks keep pointers and removals apart, whether or not the two met")?;
+    writeln!(out, "PROTECTION  locks that exclude unlinks from lookups, whether or not the two met")?;
     let head = |out: &mut dyn Write, [a, b, c, d]: [&str; 4]| writeln!(out, "  {a:<30} {b:>9} {c:>9}  {d}");
     if !p.lookups.is_empty() {
-        head(out, ["looked up in", "leases", "link gone", "locks held from the lookup to the last use"])?;
+        head(out, ["lookup in", "leases", "unlinked", "locks held from the lookup to the last use"])?;
     }
     let excluding = protection::excluding(&r.meta.setup);
     for l in &p.lookups {
@@ -28,15 +28,15 @@ pub fn write(out: &mut dyn Write, r: &Report) -> io::Result<()> {
         rows(out, &l.site, &counts, &protection::lookup_ways(l, &excluding))?;
     }
     if !p.unlinks.is_empty() {
-        head(out, ["removed in", "links", "", "locks held that keep others out"])?;
+        head(out, ["unlink in", "links", "", "locks held that exclude others"])?;
     }
     for u in &p.unlinks {
         let counts = [words::number(u.unlinks), String::new()];
         rows(out, &u.site, &counts, &protection::unlink_ways(u, &r.coverage))?;
     }
     if !p.pairs.is_empty() {
-        let (lookup, unlink) = ("looked up in", "removed in");
-        writeln!(out, "  {lookup:<30} {unlink:<30} kept apart, on links that both came to")?;
+        let (lookup, unlink) = ("lookup in", "unlink in");
+        writeln!(out, "  {lookup:<30} {unlink:<30} excluded by, on links that both reached")?;
     }
     for pair in &p.pairs {
         writeln!(out, "  {:<30} {:<30} {}", pair.lookup, pair.unlink, protection::kept_apart(pair))?;

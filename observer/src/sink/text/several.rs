@@ -68,7 +68,7 @@ fn edges(out: &mut dyn Write, m: &Merged, n: usize) -> io::Result<()> {
     let in_all = m.edges.iter().filter(|e| e.recordings.len() == n).count() as u64;
     let all = words::plural(m.edges.len() as u64, "edge");
     writeln!(out, "LOCK ORDER  of all together: {all}, {} of them in each recording", words::number(in_all))?;
-    let (held, asked) = ("held", "asked for");
+    let (held, asked) = ("held", "requested");
     writeln!(out, "    {held:<20} {asked:<20} {:>9}  {:<16} recordings", "times", "")?;
     for e in &m.edges {
         writeln!(out, "    {}", edge(e, n))?;

@@ -35,13 +35,13 @@ pub fn cycle_summary(c: &Cycle) -> String {
 
 /// Summary of a documented-order violation in one line.
 pub fn against_summary(a: &AgainstOrder) -> String {
-    format!("{} asked for while {} is held, in {}", asked(&a.step), held(&a.step), a.step.side.site)
+    format!("{} requested while {} is held, in {}", asked(&a.step), held(&a.step), a.step.side.site)
 }
 
 /// Summary of a relock in one line.
 pub fn relock_summary(r: &Relock) -> String {
     let (asked, held) = (lock(r.held.class, r.asked_mode), lock(r.held.class, r.held.mode));
-    format!("{asked} asked for by the task that holds it as {held}, in {}", r.side.site)
+    format!("{asked} requested by the task that holds it as {held}, in {}", r.side.site)
 }
 
 /// Describes a cycle: each party, the scenario, and the reason for its rank. `runs`: its run, or all runs of merged
@@ -57,7 +57,7 @@ pub fn cycle(out: &mut Vec<String>, f: &Finding, c: &Cycle, runs: &[Run<'_>]) {
         let before = (at + n - 1) % n;
         let same = c.recordings.is_empty() && c.steps[before].to_lock == step.from_lock;
         let wanted = if same { "which" } else { "such as" };
-        holds(out, step, &format!(", {wanted} side {} asks for", before + 1));
+        holds(out, step, &format!(", {wanted} side {} requests", before + 1));
         stack::rows(out, &step.side, run.stacks);
     }
     for q in &c.queued {
@@ -84,7 +84,7 @@ pub fn against(out: &mut Vec<String>, f: &Finding, a: &AgainstOrder, run: Run<'_
     let rank = match f.rank {
         Rank::Incomplete => "incomplete: records were lost around every one of them",
         Rank::Possible => "possible: when the first was locked is not known to the moment",
-        _ => "against-order: the order alone; a cycle that this closes is told as one",
+        _ => "against-order: the order alone; a cycle that this closes is reported separately",
     };
     paragraph(out, "rank", rank);
 }
@@ -94,7 +94,7 @@ pub fn relock(out: &mut Vec<String>, f: &Finding, r: &Relock, run: Run<'_>) {
     let (s, at) = (&r.side, moment(r.side.time_ns, run.start_ns));
     let who = format!("{} on cpu {} in {}, at {at}", task(&s.task), s.task.cpu, s.site);
     paragraph(out, "side", &who);
-    let again = format!("asked for {} {:#x}", lock(r.held.class, r.asked_mode), r.held.lock);
+    let again = format!("requested {} {:#x}", lock(r.held.class, r.asked_mode), r.held.lock);
     paragraph(out, "", &format!("{again}, which it has"));
     super::holding(out, &s.holds);
     stack::rows(out, s, run.stacks);
@@ -102,7 +102,7 @@ pub fn relock(out: &mut Vec<String>, f: &Finding, r: &Relock, run: Run<'_>) {
     let rank = match f.rank {
         Rank::Incomplete => "incomplete: its release may be among what was lost",
         Rank::Confirmed => "confirmed: it was seen waiting for what it has itself",
-        _ => "feasible: it did not hang, and nothing keeps it from doing so",
+        _ => "feasible: it did not hang, and nothing prevents a hang",
     };
     paragraph(out, "rank", rank);
 }
@@ -119,9 +119,9 @@ fn writer(out: &mut Vec<String>, q: &Queued, behind: &Step, runs: &[Run<'_>]) {
     let Some(run) = runs.first() else { return };
     let (t, at) = (&q.side.task, moment(q.side.time_ns, run.start_ns));
     paragraph(out, "writer", &format!("{} on cpu {} in {}, at {at}", task(t), t.cpu, q.side.site));
-    let asks = if q.waiting { "waits for" } else { "asked for" };
+    let asks = if q.waiting { "waits for" } else { "requested" };
     let what = format!("{} {:#x}", lock(behind.to, Some(Mode::Write)), behind.to_lock);
-    paragraph(out, "", &format!("{asks} {what}; side {} asks for it behind this", q.step + 1));
+    paragraph(out, "", &format!("{asks} {what}; side {} requests it behind this", q.step + 1));
     for h in q.side.holds.iter().filter(|h| h.lock != behind.to_lock) {
         super::hold(out, h);
     }
@@ -133,11 +133,11 @@ fn asks(out: &mut Vec<String>, s: &Step, next: Option<(&Step, usize)>) {
     let what = format!("{} {:#x}", asked(s), s.to_lock);
     let how = match (s.waiting, s.manner) {
         (true, _) => format!("waits for {what}"),
-        (false, Manner::Asked) => format!("asked for {what}"),
+        (false, Manner::Asked) => format!("requested {what}"),
         (false, Manner::TryThenBlock) => {
-            format!("got {what} by a trylock that would have blocked had it failed")
+            format!("acquired {what} by a trylock that would have blocked if it failed")
         }
-        (false, Manner::Tried) => format!("got {what} by trylock, which cannot wait"),
+        (false, Manner::Tried) => format!("acquired {what} by trylock, which cannot wait"),
     };
     let other = match next {
         Some((next, at)) if next.from_lock != s.to_lock => {
@@ -177,7 +177,7 @@ fn cycle_rank(f: &Finding, c: &Cycle) -> String {
     let because = match f.rank {
         Rank::Confirmed => "each side was seen waiting for what the next one has",
         Rank::Feasible => {
-            "each side can block and is a task of its own, nothing keeps them apart; not confirmed, since not all of \
+            "each side can block and is a task of its own, no common lock excludes them; not confirmed, since not all of \
              them were seen waiting at once"
         }
         Rank::Possible => "it rests on when exactly a folio was locked, or on more than could be tried",
@@ -259,7 +259,7 @@ pub fn edge_detail(e: &EdgeView, start_ns: u64) -> Vec<String> {
     out.push(row("seen", &format!("{}, on {}", times(e.count), plural(e.instances as u64, "lock pair"))));
     if !e.gates.is_empty() {
         let gates: Vec<&str> = e.gates.iter().map(|class| class.name()).collect();
-        paragraph(&mut out, "gates", &format!("held every time besides: {}", gates.join(", ")));
+        paragraph(&mut out, "gates", &format!("also held every time: {}", gates.join(", ")));
     }
     for line in documented(e) {
         paragraph(&mut out, "order", &line);

@@ -11,7 +11,7 @@ use crate::report::stacks::Stacks;
 /// Summary of a prediction in one line.
 pub fn summary(p: &Prediction) -> String {
     format!(
-        "{} looks up under {}, {} takes the table away under {}: {}",
+        "{} looks up under {}, {} unlinks the table under {}: {}",
         p.holder.site,
         under(&p.holder.holds),
         p.unlinker.site,
@@ -23,8 +23,8 @@ pub fn summary(p: &Prediction) -> String {
 /// Says if an excluder of the two parties is doubtful or missing.
 pub fn apart(p: &Prediction) -> String {
     match p.doubtful_lock() {
-        Some(hold) => format!("it is not certain that {} keeps them apart", hold.class.name()),
-        None => "nothing keeps them apart".to_owned(),
+        Some(hold) => format!("it is not certain that {} excludes one from the other", hold.class.name()),
+        None => "no lock excludes one from the other".to_owned(),
     }
 }
 
@@ -34,19 +34,19 @@ pub fn detail(out: &mut Vec<String>, f: &Finding, p: &Prediction, stacks: &Stack
     side(out, "holder", &p.holder, &format!("looked up at {}", at(p.holder.time_ns)));
     throughout(out, &p.holder.holds);
     stack::rows(out, &p.holder, stacks);
-    side(out, "unlinker", &p.unlinker, &format!("link gone at {}", at(p.unlinker.time_ns)));
+    side(out, "unlinker", &p.unlinker, &format!("unlinked at {}", at(p.unlinker.time_ns)));
     holding(out, &p.unlinker.holds);
     stack::rows(out, &p.unlinker, stacks);
     out.push(row("link", &format!("mm {}, GiB of {}", p.mm, p.gib)));
     out.push(row("table", &format!("{}, life {} of this address", p.table, p.generation)));
     if let Some(hold) = p.doubtful_lock() {
         let lock = format!("{} {:#x}", hold.class.name(), hold.lock);
-        out.push(row("apart", &format!("perhaps by {lock}, which both sides had: its release, or its end,")));
-        out.push(row("", "may have gone unseen. That one came first is chance"));
+        out.push(row("apart", &format!("perhaps {lock}, which both hold: its release, or its end,")));
+        out.push(row("", "may not have been seen. Their order is chance"));
     } else {
-        let none = "nothing: no lock of the one excludes a lock of the other, and both tasks were there";
+        let none = "nothing: no lock of one excludes a lock of the other, and both tasks existed";
         out.push(row("apart", none));
-        out.push(row("", "at both moments. That one came first is chance"));
+        out.push(row("", "at both moments. Their order is chance"));
     }
     out.push(row("help", &would_exclude(&p.would_exclude)));
     if !p.unlinker_lacks.is_empty() {
@@ -64,7 +64,7 @@ fn lacks(out: &mut Vec<String>, p: &Prediction) {
             let under = names(&classes);
             out.push(row(
                 "",
-                &format!("the holder is under {under}, which keeps other removals away; this one {does}"),
+                &format!("the holder holds {under}, which excludes other unlinks; this one {does}"),
             ));
         }
     }
@@ -76,9 +76,7 @@ fn rank(rank: Rank) -> &'static str {
         Rank::Possible => {
             "possible: it looked and dropped the pointer; no use of it was certain in any of these"
         }
-        Rank::Incomplete => {
-            "incomplete: what was lost may have told a lock that keeps them apart, or an exit"
-        }
+        Rank::Incomplete => "incomplete: a lost record may show a lock that excludes them, or a task's exit",
         Rank::Revalidated => {
             "revalidated: it looked up again under the table's lock before it used the pointer"
         }
@@ -88,10 +86,10 @@ fn rank(rank: Rank) -> &'static str {
 
 fn would_exclude(classes: &[LockClass]) -> String {
     match classes {
-        [] => "no lock that all these removals held would have kept them away".to_owned(),
-        [one] => format!("{}, held from the lookup to the last use, would have kept it away", one.name()),
+        [] => "no lock that all these unlinks held would have excluded them".to_owned(),
+        [one] => format!("{}, held from the lookup to the last use, would have excluded it", one.name()),
         more => {
-            format!("any of {}, held from the lookup to the last use, would have kept it away", names(more))
+            format!("any of {}, held from the lookup to the last use, would have excluded it", names(more))
         }
     }
 }
@@ -118,5 +116,5 @@ fn names(classes: &[LockClass]) -> String {
 
 /// Number of times that each party was seen.
 pub fn counted(p: &Prediction) -> String {
-    format!("{}, {}", plural(p.leases, "lookup"), plural(p.unlinks, "removal"))
+    format!("{}, {}", plural(p.leases, "lookup"), plural(p.unlinks, "unlink"))
 }

@@ -20,9 +20,9 @@ const EXPECTED: [LockClass; 2] = [LockClass::IMmap, LockClass::Ptl];
 pub fn lookup_ways(l: &LookupProtection, excluding: &[String]) -> Vec<String> {
     let ways = l.covered.iter().map(|(by, n)| (*n, handed(by))).collect();
     let none = match excluding {
-        [] => "at some moment under no lock that excludes removals".to_owned(),
+        [] => "unprotected at some point (no lock that excludes unlinks)".to_owned(),
         [one] => format!("at some moment not under {one}"),
-        more => format!("at some moment under none of {}", more.join(", ")),
+        more => format!("unprotected at some point (no {})", more.join(", ")),
     };
     let bare = (l.bare > 0).then(|| said(l.bare, l.leases, &none));
     let unjudged = "not judged: records were lost, or in no watched operation";
@@ -115,9 +115,9 @@ pub fn excluding(setup: &Setup) -> Vec<String> {
 #[must_use]
 pub fn nothing(coverage: &[Coverage]) -> &'static str {
     if coverage.iter().any(|c| c.role == Role::Lock && c.grade == Grade::Blind) {
-        "not judged: not all locks that exclude removals are seen"
+        "not judged: not all locks that exclude unlinks are seen"
     } else {
-        "nothing was looked up and nothing removed"
+        "no lookup and no unlink"
     }
 }
 
@@ -161,7 +161,7 @@ mod tests {
         let ways = lookup_ways(&lookups, &["vma_lock".into(), "ptl".into()]);
         assert_eq!(ways[0], "5 under vma_lock, then ptl");
         assert_eq!(ways[1], "2 under i_mmap_rwsem");
-        assert!(ways[2] == "3 at some moment under none of vma_lock, ptl", "{ways:?}");
+        assert!(ways[2] == "3 unprotected at some point (no vma_lock, ptl)", "{ways:?}");
         assert!(ways[3].starts_with("1 not judged"), "{ways:?}");
     }
 

@@ -127,7 +127,7 @@ pub fn lines(c: &Context<'_>, row: &EventRow) -> Vec<Line> {
     }
     if let Body::Stack { stack, .. } = row.event.body {
         let frames = c.stacks.symbolised(Some(stack));
-        let none = "its frames are not told up to this time of the run";
+        let none = "its frames are not recorded up to this time of the run";
         lines.push(Line::default());
         lines.push(Text::new(Tone::Label, "stack of the task's first call of this:").into());
         if frames.is_empty() {
@@ -204,7 +204,7 @@ pub fn role(c: &Context<'_>, role: Role, part: &str) -> Vec<Line> {
         let tone = if fired == 0 { Tone::Faint } else { Tone::Plain };
         lines.push(Text::new(tone, format!("{:>14}  {}", number(fired), site.function)).into());
     }
-    let note = "A probe that sends nothing is no probe that did not run: what it saw may have been of no watched object.";
+    let note = "No events does not mean that the probe did not fire: it may have seen only objects that are not watched.";
     lines.push(Line::default());
     lines.extend(wrapped(c, [Text::new(Tone::Faint, note)]));
     lines

@@ -39,7 +39,7 @@ pub fn lines(c: &Context<'_>, f: &Finding) -> Vec<Line> {
 fn shown(s: &Snapshot, f: &Finding) -> Option<Text> {
     let Evidence::Window(w) = &f.evidence else { return None };
     let at = since_start(s, when(f, Case::Longest));
-    let text = format!("the one that was certain for longest, whose pointer was looked up at {at}");
+    let text = format!("the longest certain case, whose pointer was looked up at {at}");
     (w.first != w.longest).then(|| Text::new(Tone::Label, "here ").and(Tone::Plain, text))
 }
 
@@ -102,7 +102,7 @@ fn links(c: &Context<'_>, f: &Finding) -> Vec<Line> {
     if let Some(mark) = c.mark(&f.id).filter(|_| c.replay) {
         let at = since_start(s, mark.told_ns);
         let end = if c.is_end(mark.told_ns) { ", which is the end of the run" } else { "" };
-        let text = format!("{at}: where it is told{end}, with what was known then");
+        let text = format!("{at}: first reported{end}, with the evidence of that time");
         lines.push(link("go to", text, "", Go::Seek(mark.told_ns)));
     }
     lines
@@ -137,7 +137,7 @@ fn picture(c: &Context<'_>, f: &Finding) -> Vec<Text> {
     if needs(s, f).is_some_and(|look| c.answers.get(&look).is_none()) {
         lines.push(Text::new(
             Tone::Faint,
-            "locks as far as the finding itself tells; on its page, with the events",
+            "locks that the finding itself shows; on its page, with the events",
         ));
     }
     lines
@@ -182,11 +182,9 @@ pub fn lease(c: &Context<'_>, f: &Finding, which: Case) -> Vec<Line> {
     };
     let used = match case.used {
         Use::No => "no use was seen after that".to_owned(),
-        Use::Contract => {
-            "it was inside a callback that had been handed the pointer: in use by contract".to_owned()
-        }
+        Use::Contract => "it was inside a callback that received the pointer: in use by contract".to_owned(),
         Use::Seen(ns) => {
-            format!("used at {}: it asked for the table's lock through the pointer, and got it", at(ns))
+            format!("used at {}: it requested the table's lock through the pointer, and acquired it", at(ns))
         }
     };
     let end = |ns: u64, from: u64| if ns == 0 { "not after that".to_owned() } else { at(from + ns) };

@@ -34,7 +34,7 @@ fn one(c: &Context<'_>, e: &EdgeView) -> Vec<Line> {
     let how = match e.manner {
         Manner::Tried => "only ever tried, which cannot block",
         Manner::TryThenBlock => "tried in a way that blocks on failure",
-        Manner::Asked => "asked for in a way that can block",
+        Manner::Asked => "requested in a way that can block",
     };
     let name = EdgeKey::of(e).name();
     let text = Text::new(Tone::Label, name).and(
@@ -78,7 +78,7 @@ pub fn classes(c: &Context<'_>, (from, to): (LockClass, LockClass)) -> Vec<Line>
     let s = c.snapshot;
     let edges: Vec<&EdgeView> = s.edges.iter().filter(|e| (e.from, e.to) == (from, to)).collect();
     if edges.is_empty() {
-        return vec![plain(format!("{} was not asked for while {} was held", to.name(), from.name()))];
+        return vec![plain(format!("{} was not requested while {} was held", to.name(), from.name()))];
     }
     let mut lines = findings(s, (from, to));
     for e in &edges {
@@ -169,9 +169,9 @@ fn no_finding(s: &Snapshot, l: &LookupProtection) -> Option<String> {
     }
     let met = s.protection.pairs.iter().any(|p| p.lookup == l.site);
     let why = match (l.on_unlinked, met) {
-        (0, _) => "none of its pointers was on a link that was removed at any time of the run",
-        (_, true) => "whatever removal came to a link that it came to was kept apart in some other way",
-        (_, false) => "no removal by another task met it on a link",
+        (0, _) => "no pointer of it was on a link that was unlinked during the run",
+        (_, true) => "every unlink of a link that it reached was excluded in some other way",
+        (_, false) => "no unlink by another task met it on a link",
     };
     Some(format!("in no finding: {why}"))
 }

@@ -27,7 +27,7 @@ pub fn lines(c: &Context<'_>, table: Table, generation: u32) -> Vec<Line> {
     let head = Text::new(Tone::Label, format!("table {table}, life {generation} of this address")).and(
         Tone::Plain,
         format!(
-            ": {}, {} from {} on; {} lookups, {} shares, {} removals, at most {}",
+            ": {}, {} from {} on; {} lookups, {} shares, {} unshares, at most {}",
             state(t),
             if t.birth_seen { "made" } else { "known" },
             since_start(s, t.birth_ns),
@@ -85,7 +85,7 @@ fn history(c: &Context<'_>, t: &TableView) -> Vec<Text> {
     if steps.is_empty() {
         return Vec::new();
     }
-    let all = format!("{} and {}", plural(t.shares, "share"), plural(t.unshares, "removal"));
+    let all = format!("{} and {}", plural(t.shares, "share"), plural(t.unshares, "unshare"));
     let head = format!("what happened to it last, {} of {all}:", plural(steps.len() as u64, "step"));
     let mut lines = vec![Text::new(Tone::Label, head)];
     let here = |ns| {
@@ -133,7 +133,7 @@ fn pointers(s: &Snapshot, which: impl Fn(&LeaseView) -> bool) -> Vec<Line> {
 fn use_words(l: &LeaseView) -> &'static str {
     match (l.stale, l.dormant) {
         (true, _) => "STALE: its link is gone",
-        (false, true) => "dormant: the locks that it was looked up under were released",
+        (false, true) => "dormant: the locks held at the lookup were released",
         (false, false) => "in use",
     }
 }

@@ -156,7 +156,7 @@ impl State {
         match (chosen, key.code) {
             (Some((_, take, _, _)), _) => self.ask_file(*take),
             (None, KeyCode::Esc) => {}
-            (None, _) => self.complain("none of these"),
+            (None, _) => self.complain("not one of these"),
         }
     }
 

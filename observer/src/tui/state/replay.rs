@@ -108,7 +108,12 @@ impl State {
         // Marks count reports, not the findings of the header: a finding that is reported here may have been superseded
         // later.
         let at = crate::sink::words::moment(mark.told_ns, r.start_ns);
-        self.say(format!("mark {} of {}: {} is told at {at}", next + 1, r.marks.len(), mark.rank.name()));
+        self.say(format!(
+            "mark {} of {}: {} first reported at {at}",
+            next + 1,
+            r.marks.len(),
+            mark.rank.name()
+        ));
         let page = Page::Finding(mark.id.clone());
         if let Some(open) = self.top_mut()
             && matches!(open.page, Page::Finding(_))

@@ -125,7 +125,7 @@ fn trust(s: &Snapshot, width: u16) -> Text {
     };
     let (blind, partly) = unseen(s);
     let seen = |text: Text, long: bool| match (blind.len(), partly.len()) {
-        _ if s.coverage.is_empty() && s.passes == 0 => text.and(Tone::Label, "  coverage not told yet"),
+        _ if s.coverage.is_empty() && s.passes == 0 => text.and(Tone::Label, "  coverage not known yet"),
         _ if s.coverage.is_empty() => text.and(Tone::Alarm, "  coverage unknown"),
         (0, 0) => text.and(Tone::Label, "  blind ").and(Tone::Good, "none"),
         _ if long => text.and(Tone::Label, "  ").and(Tone::Caution, blind_words(s)),

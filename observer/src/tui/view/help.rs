@@ -15,20 +15,20 @@ use crate::tui::widget::Glyphs;
 
 /// Words that a column or a header line uses without room to explain them.
 const WORDS: &[(&str, &str)] = &[
-    ("window", "a task held a pte pointer while another task took the table away that it points into"),
+    ("window", "a task held a pte pointer while another task unlinked the table that it points into"),
     ("certain", "the part of a window in which the pointer must have been in use"),
     ("possible", "the part in which it may have been in use"),
     ("prediction", "a window that did not happen, and that nothing keeps from happening"),
     (
         "apart",
-        "what keeps a lookup and a removal apart: locks; vma-locked, entered so; last-user, no other left",
+        "what excludes an unlink from a lookup: locks; vma-locked, entered so; last-user, no other user left",
     ),
     ("lease", "a pte pointer in somebody's hand, from its lookup to its last use"),
     ("life", "a page table that is given back and made again at the same address has another life"),
     ("level", "what is probed: light, hugetlb only; locks, mutexes and rwsems too; full, spinlocks too"),
     ("lookup", "the kernel function on whose behalf the pointer was looked up"),
     ("unlink", "the kernel function on whose behalf the table was taken away"),
-    ("edge", "a lock asked for, in a way that can block, by a task that held another"),
+    ("edge", "a lock requested, in a way that can block, by a task that held another"),
     ("try", "the second lock was only tried: such an edge cannot block"),
     ("removed", "a link to a table went: it was unshared, moved or unmapped"),
     ("sharers", "links to a table: upper-level entries of the mms that share it"),
@@ -43,9 +43,9 @@ fn marks(mode: Mode, g: &Glyphs) -> Vec<(String, &'static str)> {
         (g.head.to_string(), "on the time bar: the place that is shown"),
         (
             "! *".into(),
-            "an alarm happened here, which is told later; several findings, at least one an alarm",
+            "an alarm happened here, and is reported later; several findings, at least one of them an alarm",
         ),
-        ("' \"".into(), "a finding that is no alarm; several of them"),
+        ("' \"".into(), "a finding that is not an alarm; several of them"),
     ];
     let pictures = [
         (format!("{0}{0}", g.lease), "a pointer in use, its link there"),
@@ -55,12 +55,12 @@ fn marks(mode: Mode, g: &Glyphs) -> Vec<(String, &'static str)> {
             format!("{}{}{} {}", g.begin, g.held, g.end, g.brief),
             "a lock is held, from its begin to its end; for a moment",
         ),
-        (format!("?{0}{0}", g.waits), "it was asked for: got by the end of this, or not yet"),
+        (format!("?{0}{0}", g.waits), "it was requested: acquired by the end of this, or not yet"),
         (format!("{}{}", g.held, g.unknown), "until when it was held, or since when, is not known"),
-        (g.guide.to_string(), "the moment of the removal"),
+        (g.guide.to_string(), "the moment of the unlink"),
         ("L U R".into(), "the pointer: looked up; used, by its table's PTL; looked up again"),
-        ("X F B S".into(), "the table: link removed; page given back; made; shared"),
-        ("*NAME".into(), "a lock that stands in both lanes"),
+        ("X F B S".into(), "the table: unlinked; page freed; allocated; shared"),
+        ("*NAME".into(), "a lock that is in both lanes"),
     ];
     let bar = bar.into_iter().filter(|_| mode == Mode::Replay);
     bar.chain(pictures).collect()
@@ -75,12 +75,12 @@ fn rank_words(rank: Rank) -> &'static str {
         Rank::Confirmed => "a deadlock: its tasks were seen waiting for each other",
         Rank::Freed => "the table was given back while the pointer into it was held",
         Rank::Used => "the pointer was used after the table was taken away",
-        Rank::Feasible => "a deadlock that can happen: nothing known keeps its sides apart",
+        Rank::Feasible => "a deadlock that can happen: nothing known excludes its sides from each other",
         Rank::Held => "the pointer was held for certain after that; no use was seen",
         Rank::Predicted => "nothing excludes the two; it did not happen in this run",
-        Rank::AgainstOrder => "locks asked for against the documented order",
+        Rank::AgainstOrder => "locks requested against the documented order",
         Rank::Possible => "the pointer may have been given up before",
-        Rank::Guarded => "a cycle whose sides a common lock keeps apart",
+        Rank::Guarded => "a cycle whose sides exclude each other by a common lock",
         Rank::ClassOnly => "a cycle of lock classes that no lock instances close",
         Rank::Incomplete => "loss touches the evidence",
         Rank::Revalidated => "the pointer was looked up again under the PTL: correct",

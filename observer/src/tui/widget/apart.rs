@@ -25,9 +25,9 @@ pub fn lines(p: &Prediction, rank: Rank, start_ns: u64, width: usize, glyphs: &G
         let Glyphs { held, .. } = glyphs;
         let parts = [
             (Tone::Plain, "L looked up".to_owned()),
-            (Tone::Alarm, "X link removed".to_owned()),
+            (Tone::Alarm, "X unlinked".to_owned()),
             (Tone::Plain, format!("{held}{held}{held} held")),
-            (Tone::Plain, format!("{held} {held} how long is not told")),
+            (Tone::Plain, format!("{held} {held} unknown duration")),
         ];
         legend(&mut out, &parts, width);
     }

@@ -190,10 +190,7 @@ pub fn legend(parts: &mut Vec<(Tone, String)>, seen: &Seen, glyphs: &Glyphs) {
         parts.push((Tone::Plain, format!("{brief} held for a moment")));
     }
     if seen.waits {
-        parts.push((
-            Tone::Caution,
-            format!("?{waits}{waits} asked for: got at some time until its end, or not yet"),
-        ));
+        parts.push((Tone::Caution, format!("?{waits}{waits} requested: acquired by its end, or not yet")));
     }
     if seen.same {
         parts.push((Tone::Plain, "* the same lock in both".into()));

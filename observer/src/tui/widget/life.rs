@@ -318,7 +318,7 @@ impl Life<'_> {
             }
         }
         if is_cut {
-            let (shares, removals) = (plural(table.shares, "share"), plural(table.unshares, "removal"));
+            let (shares, removals) = (plural(table.shares, "share"), plural(table.unshares, "unshare"));
             let steps = plural(table.history.len() as u64, "step");
             let text = format!("the last {steps} only, of {shares} and {removals}; ? is what was before");
             words(out, Text::new(Tone::Faint, text), width);

@@ -203,7 +203,7 @@ impl Matrix {
     pub fn lines(&self, selected: Option<(usize, usize)>, width: usize, glyphs: &Glyphs) -> Vec<Text> {
         let mut out = Vec::new();
         if self.classes.is_empty() {
-            words(&mut out, Text::new(Tone::Faint, "no lock was asked for while another was held"), width);
+            words(&mut out, Text::new(Tone::Faint, "no lock was requested while another was held"), width);
             return out;
         }
         let layout = Layout::of(&self.classes, selected.map_or(0, |(_, column)| column), width);
@@ -257,7 +257,7 @@ impl Matrix {
             return;
         };
         let mut text = Text::new(Tone::Label, asked.name())
-            .and(Tone::Plain, " asked for with ")
+            .and(Tone::Plain, " requested with ")
             .and(Tone::Label, held.name())
             .and(Tone::Plain, " held: ");
         if cell.edges.is_empty() {
@@ -288,7 +288,7 @@ impl Matrix {
     /// Legend of only the marks that are shown.
     fn legend(&self, out: &mut Vec<Text>, layout: &Layout, width: usize, glyphs: &Glyphs) {
         let mut parts = vec![
-            (Tone::Faint, "row held, column asked for".to_owned()),
+            (Tone::Faint, "row held, column requested".to_owned()),
             (Tone::Faint, "outer locks first".to_owned()),
         ];
         let mut add = |is: &dyn Fn(&Cell) -> bool, tone, text: &str| {

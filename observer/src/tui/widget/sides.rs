@@ -41,7 +41,7 @@ pub fn of_cycle(c: &Cycle, rank: Rank, start_ns: u64, width: usize, glyphs: &Gly
             (false, _) => "has such a lock".to_owned(),
         };
         let asked = if !merged && c.steps[before].to_lock == step.from_lock { "it" } else { "such a lock" };
-        let wanted = format!("<- side {} asks for {asked}", before + 1);
+        let wanted = format!("<- side {} requests {asked}", before + 1);
         let name = format!("SIDE {}", i + 1);
         let mut side = Lane::new(&name, step, start_ns, width, glyphs);
         side.notes.push((step.from_lock, wanted));
@@ -61,7 +61,7 @@ pub fn of_cycle(c: &Cycle, rank: Rank, start_ns: u64, width: usize, glyphs: &Gly
     }
     words(&mut out, closing, width);
     if let Some((class, _)) = c.gate {
-        let text = format!("kept apart by {}, which two sides hold and only one can", class.name());
+        let text = format!("excluded by {}, which two sides hold and only one can", class.name());
         words(&mut out, Text::new(Tone::Good, text), width);
     }
     if rank == Rank::Confirmed {
@@ -199,7 +199,7 @@ impl<'a> Lane<'a> {
                 let text = format!(" holds {}{}", lock(h.class, h.mode), self.note(h, false));
                 out.push(clip(Text::new(Tone::Plain, text), self.width));
             }
-            let text = format!(" asks for {} {note}", lock(*class, *mode));
+            let text = format!(" requests {} {note}", lock(*class, *mode));
             return out.push(clip(Text::new(Tone::Plain, text), self.width));
         };
         let notes = NOTES[usize::from(frame.is_wide())].min(frame.cells / 2);
@@ -230,7 +230,7 @@ impl<'a> Lane<'a> {
     fn what(&self) -> &'static str {
         match (self.waiting, self.manner) {
             (true, _) => "waits for this",
-            (false, Manner::Asked) => "asked for this",
+            (false, Manner::Asked) => "requested this",
             (false, Manner::TryThenBlock) => "tried, else waits",
             (false, Manner::Tried) => "tried only",
         }

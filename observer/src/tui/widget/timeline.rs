@@ -243,12 +243,12 @@ impl Picture<'_> {
             }
         };
         let one = t.lo_ns == t.hi_ns;
-        add(one, Tone::Alarm, "X link removed".into());
-        add(!one, Tone::Alarm, format!("X{0}{0}X removed in between", g.possible));
+        add(one, Tone::Alarm, "X unlinked".into());
+        add(!one, Tone::Alarm, format!("X{0}{0}X unlinked in between", g.possible));
         add(t.certain_ns > t.hi_ns, Tone::Alarm, format!("{0}{0} stale for certain", g.certain));
         let perhaps = t.end_ns > t.certain_ns || !one;
         add(perhaps, Tone::Caution, format!("{0}{0} perhaps stale", g.possible));
-        add(t.used_ns.is_some(), Tone::Plain, "U asked for the table's PTL, and got it".into());
+        add(t.used_ns.is_some(), Tone::Plain, "U requested the table's PTL, and acquired it".into());
         add(self.rank == Rank::Revalidated, Tone::Plain, "R looked up again".into());
         add(t.freed_ns.is_some(), Tone::Alarm, "F page given back".into());
         lane::legend(&mut parts, &self.seen, g);
@@ -301,7 +301,7 @@ fn said(out: &mut Vec<Text>, c: &WindowCase, rank: Rank, t: &Times, width: usize
                 .and(Tone::Plain, ": how long is not certain")
         }
         (_, 0) => Text::new(tone, format!("perhaps stale for up to {}", span(c.possible_ns)))
-            .and(Tone::Plain, ": no moment of use after the removal is certain"),
+            .and(Tone::Plain, ": no moment of use after the unlink is certain"),
         (_, ns) => {
             let perhaps = if t.end_ns > t.certain_ns {
                 format!(", perhaps for {}", span(t.end_ns - t.lo_ns))
@@ -309,13 +309,13 @@ fn said(out: &mut Vec<Text>, c: &WindowCase, rank: Rank, t: &Times, width: usize
                 String::new()
             };
             Text::new(tone, format!("stale for {}", span(ns)))
-                .and(Tone::Plain, format!("{perhaps}: from the removal to the last certain use"))
+                .and(Tone::Plain, format!("{perhaps}: from the unlink to the last certain use"))
         }
     };
     let used = match c.used {
         Use::Seen(ns) if rank != Rank::Revalidated => match ns.saturating_sub(t.hi_ns) {
-            0 => "; its PTL was got as soon as the removal let go of it".to_owned(),
-            after => format!("; its PTL was asked for {} after the removal, and got", span(after)),
+            0 => "; it acquired the PTL as soon as the unlinker released it".to_owned(),
+            after => format!("; it requested the PTL {} after the unlink, and acquired it", span(after)),
         },
         Use::Contract => "; in use by contract: a callback was handed the pointer".to_owned(),
         Use::No if rank != Rank::Revalidated => "; no use was seen after it".to_owned(),
@@ -331,8 +331,7 @@ fn said(out: &mut Vec<Text>, c: &WindowCase, rank: Rank, t: &Times, width: usize
     }
     if let Some(ns) = t.freed_ns {
         let after = span(ns.saturating_sub(t.hi_ns));
-        let text =
-            format!("the table's page was given back {after} after the removal, with the pointer in hand");
+        let text = format!("the table's page was freed {after} after the unlink, while the pointer was held");
         words(out, Text::new(Tone::Alarm, text), width);
     }
 }
@@ -348,12 +347,13 @@ pub fn missing(c: &WindowCase, setup: &Setup) -> Text {
     if !had.is_empty() {
         let taken = |h: &&Hold| c.unlinker.holds.iter().any(|u| u.lock == h.lock);
         let then = if had.iter().all(taken) {
-            "given up before the removal took it"
+            "released before the unlink acquired it"
         } else {
-            "given up before the removal, or not the same as those of the removal"
+            "released before the unlink, or not the same as those of the unlink"
         };
         let list: Vec<String> = had.iter().map(|h| lock(h.class, h.mode)).collect();
-        let text = format!("of what keeps {site} away it had {} at the lookup: {then}", list.join(", "));
+        let text =
+            format!("of the locks that exclude {site} it held {} at the lookup: {then}", list.join(", "));
         return Text::new(Tone::Plain, text);
     }
     let keeps = |h: &&Hold| keeps_away(setup, c).any(|e| e.class == h.class.wire());
@@ -364,9 +364,10 @@ pub fn missing(c: &WindowCase, setup: &Setup) -> Text {
     const AGAIN: &str = "a look again under the table's lock, before the use";
     let text = Text::new(Tone::Plain, "missing: ");
     match (locks.is_empty(), ptls.is_empty()) {
-        (true, true) => {
-            Text::new(Tone::Plain, format!("no lock kept the two apart: {site} held none that could have"))
-        }
+        (true, true) => Text::new(
+            Tone::Plain,
+            format!("no lock excluded one from the other: {site} held none that could"),
+        ),
         (true, false) => text.and(Tone::Label, AGAIN),
         (false, alone) => {
             let or = if alone { String::new() } else { format!("; or {AGAIN}") };
