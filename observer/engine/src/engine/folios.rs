@@ -242,14 +242,22 @@ impl Engine {
         let Some(at) = task.path.place(begin_ns, taken) else { return false };
         let site = self.on_behalf(id, event.site);
         let is_lossy = task.frames.iter().any(|frame| frame.lossy || frame.folios_lossy);
-        let sure = taken.is_some() && !is_lossy && !task.is_doubtful(event.time_ns);
+        // A lock that the operation acquired before, and that the facts do not name, may be released before the folio is locked.
+        // 5.10's hole punch acquires the fault mutex again under i_mmap_rwsem, and locks the page after it releases
+        // i_mmap_rwsem (fs/hugetlbfs/inode.c:529-537).
+        let is_named =
+            |class| taken.is_none_or(|t| t.first || t.after.is_empty() || t.after.contains(&class));
+        let is_other = |op: &Op| op.time_ns >= begin_ns && !is_named(op.class.wire());
+        let others: Vec<Instance> =
+            held(task.path.to(at)).iter().filter(|op| is_other(op)).map(|op| op.lock).collect();
+        let sure = taken.is_some() && others.is_empty() && !is_lossy && !task.is_doubtful(event.time_ns);
         let (serial, blocks) = (task.serial, taken.is_some_and(|t| t.blocks));
         if is_lossy {
             // Requests that are not in the path may have been made under this lock, too.
             self.graph.doubt_since(serial, begin_ns);
         }
         if blocks {
-            self.asked_blocking(id, at, &hold, (site, !is_lossy));
+            self.asked_blocking(id, at, &hold, (site, |lock| !is_lossy && !others.contains(&lock)));
         }
         let op = Op { site, sure, ..hold.op(Act::Take, hold.since_ns) };
         self.tasks[id].path.insert(at, begin_ns, op);
@@ -266,8 +274,15 @@ impl Engine {
         true
     }
 
-    /// Adds the edges of a blocking request for the folio at this place of the path, under the locks held there.
-    fn asked_blocking(&mut self, id: TaskId, at: usize, hold: &LockHold, (site, sure): (SiteId, bool)) {
+    /// Adds the edges of a blocking request for the folio at this place of the path, under the locks held there. `is_sure`: whether
+    /// the task certainly holds that lock when it requests the folio.
+    fn asked_blocking(
+        &mut self,
+        id: TaskId,
+        at: usize,
+        hold: &LockHold,
+        (site, is_sure): (SiteId, impl Fn(Instance) -> bool),
+    ) {
         let presences = Presences { tasks: &self.tasks, exits: &self.exits, losses: &self.losses };
         let task = &self.tasks[id];
         let path = task.path.to(at);
@@ -282,7 +297,7 @@ impl Engine {
         };
         let held = held(path);
         for from in &held {
-            self.graph.asked_before(presences, task, (from, sure), &ask, (path, &held));
+            self.graph.asked_before(presences, task, (from, is_sure(from.lock)), &ask, (path, &held));
         }
     }
 }

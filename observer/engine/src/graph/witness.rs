@@ -84,12 +84,15 @@ impl Witness {
 
     pub fn side(&self, name: impl Fn(SiteId) -> Arc<str>) -> Side {
         let (tgid, comm, cpu) = self.task;
+        // A long operation can lock and release one folio several times, and each release shows a hold since its begin.
+        let mut held = held(&self.path);
+        held.dedup_by(|op, before| op.known.is_inferred() && op.lock == before.lock);
         Side {
             task: TaskRef { tid: self.presence.tid, tgid, comm: comm_text(&comm), cpu },
             site: name(self.site),
             time_ns: self.time_ns(),
             stack: self.stack,
-            holds: held(&self.path).iter().map(|op| op.shown(self.lossy)).collect(),
+            holds: held.iter().map(|op| op.shown(self.lossy)).collect(),
         }
     }
 
