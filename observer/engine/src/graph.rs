@@ -178,8 +178,8 @@ pub(crate) struct Graph {
     fresh: VecDeque<u32>,
     /// Requests of a lock for writing that can block: readers wait behind them.
     writers: FxMap<Instance, Vec<Arc<Witness>>>,
-    /// Index of the witnesses of each task, by serial number.
-    of_task: FxMap<u64, Witnessed>,
+    /// Index of the witnesses of each task, by serial number; `None` until it is needed, which is when records were lost.
+    of_task: Option<FxMap<u64, Witnessed>>,
     /// Edges with too many pairs: the older pairs are dropped as soon as they were searched.
     full: Vec<u32>,
     /// Locks of which not all writers are kept.
@@ -196,6 +196,22 @@ struct Witnessed {
     pairs: Vec<u32>,
     /// Locks that it requested for writing.
     written: Vec<Instance>,
+}
+
+/// Indexes all witnesses that are kept.
+fn index(pairs: &[Pair], writers: &FxMap<Instance, Vec<Arc<Witness>>>) -> FxMap<u64, Witnessed> {
+    let mut of_task: FxMap<u64, Witnessed> = FxMap::default();
+    for (at, pair) in (0..).zip(pairs) {
+        for witness in &pair.witnesses {
+            of_task.entry(witness.presence.serial).or_default().add(at);
+        }
+    }
+    for (lock, all) in writers {
+        for witness in all {
+            of_task.entry(witness.presence.serial).or_default().written.push(*lock);
+        }
+    }
+    of_task
 }
 
 impl Witnessed {
@@ -388,7 +404,9 @@ impl Graph {
     pub fn doubt_since(&mut self, serial: u64, since_ns: u64) {
         let is_it = |w: &Arc<Witness>| w.presence.serial == serial && w.time_ns() >= since_ns && !w.lossy;
         let doubt = |w: &mut Arc<Witness>| *w = Arc::new(Witness { lossy: true, ..Witness::clone(w) });
-        if let Some(of) = self.of_task.get(&serial) {
+        let (pairs, writers) = (&self.pairs, &self.writers);
+        let of_task = self.of_task.get_or_insert_with(|| index(pairs, writers));
+        if let Some(of) = of_task.get(&serial) {
             for at in &of.pairs {
                 let pair = &mut self.pairs[*at as usize];
                 for known in pair.witnesses.iter_mut().filter(|w| is_it(w)) {
@@ -460,7 +478,9 @@ impl Graph {
             }
             return;
         }
-        self.of_task.entry(task.serial).or_default().written.push(ask.instance);
+        if let Some(of_task) = &mut self.of_task {
+            of_task.entry(task.serial).or_default().written.push(ask.instance);
+        }
         for at in self.out.get(&ask.instance).into_iter().flatten() {
             mark(&mut self.pairs[*at as usize], *at, ask.time_ns, &mut self.fresh);
         }
@@ -528,7 +548,9 @@ impl Graph {
                 pair.last_ns = ask.time_ns;
                 if pair.again((signature, n), (presences, self.hole_ns), witness) {
                     mark(pair, at, ask.time_ns, &mut self.fresh);
-                    self.of_task.entry(task.serial).or_default().add(at);
+                    if let Some(of_task) = &mut self.of_task {
+                        of_task.entry(task.serial).or_default().add(at);
+                    }
                 }
             }
             None => self.new_pair(place, locks, witness()),
@@ -613,8 +635,10 @@ impl Graph {
                 (self.pairs.len() - 1) as u32
             }
         };
-        let serial = self.pairs[at as usize].witnesses[0].presence.serial;
-        self.of_task.entry(serial).or_default().add(at);
+        if let Some(of_task) = &mut self.of_task {
+            let serial = self.pairs[at as usize].witnesses[0].presence.serial;
+            of_task.entry(serial).or_default().add(at);
+        }
         of.pairs.insert(locks, at);
         of.instances += 1;
         if of.pairs.len() >= PAIRS_MAX && !self.full.contains(&edge) {
@@ -721,15 +745,18 @@ impl Graph {
         self.fresh.retain(|at| pairs[*at as usize].fresh_ns > 0);
         self.writers.retain(|_, all| !all.iter().all(is_gone));
         let (pairs, writers) = (&self.pairs, &self.writers);
-        self.of_task.retain(|serial, of| {
-            let is_of = |w: &Arc<Witness>| w.presence.serial == *serial;
-            of.pairs.sort_unstable();
-            of.pairs.dedup();
-            of.pairs.retain(|at| pairs[*at as usize].witnesses.iter().any(is_of));
-            of.written.sort_unstable();
-            of.written.dedup();
-            of.written.retain(|lock| writers.get(lock).is_some_and(|all| all.iter().any(is_of)));
-            !of.pairs.is_empty() || !of.written.is_empty()
+        let of_task = self.of_task.iter_mut();
+        of_task.for_each(|all| {
+            all.retain(|serial, of| {
+                let is_of = |w: &Arc<Witness>| w.presence.serial == *serial;
+                of.pairs.sort_unstable();
+                of.pairs.dedup();
+                of.pairs.retain(|at| pairs[*at as usize].witnesses.iter().any(is_of));
+                of.written.sort_unstable();
+                of.written.dedup();
+                of.written.retain(|lock| writers.get(lock).is_some_and(|all| all.iter().any(is_of)));
+                !of.pairs.is_empty() || !of.written.is_empty()
+            })
         });
         self.sweep_at = SWEEP_MIN + 2 * (self.pairs.len() - self.unused.len());
     }
