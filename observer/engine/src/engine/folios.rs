@@ -248,8 +248,8 @@ impl Engine {
         let is_named =
             |class| taken.is_none_or(|t| t.first || t.after.is_empty() || t.after.contains(&class));
         let is_other = |op: &Op| op.time_ns >= begin_ns && !is_named(op.class.wire());
-        let others: Vec<Instance> =
-            held(task.path.to(at)).iter().filter(|op| is_other(op)).map(|op| op.lock).collect();
+        let held = held(task.path.to(at));
+        let others: Vec<Instance> = held.iter().filter(|op| is_other(op)).map(|op| op.lock).collect();
         let sure = taken.is_some() && others.is_empty() && !is_lossy && !task.is_doubtful(event.time_ns);
         let (serial, blocks) = (task.serial, taken.is_some_and(|t| t.blocks));
         if is_lossy {
@@ -257,7 +257,8 @@ impl Engine {
             self.graph.doubt_since(serial, begin_ns);
         }
         if blocks {
-            self.asked_blocking(id, at, &hold, (site, |lock| !is_lossy && !others.contains(&lock)));
+            let is_sure = |op: &Op| !is_lossy && !others.contains(&op.lock);
+            self.asked_blocking((id, site), at, &hold, (&held, is_sure));
         }
         let op = Op { site, sure, ..hold.op(Act::Take, hold.since_ns) };
         self.tasks[id].path.insert(at, begin_ns, op);
@@ -274,14 +275,14 @@ impl Engine {
         true
     }
 
-    /// Adds the edges of a blocking request for the folio at this place of the path, under the locks held there. `is_sure`: whether
-    /// the task certainly holds that lock when it requests the folio.
+    /// Adds the edges of a blocking request for the folio at this place of the path, under the locks held there. `is_sure` returns
+    /// true if the task certainly holds that lock when it requests the folio.
     fn asked_blocking(
         &mut self,
-        id: TaskId,
+        (id, site): (TaskId, SiteId),
         at: usize,
         hold: &LockHold,
-        (site, is_sure): (SiteId, impl Fn(Instance) -> bool),
+        (held, is_sure): (&[Op], impl Fn(&Op) -> bool),
     ) {
         let presences = Presences { tasks: &self.tasks, exits: &self.exits, losses: &self.losses };
         let task = &self.tasks[id];
@@ -295,9 +296,8 @@ impl Engine {
             time_ns,
             site,
         };
-        let held = held(path);
-        for from in &held {
-            self.graph.asked_before(presences, task, (from, is_sure(from.lock)), &ask, (path, &held));
+        for from in held {
+            self.graph.asked_before(presences, task, (from, is_sure(from)), &ask, (path, held));
         }
     }
 }
