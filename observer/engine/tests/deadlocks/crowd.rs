@@ -3,21 +3,18 @@
 //! They share no lock with the case, so that they change nothing of what is true. Their locks are of the same classes. Pages are at
 //! another index each time.
 
-use observer_engine::event::{
-    Addr, Body, Class, Event, Folio, How, LockAddr, LockStep, Mapping, Mm, Mode, SiteId, Tid,
+use observer_engine::event::{Addr, Body, Class, Event, LockStep, Mm, Mode, SiteId, Tid};
+
+use super::{
+    page::{PAGES, Page, lock},
+    random::Random,
+    sites,
 };
 
-use super::{random::Random, sites};
-
-/// Fault mutexes of a kernel with 64 possible CPUs.
-const MUTEXES: u64 = 512;
-/// Pages of the crowd's file.
-const PAGES: usize = 12_000;
 const FIRST_TID: u32 = 500;
 /// Tasks that stay.
 const STAYING: usize = 6;
 const CPUS: usize = 6;
-const MAPPING: Mapping = Mapping(0xc_0000);
 
 pub fn is_of_crowd(tid: Tid) -> bool {
     tid.0 >= FIRST_TID
@@ -64,32 +61,20 @@ impl Crowd {
         } else {
             parent
         };
-        let page = self.random.below(PAGES) as u64;
-        let index = self.random.below(PAGES) as u64;
-        let folio = Folio(0x900_0000 + 0x40 * page);
-        let lock = |step, class, mode, addr| Body::Lock {
-            step,
-            class,
-            mode: Some(mode),
-            lock: LockAddr(addr),
-            failed: false,
-        };
-        let mutex =
-            |step| lock(step, Class::FaultMutex, Mode::Exclusive, 0x80_0000 + 0x40 * (index % MUTEXES));
+        let page = Page::new(self.random.below(PAGES), self.random.below(PAGES));
         let vma = |step| lock(step, Class::VmaLock, Mode::Read, 0x70_0000);
         let i_mmap = |step| lock(step, Class::IMmap, Mode::Read, 0x70_1000);
         let (ask, release) = (LockStep::Ask, LockStep::Release);
-        let held = Body::FolioHeld { folio, mapping: MAPPING, index, how: How::Returned };
         send(tid, sites::OPERATIONS[0], Body::OpBegin { mm: Mm(0xb000), start: Addr(0), end: Addr(0) });
-        send(tid, sites::MUTEX_LOCK, mutex(ask));
+        send(tid, sites::MUTEX_LOCK, page.mutex(ask));
         send(tid, sites::DOWN_READ, vma(ask));
-        send(tid, sites::LOOKUP_FOLIO, Body::FolioAsk { mapping: MAPPING, index, folio: Folio(0) });
-        send(tid, sites::LOOKUP_FOLIO, held);
+        send(tid, sites::LOOKUP_FOLIO, page.ask());
+        send(tid, sites::LOOKUP_FOLIO, page.held());
         send(tid, sites::DOWN_READ, i_mmap(ask));
         send(tid, sites::RELEASE, i_mmap(release));
-        send(tid, sites::FOLIO_RELEASE, Body::FolioRelease { folio, mapping: MAPPING, index });
+        send(tid, sites::FOLIO_RELEASE, page.unlock());
         send(tid, sites::RELEASE, vma(release));
-        send(tid, sites::MUTEX_UNLOCK, mutex(release));
+        send(tid, sites::MUTEX_UNLOCK, page.mutex(release));
         send(tid, sites::OPERATIONS[0], Body::OpEnd { ret: 0 });
         if is_short {
             send(tid, sites::EXIT, Body::TaskExit { tgid: FIRST_TID, mm: Mm(0) });

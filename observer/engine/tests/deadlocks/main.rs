@@ -26,6 +26,8 @@ mod hangs;
 mod known;
 mod lossy;
 mod machine;
+#[path = "../common/page.rs"]
+mod page;
 mod program;
 mod random;
 mod run;

@@ -7,9 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use observer_engine::{
     Engine,
-    event::{
-        Addr, Body, Class, Event, Folio, How, LockAddr, LockStep, Mapping, Mm, Mode, Pte, SiteId, Table, Tid,
-    },
+    event::{Addr, Body, Class, Event, LockAddr, LockStep, Mm, Mode, Pte, SiteId, Table, Tid},
     finding::Rank,
     setup::{Role, Setup, Site as Row},
 };
@@ -17,19 +15,15 @@ use observer_engine::{
 use super::{
     kernels::{KERNELS, Told},
     locks::Lock,
+    page::{PAGES, Page, lock},
     random::Random,
     scenario::Scenario,
     sites::{self, Site},
 };
 
-/// Fault mutexes of a kernel with 64 possible CPUs.
-const MUTEXES: u64 = 512;
-/// Pages of the file; each is at another index each time.
-const PAGES: usize = 12_000;
 const FIRST_TID: u32 = 5_000;
 /// Tasks that stay.
 const STAYING: usize = 6;
-const MAPPING: Mapping = Mapping(0xc_0000);
 /// The function on whose behalf the crowd looks up.
 const FAULT: &str = "crowd_fault";
 const FAULT_ID: SiteId = SiteId(100);
@@ -116,32 +110,21 @@ impl Crowd {
                 Body::Task { tgid: FIRST_TID, comm: *b"crowd\0\0\0\0\0\0\0\0\0\0\0", mm },
             );
         }
-        let (page, index) = (self.random.below(PAGES) as u64, self.random.below(PAGES) as u64);
+        let page = Page::new(self.random.below(PAGES), self.random.below(PAGES));
         let entry = self.random.below(512) as u64;
         let (addr, pte) = (Addr(gib.0 + (entry << 21)), Pte(table.0 + 8 * entry));
-        let folio = Folio(0x9000_0000 + 0x40 * page);
-        let lock = |step, class, mode, addr| Body::Lock {
-            step,
-            class,
-            mode: Some(mode),
-            lock: LockAddr(addr),
-            failed: false,
-        };
-        let mutex =
-            |step| lock(step, Class::FaultMutex, Mode::Exclusive, 0x80_0000 + 0x40 * (index % MUTEXES));
         let i_mmap = |step| lock(step, Class::IMmap, Mode::Read, Lock::IMmap.addr());
         let (ask, release, sleeping) = (LockStep::Ask, LockStep::Release, Site::Sleeping.id());
-        let held = Body::FolioHeld { folio, mapping: MAPPING, index, how: How::Returned };
         send(tid, FAULT_ID, Body::OpBegin { mm, start: addr, end: addr });
-        send(tid, sleeping, mutex(ask));
+        send(tid, sleeping, page.mutex(ask));
         send(tid, sleeping, i_mmap(ask));
         send(tid, Site::Offset.id(), Body::Lookup { mm, addr, pte, repeats: 0 });
-        send(tid, FOLIO_ID, Body::FolioAsk { mapping: MAPPING, index, folio: Folio(0) });
-        send(tid, FOLIO_ID, held);
-        send(tid, FOLIO_ID, Body::FolioRelease { folio, mapping: MAPPING, index });
+        send(tid, FOLIO_ID, page.ask());
+        send(tid, FOLIO_ID, page.held());
+        send(tid, FOLIO_ID, page.unlock());
         send(tid, FAULT_ID, Body::OpEnd { ret: 0 });
         send(tid, sleeping, i_mmap(release));
-        send(tid, sleeping, mutex(release));
+        send(tid, sleeping, page.mutex(release));
         if is_short {
             send(tid, Site::Tasks.id(), Body::TaskExit { tgid: FIRST_TID, mm: Mm(0) });
         }

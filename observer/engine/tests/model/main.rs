@@ -19,6 +19,8 @@ mod kernels;
 mod locks;
 mod long;
 mod oracle;
+#[path = "../common/page.rs"]
+mod page;
 mod predicted;
 mod programs;
 mod protected;
