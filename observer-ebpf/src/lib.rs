@@ -11,6 +11,7 @@
 pub mod config;
 pub mod kinds;
 pub mod loss;
+pub mod record;
 
 /// Version of everything in this crate. A recording with another version is refused with a clear message.
 pub const WIRE_VERSION: u16 = 1;

@@ -23,8 +23,8 @@ use self::{index::Index, search::Search};
 use crate::{
     events::{EventRow, Filter},
     recording::{
-        Input, Kept,
-        keep::{Look, Segment},
+        Input, Segments,
+        in_memory::{Look, Segment},
     },
 };
 
@@ -84,7 +84,7 @@ enum Parts {
         input: Input,
         grows: bool,
     },
-    Kept(Kept),
+    Segments(Segments),
 }
 
 impl Library {
@@ -108,8 +108,8 @@ impl Library {
 
     /// The in-memory recording of a live run.
     #[must_use]
-    pub fn kept(kept: Kept) -> Library {
-        Library::new("what this run keeps".into(), Parts::Kept(kept))
+    pub fn in_memory(kept: Segments) -> Library {
+        Library::new("what this run keeps".into(), Parts::Segments(kept))
     }
 
     fn new(name: String, parts: Parts) -> Library {
@@ -134,12 +134,12 @@ impl Library {
             Parts::One { input, .. } => {
                 Look::at(vec![Segment { number: 0, input: input.clone(), from_ns: 0 }])
             }
-            Parts::Kept(kept) => kept.look(),
+            Parts::Segments(kept) => kept.look(),
         }
     }
 
     fn grows(&self) -> bool {
-        matches!(self.parts, Parts::One { grows: true, .. } | Parts::Kept(_))
+        matches!(self.parts, Parts::One { grows: true, .. } | Parts::Segments(_))
     }
 
     /// Looks events up; `stop` ends it early with the events found by then.

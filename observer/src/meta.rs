@@ -51,7 +51,9 @@ pub struct Since {
     /// Number of records before it.
     pub records: u64,
     /// Number of a nonexistent CPU, which the repeated records have.
-    pub again_cpu: u16,
+    // The name in files of this format version.
+    #[serde(rename = "again_cpu")]
+    pub preamble_cpu: u16,
     /// Next sequence number, by CPU.
     pub next_seq: BTreeMap<u16, u32>,
     /// Losses before it.

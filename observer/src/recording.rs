@@ -19,15 +19,15 @@
 //! be read up to the last whole chunk.
 
 pub mod columns;
+pub mod in_memory;
 pub mod index;
 pub mod input;
-pub mod keep;
 pub mod reader;
 pub mod writer;
 
+pub use in_memory::{InMemory, Segments};
 pub use index::Index;
 pub use input::Input;
-pub use keep::{Keep, Kept};
 pub use reader::Reader;
 pub use writer::Writer;
 

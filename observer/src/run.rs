@@ -27,7 +27,7 @@ use self::pipeline::Pipeline;
 use crate::{
     hint::Hint,
     meta::{End, Meta},
-    recording::{Keep, Writer},
+    recording::{InMemory, Writer},
     report::Report,
     sink::line::{Lines, Progress},
     snapshot::{Command, Position, Snapshot},
@@ -57,7 +57,7 @@ pub struct Dashboard {
 pub struct Options {
     pub recorder: Option<Writer>,
     /// Recorder of the last moments in memory, for lookups.
-    pub keep: Option<Keep>,
+    pub keep: Option<InMemory>,
     pub duration: Option<Duration>,
     /// The command after `--`; empty: none.
     pub command: Vec<String>,
@@ -142,7 +142,7 @@ pub async fn run(source: &mut impl Source, mut options: Options) -> anyhow::Resu
 }
 
 /// Adds a pass to the in-memory recording. If that fails, the run continues without it.
-fn keep(kept: &mut Option<Keep>, pass: &Pass) -> Option<String> {
+fn keep(kept: &mut Option<InMemory>, pass: &Pass) -> Option<String> {
     let why = kept.as_mut()?.pass(pass).err()?;
     *kept = None;
     Some(not_kept(&why))

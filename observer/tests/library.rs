@@ -15,7 +15,7 @@ use observer::{
     events::{EventRow, Filter, Told},
     library::{Export, Library, Page, Query},
     meta::Meta,
-    recording::{Keep, Reader, Writer},
+    recording::{InMemory, Reader, Writer},
     report::Report,
     run::{Options, run},
     source::{Loss, Pass, Stack, replay::Replay},
@@ -347,8 +347,8 @@ fn a_cut_recording_gives_what_is_whole() {
 
 /// Keeps a run in segments that are so small that the first ones are dropped.
 fn keep(passes: &[Pass], reader: &Reader, segment_bytes: u64) -> Library {
-    let mut keep = Keep::in_segments(reader.meta(), segment_bytes).unwrap();
-    let library = Library::kept(keep.kept());
+    let mut keep = InMemory::in_segments(reader.meta(), segment_bytes).unwrap();
+    let library = Library::in_memory(keep.handle());
     passes.iter().for_each(|pass| keep.pass(pass).unwrap());
     keep.finish(reader.closing()).unwrap();
     library
@@ -437,8 +437,8 @@ fn loss_of_before_is_told_and_touches_nothing() {
 fn a_dropped_segment_stays_while_somebody_looks_and_no_longer() {
     let (reader, passes) = passes(&fixture("walkers-6.1"));
     let length = fixture("walkers-6.1").metadata().unwrap().len();
-    let mut keep = Keep::in_segments(reader.meta(), length / 8).unwrap();
-    let kept = keep.kept();
+    let mut keep = InMemory::in_segments(reader.meta(), length / 8).unwrap();
+    let kept = keep.handle();
     let (half, rest) = passes.split_at(passes.len() / 2);
     half.iter().for_each(|pass| keep.pass(pass).unwrap());
     let look = kept.look();
@@ -467,7 +467,7 @@ fn cost_of_keeping() {
     let mut writer = Writer::create(&dir.path("cost.obs"), true, reader.meta()).unwrap();
     each("a recorder to a file", &mut |pass| writer.pass(pass).unwrap());
     for (what, bytes) in [("kept, never rotated", u64::MAX), ("kept, rotated each MiB", 1 << 20)] {
-        let mut keep = Keep::in_segments(reader.meta(), bytes).unwrap();
+        let mut keep = InMemory::in_segments(reader.meta(), bytes).unwrap();
         each(what, &mut |pass| keep.pass(pass).unwrap());
     }
 }

@@ -13,7 +13,8 @@ use std::{
 };
 
 use observer_ebpf::kinds;
-use observer_engine::event::{decode, record_bytes};
+use observer_ebpf::record::Records;
+use observer_engine::event::decode;
 
 use super::{
     repeat::{Addresses, Recording},
@@ -146,11 +147,8 @@ fn batches(recording: &Recording) -> BTreeMap<u16, Vec<u8>> {
     recording.nth(0, Addresses::Same, &mut passes);
     let mut batches: BTreeMap<u16, Vec<u8>> = BTreeMap::new();
     for batch in passes.iter().flat_map(|pass| &pass.batches) {
-        let mut rest = &batch.bytes[..];
-        while let Some(n) = record_bytes(rest) {
-            let kind = kinds::from_wire(u16::from_le_bytes([rest[16], rest[17]])).0;
-            batches.entry(kind).or_default().extend_from_slice(&rest[..n]);
-            rest = &rest[n..];
+        for record in Records::of(&batch.bytes) {
+            batches.entry(record.kind()).or_default().extend_from_slice(record.bytes());
         }
     }
     batches
@@ -159,12 +157,10 @@ fn batches(recording: &Recording) -> BTreeMap<u16, Vec<u8>> {
 /// Records of a batch, and nanoseconds for each.
 fn decode_batch(bytes: &[u8]) -> (u64, f64) {
     let once = || {
-        let (mut rest, mut records) = (bytes, 0);
-        while let Some(n) = record_bytes(rest) {
-            let _ = black_box(decode(0, &rest[..n]));
-            (rest, records) = (&rest[n..], records + 1);
-        }
-        records
+        Records::of(bytes).fold(0, |records, record| {
+            let _ = black_box(decode(0, record));
+            records + 1
+        })
     };
     let records: usize = once();
     let times = DECODED.div_ceil(records);

@@ -16,8 +16,10 @@ use observer::{
     recording::Reader,
     source::{Mark, Pass},
 };
-use observer_ebpf::{HEADER_BYTES, kinds};
-use observer_engine::event::record_bytes;
+use observer_ebpf::{
+    kinds,
+    record::{Record, RecordBuf, Records},
+};
 
 /// Of the fixtures, the one whose events are the dearest: two in three are of locks, and it has the most lookups.
 const FIXTURE: &str = "fault-truncate.obs";
@@ -82,16 +84,13 @@ impl Recording {
         while let Some(pass) = reader.next_pass()? {
             last_ns = last_ns.max(pass.mark.time_ns);
             for batch in &pass.batches {
-                let mut rest = &batch.bytes[..];
-                while let Some(n) = record_bytes(rest) {
-                    let (record, after) = rest.split_at(n);
+                for record in Records::of(&batch.bytes) {
+                    let header = record.header();
                     recording.events += 1;
-                    last_ns = last_ns.max(u64_at(record, 0));
-                    let next = u32_at(record, 8).wrapping_add(1);
+                    last_ns = last_ns.max(header.time_ns);
                     let numbers = recording.numbers.entry(batch.cpu).or_default();
-                    *numbers = next.max(*numbers);
-                    recording.tids = recording.tids.max(u32_at(record, 12) + 1);
-                    rest = after;
+                    *numbers = (*numbers).max(header.seq.wrapping_add(1));
+                    recording.tids = recording.tids.max(header.tid + 1);
                 }
                 recording.bytes += batch.bytes.len() as u64;
             }
@@ -128,16 +127,18 @@ impl Recording {
             for batch in &mut to.batches {
                 let numbers = self.numbers[&batch.cpu].wrapping_mul(n as u32);
                 let mut rest = &mut batch.bytes[..];
-                while let Some(bytes) = record_bytes(rest) {
-                    let (record, after) = rest.split_at_mut(bytes);
-                    add64(record, 0, later_ns);
-                    add32(record, 8, numbers);
-                    if kind(record) == kinds::UNLINKED {
-                        add64(record, HEADER_BYTES + 24, later_ns);
+                while let Ok(record) = Record::first(rest) {
+                    let (bytes, mut record) = (record.bytes().len(), record.to_buf());
+                    record.header.time_ns = record.header.time_ns.wrapping_add(later_ns);
+                    record.header.seq = record.header.seq.wrapping_add(numbers);
+                    if kind(&record) == kinds::UNLINKED {
+                        record.words[3] = record.words[3].wrapping_add(later_ns);
                     }
                     if addresses == Addresses::Fresh {
-                        refresh(record, n * FRESH_BYTES, self.tids.wrapping_mul(n as u32));
+                        refresh(&mut record, n * FRESH_BYTES, self.tids.wrapping_mul(n as u32));
                     }
+                    let (over, after) = rest.split_at_mut(bytes);
+                    record.write(over);
                     rest = after;
                 }
             }
@@ -146,50 +147,31 @@ impl Recording {
 }
 
 /// Moves what names an object: kernel addresses, and the ids of tasks.
-fn refresh(record: &mut [u8], bytes: u64, tids: u32) {
-    add32(record, 12, tids);
+fn refresh(record: &mut RecordBuf, bytes: u64, tids: u32) {
+    record.header.tid = record.header.tid.wrapping_add(tids);
     let first = match kind(record) {
         // Return values and command names may look like kernel addresses.
         kinds::OP_END => return,
         kinds::TASK => {
-            add32(record, 20, tids);
+            record.header.arg = record.header.arg.wrapping_add(tids);
             2
         }
         kinds::TASK_EXIT => {
-            add32(record, 20, tids);
+            record.header.arg = record.header.arg.wrapping_add(tids);
             0
         }
         kinds::FORK => {
-            add32(record, 20, tids);
-            return add64(record, HEADER_BYTES, tids.into());
+            record.header.arg = record.header.arg.wrapping_add(tids);
+            record.words[0] = record.words[0].wrapping_add(tids.into());
+            return;
         }
         _ => 0,
     };
-    for at in (HEADER_BYTES..record.len()).step_by(8).skip(first) {
-        if u64_at(record, at) >> 63 == 1 {
-            add64(record, at, bytes);
-        }
+    for word in record.words.iter_mut().skip(first).filter(|word| **word >> 63 == 1) {
+        *word = word.wrapping_add(bytes);
     }
 }
 
-fn kind(record: &[u8]) -> u16 {
-    kinds::from_wire(u16::from_le_bytes([record[16], record[17]])).0
-}
-
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    u64::from_le_bytes(std::array::from_fn(|i| bytes[at + i]))
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes(std::array::from_fn(|i| bytes[at + i]))
-}
-
-fn add64(bytes: &mut [u8], at: usize, n: u64) {
-    let sum = u64_at(bytes, at).wrapping_add(n);
-    bytes[at..at + 8].copy_from_slice(&sum.to_le_bytes());
-}
-
-fn add32(bytes: &mut [u8], at: usize, n: u32) {
-    let sum = u32_at(bytes, at).wrapping_add(n);
-    bytes[at..at + 4].copy_from_slice(&sum.to_le_bytes());
+fn kind(record: &RecordBuf) -> u16 {
+    kinds::from_wire(record.header.kind).0
 }

@@ -17,9 +17,10 @@ use observer::{
     source::Pass,
 };
 use observer_ebpf::loss;
+use observer_ebpf::record::Records;
 use observer_engine::{
     Engine, Hole,
-    event::{Event, decode, record_bytes},
+    event::{Event, decode},
     order::{Item, Order},
     setup::Setup,
 };
@@ -60,10 +61,8 @@ impl Load<'_> {
     pub fn decode(&self) -> Duration {
         self.each(Addresses::Same, |passes| {
             for batch in passes.iter().flat_map(|pass| &pass.batches) {
-                let mut rest = &batch.bytes[..];
-                while let Some(n) = record_bytes(rest) {
-                    let _ = black_box(decode(batch.cpu, &rest[..n]));
-                    rest = &rest[n..];
+                for record in Records::of(&batch.bytes) {
+                    let _ = black_box(decode(batch.cpu, record));
                 }
             }
         })

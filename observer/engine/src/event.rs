@@ -3,7 +3,10 @@
 //! This module decides how bytes on the wire become an [`Event`]; it decides nothing about meaning. Addresses are
 //! newtypes so that a table cannot be passed for an mm.
 
-use observer_ebpf::{HEADER_BYTES, kinds};
+use observer_ebpf::{
+    Header, kinds,
+    record::{Record, RecordBuf},
+};
 
 macro_rules! address {
     ($($(#[doc = $doc:literal])+ $name:ident)+) => { $(
@@ -343,73 +346,46 @@ pub struct Event {
     pub body: Body,
 }
 
-/// Reason why bytes cannot be decoded into an event.
+/// Reason why a record cannot be decoded into an event. It is skipped and counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Undecodable {
-    /// Fewer bytes than the header, or than the payload that the header announces; or not a record.
-    Short,
-    /// The kind is of a later version: the record is skipped and counted.
+    /// The kind is of a later version.
     UnknownKind(u16),
-    /// The class, mode or `how` is of a later version: the record is skipped and counted.
+    /// The class, mode or `how` is of a later version.
     UnknownValue(u16),
-}
-
-fn word(bytes: &[u8], i: usize) -> u64 {
-    let at = HEADER_BYTES + 8 * i;
-    let mut w = [0; 8];
-    w.copy_from_slice(&bytes[at..at + 8]);
-    u64::from_le_bytes(w)
-}
-
-/// Returns the size of the record at the start of `bytes`, read from its header; `None` if the record is not complete.
-#[must_use]
-pub fn record_bytes(bytes: &[u8]) -> Option<usize> {
-    let kind = u16::from_le_bytes([*bytes.get(16)?, *bytes.get(17)?]);
-    let (_, words) = kinds::from_wire(kind);
-    let n = HEADER_BYTES + 8 * words;
-    (words > 0 && bytes.len() >= n).then_some(n)
 }
 
 /// Appends the record of an event in the form that [`decode`] reads. The record does not contain the CPU: each CPU has
 /// its own ring.
 pub fn encode(event: &Event, bytes: &mut Vec<u8>) {
     let (arg, words) = event.body.wire();
-    let kind = event.body.kind();
-    bytes.extend(event.time_ns.to_le_bytes());
-    bytes.extend(event.seq.to_le_bytes());
-    bytes.extend(event.tid.0.to_le_bytes());
-    bytes.extend(kinds::on_wire(kind).to_le_bytes());
-    bytes.extend(event.site.0.to_le_bytes());
-    bytes.extend(arg.to_le_bytes());
-    let n = kinds::words(kind).unwrap_or(0);
-    words.iter().take(n).for_each(|w| bytes.extend(w.to_le_bytes()));
+    let header = Header {
+        time_ns: event.time_ns,
+        seq: event.seq,
+        tid: event.tid.0,
+        kind: kinds::on_wire(event.body.kind()),
+        site: event.site.0,
+        arg,
+    };
+    bytes.extend(RecordBuf { header, words }.bytes());
 }
 
-/// Decodes one record of the stream of `cpu`.
+/// Decodes a record of the stream of `cpu`.
 ///
 /// # Errors
-/// Returns [`Undecodable`]. Nothing is consumed; the caller counts the error.
-pub fn decode(cpu: u16, bytes: &[u8]) -> Result<Event, Undecodable> {
-    if bytes.len() < HEADER_BYTES {
-        return Err(Undecodable::Short);
-    }
-    let u32_at = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
-    let u16_at = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
-    let (kind, words) = kinds::from_wire(u16_at(16));
-    if words == 0 || bytes.len() < HEADER_BYTES + 8 * words {
-        return Err(Undecodable::Short);
-    }
-    if kinds::words(kind) != Some(words) {
+/// The record is of a later version.
+pub fn decode(cpu: u16, record: Record<'_>) -> Result<Event, Undecodable> {
+    let (header, kind) = (record.header(), record.kind());
+    if !record.is_known() {
         return Err(Undecodable::UnknownKind(kind));
     }
-    let arg = u32_at(20);
-    let body = body(kind, arg, |i| word(bytes, i)).ok_or(Undecodable::UnknownValue(kind))?;
+    let body = body(kind, header.arg, |i| record.word(i)).ok_or(Undecodable::UnknownValue(kind))?;
     Ok(Event {
-        time_ns: u64::from(u32_at(0)) | u64::from(u32_at(4)) << 32,
-        seq: u32_at(8),
-        tid: Tid(u32_at(12)),
+        time_ns: header.time_ns,
+        seq: header.seq,
+        tid: Tid(header.tid),
         cpu,
-        site: SiteId(u16_at(18)),
+        site: SiteId(header.site),
         body,
     })
 }

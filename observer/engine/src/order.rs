@@ -17,8 +17,12 @@
 
 use std::collections::{BTreeMap, BinaryHeap};
 
-use crate::event::{Event, Undecodable, decode, record_bytes};
-use observer_ebpf::HEADER_BYTES;
+use observer_ebpf::{
+    Header,
+    record::{Incomplete, Record, Records},
+};
+
+use crate::event::{Event, Undecodable, decode};
 
 /// Maximum number of events that wait for a complete pass.
 pub const PENDING_MAX: usize = 1 << 21;
@@ -253,24 +257,27 @@ impl Cpu {
         while !self.torn.is_empty() && !bytes.is_empty() && !self.astray {
             self.torn.push(bytes[0]);
             bytes = &bytes[1..];
-            if let Some(n) = record_bytes(&self.torn) {
-                let torn = std::mem::take(&mut self.torn);
-                self.record(&torn[..n], released_ns, counts);
-            } else if is_no_record(&self.torn) {
-                self.go_astray(counts);
+            match Record::first(&self.torn) {
+                Ok(_) => {
+                    let torn = std::mem::take(&mut self.torn);
+                    for record in Records::of(&torn) {
+                        self.record(record, released_ns, counts);
+                    }
+                }
+                Err(Incomplete::Torn) => {}
+                Err(Incomplete::NotARecord) => self.go_astray(counts),
             }
         }
-        while !bytes.is_empty() && !self.astray {
-            let Some(n) = record_bytes(bytes) else {
-                if is_no_record(bytes) {
-                    self.go_astray(counts);
-                } else {
-                    self.torn.extend_from_slice(bytes);
-                }
-                return;
-            };
-            self.record(&bytes[..n], released_ns, counts);
-            bytes = &bytes[n..];
+        if self.astray {
+            return;
+        }
+        let mut records = Records::of(bytes);
+        for record in records.by_ref() {
+            self.record(record, released_ns, counts);
+        }
+        match Record::first(records.rest()) {
+            Err(Incomplete::NotARecord) => self.go_astray(counts),
+            _ => self.torn.extend_from_slice(records.rest()),
         }
     }
 
@@ -280,10 +287,10 @@ impl Cpu {
         counts.short += 1;
     }
 
-    fn record(&mut self, bytes: &[u8], released_ns: u64, counts: &mut Counts) {
-        let (time_ns, seq) = stamp(bytes);
+    fn record(&mut self, record: Record<'_>, released_ns: u64, counts: &mut Counts) {
+        let Header { time_ns, seq, .. } = record.header();
         self.number(seq, time_ns);
-        match decode(self.number, bytes) {
+        match decode(self.number, record) {
             Ok(event) => {
                 counts.events += 1;
                 counts.late += u64::from(time_ns < released_ns);
@@ -291,7 +298,6 @@ impl Cpu {
                     self.queue.last().is_some_and(|l| l.time_ns > time_ns && self.queue.len() > self.head);
                 self.queue.push(event);
             }
-            Err(Undecodable::Short) => counts.short += 1,
             Err(Undecodable::UnknownKind(_)) => counts.unknown_kind += 1,
             Err(Undecodable::UnknownValue(_)) => counts.unknown_value += 1,
         }
@@ -409,21 +415,6 @@ impl OpenGap {
     fn len(&self, first: u64) -> u64 {
         self.last - first + 1
     }
-}
-
-/// Returns time and sequence number, which every kind of record has.
-fn stamp(record: &[u8]) -> (u64, u32) {
-    let mut time = [0; 8];
-    let mut seq = [0; 4];
-    time.copy_from_slice(&record[..8]);
-    seq.copy_from_slice(&record[8..12]);
-    (u64::from_le_bytes(time), u32::from_le_bytes(seq))
-}
-
-/// Returns true if the bytes contain a whole header but cannot be the begin of a record.
-fn is_no_record(bytes: &[u8]) -> bool {
-    bytes.len() >= HEADER_BYTES
-        && observer_ebpf::kinds::from_wire(u16::from_le_bytes([bytes[16], bytes[17]])).1 == 0
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 use std::{fs, path::Path};
 
 use observer_ebpf::kinds;
+use observer_ebpf::record::Record;
 use observer_engine::{
     event::{Body, Event, SiteId, Tid, decode, encode},
     trace::{self, Step, Trace},
@@ -130,7 +131,8 @@ fn bodies_survive_the_wire() {
             let Step::Event(event) = step else { continue };
             let mut bytes = Vec::new();
             encode(&event, &mut bytes);
-            assert_eq!(decode(event.cpu, &bytes), Ok(event), "{name}");
+            let record = Record::first(&bytes).unwrap();
+            assert_eq!(decode(event.cpu, record), Ok(event), "{name}");
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     host::{attach, plan, probe},
     library::Library,
     meta::{Filter, Meta},
-    recording::{Keep, Writer},
+    recording::{InMemory, Writer},
     run::{
         Dashboard, Options, Outcome,
         player::{self, Player},
@@ -100,9 +100,9 @@ fn look_back(record: Option<&PathBuf>, meta: &Meta, options: &mut Options) -> Op
     if let Some(path) = record {
         return Some(Library::written(path.clone()));
     }
-    match Keep::new(meta) {
+    match InMemory::new(meta) {
         Ok(keep) => {
-            let library = Library::kept(keep.kept());
+            let library = Library::in_memory(keep.handle());
             options.keep = Some(keep);
             Some(library)
         }

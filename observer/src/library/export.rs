@@ -14,7 +14,7 @@ use anyhow::{Context, anyhow};
 use super::{Export, Library, Parts, stream::Stream};
 use crate::{
     hint::Hint,
-    recording::{Input, Reader, Writer, keep::Look, writer},
+    recording::{Input, Reader, Writer, in_memory::Look, writer},
     report::Report,
     run::{Options, run},
     sink::{dot, json, text},
@@ -47,7 +47,7 @@ impl Library {
     fn record(&self, look: &Look, to: File) -> anyhow::Result<()> {
         match &self.parts {
             Parts::One { input, .. } => copy(input, to),
-            Parts::Kept(_) => join(Stream::begin(&look.segments)?, to),
+            Parts::Segments(_) => join(Stream::begin(&look.segments)?, to),
         }
     }
 

@@ -19,7 +19,7 @@ use observer_engine::order::{Item, Order};
 use super::stream::{At, Stream};
 use crate::{
     events::{Told, told::News},
-    recording::{keep::Segment, reader::Place},
+    recording::{in_memory::Segment, reader::Place},
     source::{Pass, Source},
 };
 
@@ -49,7 +49,7 @@ pub struct Index {
     news: Vec<News>,
     events: u64,
     /// Nonexistent CPU of the preamble's records.
-    again_cpu: Option<u16>,
+    preamble_cpu: Option<u16>,
     known: Vec<Known>,
     /// Chunks for which the number of earlier events is not known.
     waiting: VecDeque<Begin>,
@@ -77,7 +77,7 @@ pub struct From {
     /// Number of events before it.
     pub events: u64,
     pub told: Told,
-    pub again_cpu: Option<u16>,
+    pub preamble_cpu: Option<u16>,
 }
 
 impl Index {
@@ -121,7 +121,7 @@ impl Index {
         let since = stream.meta().since.as_ref();
         *self = Index {
             events: since.map_or(0, |s| s.records),
-            again_cpu: since.map(|s| s.again_cpu),
+            preamble_cpu: since.map(|s| s.preamble_cpu),
             ..Index::default()
         };
         // Records of the preamble may have any earlier time.
@@ -140,13 +140,13 @@ impl Index {
         for batch in &pass.batches {
             self.order.batch(batch.cpu, &batch.bytes);
         }
-        let Index { order, told, news, events, again_cpu, known, waiting, .. } = self;
+        let Index { order, told, news, events, preamble_cpu, known, waiting, .. } = self;
         let handed_on_ns = order.mark(pass.mark, |item| {
             let Item::Event(event) = item else { return };
             while let Some(begin) = waiting.pop_front_if(|b| b.start_ns <= event.time_ns) {
                 known.push(Known { begin, events: *events, news: news.len() });
             }
-            *events += u64::from(Some(event.cpu) != *again_cpu);
+            *events += u64::from(Some(event.cpu) != *preamble_cpu);
             news.extend(told.learn(event));
         });
         self.handed_on_ns = handed_on_ns.unwrap_or(self.handed_on_ns);
@@ -172,6 +172,6 @@ impl Index {
         let mut told = Told::default();
         self.news[..known.news].iter().for_each(|news| told.take(news));
         let (start_ns, events) = (known.begin.start_ns, known.events);
-        Ok(Some(From { stream, start_ns, events, told, again_cpu: self.again_cpu }))
+        Ok(Some(From { stream, start_ns, events, told, preamble_cpu: self.preamble_cpu }))
     }
 }

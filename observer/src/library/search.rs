@@ -75,7 +75,7 @@ impl Search<'_> {
         if self.done || !self.begun {
             return;
         }
-        if Some(event.cpu) == self.from.again_cpu {
+        if Some(event.cpu) == self.from.preamble_cpu {
             self.from.told.learn(event);
             return;
         }

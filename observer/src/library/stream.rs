@@ -11,7 +11,7 @@ use crate::{
     meta::{Closing, End, Meta, Notice},
     recording::{
         Reader,
-        keep::Segment,
+        in_memory::Segment,
         reader::{Place, Refused},
     },
     source::{Pass, Source},

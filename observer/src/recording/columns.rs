@@ -13,8 +13,7 @@ use std::{
     hash::{BuildHasherDefault, Hasher},
 };
 
-use observer_ebpf::{HEADER_BYTES, kinds};
-use observer_engine::event::record_bytes;
+use observer_ebpf::{Header, kinds, record::Records};
 
 /// Word tokens below this are not dictionary indices.
 const TOKENS: u64 = 2;
@@ -131,28 +130,25 @@ pub fn fold(bytes: &[u8]) -> Vec<u8> {
     let mut dictionary: Places<u64> = Places::default();
     let mut last = Fields { seq: u32::MAX, ..Fields::default() };
     let mut records = 0u64;
-    let mut rest = bytes;
-    while let Some(n) = record_bytes(rest) {
-        let (record, after) = rest.split_at(n);
-        rest = after;
+    let mut batch = Records::of(bytes);
+    for record in batch.by_ref() {
         records += 1;
-        let (kind, site) = (u16_at(record, 16), u16_at(record, 18));
+        let Header { time_ns, seq, tid, kind, site, arg } = record.header();
         let next = shapes.len();
         let place = *shape_places.entry(u32::from(kind) << 16 | u32::from(site)).or_insert(next);
         if place == next {
             shapes.push(Shape { kind, site, ..Shape::default() });
-            streams.shapes.extend_from_slice(&record[16..20]);
+            streams.shapes.extend(kind.to_le_bytes().into_iter().chain(site.to_le_bytes()));
         }
         put(&mut streams.shape, place as u64);
         let shape = &mut shapes[place];
-        let now = Fields { time: u64_at(record, 0), seq: u32_at(record, 8), tid: u32_at(record, 12) };
-        let arg = u32_at(record, 20);
+        let now = Fields { time: time_ns, seq, tid };
         put_signed(&mut streams.time, now.time.wrapping_sub(last.time) as i64);
         put_signed(&mut streams.seq, difference(now.seq, last.seq.wrapping_add(1)));
         put_signed(&mut streams.tid, difference(now.tid, last.tid));
         put_signed(&mut streams.arg, difference(arg, shape.arg));
         (last, shape.arg) = (now, arg);
-        for (i, word) in record[HEADER_BYTES..].chunks_exact(8).map(|w| u64_at(w, 0)).enumerate() {
+        for (i, word) in record.words().enumerate() {
             if word == shape.step(i) {
                 put(&mut streams.words[i], TOKEN_STEP);
             } else if let Some(place) = dictionary.get(&word) {
@@ -171,7 +167,7 @@ pub fn fold(bytes: &[u8]) -> Vec<u8> {
         put(&mut out, stream.len() as u64);
         out.extend_from_slice(stream);
     }
-    out.extend_from_slice(rest);
+    out.extend_from_slice(batch.rest());
     out
 }
 
@@ -188,8 +184,14 @@ pub fn unfold(mut bytes: &[u8]) -> Result<Vec<u8>, Damaged> {
     }
     let [shape_rows, shape, time, seq, tid, arg, words @ .., literals] = &mut streams;
     let mut shapes: Vec<Shape> = shape_rows
-        .chunks_exact(4)
-        .map(|row| Shape { kind: u16_at(row, 0), site: u16_at(row, 2), ..Shape::default() })
+        .as_chunks()
+        .0
+        .iter()
+        .map(|[k, ind, s, ite]| Shape {
+            kind: u16::from_le_bytes([*k, *ind]),
+            site: u16::from_le_bytes([*s, *ite]),
+            ..Shape::default()
+        })
         .collect();
     let mut dictionary: Vec<u64> = Vec::new();
     let mut last = Fields { seq: u32::MAX, ..Fields::default() };
@@ -201,20 +203,23 @@ pub fn unfold(mut bytes: &[u8]) -> Result<Vec<u8>, Damaged> {
         last.seq = sum(last.seq.wrapping_add(1), get_signed(seq)?);
         last.tid = sum(last.tid, get_signed(tid)?);
         shape.arg = sum(shape.arg, get_signed(arg)?);
-        out.extend_from_slice(&last.time.to_le_bytes());
-        out.extend_from_slice(&last.seq.to_le_bytes());
-        out.extend_from_slice(&last.tid.to_le_bytes());
-        out.extend_from_slice(&shape.kind.to_le_bytes());
-        out.extend_from_slice(&shape.site.to_le_bytes());
-        out.extend_from_slice(&shape.arg.to_le_bytes());
+        let header = Header {
+            time_ns: last.time,
+            seq: last.seq,
+            tid: last.tid,
+            kind: shape.kind,
+            site: shape.site,
+            arg: shape.arg,
+        };
+        out.extend_from_slice(&header.to_bytes());
         let (_, count) = kinds::from_wire(shape.kind);
         for (i, tokens) in words.iter_mut().enumerate().take(count) {
             let word = match get(tokens)? {
                 TOKEN_STEP => shape.step(i),
                 TOKEN_LITERAL => {
-                    let (word, after) = literals.split_at_checked(8).ok_or(Damaged("literals"))?;
+                    let (word, after) = literals.split_first_chunk().ok_or(Damaged("literals"))?;
                     *literals = after;
-                    let word = u64_at(word, 0);
+                    let word = u64::from_le_bytes(*word);
                     dictionary.push(word);
                     word
                 }
@@ -229,18 +234,6 @@ pub fn unfold(mut bytes: &[u8]) -> Result<Vec<u8>, Damaged> {
     }
     out.extend_from_slice(bytes);
     Ok(out)
-}
-
-fn u16_at(bytes: &[u8], at: usize) -> u16 {
-    u16::from_le_bytes([bytes[at], bytes[at + 1]])
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    u32::from(u16_at(bytes, at)) | u32::from(u16_at(bytes, at + 2)) << 16
-}
-
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    u64::from(u32_at(bytes, at)) | u64::from(u32_at(bytes, at + 4)) << 32
 }
 
 fn difference(now: u32, before: u32) -> i64 {

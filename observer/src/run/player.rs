@@ -1,12 +1,12 @@
 //! A recording with a movable position, for a dashboard.
 //!
 //! Decides how a place is reached. The recording is read once, as fast as possible, and checkpoints of the run are stored on
-//! the way ([`known`]). Any other place is reached from the nearest checkpoint, or from the current position. A place is the
+//! the way ([`checkpoints`]). Any other place is reached from the nearest checkpoint, or from the current position. A place is the
 //! same no matter how it is reached ([`Until`]). Also decides how long playback waits while nothing happens.
 //!
 //! Reports do not use the player: [`super::run`] makes them from a source.
 
-mod known;
+mod checkpoints;
 
 use std::{
     sync::Arc,
@@ -15,7 +15,7 @@ use std::{
 
 use anyhow::Context;
 
-use self::known::Known;
+use self::checkpoints::Checkpoints;
 use super::{
     Dashboard, FRAME, Options, Step, Stops, after_snapshot,
     pipeline::{Pipeline, Taken, Until, last_snapshot},
@@ -44,7 +44,7 @@ pub struct Player {
     end_ns: u64,
     reader: Reader,
     pipeline: Pipeline,
-    known: Known,
+    checkpoints: Checkpoints,
     /// Place that the player moves to, or that it was last sent to and reached.
     goal: Option<Until>,
     way: Way,
@@ -106,7 +106,7 @@ impl Player {
         let pipeline = Pipeline::new(&meta)?;
         let bytes = input.len().with_context(|| format!("read {name}"))?;
         Ok(Player {
-            known: Known::new(pipeline.clone(), reader.place(), bytes),
+            checkpoints: Checkpoints::new(pipeline.clone(), reader.place(), bytes),
             end_ns: index.end_ns().unwrap_or(0).max(meta.start_ns),
             now_ns: meta.start_ns,
             name,
@@ -255,7 +255,7 @@ impl Player {
                 Until::Event(n) => self.pipeline.events() < n,
                 Until::Time(ns) => self.pipeline.event_ns() <= ns,
             };
-        let from = self.known.before(until);
+        let from = self.checkpoints.before(until);
         let is_nearer = self.pipeline.events() >= from.pipeline.events();
         let from_here = self.way == Way::Sent && is_ahead && is_nearer;
         self.way = Way::Going;
@@ -266,7 +266,7 @@ impl Player {
         self.reader = reopened.with_context(|| format!("read {}", self.name))?;
         self.pipeline = from.pipeline.clone();
         if let Some(filter) = &self.tail {
-            self.pipeline.keep_tail_at(filter.clone(), self.known.events_at(until));
+            self.pipeline.keep_tail_at(filter.clone(), self.checkpoints.events_at(until));
         }
         Ok(())
     }
@@ -275,7 +275,7 @@ impl Player {
     fn advance(&mut self, until: Until, deadline: Instant) -> anyhow::Result<bool> {
         loop {
             let taken = self.pipeline.take(until, STEPS);
-            self.extends |= self.known.note(&self.pipeline, &self.reader);
+            self.extends |= self.checkpoints.note(&self.pipeline, &self.reader);
             match taken {
                 Taken::There => return Ok(true),
                 Taken::More => {}
@@ -295,7 +295,7 @@ impl Player {
 
     /// Returns true if the run may have to stop within this pass.
     fn is_stop_in(&self, pass: &Pass, until: Until) -> bool {
-        self.pipeline.reaches(pass, until) || self.pipeline.reaches(pass, self.known.next_look())
+        self.pipeline.reaches(pass, until) || self.pipeline.reaches(pass, self.checkpoints.next_look())
     }
 
     fn arrive(&mut self, until: Until) {
@@ -318,7 +318,7 @@ impl Player {
     }
 
     fn end_ns(&self) -> u64 {
-        self.end_ns.max(self.known.read_ns)
+        self.end_ns.max(self.checkpoints.read_ns)
     }
 
     /// True on the way to a place, if there is nothing to show before its end.
@@ -333,14 +333,14 @@ impl Player {
             file: self.name.clone(),
             start_ns: self.meta.start_ns,
             end_ns: self.end_ns(),
-            read_ns: self.known.read_ns,
+            read_ns: self.checkpoints.read_ns,
             event: self.pipeline.events(),
-            events: self.known.events,
+            events: self.checkpoints.events,
             reading: self.reading,
             paused: self.paused,
             speed: self.speed,
             ended: self.is_at_end(),
-            marks: self.known.marks(),
+            marks: self.checkpoints.marks(),
         })
     }
 

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use observer_ebpf::{config::PerCpu, kinds, loss};
+use observer_ebpf::{config::PerCpu, kinds, loss, record::Record};
 use observer_engine::Hole;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
@@ -56,20 +56,6 @@ enum State {
     Running,
     /// Switched off; this number of passes is left to give.
     Draining(u32),
-}
-
-/// Timestamp of a record.
-fn stamp_ns(record: &[u8]) -> Option<u64> {
-    record.first_chunk().map(|bytes| u64::from_le_bytes(*bytes))
-}
-
-/// Stack number of a stack record; `None` for other records.
-fn stack_id(record: &[u8]) -> Option<u32> {
-    let kind = u16::from_le_bytes([*record.get(16)?, *record.get(17)?]);
-    if kind != kinds::on_wire(kinds::STACK) {
-        return None;
-    }
-    Some(u32::from_le_bytes(record.get(20..24)?.try_into().ok()?))
 }
 
 /// Nanoseconds of `CLOCK_MONOTONIC`, the clock of the records.
@@ -162,10 +148,15 @@ impl Live {
             let mut bytes = Vec::new();
             // Reads up to the first record stamped after the pass began: a ring that is filled as fast as it is read is never
             // empty.
-            while let Some(record) = ring.next() {
-                stack_ids.extend(stack_id(&record));
-                bytes.extend_from_slice(&record);
-                if stamp_ns(&record).is_none_or(|at_ns| at_ns >= time_ns) {
+            while let Some(sample) = ring.next() {
+                bytes.extend_from_slice(&sample);
+                // Bytes that are not a record are reported by the order.
+                let Ok(record) = Record::first(&sample) else { break };
+                let header = record.header();
+                if record.kind() == kinds::STACK {
+                    stack_ids.push(header.arg);
+                }
+                if header.time_ns >= time_ns {
                     break;
                 }
             }

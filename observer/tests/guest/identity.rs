@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, fs, io::Cursor, process::Command};
 
 use observer::recording::Reader;
-use observer_engine::event::{Body, Event, Tid, decode, record_bytes};
+use observer_ebpf::record::Records;
+use observer_engine::event::{Body, Event, Tid, decode};
 
 use crate::{observer, record, report, run};
 
@@ -14,7 +15,9 @@ const RECORDING: &str = "/tmp/identity.obs";
 pub fn userfaultfd() {
     record(RECORDING, &[], &["uffd-copy", "uffd-continue", "uffd-poison", "uffd-wp", "uffd-turns"]);
     let report = report(RECORDING);
-    assert_eq!(report["loss"], serde_json::json!([]), "lost");
+    // A preemptible kernel may skip a program; a lookup outside every operation is what must not be.
+    let losses = report["loss"].as_array().unwrap();
+    assert!(losses.iter().all(|loss| loss["reason"] == "skipped"), "{losses:#?}");
     let findings = report["findings"].as_array().unwrap();
     let alarms: Vec<_> = findings.iter().filter(|f| f["alarm"] == true).collect();
     assert!(alarms.is_empty(), "{alarms:#?}");
@@ -92,12 +95,7 @@ fn events() -> Vec<Event> {
     let mut events = Vec::new();
     while let Some(pass) = reader.next_pass().unwrap() {
         for batch in &pass.batches {
-            let mut bytes = batch.bytes.as_slice();
-            while let Some(n) = record_bytes(bytes) {
-                let (record, rest) = bytes.split_at(n);
-                events.extend(decode(batch.cpu, record));
-                bytes = rest;
-            }
+            events.extend(Records::of(&batch.bytes).flat_map(|record| decode(batch.cpu, record)));
         }
     }
     events

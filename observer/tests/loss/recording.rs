@@ -15,9 +15,12 @@ use observer::{
     sink::{json, text},
     source::{Batch, Loss, Pass},
 };
-use observer_ebpf::{kinds, loss};
+use observer_ebpf::{
+    loss,
+    record::{Record, Records},
+};
 use observer_engine::{
-    event::{Event, record_bytes},
+    event::Event,
     order::{Item, Order},
     setup::Setup,
 };
@@ -62,19 +65,6 @@ pub fn fixtures() -> Vec<(String, Recording)> {
     found.sort_by(|a, b| a.0.cmp(&b.0));
     assert!(!found.is_empty(), "no fixtures");
     found
-}
-
-fn records(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
-    std::iter::from_fn(move || {
-        let n = record_bytes(bytes)?;
-        let (record, rest) = bytes.split_at(n);
-        bytes = rest;
-        Some(record)
-    })
-}
-
-fn kind(record: &[u8]) -> u16 {
-    kinds::from_wire(u16::from_le_bytes([record[16], record[17]])).0
 }
 
 impl Recording {
@@ -154,7 +144,7 @@ impl Recording {
     /// Kinds of record that it has.
     pub fn kinds(&self) -> BTreeSet<u16> {
         let batches = self.passes.iter().flat_map(|pass| &pass.batches);
-        batches.flat_map(|batch| records(&batch.bytes).map(kind)).collect()
+        batches.flat_map(|batch| Records::of(&batch.bytes).map(Record::kind)).collect()
     }
 
     /// It as it would be if these records had found their ring full.
@@ -167,12 +157,12 @@ impl Recording {
             let mut rose = BTreeSet::new();
             for batch in &pass.batches {
                 let mut bytes = Vec::new();
-                for record in records(&batch.bytes) {
-                    if is_lost(&At { pass: number, cpu: batch.cpu, kind: kind(record) }) {
+                for record in Records::of(&batch.bytes) {
+                    if is_lost(&At { pass: number, cpu: batch.cpu, kind: record.kind() }) {
                         *totals.entry(batch.cpu).or_default() += 1;
                         rose.insert(batch.cpu);
                     } else {
-                        bytes.extend_from_slice(record);
+                        bytes.extend_from_slice(record.bytes());
                     }
                 }
                 lossy.batches.push(Batch { cpu: batch.cpu, bytes });
@@ -194,7 +184,7 @@ impl Recording {
     /// The same passes in batches of so many records.
     pub fn with_batches_of(&self, count: usize) -> Recording {
         let cut = |batch: &Batch| -> Vec<Batch> {
-            let all: Vec<&[u8]> = records(&batch.bytes).collect();
+            let all: Vec<&[u8]> = Records::of(&batch.bytes).map(Record::bytes).collect();
             all.chunks(count).map(|some| Batch { cpu: batch.cpu, bytes: some.concat() }).collect()
         };
         let passes = self

@@ -108,7 +108,7 @@ fn a_place_is_the_same_whatever_way_led_there() {
     for name in FIXTURES {
         let input = fixture(name);
         let mut player = read(&input);
-        let total = player.known.events;
+        let total = player.checkpoints.events;
         assert!(total > 1000, "{name}: {total}");
         for _ in 0..40 {
             let n = dice.below(total);
@@ -197,7 +197,7 @@ fn at_its_end_it_is_the_report() {
 fn steps_lead_back_from_the_end_and_on_again() {
     let input = fixture("share-unmap.obs");
     let mut player = read(&input);
-    let total = player.known.events;
+    let total = player.checkpoints.events;
     for back in 1..20 {
         let snapshot = seek(&mut player, To::Steps(-1));
         assert_eq!(place(&snapshot).event, total - back);
@@ -254,8 +254,8 @@ fn a_finding_is_listed_at_its_mark() {
 #[test]
 fn the_tail_is_full_after_a_seek() {
     let mut player = read(&fixture("walkers-6.1.obs"));
-    let total = player.known.events;
-    assert!(player.known.events > 4 * TAIL_MAX as u64);
+    let total = player.checkpoints.events;
+    assert!(player.checkpoints.events > 4 * TAIL_MAX as u64);
     player.command(Command::Tail(Filter::default()));
     for n in [total, total - 1, total / 2, TAIL_MAX as u64, 10, 0] {
         let snapshot = seek(&mut player, To::Event(n));
@@ -285,7 +285,7 @@ fn rows_know_what_was_told_before_they_were_kept() {
         let input = fixture(name);
         let mut player = read(&input);
         player.command(Command::Tail(Filter::default()));
-        let n = player.known.events * 9 / 10;
+        let n = player.checkpoints.events * 9 / 10;
         let kept_late = seek(&mut player, To::Event(n));
         let from_the_begin = fresh_with(&input, Until::Event(n), Some(Filter::default()));
         assert_eq!(kept_late.tail, from_the_begin.tail, "{name}");
@@ -296,9 +296,9 @@ fn rows_know_what_was_told_before_they_were_kept() {
 #[test]
 fn the_first_reading_can_be_interrupted_and_is_gone_on_with() {
     let input = fixture("fault-truncate.obs");
-    let total = read(&input).known.events;
+    let total = read(&input).checkpoints.events;
     let mut player = open(&input);
-    while player.known.events < total / 3 {
+    while player.checkpoints.events < total / 3 {
         assert_eq!(player.work(Duration::ZERO).unwrap(), Next::Again);
         assert!(place(&player.snapshot()).reading);
     }
@@ -307,7 +307,7 @@ fn the_first_reading_can_be_interrupted_and_is_gone_on_with() {
     let stopped = place(&player.snapshot());
     assert!(!stopped.reading && stopped.paused && !stopped.ended);
     assert!(stopped.event >= total / 3 && stopped.event < total, "{} of {total}", stopped.event);
-    let known = player.known.events;
+    let known = player.checkpoints.events;
     let back = seek(&mut player, To::Event(known / 2));
     assert_eq!((place(&back).event, place(&back).events), (known / 2, known));
     let on = seek(&mut player, To::Event(known + 100));

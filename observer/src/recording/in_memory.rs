@@ -2,10 +2,10 @@
 //!
 //! Decides its size, and what is dropped. There are two segments, each a complete recording in memory: when the second is
 //! full, the first is dropped and a new one begins. A segment that begins in the middle of a run starts with a preamble
-//! ([`again`]), so that it can be read alone. A dropped segment is emptied as soon as no [`Look`] is open, even if its file
+//! ([`preamble`]), so that it can be read alone. A dropped segment is emptied as soon as no [`Look`] is open, even if its file
 //! is still open.
 
-mod again;
+mod preamble;
 
 use std::{
     collections::BTreeMap,
@@ -16,9 +16,9 @@ use std::{
 };
 
 use anyhow::Context;
-use observer_engine::event::record_bytes;
+use observer_ebpf::record::Records;
 
-use self::again::{Again, u32_at};
+use self::preamble::Preamble;
 use super::{Input, Writer};
 use crate::{
     meta::{Closing, Lost, Meta, Since},
@@ -31,9 +31,9 @@ pub const SEGMENT_BYTES: u64 = 64 << 20;
 const SEGMENTS: usize = 2;
 
 /// Adds passes to the in-memory recording, as a recorder does to a file.
-pub struct Keep {
+pub struct InMemory {
     meta: Meta,
-    kept: Kept,
+    kept: Segments,
     writer: Option<Writer>,
     file: Arc<File>,
     segment_bytes: u64,
@@ -49,12 +49,12 @@ struct SoFar {
     records: u64,
     next_seq: BTreeMap<u16, u32>,
     lost: BTreeMap<(u16, u16, Option<u16>), Lost>,
-    again: Again,
+    preamble: Preamble,
 }
 
 /// Handle to the kept segments, oldest first, for lookups.
 #[derive(Clone, Debug, Default)]
-pub struct Kept(Arc<Mutex<Shelf>>);
+pub struct Segments(Arc<Mutex<Shelf>>);
 
 #[derive(Debug, Default)]
 struct Shelf {
@@ -79,7 +79,7 @@ pub struct Segment {
 #[derive(Debug)]
 pub struct Look {
     pub segments: Vec<Segment>,
-    kept: Option<Kept>,
+    kept: Option<Segments>,
 }
 
 impl Look {
@@ -99,7 +99,7 @@ impl Drop for Look {
     }
 }
 
-impl Kept {
+impl Segments {
     #[must_use]
     pub fn look(&self) -> Look {
         let mut shelf = self.lock();
@@ -133,22 +133,22 @@ impl Shelf {
     }
 }
 
-impl Keep {
+impl InMemory {
     /// # Errors
     /// The kernel refuses to create a file in memory.
-    pub fn new(meta: &Meta) -> anyhow::Result<Keep> {
-        Keep::in_segments(meta, SEGMENT_BYTES)
+    pub fn new(meta: &Meta) -> anyhow::Result<InMemory> {
+        InMemory::in_segments(meta, SEGMENT_BYTES)
     }
 
     /// Makes an in-memory recording with this segment size.
     ///
     /// # Errors
-    /// The same as those of [`Keep::new`].
-    pub fn in_segments(meta: &Meta, segment_bytes: u64) -> anyhow::Result<Keep> {
+    /// The same as those of [`InMemory::new`].
+    pub fn in_segments(meta: &Meta, segment_bytes: u64) -> anyhow::Result<InMemory> {
         let file = Arc::new(memory().context("make a file in memory")?);
-        let mut keep = Keep {
+        let mut keep = InMemory {
             meta: meta.clone(),
-            kept: Kept::default(),
+            kept: Segments::default(),
             writer: None,
             file,
             segment_bytes,
@@ -161,7 +161,7 @@ impl Keep {
 
     /// Handle for lookups.
     #[must_use]
-    pub fn kept(&self) -> Kept {
+    pub fn handle(&self) -> Segments {
         self.kept.clone()
     }
 
@@ -193,14 +193,14 @@ impl Keep {
         if let Some(writer) = self.writer.take() {
             writer.finish(None)?;
         }
-        let again_cpu =
+        let preamble_cpu =
             self.so_far.next_seq.keys().chain(&self.meta.cpus_online).max().map_or(0, |cpu| cpu + 1);
-        let since = self.so_far.since(again_cpu);
+        let since = self.so_far.since(preamble_cpu);
         self.file = Arc::new(memory().context("make a file in memory")?);
         let meta = Meta { since: Some(since), ..self.meta.clone() };
         self.begin(self.so_far.mark.time_ns, &meta)?;
-        let again = self.so_far.again.pass(self.so_far.mark, again_cpu);
-        self.writer.as_mut().map_or(Ok(()), |writer| writer.pass(&again))
+        let preamble = self.so_far.preamble.pass(self.so_far.mark, preamble_cpu);
+        self.writer.as_mut().map_or(Ok(()), |writer| writer.pass(&preamble))
     }
 
     /// Begins a segment, and drops the oldest one if there are too many.
@@ -220,29 +220,26 @@ impl SoFar {
             let Loss { cpu, reason, site, total, since_ns } = *loss;
             self.lost.insert((cpu, reason, site), Lost { cpu, reason, site, total, since_ns });
         }
-        self.again.stacks(pass);
+        self.preamble.stacks(pass);
         for Batch { cpu, bytes } in &pass.batches {
             let next_seq = self.next_seq.entry(*cpu).or_default();
-            let mut rest = bytes.as_slice();
-            while let Some(n) = record_bytes(rest) {
-                let (record, after) = rest.split_at(n);
-                rest = after;
+            for record in Records::of(bytes) {
                 self.records += 1;
                 // If programs nest, a smaller number may arrive later.
-                let seq = u32_at(record, 8).wrapping_add(1);
+                let seq = record.header().seq.wrapping_add(1);
                 if (seq.wrapping_sub(*next_seq) as i32) > 0 {
                     *next_seq = seq;
                 }
-                self.again.record(record);
+                self.preamble.record(record);
             }
         }
     }
 
-    fn since(&self, again_cpu: u16) -> Since {
+    fn since(&self, preamble_cpu: u16) -> Since {
         Since {
             mark_ns: self.mark.time_ns,
             records: self.records,
-            again_cpu,
+            preamble_cpu,
             next_seq: self.next_seq.clone(),
             lost: self.lost.values().copied().collect(),
         }

@@ -6,7 +6,10 @@
 
 use std::collections::BTreeMap;
 
-use observer_ebpf::{HEADER_BYTES, RECORD_BYTES_MAX, kinds};
+use observer_ebpf::{
+    Header, kinds,
+    record::{Record, RecordBuf},
+};
 
 use crate::{
     meta::Symbol,
@@ -17,52 +20,28 @@ use crate::{
 /// are dropped.
 const KEPT_MAX: usize = 1 << 16;
 
-/// A record as it arrived.
-#[derive(Clone, Copy)]
-struct Record {
-    bytes: [u8; RECORD_BYTES_MAX],
-    length: usize,
-}
-
-impl Record {
-    fn new(record: &[u8]) -> Record {
-        let mut bytes = [0; RECORD_BYTES_MAX];
-        bytes[..record.len()].copy_from_slice(record);
-        Record { bytes, length: record.len() }
-    }
-
-    fn time_ns(&self) -> u64 {
-        u64_at(&self.bytes, 0)
-    }
-
-    fn numbered(mut self, seq: u32) -> impl Iterator<Item = u8> {
-        self.bytes[8..12].copy_from_slice(&seq.to_le_bytes());
-        self.bytes.into_iter().take(self.length)
-    }
-}
-
 /// State for the preamble: all records that it repeats.
 #[derive(Default)]
-pub struct Again {
+pub struct Preamble {
     /// Task records, by task.
-    tasks: BTreeMap<u32, Record>,
+    tasks: BTreeMap<u32, RecordBuf>,
     /// Stack records, by task and site of the operation.
-    stacks: BTreeMap<(u32, u64), Record>,
+    stacks: BTreeMap<(u32, u64), RecordBuf>,
     /// Lock records, by lock.
-    locks: BTreeMap<u64, Record>,
+    locks: BTreeMap<u64, RecordBuf>,
     /// Frames, by the stack number in records.
     frames: BTreeMap<u32, Vec<u64>>,
     symbols: BTreeMap<u64, Symbol>,
 }
 
-impl Again {
+impl Preamble {
     /// Takes the stacks of a pass, before its records.
     pub fn stacks(&mut self, pass: &Pass) {
         for Stack { id, frames } in &pass.stacks {
             let before = self.frames.insert(*id, frames.clone());
             if before.is_some_and(|before| before != *frames) {
                 // The kernel reused the number for another stack: earlier records do not mean this one.
-                self.stacks.retain(|_, record| u32_at(&record.bytes, 20) != *id);
+                self.stacks.retain(|_, record| record.header.arg != *id);
             }
         }
         for symbol in &pass.symbols {
@@ -70,24 +49,23 @@ impl Again {
         }
     }
 
-    /// Takes a whole record.
-    pub fn record(&mut self, record: &[u8]) {
-        let (kind, words) = kinds::from_wire(u16_at(record, 16));
-        if words == 0 || Some(words) != kinds::words(kind) {
+    /// Takes a record.
+    pub fn record(&mut self, record: Record<'_>) {
+        if !record.is_known() {
             return;
         }
-        let (time_ns, tid, word) = (u64_at(record, 0), u32_at(record, 12), u64_at(record, HEADER_BYTES));
-        match kind {
+        let (Header { time_ns, tid, .. }, word) = (record.header(), record.word(0));
+        match record.kind() {
             kinds::TASK => keep(&mut self.tasks, tid, record),
             kinds::LOCK_NAME => keep(&mut self.locks, word, record),
             kinds::STACK => keep(&mut self.stacks, (tid, word), record),
             // Batches of CPUs are processed one after the other. An exit may thus follow the record of the next task with the
             // same number, and must not remove it. The same holds for locks.
-            kinds::TASK_EXIT if self.tasks.get(&tid).is_none_or(|r| r.time_ns() < time_ns) => {
+            kinds::TASK_EXIT if self.tasks.get(&tid).is_none_or(|r| r.header.time_ns < time_ns) => {
                 self.tasks.remove(&tid);
                 self.stacks.retain(|(of, _), _| *of != tid);
             }
-            kinds::LOCK_FORGET if self.locks.get(&word).is_some_and(|r| r.time_ns() < time_ns) => {
+            kinds::LOCK_FORGET if self.locks.get(&word).is_some_and(|r| r.header.time_ns < time_ns) => {
                 self.locks.remove(&word);
             }
             _ => {}
@@ -96,10 +74,13 @@ impl Again {
 
     /// Builds the pass with the whole preamble, as of this mark.
     pub fn pass(&self, mark: Mark, cpu: u16) -> Pass {
-        let mut records: Vec<&Record> =
-            self.tasks.values().chain(self.locks.values()).chain(self.stacks.values()).collect();
-        records.sort_by_key(|r| r.time_ns());
-        let bytes: Vec<u8> = records.iter().zip(0..).flat_map(|(record, seq)| record.numbered(seq)).collect();
+        let mut records: Vec<RecordBuf> =
+            self.tasks.values().chain(self.locks.values()).chain(self.stacks.values()).copied().collect();
+        records.sort_by_key(|r| r.header.time_ns);
+        for (record, seq) in records.iter_mut().zip(0..) {
+            record.header.seq = seq;
+        }
+        let bytes: Vec<u8> = records.iter().flat_map(RecordBuf::bytes).collect();
         Pass {
             mark: Mark { complete: true, ..mark },
             batches: if bytes.is_empty() { Vec::new() } else { vec![Batch { cpu, bytes }] },
@@ -114,28 +95,12 @@ impl Again {
     }
 }
 
-fn keep<K: Ord + Copy>(kept: &mut BTreeMap<K, Record>, key: K, record: &[u8]) {
+fn keep<K: Ord + Copy>(kept: &mut BTreeMap<K, RecordBuf>, key: K, record: Record<'_>) {
     if kept.len() >= KEPT_MAX && !kept.contains_key(&key) {
-        let mut times: Vec<u64> = kept.values().map(Record::time_ns).collect();
+        let mut times: Vec<u64> = kept.values().map(|r| r.header.time_ns).collect();
         let (_, middle, _) = times.select_nth_unstable(KEPT_MAX / 2);
         let middle = *middle;
-        kept.retain(|_, r| r.time_ns() > middle);
+        kept.retain(|_, r| r.header.time_ns > middle);
     }
-    kept.insert(key, Record::new(record));
-}
-
-pub fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    let mut n = [0; 4];
-    n.copy_from_slice(&bytes[at..at + 4]);
-    u32::from_le_bytes(n)
-}
-
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    let mut n = [0; 8];
-    n.copy_from_slice(&bytes[at..at + 8]);
-    u64::from_le_bytes(n)
-}
-
-fn u16_at(bytes: &[u8], at: usize) -> u16 {
-    u16::from_le_bytes([bytes[at], bytes[at + 1]])
+    kept.insert(key, record.to_buf());
 }

@@ -24,7 +24,7 @@ pub struct Checkpoint {
 }
 
 /// Everything that was read, from the start without a break.
-pub struct Known {
+pub struct Checkpoints {
     checkpoints: Vec<Checkpoint>,
     /// Minimum number of file bytes between two checkpoints.
     part_bytes: u64,
@@ -40,10 +40,10 @@ pub struct Known {
     by_id: BTreeMap<String, usize>,
 }
 
-impl Known {
+impl Checkpoints {
     /// Starts with one checkpoint. `bytes`: size of the file.
-    pub fn new(begin: Pipeline, place: Place, bytes: u64) -> Known {
-        Known {
+    pub fn new(begin: Pipeline, place: Place, bytes: u64) -> Checkpoints {
+        Checkpoints {
             read_ns: begin.event_ns(),
             checkpoints: vec![Checkpoint { pipeline: begin, place }],
             part_bytes: bytes.div_ceil(CHECKPOINTS),
