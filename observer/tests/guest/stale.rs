@@ -276,8 +276,10 @@ fn is_no_vacuum(report: &Value) {
     }
 }
 
-/// Leases from which on a site is one that the scenarios drive, and more than half of its leases have to be judged. Where the
-/// record of an inner operation was lost, its lookups count for the outer one: a site of a handful, all of it in holes.
+/// Number of leases from which on a site is one that the scenarios drive: at least a tenth of its leases must be judged. A
+/// skipped program is known only to lie between two readings of the counters, which are far apart on a busy machine, so that
+/// two skips can leave half of a scenario unjudged. If the record of an inner operation was lost, its lookups count for the
+/// outer operation, whose few leases then all lie in holes.
 const DRIVEN: u64 = 100;
 
 /// Whether so many records were lost that hardly any lease can be judged: more than a tenth of those that arrived. A guest on a busy
@@ -298,7 +300,7 @@ fn is_all_covered(report: &Value) {
         assert_eq!(number(lookup, "bare"), 0, "under no lock: {lookup}");
         let (leases, unjudged) = (number(lookup, "leases"), number(lookup, "unjudged"));
         assert!(unjudged == 0 || has_loss(report), "nothing was lost: {lookup}");
-        let is_judged = leases < DRIVEN || 2 * unjudged < leases;
-        assert!(is_judged || is_flooded, "most of them are not judged: {lookup}");
+        let is_judged = leases < DRIVEN || 10 * (leases - unjudged) >= leases;
+        assert!(is_judged || is_flooded, "hardly any of them is judged: {lookup}");
     }
 }
