@@ -202,3 +202,45 @@ fn loss_that_is_not_told_does_invent_findings() {
     }
     assert!(invented_some > 20, "only {invented_some} records matter to the traces");
 }
+
+/// The acquisition of two read locks was skipped while other tasks hold the same locks for reading. The releases may be
+/// this task's own, so nothing is known of the protection of its lookup.
+#[test]
+fn a_lookup_under_locks_whose_acquisition_was_lost_is_not_called_unprotected() {
+    let trace: Trace = "
+site 1 operation hugetlb_fault
+site 2 operation huge_pmd_share
+site 3 operation __unmap_hugepage_range
+site 10 lock down_read
+site 11 lookup huge_pte_offset
+site 12 unshare __huge_pmd_unshare
+site 30 task sched_process_fork
+exclude vma_lock read,write except hugetlb_unshare_pmds
+exclude i_mmap_rwsem read,write
+coverage unshare exact
+900 cpu0 t11 lock_name vma_lock lock=0x200 owner=0xf000
+902 cpu0 t11 lock_name i_mmap_rwsem lock=0x300 owner=0xf000
+904 cpu0 t11 task tgid=11 comm=reader mm=0xa000
+910 cpu0 t11 site=sched_process_fork fork child_tid=12 child_tgid=11
+920 cpu1 t12 task tgid=11 comm=reader mm=0xa000
+1000 cpu0 t11 site=down_read ask vma_lock read lock=0x200
+1010 cpu0 t11 site=down_read ask i_mmap_rwsem read lock=0x300
+1100 cpu1 t12 site=hugetlb_fault op_begin mm=0xa000
+hole any 1101..1199 2 skipped
+1200 cpu1 t12 site=huge_pmd_share op_begin mm=0xa000
+1210 cpu1 t12 site=huge_pte_offset lookup mm=0xa000 addr=0x40000000 pte=0x7000
+1220 cpu1 t12 release i_mmap_rwsem read lock=0x300
+1230 cpu1 t12 site=huge_pmd_share op_end
+1240 cpu1 t12 release vma_lock read lock=0x200
+1250 cpu1 t12 site=hugetlb_fault op_end
+1300 cpu0 t11 release i_mmap_rwsem read lock=0x300
+1310 cpu0 t11 release vma_lock read lock=0x200
+"
+    .parse()
+    .unwrap();
+    let engine = trace.run();
+    let protection = engine.protection();
+    let lookup = protection.lookups.iter().find(|l| &*l.site == "huge_pmd_share").unwrap();
+    assert_eq!((lookup.leases, lookup.bare), (1, 0), "{lookup:?}");
+    assert!(engine.findings().iter().all(|f| !f.rank.is_alarm()));
+}

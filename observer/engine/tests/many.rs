@@ -109,6 +109,27 @@ impl Lines {
         }
     }
 
+    /// Protected walks of the parties' page through this many VMAs, each with a vma_lock of its own.
+    fn vmas(&mut self, vmas: usize) {
+        for vma in 0..vmas {
+            let lock = 0x30_0000 + 0x100 * vma;
+            self.events(
+                2,
+                13,
+                &[
+                    &format!("lock_name vma_lock lock={lock:#x} owner=0xf000"),
+                    // In the order of the punch.
+                    "site=down_read ask i_mmap_rwsem read lock=0x300",
+                    &format!("site=down_read ask vma_lock read lock={lock:#x}"),
+                    "site=smaps_hugetlb_range callback_begin mm=0xa000 addr=0x40000000 pte=0x7000",
+                    "site=smaps_hugetlb_range op_end",
+                    &format!("release vma_lock read lock={lock:#x}"),
+                    "release i_mmap_rwsem read lock=0x300",
+                ],
+            );
+        }
+    }
+
     fn walker(&mut self, is_locked: bool) {
         if is_locked {
             self.event(0, 11, "site=down_read ask vma_lock read lock=0x200");
@@ -202,6 +223,30 @@ fn a_walker_and_a_punch_are_predicted_whatever_is_faulted_between() {
             assert_eq!(found, [Rank::Predicted], "{pages} pages, {crowd:?}");
         }
     }
+}
+
+/// Walks that differ in a lock of the link are different accesses; up to the stated bound none of them makes room.
+#[test]
+fn a_walker_is_predicted_among_walks_under_many_vma_locks() {
+    for vmas in [3, 31, 62] {
+        let mut lines = Lines::new();
+        lines.walker(false);
+        lines.vmas(vmas);
+        lines.punch();
+        let findings = lines.findings();
+        assert_eq!(ranks(&findings, Kind::Prediction, WALKER), [Rank::Predicted], "{vmas} VMAs");
+        assert_eq!(findings.len(), 1, "{findings:#?}");
+    }
+}
+
+/// Beyond the bound the verdict says so.
+#[test]
+fn a_walker_beyond_the_bound_is_incomplete_and_not_forgotten() {
+    let mut lines = Lines::new();
+    lines.walker(false);
+    lines.vmas(200);
+    lines.punch();
+    assert_eq!(ranks(&lines.findings(), Kind::Prediction, WALKER), [Rank::Incomplete]);
 }
 
 #[test]

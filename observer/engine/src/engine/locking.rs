@@ -316,10 +316,14 @@ impl Engine {
                 self.counts.unknown_releases += 1;
                 self.tasks[id].named_ns = 0;
                 self.tasks[id].given_up.retain(|lock| *lock != addr);
-                let since_ns = std::mem::take(&mut self.tasks[id].unsure_since_ns);
+                let since_ns = self.tasks[id].unsure_since_ns;
                 if since_ns != 0 {
-                    // This is the lock whose acquisition was lost.
+                    // This is the lock whose acquisition was lost, or one of them.
                     self.doubt_order_since(id, since_ns);
+                    self.doubt_leases(id);
+                    if self.losses.lost_between(since_ns, now_ns) <= 1 {
+                        self.tasks[id].unsure_since_ns = 0;
+                    }
                 }
                 self.held_all_the_time(id, class, mode, addr);
             }
@@ -366,7 +370,8 @@ impl Engine {
         let is_known = was_exclusive && task.unsure_since_ns == 0;
         let is_new = is_known || task.born_ns > seen_ns || seen_ns + UNSURE_NS < now_ns;
         let cannot_hold = is_exclusive || (is_new && !task.given_up.contains(&addr));
-        let is_certain = cannot_hold && task.unsure_since_ns == 0 && holders.len() == 1;
+        let unsure_ns = task.unsure_since_ns;
+        let is_certain = cannot_hold && unsure_ns == 0 && holders.len() == 1;
         if is_certain {
             if let Some(at) = self.tasks[oldest].holds.iter().rposition(|h| h.instance.addr == addr) {
                 self.drop_other(oldest, at, now_ns);
@@ -374,7 +379,17 @@ impl Engine {
             return true;
         }
         self.dispute(addr);
+        if cannot_hold && unsure_ns != 0 {
+            // It releases the lock for another task, or its own acquisition was lost and it held the lock all the time.
+            self.doubt_since(id, unsure_ns);
+            self.doubt_leases(id);
+        }
         cannot_hold
+    }
+
+    /// Marks the open leases of a task as doubtful: a lock may have protected them that was not known to be held.
+    fn doubt_leases(&mut self, id: TaskId) {
+        self.tasks[id].leases.iter_mut().for_each(|lease| lease.lossy = true);
     }
 
     /// Tasks that hold a lock in this mode.

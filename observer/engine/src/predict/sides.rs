@@ -26,6 +26,9 @@ const WALKS_MAX: usize = 256;
 /// Maximum number of tasks kept per access.
 const SEEN_MAX: usize = 24;
 
+/// Maximum number of phases of an access that represents dropped ones.
+const PHASES_MAX: usize = 16;
+
 /// A held lock in the form that is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Key {
@@ -185,6 +188,42 @@ impl Sig {
         }
     }
 
+    /// Adds another access of this site. Afterwards an access of the other kind is excluded only if it is excluded from
+    /// each of them: the phases are those of both, or the locks that all of them have in common.
+    fn absorb(&mut self, other: Sig) {
+        use Done::{Lease, Unlink};
+        self.done = match (self.done, other.done) {
+            (Lease { certain: a, revalidated: b }, Lease { certain: c, revalidated: d }) => {
+                Lease { certain: a || c, revalidated: b && d }
+            }
+            (Unlink { last_user: a }, Unlink { last_user: b }) => Unlink { last_user: a && b },
+            (done, _) => done,
+        };
+        // A task of one of them may not have held what another held.
+        self.sure = false;
+        self.in_mm &= other.in_mm;
+        self.whole &= other.whole;
+        for phase in other.phases {
+            if !self.phases.contains(&phase) {
+                self.phases.push(phase);
+            }
+        }
+        if self.phases.len() > PHASES_MAX || matches!(self.done, Unlink { .. }) {
+            let (first, others) = self.phases.split_at(1);
+            let in_all = |key: &&Key| others.iter().all(|phase| phase.contains(key));
+            self.phases = vec![first[0].iter().filter(in_all).copied().collect()];
+        }
+        self.seen.extend(other.seen);
+        self.seen.sort_by_key(|seen| (std::cmp::Reverse(seen.last_ns), seen.serial));
+        self.seen.truncate(SEEN_MAX);
+        // Locks of pages do not count for any of them.
+        let none: Variant = vec![Vec::new(); self.phases.len()].into();
+        self.seen.iter_mut().for_each(|seen| seen.variants = vec![none.clone()]);
+        self.count += other.count;
+        self.pairs.extend(other.pairs);
+        self.settled = 0;
+    }
+
     pub fn last_ns(&self) -> u64 {
         self.seen.iter().map(|s| s.last_ns).max().unwrap_or(0)
     }
@@ -244,8 +283,10 @@ fn place(
     let oldest = (0..sigs.len()).min_by_key(age).unwrap_or(0);
     let old = std::mem::replace(&mut sigs[oldest], Sig::new(done));
     if !is_over(&old) {
-        rest.retain(|sig| sig.site != old.site);
-        rest.push(Sig { is_cut: true, ..old });
+        match rest.iter_mut().find(|all| all.site == old.site) {
+            Some(all) => all.absorb(old),
+            None => rest.push(Sig { is_cut: true, ..old }),
+        }
     }
     (oldest, true)
 }
