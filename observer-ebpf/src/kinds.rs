@@ -58,14 +58,14 @@ kinds! {
     }
     /// A watched task exits.
     2 TASK_EXIT "task_exit" ("tgid" "process id") { "mm" "the task's `mm_struct`, 0 if already given up" }
-    /// A watched task made a child: what the parent did before orders what the child does.
+    /// A watched task forked. All that the parent did before precedes the child's first event.
     3 FORK "fork" ("child_tid" "thread id of the child") { "child_tgid" "process id of the child" }
     /// A watched operation begins (entry of the site's function).
     4 OP_BEGIN "op_begin" ("" "") {
         "mm" "the `mm_struct` worked on, not always the task's own; 0 unknown", "start" "first address or offset",
         "end" "end of the range, exclusive; 0 unknown",
     }
-    /// A callback begins that was handed a pte pointer: a lease by contract until its `op_end`.
+    /// A callback begins that receives a pte pointer: a lease by contract until its `op_end`.
     5 CALLBACK_BEGIN "callback_begin" ("" "") {
         "mm" "the `mm_struct` walked", "addr" "address of the entry", "pte" "the pte pointer",
     }
@@ -75,51 +75,52 @@ kinds! {
     7 LOOKUP "lookup" ("repeats" "lookups by this task into the previous table that were not sent") {
         "mm" "the `mm_struct` looked up in", "addr" "address", "pte" "the pte pointer, 0: none",
     }
-    /// A mapping got a link to a table that others use already.
+    /// A mapping was linked to a table that others already use.
     8 SHARE "share" ("count" "share count of the table after it, as the kernel keeps it") {
-        "mm" "the mm that shares in", "addr" "address that was looked up", "pte" "pte pointer returned: its page is the table",
+        "mm" "the mm that gets the link", "addr" "the address", "pte" "pte pointer returned: its page is the table",
     }
-    /// A new PMD table was made inside a watched operation and linked.
+    /// A new PMD table was allocated inside a watched operation and linked.
     9 TABLE_ALLOC "table_alloc" ("" "") {
-        "mm" "the mm that links it", "addr" "address that asked for it", "table" "address of the page-table page",
+        "mm" "the mm that links it", "addr" "address for which it was allocated", "table" "address of the page-table page",
     }
-    /// The body of unshare returned 1: the link of (mm, GiB of addr) to the table is gone.
+    /// The body of unshare returned 1: it removed the link of (mm, GiB of addr) to the table.
     10 UNSHARE "unshare" ("" "") {
         "mm" "the mm that lost the link", "addr" "address", "pte" "pte pointer: its page is the table",
     }
-    /// The upper-level entry behind a lookup changed: the link went away between `lo_ns` and the time of this record.
+    /// The upper-level entry behind a lookup changed: the link was removed between `lo_ns` and the time of this record.
     11 UNLINKED "unlinked" ("count" "share count of the table at the end") {
         "mm" "the mm that lost the link", "gib" "address of the GiB", "table" "the table that was linked",
         "lo_ns" "time of the lookup that went through it, nanoseconds", "now" "the upper-level entry now, 0: none",
     }
-    /// A table's page is given back by this mm; its upper-level entry was cleared just before.
-    12 TABLE_FREE "table_free" ("count" "users of the table besides the mm that frees, by the kernel's own count") {
-        "mm" "the mm that frees", "table" "the table", "addr" "0: the kernel does not say",
+    /// An mm frees a table's page. The upper-level entry was cleared just before.
+    12 TABLE_FREE "table_free" ("count" "users of the table other than the mm that frees it, as the kernel counts them") {
+        "mm" "the mm that frees", "table" "the table", "addr" "always 0: the kernel does not report it",
     }
-    /// The task asks for a lock in a way that can block. It has the lock for certain from its next record on.
+    /// The task requests a lock in a way that can block. From its next record on it certainly holds the lock.
     20 LOCK_ASK "ask" ("class_mode" "class in bits 0..8, mode in bits 8..16") { "lock" "address of the lock" }
     /// A trylock succeeded.
     21 LOCK_TRY "try" ("class_mode" "as in `ask`") { "lock" "address of the lock" }
     /// A trylock failed: nothing is held.
     22 LOCK_BUSY "busy" ("class_mode" "as in `ask`") { "lock" "address of the lock" }
-    /// A killable or interruptible ask returned without the lock.
+    /// A killable or interruptible request returned without the lock.
     23 LOCK_GAVE_UP "gave_up" ("class_mode" "as in `ask`") { "lock" "address of the lock" }
     /// The task releases a lock (entry of the release).
     24 LOCK_RELEASE "release" ("class_mode" "as in `ask`") { "lock" "address of the lock" }
     /// Write mode becomes read mode.
     25 LOCK_DOWNGRADE "downgrade" ("class_mode" "class, and mode read") { "lock" "address of the lock" }
     /// The task begins to wait for a contended lock.
-    26 WAIT_BEGIN "wait_begin" ("class_mode" "as in `ask`; mode 0: not told") { "lock" "address of the lock" }
+    26 WAIT_BEGIN "wait_begin" ("class_mode" "as in `ask`; mode 0: not reported") { "lock" "address of the lock" }
     /// The wait is over; `arg` bit 31 is set if it ended without the lock.
     27 WAIT_END "wait_end" ("class_mode" "as in `ask`") { "lock" "address of the lock" }
-    /// A lock address got its class. A second one without a `lock_forget` between means that records of this lock may be missing.
+    /// Names the class and the owner of a lock. Two of them without a `lock_forget` between them mean that records of this
+    /// lock may be missing.
     28 LOCK_NAME "lock_name" ("class_mode" "class") {
         "lock" "address of the lock", "owner" "mm, address_space, inode or table that it belongs to",
         "vma" "the VMA of a vma_lock, else 0",
     }
-    /// The object of a lock address is going away.
+    /// The object that contains a lock ends.
     29 LOCK_FORGET "lock_forget" ("class_mode" "class") { "lock" "address of the lock" }
-    /// The task asks for the lock of a page-cache folio by its place in the file, and may block.
+    /// The task requests the lock of a page-cache folio by its place in the file, and may block.
     30 FOLIO_ASK "folio_ask" ("" "") {
         "mapping" "the `address_space`", "index" "index as the kernel's function takes it",
         "folio" "the folio, 0 while it is not known",
@@ -138,7 +139,7 @@ kinds! {
     33 FOLIO_WAIT "folio_wait" ("" "") {
         "folio" "address of the struct page or folio", "mapping" "its mapping word", "index" "its index in the file",
     }
-    /// The stack, by number, at the first time that this task began this operation; sent before its `op_begin`.
+    /// The stack with which this task first began this operation; sent before its `op_begin`.
     40 STACK "stack" ("stack_id" "number in the stack map; user space stores the frames beside it") { "op" "site of the operation" }
 }
 

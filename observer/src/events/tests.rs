@@ -109,7 +109,7 @@ fn rows_read_well() {
         "+0.002500 s  cpu 3  task 212 ex-reader  looked up  addr 0x7f0040200000, pte 0xffff888000002008, table \
          0xffff888000002000, repeats before 213, mm 0xffff888000001000  in find_pte"
     );
-    assert!(line(kinds::LOCK_ASK).ends_with("asked for vma_lock(read)  lock 0xffff888000003000  in a_fault"));
+    assert!(line(kinds::LOCK_ASK).ends_with("requested vma_lock(read)  lock 0xffff888000003000  in a_fault"));
     assert!(line(kinds::OP_BEGIN).contains("begins a_fault  range 0x7f0040200000-0x"));
     assert!(line(kinds::OP_END).ends_with("ends a_fault  returned -12"));
     let mut ptl = row(kinds::LOCK_RELEASE);

@@ -114,25 +114,23 @@ impl Reason {
                 format!("a kernel with {option}, if that path matters")
             }
             Reason::NoSymbol { absent: None, name, .. } => {
-                format!("if this kernel has {name} under another name, that is one row in observer/facts/")
+                format!("if this kernel has {name} under another name: {REPORT}")
             }
             Reason::NoTypes { .. } | Reason::Arguments(_) => {
-                "if the function only changed, that is one row in observer/facts/".to_owned()
+                format!("if the function only changed: {REPORT}")
             }
             Reason::Wrapper { .. } => {
-                "find its name in the symbol table; it is one row in observer/facts/".to_owned()
+                format!("find the name of the inner function in the symbol table: {REPORT}")
             }
             Reason::NoField(_) => {
-                "a kernel with CONFIG_DEBUG_INFO_BTF and this field; if it moved, one row in \
-                                   observer/facts/fields.toml"
-                    .to_owned()
+                format!("a kernel with CONFIG_DEBUG_INFO_BTF and this field; if the field moved: {REPORT}")
             }
             Reason::NoVariable(_) => {
                 "run as root, or sysctl kernel.kptr_restrict=0: the symbol table hides its addresses"
                     .to_owned()
             }
             Reason::Caller { caller, .. } => {
-                format!("one row for {caller} in observer/facts/sites.toml, or in callers.toml")
+                format!("a row for {caller} is missing: {REPORT}")
             }
             Reason::Needs { why, .. } => why.advice(),
             Reason::Refused(failures) => refused_advice(failures),
@@ -148,6 +146,11 @@ impl Reason {
         }
     }
 }
+
+/// What to do about a kernel that the facts do not describe. A row of `observer/facts/` is enough, but whoever reads the
+/// advice may have only the binary.
+const REPORT: &str =
+    "send the file of `observer doctor --save` with a bug report, or add the row (CONTRIBUTING.md)";
 
 /// Maximum number of reasons that are listed; the others are counted, so that a kernel that lacks everything takes one line.
 const NAMED_REASONS: usize = 5;

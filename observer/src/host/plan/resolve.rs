@@ -38,7 +38,7 @@ const fn family(first: usize, count: usize, programs: &'static [(&'static str, A
 const TASK_PROGRAMS: [&str; site::TASKS] = ["_exit", "_fork", "_exec"];
 
 /// Returns the families that can serve a row, in order of preference. Tracing comes first, since a kprobe costs three times
-/// as much (bpf-costs.md, B).
+/// as much (docs/measurements.md, Cost of a probe).
 fn families(fact: &facts::Site) -> Vec<Family> {
     use Attach::{Fentry, Fexit, Kprobe, Kretprobe, Tracepoint};
     match fact.role {
@@ -68,7 +68,7 @@ fn families(fact: &facts::Site) -> Vec<Family> {
                 _ if fact.can_fail => family(site::ASK, site::ASKS, &[("ask_end", Fexit), ("ask", Fentry)]),
                 _ => family(site::ASK, site::ASKS, &[("ask", Fentry)]),
             },
-            // No fexit on spinlock functions: it hung a kernel (locks.md: 6.1, measured).
+            // No fexit on spinlock functions: it hung a kernel (docs/measurements.md).
             Role::Ptl if fact.step == Some(Step::Release) => {
                 family(site::SPIN_UNLOCK, site::SPIN_UNLOCKS, &[("spin_unlock", Fentry)])
             }
