@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Parser;
-use observer::tui::state::Tab;
+use observer::tui::tab::Tab;
 use serde_json::{Value, json};
 
 use self::{

@@ -18,8 +18,9 @@ mod terminal;
 
 use observer::snapshot::{Command, Position, Snapshot, To};
 use observer::tui::keys::{self, Action};
-use observer::tui::state::{Body, Tab};
-use observer::tui::{Mode, Theme, view};
+use observer::tui::state::Body;
+use observer::tui::tab::Tab;
+use observer::tui::{Mode, Theme, help};
 use observer_engine::setup::Grade;
 
 use stage::{Stage, live, recorded};
@@ -208,7 +209,7 @@ fn loss_and_blindness_are_on_every_screen() {
 fn the_help_has_every_key_and_only_keys_that_are_there() {
     for mode in [Mode::Live, Mode::Replay] {
         let help: Vec<String> =
-            view::help::lines(mode, 300, &Theme::PLAIN).iter().map(|l| l.plain()).collect();
+            help::lines(mode, 300, Theme::PLAIN.glyphs()).iter().map(|l| l.plain()).collect();
         for b in keys::BINDINGS {
             let names: Vec<String> = b.keys.iter().map(|k| k.name()).collect();
             let there = help.iter().any(|l| l.contains(&names.join(" ")) && l.contains(b.help));

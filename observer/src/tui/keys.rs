@@ -3,10 +3,10 @@
 //! Decides which [`Action`] a key press means; keys are those of less, htop and tig where these have one. `state` decides
 //! what an action does. Text typed into a prompt does not pass through here.
 
-use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::Mode;
-use super::state::Tab;
+use super::tab::Tab;
 
 /// An action that the person asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@
 
 use super::page::Page;
 use super::rows;
-use super::state::Tab;
+use super::tab::Tab;
 use crate::snapshot::Snapshot;
 
 /// Anchor of a selection.

@@ -19,8 +19,8 @@ use observer_engine::{
 use super::answers::{Answers, Look};
 use super::kept::{Kept, Told};
 use super::rows;
-use super::text::Text;
-use super::theme::{Theme, Tone};
+use super::text::{Text, Tone};
+use super::widget::Glyphs;
 use crate::events::EventRow;
 use crate::report::stacks::Stacks;
 use crate::sink::words::{lock, number, times};
@@ -114,7 +114,7 @@ pub struct Context<'a> {
     /// Event time of the page that led here.
     pub came_for_ns: Option<u64>,
     pub answers: &'a Answers,
-    pub theme: &'a Theme,
+    pub glyphs: &'static Glyphs,
     /// True if positions of a recording can be sought.
     pub replay: bool,
     pub width: u16,

@@ -11,8 +11,8 @@ use observer_engine::{
 };
 
 use super::page::{self, Page};
-use super::state::Tab;
-use super::theme::Tone;
+use super::tab::Tab;
+use super::text::Tone;
 use super::words::short_span;
 use crate::events::{self, EventRow};
 use crate::sink::words::{self, moment, number};

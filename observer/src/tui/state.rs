@@ -13,8 +13,7 @@ mod shown;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ratatui::crossterm::event::{KeyCode, KeyEvent};
-use ratatui::layout::Rect;
+use crossterm::event::{KeyCode, KeyEvent};
 
 use self::open::Open;
 use super::answers::{Answer, Answers, Look};
@@ -22,44 +21,16 @@ use super::groups;
 use super::history::History;
 use super::kept::Kept;
 use super::keys::{self, Action};
+use super::layout::{Area, Targets};
 use super::list::List;
 use super::page::{Context, Go, Line, Page, Shortcut};
 use super::prompt::{Prompt, What};
-use super::theme::Theme;
+use super::tab::Tab;
+use super::widget::Glyphs;
 use super::{Mode, rows};
 use crate::events::Filter;
 use crate::library::{self, Export, Query};
 use crate::snapshot::{Command, Position, Snapshot};
-
-/// Views, in the order of their numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tab {
-    Overview,
-    Windows,
-    Tables,
-    Locks,
-    Events,
-    Coverage,
-    Protection,
-}
-
-impl Tab {
-    pub const ALL: [Tab; 7] =
-        [Tab::Overview, Tab::Windows, Tab::Tables, Tab::Locks, Tab::Events, Tab::Coverage, Tab::Protection];
-
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Tab::Overview => "Overview",
-            Tab::Windows => "Windows",
-            Tab::Tables => "Tables",
-            Tab::Locks => "Locks",
-            Tab::Events => "Events",
-            Tab::Coverage => "Coverage",
-            Tab::Protection => "Protect",
-        }
-    }
-}
 
 /// Effect of a key press outside the state.
 #[derive(Clone, Debug, PartialEq)]
@@ -122,7 +93,8 @@ pub struct Message {
 #[derive(Debug)]
 pub struct State {
     mode: Mode,
-    theme: Theme,
+    /// Characters that pictures are made of.
+    glyphs: &'static Glyphs,
     tab: Tab,
     lists: [List; Tab::ALL.len()],
     /// Pages open over each list, the shown one last.
@@ -148,16 +120,17 @@ pub struct State {
     mark: Option<usize>,
     wanted: Option<String>,
     mouse: bool,
-    area: Rect,
+    area: Area,
+    targets: Targets,
     effects: Vec<Effect>,
 }
 
 impl State {
     #[must_use]
-    pub fn new(mode: Mode, theme: Theme, first: Arc<Snapshot>) -> State {
+    pub fn new(mode: Mode, glyphs: &'static Glyphs, first: Arc<Snapshot>) -> State {
         let mut state = State {
             mode,
-            theme,
+            glyphs,
             tab: Tab::Overview,
             lists: Tab::ALL.map(List::of),
             pages: Default::default(),
@@ -176,7 +149,8 @@ impl State {
             mark: None,
             wanted: None,
             mouse: false,
-            area: Rect::default(),
+            area: Area::default(),
+            targets: Targets::default(),
             effects: vec![Effect::Send(Command::Tail(Filter::default()))],
         };
         state.show(first);
@@ -204,12 +178,18 @@ impl State {
     }
 
     /// Takes the size of the screen.
-    pub fn fit(&mut self, area: Rect) {
+    pub fn fit(&mut self, width: u16, height: u16) {
+        let area = Area::new(width, height);
         if area != self.area {
             self.area = area;
             self.lines_anew();
         }
         self.scroll();
+    }
+
+    /// Takes the places of what was drawn, for the mouse.
+    pub fn drawn(&mut self, targets: Targets) {
+        self.targets = targets;
     }
 
     /// Takes the answer of a lookup.
@@ -401,7 +381,7 @@ impl State {
             stacks: &self.snapshot().stacks,
             came_for_ns: None,
             answers: &self.answers,
-            theme: &self.theme,
+            glyphs: self.glyphs,
             replay: self.mode == Mode::Replay,
             width,
         };

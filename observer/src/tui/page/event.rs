@@ -10,8 +10,7 @@ use crate::sink::words::{number, plural};
 use crate::snapshot::Snapshot;
 use crate::tui::answers::{Answer, Look};
 use crate::tui::rows;
-use crate::tui::text::{Text, fit};
-use crate::tui::theme::Tone;
+use crate::tui::text::{Text, Tone, fit};
 
 /// Events from the recording, one per line.
 pub fn list(c: &Context<'_>, look: &Look) -> Vec<Line> {

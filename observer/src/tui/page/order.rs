@@ -10,8 +10,7 @@ use crate::snapshot::Snapshot;
 use crate::tui::answers::Look;
 use crate::tui::protect;
 use crate::tui::rows;
-use crate::tui::text::Text;
-use crate::tui::theme::Tone;
+use crate::tui::text::{Text, Tone};
 
 pub fn edge(c: &Context<'_>, key: &EdgeKey) -> Vec<Line> {
     match c.snapshot.edges.iter().find(|e| key.is(e)) {
@@ -108,7 +107,7 @@ pub fn shortcut(s: &Snapshot, e: &EdgeView, to: Shortcut) -> Option<Page> {
 
 /// Locks at the lookups or unlinks of a site.
 pub fn site(c: &Context<'_>, what: &str, site: &str) -> Vec<Line> {
-    let rows = (0..rows::count(c.snapshot, crate::tui::state::Tab::Protection))
+    let rows = (0..rows::count(c.snapshot, crate::tui::tab::Tab::Protection))
         .filter_map(|i| protect::row(c.snapshot, i));
     let Some(row) = rows.into_iter().find(|r| r.what() == what && r.site() == site) else {
         return vec![plain("nothing of this site is known at this time of the run")];

@@ -8,9 +8,8 @@ use crate::sink::words::{self, number, plural};
 use crate::snapshot::Snapshot;
 use crate::tui::answers::Look;
 use crate::tui::rows::{self, mapping_name, since_start, state, table_of, task};
-use crate::tui::text::Text;
-use crate::tui::theme::Tone;
-use crate::tui::widget::{Glyphs, life};
+use crate::tui::text::{Text, Tone};
+use crate::tui::widget::life;
 
 /// Maximum number of links and pointers listed on a page.
 const LISTED: usize = 200;
@@ -51,7 +50,7 @@ pub fn lines(c: &Context<'_>, table: Table, generation: u32) -> Vec<Line> {
             here_ns: c.came_for_ns,
             comm: &|tid| rows::comm_of(s, tid).map(str::to_owned),
         }
-        .lines(usize::from(c.width.saturating_sub(2)), Glyphs::of(c.theme))
+        .lines(usize::from(c.width.saturating_sub(2)), c.glyphs)
         .into_iter()
         .map(Line::from),
     );

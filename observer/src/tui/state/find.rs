@@ -1,8 +1,8 @@
 //! Search: moves to the next row or line that has a text.
 
 use super::{Body, State};
+use crate::tui::help;
 use crate::tui::rows;
-use crate::tui::view::help;
 
 impl State {
     /// Moves to the next match, or the previous one. `here`: the current place counts too, as while the person types.
@@ -34,7 +34,7 @@ impl State {
     fn texts(&self) -> Vec<String> {
         match self.body() {
             Body::Help => {
-                help::lines(self.mode, self.area.width, &self.theme).iter().map(|l| l.plain()).collect()
+                help::lines(self.mode, self.area.width, self.glyphs).iter().map(|l| l.plain()).collect()
             }
             Body::Page => self.lines.iter().map(|l| l.text.plain()).collect(),
             Body::Matrix => Vec::new(),

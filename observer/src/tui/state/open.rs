@@ -1,9 +1,10 @@
 //! Moves through lists, along the links of pages, and back.
 
 use super::{Body, State};
+use crate::tui::help;
+use crate::tui::layout::Layout;
 use crate::tui::page::{Go, Line, Page, Shortcut};
 use crate::tui::rows;
-use crate::tui::view::help;
 
 /// A page that is open.
 #[derive(Debug)]
@@ -83,8 +84,8 @@ impl State {
 
     fn scroll_help(&mut self, by: isize) {
         let Some(scroll) = self.help else { return };
-        let lines = help::lines(self.mode, self.area.width, &self.theme).len();
-        let last = lines.saturating_sub(usize::from(help::rows(self.area.height)));
+        let lines = help::lines(self.mode, self.area.width, self.glyphs).len();
+        let last = lines.saturating_sub(usize::from(Layout::help_rows(self.area.height)));
         self.help = Some(scroll.saturating_add_signed(by).min(last));
     }
 

@@ -2,15 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
-use ratatui::crossterm::event::{KeyCode, KeyEvent};
+use crossterm::event::{KeyCode, KeyEvent};
 
-use super::{Body, Effect, State, Tab};
+use super::{Body, Effect, State};
 use crate::events::Filter;
 use crate::snapshot::Command;
 use crate::tui::answers::Look;
+use crate::tui::help;
 use crate::tui::page::{Context, Page};
 use crate::tui::prompt::{EXPORTS, Prompt, Take, Typed, What};
-use crate::tui::view::help;
+use crate::tui::tab::Tab;
 use crate::tui::{Mode, Written};
 
 /// Width that copied and exported text is wrapped to.
@@ -208,7 +209,7 @@ impl State {
             }
             None => {
                 let lines = match self.body() {
-                    Body::Help => help::lines(self.mode, TEXT_WIDTH, &self.theme),
+                    Body::Help => help::lines(self.mode, TEXT_WIDTH, self.glyphs),
                     _ => self.matrix_lines(TEXT_WIDTH),
                 };
                 lines.iter().map(|l| l.plain().trim_end().to_owned()).collect()

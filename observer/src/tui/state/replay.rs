@@ -1,11 +1,12 @@
 //! Moves through a recording.
 
-use super::{Body, Effect, State, Tab};
+use super::{Body, Effect, State};
 use crate::snapshot::{Command, Position, Replay, To};
 use crate::tui::keys::Action;
 use crate::tui::list::Pin;
 use crate::tui::page::Page;
 use crate::tui::prompt::What;
+use crate::tui::tab::Tab;
 
 /// Slowest and fastest speed that keys reach; the next step up is as fast as possible.
 const SPEEDS: (f32, f32) = (1.0 / 1024.0, 1024.0);

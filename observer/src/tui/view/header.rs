@@ -1,7 +1,6 @@
 //! The header: what is watched, the event rates, and always the loss and the blind roles.
 
 use ratatui::Frame;
-use ratatui::layout::Rect;
 
 use super::{choose, put};
 use crate::sink::text;
@@ -9,16 +8,17 @@ use crate::sink::words::{number, plural};
 use crate::snapshot::{Position, Snapshot};
 use crate::tui::Mode;
 use crate::tui::groups;
+use crate::tui::layout::Area;
 use crate::tui::state::State;
-use crate::tui::text::{Text, fit};
-use crate::tui::theme::{Theme, Tone};
+use crate::tui::text::{Text, Tone, fit};
+use crate::tui::theme::Theme;
 use crate::tui::words::rate;
 use observer_engine::setup::{Coverage, Grade};
 
 /// Width from which on the header explains what the end of a run means.
 const OVER_WIDTH: u16 = 100;
 
-pub fn draw(frame: &mut Frame, area: Rect, state: &State, theme: &Theme) {
+pub fn draw(frame: &mut Frame, area: Area, state: &State, theme: &Theme) {
     let width = area.width;
     let s = state.latest();
     let trust = trust(s, width);
