@@ -6,6 +6,7 @@
 //! terminal costs frames and not events.
 
 mod answers;
+mod cells;
 mod groups;
 pub mod help;
 mod history;
@@ -13,17 +14,18 @@ mod kept;
 pub mod keys;
 mod layout;
 mod list;
+mod names;
 pub mod page;
 mod panel;
 pub mod prompt;
-mod protect;
-mod rows;
 pub mod state;
 pub mod tab;
+mod target;
 mod terminal;
 pub mod text;
 pub mod theme;
 pub mod view;
+mod views;
 pub mod widget;
 mod words;
 mod work;

@@ -210,7 +210,7 @@ fn the_help_has_every_key_and_only_keys_that_are_there() {
     for mode in [Mode::Live, Mode::Replay] {
         let help: Vec<String> =
             help::lines(mode, 300, Theme::PLAIN.glyphs()).iter().map(|l| l.plain()).collect();
-        for b in keys::BINDINGS {
+        for b in &keys::BINDINGS {
             let names: Vec<String> = b.keys.iter().map(|k| k.name()).collect();
             let there = help.iter().any(|l| l.contains(&names.join(" ")) && l.contains(b.help));
             let meant = keys::bindings(mode).any(|other| std::ptr::eq(other, b));

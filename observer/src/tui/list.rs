@@ -3,9 +3,8 @@
 //! Decides how a selection behaves while rows appear and disappear: it follows its row, or it stays at the first or last
 //! place.
 
-use super::page::Page;
-use super::rows;
-use super::tab::Tab;
+use super::target::Page;
+use super::views::{Anchor, FilteredBy, View};
 use crate::snapshot::Snapshot;
 
 /// Anchor of a selection.
@@ -27,10 +26,11 @@ pub struct Sort {
     pub reversed: bool,
 }
 
-/// One list of a view.
+/// The list of one view.
 #[derive(Debug)]
 pub struct List {
-    /// Rows of the snapshot that pass, in the order on the screen.
+    view: &'static View,
+    /// Rows that pass, as places in the snapshot, in the order on the screen.
     pub visible: Vec<usize>,
     /// Selected row, as an index into `visible`.
     pub selected: usize,
@@ -43,13 +43,13 @@ pub struct List {
 
 impl List {
     #[must_use]
-    pub fn of(tab: Tab) -> List {
+    pub fn of(view: &'static View) -> List {
         List {
+            view,
             visible: Vec::new(),
             selected: 0,
             offset: 0,
-            // For events, the newest one is selected at first.
-            pin: if tab == Tab::Events { Pin::Last } else { Pin::First },
+            pin: first_pin(view),
             filter: String::new(),
             sort: Sort { column: None, reversed: false },
         }
@@ -62,30 +62,26 @@ impl List {
     }
 
     /// Recomputes which rows pass, and the place of the selected row.
-    pub fn renew(&mut self, s: &Snapshot, tab: Tab) {
-        let needle = self.filter.to_lowercase();
-        // The run has filtered the events already.
-        let all = tab == Tab::Events || needle.is_empty();
-        let passes = |i: &usize| all || rows::text(s, tab, *i).to_lowercase().contains(&needle);
-        self.visible.clear();
-        self.visible.extend((0..rows::count(s, tab)).filter(passes));
-        self.order(s, tab);
+    pub fn renew(&mut self, s: &Snapshot) {
+        self.visible = (self.view.rows)(s);
+        if !self.filter.is_empty() && self.view.filter == FilteredBy::List {
+            let (view, needle) = (self.view, self.filter.to_lowercase());
+            self.visible.retain(|&row| view.text(s, row).to_lowercase().contains(&needle));
+        }
+        self.order(s);
         let last = self.visible.len().saturating_sub(1);
         self.selected = match &self.pin {
             Pin::First => 0,
             Pin::Last => last,
             // If the pinned row has disappeared, the selection stays at its place.
-            Pin::Row(page) => {
-                let at = self.visible.iter().position(|&i| rows::is(s, tab, i, page));
-                at.unwrap_or(self.selected).min(last)
-            }
+            Pin::Row(page) => self.place_of(page, s).unwrap_or(self.selected).min(last),
         };
     }
 
-    fn order(&mut self, s: &Snapshot, tab: Tab) {
+    fn order(&mut self, s: &Snapshot) {
         if let Some(column) = self.sort.column {
-            let key = |i: &usize| {
-                let mut cells = rows::cells(s, tab, *i);
+            let key = |row: &usize| {
+                let mut cells = (self.view.cells)(s, *row);
                 let cell = (column < cells.len()).then(|| cells.swap_remove(column));
                 cell.map(|c| (c.value.unwrap_or(0), c.text))
             };
@@ -97,29 +93,33 @@ impl List {
     }
 
     /// Moves the selection, which follows its new row from here on.
-    pub fn move_by(&mut self, rows: isize, s: &Snapshot, tab: Tab) {
+    pub fn move_by(&mut self, rows: isize, s: &Snapshot) {
         let last = self.visible.len().saturating_sub(1);
-        self.select(self.selected.saturating_add_signed(rows).min(last), s, tab);
+        self.select(self.selected.saturating_add_signed(rows).min(last), s);
     }
 
     /// Selects a place in the list.
-    pub fn select(&mut self, place: usize, s: &Snapshot, tab: Tab) {
+    pub fn select(&mut self, place: usize, s: &Snapshot) {
         let last = self.visible.len().saturating_sub(1);
         self.selected = place.min(last);
-        self.pin = match self.row().and_then(|i| rows::page(s, tab, i)) {
-            Some(_) if tab == Tab::Events && self.selected == last => Pin::Last,
+        self.pin = match self.row().and_then(|row| (self.view.page)(s, row)) {
+            Some(_) if self.view.anchor == Anchor::Last && self.selected == last => Pin::Last,
             Some(page) => Pin::Row(page),
-            None => List::of(tab).pin,
+            None => first_pin(self.view),
         };
     }
 
     /// Selects the row of this page; returns `false` if the list does not have it.
-    pub fn find(&mut self, page: &Page, s: &Snapshot, tab: Tab) -> bool {
-        let at = self.visible.iter().position(|&i| rows::is(s, tab, i, page));
+    pub fn find(&mut self, page: &Page, s: &Snapshot) -> bool {
+        let at = self.place_of(page, s);
         if let Some(at) = at {
-            self.select(at, s, tab);
+            self.select(at, s);
         }
         at.is_some()
+    }
+
+    fn place_of(&self, page: &Page, s: &Snapshot) -> Option<usize> {
+        self.visible.iter().position(|&row| (self.view.opens)(s, row, page))
     }
 
     /// Scrolls so that the selection is visible on a screen of `page` rows.
@@ -130,10 +130,17 @@ impl List {
     }
 
     /// Sorts by the next column (or the previous one, if `on` is false); after the last column, by none.
-    pub fn sort_by_next(&mut self, columns: usize, on: bool) {
-        let n = columns + 1;
+    pub fn sort_by_next(&mut self, on: bool) {
+        let n = self.view.columns.len() + 1;
         let now = self.sort.column.map_or(0, |c| c + 1);
         let next = (now + if on { 1 } else { n - 1 }) % n;
         self.sort.column = next.checked_sub(1);
+    }
+}
+
+fn first_pin(view: &View) -> Pin {
+    match view.anchor {
+        Anchor::First => Pin::First,
+        Anchor::Last => Pin::Last,
     }
 }

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use crossterm::event::{KeyCode, KeyEvent};
 
 use self::open::Open;
+use super::Mode;
 use super::answers::{Answer, Answers, Look};
 use super::groups;
 use super::history::History;
@@ -23,11 +24,12 @@ use super::kept::Kept;
 use super::keys::{self, Action};
 use super::layout::{Area, Targets};
 use super::list::List;
-use super::page::{Context, Go, Line, Page, Shortcut};
+use super::page::{Context, Line, Shortcut};
 use super::prompt::{Prompt, What};
 use super::tab::Tab;
+use super::target::{Go, Page};
+use super::views::VIEWS;
 use super::widget::Glyphs;
-use super::{Mode, rows};
 use crate::events::Filter;
 use crate::library::{self, Export, Query};
 use crate::snapshot::{Command, Position, Snapshot};
@@ -132,7 +134,7 @@ impl State {
             mode,
             glyphs,
             tab: Tab::Overview,
-            lists: Tab::ALL.map(List::of),
+            lists: VIEWS.each_ref().map(List::of),
             pages: Default::default(),
             lines: Vec::new(),
             help: None,
@@ -250,9 +252,9 @@ impl State {
             Action::NextMatch => self.find(true, false),
             Action::FormerMatch => self.find(false, false),
             Action::Filter => self.ask_filter(),
-            Action::SortNext => self.sort(|list, columns| list.sort_by_next(columns, true)),
-            Action::SortFormer => self.sort(|list, columns| list.sort_by_next(columns, false)),
-            Action::Reverse => self.sort(|list, _| list.sort.reversed = !list.sort.reversed),
+            Action::SortNext => self.sort(|list| list.sort_by_next(true)),
+            Action::SortFormer => self.sort(|list| list.sort_by_next(false)),
+            Action::Reverse => self.sort(|list| list.sort.reversed = !list.sort.reversed),
             Action::Matrix => self.toggle_matrix(),
             Action::Table => self.shortcut(Shortcut::Table),
             Action::Events => self.shortcut(Shortcut::Events),
@@ -287,7 +289,7 @@ impl State {
         self.help = None;
         self.tab = tab;
         let snapshot = self.snapshot_arc();
-        self.lists[tab as usize].renew(&snapshot, tab);
+        self.list_mut().renew(&snapshot);
         self.lines_anew();
     }
 
@@ -316,20 +318,19 @@ impl State {
         self.matrix = if self.matrix.is_some() { None } else { Some((0, 0)) };
     }
 
-    fn sort(&mut self, change: impl FnOnce(&mut List, usize)) {
+    fn sort(&mut self, change: impl FnOnce(&mut List)) {
         if self.body() != Body::List {
             self.complain("only lists are sorted");
             return;
         }
-        let columns = rows::all_columns(self.tab).len();
-        change(&mut self.lists[self.tab as usize], columns);
+        change(self.list_mut());
         self.rows_anew();
     }
 
     /// Recomputes which rows pass, and the content of the open page.
     fn rows_anew(&mut self) {
-        let (snapshot, tab) = (self.snapshot_arc(), self.tab);
-        self.lists[tab as usize].renew(&snapshot, tab);
+        let snapshot = self.snapshot_arc();
+        self.list_mut().renew(&snapshot);
         // Events that were looked up do not change with the run, and may be thousands of lines.
         if self.top().is_some_and(|open| matches!(open.page, Page::Events(_))) {
             self.look_up_needed();
@@ -443,6 +444,10 @@ impl State {
 
     fn list(&self) -> &List {
         &self.lists[self.tab as usize]
+    }
+
+    fn list_mut(&mut self) -> &mut List {
+        &mut self.lists[self.tab as usize]
     }
 
     fn snapshot_arc(&self) -> Arc<Snapshot> {

@@ -1,4 +1,4 @@
-//! The views by name, in the order of their keys.
+//! The views by name, in the order of their keys. [`views`](super::views) has what each of them shows.
 
 /// A view of the dashboard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,17 +15,4 @@ pub enum Tab {
 impl Tab {
     pub const ALL: [Tab; 7] =
         [Tab::Overview, Tab::Windows, Tab::Tables, Tab::Locks, Tab::Events, Tab::Coverage, Tab::Protection];
-
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Tab::Overview => "Overview",
-            Tab::Windows => "Windows",
-            Tab::Tables => "Tables",
-            Tab::Locks => "Locks",
-            Tab::Events => "Events",
-            Tab::Coverage => "Coverage",
-            Tab::Protection => "Protect",
-        }
-    }
 }

@@ -1,6 +1,6 @@
 //! Draws a [`State`]. Pure: the same state makes the same picture, nothing is changed, and no size makes it panic.
 //!
-//! Returns the places that the mouse can point at.
+//! Decides nothing about views: the table of `views` has their columns and words. Returns the places that the mouse can point at.
 
 mod footer;
 mod header;
@@ -11,14 +11,16 @@ use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::widgets::Paragraph;
 
+use super::cells::{Column, fitted};
 use super::layout::{Area, Targets};
 use super::page::Line;
 use super::state::{Body, State};
 use super::tab::Tab;
 use super::text::{Text, Tone, fit};
 use super::theme::Theme;
+use super::views::{Empty, FilteredBy};
 use super::widget::timebar::{self, Scale};
-use super::{help, panel, rows};
+use super::{help, panel};
 use crate::sink::words::{number, plural};
 
 /// Draws the whole screen.
@@ -91,8 +93,8 @@ fn tab_line(state: &State, width: u16) -> (Text, Tabs) {
     let wording = |name_chars: usize, counts: bool| {
         let (mut line, mut tabs) = (Text::default(), Vec::new());
         for (i, tab) in Tab::ALL.into_iter().enumerate() {
-            let name: String = tab.name().chars().take(name_chars).collect();
-            let badge = if counts { rows::badge(snapshot, tab) } else { String::new() };
+            let name: String = tab.view().name.chars().take(name_chars).collect();
+            let badge = if counts { tab.view().badge(snapshot) } else { String::new() };
             let before_badge = if badge.is_empty() { "" } else { " " };
             let tone = if tab == state.tab() { Tone::Selected } else { Tone::Plain };
             let gap = if name.is_empty() { "" } else { " " };
@@ -119,7 +121,7 @@ fn tab_line(state: &State, width: u16) -> (Text, Tabs) {
 
 fn head(frame: &mut Frame, area: Area, state: &State, theme: &Theme) {
     let sort = state.shown_list().sort;
-    let title = |(n, c): &(usize, rows::Column)| {
+    let title = |(n, c): &(usize, Column)| {
         let mark = match (sort.column == Some(*n), sort.reversed) {
             (false, _) => "",
             (true, false) => "^",
@@ -127,7 +129,7 @@ fn head(frame: &mut Frame, area: Area, state: &State, theme: &Theme) {
         };
         fit(&format!("{}{mark}", c.title), usize::from(c.width), c.right)
     };
-    let columns = rows::columns(state.tab(), area.width);
+    let columns = fitted(state.tab().view().columns, area.width);
     let titles: Vec<String> = columns.iter().map(title).collect();
     put(frame, area, [Text::new(Tone::Bar, fit(&titles.join(" "), usize::from(area.width), false))], theme);
 }
@@ -137,11 +139,11 @@ fn list(frame: &mut Frame, area: Area, state: &State, theme: &Theme) {
         let lines = Text::new(Tone::Plain, empty(state)).wrap(usize::from(area.width), 0);
         return put(frame, area, lines, theme);
     }
-    let columns = rows::columns(state.tab(), area.width);
+    let columns = fitted(state.tab().view().columns, area.width);
     let lines = state.rows_on_screen().map(|(place, row)| {
         let selected = place == state.shown_list().selected;
         let mut text = Text::default();
-        let cells = rows::cells(state.snapshot(), state.tab(), row);
+        let cells = (state.tab().view().cells)(state.snapshot(), row);
         for (n, column) in &columns {
             let Some(cell) = cells.get(*n) else { continue };
             let tone = if selected { Tone::Selected } else { cell.tone };
@@ -162,7 +164,7 @@ fn preview(frame: &mut Frame, area: Area, page: bool, state: &State, theme: &The
         return put(frame, area, std::iter::once(title).chain(lines), theme);
     }
     let row = state.shown_list().row();
-    let words = row.map(|row| rows::in_full(state.snapshot(), state.tab(), row));
+    let words = row.map(|row| state.tab().view().in_full(state.snapshot(), row));
     let Some(words) = words.filter(|words| !words.is_empty()) else { return };
     let text = Text::new(Tone::Label, "> ").and(Tone::Plain, words);
     put(frame, area, text.wrap(usize::from(area.width), 2), theme);
@@ -170,35 +172,19 @@ fn preview(frame: &mut Frame, area: Area, page: bool, state: &State, theme: &The
 
 /// Says why a list is empty. Never "clean".
 fn empty(state: &State) -> String {
-    let s = state.snapshot();
+    let (s, view) = (state.snapshot(), state.tab().view());
     let all = state.all_rows();
     let filter = &state.shown_list().filter;
     if all > 0 {
         return format!("no row of {} has \"{filter}\" (Esc: show all)", number(all as u64));
     }
-    if s.passes == 0 && state.tab() != Tab::Coverage {
-        return "nothing has come yet".into();
-    }
-    let coverage = header::coverage_words(s);
-    match state.tab() {
-        Tab::Overview => format!("no finding within this coverage: {coverage}"),
-        Tab::Windows => format!("no window seen or predicted within this coverage: {coverage}"),
-        Tab::Locks => {
-            format!("no lock was requested while another was held, within this coverage: {coverage}")
-        }
-        Tab::Tables => {
-            format!(
-                "no page table of a shared hugetlbfs mapping was touched, within this coverage: {coverage}"
-            )
-        }
-        Tab::Events if !filter.is_empty() => {
+    match view.empty {
+        Empty::Always(words) => words.to_owned(),
+        Empty::Within(_) if s.passes == 0 => "nothing has come yet".to_owned(),
+        Empty::Within(_) if view.filter == FilteredBy::Run && !filter.is_empty() => {
             format!("no event has come that passes {filter} (Esc: show all)")
         }
-        Tab::Events => format!("no event has come, within this coverage: {coverage}"),
-        Tab::Protection => {
-            format!("no lookup and no unlink that could be judged, within this coverage: {coverage}")
-        }
-        Tab::Coverage => "the run has no coverage: nothing here can be relied on".into(),
+        Empty::Within(words) => format!("{words} within this coverage: {}", header::coverage_words(s)),
     }
 }
 
@@ -215,7 +201,7 @@ fn title(frame: &mut Frame, area: Area, state: &State, theme: &Theme) {
     };
     let more = if below > 0 { format!(" {} below ", plural(below as u64, "line")) } else { String::new() };
     let room = width.saturating_sub(more.len());
-    let name = state.tab().name();
+    let name = state.tab().view().name;
     let mut trail = format!(" {name} > {}", lines.join(" > "));
     // The open page matters more than the pages that led to it.
     if trail.chars().count() > room

@@ -6,7 +6,7 @@ use super::{Case, Context, Go, Line, Page, Shortcut, evidence, link, named, plai
 use crate::sink::words::{self, moment, span};
 use crate::snapshot::Snapshot;
 use crate::tui::answers::Look;
-use crate::tui::rows::{rank_tone, since_start, task};
+use crate::tui::names::{rank_tone, since_start, task};
 use crate::tui::text::{Text, Tone};
 use crate::tui::widget;
 

@@ -2,7 +2,6 @@
 
 use super::{Body, State};
 use crate::tui::help;
-use crate::tui::rows;
 
 impl State {
     /// Moves to the next match, or the previous one. `here`: the current place counts too, as while the person types.
@@ -39,8 +38,8 @@ impl State {
             Body::Page => self.lines.iter().map(|l| l.text.plain()).collect(),
             Body::Matrix => Vec::new(),
             Body::List => {
-                let row = |&i: &usize| rows::text(self.snapshot(), self.tab, i);
-                self.list().visible.iter().map(row).collect()
+                let text = |&row: &usize| self.tab.view().text(self.snapshot(), row);
+                self.list().visible.iter().map(text).collect()
             }
         }
     }
@@ -74,8 +73,8 @@ impl State {
             }
             Body::Matrix => {}
             Body::List => {
-                let (snapshot, tab) = (self.snapshot_arc(), self.tab);
-                self.lists[tab as usize].select(at, &snapshot, tab);
+                let snapshot = self.snapshot_arc();
+                self.list_mut().select(at, &snapshot);
             }
         }
     }

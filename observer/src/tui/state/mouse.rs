@@ -47,8 +47,8 @@ impl State {
             if place == self.list().selected {
                 self.open();
             } else if place < self.list().visible.len() {
-                let (snapshot, tab) = (self.snapshot_arc(), self.tab);
-                self.lists[tab as usize].select(place, &snapshot, tab);
+                let snapshot = self.snapshot_arc();
+                self.list_mut().select(place, &snapshot);
             }
         } else if let Some(row) = layout.page.row_of(at)
             && self.body() == Body::Page

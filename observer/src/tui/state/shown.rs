@@ -8,7 +8,6 @@ use crate::tui::list::List;
 use crate::tui::page::Line;
 use crate::tui::panel;
 use crate::tui::prompt::Prompt;
-use crate::tui::rows;
 use crate::tui::tab::Tab;
 use crate::tui::text::Text;
 use crate::tui::widget::Glyphs;
@@ -131,7 +130,7 @@ impl State {
             self.area,
             Wants {
                 notice: !self.latest.notices.is_empty(),
-                panel: if list && self.tab == Tab::Overview {
+                panel: if list && self.tab.view().rates {
                     panel::rows(self.snapshot(), self.mode, self.area.width)
                 } else {
                     0
@@ -143,7 +142,7 @@ impl State {
         )
     }
 
-    /// Rows on the screen: place in the list, and index in the snapshot.
+    /// Rows on the screen: place in the list, and place in the snapshot.
     pub fn rows_on_screen(&self) -> impl Iterator<Item = (usize, usize)> {
         let list = self.list();
         let page = usize::from(self.layout().list.height);
@@ -190,7 +189,7 @@ impl State {
     /// Number of rows of the view, filtered or not.
     #[must_use]
     pub fn all_rows(&self) -> usize {
-        rows::count(self.snapshot(), self.tab)
+        (self.tab.view().count)(self.snapshot())
     }
 
     /// Clock of a snapshot; in a paused replay to the microsecond, like the times of events.
