@@ -1,7 +1,9 @@
 //! The list of a view: which rows pass, in which order, and which one is selected.
 //!
 //! Decides how a selection behaves while rows appear and disappear: it follows its row, or it stays at the first or last
-//! place.
+//! place. Decides also that a filter does not word a row again whose detail is the same as before.
+
+use std::sync::Arc;
 
 use super::target::Page;
 use super::views::{Anchor, FilteredBy, View};
@@ -39,6 +41,34 @@ pub struct List {
     pub pin: Pin,
     pub filter: String,
     pub sort: Sort,
+    /// Details of the rows, while there is a filter.
+    worded: Option<Worded>,
+}
+
+/// Details of rows in words and in lower case, as a filter looks at them.
+#[derive(Debug)]
+struct Worded {
+    of: Arc<Snapshot>,
+    /// Rows of that snapshot; a row whose cells passed has no words.
+    rows: Vec<(usize, Option<String>)>,
+}
+
+/// Number of places on both sides of the expected one at which the words of a row are looked for. A row that moved further is
+/// worded again.
+const NEAR: usize = 8;
+
+impl Worded {
+    /// Takes the words of a row that has the same detail as before, and is expected at or near this place.
+    fn take(&mut self, view: &View, s: &Snapshot, row: usize, place: &mut usize) -> Option<String> {
+        let detail = (view.detail)(s, row)?;
+        let near = place.saturating_sub(NEAR)..(*place + NEAR).min(self.rows.len());
+        let is_same = |at: &usize| (view.detail)(&self.of, self.rows[*at].0) == Some(detail);
+        let here = std::iter::once(*place).filter(|at| near.contains(at));
+        let at = here.chain(near.clone()).find(is_same);
+        // A row that changed is usually where it was.
+        *place = at.unwrap_or(*place) + 1;
+        self.rows[at?].1.take()
+    }
 }
 
 impl List {
@@ -52,6 +82,7 @@ impl List {
             pin: first_pin(view),
             filter: String::new(),
             sort: Sort { column: None, reversed: false },
+            worded: None,
         }
     }
 
@@ -62,11 +93,13 @@ impl List {
     }
 
     /// Recomputes which rows pass, and the place of the selected row.
-    pub fn renew(&mut self, s: &Snapshot) {
-        self.visible = (self.view.rows)(s);
-        if !self.filter.is_empty() && self.view.filter == FilteredBy::List {
-            let (view, needle) = (self.view, self.filter.to_lowercase());
-            self.visible.retain(|&row| view.text(s, row).to_lowercase().contains(&needle));
+    pub fn renew(&mut self, s: &Arc<Snapshot>) {
+        let rows = (self.view.rows)(s);
+        if self.filter.is_empty() || self.view.filter == FilteredBy::Run {
+            self.worded = None;
+            self.visible = rows;
+        } else {
+            self.visible = self.passing(s, rows);
         }
         self.order(s);
         let last = self.visible.len().saturating_sub(1);
@@ -76,6 +109,28 @@ impl List {
             // If the pinned row has disappeared, the selection stays at its place.
             Pin::Row(page) => self.place_of(page, s).unwrap_or(self.selected).min(last),
         };
+    }
+
+    /// Rows whose cells or detail have the filter's text. Only a detail that changed is worded.
+    fn passing(&mut self, s: &Arc<Snapshot>, mut rows: Vec<usize>) -> Vec<usize> {
+        let (view, needle) = (self.view, self.filter.to_lowercase());
+        let is_same_run =
+            |w: &Worded| Arc::ptr_eq(&w.of.stacks, &s.stacks) && w.of.meta.start_ns == s.meta.start_ns;
+        let mut former = self.worded.take().filter(is_same_run);
+        let (mut worded, mut place) = (Vec::with_capacity(rows.len()), 0);
+        rows.retain(|&row| {
+            let passes = view.line(s, row).to_lowercase().contains(&needle);
+            let known = former.as_mut().and_then(|w| w.take(view, s, row, &mut place));
+            let words = known.or_else(|| {
+                let detail = (view.detail)(s, row).filter(|_| !passes)?;
+                Some(detail.lines(s).join("\n").to_lowercase())
+            });
+            let passes = passes || words.as_ref().is_some_and(|words| words.contains(&needle));
+            worded.push((row, words));
+            passes
+        });
+        self.worded = Some(Worded { of: s.clone(), rows: worded });
+        rows
     }
 
     fn order(&mut self, s: &Snapshot) {
@@ -142,5 +197,80 @@ fn first_pin(view: &View) -> Pin {
     match view.anchor {
         Anchor::First => Pin::First,
         Anchor::Last => Pin::Last,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tui::tab::Tab;
+    use observer_engine::event::{Addr, Mapping, Mm, Table, Tid};
+    use observer_engine::view::{TableEvent, TableStep, TableView};
+
+    fn table(number: u64) -> TableView {
+        let event = TableEvent {
+            time_ns: 1_000_000 * number,
+            generation: 1,
+            what: TableStep::Shared,
+            mm: Mm(1),
+            gib: Addr(0),
+            tid: Tid(4242),
+        };
+        TableView {
+            table: Table(number << 12),
+            generation: 1,
+            birth_ns: 0,
+            birth_seen: true,
+            last_ns: 0,
+            links: Vec::new(),
+            lookups: 0,
+            shares: 0,
+            unshares: 0,
+            sharers_max: 0,
+            mapping: Mapping(0),
+            alive: true,
+            history: vec![event],
+        }
+    }
+
+    fn tables(numbers: impl Iterator<Item = u64>) -> Snapshot {
+        Snapshot { tables: numbers.map(table).collect(), ..Snapshot::default() }
+    }
+
+    /// Addresses of the rows' words: words that are made again are somewhere else.
+    fn words(list: &List) -> Vec<*const u8> {
+        let rows = &list.worded.as_ref().unwrap().rows;
+        rows.iter().map(|(_, words)| words.as_ref().unwrap().as_ptr()).collect()
+    }
+
+    #[test]
+    fn only_what_changed_is_worded_again() {
+        let mut list = List::of(Tab::Tables.view());
+        list.filter = "by task 4242".into();
+        let first = tables(1..100);
+        list.renew(&Arc::new(first.clone()));
+        assert_eq!(list.visible.len(), 99);
+        let before = words(&list);
+
+        list.filter = "by task 42".into();
+        list.renew(&Arc::new(Snapshot { now_ns: 7, ..first.clone() }));
+        assert_eq!(words(&list), before, "another filter, and a later snapshot of the same tables");
+
+        // A table before all others, one that changed, and one that is gone.
+        let mut next = Snapshot { tables: vec![table(200)], ..first.clone() };
+        next.tables.extend(first.tables);
+        next.tables[50].history[0].tid = Tid(17);
+        next.tables.remove(60);
+        list.renew(&Arc::new(next));
+        let after = words(&list);
+        assert_eq!(
+            (&after[1..50], &after[51..60], &after[60..]),
+            (&before[..49], &before[50..59], &before[60..])
+        );
+        assert!(!before.contains(&after[0]) && !list.visible.contains(&50));
+
+        list.filter.clear();
+        list.renew(&Arc::new(tables(1..3)));
+        assert!(list.worded.is_none(), "no words are kept without a filter");
     }
 }
