@@ -6,6 +6,7 @@
 //! terminal costs frames and not events.
 
 mod answers;
+mod blind;
 mod cells;
 mod groups;
 pub mod help;

@@ -448,9 +448,26 @@ fn what_is_not_seen_comes_first_and_counts_nothing() {
     let shown = Stage::over("walkers-5.10", (160, 24)).press("6").picture();
     let first = shown.lines().find(|l| l.starts_with(">lookup")).unwrap();
     assert!(
-        first.contains("blind") && first.contains(" - ") && shown.contains("6 Coverage 3 blind"),
+        first.contains("blind") && first.contains(" - ") && shown.contains("6 Coverage 3 partly blind"),
         "{shown}"
     );
+}
+
+/// One role is blind as a whole or in parts, and is called the same and counted the same everywhere.
+#[test]
+fn the_badge_counts_the_roles_that_the_header_names() {
+    let mut s = recorded("walkers-5.10");
+    let shown = Stage::new(s.clone(), (200, 50)).picture();
+    assert!(shown.contains("  partly blind: lookup, unlink, folio-held\n"), "{shown}");
+    assert!(shown.contains("6 Coverage 3 partly blind"), "{shown}");
+    for c in s.coverage.iter_mut().filter(|c| c.role.name() == "unlink" && c.part.is_empty()) {
+        c.grade = Grade::Blind;
+    }
+    let shown = Stage::new(s.clone(), (200, 50)).picture();
+    assert!(shown.contains("  blind: unlink; partly blind: lookup, folio-held\n"), "{shown}");
+    assert!(shown.contains("6 Coverage 1 blind, 2 partly"), "{shown}");
+    assert!(Stage::new(s.clone(), (40, 5)).picture().contains("loss 0  1 blind, 2 partly"));
+    assert!(Stage::new(s, (20, 5)).picture().contains("loss 0 blind 1, 2"));
 }
 
 /// What led to a table is among what happened to it, and its tasks have names.

@@ -20,7 +20,7 @@ use super::text::{Text, Tone, fit};
 use super::theme::Theme;
 use super::views::{Empty, FilteredBy};
 use super::widget::timebar::{self, Scale};
-use super::{help, panel};
+use super::{blind, help, panel};
 use crate::sink::words::{number, plural};
 
 /// Draws the whole screen.
@@ -184,7 +184,7 @@ fn empty(state: &State) -> String {
         Empty::Within(_) if view.filter == FilteredBy::Run && !filter.is_empty() => {
             format!("no event has come that passes {filter} (Esc: show all)")
         }
-        Empty::Within(words) => format!("{words} within this coverage: {}", header::coverage_words(s)),
+        Empty::Within(words) => format!("{words} within this coverage: {}", blind::coverage(s)),
     }
 }
 

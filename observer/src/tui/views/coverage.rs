@@ -4,6 +4,7 @@ use observer_engine::setup::{Coverage, Grade};
 
 use super::{Anchor, Badge, Empty, FilteredBy, View, no_detail, none_left_out};
 use crate::snapshot::Snapshot;
+use crate::tui::blind::Blind;
 use crate::tui::cells::{Cell, left, narrow, right};
 use crate::tui::target::Page;
 use crate::tui::text::Tone;
@@ -29,7 +30,7 @@ pub const VIEW: View = View {
         let is = |c: &Coverage| matches!(page, Page::Role(role, part) if c.role == *role && c.part == *part);
         s.coverage.get(row).is_some_and(is)
     },
-    badge: Badge::Words(badge),
+    badge: Badge::Words(|s| Blind::of(s).counts()),
     filter: FilteredBy::List,
     anchor: Anchor::First,
     empty: Empty::Always("the run has no coverage: nothing here can be relied on"),
@@ -46,14 +47,6 @@ fn rows(s: &Snapshot) -> Vec<usize> {
         _ => 1,
     });
     rows
-}
-
-fn badge(s: &Snapshot) -> String {
-    let mut blind: Vec<_> =
-        s.coverage.iter().filter(|c| c.grade == Grade::Blind).map(|c| c.role as u64).collect();
-    blind.sort_unstable();
-    blind.dedup();
-    if blind.is_empty() { String::new() } else { format!("{} blind", blind.len()) }
 }
 
 fn cells(s: &Snapshot, c: &Coverage) -> Vec<Cell> {
