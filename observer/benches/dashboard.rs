@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Parser;
-use observer::tui::state::Tab;
+use observer::tui::tab::Tab;
 use serde_json::{Value, json};
 
 use self::{
@@ -172,7 +172,7 @@ impl Measured {
             "key_p95_ms": tenths(percentile(&self.keys_ms, 95)),
             "key_worst_ms": tenths(percentile(&self.keys_ms, 100)),
             "untouched": part(&views), "with_keys": part(&self.keys),
-            "views": Tab::ALL.iter().zip(&self.views).map(|(tab, p)| (tab.name().to_owned(), part(p))).collect::<serde_json::Map<_, _>>(),
+            "views": Tab::ALL.iter().zip(&self.views).map(|(tab, p)| (tab.view().name.to_owned(), part(p))).collect::<serde_json::Map<_, _>>(),
         })
     }
 }
@@ -205,7 +205,7 @@ fn print_views(all: &[Measured]) {
                 100.0 * part.process_share()
             );
         };
-        Tab::ALL.iter().zip(&measured.views).for_each(|(tab, part)| row(tab.name(), part));
+        Tab::ALL.iter().zip(&measured.views).for_each(|(tab, part)| row(tab.view().name, part));
         row("all", &measured.views());
         row("with keys", &measured.keys);
     }

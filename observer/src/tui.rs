@@ -6,21 +6,27 @@
 //! terminal costs frames and not events.
 
 mod answers;
+mod blind;
+mod cells;
 mod groups;
+pub mod help;
 mod history;
 mod kept;
 pub mod keys;
 mod layout;
 mod list;
+mod names;
 pub mod page;
+mod panel;
 pub mod prompt;
-mod protect;
-mod rows;
 pub mod state;
+pub mod tab;
+mod target;
 mod terminal;
 pub mod text;
 pub mod theme;
 pub mod view;
+mod views;
 pub mod widget;
 mod words;
 mod work;
@@ -162,7 +168,7 @@ async fn show(
         (Hands { commands, work }, done)
     };
     let first = snapshots.borrow_and_update().clone();
-    let mut state = State::new(mode, Theme::from_environment(), first);
+    let mut state = State::new(mode, screen.glyphs(), first);
     let mut drawn: Option<Instant> = None;
     // Delay of the next frame: shorter after a key, else the normal frame time.
     let mut wanted = Some(FRAME);

@@ -18,8 +18,9 @@ mod terminal;
 
 use observer::snapshot::{Command, Position, Snapshot, To};
 use observer::tui::keys::{self, Action};
-use observer::tui::state::{Body, Tab};
-use observer::tui::{Mode, Theme, view};
+use observer::tui::state::Body;
+use observer::tui::tab::Tab;
+use observer::tui::{Mode, Theme, help};
 use observer_engine::setup::Grade;
 
 use stage::{Stage, live, recorded};
@@ -208,8 +209,8 @@ fn loss_and_blindness_are_on_every_screen() {
 fn the_help_has_every_key_and_only_keys_that_are_there() {
     for mode in [Mode::Live, Mode::Replay] {
         let help: Vec<String> =
-            view::help::lines(mode, 300, &Theme::PLAIN).iter().map(|l| l.plain()).collect();
-        for b in keys::BINDINGS {
+            help::lines(mode, 300, Theme::PLAIN.glyphs()).iter().map(|l| l.plain()).collect();
+        for b in &keys::BINDINGS {
             let names: Vec<String> = b.keys.iter().map(|k| k.name()).collect();
             let there = help.iter().any(|l| l.contains(&names.join(" ")) && l.contains(b.help));
             let meant = keys::bindings(mode).any(|other| std::ptr::eq(other, b));
@@ -447,9 +448,26 @@ fn what_is_not_seen_comes_first_and_counts_nothing() {
     let shown = Stage::over("walkers-5.10", (160, 24)).press("6").picture();
     let first = shown.lines().find(|l| l.starts_with(">lookup")).unwrap();
     assert!(
-        first.contains("blind") && first.contains(" - ") && shown.contains("6 Coverage 3 blind"),
+        first.contains("blind") && first.contains(" - ") && shown.contains("6 Coverage 3 partly blind"),
         "{shown}"
     );
+}
+
+/// One role is blind as a whole or in parts, and is called the same and counted the same everywhere.
+#[test]
+fn the_badge_counts_the_roles_that_the_header_names() {
+    let mut s = recorded("walkers-5.10");
+    let shown = Stage::new(s.clone(), (200, 50)).picture();
+    assert!(shown.contains("  partly blind: lookup, unlink, folio-held\n"), "{shown}");
+    assert!(shown.contains("6 Coverage 3 partly blind"), "{shown}");
+    for c in s.coverage.iter_mut().filter(|c| c.role.name() == "unlink" && c.part.is_empty()) {
+        c.grade = Grade::Blind;
+    }
+    let shown = Stage::new(s.clone(), (200, 50)).picture();
+    assert!(shown.contains("  blind: unlink; partly blind: lookup, folio-held\n"), "{shown}");
+    assert!(shown.contains("6 Coverage 1 blind, 2 partly"), "{shown}");
+    assert!(Stage::new(s.clone(), (40, 5)).picture().contains("loss 0  1 blind, 2 partly"));
+    assert!(Stage::new(s, (20, 5)).picture().contains("loss 0 blind 1, 2"));
 }
 
 /// What led to a table is among what happened to it, and its tasks have names.

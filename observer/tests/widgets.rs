@@ -298,7 +298,7 @@ fn time_bars() {
     for glyphs in [Glyphs::BLOCKS, Glyphs::ASCII] {
         for width in [200, 80, 50, 30, 20, 5] {
             for bar in &bars {
-                out += &text!([timebar::line(bar, width, &glyphs)]);
+                out += &text!([timebar::drawn(bar, width, &glyphs).0]);
             }
         }
     }
@@ -310,11 +310,12 @@ fn time_bars() {
 fn a_click_lands_where_it_looks() {
     for width in 0..260 {
         let mut cells = 0;
+        let scale = timebar::drawn(&BAR, width, &Glyphs::ASCII).1;
         for column in 0..width {
-            let Some(now_ns) = timebar::time_at(column, width, &BAR) else { continue };
+            let Some(now_ns) = scale.time_at(column) else { continue };
             cells += 1;
             let there = timebar::Bar { now_ns, marks: &[], ..BAR };
-            let line = text!([timebar::line(&there, width, &Glyphs::ASCII)]);
+            let line = text!([timebar::drawn(&there, width, &Glyphs::ASCII).0]);
             let head = line.chars().position(|c| c == '|');
             assert_eq!(head, Some(column), "{width}: {line}");
             assert!((BAR.start_ns..=BAR.end_ns).contains(&now_ns));
@@ -346,7 +347,7 @@ fn no_width_is_too_small() {
                 for finding in &run.findings {
                     shown += &run.picture(finding, width, &glyphs);
                 }
-                shown += &text!([timebar::line(&BAR, width, &glyphs)]);
+                shown += &text!([timebar::drawn(&BAR, width, &glyphs).0]);
                 for line in shown.lines() {
                     assert!(line.chars().count() <= width, "{width}: {line}");
                 }

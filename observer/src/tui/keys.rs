@@ -3,10 +3,11 @@
 //! Decides which [`Action`] a key press means; keys are those of less, htop and tig where these have one. `state` decides
 //! what an action does. Text typed into a prompt does not pass through here.
 
-use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::Mode;
-use super::state::Tab;
+use super::tab::Tab;
+use super::views::VIEWS;
 
 /// An action that the person asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,7 +106,7 @@ impl Group {
 }
 
 /// One row of the table.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Binding {
     pub keys: &'static [Key],
     pub action: Action,
@@ -173,9 +174,9 @@ const fn play(keys: &'static [Key], action: Action, help: &'static str, hint: &'
     row(keys, action, When::Replay, Group::Replay, help, hint)
 }
 
-/// Every key, in the order of the help.
+/// Every key that is not the number of a view, in the order of the help.
 #[rustfmt::skip]
-pub static BINDINGS: &[Binding] = &[
+const KEYS: &[Binding] = &[
     row(&[Char('?'), Code(KeyCode::F(1))], Action::Help, Always, Program, "this help; again or Esc: back", "help"),
     row(&[Char('q'), Ctrl('c')], Action::Quit, Always, Program, "quit", "quit"),
     row(&[Code(KeyCode::Enter), Code(KeyCode::Right), Char('l')], Action::Open, Always, Deeper, "open the row, follow the link", "open"),
@@ -206,13 +207,6 @@ pub static BINDINGS: &[Binding] = &[
     row(&[Char('m')], Action::Matrix, Always, Deeper, "lock order as a matrix, and as a list", "matrix"),
     row(&[Code(KeyCode::Tab)], Action::NextTab, Always, Views, "next view", "view"),
     row(&[Code(KeyCode::BackTab)], Action::FormerTab, Always, Views, "view before", ""),
-    row(&[Char('1')], Action::Show(Tab::Overview), Always, Views, "overview: rates, loss, and every finding, worst first", ""),
-    row(&[Char('2')], Action::Show(Tab::Windows), Always, Views, "windows: stale pointers, seen and predicted", ""),
-    row(&[Char('3')], Action::Show(Tab::Tables), Always, Views, "lifetimes: files, page tables, pointers in use", ""),
-    row(&[Char('4')], Action::Show(Tab::Locks), Always, Views, "lock order", ""),
-    row(&[Char('5')], Action::Show(Tab::Events), Always, Views, "events as they come", ""),
-    row(&[Char('6')], Action::Show(Tab::Coverage), Always, Views, "coverage: what can be seen, and what fired", ""),
-    row(&[Char('7')], Action::Show(Tab::Protection), Always, Views, "locks that exclude unlinks from lookups", ""),
     row(&[Char('j'), Code(KeyCode::Down)], Action::Down, Always, Move, "down", ""),
     row(&[Char('k'), Code(KeyCode::Up)], Action::Up, Always, Move, "up", ""),
     row(&[Code(KeyCode::PageDown), Ctrl('d'), Ctrl('f')], Action::PageDown, Always, Move, "a page down", ""),
@@ -225,6 +219,35 @@ pub static BINDINGS: &[Binding] = &[
     row(&[Char('M')], Action::Mouse, Always, Program, "mouse on and off (off: the terminal selects text)", ""),
     row(&[Ctrl('l')], Action::Redraw, Always, Program, "redraw the screen", ""),
 ];
+
+/// Keys of the views, by place.
+static NUMBERS: [[Key; 1]; 9] = [
+    [Char('1')],
+    [Char('2')],
+    [Char('3')],
+    [Char('4')],
+    [Char('5')],
+    [Char('6')],
+    [Char('7')],
+    [Char('8')],
+    [Char('9')],
+];
+
+/// Every key, in the order of the help.
+pub static BINDINGS: [Binding; KEYS.len() + VIEWS.len()] = {
+    let mut all = [KEYS[0]; KEYS.len() + VIEWS.len()];
+    let mut i = 0;
+    while i < all.len() {
+        all[i] = if i < KEYS.len() { KEYS[i] } else { show(i - KEYS.len()) };
+        i += 1;
+    }
+    all
+};
+
+/// The key of a view.
+const fn show(place: usize) -> Binding {
+    row(&NUMBERS[place], Action::Show(Tab::ALL[place]), Always, Views, VIEWS[place].help, "")
+}
 
 /// Bindings of a mode, in the table's order.
 pub fn bindings(mode: Mode) -> impl Iterator<Item = &'static Binding> {

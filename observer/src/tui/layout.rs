@@ -1,30 +1,65 @@
 //! Places of the parts of a screen of a given size. `state` uses it for the length of a page, `view` for drawing.
 //!
-//! Decides heights and which parts are left out when there is little room. Loss and blind roles are left out last.
+//! Decides heights and which parts are left out when there is little room. Loss and blind roles are left out last. Draws
+//! nothing: keys that arrive between two frames need the length of a page that nobody has seen.
 
-use ratatui::layout::Rect;
+use std::ops::Range;
+
+use super::tab::Tab;
+use super::widget::timebar::Scale;
+
+/// A part of the screen, in cells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Area {
+    pub x: u16,
+    pub y: u16,
+    pub width: u16,
+    pub height: u16,
+}
+
+impl Area {
+    #[must_use]
+    pub fn new(width: u16, height: u16) -> Area {
+        Area { x: 0, y: 0, width, height }
+    }
+
+    /// Row of a cell below the area's first one; `None` if the cell is outside.
+    #[must_use]
+    pub fn row_of(self, (x, y): (u16, u16)) -> Option<usize> {
+        let (right, below) = (x.checked_sub(self.x)?, y.checked_sub(self.y)?);
+        (right < self.width && below < self.height).then_some(below.into())
+    }
+}
+
+/// Places of the last frame that the mouse can point at, and that depend on its words.
+#[derive(Clone, Debug, Default)]
+pub struct Targets {
+    /// Columns of each view's name.
+    pub tabs: Vec<(Tab, Range<u16>)>,
+    pub bar: Option<Scale>,
+}
 
 /// Parts of the screen; a part that found no room has height 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Layout {
     /// Header: loss and coverage always, the rest as lines allow.
-    pub header: Rect,
-    pub tabs: Rect,
+    pub header: Area,
+    pub tabs: Area,
     /// Panel above the list: on the overview, the rates.
-    pub panel: Rect,
+    pub panel: Area,
     /// Column heads of the list, or the title of the page.
-    pub head: Rect,
+    pub head: Area,
     /// Rows of the list; empty where a page is open.
-    pub list: Rect,
+    pub list: Area,
     /// Area below the list: the page of the selected row on a tall screen, else the row's last cell in full.
-    pub preview: Rect,
+    pub preview: Area,
     /// Page that replaces the list.
-    pub page: Rect,
+    pub page: Area,
     /// Event that a replay applied last.
-    pub event: Rect,
+    pub event: Area,
     /// Time bar with the position of a replay.
-    pub bar: Rect,
-    pub footer: Rect,
+    pub bar: Area,
+    pub footer: Area,
 }
 
 /// Parts that want room on the screen.
@@ -56,7 +91,7 @@ const ROWS_BESIDE: u16 = 12;
 
 impl Layout {
     #[must_use]
-    pub fn new(area: Rect, wants: Wants) -> Layout {
+    pub fn new(area: Area, wants: Wants) -> Layout {
         let notice = u16::from(wants.notice);
         let header = match area.height {
             0..8 => 1,
@@ -65,7 +100,7 @@ impl Layout {
         };
         let mut rest = area;
         let mut take = |rows: u16| {
-            let part = Rect { height: rows.min(rest.height), ..rest };
+            let part = Area { height: rows.min(rest.height), ..rest };
             rest.y += part.height;
             rest.height -= part.height;
             part
@@ -88,6 +123,12 @@ impl Layout {
         Layout { header, tabs, panel, head, list, preview, page, event, bar, footer: take(footer_rows) }
     }
 
+    /// Rows of help text on a screen of this height: all except its title and the footer.
+    #[must_use]
+    pub fn help_rows(height: u16) -> u16 {
+        height.saturating_sub(2)
+    }
+
     /// True if the preview is a page, with a title.
     #[must_use]
     pub fn previews_page(&self) -> bool {
@@ -96,7 +137,7 @@ impl Layout {
 }
 
 /// Heights of the panel, of the list with its head, and of the preview.
-fn parts(area: Rect, body: u16, wants: Wants) -> (u16, u16, u16) {
+fn parts(area: Area, body: u16, wants: Wants) -> (u16, u16, u16) {
     let cell = area.height >= PREVIEW_HEIGHT && area.width < PREVIEW_BELOW_WIDTH;
     let least = if cell { PREVIEW_ROWS } else { 0 };
     let panel = if body >= wants.panel + least + 6 { wants.panel } else { 0 };
@@ -119,7 +160,7 @@ mod tests {
             for bits in 0..16 {
                 let (notice, bar, list) = (bits & 1 > 0, bits & 2 > 0, bits & 4 > 0);
                 let rows = if bits & 8 > 0 { 5000 } else { 1 };
-                let area = Rect::new(0, 0, width, height);
+                let area = Area::new(width, height);
                 let l = Layout::new(area, Wants { notice, panel: 9, bar, list, rows });
                 let mut y = 0;
                 let middle = [l.panel, l.head, l.list, l.preview, l.page];

@@ -4,91 +4,26 @@
 //! pointers; an event to the objects that it names. `state` knows which page is open and the position on it.
 
 mod event;
-pub(super) mod finding;
+mod finding;
 mod order;
 mod table;
 
 use observer_engine::{
-    event::{Mapping, Mode, Pte, Table, Tid},
-    finding::{Finding, Manner},
-    lock_class::LockClass,
-    setup::Role,
-    view::EdgeView,
+    event::{Pte, Table, Tid},
+    finding::Finding,
+    view::TableView,
 };
 
 use super::answers::{Answers, Look};
 use super::kept::{Kept, Told};
-use super::rows;
-use super::text::Text;
-use super::theme::{Theme, Tone};
-use crate::events::EventRow;
+use super::names::since_start;
+use super::text::{Text, Tone};
+use super::widget::Glyphs;
 use crate::report::stacks::Stacks;
-use crate::sink::words::{lock, number, times};
+use crate::sink::words::times;
 use crate::snapshot::{FindingMark, Position, Snapshot};
 
-/// A page. Its content follows the run.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Page {
-    /// A finding, by its id.
-    Finding(String),
-    /// The lease of a window: of its first or its longest case.
-    Lease(String, Case),
-    Stacks(String),
-    /// A pointer that is in use now.
-    Pointer(Tid, Pte),
-    Table(Table, u32),
-    Mapping(Mapping),
-    Edge(EdgeKey),
-    /// Edges between two classes, in any modes.
-    Classes(LockClass, LockClass),
-    /// Locks at the lookups or unlinks of a site.
-    Site(&'static str, String),
-    Role(Role, String),
-    /// Events from the recording.
-    Events(Look),
-    Event(Box<EventRow>),
-}
-
-/// One case of a window.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Case {
-    First,
-    Longest,
-}
-
-/// Key of a lock order edge.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EdgeKey {
-    from: (LockClass, Option<Mode>),
-    to: (LockClass, Option<Mode>),
-    manner: Manner,
-}
-
-impl EdgeKey {
-    #[must_use]
-    pub fn of(e: &EdgeView) -> EdgeKey {
-        EdgeKey { from: (e.from, e.from_mode), to: (e.to, e.to_mode), manner: e.manner }
-    }
-
-    #[must_use]
-    pub fn is(&self, e: &EdgeView) -> bool {
-        *self == EdgeKey::of(e)
-    }
-
-    /// Names of the two locks, as in every view.
-    #[must_use]
-    pub fn name(&self) -> String {
-        format!("{} -> {}", lock(self.from.0, self.from.1), lock(self.to.0, self.to.1))
-    }
-}
-
-/// Target of a link.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Go {
-    Page(Page),
-    /// An event time of the recording to seek to.
-    Seek(u64),
-}
+pub use super::target::{Case, EdgeKey, Go, Page};
 
 /// A line of a page.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -114,7 +49,7 @@ pub struct Context<'a> {
     /// Event time of the page that led here.
     pub came_for_ns: Option<u64>,
     pub answers: &'a Answers,
-    pub theme: &'a Theme,
+    pub glyphs: &'static Glyphs,
     /// True if positions of a recording can be sought.
     pub replay: bool,
     pub width: u16,
@@ -159,35 +94,6 @@ pub enum Shortcut {
 }
 
 impl Page {
-    /// Title for the line above the page.
-    #[must_use]
-    pub fn title(&self) -> String {
-        match self {
-            Page::Finding(_) => "finding".into(),
-            Page::Lease(..) => "lease".into(),
-            Page::Stacks(_) => "stacks".into(),
-            Page::Pointer(_, pte) => format!("pointer {pte}"),
-            Page::Table(table, _) => format!("table {table}"),
-            Page::Mapping(mapping) => format!("file {}", rows::mapping_name(*mapping)),
-            Page::Edge(key) => key.name(),
-            Page::Classes(from, to) => format!("{} -> {}", from.name(), to.name()),
-            Page::Site(what, site) => format!("{what} {site}"),
-            Page::Role(role, part) if part.is_empty() => format!("role {}", role.name()),
-            Page::Role(role, part) => format!("role {}: {part}", role.name()),
-            Page::Events(look) => format!("events {}", look.title),
-            Page::Event(row) => format!("event {}", number(row.number)),
-        }
-    }
-
-    /// Finding that the page is about.
-    #[must_use]
-    pub fn finding(&self) -> Option<&str> {
-        match self {
-            Page::Finding(id) | Page::Lease(id, _) | Page::Stacks(id) => Some(id),
-            _ => None,
-        }
-    }
-
     /// Lines of the page, wrapped to a width.
     #[must_use]
     pub fn lines(&self, c: &Context<'_>) -> Vec<Line> {
@@ -229,11 +135,6 @@ impl Page {
             Shortcut::Stacks => "no stack was recorded of this",
         };
         found.ok_or_else(|| what.to_owned())
-    }
-
-    /// Case of the window that the page shows.
-    fn case(&self) -> Case {
-        if let Page::Lease(_, case) = self { *case } else { Case::Longest }
     }
 
     /// Line to begin with, if it is not the first.
@@ -288,7 +189,7 @@ fn with_finding(
 
 /// Says why a finding is not reported at this time.
 fn untold(c: &Context<'_>, id: &str) -> String {
-    let at = |ns| rows::since_start(c.snapshot, ns);
+    let at = |ns| since_start(c.snapshot, ns);
     if let Some(now) = c.snapshot.findings.iter().find(|f| f.id == id) {
         let (known, shown) = (times(now.count), c.kept.get(id).map_or(0, |told| told.at_ns));
         return format!(
@@ -344,4 +245,20 @@ fn indent(line: &Text) -> usize {
 /// Evidence lines, worded as in the report.
 fn evidence(lines: Vec<String>) -> impl Iterator<Item = Text> {
     lines.into_iter().map(|l| Text::new(Tone::Plain, l))
+}
+
+/// Name of a task, if anything in the snapshot has it.
+fn comm_of(s: &Snapshot, tid: Tid) -> Option<&str> {
+    let sides = s.findings.iter().flat_map(|f| finding::sides(&f.evidence)).map(|side| &side.task);
+    let holders = s.leases.iter().map(|l| &l.task);
+    let askers = s.edges.iter().map(|e| &e.witness.side.task);
+    let mut told = sides.chain(holders).chain(askers).filter(|t| t.tid == tid).map(|t| &*t.comm);
+    let of_events = s.tail.iter().rev().filter(|row| row.event.tid == tid).map(|row| &*row.comm);
+    told.find(|comm| !comm.is_empty()).or_else(|| of_events.into_iter().find(|comm| !comm.is_empty()))
+}
+
+/// Latest known table that a pte lies in.
+fn table_of(s: &Snapshot, pte: Pte) -> Option<(Table, u32)> {
+    let at = |t: &&TableView| t.table == pte.table();
+    s.tables.iter().filter(at).max_by_key(|t| t.generation).map(|t| (t.table, t.generation))
 }

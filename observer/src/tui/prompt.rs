@@ -2,7 +2,7 @@
 //!
 //! Decides how keys edit the text. `state` uses the text.
 
-use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::text::is_shown;
 use crate::library::Export;

@@ -13,53 +13,26 @@ mod shown;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ratatui::crossterm::event::{KeyCode, KeyEvent};
-use ratatui::layout::Rect;
+use crossterm::event::{KeyCode, KeyEvent};
 
 use self::open::Open;
+use super::Mode;
 use super::answers::{Answer, Answers, Look};
 use super::groups;
 use super::history::History;
 use super::kept::Kept;
 use super::keys::{self, Action};
+use super::layout::{Area, Targets};
 use super::list::List;
-use super::page::{Context, Go, Line, Page, Shortcut};
+use super::page::{Context, Line, Shortcut};
 use super::prompt::{Prompt, What};
-use super::theme::Theme;
-use super::{Mode, rows};
+use super::tab::Tab;
+use super::target::{Go, Page};
+use super::views::VIEWS;
+use super::widget::Glyphs;
 use crate::events::Filter;
 use crate::library::{self, Export, Query};
 use crate::snapshot::{Command, Position, Snapshot};
-
-/// Views, in the order of their numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tab {
-    Overview,
-    Windows,
-    Tables,
-    Locks,
-    Events,
-    Coverage,
-    Protection,
-}
-
-impl Tab {
-    pub const ALL: [Tab; 7] =
-        [Tab::Overview, Tab::Windows, Tab::Tables, Tab::Locks, Tab::Events, Tab::Coverage, Tab::Protection];
-
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Tab::Overview => "Overview",
-            Tab::Windows => "Windows",
-            Tab::Tables => "Tables",
-            Tab::Locks => "Locks",
-            Tab::Events => "Events",
-            Tab::Coverage => "Coverage",
-            Tab::Protection => "Protect",
-        }
-    }
-}
 
 /// Effect of a key press outside the state.
 #[derive(Clone, Debug, PartialEq)]
@@ -122,7 +95,8 @@ pub struct Message {
 #[derive(Debug)]
 pub struct State {
     mode: Mode,
-    theme: Theme,
+    /// Characters that pictures are made of.
+    glyphs: &'static Glyphs,
     tab: Tab,
     lists: [List; Tab::ALL.len()],
     /// Pages open over each list, the shown one last.
@@ -148,18 +122,19 @@ pub struct State {
     mark: Option<usize>,
     wanted: Option<String>,
     mouse: bool,
-    area: Rect,
+    area: Area,
+    targets: Targets,
     effects: Vec<Effect>,
 }
 
 impl State {
     #[must_use]
-    pub fn new(mode: Mode, theme: Theme, first: Arc<Snapshot>) -> State {
+    pub fn new(mode: Mode, glyphs: &'static Glyphs, first: Arc<Snapshot>) -> State {
         let mut state = State {
             mode,
-            theme,
+            glyphs,
             tab: Tab::Overview,
-            lists: Tab::ALL.map(List::of),
+            lists: VIEWS.each_ref().map(List::of),
             pages: Default::default(),
             lines: Vec::new(),
             help: None,
@@ -176,7 +151,8 @@ impl State {
             mark: None,
             wanted: None,
             mouse: false,
-            area: Rect::default(),
+            area: Area::default(),
+            targets: Targets::default(),
             effects: vec![Effect::Send(Command::Tail(Filter::default()))],
         };
         state.show(first);
@@ -204,12 +180,18 @@ impl State {
     }
 
     /// Takes the size of the screen.
-    pub fn fit(&mut self, area: Rect) {
+    pub fn fit(&mut self, width: u16, height: u16) {
+        let area = Area::new(width, height);
         if area != self.area {
             self.area = area;
             self.lines_anew();
         }
         self.scroll();
+    }
+
+    /// Takes the places of what was drawn, for the mouse.
+    pub fn drawn(&mut self, targets: Targets) {
+        self.targets = targets;
     }
 
     /// Takes the answer of a lookup.
@@ -270,9 +252,9 @@ impl State {
             Action::NextMatch => self.find(true, false),
             Action::FormerMatch => self.find(false, false),
             Action::Filter => self.ask_filter(),
-            Action::SortNext => self.sort(|list, columns| list.sort_by_next(columns, true)),
-            Action::SortFormer => self.sort(|list, columns| list.sort_by_next(columns, false)),
-            Action::Reverse => self.sort(|list, _| list.sort.reversed = !list.sort.reversed),
+            Action::SortNext => self.sort(|list| list.sort_by_next(true)),
+            Action::SortFormer => self.sort(|list| list.sort_by_next(false)),
+            Action::Reverse => self.sort(|list| list.sort.reversed = !list.sort.reversed),
             Action::Matrix => self.toggle_matrix(),
             Action::Table => self.shortcut(Shortcut::Table),
             Action::Events => self.shortcut(Shortcut::Events),
@@ -307,7 +289,7 @@ impl State {
         self.help = None;
         self.tab = tab;
         let snapshot = self.snapshot_arc();
-        self.lists[tab as usize].renew(&snapshot, tab);
+        self.list_mut().renew(&snapshot);
         self.lines_anew();
     }
 
@@ -336,20 +318,19 @@ impl State {
         self.matrix = if self.matrix.is_some() { None } else { Some((0, 0)) };
     }
 
-    fn sort(&mut self, change: impl FnOnce(&mut List, usize)) {
+    fn sort(&mut self, change: impl FnOnce(&mut List)) {
         if self.body() != Body::List {
             self.complain("only lists are sorted");
             return;
         }
-        let columns = rows::all_columns(self.tab).len();
-        change(&mut self.lists[self.tab as usize], columns);
+        change(self.list_mut());
         self.rows_anew();
     }
 
     /// Recomputes which rows pass, and the content of the open page.
     fn rows_anew(&mut self) {
-        let (snapshot, tab) = (self.snapshot_arc(), self.tab);
-        self.lists[tab as usize].renew(&snapshot, tab);
+        let snapshot = self.snapshot_arc();
+        self.list_mut().renew(&snapshot);
         // Events that were looked up do not change with the run, and may be thousands of lines.
         if self.top().is_some_and(|open| matches!(open.page, Page::Events(_))) {
             self.look_up_needed();
@@ -401,7 +382,7 @@ impl State {
             stacks: &self.snapshot().stacks,
             came_for_ns: None,
             answers: &self.answers,
-            theme: &self.theme,
+            glyphs: self.glyphs,
             replay: self.mode == Mode::Replay,
             width,
         };
@@ -463,6 +444,10 @@ impl State {
 
     fn list(&self) -> &List {
         &self.lists[self.tab as usize]
+    }
+
+    fn list_mut(&mut self) -> &mut List {
+        &mut self.lists[self.tab as usize]
     }
 
     fn snapshot_arc(&self) -> Arc<Snapshot> {

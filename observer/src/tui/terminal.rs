@@ -15,7 +15,9 @@ use ratatui::layout::Rect;
 use ratatui::{Terminal, TerminalOptions, Viewport};
 
 use super::state::State;
+use super::theme::Theme;
 use super::view;
+use super::widget::Glyphs;
 
 /// Size for a serial console, which reports no window size: its terminals have at least this.
 const FALLBACK: (u16, u16) = (80, 24);
@@ -31,6 +33,7 @@ pub struct Screen {
     terminal: Terminal<CrosstermBackend<Stdout>>,
     /// Size that is drawn for.
     area: Rect,
+    theme: Theme,
 }
 
 impl Screen {
@@ -46,7 +49,7 @@ impl Screen {
         let options = TerminalOptions { viewport: Viewport::Fixed(area) };
         let terminal = Terminal::with_options(CrosstermBackend::new(io::stdout()), options);
         let screen = terminal.and_then(|terminal| {
-            let mut screen = Screen { terminal, area };
+            let mut screen = Screen { terminal, area, theme: Theme::from_environment() };
             execute!(io::stdout(), terminal::EnterAlternateScreen, cursor::Hide)?;
             screen.renew().map(|()| screen)
         });
@@ -69,6 +72,12 @@ impl Screen {
 }
 
 impl Screen {
+    /// Characters that the terminal can show.
+    #[must_use]
+    pub fn glyphs(&self) -> &'static Glyphs {
+        self.theme.glyphs()
+    }
+
     /// Draws a frame. Terminals with synchronized output show it at once, so half a frame is never visible.
     ///
     /// # Errors
@@ -80,8 +89,9 @@ impl Screen {
         }
         execute!(self.terminal.backend_mut(), terminal::BeginSynchronizedUpdate)?;
         self.terminal.draw(|frame| {
-            state.fit(frame.area());
-            view::draw(frame, state);
+            state.fit(frame.area().width, frame.area().height);
+            let targets = view::draw(frame, state, &self.theme);
+            state.drawn(targets);
         })?;
         execute!(self.terminal.backend_mut(), terminal::EndSynchronizedUpdate)
     }

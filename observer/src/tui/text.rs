@@ -1,9 +1,28 @@
 //! Text before styling: pieces with tones, cut and wrapped to a width. Decides where lines break.
 
-use ratatui::text::{Line, Span};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-use super::theme::{Theme, Tone};
+/// Meaning of a piece of text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tone {
+    Plain,
+    /// Names of things: titles, column heads, labels.
+    Label,
+    /// Details for completeness, never needed first.
+    Faint,
+    /// An alarm, or loss.
+    Alarm,
+    /// Weakens what is shown: blind roles, inferred evidence, lower ranks.
+    Caution,
+    /// A good sign.
+    Good,
+    /// The bar of column heads.
+    Bar,
+    /// The selected row.
+    Selected,
+    /// Match of a search.
+    Found,
+}
 
 /// One line of text pieces, each with its meaning.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,11 +49,6 @@ impl Text {
     #[must_use]
     pub fn width(&self) -> usize {
         self.0.iter().map(|(_, t)| t.width()).sum()
-    }
-
-    #[must_use]
-    pub fn line(&self, theme: &Theme) -> Line<'static> {
-        Line::from_iter(self.0.iter().map(|(tone, t)| Span::styled(t.clone(), theme.style(*tone))))
     }
 
     /// Breaks the text between words at `width`; lines after the first are indented by `indent`.

@@ -1,33 +1,15 @@
-//! Colours and glyphs. Decides how something looks by its meaning; never what is shown.
+//! Colours, and the choice of glyphs. Decides how something looks by its meaning; never what is shown.
 //!
 //! Uses only the terminal's own sixteen colours and attributes, on the terminal's own background, so that light and dark both
 //! work. Colour alone never carries information.
 
 use ratatui::style::{Color, Modifier, Style};
+use ratatui::text::{Line, Span};
 
-/// Meaning of a piece of text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tone {
-    Plain,
-    /// Names of things: titles, column heads, labels.
-    Label,
-    /// Details for completeness, never needed first.
-    Faint,
-    /// An alarm, or loss.
-    Alarm,
-    /// Weakens what is shown: blind roles, inferred evidence, lower ranks.
-    Caution,
-    /// A good sign.
-    Good,
-    /// The bar of column heads.
-    Bar,
-    /// The selected row.
-    Selected,
-    /// Match of a search.
-    Found,
-}
+use super::text::{Text, Tone};
+use super::widget::Glyphs;
 
-/// Look of tones and bars on this terminal.
+/// Look of tones and glyphs on this terminal.
 #[derive(Clone, Copy, Debug)]
 pub struct Theme {
     color: bool,
@@ -35,7 +17,7 @@ pub struct Theme {
 }
 
 impl Theme {
-    /// Colours, and bars in eighths of a cell.
+    /// Colours, and glyphs beyond ASCII.
     pub const FULL: Theme = Theme { color: true, blocks: true };
     /// Attributes and ASCII only.
     pub const PLAIN: Theme = Theme { color: false, blocks: false };
@@ -81,20 +63,16 @@ impl Theme {
         }
     }
 
-    /// Returns true if glyphs beyond ASCII can be drawn.
+    /// A line as the terminal shows it.
     #[must_use]
-    pub fn blocks(&self) -> bool {
-        self.blocks
+    pub fn line(&self, text: &Text) -> Line<'static> {
+        Line::from_iter(text.0.iter().map(|(tone, t)| Span::styled(t.clone(), self.style(*tone))))
     }
 
-    /// Bar glyphs from empty to full.
+    /// Characters that this terminal can show.
     #[must_use]
-    pub fn bars(&self) -> &'static [char] {
-        if self.blocks {
-            &[' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█']
-        } else {
-            &[' ', '.', ':', '|', '#']
-        }
+    pub fn glyphs(&self) -> &'static Glyphs {
+        if self.blocks { &Glyphs::BLOCKS } else { &Glyphs::ASCII }
     }
 }
 

@@ -1,9 +1,9 @@
 //! Draws a [`State`]. Pure: the same state makes the same picture, nothing is changed, and no size makes it panic.
+//!
+//! Decides nothing about views: the table of `views` has their columns and words. Returns the places that the mouse can point at.
 
 mod footer;
 mod header;
-pub mod help;
-mod panel;
 
 use std::ops::Range;
 
@@ -11,29 +11,36 @@ use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::widgets::Paragraph;
 
+use super::cells::{Column, fitted};
+use super::layout::{Area, Targets};
 use super::page::Line;
-use super::rows;
-use super::state::{Body, State, Tab};
-use super::text::{Text, fit};
-use super::theme::{Theme, Tone};
-use super::widget::{Glyphs, timebar};
+use super::state::{Body, State};
+use super::tab::Tab;
+use super::text::{Text, Tone, fit};
+use super::theme::Theme;
+use super::views::{Empty, FilteredBy};
+use super::widget::timebar::{self, Scale};
+use super::{blind, help, panel};
 use crate::sink::words::{number, plural};
 
-pub use panel::rows as panel_rows;
-
 /// Draws the whole screen.
-pub fn draw(frame: &mut Frame, state: &State) {
-    let (layout, theme) = (state.layout(), state.theme());
+pub fn draw(frame: &mut Frame, state: &State, theme: &Theme) -> Targets {
+    let layout = state.layout();
     if let Some(scroll) = state.help() {
-        let area = frame.area();
-        help::draw(frame, Rect { height: area.height - layout.footer.height, ..area }, state, scroll, theme);
+        let all = Area::new(frame.area().width, frame.area().height);
+        help(frame, Area { height: all.height - layout.footer.height, ..all }, state, scroll, theme);
         footer::draw(frame, layout.footer, state, theme);
-        return;
+        return Targets::default();
     }
     header::draw(frame, layout.header, state, theme);
-    put(frame, layout.tabs, [tab_line(state, layout.tabs.width).text], theme);
+    let (line, tabs) = tab_line(state, layout.tabs.width);
+    put(frame, layout.tabs, [line], theme);
     if state.body() == Body::List {
-        panel::draw(frame, layout.panel, state, theme);
+        if layout.panel.height > 0 {
+            let width = usize::from(layout.panel.width);
+            let lines = panel::lines(state.latest(), state.mode(), state.history(), width, state.glyphs());
+            put(frame, layout.panel, lines, theme);
+        }
         head(frame, layout.head, state, theme);
         list(frame, layout.list, state, theme);
         preview(frame, layout.preview, layout.previews_page(), state, theme);
@@ -42,13 +49,27 @@ pub fn draw(frame: &mut Frame, state: &State) {
         page(frame, layout.page, state, theme);
     }
     put(frame, layout.event, last_event(state, layout.event.width), theme);
-    bar(frame, layout.bar, state, theme);
+    let bar = bar(frame, layout.bar, state, theme);
     footer::draw(frame, layout.footer, state, theme);
+    Targets { tabs, bar }
 }
 
-fn put(frame: &mut Frame, area: Rect, lines: impl IntoIterator<Item = Text>, theme: &Theme) {
-    let lines: Vec<_> = lines.into_iter().take(usize::from(area.height)).map(|t| t.line(theme)).collect();
-    frame.render_widget(Paragraph::new(lines), area);
+fn put(frame: &mut Frame, area: Area, lines: impl IntoIterator<Item = Text>, theme: &Theme) {
+    let lines: Vec<_> = lines.into_iter().take(usize::from(area.height)).map(|t| theme.line(&t)).collect();
+    frame.render_widget(Paragraph::new(lines), Rect::new(area.x, area.y, area.width, area.height));
+}
+
+/// Draws the help over everything except the footer.
+fn help(frame: &mut Frame, area: Area, state: &State, scroll: usize, theme: &Theme) {
+    let title = Area { height: area.height.min(1), ..area };
+    let body = Area { y: area.y + title.height, height: area.height - title.height, ..area };
+    let lines = help::lines(state.mode(), area.width, state.glyphs());
+    let below = lines.len().saturating_sub(scroll + usize::from(body.height));
+    let more =
+        if below > 0 { format!(", {} below: PgDn", plural(below as u64, "line")) } else { String::new() };
+    let words = format!(" keys and words; / finds; ? or Esc: back{more}");
+    put(frame, title, [Text::new(Tone::Bar, fit(&words, usize::from(area.width), false))], theme);
+    put(frame, body, lines.into_iter().skip(scroll), theme);
 }
 
 /// First of several wordings that fits the width, else the last.
@@ -63,48 +84,44 @@ fn choose(width: u16, wordings: impl IntoIterator<Item = Text>) -> Text {
     last
 }
 
-/// The line of views, and the cells of each view in it.
-pub struct TabLine {
-    pub text: Text,
-    pub places: Vec<(Tab, Range<u16>)>,
-}
+/// Columns of each view's name.
+type Tabs = Vec<(Tab, Range<u16>)>;
 
 /// Views with their numbers; where there is room, with their badges.
-#[must_use]
-pub fn tab_line(state: &State, width: u16) -> TabLine {
+fn tab_line(state: &State, width: u16) -> (Text, Tabs) {
     let snapshot = state.snapshot();
     let wording = |name_chars: usize, counts: bool| {
-        let mut line = TabLine { text: Text::default(), places: Vec::new() };
+        let (mut line, mut tabs) = (Text::default(), Vec::new());
         for (i, tab) in Tab::ALL.into_iter().enumerate() {
-            let name: String = tab.name().chars().take(name_chars).collect();
-            let badge = Some(rows::badge(snapshot, tab)).filter(|badge| counts && !badge.is_empty());
-            let badge = badge.map_or(String::new(), |badge| format!(" {badge}"));
+            let name: String = tab.view().name.chars().take(name_chars).collect();
+            let badge = if counts { tab.view().badge(snapshot) } else { String::new() };
+            let before_badge = if badge.is_empty() { "" } else { " " };
             let tone = if tab == state.tab() { Tone::Selected } else { Tone::Plain };
             let gap = if name.is_empty() { "" } else { " " };
-            let from = line.text.width() as u16;
-            line.text = line.text.and(tone, format!(" {}{gap}{name}{badge} ", i + 1));
-            line.places.push((tab, from..line.text.width() as u16));
+            let from = line.width() as u16;
+            line = line.and(tone, format!(" {}{gap}{name}{before_badge}{badge} ", i + 1));
+            tabs.push((tab, from..line.width() as u16));
         }
-        line
+        (line, tabs)
     };
-    let mut lines: Vec<TabLine> =
+    let mut lines: Vec<(Text, Tabs)> =
         [(9, true), (9, false), (3, false), (0, false)].map(|(chars, counts)| wording(chars, counts)).into();
-    let fits = lines.iter().position(|l| l.text.width() <= usize::from(width)).unwrap_or(lines.len() - 1);
-    let mut line = lines.swap_remove(fits);
+    let fits = lines.iter().position(|(l, _)| l.width() <= usize::from(width)).unwrap_or(lines.len() - 1);
+    let (mut line, tabs) = lines.swap_remove(fits);
     if state.body() == Body::List {
         let list = state.shown_list();
         let all = list.visible.len();
         let place = format!("{}/{}", number((list.selected + 1).min(all) as u64), number(all as u64));
-        if let Some(gap) = usize::from(width).checked_sub(line.text.width() + place.len() + 1) {
-            line.text = line.text.and(Tone::Plain, " ".repeat(gap + 1)).and(Tone::Faint, place);
+        if let Some(gap) = usize::from(width).checked_sub(line.width() + place.len() + 1) {
+            line = line.and(Tone::Plain, " ".repeat(gap + 1)).and(Tone::Faint, place);
         }
     }
-    line
+    (line, tabs)
 }
 
-fn head(frame: &mut Frame, area: Rect, state: &State, theme: &Theme) {
+fn head(frame: &mut Frame, area: Area, state: &State, theme: &Theme) {
     let sort = state.shown_list().sort;
-    let title = |(n, c): &(usize, rows::Column)| {
+    let title = |(n, c): &(usize, Column)| {
         let mark = match (sort.column == Some(*n), sort.reversed) {
             (false, _) => "",
             (true, false) => "^",
@@ -112,21 +129,21 @@ fn head(frame: &mut Frame, area: Rect, state: &State, theme: &Theme) {
         };
         fit(&format!("{}{mark}", c.title), usize::from(c.width), c.right)
     };
-    let columns = rows::columns(state.tab(), area.width);
+    let columns = fitted(state.tab().view().columns, area.width);
     let titles: Vec<String> = columns.iter().map(title).collect();
     put(frame, area, [Text::new(Tone::Bar, fit(&titles.join(" "), usize::from(area.width), false))], theme);
 }
 
-fn list(frame: &mut Frame, area: Rect, state: &State, theme: &Theme) {
+fn list(frame: &mut Frame, area: Area, state: &State, theme: &Theme) {
     if state.shown_list().visible.is_empty() {
         let lines = Text::new(Tone::Plain, empty(state)).wrap(usize::from(area.width), 0);
         return put(frame, area, lines, theme);
     }
-    let columns = rows::columns(state.tab(), area.width);
-    let lines = state.rows_on_screen().map(|(place, i)| {
+    let columns = fitted(state.tab().view().columns, area.width);
+    let lines = state.rows_on_screen().map(|(place, row)| {
         let selected = place == state.shown_list().selected;
         let mut text = Text::default();
-        let cells = rows::cells(state.snapshot(), state.tab(), i);
+        let cells = (state.tab().view().cells)(state.snapshot(), row);
         for (n, column) in &columns {
             let Some(cell) = cells.get(*n) else { continue };
             let tone = if selected { Tone::Selected } else { cell.tone };
@@ -139,7 +156,7 @@ fn list(frame: &mut Frame, area: Rect, state: &State, theme: &Theme) {
 }
 
 /// Draws the page that the selected row opens, or the full text of its cut cell.
-fn preview(frame: &mut Frame, area: Rect, page: bool, state: &State, theme: &Theme) {
+fn preview(frame: &mut Frame, area: Area, page: bool, state: &State, theme: &Theme) {
     if page {
         let title =
             Text::new(Tone::Bar, fit(" the selected row; Enter: open it", usize::from(area.width), false));
@@ -147,7 +164,7 @@ fn preview(frame: &mut Frame, area: Rect, page: bool, state: &State, theme: &The
         return put(frame, area, std::iter::once(title).chain(lines), theme);
     }
     let row = state.shown_list().row();
-    let words = row.map(|i| rows::in_full(state.snapshot(), state.tab(), i));
+    let words = row.map(|row| state.tab().view().in_full(state.snapshot(), row));
     let Some(words) = words.filter(|words| !words.is_empty()) else { return };
     let text = Text::new(Tone::Label, "> ").and(Tone::Plain, words);
     put(frame, area, text.wrap(usize::from(area.width), 2), theme);
@@ -155,40 +172,24 @@ fn preview(frame: &mut Frame, area: Rect, page: bool, state: &State, theme: &The
 
 /// Says why a list is empty. Never "clean".
 fn empty(state: &State) -> String {
-    let s = state.snapshot();
+    let (s, view) = (state.snapshot(), state.tab().view());
     let all = state.all_rows();
     let filter = &state.shown_list().filter;
     if all > 0 {
         return format!("no row of {} has \"{filter}\" (Esc: show all)", number(all as u64));
     }
-    if s.passes == 0 && state.tab() != Tab::Coverage {
-        return "nothing has come yet".into();
-    }
-    let coverage = header::coverage_words(s);
-    match state.tab() {
-        Tab::Overview => format!("no finding within this coverage: {coverage}"),
-        Tab::Windows => format!("no window seen or predicted within this coverage: {coverage}"),
-        Tab::Locks => {
-            format!("no lock was requested while another was held, within this coverage: {coverage}")
-        }
-        Tab::Tables => {
-            format!(
-                "no page table of a shared hugetlbfs mapping was touched, within this coverage: {coverage}"
-            )
-        }
-        Tab::Events if !filter.is_empty() => {
+    match view.empty {
+        Empty::Always(words) => words.to_owned(),
+        Empty::Within(_) if s.passes == 0 => "nothing has come yet".to_owned(),
+        Empty::Within(_) if view.filter == FilteredBy::Run && !filter.is_empty() => {
             format!("no event has come that passes {filter} (Esc: show all)")
         }
-        Tab::Events => format!("no event has come, within this coverage: {coverage}"),
-        Tab::Protection => {
-            format!("no lookup and no unlink that could be judged, within this coverage: {coverage}")
-        }
-        Tab::Coverage => "the run has no coverage: nothing here can be relied on".into(),
+        Empty::Within(words) => format!("{words} within this coverage: {}", blind::coverage(s)),
     }
 }
 
 /// Draws the titles of the pages that led here, and how much of this page is below.
-fn title(frame: &mut Frame, area: Rect, state: &State, theme: &Theme) {
+fn title(frame: &mut Frame, area: Area, state: &State, theme: &Theme) {
     let width = usize::from(area.width);
     let (lines, below) = match state.body() {
         Body::Matrix => (vec!["lock order: rows are held, columns requested; m: list".to_owned()], 0),
@@ -200,7 +201,7 @@ fn title(frame: &mut Frame, area: Rect, state: &State, theme: &Theme) {
     };
     let more = if below > 0 { format!(" {} below ", plural(below as u64, "line")) } else { String::new() };
     let room = width.saturating_sub(more.len());
-    let name = state.tab().name();
+    let name = state.tab().view().name;
     let mut trail = format!(" {name} > {}", lines.join(" > "));
     // The open page matters more than the pages that led to it.
     if trail.chars().count() > room
@@ -211,7 +212,7 @@ fn title(frame: &mut Frame, area: Rect, state: &State, theme: &Theme) {
     put(frame, area, [Text::new(Tone::Bar, fit(&trail, room, false) + &more)], theme);
 }
 
-fn page(frame: &mut Frame, area: Rect, state: &State, theme: &Theme) {
+fn page(frame: &mut Frame, area: Area, state: &State, theme: &Theme) {
     if state.body() == Body::Matrix {
         return put(frame, area, state.matrix_lines(area.width), theme);
     }
@@ -261,11 +262,11 @@ fn found(text: Text, searched: &str) -> Text {
 const MARKS_MAX: usize = 500;
 
 /// Draws the position of a replay.
-fn bar(frame: &mut Frame, area: Rect, state: &State, theme: &Theme) {
+fn bar(frame: &mut Frame, area: Area, state: &State, theme: &Theme) -> Option<Scale> {
     let marks = bar_marks(state);
-    if let Some(bar) = time_bar(state, &marks) {
-        put(frame, area, [timebar::line(&bar, usize::from(area.width), Glyphs::of(theme))], theme);
-    }
+    let (line, scale) = timebar::drawn(&time_bar(state, &marks)?, usize::from(area.width), state.glyphs());
+    put(frame, area, [line], theme);
+    Some(scale)
 }
 
 /// Event that a replay applied last, which shows the effect of a step.
@@ -281,12 +282,6 @@ fn last_event(state: &State, width: u16) -> Option<Text> {
     let cut = fit(&short, usize::from(width).saturating_sub(name.len()), false);
     let too_wide = fits.width() > usize::from(width);
     Some(if too_wide { Text::new(Tone::Label, name).and(Tone::Plain, cut) } else { fits })
-}
-
-/// Event time at a column of the time bar.
-#[must_use]
-pub fn bar_time(state: &State, column: u16, width: u16) -> Option<u64> {
-    timebar::time_at(column.into(), width.into(), &time_bar(state, &bar_marks(state))?)
 }
 
 fn bar_marks(state: &State) -> Vec<(u64, bool)> {

@@ -19,7 +19,6 @@ use observer::tui::{Mode, Theme, view};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use ratatui::layout::Rect;
 use ratatui::style::Modifier;
 
 pub fn fixture(name: &str) -> PathBuf {
@@ -79,6 +78,7 @@ pub fn live(name: &str, part: f64) -> Snapshot {
 /// A dashboard that nobody sees.
 pub struct Stage {
     pub state: State,
+    theme: Theme,
     size: (u16, u16),
     library: Option<Library>,
     /// What goes where it is sent.
@@ -96,10 +96,11 @@ impl Stage {
 
     pub fn with(snapshot: Snapshot, size: (u16, u16), theme: Theme) -> Stage {
         let mode = if matches!(snapshot.position, Position::Replay(_)) { Mode::Replay } else { Mode::Live };
-        let mut state = State::new(mode, theme, Arc::new(snapshot));
-        state.fit(Rect::new(0, 0, size.0, size.1));
+        let mut state = State::new(mode, theme.glyphs(), Arc::new(snapshot));
+        state.fit(size.0, size.1);
         let mut stage = Stage {
             state,
+            theme,
             size,
             library: None,
             player: None,
@@ -181,7 +182,7 @@ impl Stage {
     /// The screen as text; lines that are drawn in reverse from their start have a `>` before them.
     pub fn picture(&self) -> String {
         let mut terminal = Terminal::new(TestBackend::new(self.size.0, self.size.1)).unwrap();
-        terminal.draw(|frame| view::draw(frame, &self.state)).unwrap();
+        terminal.draw(|frame| drop(view::draw(frame, &self.state, &self.theme))).unwrap();
         let buffer = terminal.backend().buffer();
         let mut text = String::new();
         for y in 0..self.size.1 {

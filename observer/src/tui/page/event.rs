@@ -9,9 +9,10 @@ use crate::library;
 use crate::sink::words::{number, plural};
 use crate::snapshot::Snapshot;
 use crate::tui::answers::{Answer, Look};
-use crate::tui::rows;
-use crate::tui::text::{Text, fit};
-use crate::tui::theme::Tone;
+use crate::tui::cells::fitted;
+use crate::tui::names::since_start;
+use crate::tui::text::{Text, Tone, fit};
+use crate::tui::views::{self, fired};
 
 /// Events from the recording, one per line.
 pub fn list(c: &Context<'_>, look: &Look) -> Vec<Line> {
@@ -20,10 +21,10 @@ pub fn list(c: &Context<'_>, look: &Look) -> Vec<Line> {
         Some(Answer::Failed(why)) => return vec![Text::new(Tone::Alarm, why.as_str()).into()],
         Some(Answer::Found(page)) => page,
     };
-    let columns = rows::event_columns(c.width.saturating_sub(2));
+    let columns = fitted(views::events::COLUMNS, c.width.saturating_sub(2));
     let line = |row: &EventRow| {
         let row = &renumbered(c, row);
-        let cells = rows::event_cells(c.snapshot, row);
+        let cells = views::events::cells(c.snapshot, row);
         let mut text = Text::default();
         for (n, column) in &columns {
             if let Some(cell) = cells.get(*n) {
@@ -38,7 +39,7 @@ pub fn list(c: &Context<'_>, look: &Look) -> Vec<Line> {
         lines.insert(0, Text::new(Tone::Faint, format!("there are earlier ones; {cut}")).into());
     }
     if let Some(from_ns) = gone_before(page, look) {
-        let from = rows::since_start(c.snapshot, from_ns);
+        let from = since_start(c.snapshot, from_ns);
         let text = format!("events before {from} are not kept any more; --record FILE keeps all");
         lines.insert(0, Text::new(Tone::Caution, text).into());
     }
@@ -193,14 +194,14 @@ pub fn role(c: &Context<'_>, role: Role, part: &str) -> Vec<Line> {
         lines.extend(wrapped(c, [text, Text::new(Tone::Plain, why), Text::default()]));
     }
     let mut sites: Vec<_> = s.setup.sites.iter().filter(|site| site.role == role).collect();
-    sites.sort_by_key(|site| std::cmp::Reverse(rows::fired(s, site.id.0)));
+    sites.sort_by_key(|site| std::cmp::Reverse(fired(s, site.id.0)));
     let head = format!(
         "{} attached for this role, and the events that came of each:",
         plural(sites.len() as u64, "site")
     );
     lines.push(Text::new(Tone::Label, head).into());
     for site in sites {
-        let fired = rows::fired(s, site.id.0);
+        let fired = fired(s, site.id.0);
         let tone = if fired == 0 { Tone::Faint } else { Tone::Plain };
         lines.push(Text::new(tone, format!("{:>14}  {}", number(fired), site.function)).into());
     }

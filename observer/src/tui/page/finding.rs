@@ -6,10 +6,9 @@ use super::{Case, Context, Go, Line, Page, Shortcut, evidence, link, named, plai
 use crate::sink::words::{self, moment, span};
 use crate::snapshot::Snapshot;
 use crate::tui::answers::Look;
-use crate::tui::rows::{rank_tone, since_start, task};
-use crate::tui::text::Text;
-use crate::tui::theme::Tone;
-use crate::tui::widget::{self, Glyphs};
+use crate::tui::names::{rank_tone, since_start, task};
+use crate::tui::text::{Text, Tone};
+use crate::tui::widget;
 
 /// Time shown around a window, ns, so that the picture has the locks acquired before the lookup.
 const AROUND_NS: u64 = 2_000_000;
@@ -132,7 +131,7 @@ fn picture(c: &Context<'_>, f: &Finding) -> Vec<Text> {
     let s = c.snapshot;
     let events = needs(s, f).map_or(&[][..], |look| c.answers.events(&look));
     let width = usize::from(c.width.saturating_sub(2));
-    let mut lines = widget::of_finding(f, events, &s.setup, s.meta.start_ns, width, Glyphs::of(c.theme));
+    let mut lines = widget::of_finding(f, events, &s.setup, s.meta.start_ns, width, c.glyphs);
     // Nothing is looked up for a row that is only selected.
     if needs(s, f).is_some_and(|look| c.answers.get(&look).is_none()) {
         lines.push(Text::new(

@@ -8,10 +8,9 @@ use super::{Context, EdgeKey, Go, Line, Page, Shortcut, evidence, link, plain, w
 use crate::sink::words::{self, number, plural};
 use crate::snapshot::Snapshot;
 use crate::tui::answers::Look;
-use crate::tui::protect;
-use crate::tui::rows;
-use crate::tui::text::Text;
-use crate::tui::theme::Tone;
+use crate::tui::names::task;
+use crate::tui::text::{Text, Tone};
+use crate::tui::views::protect;
 
 pub fn edge(c: &Context<'_>, key: &EdgeKey) -> Vec<Line> {
     match c.snapshot.edges.iter().find(|e| key.is(e)) {
@@ -98,7 +97,7 @@ pub fn shortcut(s: &Snapshot, e: &EdgeView, to: Shortcut) -> Option<Page> {
     let side = &e.witness.side;
     match to {
         Shortcut::Events => {
-            let title = format!("of {} around it", rows::task(&side.task.comm, side.task.tid));
+            let title = format!("of {} around it", task(&side.task.comm, side.task.tid));
             let look = Look::around(s, side.time_ns, title, format!("task={}", side.task.tid.0));
             Some(Page::Events(look))
         }
@@ -108,9 +107,7 @@ pub fn shortcut(s: &Snapshot, e: &EdgeView, to: Shortcut) -> Option<Page> {
 
 /// Locks at the lookups or unlinks of a site.
 pub fn site(c: &Context<'_>, what: &str, site: &str) -> Vec<Line> {
-    let rows = (0..rows::count(c.snapshot, crate::tui::state::Tab::Protection))
-        .filter_map(|i| protect::row(c.snapshot, i));
-    let Some(row) = rows.into_iter().find(|r| r.what() == what && r.site() == site) else {
+    let Some(row) = protect::of_site(c.snapshot, what, site) else {
         return vec![plain("nothing of this site is known at this time of the run")];
     };
     let head = Text::new(Tone::Label, site).and(Tone::Plain, format!(": {}", row.means()));

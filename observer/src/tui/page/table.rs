@@ -3,14 +3,13 @@
 use observer_engine::event::{Mapping, Pte, Table, Tid};
 use observer_engine::view::{LeaseView, TableView};
 
-use super::{Context, Go, Line, Page, Shortcut, link, named, plain, wrapped};
+use super::{Context, Go, Line, Page, Shortcut, comm_of, link, named, plain, table_of, wrapped};
 use crate::sink::words::{self, number, plural};
 use crate::snapshot::Snapshot;
 use crate::tui::answers::Look;
-use crate::tui::rows::{self, mapping_name, since_start, state, table_of, task};
-use crate::tui::text::Text;
-use crate::tui::theme::Tone;
-use crate::tui::widget::{Glyphs, life};
+use crate::tui::names::{mapping_name, since_start, state, task};
+use crate::tui::text::{Text, Tone};
+use crate::tui::widget::life;
 
 /// Maximum number of links and pointers listed on a page.
 const LISTED: usize = 200;
@@ -49,9 +48,9 @@ pub fn lines(c: &Context<'_>, table: Table, generation: u32) -> Vec<Line> {
             table: t,
             start_ns: s.meta.start_ns,
             here_ns: c.came_for_ns,
-            comm: &|tid| rows::comm_of(s, tid).map(str::to_owned),
+            comm: &|tid| comm_of(s, tid).map(str::to_owned),
         }
-        .lines(usize::from(c.width.saturating_sub(2)), Glyphs::of(c.theme))
+        .lines(usize::from(c.width.saturating_sub(2)), c.glyphs)
         .into_iter()
         .map(Line::from),
     );
@@ -98,7 +97,7 @@ fn history(c: &Context<'_>, t: &TableView) -> Vec<Text> {
             lines.push(here(ns));
             coming = None;
         }
-        let (tid, comm) = (e.tid.0, rows::comm_of(s, e.tid));
+        let (tid, comm) = (e.tid.0, comm_of(s, e.tid));
         let named =
             comm.map(|comm| step.replacen(&format!("by task {tid}"), &format!("by {comm} ({tid})"), 1));
         lines.push(Text::new(Tone::Plain, format!("  {}", named.as_ref().unwrap_or(step))));

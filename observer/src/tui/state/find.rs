@@ -1,8 +1,7 @@
 //! Search: moves to the next row or line that has a text.
 
 use super::{Body, State};
-use crate::tui::rows;
-use crate::tui::view::help;
+use crate::tui::help;
 
 impl State {
     /// Moves to the next match, or the previous one. `here`: the current place counts too, as while the person types.
@@ -34,13 +33,13 @@ impl State {
     fn texts(&self) -> Vec<String> {
         match self.body() {
             Body::Help => {
-                help::lines(self.mode, self.area.width, &self.theme).iter().map(|l| l.plain()).collect()
+                help::lines(self.mode, self.area.width, self.glyphs).iter().map(|l| l.plain()).collect()
             }
             Body::Page => self.lines.iter().map(|l| l.text.plain()).collect(),
             Body::Matrix => Vec::new(),
             Body::List => {
-                let row = |&i: &usize| rows::text(self.snapshot(), self.tab, i);
-                self.list().visible.iter().map(row).collect()
+                let text = |&row: &usize| self.tab.view().text(self.snapshot(), row);
+                self.list().visible.iter().map(text).collect()
             }
         }
     }
@@ -74,8 +73,8 @@ impl State {
             }
             Body::Matrix => {}
             Body::List => {
-                let (snapshot, tab) = (self.snapshot_arc(), self.tab);
-                self.lists[tab as usize].select(at, &snapshot, tab);
+                let snapshot = self.snapshot_arc();
+                self.list_mut().select(at, &snapshot);
             }
         }
     }

@@ -1,11 +1,9 @@
 //! The mouse, if it is turned on: the meaning of clicks and the wheel.
 
-use ratatui::crossterm::event::{MouseButton, MouseEvent, MouseEventKind};
-use ratatui::layout::{Position, Rect};
+use crossterm::event::{MouseButton, MouseEvent, MouseEventKind};
 
 use super::{Body, Effect, State};
 use crate::snapshot::To;
-use crate::tui::view;
 
 /// Rows of a turn of the wheel.
 const WHEEL: isize = 3;
@@ -19,7 +17,7 @@ impl State {
 
     /// Handles a mouse event.
     pub fn pointed(&mut self, event: MouseEvent) {
-        let at = Position { x: event.column, y: event.row };
+        let at = (event.column, event.row);
         match event.kind {
             MouseEventKind::ScrollDown => self.move_by(WHEEL),
             MouseEventKind::ScrollUp => self.move_by(-WHEEL),
@@ -30,28 +28,29 @@ impl State {
         self.scroll();
     }
 
-    fn clicked(&mut self, at: Position) {
+    fn clicked(&mut self, at: (u16, u16)) {
         let layout = self.layout();
-        if layout.tabs.contains(at) {
-            let tabs = view::tab_line(self, layout.tabs.width);
-            if let Some((tab, _)) = tabs.places.iter().find(|(_, cells)| cells.contains(&at.x)) {
+        if layout.tabs.row_of(at).is_some() {
+            let tab = self.targets.tabs.iter().find(|(_, cells)| cells.contains(&at.0));
+            if let Some((tab, _)) = tab {
                 self.go(*tab);
             }
-        } else if layout.bar.contains(at) {
-            if let Some(time_ns) = view::bar_time(self, at.x, layout.bar.width) {
+        } else if layout.bar.row_of(at).is_some() {
+            let time_ns = self.targets.bar.as_ref().and_then(|bar| bar.time_at(at.0.into()));
+            if let Some(time_ns) = time_ns {
                 self.seek(To::Time(time_ns));
             }
-        } else if let Some(row) = row_in(layout.list, at)
+        } else if let Some(row) = layout.list.row_of(at)
             && self.body() == Body::List
         {
             let place = self.list().offset + row;
             if place == self.list().selected {
                 self.open();
             } else if place < self.list().visible.len() {
-                let (snapshot, tab) = (self.snapshot_arc(), self.tab);
-                self.lists[tab as usize].select(place, &snapshot, tab);
+                let snapshot = self.snapshot_arc();
+                self.list_mut().select(place, &snapshot);
             }
-        } else if let Some(row) = row_in(layout.page, at)
+        } else if let Some(row) = layout.page.row_of(at)
             && self.body() == Body::Page
         {
             self.clicked_line(row);
@@ -69,8 +68,4 @@ impl State {
             }
         }
     }
-}
-
-fn row_in(area: Rect, at: Position) -> Option<usize> {
-    area.contains(at).then(|| usize::from(at.y - area.y))
 }

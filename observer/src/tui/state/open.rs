@@ -1,9 +1,10 @@
 //! Moves through lists, along the links of pages, and back.
 
 use super::{Body, State};
-use crate::tui::page::{Go, Line, Page, Shortcut};
-use crate::tui::rows;
-use crate::tui::view::help;
+use crate::tui::help;
+use crate::tui::layout::Layout;
+use crate::tui::page::{Line, Shortcut};
+use crate::tui::target::{Go, Page};
 
 /// A page that is open.
 #[derive(Debug)]
@@ -61,7 +62,7 @@ impl State {
 
     pub(super) fn go_first(&mut self) {
         if self.body() == Body::List {
-            let list = &mut self.lists[self.tab as usize];
+            let list = self.list_mut();
             (list.selected, list.pin) = (0, crate::tui::list::Pin::First);
         } else {
             self.page_by(isize::MIN / 2);
@@ -77,14 +78,14 @@ impl State {
     }
 
     fn move_in_list(&mut self, by: isize) {
-        let (snapshot, tab) = (self.snapshot_arc(), self.tab);
-        self.lists[tab as usize].move_by(by, &snapshot, tab);
+        let snapshot = self.snapshot_arc();
+        self.list_mut().move_by(by, &snapshot);
     }
 
     fn scroll_help(&mut self, by: isize) {
         let Some(scroll) = self.help else { return };
-        let lines = help::lines(self.mode, self.area.width, &self.theme).len();
-        let last = lines.saturating_sub(usize::from(help::rows(self.area.height)));
+        let lines = help::lines(self.mode, self.area.width, self.glyphs).len();
+        let last = lines.saturating_sub(usize::from(Layout::help_rows(self.area.height)));
         self.help = Some(scroll.saturating_add_signed(by).min(last));
     }
 
@@ -206,13 +207,14 @@ impl State {
 
     /// Page that the selected row opens.
     pub(super) fn selected_page(&self) -> Option<Page> {
-        self.list().row().and_then(|i| rows::page(self.snapshot(), self.tab, i))
+        self.list().row().and_then(|row| (self.tab.view().page)(self.snapshot(), row))
     }
 
     /// Keeps selection and scroll within the screen.
     pub(super) fn scroll(&mut self) {
         let rows = self.page_rows();
-        self.lists[self.tab as usize].scroll(usize::from(self.layout().list.height));
+        let height = usize::from(self.layout().list.height);
+        self.list_mut().scroll(height);
         let last = self.lines.len().saturating_sub(rows);
         if let Some(open) = self.top_mut() {
             open.scroll = open.scroll.min(last);

@@ -2,15 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
-use ratatui::crossterm::event::{KeyCode, KeyEvent};
+use crossterm::event::{KeyCode, KeyEvent};
 
-use super::{Body, Effect, State, Tab};
+use super::{Body, Effect, State};
 use crate::events::Filter;
 use crate::snapshot::Command;
 use crate::tui::answers::Look;
-use crate::tui::page::{Context, Page};
+use crate::tui::help;
+use crate::tui::page::Context;
 use crate::tui::prompt::{EXPORTS, Prompt, Take, Typed, What};
-use crate::tui::view::help;
+use crate::tui::target::Page;
+use crate::tui::views::FilteredBy;
 use crate::tui::{Mode, Written};
 
 /// Width that copied and exported text is wrapped to.
@@ -61,8 +63,8 @@ impl State {
             Typed::Done => self.done(prompt),
             Typed::Given => {
                 // A list is filtered while the person types; leaving the prompt restores the former filter.
-                if prompt.what == What::Filter && self.body() == Body::List && self.tab != Tab::Events {
-                    self.lists[self.tab as usize].filter = prompt.former;
+                if prompt.what == What::Filter && self.is_filtered_here() {
+                    self.list_mut().filter = prompt.former;
                     self.rows_anew();
                 }
             }
@@ -74,6 +76,11 @@ impl State {
         true
     }
 
+    /// Returns true if a list is shown that applies its filter itself.
+    fn is_filtered_here(&self) -> bool {
+        self.body() == Body::List && self.tab.view().filter == FilteredBy::List
+    }
+
     /// Shows the effect of the text while it is typed.
     fn tried(&mut self, prompt: &Prompt) {
         match prompt.what {
@@ -83,8 +90,8 @@ impl State {
                     self.find(true, true);
                 }
             }
-            What::Filter if self.body() == Body::List && self.tab != Tab::Events => {
-                self.lists[self.tab as usize].filter.clone_from(&prompt.text);
+            What::Filter if self.is_filtered_here() => {
+                self.list_mut().filter.clone_from(&prompt.text);
                 self.rows_anew();
             }
             _ => {}
@@ -131,7 +138,7 @@ impl State {
                 self.settle_link();
             }
             _ => {
-                if self.tab == Tab::Events {
+                if self.tab.view().filter == FilteredBy::Run {
                     filter?;
                 }
                 self.give_filter(text);
@@ -142,12 +149,12 @@ impl State {
 
     /// Sets the filter of the list.
     pub(super) fn give_filter(&mut self, text: String) {
-        if self.tab == Tab::Events
+        if self.tab.view().filter == FilteredBy::Run
             && let Ok(filter) = Filter::parse(&text, &self.snapshot().setup)
         {
             self.effects.push(Effect::Send(Command::Tail(filter)));
         }
-        self.lists[self.tab as usize].filter = text;
+        self.list_mut().filter = text;
         self.rows_anew();
     }
 
@@ -208,7 +215,7 @@ impl State {
             }
             None => {
                 let lines = match self.body() {
-                    Body::Help => help::lines(self.mode, TEXT_WIDTH, &self.theme),
+                    Body::Help => help::lines(self.mode, TEXT_WIDTH, self.glyphs),
                     _ => self.matrix_lines(TEXT_WIDTH),
                 };
                 lines.iter().map(|l| l.plain().trim_end().to_owned()).collect()

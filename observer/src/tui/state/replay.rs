@@ -1,11 +1,12 @@
 //! Moves through a recording.
 
-use super::{Body, Effect, State, Tab};
+use super::{Body, Effect, State};
 use crate::snapshot::{Command, Position, Replay, To};
 use crate::tui::keys::Action;
 use crate::tui::list::Pin;
-use crate::tui::page::Page;
 use crate::tui::prompt::What;
+use crate::tui::tab::Tab;
+use crate::tui::target::Page;
 
 /// Slowest and fastest speed that keys reach; the next step up is as fast as possible.
 const SPEEDS: (f32, f32) = (1.0 / 1024.0, 1024.0);
@@ -123,7 +124,7 @@ impl State {
             return;
         }
         self.wanted = Some(mark.id.clone());
-        if self.body() != Body::List || !matches!(self.tab, Tab::Overview | Tab::Windows) {
+        if self.body() != Body::List || !self.tab.view().findings {
             self.pages[Tab::Overview as usize].clear();
             self.go(Tab::Overview);
         }
@@ -134,10 +135,10 @@ impl State {
     pub(super) fn select_wanted(&mut self) {
         let Some(id) = self.wanted.clone() else { return };
         let page = Page::Finding(id);
-        let (snapshot, tab) = (self.snapshot_arc(), self.tab);
-        if self.lists[tab as usize].find(&page, &snapshot, tab) {
+        let snapshot = self.snapshot_arc();
+        if self.list_mut().find(&page, &snapshot) {
             // Pins the row even at the first place, which would otherwise be pinned as a place.
-            self.lists[tab as usize].pin = Pin::Row(page);
+            self.list_mut().pin = Pin::Row(page);
             self.wanted = None;
             self.scroll();
         }

@@ -1,16 +1,15 @@
 //! Accessors of the state for the view.
 
-use super::{Body, Message, Mode, Pace, State, Tab};
+use super::{Body, Message, Mode, Pace, State};
 use crate::snapshot::Snapshot;
 use crate::tui::history::History;
 use crate::tui::layout::{Layout, Wants};
 use crate::tui::list::List;
 use crate::tui::page::Line;
+use crate::tui::panel;
 use crate::tui::prompt::Prompt;
-use crate::tui::rows;
+use crate::tui::tab::Tab;
 use crate::tui::text::Text;
-use crate::tui::theme::Theme;
-use crate::tui::view::{self, help};
 use crate::tui::widget::Glyphs;
 use crate::tui::widget::matrix::{self, Matrix};
 use observer_engine::finding::Finding;
@@ -24,8 +23,8 @@ impl State {
     }
 
     #[must_use]
-    pub fn theme(&self) -> &Theme {
-        &self.theme
+    pub fn glyphs(&self) -> &'static Glyphs {
+        self.glyphs
     }
 
     #[must_use]
@@ -131,8 +130,8 @@ impl State {
             self.area,
             Wants {
                 notice: !self.latest.notices.is_empty(),
-                panel: if list {
-                    view::panel_rows(self.tab, self.snapshot(), self.mode, self.area.width)
+                panel: if list && self.tab.view().rates {
+                    panel::rows(self.snapshot(), self.mode, self.area.width)
                 } else {
                     0
                 },
@@ -143,7 +142,7 @@ impl State {
         )
     }
 
-    /// Rows on the screen: place in the list, and index in the snapshot.
+    /// Rows on the screen: place in the list, and place in the snapshot.
     pub fn rows_on_screen(&self) -> impl Iterator<Item = (usize, usize)> {
         let list = self.list();
         let page = usize::from(self.layout().list.height);
@@ -154,7 +153,7 @@ impl State {
     pub(super) fn page_rows(&self) -> usize {
         let layout = self.layout();
         usize::from(match self.body() {
-            Body::Help => help::rows(self.area.height),
+            Body::Help => Layout::help_rows(self.area.height),
             Body::Page | Body::Matrix => layout.page.height,
             Body::List => layout.list.height,
         })
@@ -168,7 +167,7 @@ impl State {
     /// Lock order as a matrix.
     #[must_use]
     pub fn matrix_lines(&self, width: u16) -> Vec<Text> {
-        self.lock_matrix().lines(self.matrix, usize::from(width), Glyphs::of(&self.theme))
+        self.lock_matrix().lines(self.matrix, usize::from(width), self.glyphs)
     }
 
     /// Selected finding: that of the page, else that of the row.
@@ -190,7 +189,7 @@ impl State {
     /// Number of rows of the view, filtered or not.
     #[must_use]
     pub fn all_rows(&self) -> usize {
-        rows::count(self.snapshot(), self.tab)
+        (self.tab.view().count)(self.snapshot())
     }
 
     /// Clock of a snapshot; in a paused replay to the microsecond, like the times of events.

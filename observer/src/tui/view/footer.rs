@@ -1,18 +1,19 @@
 //! The last line: the text being typed, a message, else the keys.
 
 use ratatui::Frame;
-use ratatui::layout::Rect;
 
 use super::put;
 use crate::sink::words::plural;
 use crate::tui::keys::{self, Action};
+use crate::tui::layout::Area;
 use crate::tui::page::Shortcut;
 use crate::tui::prompt::{Prompt, What};
-use crate::tui::state::{Body, State, Tab};
-use crate::tui::text::{Text, fit};
-use crate::tui::theme::{Theme, Tone};
+use crate::tui::state::{Body, State};
+use crate::tui::tab::Tab;
+use crate::tui::text::{Text, Tone, fit};
+use crate::tui::theme::Theme;
 
-pub fn draw(frame: &mut Frame, area: Rect, state: &State, theme: &Theme) {
+pub fn draw(frame: &mut Frame, area: Area, state: &State, theme: &Theme) {
     let line = match (state.prompt(), state.message()) {
         (Some(prompt), _) => typed(prompt, state, area.width),
         (None, Some(message)) => {

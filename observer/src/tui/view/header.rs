@@ -1,24 +1,24 @@
 //! The header: what is watched, the event rates, and always the loss and the blind roles.
 
 use ratatui::Frame;
-use ratatui::layout::Rect;
 
 use super::{choose, put};
 use crate::sink::text;
 use crate::sink::words::{number, plural};
 use crate::snapshot::{Position, Snapshot};
 use crate::tui::Mode;
+use crate::tui::blind::Blind;
 use crate::tui::groups;
+use crate::tui::layout::Area;
 use crate::tui::state::State;
-use crate::tui::text::{Text, fit};
-use crate::tui::theme::{Theme, Tone};
+use crate::tui::text::{Text, Tone, fit};
+use crate::tui::theme::Theme;
 use crate::tui::words::rate;
-use observer_engine::setup::{Coverage, Grade};
 
 /// Width from which on the header explains what the end of a run means.
 const OVER_WIDTH: u16 = 100;
 
-pub fn draw(frame: &mut Frame, area: Rect, state: &State, theme: &Theme) {
+pub fn draw(frame: &mut Frame, area: Area, state: &State, theme: &Theme) {
     let width = area.width;
     let s = state.latest();
     let trust = trust(s, width);
@@ -123,13 +123,19 @@ fn trust(s: &Snapshot, width: u16) -> Text {
         }
         text
     };
-    let (blind, partly) = unseen(s);
-    let seen = |text: Text, long: bool| match (blind.len(), partly.len()) {
-        _ if s.coverage.is_empty() && s.passes == 0 => text.and(Tone::Label, "  coverage not known yet"),
-        _ if s.coverage.is_empty() => text.and(Tone::Alarm, "  coverage unknown"),
-        (0, 0) => text.and(Tone::Label, "  blind ").and(Tone::Good, "none"),
-        _ if long => text.and(Tone::Label, "  ").and(Tone::Caution, blind_words(s)),
-        (b, p) => text.and(Tone::Label, "  blind ").and(Tone::Caution, plural((b + p) as u64, "role")),
+    let blind = Blind::of(s);
+    let seen = |text: Text, long: bool| match () {
+        () if s.coverage.is_empty() && s.passes == 0 => text.and(Tone::Label, "  coverage not known yet"),
+        () if s.coverage.is_empty() => text.and(Tone::Alarm, "  coverage unknown"),
+        () if blind.is_none() => text.and(Tone::Label, "  blind ").and(Tone::Good, "none"),
+        () if long => text.and(Tone::Label, "  ").and(Tone::Caution, blind.names()),
+        () => text.and(Tone::Label, "  ").and(Tone::Caution, blind.counts()),
+    };
+    let few = match (blind.wholly.len(), blind.partly.len()) {
+        _ if s.coverage.is_empty() => "?".to_owned(),
+        (b, 0) => b.to_string(),
+        (0, p) => format!("{p} part"),
+        (b, p) => format!("{b}, {p} part"),
     };
     let shortest = Text::new(Tone::Label, "loss ")
         .and(
@@ -137,10 +143,7 @@ fn trust(s: &Snapshot, width: u16) -> Text {
             if lost < 10_000 { number(lost) } else { rate(lost as f64) },
         )
         .and(Tone::Label, " blind ")
-        .and(
-            Tone::Caution,
-            if s.coverage.is_empty() { "?".into() } else { (blind.len() + partly.len()).to_string() },
-        );
+        .and(Tone::Caution, few);
     let named = format!(" ({})", reasons.join(", "));
     choose(
         width,
@@ -152,44 +155,4 @@ fn trust(s: &Snapshot, width: u16) -> Text {
             shortest,
         ],
     )
-}
-
-/// Blind roles, and roles with a blind part.
-fn unseen(s: &Snapshot) -> (Vec<&'static str>, Vec<&'static str>) {
-    let blind = roles(s, |c| c.grade == Grade::Blind && c.part.is_empty());
-    let mut partly = roles(s, |c| c.grade == Grade::Blind && !c.part.is_empty());
-    partly.retain(|role| !blind.contains(role));
-    (blind, partly)
-}
-
-/// Roles with a matching coverage row, each once.
-fn roles(s: &Snapshot, which: impl Fn(&Coverage) -> bool) -> Vec<&'static str> {
-    let mut roles = Vec::new();
-    for c in s.coverage.iter().filter(|c| which(c)) {
-        if !roles.contains(&c.role.name()) {
-            roles.push(c.role.name());
-        }
-    }
-    roles
-}
-
-/// Blind roles in a few words.
-fn blind_words(s: &Snapshot) -> String {
-    let (blind, partly) = unseen(s);
-    let list =
-        |name: &str, roles: &[&str]| (!roles.is_empty()).then(|| format!("{name}: {}", roles.join(", ")));
-    let words: Vec<String> =
-        [list("blind", &blind), list("partly blind", &partly)].into_iter().flatten().collect();
-    if words.is_empty() { "no role blind".into() } else { words.join("; ") }
-}
-
-/// Coverage in words, for a list that is empty.
-pub fn coverage_words(s: &Snapshot) -> String {
-    if s.coverage.is_empty() {
-        return "unknown".into();
-    }
-    let weak = roles(s, |c| !matches!(c.grade, Grade::Exact | Grade::Blind));
-    let weak = if weak.is_empty() { String::new() } else { format!("; not exact: {}", weak.join(", ")) };
-    let lost = s.lost();
-    format!("{}{weak}; loss {}", blind_words(s), number(lost))
 }

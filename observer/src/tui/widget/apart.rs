@@ -6,8 +6,7 @@ use observer_engine::{
     lock_class::LockClass,
 };
 
-use super::super::text::Text;
-use super::super::theme::Tone;
+use super::super::text::{Text, Tone};
 use super::canvas::{Frame, Row, clip, legend, words};
 use super::glyphs::Glyphs;
 use super::{bars, lane};

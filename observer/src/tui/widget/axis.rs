@@ -4,7 +4,7 @@
 //! moment in its own column. Otherwise it is linear only between neighbouring moments, with widths by the logarithm of the
 //! time between them, and it says so.
 
-use super::super::theme::Tone;
+use super::super::text::Tone;
 use super::canvas::Row;
 use super::glyphs::Glyphs;
 

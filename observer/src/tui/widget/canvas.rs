@@ -3,8 +3,7 @@
 
 use unicode_width::UnicodeWidthChar;
 
-use super::super::text::{Text, fit};
-use super::super::theme::Tone;
+use super::super::text::{Text, Tone, fit};
 
 /// Columns of names on a screen that is wide enough: the longest name of a lock and its mode.
 const NAMES: usize = 20;

@@ -1,8 +1,6 @@
 //! The characters that pictures are made of: Unicode where the terminal has it, else ASCII. Letters and the marks of findings
 //! are the same in both.
 
-use super::super::theme::Theme;
-
 /// A set of characters, each one cell wide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Glyphs {
@@ -33,6 +31,8 @@ pub struct Glyphs {
     pub left: char,
     pub right: char,
     pub head: char,
+    /// Bars of a sparkline, from empty to full.
+    pub bars: &'static [char],
 }
 
 impl Glyphs {
@@ -54,6 +54,7 @@ impl Glyphs {
         left: '▕',
         right: '▏',
         head: '┃',
+        bars: &[' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'],
     };
 
     pub const ASCII: Glyphs = Glyphs {
@@ -74,12 +75,6 @@ impl Glyphs {
         left: '[',
         right: ']',
         head: '|',
+        bars: &[' ', '.', ':', '|', '#'],
     };
-
-    /// Glyphs that this terminal can show.
-    #[must_use]
-    pub fn of(theme: &Theme) -> &'static Glyphs {
-        // If the full bar is not ASCII, the terminal shows blocks.
-        if theme.bars().last().is_some_and(|full| full.is_ascii()) { &Glyphs::ASCII } else { &Glyphs::BLOCKS }
-    }
 }

@@ -9,8 +9,7 @@ use observer_engine::{
     lock_class::LockClass,
 };
 
-use super::super::text::Text;
-use super::super::theme::Tone;
+use super::super::text::{Text, Tone};
 use super::axis::Axis;
 use super::bars::{Bar, End, spins_for};
 use super::canvas::{Frame, Row};

@@ -7,8 +7,7 @@ use observer_engine::{
     view::{TableEvent, TableStep, TableView},
 };
 
-use super::super::text::Text;
-use super::super::theme::Tone;
+use super::super::text::{Text, Tone};
 use super::super::words::short_span;
 use super::axis::Axis;
 use super::canvas::{Frame, Row, clip, legend, words};

@@ -11,8 +11,7 @@ use observer_engine::{
     view::{EdgeView, Verdict},
 };
 
-use super::super::text::{Text, fit};
-use super::super::theme::Tone;
+use super::super::text::{Text, Tone, fit};
 use super::canvas::{clip, legend, words};
 use super::glyphs::Glyphs;
 use crate::sink::words::{plural, times};

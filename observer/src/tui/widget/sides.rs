@@ -9,8 +9,7 @@ use observer_engine::{
     lock_class::LockClass,
 };
 
-use super::super::text::Text;
-use super::super::theme::Tone;
+use super::super::text::{Text, Tone};
 use super::super::words::short_span;
 use super::canvas::{Frame, Row, clip, words};
 use super::glyphs::Glyphs;

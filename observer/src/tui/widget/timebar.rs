@@ -1,12 +1,10 @@
 //! The position of a replay: one line of time, with the findings on it.
 //!
-//! Decides which parts have room. The same layout draws the bar and gives the time at a column, so a click seeks to where it
-//! points.
+//! Decides which parts have room. The bar is drawn together with its scale, so a click seeks to where it points.
 
 use std::ops::Range;
 
-use super::super::text::Text;
-use super::super::theme::Tone;
+use super::super::text::{Text, Tone};
 use super::super::words::clock;
 use super::canvas::{Row, clip};
 use super::glyphs::Glyphs;
@@ -83,9 +81,32 @@ impl Bar<'_> {
     }
 }
 
+/// Cells of a bar on its line, and the time that they cover.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scale {
+    cells: Range<usize>,
+    start_ns: u64,
+    end_ns: u64,
+}
+
+impl Scale {
+    /// Event time at a column of the line; `None` if the column is not on the bar.
+    #[must_use]
+    pub fn time_at(&self, column: usize) -> Option<u64> {
+        if !self.cells.contains(&column) {
+            return None;
+        }
+        let last = self.cells.len().saturating_sub(1).max(1) as u128;
+        let span = u128::from(self.end_ns.saturating_sub(self.start_ns));
+        // Rounded up, so that the time maps back to this cell.
+        let since = (span * (column - self.cells.start) as u128).div_ceil(last);
+        Some(self.start_ns + since as u64)
+    }
+}
+
 /// Draws the bar.
 #[must_use]
-pub fn line(bar: &Bar, width: usize, glyphs: &Glyphs) -> Text {
+pub fn drawn(bar: &Bar, width: usize, glyphs: &Glyphs) -> (Text, Scale) {
     let layout = Layout::of(bar, width);
     let mut text = layout.before;
     if !layout.cells.is_empty() {
@@ -94,21 +115,7 @@ pub fn line(bar: &Bar, width: usize, glyphs: &Glyphs) -> Text {
         text = text.and(Tone::Faint, glyphs.right.to_string());
     }
     text.0.extend(layout.after.0);
-    clip(text, width)
-}
-
-/// Event time at a column of the line; `None` if the column is not on the bar.
-#[must_use]
-pub fn time_at(column: usize, width: usize, bar: &Bar) -> Option<u64> {
-    let cells = Layout::of(bar, width).cells;
-    if !cells.contains(&column) {
-        return None;
-    }
-    let last = cells.len().saturating_sub(1).max(1) as u128;
-    let span = u128::from(bar.end_ns.saturating_sub(bar.start_ns));
-    // Rounded up, so that the time maps back to this cell.
-    let since = (span * (column - cells.start) as u128).div_ceil(last);
-    Some(bar.start_ns + since as u64)
+    (clip(text, width), Scale { cells: layout.cells, start_ns: bar.start_ns, end_ns: bar.end_ns })
 }
 
 fn cells(bar: &Bar, width: usize, glyphs: &Glyphs) -> Row {

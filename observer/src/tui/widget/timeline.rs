@@ -10,8 +10,7 @@ use observer_engine::{
     setup::{Exclusion, Role, Setup},
 };
 
-use super::super::text::Text;
-use super::super::theme::Tone;
+use super::super::text::{Text, Tone};
 use super::super::words::short_span;
 use super::axis::Axis;
 use super::bars::{self, Bar};

@@ -1,29 +1,32 @@
 //! The overview's panel: groups of events. For a running kernel, one line each with its rate and a sparkline of recent rates.
 //! For a recording, several side by side with totals and averages, which do not depend on how the position was reached.
 
-use ratatui::Frame;
-use ratatui::layout::Rect;
-
-use super::put;
+use super::Mode;
+use super::groups;
+use super::history::{COLUMN_NS, History};
+use super::text::{Text, Tone, fit};
+use super::widget::Glyphs;
+use super::words::rate;
 use crate::sink::words::number;
 use crate::snapshot::Snapshot;
-use crate::tui::Mode;
-use crate::tui::groups;
-use crate::tui::history::COLUMN_NS;
-use crate::tui::state::{State, Tab};
-use crate::tui::text::{Text, fit};
-use crate::tui::theme::{Theme, Tone};
-use crate::tui::words::rate;
 
-/// Lines that the panel wants: a head, and its groups.
+/// Number of lines of the panel: a head, and its groups.
 #[must_use]
-pub fn rows(tab: Tab, snapshot: &Snapshot, mode: Mode, width: u16) -> u16 {
+pub fn rows(s: &Snapshot, mode: Mode, width: u16) -> u16 {
     let groups = groups::NAMES.len();
-    match (tab, mode) {
-        (Tab::Overview, _) if snapshot.passes == 0 => 0,
-        (Tab::Overview, Mode::Live) => groups as u16 + 1,
-        (Tab::Overview, Mode::Replay) => groups.div_ceil(beside(width)) as u16 + 1,
-        _ => 0,
+    match mode {
+        _ if s.passes == 0 => 0,
+        Mode::Live => groups as u16 + 1,
+        Mode::Replay => groups.div_ceil(beside(width)) as u16 + 1,
+    }
+}
+
+/// Lines of the panel. `history`: the totals of a running kernel up to now.
+#[must_use]
+pub fn lines(s: &Snapshot, mode: Mode, history: &History, width: usize, glyphs: &Glyphs) -> Vec<Text> {
+    match mode {
+        Mode::Live => live(s, history, width, glyphs),
+        Mode::Replay => recorded(s, width),
     }
 }
 
@@ -40,32 +43,20 @@ fn beside(width: u16) -> usize {
     ((usize::from(width) + GAP) / (NAME + TOTAL + AVERAGE + GAP)).clamp(1, 4)
 }
 
-pub fn draw(frame: &mut Frame, area: Rect, state: &State, theme: &Theme) {
-    if area.height == 0 {
-        return;
-    }
-    let width = usize::from(area.width);
-    let lines = match state.mode() {
-        Mode::Live => live(state, width, theme),
-        Mode::Replay => recorded(state.latest(), width),
-    };
-    put(frame, area, lines, theme);
-}
-
-fn live(state: &State, width: usize, theme: &Theme) -> Vec<Text> {
+fn live(s: &Snapshot, history: &History, width: usize, glyphs: &Glyphs) -> Vec<Text> {
     let room = width.saturating_sub(BEFORE);
     let past = format!(" last {} s", room as u64 * COLUMN_NS / 1_000_000_000);
     let head = format!("{:<15}{:>8}{:>15}{:>8}{past}", "EVENTS", "NOW/s", "TOTAL", "PEAK/s");
     let mut lines = vec![Text::new(Tone::Bar, fit(&head, width, false))];
-    let totals = groups::totals(state.latest());
+    let totals = groups::totals(s);
     for (i, (name, total)) in groups::NAMES.into_iter().zip(totals).enumerate() {
-        let columns = state.history().columns(i, room);
+        let columns = history.columns(i, room);
         let peak = columns.iter().copied().fold(0.0, f64::max);
-        let now = state.history().rate(i).map_or("-".into(), rate);
+        let now = history.rate(i).map_or("-".into(), rate);
         let before = format!("{}{now:>8}{:>15}{:>8} ", fit(name, 15, false), number(total), rate(peak));
         let bad = name == groups::LOST && total > 0;
         let (tone, line) = if bad { (Tone::Alarm, Tone::Alarm) } else { (Tone::Plain, Tone::Good) };
-        lines.push(Text::new(tone, before).and(line, sparkline(&columns, peak, room, theme)));
+        lines.push(Text::new(tone, before).and(line, sparkline(&columns, peak, room, glyphs.bars)));
     }
     lines
 }
@@ -101,8 +92,7 @@ fn recorded(s: &Snapshot, width: usize) -> Vec<Text> {
 }
 
 /// Bars up to the line's own peak, the newest at the right end. Each rate above zero shows at least the lowest bar.
-fn sparkline(columns: &[f64], peak: f64, width: usize, theme: &Theme) -> String {
-    let bars = theme.bars();
+fn sparkline(columns: &[f64], peak: f64, width: usize, bars: &[char]) -> String {
     let top = bars.len() - 1;
     let bar = |c: &f64| match c / peak {
         part if part > 0.0 => bars[((part * top as f64).round() as usize).clamp(1, top)],
@@ -118,8 +108,8 @@ mod tests {
 
     #[test]
     fn bars_follow_the_peak() {
-        assert_eq!(sparkline(&[0.0, 1.0, 500.0, 1000.0], 1000.0, 6, &Theme::FULL), "   ▁▄█");
-        assert_eq!(sparkline(&[0.0, 0.0], 0.0, 2, &Theme::FULL), "  ");
-        assert_eq!(sparkline(&[], 0.0, 0, &Theme::PLAIN), "");
+        assert_eq!(sparkline(&[0.0, 1.0, 500.0, 1000.0], 1000.0, 6, Glyphs::BLOCKS.bars), "   ▁▄█");
+        assert_eq!(sparkline(&[0.0, 0.0], 0.0, 2, Glyphs::BLOCKS.bars), "  ");
+        assert_eq!(sparkline(&[], 0.0, 0, Glyphs::ASCII.bars), "");
     }
 }

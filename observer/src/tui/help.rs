@@ -1,17 +1,11 @@
 //! The help: every key from the table of keys, then the marks of pictures and the words that the views use.
 
 use observer_engine::finding::Rank;
-use ratatui::Frame;
-use ratatui::layout::Rect;
 
-use super::put;
-use crate::sink::words::plural;
-use crate::tui::Mode;
-use crate::tui::keys::{self, Binding, Group};
-use crate::tui::state::State;
-use crate::tui::text::{Text, fit};
-use crate::tui::theme::{Theme, Tone};
-use crate::tui::widget::Glyphs;
+use super::Mode;
+use super::keys::{self, Binding, Group};
+use super::text::{Text, Tone, fit};
+use super::widget::Glyphs;
 
 /// Words that a column or a header line uses without room to explain them.
 const WORDS: &[(&str, &str)] = &[
@@ -87,15 +81,9 @@ fn rank_words(rank: Rank) -> &'static str {
     }
 }
 
-/// Rows of help text on a screen of this height: all except its title and the footer.
-#[must_use]
-pub fn rows(height: u16) -> u16 {
-    height.saturating_sub(2)
-}
-
 /// Lines of the help.
 #[must_use]
-pub fn lines(mode: Mode, width: u16, theme: &Theme) -> Vec<Text> {
+pub fn lines(mode: Mode, width: u16, glyphs: &Glyphs) -> Vec<Text> {
     let width = usize::from(width);
     let mut lines: Vec<Text> = Vec::new();
     for group in Group::ALL {
@@ -112,7 +100,7 @@ pub fn lines(mode: Mode, width: u16, theme: &Theme) -> Vec<Text> {
         lines.extend(text.wrap(width, 14.min(width / 2)));
     };
     explain("MARKS", Tone::Label, "of the time bar, and what pictures are drawn with");
-    for (mark, meaning) in marks(mode, Glyphs::of(theme)) {
+    for (mark, meaning) in marks(mode, glyphs) {
         explain(&mark, Tone::Label, meaning);
     }
     explain("", Tone::Plain, "");
@@ -154,17 +142,4 @@ fn entries(bindings: &[&Binding], width: usize) -> Vec<Text> {
         line
     };
     bindings[..half].iter().enumerate().map(line).collect()
-}
-
-/// Draws the help over everything except the footer.
-pub fn draw(frame: &mut Frame, area: Rect, state: &State, scroll: usize, theme: &Theme) {
-    let title = Rect { height: area.height.min(1), ..area };
-    let body = Rect { y: area.y + title.height, height: area.height - title.height, ..area };
-    let lines = lines(state.mode(), area.width, theme);
-    let below = lines.len().saturating_sub(scroll + usize::from(body.height));
-    let more =
-        if below > 0 { format!(", {} below: PgDn", plural(below as u64, "line")) } else { String::new() };
-    let words = format!(" keys and words; / finds; ? or Esc: back{more}");
-    put(frame, title, [Text::new(Tone::Bar, fit(&words, usize::from(area.width), false))], theme);
-    put(frame, body, lines.into_iter().skip(scroll), theme);
 }

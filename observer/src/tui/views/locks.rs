@@ -1,0 +1,107 @@
+//! Lock order: each pair of locks of which one was requested while the other was held.
+
+use observer_engine::{
+    event::Mode,
+    finding::{Evidence, Finding, Manner, Rank},
+    lock_class::LockClass,
+    view::EdgeView,
+};
+
+use super::{Anchor, Badge, Detail, Empty, FilteredBy, View};
+use crate::sink::words;
+use crate::snapshot::Snapshot;
+use crate::tui::cells::{Cell, left, right};
+use crate::tui::names::rank_tone;
+use crate::tui::target::{EdgeKey, Page};
+use crate::tui::text::Tone;
+
+pub const VIEW: View = View {
+    name: "Locks",
+    help: "lock order",
+    columns: &[
+        left("HELD", 16),
+        left("ASKED FOR", 16),
+        left("BY", 8),
+        right("COUNT", 8),
+        right("TASKS", 5),
+        left("CYCLE", 10),
+        left("ORDER", 0),
+    ],
+    count: |s| s.edges.len(),
+    rows: |s| (0..s.edges.len()).collect(),
+    left_out: |s| s.edges_total.saturating_sub(s.edges.len()),
+    cells: |s, row| s.edges.get(row).map_or(Vec::new(), |e| cells(s, e)),
+    detail,
+    in_full: Some(|s, row| s.edges.get(row).map_or(String::new(), |e| sentence(s, e))),
+    page: |s, row| s.edges.get(row).map(|e| Page::Edge(EdgeKey::of(e))),
+    opens: |s, row, page| matches!(page, Page::Edge(key) if s.edges.get(row).is_some_and(|e| key.is(e))),
+    badge: Badge::Rows,
+    filter: FilteredBy::List,
+    anchor: Anchor::First,
+    empty: Empty::Within("no lock was requested while another was held,"),
+    rates: false,
+    findings: false,
+};
+
+fn detail(s: &Snapshot, row: usize) -> Option<Detail<'_>> {
+    s.edges.get(row).map(Detail::Edge)
+}
+
+/// Short form of a lock and its mode: `i_mmap_rwsem(w)`.
+fn short_lock(class: LockClass, mode: Option<Mode>) -> String {
+    let name = words::lock(class, mode);
+    name.replace("(read)", "(r)").replace("(write)", "(w)")
+}
+
+fn cells(s: &Snapshot, e: &EdgeView) -> Vec<Cell> {
+    // A request that cannot block is not a step of a deadlock, even if other edges of its classes close a cycle.
+    let closes = if e.manner.can_block() { closes(s, (e.from, e.to)) } else { None };
+    let order = words::order::verdict(e);
+    vec![
+        Cell::plain(short_lock(e.from, e.from_mode)),
+        Cell::plain(short_lock(e.to, e.to_mode)),
+        Cell::new(if e.manner == Manner::Tried { Tone::Faint } else { Tone::Plain }, ask(e.manner)),
+        Cell::count(e.count),
+        Cell::count(e.tasks.into()),
+        closes.map_or(Cell::plain("").by(u64::MAX), |r| Cell::new(rank_tone(r), r.name()).by(r as u64)),
+        Cell::new(if order == "AGAINST" { Tone::Caution } else { Tone::Plain }, order),
+    ]
+}
+
+/// An edge in one sentence.
+fn sentence(s: &Snapshot, e: &EdgeView) -> String {
+    let (from, to) = (words::lock(e.from, e.from_mode), words::lock(e.to, e.to_mode));
+    let how = match e.manner {
+        Manner::Asked => "requested",
+        Manner::TryThenBlock => "tried, and else waited for,",
+        Manner::Tried => "tried, which cannot wait,",
+    };
+    let order = match words::order::verdict(e) {
+        "AGAINST" => "; against the documented order",
+        "perhaps" => "; against the documented order, if the first was held by then",
+        "exception" => "; a known exception from the documented order",
+        "agrees" => "; as documented",
+        _ => "; no order of the two is documented",
+    };
+    let closes = closes(s, (e.from, e.to)).filter(|_| e.manner.can_block());
+    let closes = closes.map_or(String::new(), |r| format!("; part of a cycle that is {}", r.name()));
+    format!("{to} {how} while {from} is held{order}{closes}")
+}
+
+/// Short word for how a lock was requested. `try/wait`: trylock, which would have blocked after a failure.
+fn ask(manner: Manner) -> &'static str {
+    match manner {
+        Manner::Asked => "wait",
+        Manner::TryThenBlock => "try/wait",
+        Manner::Tried => "try",
+    }
+}
+
+/// Rank of the worst cycle that contains a step between two classes.
+fn closes(s: &Snapshot, (from, to): (LockClass, LockClass)) -> Option<Rank> {
+    let has = |f: &&Finding| match &f.evidence {
+        Evidence::Cycle(c) => c.steps.iter().any(|step| (step.from, step.to) == (from, to)),
+        _ => false,
+    };
+    s.findings.iter().filter(has).map(|f| f.rank).min()
+}
