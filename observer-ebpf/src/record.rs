@@ -38,14 +38,14 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// All bytes of the record.
+    /// Returns all bytes of the record.
     #[must_use]
     #[inline]
     pub fn bytes(self) -> &'a [u8] {
         self.bytes
     }
 
-    /// The decoded header.
+    /// Returns the decoded header.
     #[must_use]
     #[inline]
     pub fn header(self) -> Header {
@@ -60,7 +60,7 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// Number of the kind, one of [`kinds`] or unknown.
+    /// Returns the number of the kind, one of [`kinds`] or unknown.
     #[must_use]
     #[inline]
     pub fn kind(self) -> u16 {
@@ -83,13 +83,13 @@ impl<'a> Record<'a> {
         buf
     }
 
-    /// The payload words.
+    /// Returns the payload words in wire order.
     #[inline]
     pub fn words(self) -> impl Iterator<Item = u64> + 'a {
         self.bytes[HEADER_BYTES..].as_chunks().0.iter().map(|word| u64::from_le_bytes(*word))
     }
 
-    /// Payload word `i`.
+    /// Returns payload word `i`.
     ///
     /// # Panics
     /// The record has fewer words: the caller knows its kind.
@@ -104,7 +104,7 @@ impl<'a> Record<'a> {
 }
 
 impl Header {
-    /// The header as it is in a record.
+    /// Returns the header as it is in a record.
     #[must_use]
     pub fn to_bytes(self) -> [u8; HEADER_BYTES] {
         let mut bytes = [0; HEADER_BYTES];
@@ -126,12 +126,12 @@ const WORDS_MAX: usize = (RECORD_BYTES_MAX - HEADER_BYTES) / 8;
 pub struct RecordBuf {
     /// The header; the upper bits of `kind` say how many words the record has.
     pub header: Header,
-    /// The payload.
+    /// Payload words; those that the kind does not have are 0.
     pub words: [u64; WORDS_MAX],
 }
 
 impl RecordBuf {
-    /// The bytes of the record.
+    /// Returns the bytes of the record.
     pub fn bytes(&self) -> impl Iterator<Item = u8> + use<> {
         let (_, words) = kinds::from_wire(self.header.kind);
         self.header

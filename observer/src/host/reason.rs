@@ -147,8 +147,8 @@ impl Reason {
     }
 }
 
-/// What to do about a kernel that the facts do not describe. A row of `observer/facts/` is enough, but whoever reads the
-/// advice may have only the binary.
+/// Advice for a kernel that the facts do not describe. A row of `observer/facts/` is enough, but the reader may have only
+/// the binary.
 const REPORT: &str =
     "send the file of `observer doctor --save` with a bug report, or add the row (CONTRIBUTING.md)";
 
