@@ -12,7 +12,7 @@ use observer_engine::{
     view::{EdgeView, Verdict},
 };
 
-use crate::{report::Report, sink::words};
+use crate::{report::Report, sink::words, text::number};
 
 /// Columns of a line.
 const WIDTH: usize = 100;
@@ -66,7 +66,7 @@ pub fn head(out: &mut dyn Write, last: &str) -> io::Result<()> {
 fn edge(out: &mut dyn Write, e: &EdgeView) -> io::Result<()> {
     let more = if e.tasks >= EdgeView::TASKS_MAX { "+" } else { "" };
     let (from, to) = (words::lock(e.from, e.from_mode), words::lock(e.to, e.to_mode));
-    let (times, tasks) = (words::number(e.count), format!("{}{more}", e.tasks));
+    let (times, tasks) = (number(e.count), format!("{}{more}", e.tasks));
     let line = format!("    {from:<20} {to:<20} {times:>9} {tasks:>5} {:>5}  ", e.instances);
     let notes = notes(e);
     let site = &e.witness.side.site;

@@ -6,7 +6,7 @@ use observer_engine::{
     view::{TableEvent, TableStep, TableView},
 };
 
-use super::{moment, row, span};
+use crate::text::{moment, row, span};
 
 /// Maximum number of steps shown of a window; older ones are only counted.
 const STEPS_MAX: usize = 10;

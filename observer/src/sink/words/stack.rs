@@ -5,8 +5,7 @@
 
 use observer_engine::finding::Side;
 
-use super::row;
-use crate::report::stacks::Stacks;
+use crate::{report::stacks::Stacks, text::row};
 
 /// Maximum number of frames shown; others are only counted.
 const FRAMES_MAX: usize = 10;
