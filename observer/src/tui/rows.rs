@@ -4,7 +4,7 @@
 
 use observer_engine::{
     event::{Mapping, Mode, Pte, Table, Tid},
-    finding::{Evidence, Finding, Kind, Manner, Rank},
+    finding::{Finding, Manner, Rank},
     lock_class::LockClass,
     setup::{Coverage, Grade},
     view::{EdgeView, LeaseView, MappingView, TableView},
@@ -179,7 +179,7 @@ impl Cell {
 
 /// True for windows, predictions, and other findings about tables: one view lists them all.
 fn is_of_windows(f: &Finding) -> bool {
-    matches!(f.kind(), Kind::Window | Kind::Prediction | Kind::FreedShared)
+    f.kind().about().is_of_tables
 }
 
 fn window(s: &Snapshot, i: usize) -> Option<&Finding> {
@@ -346,10 +346,8 @@ fn finding_cells(s: &Snapshot, tab: Tab, f: &Finding) -> Vec<Cell> {
     let rank = Cell::new(rank_tone(f.rank), f.rank.name()).by(f.rank as u64);
     let (kind, count) = (Cell::plain(f.kind().name()), Cell::count(f.count));
     let first = Cell::plain(since_start(s, f.first_ns)).by(f.first_ns);
-    let (certain, possible) = match &f.evidence {
-        Evidence::Window(w) => (w.longest.certain_ns, w.longest.possible_ns),
-        _ => (0, 0),
-    };
+    let (certain, possible) =
+        f.evidence.subject().cases().first().map_or((0, 0), |c| (c.certain_ns, c.possible_ns));
     let part = |ns| Cell::plain(if ns > 0 { short_span(ns) } else { "-".into() }).by(ns);
     let (certain, possible) = (part(certain), part(possible));
     let what = Cell::plain(words::summary(f));
@@ -477,10 +475,7 @@ fn ask(manner: Manner) -> &'static str {
 /// Rank of the worst cycle that contains a step between two classes.
 #[must_use]
 pub fn closes(s: &Snapshot, (from, to): (LockClass, LockClass)) -> Option<Rank> {
-    let has = |f: &&Finding| match &f.evidence {
-        Evidence::Cycle(c) => c.steps.iter().any(|step| (step.from, step.to) == (from, to)),
-        _ => false,
-    };
+    let has = |f: &&Finding| f.evidence.subject().cycle().iter().any(|s| (s.from, s.to) == (from, to));
     s.findings.iter().filter(has).map(|f| f.rank).min()
 }
 

@@ -1,11 +1,13 @@
 //! Pages of page tables, of the files that they map, and of pointers in use.
 
 use observer_engine::event::{Mapping, Pte, Table, Tid};
+use observer_engine::finding::Finding;
 use observer_engine::view::{LeaseView, TableView};
 
 use super::{Context, Go, Line, Page, Shortcut, link, named, plain, wrapped};
-use crate::sink::words::{self, number, plural};
+use crate::sink::words;
 use crate::snapshot::Snapshot;
+use crate::text::{number, plural};
 use crate::tui::answers::Look;
 use crate::tui::rows::{self, mapping_name, since_start, state, table_of, task};
 use crate::tui::text::Text;
@@ -109,15 +111,7 @@ fn history(c: &Context<'_>, t: &TableView) -> Vec<Text> {
 
 /// Links to findings about a table.
 fn findings(s: &Snapshot, t: &TableView) -> Vec<Line> {
-    use observer_engine::finding::Evidence;
-    let about = |f: &&observer_engine::finding::Finding| match &f.evidence {
-        Evidence::Window(w) => {
-            [&w.first, &w.longest].iter().any(|c| (c.table, c.generation) == (t.table, t.generation))
-        }
-        Evidence::Prediction(p) => (p.table, p.generation) == (t.table, t.generation),
-        Evidence::FreedShared(f) => (f.table, f.generation) == (t.table, t.generation),
-        _ => false,
-    };
+    let about = |f: &&Finding| f.evidence.subject().tables().contains(&(t.table, t.generation));
     s.findings.iter().filter(about).map(super::order::finding).collect()
 }
 
