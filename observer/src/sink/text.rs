@@ -169,8 +169,8 @@ fn tables(out: &mut dyn Write, r: &Report) -> io::Result<()> {
     }
     writeln!(
         out,
-        "  {:<18} {:>4} {:>6} {:>9} {:>9} {:>9}  born",
-        "table", "life", "links", "lookups", "shares", "unshares"
+        "  {:<18} {:>10} {:>6} {:>9} {:>9} {:>9}  born",
+        "table", "generation", "links", "lookups", "shares", "unshares"
     )?;
     let mut rows: Vec<&TableView> = r.tables.iter().collect();
     rows.sort_by_key(|t| {
@@ -179,7 +179,7 @@ fn tables(out: &mut dyn Write, r: &Report) -> io::Result<()> {
     for t in rows.iter().take(TABLES_MAX) {
         writeln!(
             out,
-            "  {:<18} {:>4} {:>6} {:>9} {:>9} {:>9}  {}{}",
+            "  {:<18} {:>10} {:>6} {:>9} {:>9} {:>9}  {}{}",
             t.table.to_string(),
             t.generation,
             t.links.len(),

@@ -60,7 +60,7 @@ pub(crate) fn holding(out: &mut Vec<String>, holds: &[Hold]) {
 }
 
 pub(crate) fn hold(out: &mut Vec<String>, h: &Hold) {
-    let doubt = if h.lossy { "; its release may be among what was lost" } else { "" };
+    let doubt = if h.lossy { "; the record of its release may be lost" } else { "" };
     let what = format!("holding {} {:#x} ({}{doubt})", lock(h.class, h.mode), h.lock, known(h.known));
     out.push(row("", &what));
 }

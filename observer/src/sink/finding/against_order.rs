@@ -32,9 +32,11 @@ impl Explain for AgainstOrder {
         let (outer, inner) = (self.step.to.name(), self.step.from.name());
         paragraph(out, "order", &format!("{outer} comes before {inner}, as documented in {}", self.source));
         let rank = match f.rank {
-            Rank::Incomplete => "incomplete: records were lost around every one of them",
-            Rank::Possible => "possible: when the first was locked is not known to the moment",
-            _ => "against-order: the order alone; a cycle that this closes is reported separately",
+            Rank::Incomplete => "incomplete: records were lost around every occurrence",
+            Rank::Possible => "possible: the time at which the held lock was acquired is not known exactly",
+            _ => {
+                "against-order: only the order is broken; a cycle that this edge closes is reported separately"
+            }
         };
         paragraph(out, "rank", rank);
     }

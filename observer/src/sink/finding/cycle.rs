@@ -50,7 +50,7 @@ impl Explain for Cycle {
         scenario(out, self, f.rank);
         if let Some((class, address)) = self.gate {
             let which = if self.recordings.is_empty() { format!(" {address:#x}") } else { String::new() };
-            let gate = format!("two sides hold {}{which}, which lets in only one of them", class.name());
+            let gate = format!("two sides hold {}{which}, which excludes one from the other", class.name());
             paragraph(out, "gate", &gate);
         }
         paragraph(out, "rank", &rank(f, self));
@@ -101,7 +101,7 @@ fn scenario(out: &mut Vec<String>, c: &Cycle, rank: Rank) {
     let title = match rank {
         Rank::Confirmed => "how it hangs",
         _ if !same => "possible unsafe locking scenario, if these were the same locks",
-        Rank::Guarded => "possible unsafe locking scenario, were it not for the gate",
+        Rank::Guarded => "possible unsafe locking scenario without the gate",
         _ => "possible unsafe locking scenario",
     };
     scenario::draw(out, title, (n, columns - n), &acts);
@@ -127,17 +127,23 @@ fn needs_writer(s: &Step, next: &Step) -> bool {
 /// Reason for a cycle's rank, and why it is not worse.
 fn rank(f: &Finding, c: &Cycle) -> String {
     let because = match f.rank {
-        Rank::Confirmed => "each side was seen waiting for what the next one has",
+        Rank::Confirmed => "each side was seen waiting for a lock that the next side holds",
         Rank::Feasible => {
-            "each side can block and is a task of its own, no common lock excludes them; not confirmed, since not all of \
-             them were seen waiting at once"
+            "each side can block and is a task of its own, and no common lock excludes them; not confirmed, because they \
+             were not all seen waiting at the same time"
         }
-        Rank::Possible => "it rests on when exactly a folio was locked, or on more than could be tried",
-        Rank::Guarded => "it would be worse, were it not for the gate",
-        Rank::Incomplete => "records that could have decided it were lost",
-        _ if f.doubts.iter().any(keeps_down) => "the classes close; not feasible, for what follows",
-        _ if !c.recordings.is_empty() => "the classes close; of the locks nothing is known",
-        _ => "the classes close; no locks of them were seen to",
+        Rank::Possible => {
+            "it depends on the exact time at which a folio was locked, or on a search that ended at its bound"
+        }
+        Rank::Guarded => "without the gate its rank would be worse",
+        Rank::Incomplete => "lost records could have decided it",
+        _ if f.doubts.iter().any(keeps_down) => {
+            "the lock classes form a cycle; not feasible, for the reasons below"
+        }
+        _ if !c.recordings.is_empty() => {
+            "the lock classes form a cycle; locks of different recordings cannot be compared"
+        }
+        _ => "the lock classes form a cycle; no locks of these classes were seen to form one",
     };
     format!("{}: {because}", f.rank.name())
 }

@@ -15,11 +15,7 @@ use crate::{
 
 impl Explain for FreedShared {
     fn headline(&self, _: &Finding) -> String {
-        format!(
-            "{} gave a table's page back that others still use, in {}",
-            task(&self.side.task),
-            self.side.site
-        )
+        format!("{} freed a table's page that others still use, in {}", task(&self.side.task), self.side.site)
     }
 
     fn detail(&self, out: &mut Vec<String>, _: &Finding, run: Run<'_>, _: &[Run<'_>]) {
@@ -27,11 +23,11 @@ impl Explain for FreedShared {
             out,
             "task",
             &self.side,
-            &format!("gave the page back at {}", moment(self.side.time_ns, run.start_ns)),
+            &format!("freed the page at {}", moment(self.side.time_ns, run.start_ns)),
         );
         holding(out, &self.side.holds);
         stack::rows(out, &self.side, run.stacks);
-        let table = format!("{}, life {} of this address, mm {}", self.table, self.generation, self.mm);
+        let table = format!("{}, generation {} at this address, mm {}", self.table, self.generation, self.mm);
         out.push(row("table", &format!("{table}; the kernel's share count was {}", self.count)));
         for (mm, gib) in &self.links {
             out.push(row("link", &format!("mm {mm}, GiB of {gib}")));

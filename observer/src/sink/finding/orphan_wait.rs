@@ -32,8 +32,13 @@ impl Explain for OrphanWait {
             "waiter",
             &format!("{} on cpu {} in {}, since {at}", task(&s.task), s.task.cpu, s.site),
         );
-        let how = if self.reported { "waits for" } else { "requested, and was silent since:" };
-        paragraph(out, "", &format!("{how} {}{}", lock(self.class, self.mode), which(self)));
+        let what = format!("{}{}", lock(self.class, self.mode), which(self));
+        let how = if self.reported {
+            format!("waits for {what}")
+        } else {
+            format!("requested {what}; no later event of this task was seen")
+        };
+        paragraph(out, "", &how);
         holding(out, &s.holds);
         stack::rows(out, s, run.stacks);
         if self.waiters > 1 {
@@ -48,10 +53,10 @@ impl Explain for OrphanWait {
         }
         let rank = match f.rank {
             Rank::Confirmed => {
-                "confirmed: the kernel reported the wait, and the last known holder does not hold the lock any more"
+                "confirmed: the kernel reported the wait, and the last known holder no longer holds the lock"
             }
             Rank::Incomplete => "incomplete: lost records may show a holder, or the end of the wait",
-            _ => "possible: a holder may exist that was not seen, or the task may not wait",
+            _ => "possible: another task may hold the lock unseen, or this task may not wait",
         };
         paragraph(out, "rank", rank);
     }
@@ -91,7 +96,7 @@ fn last_holder(out: &mut Vec<String>, last: &EngineLastHolder, start_ns: u64) {
     paragraph(out, "last", &text);
     let acquired = match last.acquired_ns {
         Some(ns) => format!("acquired it at {} ({})", at(ns), known(last.known)),
-        None => format!("acquired it some time before ({})", known(last.known)),
+        None => format!("acquired it at an earlier time that is not known ({})", known(last.known)),
     };
     out.push(row("", &acquired));
 }

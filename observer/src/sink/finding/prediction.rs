@@ -13,7 +13,7 @@ use crate::{
         json::parts::{Side, side as wire_side},
         words::{holding, lock, side, stack},
     },
-    text::{moment, plural, row},
+    text::{moment, paragraph, plural, row},
 };
 
 impl Explain for Prediction {
@@ -37,21 +37,24 @@ impl Explain for Prediction {
         holding(out, &self.unlinker.holds);
         stack::rows(out, &self.unlinker, run.stacks);
         out.push(row("link", &format!("mm {}, GiB of {}", self.mm, self.gib)));
-        out.push(row("table", &format!("{}, life {} of this address", self.table, self.generation)));
-        if let Some(hold) = self.doubtful_lock() {
-            let lock = format!("{} {:#x}", hold.class.name(), hold.lock);
-            out.push(row("apart", &format!("perhaps {lock}, which both hold: its release, or its end,")));
-            out.push(row("", "may not have been seen. Their order is chance"));
-        } else {
-            let none = "nothing: no lock of one excludes a lock of the other, and both tasks existed";
-            out.push(row("apart", none));
-            out.push(row("", "at both moments. Their order is chance"));
-        }
-        out.push(row("help", &would_exclude(&self.would_exclude)));
+        out.push(row("table", &format!("{}, generation {} at this address", self.table, self.generation)));
+        let excluder = match self.doubtful_lock() {
+            Some(hold) => format!(
+                "perhaps {} {:#x}, which both hold: its release or its end may not have been seen. The order of the \
+                 two accesses is chance",
+                hold.class.name(),
+                hold.lock
+            ),
+            None => "none: no lock of one excludes a lock of the other, and both tasks existed at both times. The order \
+                     of the two accesses is chance"
+                .to_owned(),
+        };
+        paragraph(out, "excluder", &excluder);
+        paragraph(out, "help", &would_exclude(&self.would_exclude));
         if !self.unlinker_lacks.is_empty() {
             lacks(out, self);
         }
-        out.push(row("rank", rank(f.rank)));
+        paragraph(out, "rank", rank(f.rank));
     }
 
     /// A prediction is concluded some time after both parties were seen.
@@ -87,13 +90,11 @@ pub fn apart(p: &Prediction) -> String {
 fn lacks(out: &mut Vec<String>, p: &Prediction) {
     let has = |class: &LockClass| p.unlinker.holds.iter().any(|h| h.class == *class);
     let (another, none): (Vec<LockClass>, Vec<LockClass>) = p.unlinker_lacks.iter().partition(|c| has(c));
-    for (classes, does) in [(none, "does not take it"), (another, "takes another one")] {
+    for (classes, does) in [(none, "does not hold it"), (another, "holds another lock of this class")] {
         if !classes.is_empty() {
             let under = names(&classes);
-            out.push(row(
-                "",
-                &format!("the holder holds {under}, which excludes other unlinks; this one {does}"),
-            ));
+            let text = format!("the holder holds {under}, which excludes other unlinks; this unlink {does}");
+            paragraph(out, "", &text);
         }
     }
 }
@@ -102,13 +103,13 @@ fn lacks(out: &mut Vec<String>, p: &Prediction) {
 fn rank(rank: Rank) -> &'static str {
     match rank {
         Rank::Possible => {
-            "possible: it looked and dropped the pointer; no use of it was certain in any of these"
+            "possible: the holder dropped the pointer again; no use of it was certain in any lookup"
         }
         Rank::Incomplete => "incomplete: a lost record may show a lock that excludes them, or a task's exit",
         Rank::Revalidated => {
-            "revalidated: it looked up again under the table's lock before it used the pointer"
+            "revalidated: the holder looked up again under the PTL before it used the pointer"
         }
-        _ => "predicted: a window of the two as bad as this was not seen in this run",
+        _ => "predicted: this run shows no window of the two sites with a rank as bad as this",
     }
 }
 

@@ -31,14 +31,14 @@ impl Explain for Relock {
         let who = format!("{} on cpu {} in {}, at {at}", task(&s.task), s.task.cpu, s.site);
         paragraph(out, "side", &who);
         let again = format!("requested {} {:#x}", lock(self.held.class, self.asked_mode), self.held.lock);
-        paragraph(out, "", &format!("{again}, which it has"));
+        paragraph(out, "", &format!("{again}, which it holds"));
         holding(out, &s.holds);
         stack::rows(out, s, run.stacks);
         scenario(out, self);
         let rank = match f.rank {
-            Rank::Incomplete => "incomplete: its release may be among what was lost",
-            Rank::Confirmed => "confirmed: it was seen waiting for what it has itself",
-            _ => "feasible: it did not hang, and nothing prevents a hang",
+            Rank::Incomplete => "incomplete: the record of its release may be lost",
+            Rank::Confirmed => "confirmed: it was seen waiting for a lock that it holds itself",
+            _ => "feasible: it did not hang in this run, but nothing prevents a hang",
         };
         paragraph(out, "rank", rank);
     }

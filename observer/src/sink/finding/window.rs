@@ -28,7 +28,7 @@ impl Explain for Window {
     fn detail(&self, out: &mut Vec<String>, _: &Finding, run: Run<'_>, _: &[Run<'_>]) {
         case(out, &self.first, None, run);
         if self.longest != self.first {
-            out.push("the one that was certain for longest".into());
+            out.push("case with the longest certain use".into());
             case(out, &self.longest, Some(&self.first), run);
         }
     }
@@ -60,13 +60,13 @@ fn case(out: &mut Vec<String>, c: &WindowCase, shown: Option<&WindowCase>, run: 
     }
     out.push(row(
         "table",
-        &format!("{}, life {} of this address, since {}", c.table, c.generation, at(c.table_birth_ns)),
+        &format!("{}, generation {} at this address, since {}", c.table, c.generation, at(c.table_birth_ns)),
     ));
     history::rows(out, c);
     let used = match c.used {
-        Use::No => "no use seen after it".to_owned(),
-        Use::Contract => "in use by contract: inside a callback that was handed the pointer".to_owned(),
-        Use::Seen(_) => "used after it".to_owned(),
+        Use::No => "no use was seen after the unlink".to_owned(),
+        Use::Contract => "in use by contract: inside a callback that received the pointer".to_owned(),
+        Use::Seen(_) => "used after the unlink".to_owned(),
     };
     out.push(row(
         "stale",
@@ -85,7 +85,7 @@ fn case(out: &mut Vec<String>, c: &WindowCase, shown: Option<&WindowCase>, run: 
         }
     }
     if let Some(ns) = c.freed_ns {
-        out.push(row("freed", &format!("the table's page was given back at {}", at(ns))));
+        out.push(row("freed", &format!("the table's page was freed at {}", at(ns))));
     }
 }
 
@@ -227,7 +227,7 @@ pub(super) mod tests {
         assert_eq!(summary(&f), headline);
         let text = text(&f);
         assert_eq!(text.matches("holder    task 11").count(), 2, "{text}");
-        assert!(text.contains("in use by contract") && text.contains("used after it"), "{text}");
+        assert!(text.contains("in use by contract") && text.contains("used after the unlink"), "{text}");
     }
 
     #[test]

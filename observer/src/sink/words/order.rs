@@ -68,10 +68,10 @@ pub fn edge_detail(e: &EdgeView, start_ns: u64) -> Vec<String> {
         paragraph(&mut out, "order", &line);
     }
     if e.lossy {
-        out.push(row("but", "records were lost around every one of them"));
+        out.push(row("but", "records were lost around every occurrence"));
     }
     if !e.sure {
-        out.push(row("but", "never seen for certain: the first may have been taken after the second"));
+        out.push(row("but", "not certain: the held lock may have been acquired after the request"));
     }
     out
 }

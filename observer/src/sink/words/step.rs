@@ -29,7 +29,7 @@ pub fn request(out: &mut Vec<String>, s: &Step, next: Option<(&Step, usize)>) {
     };
     let other = match next {
         Some((next, at)) if next.from_lock != s.to_lock => {
-            format!(", not the one that side {} has", at + 1)
+            format!(", not the one that side {} holds", at + 1)
         }
         _ => String::new(),
     };
@@ -39,7 +39,7 @@ pub fn request(out: &mut Vec<String>, s: &Step, next: Option<(&Step, usize)>) {
 
 /// Describes the locks that a party held. `wanted`: note about the party that requests the first of them.
 pub fn holds(out: &mut Vec<String>, s: &Step, wanted: &str) {
-    let sure = if s.sure { "" } else { "; perhaps only after it asked" };
+    let sure = if s.sure { "" } else { "; perhaps acquired only after the request" };
     let from = format!("{} {:#x} ({}{sure}){wanted}", held(s), s.from_lock, known(s.from_known));
     paragraph(out, "", &format!("holding {from}"));
     for h in s.side.holds.iter().filter(|h| h.lock != s.from_lock && h.lock != s.to_lock) {

@@ -63,7 +63,7 @@ fn links(c: &Context<'_>, f: &Finding) -> Vec<Line> {
         lines.push(link("lease", text, "", Go::Page(Page::Lease(f.id.clone(), which))));
     }
     if let Some(page @ Page::Table(table, generation)) = table_of(f, Case::Longest) {
-        let text = format!("{table}, life {generation} of this address");
+        let text = format!("{table}, generation {generation} at this address");
         lines.push(link("table", text, "t", Go::Page(page)));
     }
     if let Some(look) = look(s, f, Case::Longest) {
@@ -140,7 +140,7 @@ pub fn lease(c: &Context<'_>, f: &Finding, which: Case) -> Vec<Line> {
                 format!("{} in {}", task(&case.holder.task.comm, case.holder.task.tid), case.holder.site),
             ),
             named("pointer", format!("pte {}, for address {} of mm {}", case.pte, case.addr, case.mm)),
-            named("into", format!("table {}, life {} of this address", case.table, case.generation)),
+            named("into", format!("table {}, generation {} at this address", case.table, case.generation)),
             named("looked up", format!("{} on cpu {}", at(start), case.holder.task.cpu)),
         ],
     );
@@ -166,13 +166,13 @@ pub fn lease(c: &Context<'_>, f: &Finding, which: Case) -> Vec<Line> {
         Use::No => "no use was seen after that".to_owned(),
         Use::Contract => "it was inside a callback that received the pointer: in use by contract".to_owned(),
         Use::Seen(ns) => {
-            format!("used at {}: it requested the table's lock through the pointer, and acquired it", at(ns))
+            format!("used at {}: it requested the table's PTL through the pointer, and acquired it", at(ns))
         }
     };
     let end = |ns: u64, from: u64| if ns == 0 { "not after that".to_owned() } else { at(from + ns) };
     let mut rows = vec![
         named(
-            "removed",
+            "unlinked",
             format!(
                 "{gone}, by {} in {}",
                 task(&case.unlinker.task.comm, case.unlinker.task.tid),
@@ -198,7 +198,7 @@ pub fn lease(c: &Context<'_>, f: &Finding, which: Case) -> Vec<Line> {
         ),
     ];
     if let Some(ns) = case.freed_ns {
-        rows.push(named("freed", format!("the table's page was given back at {}", at(ns))));
+        rows.push(named("freed", format!("the table's page was freed at {}", at(ns))));
     }
     lines.extend(wrapped(c, rows));
     lines.push(Line::default());
