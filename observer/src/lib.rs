@@ -16,4 +16,5 @@ pub mod run;
 pub mod sink;
 pub mod snapshot;
 pub mod source;
+pub mod text;
 pub mod tui;

@@ -475,7 +475,7 @@ fn the_badge_counts_the_roles_that_the_header_names() {
 fn a_table_tells_what_led_to_it() {
     let shown = Stage::over("walkers-5.10", (200, 50)).press("2<Enter>t").picture();
     let here = shown.lines().position(|l| l.contains("what is looked at from here"));
-    let removed = shown.lines().position(|l| l.contains("removed by ex-migrate (98)"));
+    let removed = shown.lines().position(|l| l.contains("unlinked by ex-migrate (98)"));
     assert!(here.is_some() && removed.is_some(), "{shown}");
     assert!(shown.contains("16 steps of 47 shares and 47 unshares"), "{shown}");
 }

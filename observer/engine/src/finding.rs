@@ -1,15 +1,56 @@
 //! Findings: conclusions of the engine, with the evidence of all parties and the doubts that could make them false.
 //!
-//! This module decides the one scale of ranks and the shape of evidence. It does not decide how a finding is made
-//! (`windows`, `cycles`), and its types are not `Serialize`: sinks convert them.
+//! This module decides the one scale of ranks, the parts that all evidence is made of, and what each kind of finding answers
+//! ([`Subject`]). Each kind is a file in `finding/`: its evidence, its meaning, and how to word it. A kind is listed here
+//! in [`Kind`] and in [`Evidence`]; the compiler then names the functions below that need a line. This module does not decide how a
+//! finding is made (`windows`, `cycles`), and its types are not `Serialize`: sinks convert them.
 
-use std::sync::Arc;
+mod against_order;
+mod cycle;
+mod freed_shared;
+mod orphan_wait;
+mod prediction;
+mod relock;
+mod window;
+
+use std::{borrow::Cow, sync::Arc};
 
 use crate::{
-    event::{Addr, Mapping, Mm, Mode, Pte, Table, Tid},
+    event::{Addr, Mm, Mode, Table, Tid},
     lock_class::LockClass,
-    view::TableEvent,
+    setup::Role,
 };
+
+pub use self::{
+    against_order::AgainstOrder,
+    cycle::{Cycle, Queued},
+    freed_shared::FreedShared,
+    orphan_wait::{Ended, LastHolder, OrphanWait},
+    prediction::Prediction,
+    relock::Relock,
+    window::{Use, Window, WindowCase},
+};
+
+/// One conclusion of the engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Stable name, made from the merge key: equal in every run with the same finding.
+    pub id: String,
+    pub rank: Rank,
+    /// Occurrences merged into it.
+    pub count: u64,
+    pub first_ns: u64,
+    pub last_ns: u64,
+    pub doubts: Vec<Doubt>,
+    pub evidence: Evidence,
+}
+
+impl Finding {
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.evidence.subject().kind()
+    }
+}
 
 /// The one scale of all findings, worst first: the worst is the least in `Ord`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -90,19 +131,12 @@ impl Rank {
 /// Kind of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
-    /// A lease outlived the unlink of its link by another task.
     Window,
-    /// Nothing excludes a lease and an unlink of its link.
     Prediction,
-    /// Lock-order edges form a cycle.
     Cycle,
-    /// A lock-order edge contradicts a documented order.
     AgainstOrder,
-    /// A task requested, in a way that can block, a lock that it holds.
     Relock,
-    /// A table's page was freed while others still use the table.
     FreedShared,
-    /// A task waits for a lock that no task is known to hold.
     OrphanWait,
 }
 
@@ -117,23 +151,165 @@ impl Kind {
         Kind::OrphanWait,
     ];
 
+    /// Returns the facts that hold for every finding of this kind.
+    #[must_use]
+    pub fn about(self) -> &'static About {
+        match self {
+            Kind::Window => &window::ABOUT,
+            Kind::Prediction => &prediction::ABOUT,
+            Kind::Cycle => &cycle::ABOUT,
+            Kind::AgainstOrder => &against_order::ABOUT,
+            Kind::Relock => &relock::ABOUT,
+            Kind::FreedShared => &freed_shared::ABOUT,
+            Kind::OrphanWait => &orphan_wait::ABOUT,
+        }
+    }
+
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Kind::Window => "window",
-            Kind::Prediction => "prediction",
-            Kind::Cycle => "cycle",
-            Kind::AgainstOrder => "order",
-            Kind::Relock => "relock",
-            Kind::FreedShared => "freed-shared",
-            Kind::OrphanWait => "orphan-wait",
-        }
+        self.about().name
     }
 
     #[must_use]
     pub fn from_name(name: &str) -> Option<Kind> {
         Kind::ALL.into_iter().find(|k| k.name() == name)
     }
+}
+
+/// Facts that hold for every finding of a kind.
+#[derive(Debug)]
+pub struct About {
+    /// Name in reports, expectations and ids.
+    pub name: &'static str,
+    /// The finding is about page tables and pointers into them. If false, it is about locks alone.
+    pub is_of_tables: bool,
+    /// Roles that the rule needs: a finding is weaker if this kernel does not show them fully.
+    pub needs: &'static [Role],
+    /// Fields of its expectations in text traces; every kind has `count` in addition.
+    pub fields: &'static [&'static str],
+}
+
+/// Answers that all evidence gives, so that lists, pages, pictures and traces need not know the kind of a finding.
+pub trait Subject {
+    fn kind(&self) -> Kind;
+
+    /// Returns all parties, each with its label.
+    fn parties(&self) -> Vec<(Cow<'static, str>, &Side)>;
+
+    /// Returns the value of one of [`About::fields`]; `None` if this finding has none.
+    fn field(&self, key: &str) -> Option<String>;
+
+    /// Returns the first and the last time that the evidence is about. `None` without parties.
+    fn span_ns(&self) -> Option<(u64, u64)> {
+        let times = || self.parties().into_iter().map(|(_, side)| side.time_ns);
+        Some((times().min()?, times().max()?))
+    }
+
+    /// Returns the parties of a lookup and of an unlink of the same link.
+    fn accesses(&self) -> Option<(&Side, &Side)> {
+        None
+    }
+
+    /// Returns the stale leases that are shown, each with parties of its own: the one that the finding is about, then others.
+    fn cases(&self) -> Vec<&WindowCase> {
+        Vec::new()
+    }
+
+    /// Returns the evidence with the case alone that the finding is about. `None` if it has no other cases.
+    fn alone(&self) -> Option<Evidence> {
+        None
+    }
+
+    /// Returns the tables and their generations; the first is the one that the finding is about.
+    fn tables(&self) -> Vec<(Table, u32)> {
+        Vec::new()
+    }
+
+    /// Returns the steps of a cycle of several locks.
+    fn cycle(&self) -> &[Step] {
+        &[]
+    }
+
+    /// Returns the lock-order edges that the finding is about.
+    fn steps(&self) -> &[Step] {
+        self.cycle()
+    }
+
+    /// Returns pairs of a held and a requested class by which tasks can wait for each other in a circle.
+    fn closing(&self) -> Vec<(LockClass, LockClass)> {
+        self.cycle().iter().map(|s| (s.from, s.to)).collect()
+    }
+}
+
+/// Evidence of a finding, by kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Evidence {
+    Window(Box<Window>),
+    Prediction(Box<Prediction>),
+    Cycle(Cycle),
+    AgainstOrder(Box<AgainstOrder>),
+    Relock(Relock),
+    FreedShared(FreedShared),
+    OrphanWait(Box<OrphanWait>),
+}
+
+impl Evidence {
+    /// Returns the evidence behind the trait that every kind implements.
+    #[must_use]
+    pub fn subject(&self) -> &dyn Subject {
+        match self {
+            Evidence::Window(w) => &**w,
+            Evidence::Prediction(p) => &**p,
+            Evidence::Cycle(c) => c,
+            Evidence::AgainstOrder(a) => &**a,
+            Evidence::Relock(r) => r,
+            Evidence::FreedShared(f) => f,
+            Evidence::OrphanWait(o) => &**o,
+        }
+    }
+}
+
+/// A reason why a finding may be false, or weaker than it looks.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Doubt {
+    /// Records were lost while it happened.
+    Loss,
+    /// The moment of the unlink is known only as an interval.
+    UnlinkInterval,
+    /// The task was not in a watched operation, so the end of its use is not known.
+    NoOperation,
+    /// A hold is known only by a contract or its release: the lock was acquired at some time before.
+    InferredHold(LockClass),
+    /// Both parties are readers: only a writer that queues between them closes the cycle. `writer_seen`: one was seen
+    /// in the run.
+    QueuedWriter { class: LockClass, writer_seen: bool },
+    /// The cycle has fewer tasks than steps.
+    FewTasks,
+    /// The parties' tasks did not exist at the same time.
+    NotTogether,
+    /// Starting with no locks held, the tasks cannot all reach their waits: another lock prevents it.
+    Unreachable,
+    /// A task is still inside the operation: it may hold a folio lock that only the release will show.
+    Inside,
+    /// The search for an interleaving in which all reach their waits was cut: too many to try.
+    SearchCut,
+    /// The moment at which this folio lock was acquired is not known.
+    Moment(LockClass),
+    /// The parties are of different recordings, whose locks cannot be compared.
+    Merged,
+    /// A bound was reached: evidence that was not kept could have changed the verdict.
+    Bound(&'static str),
+    /// The kernel does not report such waits, and the known lock holders do not show that this task waits.
+    WaitNotSeen { tid: Tid, class: LockClass },
+    /// The search for circles of waits reached its bound: it did not start from this many tasks that wait in the same
+    /// knot.
+    CirclesCut(usize),
+    /// A task may hold the lock that was not seen to acquire it.
+    HolderUnseen,
+    /// The last holder is not remembered: for locks without a waiter, only this many releases are kept.
+    HolderForgotten { releases: usize },
+    /// A role that the rule needs is not fully seen on this kernel: role, part and grade.
+    Coverage(String),
 }
 
 /// A task as it was at one moment.
@@ -145,6 +321,16 @@ pub struct TaskRef {
     /// Command name; empty if not recorded.
     pub comm: String,
     pub cpu: u16,
+}
+
+/// Returns the command name as text; control characters and broken UTF-8 become visible replacements.
+#[must_use]
+pub fn comm_text(comm: &[u8; 16]) -> String {
+    let end = comm.iter().position(|b| *b == 0).unwrap_or(comm.len());
+    String::from_utf8_lossy(&comm[..end])
+        .chars()
+        .map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c })
+        .collect()
 }
 
 /// Hold basis: the evidence that a lock is held.
@@ -242,88 +428,6 @@ pub struct Side {
     pub holds: Vec<Hold>,
 }
 
-/// Use of the pointer after the unlink, by the holder of the lease.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Use {
-    /// No use was seen.
-    No,
-    /// The holder was inside the callback that received the pointer.
-    Contract,
-    /// The holder acquired the table's PTL after the unlink, at this time.
-    Seen(u64),
-}
-
-/// One occurrence of a window.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WindowCase {
-    /// The task that holds the lease; its time is that of the lookup.
-    pub holder: Side,
-    /// The task that removed the link; its time is `unlink_hi_ns`.
-    pub unlinker: Side,
-    /// The mm of the lookup, not always the holder's own.
-    pub mm: Mm,
-    pub addr: Addr,
-    pub pte: Pte,
-    pub table: Table,
-    pub generation: u32,
-    /// Time when the table was allocated, or first seen.
-    pub table_birth_ns: u64,
-    /// The unlink happened between these two times; they are equal if the moment is known.
-    pub unlink_lo_ns: u64,
-    pub unlink_hi_ns: u64,
-    /// Nanoseconds after the unlink for which the pointer was certainly in use; 0: no certain part.
-    pub certain_ns: u64,
-    /// Nanoseconds after the unlink for which it may have been in use.
-    pub possible_ns: u64,
-    pub used: Use,
-    /// Only for [`Use::Seen`]: the holder when it acquired the table's PTL after the unlink.
-    pub at_use: Option<Box<Side>>,
-    /// Time when the table's page was freed, if inside the window.
-    pub freed_ns: Option<u64>,
-    /// The table's events around the window, oldest first, up to the end of the lease.
-    pub history: Vec<TableEvent>,
-}
-
-/// Windows with the same pair of sites and the same rank.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Window {
-    pub first: WindowCase,
-    pub longest: WindowCase,
-}
-
-/// A window that did not happen, but that nothing excludes; one per pair of sites and rank.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Prediction {
-    /// A task that looked the link up; its holds are those that lasted through the unprotected part of the lease.
-    pub holder: Side,
-    /// A task that removed the link.
-    pub unlinker: Side,
-    pub mm: Mm,
-    /// GiB of the link that both accessed.
-    pub gib: Addr,
-    pub table: Table,
-    pub generation: u32,
-    pub leases: u64,
-    pub unlinks: u64,
-    /// Locks that every unlink held exclusively: a lookup under the same lock would have been excluded.
-    pub would_exclude: Vec<LockClass>,
-    /// Locks that every lease held and that exclude other unlinks, but that no unlink here held.
-    pub unlinker_lacks: Vec<LockClass>,
-}
-
-impl Prediction {
-    /// Returns a lock that both parties hold, at the same address and in modes that exclude each other. Lost records
-    /// may show that it was another lock at that address, or that it was released in between. `None`
-    /// without loss: such a pair would not be a finding.
-    #[must_use]
-    pub fn doubtful_lock(&self) -> Option<&Hold> {
-        let excludes = |a: &Hold, b: &Hold| {
-            (a.lock, a.class) == (b.lock, b.class) && (a.mode, b.mode) != (Some(Mode::Read), Some(Mode::Read))
-        };
-        self.holder.holds.iter().find(|a| self.unlinker.holds.iter().any(|b| excludes(a, b)))
-    }
-}
-
 /// One step of a cycle, or an edge against a documented order: `to` was requested while `from` was held.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
@@ -345,179 +449,54 @@ pub struct Step {
     pub waiting: bool,
 }
 
-/// A task that requests a lock for writing while a party holds it for reading: another party's read request waits
-/// behind it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Queued {
-    /// Index of the step whose request waits behind it.
-    pub step: usize,
-    pub side: Side,
-    /// The task was seen waiting.
-    pub waiting: bool,
-}
-
-/// A closed chain of steps: each step's `to` is the next one's `from`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cycle {
-    pub steps: Vec<Step>,
-    /// Only for rank `guarded`: the lock that excludes the cycle. Two parties hold it, or all in a merged report.
-    pub gate: Option<(LockClass, u64)>,
-    /// Writers that queue between two readers, if the cycle needs them.
-    pub queued: Vec<Queued>,
-    /// Recording of each step, from 0, in a report on several recordings. Empty: all steps are of one run.
-    pub recordings: Vec<usize>,
-}
-
-/// An edge against a documented order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AgainstOrder {
-    pub step: Step,
-    /// Document that states the order.
-    pub source: String,
-}
-
-/// A task requested a lock that it holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Relock {
-    pub held: Hold,
-    pub asked_mode: Option<Mode>,
-    pub side: Side,
-}
-
-/// A table's page was freed while others use the table.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FreedShared {
-    pub side: Side,
-    pub table: Table,
-    pub generation: u32,
-    pub mm: Mm,
-    /// Share count as the kernel kept it.
-    pub count: u32,
-    /// Links of others that the engine knows: mm and GiB.
-    pub links: Vec<(Mm, Addr)>,
-}
-
-/// End of the last known hold of a lock.
+/// One event of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
-    /// The lock was released at this time.
-    Released(u64),
-    /// The task exited at this time and was not seen to release the lock.
-    Exited(u64),
+pub struct TableEvent {
+    pub time_ns: u64,
+    /// Generation of the table at this address.
+    pub generation: u32,
+    pub what: TableStep,
+    /// The link's mm and GiB.
+    pub mm: Mm,
+    pub gib: Addr,
+    /// Task that caused it; 0 if not known.
+    pub tid: Tid,
 }
 
-/// The last known holder of a lock.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LastHolder {
-    pub task: TaskRef,
-    /// The watched operation that the task was in when the hold ended.
-    pub site: Option<Arc<str>>,
-    pub known: Known,
-    /// `None`: at some time before the event that showed the hold.
-    pub acquired_ns: Option<u64>,
-    pub ended: Ended,
+/// Kind of a table's event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TableStep {
+    /// Allocated, with its first link.
+    Born,
+    /// Linked by sharing.
+    Shared,
+    /// A lookup used a link that was not known before.
+    Seen,
+    /// A link was removed.
+    Unshared,
+    /// The table's page was freed.
+    Freed,
 }
 
-/// A task waits for a lock that no task is known to hold.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OrphanWait {
-    pub class: LockClass,
-    /// Mode of the request.
-    pub mode: Option<Mode>,
-    /// Address of the lock; for a folio lock, of the folio. `None`: the folio's lookup did not return, so its address
-    /// is not known.
-    pub lock: Option<u64>,
-    /// Mapping and index of a folio.
-    pub place: Option<(Mapping, u64)>,
-    /// The task that has waited longest; its time is that of the request.
-    pub side: Side,
-    /// The kernel reported the wait. If false, the task was silent since its request.
-    pub reported: bool,
-    /// Number of tasks that wait for it, this one included.
-    pub waiters: u64,
-    pub last: Option<LastHolder>,
-}
-
-/// Evidence of a finding, by kind.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Evidence {
-    Window(Box<Window>),
-    Prediction(Box<Prediction>),
-    Cycle(Cycle),
-    AgainstOrder(Box<AgainstOrder>),
-    Relock(Relock),
-    FreedShared(FreedShared),
-    OrphanWait(Box<OrphanWait>),
-}
-
-/// A reason why a finding may be false, or weaker than it looks.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Doubt {
-    /// Records were lost while it happened.
-    Loss,
-    /// The moment of the unlink is known only as an interval.
-    UnlinkInterval,
-    /// The task was not in a watched operation, so the end of its use is not known.
-    NoOperation,
-    /// A hold is known only by a contract or its release: the lock was acquired at some time before.
-    InferredHold(LockClass),
-    /// Both parties are readers: only a writer that queues between them closes the cycle. `writer_seen`: one was seen
-    /// in the run.
-    QueuedWriter { class: LockClass, writer_seen: bool },
-    /// The cycle has fewer tasks than steps.
-    FewTasks,
-    /// The parties' tasks did not exist at the same time.
-    NotTogether,
-    /// Starting with no locks held, the tasks cannot all reach their waits: another lock prevents it.
-    Unreachable,
-    /// A task is still inside the operation: it may hold a folio lock that only the release will show.
-    Inside,
-    /// The search for an interleaving in which all reach their waits was cut: too many to try.
-    SearchCut,
-    /// The moment at which this folio lock was acquired is not known.
-    Moment(LockClass),
-    /// The parties are of different recordings, whose locks cannot be compared.
-    Merged,
-    /// A bound was reached: evidence that was not kept could have changed the verdict.
-    Bound(&'static str),
-    /// The kernel does not report such waits, and the known lock holders do not show that this task waits.
-    WaitNotSeen { tid: Tid, class: LockClass },
-    /// The search for circles of waits reached its bound: it did not start from this many tasks that wait in the same
-    /// knot.
-    CirclesCut(usize),
-    /// A task may hold the lock that was not seen to acquire it.
-    HolderUnseen,
-    /// The last holder is not remembered: for locks without a waiter, only this many releases are kept.
-    HolderForgotten { releases: usize },
-    /// A role that the rule needs is not fully seen on this kernel: role, part and grade.
-    Coverage(String),
-}
-
-/// One conclusion of the engine.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    /// Stable name, made from the merge key: equal in every run with the same finding.
-    pub id: String,
-    pub rank: Rank,
-    /// Occurrences merged into it.
-    pub count: u64,
-    pub first_ns: u64,
-    pub last_ns: u64,
-    pub doubts: Vec<Doubt>,
-    pub evidence: Evidence,
-}
-
-impl Finding {
+impl TableStep {
     #[must_use]
-    pub fn kind(&self) -> Kind {
-        match self.evidence {
-            Evidence::Window(_) => Kind::Window,
-            Evidence::Prediction(_) => Kind::Prediction,
-            Evidence::Cycle(_) => Kind::Cycle,
-            Evidence::AgainstOrder(_) => Kind::AgainstOrder,
-            Evidence::Relock(_) => Kind::Relock,
-            Evidence::FreedShared(_) => Kind::FreedShared,
-            Evidence::OrphanWait(_) => Kind::OrphanWait,
+    pub fn name(self) -> &'static str {
+        match self {
+            TableStep::Born => "born",
+            TableStep::Shared => "shared",
+            TableStep::Seen => "seen",
+            TableStep::Unshared => "unshared",
+            TableStep::Freed => "freed",
         }
     }
+}
+
+/// Returns a mode as text traces name it.
+fn mode_name(mode: Option<Mode>) -> String {
+    mode.map_or("unknown", Mode::name).to_owned()
+}
+
+/// Returns a task as text traces name it.
+fn task_name(side: &Side) -> String {
+    format!("t{}", side.task.tid.0)
 }

@@ -23,23 +23,11 @@ struct SiteRow {
     late: bool,
 }
 
-/// Returns the roles that a kind of finding needs: a finding is weaker if they are not fully seen.
-fn needs(kind: Kind) -> &'static [Role] {
-    match kind {
-        Kind::Window | Kind::Prediction => {
-            &[Role::Operation, Role::Lookup, Role::Unshare, Role::Lock, Role::Ptl]
-        }
-        Kind::Cycle | Kind::AgainstOrder | Kind::Relock => &[Role::Lock, Role::FolioHeld, Role::FolioRelease],
-        Kind::FreedShared => &[Role::Share, Role::Unshare, Role::TableFree],
-        Kind::OrphanWait => &[Role::Lock, Role::Wait, Role::FolioHeld, Role::FolioRelease, Role::Task],
-    }
-}
-
 /// Returns true if incomplete coverage weakens findings of a kind. A lookup site, unlink site or function that is not
 /// watched may hide other findings, but does not weaken this one.
 fn weakens(c: &Coverage, kind: Kind) -> bool {
     let elsewhere = matches!(c.role, Role::Operation | Role::Callback | Role::Lookup | Role::Unlink);
-    c.grade != Grade::Exact && needs(kind).contains(&c.role) && (c.part.is_empty() || !elsewhere)
+    c.grade != Grade::Exact && kind.about().needs.contains(&c.role) && (c.part.is_empty() || !elsewhere)
 }
 
 /// The setup by site number, class and role.
@@ -218,7 +206,7 @@ impl Rules {
     /// Returns the doubts about findings of a kind. `is_partial`: the body of unshare was shown not to report every
     /// unlink.
     pub fn doubts(&self, kind: Kind, is_partial: bool) -> impl Iterator<Item = Doubt> + '_ {
-        let partial = is_partial && self.unshare_exact && needs(kind).contains(&Role::Unshare);
+        let partial = is_partial && self.unshare_exact && kind.about().needs.contains(&Role::Unshare);
         let told = self.doubts.iter().filter(move |(k, _)| *k == kind).flat_map(|(_, d)| d.iter().cloned());
         told.chain(partial.then(|| Doubt::Coverage("unshare is bounded".into())))
     }

@@ -7,6 +7,7 @@ use std::{cell::Cell, collections::VecDeque};
 
 use smallvec::SmallVec;
 
+pub(crate) use crate::finding::comm_text;
 use crate::{
     event::{Class, Folio, Mapping, Mm, Mode, SiteId, Table, Tid},
     finding::{Hold, Known, Manner, TaskRef},
@@ -476,15 +477,6 @@ impl Task {
             done.what.sure &= !is_unnamed;
         }
     }
-}
-
-/// Returns the command name as text; control characters and broken UTF-8 become visible replacements.
-pub(crate) fn comm_text(comm: &[u8; 16]) -> String {
-    let end = comm.iter().position(|b| *b == 0).unwrap_or(comm.len());
-    String::from_utf8_lossy(&comm[..end])
-        .chars()
-        .map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c })
-        .collect()
 }
 
 /// Number of frames that a begin or an end removes.

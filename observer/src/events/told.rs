@@ -5,7 +5,10 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use observer_engine::event::{Body, Event, Tid};
+use observer_engine::{
+    event::{Body, Event, Tid},
+    finding::comm_text,
+};
 
 use super::{EventRow, Filter, lock_of};
 
@@ -29,8 +32,7 @@ impl Told {
     pub fn learn(&mut self, event: &Event) -> Option<News> {
         let news = match &event.body {
             Body::Task { comm, .. } => {
-                let end = comm.iter().position(|b| *b == 0).unwrap_or(comm.len());
-                let name = String::from_utf8_lossy(&comm[..end]);
+                let name = comm_text(comm);
                 let known = self.comms.get(&event.tid);
                 News::Comm(event.tid, known.filter(|k| ***k == name).is_none().then(|| name.into())?)
             }

@@ -14,7 +14,7 @@ use observer_engine::{
 };
 
 use super::{EventRow, lock_of};
-use crate::sink::words::{lock, moment};
+use crate::{sink::words::lock, text::moment};
 
 /// Lowest error value: the kernel's functions return errors as values from here up to -1.
 const FIRST_ERROR: i64 = -4095;

@@ -10,13 +10,16 @@ use std::{
 };
 
 use observer_engine::{
-    finding::{Evidence, Step},
+    finding::Step,
     lock_class::LockClass,
     view::{EdgeView, Verdict},
 };
 
 use super::words;
-use crate::report::Report;
+use crate::{
+    report::Report,
+    text::{plural, times},
+};
 
 /// Writes the graph.
 ///
@@ -52,8 +55,8 @@ fn edge(e: &EdgeView, r: &Report) -> String {
     if !manner.is_empty() {
         label.push_str(&format!("\\n{manner}"));
     }
-    let pairs = words::plural(e.instances as u64, "pair");
-    label.push_str(&format!("\\n{}, {pairs}", words::times(e.count)));
+    let pairs = plural(e.instances as u64, "pair");
+    label.push_str(&format!("\\n{}, {pairs}", times(e.count)));
     let mut attributes = vec![format!("label={}", quoted(&label))];
     if !waits {
         attributes.push("style=dashed".into());
@@ -79,10 +82,7 @@ fn cycles(e: &EdgeView, r: &Report) -> Vec<String> {
     let is = |s: &Step| {
         (s.from, s.from_mode, s.to, s.to_mode, s.manner) == (e.from, e.from_mode, e.to, e.to_mode, e.manner)
     };
-    let found = r.findings.iter().filter(|f| match &f.evidence {
-        Evidence::Cycle(c) => c.steps.iter().any(is),
-        _ => false,
-    });
+    let found = r.findings.iter().filter(|f| f.evidence.subject().cycle().iter().any(is));
     found.map(|f| format!("{} {}", f.rank.name(), f.id)).collect()
 }
 

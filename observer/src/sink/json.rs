@@ -9,6 +9,7 @@ pub mod finding;
 mod ledger;
 pub mod lines;
 pub mod order;
+pub(super) mod parts;
 mod protection;
 pub mod several;
 
@@ -62,19 +63,13 @@ struct Table {
     birth_ns: u64,
     birth_seen: bool,
     alive: bool,
-    links: Vec<Link>,
+    links: Vec<parts::Link>,
     lookups: u64,
     shares: u64,
     unshares: u64,
     sharers_max: usize,
     /// Address of the mapping; `0x0` if not known.
     mapping: String,
-}
-
-#[derive(Serialize)]
-struct Link {
-    mm: String,
-    gib: String,
 }
 
 #[derive(Serialize)]
@@ -174,7 +169,7 @@ fn sites(report: &Report) -> Vec<Site<'_>> {
 }
 
 fn table(t: &TableView) -> Table {
-    let links = t.links.iter().map(|l| Link { mm: l.mm.to_string(), gib: l.gib.to_string() });
+    let links = t.links.iter().map(|l| parts::Link::new(l.mm, l.gib));
     Table {
         table: t.table.to_string(),
         generation: t.generation,
@@ -215,3 +210,6 @@ fn counts(report: &Report, s: &Stats) -> Counts {
         forgotten_leases: s.forgotten_leases,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,8 @@ use std::{collections::BTreeMap, io};
 
 use observer_engine::finding::{Finding, Rank};
 
-use super::words;
+use super::finding;
+use crate::text::{moment, number, plural};
 
 /// Event time between two lines of progress.
 const PROGRESS_NS: u64 = 5_000_000_000;
@@ -45,9 +46,9 @@ impl Lines {
                 continue;
             }
             self.told.insert(f.id.clone(), f.rank);
-            let at = words::moment(f.last_ns, self.start_ns);
+            let at = moment(f.last_ns, self.start_ns);
             let (rank, kind) = (f.rank.name(), f.kind().name());
-            writeln!(self.out, "{at}  {rank} {kind} {}: {}", f.id, words::summary(f))?;
+            writeln!(self.out, "{at}  {rank} {kind} {}: {}", f.id, finding::summary(f))?;
         }
         self.out.flush()
     }
@@ -64,12 +65,12 @@ impl Lines {
         writeln!(
             self.out,
             "{}  {}, {} lost, {}, {}, {}",
-            words::moment(now_ns, self.start_ns),
-            words::plural(p.events, "event"),
-            words::number(p.lost),
-            words::plural(p.shares, "share"),
-            words::plural(p.unshares, "unshare"),
-            words::plural(p.findings as u64, "finding"),
+            moment(now_ns, self.start_ns),
+            plural(p.events, "event"),
+            number(p.lost),
+            plural(p.shares, "share"),
+            plural(p.unshares, "unshare"),
+            plural(p.findings as u64, "finding"),
         )?;
         self.out.flush()
     }

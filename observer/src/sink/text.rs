@@ -17,10 +17,11 @@ use observer_engine::{
     view::TableView,
 };
 
-use super::words;
+use super::finding;
 use crate::{
     meta::{End, Filter},
     report::Report,
+    text::{moment, number, plural, span, times},
 };
 
 /// Maximum number of tables that the report lists; others are only counted.
@@ -47,10 +48,10 @@ pub fn write(out: &mut dyn Write, report: &Report) -> io::Result<()> {
 /// The output cannot be written.
 pub fn summary(out: &mut dyn Write, report: &Report) -> io::Result<()> {
     header(out, report)?;
-    let found = words::plural(report.findings.len() as u64, "finding");
+    let found = plural(report.findings.len() as u64, "finding");
     match report.worst() {
         Some(worst) => {
-            let alarms = words::plural(report.alarms() as u64, "alarm");
+            let alarms = plural(report.alarms() as u64, "alarm");
             writeln!(out, "found     {found}, {alarms}; the worst is {}", worst.name())
         }
         None if report.stats.bounds().is_empty() => writeln!(out, "found     none within this coverage"),
@@ -63,18 +64,18 @@ fn header(out: &mut dyn Write, r: &Report) -> io::Result<()> {
     let build = m.kernel.build_id.as_ref().map_or(String::new(), |id| format!(", build-id {id}"));
     writeln!(out, "kernel    {} ({}){build}", m.kernel.release, m.kernel.machine)?;
     let end = r.closing.as_ref().map_or("its end is not known".to_owned(), |c| end(&c.end));
-    let (span, level) = (words::span(r.duration_ns()), m.level.name());
+    let (span, level) = (span(r.duration_ns()), m.level.name());
     writeln!(out, "run       {span}, level {level}, watching {}; {end}", filter(&m.filter))?;
     let s = &r.stats;
     writeln!(
         out,
         "seen      {}: {}, {}, {}, {}, {}",
-        words::plural(s.events, "event"),
-        words::plural(s.lookups, "lookup"),
-        words::plural(s.shares, "share"),
-        words::plural(s.removals_exact + s.removals_diff - s.removals_both, "unlink"),
-        words::plural(r.tables.len() as u64, "table"),
-        words::plural(r.edges.len() as u64, "lock-order edge"),
+        plural(s.events, "event"),
+        plural(s.lookups, "lookup"),
+        plural(s.shares, "share"),
+        plural(s.removals_exact + s.removals_diff - s.removals_both, "unlink"),
+        plural(r.tables.len() as u64, "table"),
+        plural(r.edges.len() as u64, "lock-order edge"),
     )?;
     writeln!(out, "lost      {}", lost(r))?;
     for notice in &r.notices {
@@ -86,10 +87,9 @@ fn header(out: &mut dyn Write, r: &Report) -> io::Result<()> {
 /// Losses in words.
 #[must_use]
 pub fn lost(r: &Report) -> String {
-    let mut lost: Vec<String> =
-        r.loss.iter().map(|(name, n)| format!("{} {name}", words::number(*n))).collect();
+    let mut lost: Vec<String> = r.loss.iter().map(|(name, n)| format!("{} {name}", number(*n))).collect();
     if r.missed() > 0 {
-        lost.push(format!("{} runs of programs that the kernel skipped", words::number(r.missed())));
+        lost.push(format!("{} runs of programs that the kernel skipped", number(r.missed())));
     }
     if lost.is_empty() { "nothing".to_owned() } else { lost.join(", ") }
 }
@@ -121,7 +121,7 @@ fn end(end: &End) -> String {
 fn findings(out: &mut dyn Write, r: &Report) -> io::Result<()> {
     writeln!(out)?;
     for (times, what) in r.stats.bounds() {
-        writeln!(out, "BOUND     {} {what}", words::number(times))?;
+        writeln!(out, "BOUND     {} {what}", number(times))?;
     }
     if r.findings.is_empty() {
         writeln!(out, "FINDINGS  none within this coverage")?;
@@ -138,13 +138,13 @@ fn findings(out: &mut dyn Write, r: &Report) -> io::Result<()> {
         }
         return Ok(());
     }
-    let n = words::plural(r.findings.len() as u64, "finding");
-    writeln!(out, "FINDINGS  {n}, {}, worst first", words::plural(r.alarms() as u64, "alarm"))?;
+    let n = plural(r.findings.len() as u64, "finding");
+    writeln!(out, "FINDINGS  {n}, {}, worst first", plural(r.alarms() as u64, "alarm"))?;
     for (i, f) in r.findings.iter().enumerate() {
         writeln!(out)?;
-        writeln!(out, "{:>3}. {} {}: {}", i + 1, f.rank.name(), f.kind().name(), words::summary(f))?;
-        writeln!(out, "     {:<9} {}, {}", "id", f.id, words::seen(f, r.meta.start_ns))?;
-        for line in words::detail(f, &r.stacks, r.meta.start_ns) {
+        writeln!(out, "{:>3}. {} {}: {}", i + 1, f.rank.name(), f.kind().name(), finding::summary(f))?;
+        writeln!(out, "     {:<9} {}, {}", "id", f.id, finding::seen(f, r.meta.start_ns))?;
+        for line in finding::detail(f, &r.stacks, r.meta.start_ns) {
             writeln!(out, "     {}", line.trim_end())?;
         }
     }
@@ -160,17 +160,17 @@ fn tables(out: &mut dyn Write, r: &Report) -> io::Result<()> {
         "TABLES  {} alive at the end of {} shown; unlinks seen at their moment {}, by comparing entries {}, both ways {}",
         alive,
         r.tables.len(),
-        words::number(s.removals_exact),
-        words::number(s.removals_diff),
-        words::number(s.removals_both),
+        number(s.removals_exact),
+        number(s.removals_diff),
+        number(s.removals_both),
     )?;
     if r.tables.is_empty() {
         return Ok(());
     }
     writeln!(
         out,
-        "  {:<18} {:>4} {:>6} {:>9} {:>9} {:>9}  born",
-        "table", "life", "links", "lookups", "shares", "unshares"
+        "  {:<18} {:>10} {:>6} {:>9} {:>9} {:>9}  born",
+        "table", "generation", "links", "lookups", "shares", "unshares"
     )?;
     let mut rows: Vec<&TableView> = r.tables.iter().collect();
     rows.sort_by_key(|t| {
@@ -179,19 +179,19 @@ fn tables(out: &mut dyn Write, r: &Report) -> io::Result<()> {
     for t in rows.iter().take(TABLES_MAX) {
         writeln!(
             out,
-            "  {:<18} {:>4} {:>6} {:>9} {:>9} {:>9}  {}{}",
+            "  {:<18} {:>10} {:>6} {:>9} {:>9} {:>9}  {}{}",
             t.table.to_string(),
             t.generation,
             t.links.len(),
-            words::number(t.lookups),
-            words::number(t.shares),
-            words::number(t.unshares),
-            words::moment(t.birth_ns, r.meta.start_ns),
+            number(t.lookups),
+            number(t.shares),
+            number(t.unshares),
+            moment(t.birth_ns, r.meta.start_ns),
             if t.birth_seen { "" } else { " or before" },
         )?;
     }
     if rows.len() > TABLES_MAX {
-        writeln!(out, "  and {} less active", words::number((rows.len() - TABLES_MAX) as u64))?;
+        writeln!(out, "  and {} less active", number((rows.len() - TABLES_MAX) as u64))?;
     }
     Ok(())
 }
@@ -228,7 +228,7 @@ fn coverage(out: &mut dyn Write, r: &Report) -> io::Result<()> {
     for s in &closing.sites {
         let site = r.meta.setup.sites.iter().find(|site| site.id == s.site);
         let (function, role) = site.map_or(("?", "?"), |s| (s.function.as_str(), s.role.as_str()));
-        let (hits, outcomes) = (words::number(s.hits), words::number(s.outcomes));
+        let (hits, outcomes) = (number(s.hits), number(s.outcomes));
         writeln!(out, "  {function:<34} {role:<14} {hits:>12} {outcomes:>12}")?;
     }
     Ok(())
@@ -243,17 +243,17 @@ fn loss(out: &mut dyn Write, r: &Report) -> io::Result<()> {
         n => writeln!(
             out,
             "  (interrupts took spinlocks while a program on one ran: {}, none a page-table lock)",
-            words::times(n)
+            times(n)
         ),
     };
     if r.loss.is_empty() && c.late + c.undecodable() + r.missed() == 0 {
-        writeln!(out, "LOSS  nothing was lost in {} drain passes", words::number(r.passes))?;
+        writeln!(out, "LOSS  nothing was lost in {} drain passes", number(r.passes))?;
         return spinlocks(out);
     }
-    writeln!(out, "LOSS  in {} drain passes", words::number(r.passes))?;
+    writeln!(out, "LOSS  in {} drain passes", number(r.passes))?;
     for (name, n) in &r.loss {
         let doc = REASONS.iter().find(|(reason, _)| reason == name).map_or("", |(_, doc)| doc.trim());
-        writeln!(out, "  {name:<18} {:>12}  {doc}", words::number(*n))?;
+        writeln!(out, "  {name:<18} {:>12}  {doc}", number(*n))?;
     }
     let rest = [
         ("late", c.late, "Arrived after its place in the order was passed."),
@@ -263,10 +263,10 @@ fn loss(out: &mut dyn Write, r: &Report) -> io::Result<()> {
         ("missed", r.missed(), "Hits of programs that the kernel did not run."),
     ];
     for (name, n, doc) in rest.into_iter().filter(|(_, n, _)| *n > 0) {
-        writeln!(out, "  {name:<18} {:>12}  {doc}", words::number(n))?;
+        writeln!(out, "  {name:<18} {:>12}  {doc}", number(n))?;
     }
     for m in r.misses().filter(|m| !m.is_of_spinlocks()) {
-        writeln!(out, "  missed by program {}: {}", m.program, words::number(m.recursion))?;
+        writeln!(out, "  missed by program {}: {}", m.program, number(m.recursion))?;
     }
     spinlocks(out)
 }

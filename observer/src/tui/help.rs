@@ -18,7 +18,10 @@ const WORDS: &[(&str, &str)] = &[
         "what excludes an unlink from a lookup: locks; vma-locked, entered so; last-user, no other user left",
     ),
     ("lease", "a pte pointer in somebody's hand, from its lookup to its last use"),
-    ("life", "a page table that is given back and made again at the same address has another life"),
+    (
+        "generation",
+        "a page table that is freed and allocated again at the same address is another generation",
+    ),
     ("level", "what is probed: light, hugetlb only; locks, mutexes and rwsems too; full, spinlocks too"),
     ("lookup", "the kernel function on whose behalf the pointer was looked up"),
     ("unlink", "the kernel function on whose behalf the table was taken away"),

@@ -1,6 +1,6 @@
 //! Pictures: what happened, drawn with characters.
 //!
-//! Each is a pure function from engine data and a width to lines. They keep no state, know no terminal, and do not panic at
+//! Each is a pure function from engine data and a width to lines. A kind of finding without a picture needs no line here. They keep no state, know no terminal, and do not panic at
 //! any width; lines are never wider than asked for. Characters carry the whole meaning: tones only help.
 
 mod apart;
@@ -43,6 +43,21 @@ pub fn of_finding(
         Evidence::Cycle(c) => sides::of_cycle(c, finding.rank, start_ns, width, glyphs),
         Evidence::AgainstOrder(a) => sides::of_against(a, start_ns, width, glyphs),
         Evidence::Relock(r) => sides::of_relock(r, start_ns, width, glyphs),
-        Evidence::FreedShared(_) | Evidence::OrphanWait(_) => Vec::new(),
+        _ => Vec::new(),
+    }
+}
+
+/// Returns true if the picture shows events of the finding's tasks in addition to the evidence.
+#[must_use]
+pub fn needs_events(finding: &Finding) -> bool {
+    matches!(finding.evidence, Evidence::Window(_) | Evidence::Prediction(_))
+}
+
+/// Names the lock that would have excluded the parties, if the picture alone does not.
+#[must_use]
+pub fn missing(finding: &Finding, setup: &Setup) -> Option<Text> {
+    match &finding.evidence {
+        Evidence::Window(w) => Some(timeline::missing(&w.longest, setup)),
+        _ => None,
     }
 }

@@ -138,13 +138,13 @@ fn a_gate_and_what_is_of_another_lock_are_told() {
     let evidence = |steps| Evidence::Cycle(Cycle { steps, gate, queued: vec![], recordings: vec![] });
     let text = told(Rank::Guarded, vec![], evidence(vec![fault(), cow()]));
     assert!(text.contains("gate      two sides hold inode_lock 0xffff888007770100, which"), "{text}");
-    assert!(text.contains("scenario, were it not for the gate"), "{text}");
+    assert!(text.contains("scenario without the gate"), "{text}");
 
     let mut other = fault();
     other.to_lock += 0x1000;
     let text = cycle(Rank::ClassOnly, vec![], vec![other, cow()]);
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(text.contains("0xffffea0000041000, not the one that side 2 has; seen 3 times"), "{text}");
+    assert!(text.contains("0xffffea0000041000, not the one that side 2 holds; seen 3 times"), "{text}");
     assert!(text.contains("such as side 1 requests"), "{text}");
     assert!(text.contains("if these were the same locks"), "{text}");
 }

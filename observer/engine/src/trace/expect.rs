@@ -8,7 +8,7 @@ use std::fmt;
 use super::parse::number;
 use crate::{
     Engine,
-    finding::{Ended, Evidence, Finding, Kind, OrphanWait, Rank, Step, Use},
+    finding::{Finding, Kind, Rank},
     lock_class::LockClass,
     setup::{Grade, Role},
     view::{EdgeView, Stats, TableView},
@@ -78,7 +78,7 @@ impl std::str::FromStr for Expectation {
                 What::Finding {
                     rank: Rank::from_name(rank).ok_or_else(|| format!("`{rank}` is not a rank"))?,
                     kind,
-                    fields: fields(rest, finding_fields(kind))?,
+                    fields: fields(rest, &finding_fields(kind))?,
                 }
             }
             _ => return Err("`expect none`, `expect RANK KIND …` or another form was expected".into()),
@@ -110,29 +110,8 @@ const STAT_FIELDS: &[&str] = &[
 ];
 const EDGE_FIELDS: &[&str] = &["count", "tasks", "instances", "site", "how"];
 
-fn finding_fields(kind: Kind) -> &'static [&'static str] {
-    match kind {
-        Kind::Window => &[
-            "lookup",
-            "unlink",
-            "certain",
-            "possible",
-            "used",
-            "table",
-            "generation",
-            "holder",
-            "unlinker",
-            "count",
-        ],
-        Kind::Prediction => {
-            &["lookup", "unlink", "missing", "lacks", "holder", "unlinker", "leases", "unlinks", "count"]
-        }
-        Kind::Cycle => &["path", "gate", "count"],
-        Kind::AgainstOrder => &["from", "to", "source", "count"],
-        Kind::Relock => &["class", "held", "asked", "site", "count"],
-        Kind::FreedShared => &["table", "links", "shared", "site", "count"],
-        Kind::OrphanWait => &["class", "site", "waiter", "waiters", "last", "ended", "count"],
-    }
+fn finding_fields(kind: Kind) -> Vec<&'static str> {
+    [kind.about().fields, &["count"]].concat()
 }
 
 fn fields(words: &[&str], known: &[&str]) -> Result<Vec<(String, String)>, String> {
@@ -234,89 +213,11 @@ fn end_fits(expected: &str, class: LockClass, mode: Option<crate::event::Mode>) 
     }
 }
 
-fn mode_name(mode: Option<crate::event::Mode>) -> String {
-    mode.map_or("unknown", crate::event::Mode::name).to_owned()
-}
-
 fn finding_field(finding: &Finding, key: &str) -> Option<String> {
-    if key == "count" {
-        return Some(finding.count.to_string());
+    match key {
+        "count" => Some(finding.count.to_string()),
+        key => finding.evidence.subject().field(key),
     }
-    match (&finding.evidence, key) {
-        (Evidence::Window(w), _) => {
-            let case = &w.longest;
-            Some(match key {
-                "lookup" => case.holder.site.to_string(),
-                "unlink" => case.unlinker.site.to_string(),
-                "certain" => case.certain_ns.to_string(),
-                "possible" => case.possible_ns.to_string(),
-                "used" => match case.used {
-                    Use::No => "no".into(),
-                    Use::Contract => "contract".into(),
-                    Use::Seen(_) => "seen".into(),
-                },
-                "table" => case.table.to_string(),
-                "generation" => case.generation.to_string(),
-                "holder" => format!("t{}", case.holder.task.tid.0),
-                "unlinker" => format!("t{}", case.unlinker.task.tid.0),
-                _ => return None,
-            })
-        }
-        (Evidence::Prediction(p), _) => Some(match key {
-            "lookup" => p.holder.site.to_string(),
-            "unlink" => p.unlinker.site.to_string(),
-            "missing" => classes(&p.would_exclude),
-            "lacks" => classes(&p.unlinker_lacks),
-            "holder" => format!("t{}", p.holder.task.tid.0),
-            "unlinker" => format!("t{}", p.unlinker.task.tid.0),
-            "leases" => p.leases.to_string(),
-            "unlinks" => p.unlinks.to_string(),
-            _ => return None,
-        }),
-        (Evidence::Cycle(c), "path") => Some(path(&c.steps)),
-        (Evidence::Cycle(c), "gate") => c.gate.map(|(class, _)| class.name().to_owned()),
-        (Evidence::AgainstOrder(a), "from") => Some(a.step.from.name().to_owned()),
-        (Evidence::AgainstOrder(a), "to") => Some(a.step.to.name().to_owned()),
-        (Evidence::AgainstOrder(a), "source") => Some(a.source.replace(' ', "_")),
-        (Evidence::Relock(r), "class") => Some(r.held.class.name().to_owned()),
-        (Evidence::Relock(r), "held") => Some(mode_name(r.held.mode)),
-        (Evidence::Relock(r), "asked") => Some(mode_name(r.asked_mode)),
-        (Evidence::Relock(r), "site") => Some(r.side.site.to_string()),
-        (Evidence::FreedShared(f), "table") => Some(f.table.to_string()),
-        (Evidence::FreedShared(f), "links") => Some(f.links.len().to_string()),
-        (Evidence::FreedShared(f), "shared") => Some(f.count.to_string()),
-        (Evidence::FreedShared(f), "site") => Some(f.side.site.to_string()),
-        (Evidence::OrphanWait(o), _) => orphan_field(o, key),
-        _ => None,
-    }
-}
-
-fn orphan_field(orphan: &OrphanWait, key: &str) -> Option<String> {
-    let ended = orphan.last.as_ref().map(|last| last.ended);
-    Some(match key {
-        "class" => orphan.class.name().to_owned(),
-        "site" => orphan.side.site.to_string(),
-        "waiter" => format!("t{}", orphan.side.task.tid.0),
-        "waiters" => orphan.waiters.to_string(),
-        "last" => orphan.last.as_ref().map_or("none".into(), |last| format!("t{}", last.task.tid.0)),
-        "ended" => match ended {
-            Some(Ended::Released(_)) => "released".into(),
-            Some(Ended::Exited(_)) => "exited".into(),
-            None => "none".into(),
-        },
-        _ => return None,
-    })
-}
-
-fn classes(classes: &[LockClass]) -> String {
-    if classes.is_empty() {
-        return "none".to_owned();
-    }
-    classes.iter().map(|c| c.name()).collect::<Vec<_>>().join(",")
-}
-
-fn path(steps: &[Step]) -> String {
-    steps.iter().map(|s| s.from.name()).collect::<Vec<_>>().join(">")
 }
 
 fn edge_field(edge: &EdgeView, key: &str) -> Option<String> {

@@ -10,7 +10,7 @@ use crate::{
     diff::{Diff, FindingChange, Told},
     meta::{Filter, Kernel, Level},
     report::Report,
-    sink::words,
+    sink::{finding as worded, words},
 };
 
 /// Name and version of the schema.
@@ -131,7 +131,7 @@ fn finding<'a>(c: &FindingChange<'a>) -> Option<Finding<'a>> {
         kind: shown.kind().name(),
         a: c.a.map(side),
         b: c.b.map(side),
-        summary: words::summary(shown),
+        summary: worded::summary(shown),
     })
 }
 

@@ -3,7 +3,7 @@
 use observer_engine::view::{Documented as EngineDocumented, EdgeView};
 use serde::Serialize;
 
-use super::finding::{Step, mode, step};
+use super::parts::{Step, mode, step};
 use crate::report::stacks::Stacks;
 
 /// An edge of the lock order.

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use observer_engine::merge::MergedEdge;
 use serde::Serialize;
 
-use super::finding;
+use super::{finding, parts::mode};
 use crate::{
     meta::Kernel,
     report::{several::Several, stacks::Stacks},
@@ -67,9 +67,9 @@ pub fn write(out: &mut dyn Write, s: &Several) -> io::Result<()> {
 fn edge(e: &MergedEdge) -> Edge {
     Edge {
         from: e.from.name(),
-        from_mode: finding::mode(e.from_mode),
+        from_mode: mode(e.from_mode),
         to: e.to.name(),
-        to_mode: finding::mode(e.to_mode),
+        to_mode: mode(e.to_mode),
         manner: e.manner.name(),
         count: e.count,
         recordings: e.recordings.clone(),

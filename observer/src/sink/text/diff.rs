@@ -5,7 +5,8 @@ use std::io::{self, Write};
 use crate::{
     diff::{Change, Diff, EdgeChange, FindingChange, Told},
     report::Report,
-    sink::words,
+    sink::{finding, words},
+    text::{plural, span, times},
 };
 
 /// Writes the comparison.
@@ -36,7 +37,7 @@ pub fn write(out: &mut dyn Write, d: &Diff<'_>, [a, b]: [&str; 2]) -> io::Result
     writeln!(out)?;
     let of = |change| d.edges.iter().filter(move |c| c.change == change).count();
     let (came, went) = (of(Change::Came), of(Change::Went));
-    let came = words::plural(came as u64, "edge");
+    let came = plural(came as u64, "edge");
     writeln!(out, "LOCK ORDER  {came} came, {went} went, {} as before", d.same_edges)?;
     for change in &d.edges {
         edge(out, change)?;
@@ -52,10 +53,10 @@ fn run(out: &mut dyn Write, name: &str, file: &str, r: &Report) -> io::Result<()
     writeln!(
         out,
         "          {}, {}, {}, {}",
-        words::span(r.duration_ns()),
-        words::plural(r.stats.events, "event"),
-        words::plural(r.findings.len() as u64, "finding"),
-        words::plural(r.edges.len() as u64, "lock-order edge"),
+        span(r.duration_ns()),
+        plural(r.stats.events, "event"),
+        plural(r.findings.len() as u64, "finding"),
+        plural(r.edges.len() as u64, "lock-order edge"),
     )
 }
 
@@ -74,8 +75,8 @@ fn finding(out: &mut dyn Write, c: &FindingChange<'_>) -> io::Result<()> {
         (Some(was), Some(_)) => format!(" (was {})", was.finding.rank.name()),
         _ => String::new(),
     };
-    writeln!(out, "  {sign} {rank}{was} {kind}: {}", words::summary(shown))?;
-    let times = |told: Option<Told<'_>>| told.map_or("none".to_owned(), |t| words::times(t.count));
+    writeln!(out, "  {sign} {rank}{was} {kind}: {}", finding::summary(shown))?;
+    let times = |told: Option<Told<'_>>| told.map_or("none".to_owned(), |t| times(t.count));
     let times = match (c.a, c.b) {
         (Some(_), Some(_)) => format!("{} in A, {} in B", times(c.a), times(c.b)),
         (a, b) => times(b.or(a)),
@@ -90,7 +91,7 @@ fn edge(out: &mut dyn Write, c: &EdgeChange<'_>) -> io::Result<()> {
         "" => String::new(),
         manner => format!(" ({manner})"),
     };
-    let (times, site) = (words::times(e.count), &e.witness.side.site);
+    let (times, site) = (times(e.count), &e.witness.side.site);
     writeln!(out, "  {sign} {from:<20} {to:<20} {times}, first in {site}{manner}")?;
     // Edges that agree with the documents, or are not documented, need no explanation.
     let news = ["AGAINST", "perhaps", "exception"].contains(&words::order::verdict(e));

@@ -4,7 +4,11 @@ use std::io::{self, Write};
 
 use observer_engine::view::{MappingView, UnsharerView};
 
-use crate::{report::Report, sink::words};
+use crate::{
+    report::Report,
+    sink::words,
+    text::{number, plural},
+};
 
 /// Maximum number of mappings listed, and of unsharers of each; others are only counted.
 const MAPPINGS_MAX: usize = 10;
@@ -27,22 +31,22 @@ pub fn write(out: &mut dyn Write, r: &Report) -> io::Result<()> {
     }
     let beyond = r.mappings.len().saturating_sub(MAPPINGS_MAX);
     if beyond > 0 {
-        writeln!(out, "  and {} with fewer", words::number(beyond as u64))?;
+        writeln!(out, "  and {} with fewer", number(beyond as u64))?;
     }
     Ok(())
 }
 
 fn mapping(out: &mut dyn Write, m: &MappingView) -> io::Result<()> {
     let name = if m.mapping.0 == 0 { "not known".to_owned() } else { m.mapping.to_string() };
-    let rates = |n, peak| format!("{}, {}", words::per_second(n, words::seconds(m)), words::number(peak));
+    let rates = |n, peak| format!("{}, {}", words::per_second(n, words::seconds(m)), number(peak));
     writeln!(
         out,
         "  {name:<18} {:>6} {:>7} {:>9} {:>15} {:>9} {:>15}",
         m.tables,
         m.sharers,
-        words::number(m.shares),
+        number(m.shares),
         rates(m.shares, m.peak_shares_per_s),
-        words::number(m.unshares),
+        number(m.unshares),
         rates(m.unshares, m.peak_unshares_per_s),
     )?;
     for u in m.by.iter().take(UNSHARERS_MAX) {
@@ -51,7 +55,7 @@ fn mapping(out: &mut dyn Write, m: &MappingView) -> io::Result<()> {
     let beyond = m.by.iter().skip(UNSHARERS_MAX);
     if beyond.len() > 0 {
         let unshares: u64 = beyond.clone().map(|u: &UnsharerView| u.unshares).sum();
-        writeln!(out, "    and {} with {}", beyond.len(), words::plural(unshares, "unshare"))?;
+        writeln!(out, "    and {} with {}", beyond.len(), plural(unshares, "unshare"))?;
     }
     Ok(())
 }

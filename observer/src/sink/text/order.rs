@@ -12,7 +12,7 @@ use observer_engine::{
     view::{EdgeView, Verdict},
 };
 
-use crate::{report::Report, sink::words};
+use crate::{report::Report, sink::words, text::number};
 
 /// Columns of a line.
 const WIDTH: usize = 100;
@@ -66,7 +66,7 @@ pub fn head(out: &mut dyn Write, last: &str) -> io::Result<()> {
 fn edge(out: &mut dyn Write, e: &EdgeView) -> io::Result<()> {
     let more = if e.tasks >= EdgeView::TASKS_MAX { "+" } else { "" };
     let (from, to) = (words::lock(e.from, e.from_mode), words::lock(e.to, e.to_mode));
-    let (times, tasks) = (words::number(e.count), format!("{}{more}", e.tasks));
+    let (times, tasks) = (number(e.count), format!("{}{more}", e.tasks));
     let line = format!("    {from:<20} {to:<20} {times:>9} {tasks:>5} {:>5}  ", e.instances);
     let notes = notes(e);
     let site = &e.witness.side.site;
@@ -89,13 +89,12 @@ fn notes(e: &EdgeView) -> String {
 
 /// Explains the words in the table that occur.
 fn legend(out: &mut dyn Write, edges: &[EdgeView]) -> io::Result<()> {
-    let counted =
-        "pairs: different pairs of locks. Tasks are counted up to 8, those that made it at least once";
+    let counted = "pairs: distinct pairs of locks; tasks: distinct tasks, counted up to 8";
     let tried =
-        "try, then blocks: a trylock at a place that would have blocked if it failed; it counts as a request";
+        "try, then blocks: a trylock at a place that blocks when the trylock fails; it counts as a request";
     let perhaps =
-        "perhaps: when the first was taken is not known to the moment; it may have been after the second";
-    let lost = "incomplete: records were lost around every one of them";
+        "perhaps: the time of the first acquisition is not known exactly; it may be after the request";
+    let lost = "incomplete: records were lost around every occurrence";
     let any = |of: fn(&EdgeView) -> bool| edges.iter().any(of);
     let lines = [
         (true, counted),

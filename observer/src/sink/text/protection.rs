@@ -4,10 +4,7 @@ use std::io::{self, Write};
 
 use observer_engine::setup::{Grade, Role};
 
-use crate::{
-    report::Report,
-    sink::words::{self, protection},
-};
+use crate::{report::Report, sink::words::protection, text::number};
 
 /// Writes the section.
 pub fn write(out: &mut dyn Write, r: &Report) -> io::Result<()> {
@@ -24,14 +21,14 @@ pub fn write(out: &mut dyn Write, r: &Report) -> io::Result<()> {
     }
     let excluding = protection::excluding(&r.meta.setup);
     for l in &p.lookups {
-        let counts = [words::number(l.leases), words::number(l.on_unlinked)];
+        let counts = [number(l.leases), number(l.on_unlinked)];
         rows(out, &l.site, &counts, &protection::lookup_ways(l, &excluding))?;
     }
     if !p.unlinks.is_empty() {
         head(out, ["unlink in", "links", "", "locks held that exclude others"])?;
     }
     for u in &p.unlinks {
-        let counts = [words::number(u.unlinks), String::new()];
+        let counts = [number(u.unlinks), String::new()];
         rows(out, &u.site, &counts, &protection::unlink_ways(u, &r.coverage))?;
     }
     if !p.pairs.is_empty() {

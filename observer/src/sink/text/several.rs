@@ -12,7 +12,11 @@ use crate::{
         Report,
         several::{Named, Several},
     },
-    sink::words::{self, order::Run},
+    sink::{
+        finding::{self, Run},
+        words,
+    },
+    text::{number, plural, span},
 };
 
 /// Writes the section.
@@ -26,7 +30,7 @@ pub fn write(out: &mut dyn Write, s: &Several) -> io::Result<()> {
         recording(out, at, part)?;
     }
     writeln!(out)?;
-    let found = words::plural(s.merged.findings.len() as u64, "cycle");
+    let found = plural(s.merged.findings.len() as u64, "cycle");
     if s.merged.findings.is_empty() {
         writeln!(out, "MERGED  no lock-order cycle that a single recording has not shown")?;
     } else {
@@ -36,9 +40,9 @@ pub fn write(out: &mut dyn Write, s: &Several) -> io::Result<()> {
     let runs: Vec<Run<'_>> = s.parts.iter().zip(&names).map(|(p, name)| run(p, name)).collect();
     for (i, f) in s.merged.findings.iter().enumerate() {
         writeln!(out)?;
-        writeln!(out, "{:>3}. {} {}: {}", i + 1, f.rank.name(), f.kind().name(), words::summary(f))?;
+        writeln!(out, "{:>3}. {} {}: {}", i + 1, f.rank.name(), f.kind().name(), finding::summary(f))?;
         writeln!(out, "     {:<9} {}", "id", f.id)?;
-        for line in words::detail_of_several(f, &runs) {
+        for line in finding::detail_of_several(f, &runs) {
             writeln!(out, "     {}", line.trim_end())?;
         }
     }
@@ -51,8 +55,8 @@ fn run<'a>(p: &'a Named, name: &'a str) -> Run<'a> {
 
 fn recording(out: &mut dyn Write, at: usize, part: &Named) -> io::Result<()> {
     let r = &part.report;
-    let (span, events) = (words::span(r.duration_ns()), words::plural(r.stats.events, "event"));
-    let edges = words::plural(r.edges.len() as u64, "edge");
+    let (span, events) = (span(r.duration_ns()), plural(r.stats.events, "event"));
+    let edges = plural(r.edges.len() as u64, "edge");
     let name = &part.name;
     writeln!(out, "  {:>2}  {name}: {span}, {events}, {edges}; lost {}{}", at + 1, super::lost(r), blind(r))
 }
@@ -66,8 +70,8 @@ fn blind(r: &Report) -> String {
 fn edges(out: &mut dyn Write, m: &Merged, n: usize) -> io::Result<()> {
     writeln!(out)?;
     let in_all = m.edges.iter().filter(|e| e.recordings.len() == n).count() as u64;
-    let all = words::plural(m.edges.len() as u64, "edge");
-    writeln!(out, "LOCK ORDER  of all together: {all}, {} of them in each recording", words::number(in_all))?;
+    let all = plural(m.edges.len() as u64, "edge");
+    writeln!(out, "LOCK ORDER  of all together: {all}, {} of them in each recording", number(in_all))?;
     let (held, asked) = ("held", "requested");
     writeln!(out, "    {held:<20} {asked:<20} {:>9}  {:<16} recordings", "times", "")?;
     for e in &m.edges {
@@ -80,6 +84,6 @@ fn edge(e: &MergedEdge, n: usize) -> String {
     let (from, to) = (words::lock(e.from, e.from_mode), words::lock(e.to, e.to_mode));
     let numbers: Vec<String> = e.recordings.iter().map(|r| (r + 1).to_string()).collect();
     let which = if numbers.len() == n { "all".to_owned() } else { numbers.join(" ") };
-    let (times, manner) = (words::number(e.count), words::order::manner(e.manner));
+    let (times, manner) = (number(e.count), words::order::manner(e.manner));
     format!("{from:<20} {to:<20} {times:>9}  {manner:<16} {which}")
 }

@@ -6,7 +6,7 @@ use observer_engine::{
     view::{TableEvent, TableStep, TableView},
 };
 
-use super::{moment, row, span};
+use crate::text::{moment, row, span};
 
 /// Maximum number of steps shown of a window; older ones are only counted.
 const STEPS_MAX: usize = 10;
@@ -14,18 +14,18 @@ const STEPS_MAX: usize = 10;
 /// Adds a line for each step.
 pub fn rows(out: &mut Vec<String>, c: &WindowCase) {
     let before = c.history.len().saturating_sub(STEPS_MAX);
-    let cut = (before > 0).then(|| format!("{before} before these"));
+    let cut = (before > 0).then(|| format!("{before} earlier steps"));
     let line = |e: &TableEvent| format!("{:>11}  {}", since(e.time_ns, c.unlink_hi_ns), step(e, c));
     for (i, line) in cut.into_iter().chain(c.history[before..].iter().map(line)).enumerate() {
         out.push(row(if i == 0 { "history" } else { "" }, &line));
     }
 }
 
-fn since(time_ns: u64, removal_ns: u64) -> String {
-    if time_ns < removal_ns {
-        format!("-{}", span(removal_ns - time_ns))
-    } else if time_ns > removal_ns {
-        format!("+{}", span(time_ns - removal_ns))
+fn since(time_ns: u64, unlink_ns: u64) -> String {
+    if time_ns < unlink_ns {
+        format!("-{}", span(unlink_ns - time_ns))
+    } else if time_ns > unlink_ns {
+        format!("+{}", span(time_ns - unlink_ns))
     } else {
         "then".to_owned()
     }
@@ -39,7 +39,7 @@ fn step(e: &TableEvent, c: &WindowCase) -> String {
         tid if tid == c.unlinker.task.tid => " by the unlinker".to_owned(),
         tid => format!(" by task {}", tid.0),
     };
-    format!("{}{by}{}", what(e.what, &link), life(e, c.generation))
+    format!("{}{by}{}", what(e.what, &link), other_generation(e, c.generation))
 }
 
 /// Kept steps of a table, one line each.
@@ -47,8 +47,8 @@ fn step(e: &TableEvent, c: &WindowCase) -> String {
 pub fn of_table(t: &TableView, start_ns: u64) -> Vec<String> {
     let line = |e: &TableEvent| {
         let by = if e.tid == Tid(0) { String::new() } else { format!(" by task {}", e.tid.0) };
-        let (what, life) = (what(e.what, &link(e)), life(e, t.generation));
-        format!("{}  {what}{by}{life}", moment(e.time_ns, start_ns))
+        let (what, generation) = (what(e.what, &link(e)), other_generation(e, t.generation));
+        format!("{}  {what}{by}{generation}", moment(e.time_ns, start_ns))
     };
     t.history.iter().map(line).collect()
 }
@@ -59,14 +59,15 @@ fn link(e: &TableEvent) -> String {
 
 fn what(step: TableStep, link: &str) -> String {
     match step {
-        TableStep::Born => format!("{link} made, the table with it,"),
-        TableStep::Shared => format!("{link} made by sharing"),
-        TableStep::Seen => format!("{link} looked through for the first time"),
-        TableStep::Unshared => format!("{link} removed"),
-        TableStep::Freed => "page given back".to_owned(),
+        TableStep::Born => format!("{link} created with the table"),
+        TableStep::Shared => format!("{link} shared"),
+        TableStep::Seen => format!("{link} first looked up"),
+        TableStep::Unshared => format!("{link} unlinked"),
+        TableStep::Freed => "page freed".to_owned(),
     }
 }
 
-fn life(e: &TableEvent, generation: u32) -> String {
-    if e.generation == generation { String::new() } else { format!(", life {}", e.generation) }
+/// Note about an event of another generation than the one that is shown.
+fn other_generation(e: &TableEvent, generation: u32) -> String {
+    if e.generation == generation { String::new() } else { format!(", generation {}", e.generation) }
 }

@@ -2,7 +2,7 @@
 
 use observer_engine::view::{MappingView, UnsharerView};
 
-use super::{number, plural, span};
+use crate::text::{number, plural, span};
 
 /// A rate over whole seconds, with one decimal below 10.
 #[must_use]

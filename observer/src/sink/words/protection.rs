@@ -8,8 +8,7 @@ use observer_engine::{
     view::{ApartView, LookupProtection, PairProtection, UnlinkProtection},
 };
 
-use super::number;
-use crate::meta::setup::Setup;
+use crate::{meta::setup::Setup, text::number};
 
 /// Locks whose absence at an unlink is worth a note: other tasks may hold them and rely on them.
 const EXPECTED: [LockClass; 2] = [LockClass::IMmap, LockClass::Ptl];

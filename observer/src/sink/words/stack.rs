@@ -5,8 +5,7 @@
 
 use observer_engine::finding::Side;
 
-use super::row;
-use crate::report::stacks::Stacks;
+use crate::{report::stacks::Stacks, text::row};
 
 /// Maximum number of frames shown; others are only counted.
 const FRAMES_MAX: usize = 10;
@@ -17,7 +16,7 @@ pub fn rows(out: &mut Vec<String>, side: &Side, stacks: &Stacks) {
     if functions.is_empty() {
         return;
     }
-    out.push(row("", "the task's first call of this in the run came from"));
+    out.push(row("", "call stack of the task's first call of this function in the run:"));
     let line = |(name, offset): &(&str, u64)| row("", &format!("  {name}+{offset:#x}"));
     out.extend(functions.iter().take(FRAMES_MAX).map(line));
     if functions.len() > FRAMES_MAX {

@@ -1,10 +1,11 @@
 //! Pages of findings: the event as a picture and in words, the lease, and the stacks of all parties.
 
-use observer_engine::finding::{Evidence, Finding, Side, Use, Window, WindowCase};
+use observer_engine::finding::{Evidence, Finding, Side, Subject, Use, WindowCase};
 
 use super::{Case, Context, Go, Line, Page, Shortcut, evidence, link, named, plain, wrapped};
-use crate::sink::words::{self, moment, span};
+use crate::sink::{finding as worded, words};
 use crate::snapshot::Snapshot;
+use crate::text::{moment, span};
 use crate::tui::answers::Look;
 use crate::tui::names::{rank_tone, since_start, task};
 use crate::tui::text::{Text, Tone};
@@ -18,65 +19,50 @@ const RANGE_MAX_NS: u64 = 20_000_000_000;
 pub fn lines(c: &Context<'_>, f: &Finding) -> Vec<Line> {
     let s = c.snapshot;
     let name = Text::new(rank_tone(f.rank), f.rank.name())
-        .and(Tone::Plain, format!(" {}: {}", f.kind().name(), words::summary(f)));
-    let seen = Text::new(Tone::Label, "seen ").and(Tone::Plain, words::seen(f, s.meta.start_ns));
-    let missing = match &f.evidence {
-        Evidence::Window(w) => Some(widget::timeline::missing(&w.longest, &s.setup)),
-        _ => None,
-    };
+        .and(Tone::Plain, format!(" {}: {}", f.kind().name(), worded::summary(f)));
+    let seen = Text::new(Tone::Label, "seen ").and(Tone::Plain, worded::seen(f, s.meta.start_ns));
+    let missing = widget::missing(f, &s.setup);
+    let alone = f.evidence.subject().alone().map(|evidence| Finding { evidence, ..f.clone() });
     let mut lines = wrapped(c, [name].into_iter().chain(missing).chain([seen]).chain(shown(s, f)));
     lines.push(Line::default());
     lines.extend(links(c, f));
     lines.push(Line::default());
     lines.extend(picture(c, f).into_iter().map(Line::from));
     lines.push(Line::default());
-    lines.extend(wrapped(c, evidence(words::detail(&alone(f), c.stacks, s.meta.start_ns))));
+    lines
+        .extend(wrapped(c, evidence(worded::detail(alone.as_ref().unwrap_or(f), c.stacks, s.meta.start_ns))));
     lines
 }
 
 /// Says which of several cases the page is about.
 fn shown(s: &Snapshot, f: &Finding) -> Option<Text> {
-    let Evidence::Window(w) = &f.evidence else { return None };
     let at = since_start(s, when(f, Case::Longest));
     let text = format!("the longest certain case, whose pointer was looked up at {at}");
-    (w.first != w.longest).then(|| Text::new(Tone::Label, "here ").and(Tone::Plain, text))
+    (f.evidence.subject().cases().len() > 1).then(|| Text::new(Tone::Label, "here ").and(Tone::Plain, text))
 }
 
 /// Returns true if the page would show another window.
 pub fn is_of_another_case(a: &Finding, b: &Finding) -> bool {
-    match (&a.evidence, &b.evidence) {
-        (Evidence::Window(a), Evidence::Window(b)) => a.longest.holder.time_ns != b.longest.holder.time_ns,
-        _ => false,
-    }
-}
-
-/// Returns the finding with only its longest case: the text must not mix two cases.
-fn alone(f: &Finding) -> Finding {
-    let mut f = f.clone();
-    if let Evidence::Window(w) = &mut f.evidence {
-        w.first = w.longest.clone();
-    }
-    f
+    let looked_up = |f| case_of(f, Case::Longest).map(|case| case.holder.time_ns);
+    matches!((looked_up(a), looked_up(b)), (Some(a), Some(b)) if a != b)
 }
 
 /// Links of a finding's page.
 fn links(c: &Context<'_>, f: &Finding) -> Vec<Line> {
     let s = c.snapshot;
     let mut lines = Vec::new();
-    if let Evidence::Window(w) = &f.evidence {
-        for (case, which) in cases(w) {
-            let holder = task(&case.holder.task.comm, case.holder.task.tid);
-            let text = match which {
-                Case::Longest => format!("pte {} at {} of mm {}, {holder}", case.pte, case.addr, case.mm),
-                Case::First => {
-                    format!("the case that was seen first, at {}, {holder}", since_start(s, f.first_ns))
-                }
-            };
-            lines.push(link("lease", text, "", Go::Page(Page::Lease(f.id.clone(), which))));
-        }
+    for (case, which) in f.evidence.subject().cases().into_iter().zip([Case::Longest, Case::First]) {
+        let holder = task(&case.holder.task.comm, case.holder.task.tid);
+        let text = match which {
+            Case::Longest => format!("pte {} at {} of mm {}, {holder}", case.pte, case.addr, case.mm),
+            Case::First => {
+                format!("the case that was seen first, at {}, {holder}", since_start(s, f.first_ns))
+            }
+        };
+        lines.push(link("lease", text, "", Go::Page(Page::Lease(f.id.clone(), which))));
     }
     if let Some(page @ Page::Table(table, generation)) = table_of(f, Case::Longest) {
-        let text = format!("{table}, life {generation} of this address");
+        let text = format!("{table}, generation {generation} at this address");
         lines.push(link("table", text, "t", Go::Page(page)));
     }
     if let Some(look) = look(s, f, Case::Longest) {
@@ -84,14 +70,12 @@ fn links(c: &Context<'_>, f: &Finding) -> Vec<Line> {
         let text = format!("of {}, {text}", plural_tasks(&look.filter));
         lines.push(link("events", text, "e", Go::Page(Page::Events(look))));
     }
-    if sides_of(f, Case::Longest).iter().any(|(_, side)| side.stack.is_some()) {
+    if subject(f, Case::Longest).parties().iter().any(|(_, side)| side.stack.is_some()) {
         lines.push(link("stacks", "of all sides, whole", "s", Go::Page(Page::Stacks(f.id.clone()))));
     }
-    if let Evidence::Cycle(cycle) = &f.evidence {
-        for step in &cycle.steps {
-            let text = format!("{} -> {}", step.from.name(), step.to.name());
-            lines.push(link("edge", text, "", Go::Page(Page::Classes(step.from, step.to))));
-        }
+    for step in f.evidence.subject().cycle() {
+        let text = format!("{} -> {}", step.from.name(), step.to.name());
+        lines.push(link("edge", text, "", Go::Page(Page::Classes(step.from, step.to))));
     }
     if c.replay {
         let at_ns = when(f, Case::Longest);
@@ -111,19 +95,18 @@ fn plural_tasks(filter: &str) -> &'static str {
     if filter.contains(',') { "its tasks" } else { "its task" }
 }
 
-fn cases(w: &Window) -> Vec<(&WindowCase, Case)> {
-    let mut cases = vec![(&w.longest, Case::Longest)];
-    if w.first != w.longest {
-        cases.push((&w.first, Case::First));
+/// Returns one case of a finding that has cases.
+fn case_of(f: &Finding, which: Case) -> Option<&WindowCase> {
+    let cases = f.evidence.subject().cases();
+    match which {
+        Case::First => cases.last().copied(),
+        Case::Longest => cases.first().copied(),
     }
-    cases
 }
 
-fn case_of(w: &Window, which: Case) -> &WindowCase {
-    match which {
-        Case::First => &w.first,
-        Case::Longest => &w.longest,
-    }
+/// Returns what the page is about: a case, or all of a finding without cases.
+fn subject(f: &Finding, which: Case) -> &dyn Subject {
+    case_of(f, which).map_or(f.evidence.subject(), |case| case)
 }
 
 /// Picture of the finding.
@@ -144,8 +127,7 @@ fn picture(c: &Context<'_>, f: &Finding) -> Vec<Text> {
 
 /// The lease of a window.
 pub fn lease(c: &Context<'_>, f: &Finding, which: Case) -> Vec<Line> {
-    let Evidence::Window(w) = &f.evidence else { return vec![plain("this finding is about no lease")] };
-    let case = case_of(w, which);
+    let Some(case) = case_of(f, which) else { return vec![plain("this finding is about no lease")] };
     let s = c.snapshot;
     let at = |ns| moment(ns, s.meta.start_ns);
     let (start, hi) = (case.holder.time_ns, case.unlink_hi_ns);
@@ -157,7 +139,7 @@ pub fn lease(c: &Context<'_>, f: &Finding, which: Case) -> Vec<Line> {
                 format!("{} in {}", task(&case.holder.task.comm, case.holder.task.tid), case.holder.site),
             ),
             named("pointer", format!("pte {}, for address {} of mm {}", case.pte, case.addr, case.mm)),
-            named("into", format!("table {}, life {} of this address", case.table, case.generation)),
+            named("into", format!("table {}, generation {} at this address", case.table, case.generation)),
             named("looked up", format!("{} on cpu {}", at(start), case.holder.task.cpu)),
         ],
     );
@@ -183,13 +165,13 @@ pub fn lease(c: &Context<'_>, f: &Finding, which: Case) -> Vec<Line> {
         Use::No => "no use was seen after that".to_owned(),
         Use::Contract => "it was inside a callback that received the pointer: in use by contract".to_owned(),
         Use::Seen(ns) => {
-            format!("used at {}: it requested the table's lock through the pointer, and acquired it", at(ns))
+            format!("used at {}: it requested the table's PTL through the pointer, and acquired it", at(ns))
         }
     };
     let end = |ns: u64, from: u64| if ns == 0 { "not after that".to_owned() } else { at(from + ns) };
     let mut rows = vec![
         named(
-            "removed",
+            "unlinked",
             format!(
                 "{gone}, by {} in {}",
                 task(&case.unlinker.task.comm, case.unlinker.task.tid),
@@ -215,7 +197,7 @@ pub fn lease(c: &Context<'_>, f: &Finding, which: Case) -> Vec<Line> {
         ),
     ];
     if let Some(ns) = case.freed_ns {
-        rows.push(named("freed", format!("the table's page was given back at {}", at(ns))));
+        rows.push(named("freed", format!("the table's page was freed at {}", at(ns))));
     }
     lines.extend(wrapped(c, rows));
     lines.push(Line::default());
@@ -240,7 +222,7 @@ fn holds(c: &Context<'_>, side: &Side, name: &str) -> Vec<Line> {
 /// Stacks of all parties, side by side where there is room.
 pub fn stacks(c: &Context<'_>, f: &Finding) -> Vec<Line> {
     let mut blocks = Vec::new();
-    for (name, side) in sides_of(f, Case::Longest) {
+    for (name, side) in subject(f, Case::Longest).parties() {
         let who = format!("{} in {}", task(&side.task.comm, side.task.tid), side.site);
         let mut block = vec![Text::new(Tone::Label, format!("{name}: ")).and(Tone::Plain, who)];
         let frames = c.stacks.symbolised(side.stack);
@@ -286,89 +268,41 @@ fn beside(c: &Context<'_>, blocks: Vec<Vec<Text>>) -> Vec<Line> {
     lines
 }
 
-/// Returns all parties of a finding.
+/// Returns the parties of all cases of a finding, the first case first.
 pub fn sides(evidence: &Evidence) -> Vec<&Side> {
-    match evidence {
-        Evidence::Window(w) => {
-            [&w.first, &w.longest].into_iter().flat_map(|c| [&c.holder, &c.unlinker]).collect()
-        }
-        Evidence::Prediction(p) => vec![&p.holder, &p.unlinker],
-        Evidence::Cycle(c) => c.steps.iter().map(|step| &step.side).collect(),
-        Evidence::AgainstOrder(a) => vec![&a.step.side],
-        Evidence::Relock(r) => vec![&r.side],
-        Evidence::FreedShared(f) => vec![&f.side],
-        Evidence::OrphanWait(o) => vec![&o.side],
-    }
-}
-
-/// Returns every party with its name.
-fn sides_of(f: &Finding, which: Case) -> Vec<(String, &Side)> {
-    match &f.evidence {
-        Evidence::Window(w) => {
-            let case = case_of(w, which);
-            let mut sides = vec![("holder".into(), &case.holder), ("unlinker".into(), &case.unlinker)];
-            if let Some(used) = &case.at_use
-                && used.stack != case.holder.stack
-            {
-                sides.push(("use".into(), used));
-            }
-            sides
-        }
-        Evidence::Prediction(p) => vec![("holder".into(), &p.holder), ("unlinker".into(), &p.unlinker)],
-        Evidence::Cycle(cycle) => {
-            let steps = cycle.steps.iter().enumerate().map(|(i, s)| (format!("side {}", i + 1), &s.side));
-            steps.chain(cycle.queued.iter().map(|q| ("writer".to_owned(), &q.side))).collect()
-        }
-        Evidence::AgainstOrder(a) => vec![("side".into(), &a.step.side)],
-        Evidence::Relock(r) => vec![("side".into(), &r.side)],
-        Evidence::FreedShared(f) => vec![("by".into(), &f.side)],
-        Evidence::OrphanWait(o) => vec![("waiter".into(), &o.side)],
-    }
+    let subject = evidence.subject();
+    let of_cases = subject.cases().into_iter().rev().flat_map(|case| case.parties());
+    of_cases.chain(subject.parties()).map(|(_, side)| side).collect()
 }
 
 fn table_of(f: &Finding, which: Case) -> Option<Page> {
-    let (table, generation) = match &f.evidence {
-        Evidence::Window(w) => (case_of(w, which).table, case_of(w, which).generation),
-        Evidence::Prediction(p) => (p.table, p.generation),
-        Evidence::FreedShared(f) => (f.table, f.generation),
-        _ => return None,
-    };
+    let (table, generation) = subject(f, which).tables().into_iter().next()?;
     Some(Page::Table(table, generation))
 }
 
 /// Event time at which a case began.
 pub fn when(f: &Finding, which: Case) -> u64 {
-    sides_of(f, which).iter().map(|(_, side)| side.time_ns).min().unwrap_or(f.first_ns)
+    subject(f, which).span_ns().map_or(f.first_ns, |(begin_ns, _)| begin_ns)
 }
 
 /// Returns a look at the events of the finding's tasks around it.
 fn look(s: &Snapshot, f: &Finding, which: Case) -> Option<Look> {
-    let sides = sides_of(f, which);
-    let mut tids: Vec<String> = sides.iter().map(|(_, side)| side.task.tid.0.to_string()).collect();
+    let subject = subject(f, which);
+    let (lo, hi) = subject.span_ns()?;
+    let parties = subject.parties();
+    let mut tids: Vec<String> = parties.iter().map(|(_, side)| side.task.tid.0.to_string()).collect();
     tids.sort();
     tids.dedup();
-    let (mut lo, mut hi) = (u64::MAX, 0);
-    for (_, side) in &sides {
-        lo = lo.min(side.time_ns);
-        hi = hi.max(side.time_ns);
-    }
-    if let Evidence::Window(w) = &f.evidence {
-        let c = case_of(w, which);
-        hi = hi.max(c.unlink_hi_ns + c.certain_ns).max(c.unlink_lo_ns + c.possible_ns);
-    }
     let from_ns = lo.saturating_sub(AROUND_NS).max(s.meta.start_ns);
     let to_ns = (hi + AROUND_NS).min(from_ns + RANGE_MAX_NS);
     let title = "around it".to_owned();
     let filter = format!("task={}", tids.join(","));
-    (lo <= hi).then_some(Look { title, from_ns, to_ns, filter, around_ns: Some(lo) })
+    Some(Look { title, from_ns, to_ns, filter, around_ns: Some(lo) })
 }
 
 /// Events that the picture needs in addition to the evidence.
 pub fn needs(s: &Snapshot, f: &Finding) -> Option<Look> {
-    match f.evidence {
-        Evidence::Window(_) | Evidence::Prediction(_) => look(s, f, Case::Longest),
-        _ => None,
-    }
+    look(s, f, Case::Longest).filter(|_| widget::needs_events(f))
 }
 
 pub fn shortcut(s: &Snapshot, f: &Finding, which: Case, to: Shortcut) -> Option<Page> {
@@ -376,7 +310,7 @@ pub fn shortcut(s: &Snapshot, f: &Finding, which: Case, to: Shortcut) -> Option<
         Shortcut::Table => table_of(f, which),
         Shortcut::Events => look(s, f, which).map(Page::Events),
         Shortcut::Stacks => {
-            let any = sides_of(f, which).iter().any(|(_, side)| side.stack.is_some());
+            let any = subject(f, which).parties().iter().any(|(_, side)| side.stack.is_some());
             any.then(|| Page::Stacks(f.id.clone()))
         }
     }

@@ -1,12 +1,13 @@
 //! Pages of lock order, and of the excluders between lookups and unlinks.
 
-use observer_engine::finding::{Evidence, Finding, Manner};
+use observer_engine::finding::{Finding, Manner};
 use observer_engine::lock_class::LockClass;
 use observer_engine::view::{EdgeView, LookupProtection, PairProtection};
 
 use super::{Context, EdgeKey, Go, Line, Page, Shortcut, evidence, link, plain, wrapped};
-use crate::sink::words::{self, number, plural};
+use crate::sink::{finding::summary, words};
 use crate::snapshot::Snapshot;
+use crate::text::{number, plural};
 use crate::tui::answers::Look;
 use crate::tui::names::task;
 use crate::tui::text::{Text, Tone};
@@ -58,17 +59,13 @@ fn stack(c: &Context<'_>, e: &EdgeView) -> Vec<Line> {
 
 /// Links to cycles and documented-order findings that involve two classes.
 fn findings(s: &Snapshot, pair: (LockClass, LockClass)) -> Vec<Line> {
-    let about = |f: &&Finding| match &f.evidence {
-        Evidence::Cycle(c) => c.steps.iter().any(|step| (step.from, step.to) == pair),
-        Evidence::AgainstOrder(a) => (a.step.from, a.step.to) == pair,
-        _ => false,
-    };
+    let about = |f: &&Finding| f.evidence.subject().steps().iter().any(|s| (s.from, s.to) == pair);
     s.findings.iter().filter(about).map(finding).collect()
 }
 
 /// A line with a link to a finding.
 pub fn finding(f: &Finding) -> Line {
-    let text = format!("{}: {}", f.rank.name(), words::summary(f));
+    let text = format!("{}: {}", f.rank.name(), summary(f));
     link("finding", text, "", Go::Page(Page::Finding(f.id.clone())))
 }
 
@@ -130,15 +127,11 @@ pub fn site(c: &Context<'_>, what: &str, site: &str) -> Vec<Line> {
 /// Links to windows, observed and predicted, of these sites.
 fn findings_of_sites(s: &Snapshot, row: &protect::Row<'_>) -> Vec<Line> {
     let about = |f: &&Finding| {
-        let (holder, unlinker) = match &f.evidence {
-            Evidence::Window(w) => (&w.longest.holder.site, &w.longest.unlinker.site),
-            Evidence::Prediction(p) => (&p.holder.site, &p.unlinker.site),
-            _ => return false,
-        };
+        let Some((holder, unlinker)) = f.evidence.subject().accesses() else { return false };
         match row {
-            protect::Row::Lookup(l) => l.site == *holder,
-            protect::Row::Unlink(u) => u.site == *unlinker,
-            protect::Row::Pair(p) => p.lookup == *holder && p.unlink == *unlinker,
+            protect::Row::Lookup(l) => l.site == holder.site,
+            protect::Row::Unlink(u) => u.site == unlinker.site,
+            protect::Row::Pair(p) => p.lookup == holder.site && p.unlink == unlinker.site,
         }
     };
     s.findings.iter().filter(about).map(finding).collect()

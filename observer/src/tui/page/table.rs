@@ -1,11 +1,13 @@
 //! Pages of page tables, of the files that they map, and of pointers in use.
 
 use observer_engine::event::{Mapping, Pte, Table, Tid};
+use observer_engine::finding::Finding;
 use observer_engine::view::{LeaseView, TableView};
 
 use super::{Context, Go, Line, Page, Shortcut, comm_of, link, named, plain, table_of, wrapped};
-use crate::sink::words::{self, number, plural};
+use crate::sink::words;
 use crate::snapshot::Snapshot;
+use crate::text::{number, plural};
 use crate::tui::answers::Look;
 use crate::tui::names::{mapping_name, since_start, state, task};
 use crate::tui::text::{Text, Tone};
@@ -19,11 +21,11 @@ pub fn lines(c: &Context<'_>, table: Table, generation: u32) -> Vec<Line> {
     let found = s.tables.iter().find(|t| (t.table, t.generation) == (table, generation));
     let Some(t) = found else {
         return vec![
-            plain("this table is not known at this time of the run: not made yet, or long gone"),
+            plain("this table is not known at this time of the run: not allocated yet, or freed long ago"),
             link("events", "that name it", "e", Go::Page(events(s, table))),
         ];
     };
-    let head = Text::new(Tone::Label, format!("table {table}, life {generation} of this address")).and(
+    let head = Text::new(Tone::Label, format!("table {table}, generation {generation} at this address")).and(
         Tone::Plain,
         format!(
             ": {}, {} from {} on; {} lookups, {} shares, {} unshares, at most {}",
@@ -108,15 +110,7 @@ fn history(c: &Context<'_>, t: &TableView) -> Vec<Text> {
 
 /// Links to findings about a table.
 fn findings(s: &Snapshot, t: &TableView) -> Vec<Line> {
-    use observer_engine::finding::Evidence;
-    let about = |f: &&observer_engine::finding::Finding| match &f.evidence {
-        Evidence::Window(w) => {
-            [&w.first, &w.longest].iter().any(|c| (c.table, c.generation) == (t.table, t.generation))
-        }
-        Evidence::Prediction(p) => (p.table, p.generation) == (t.table, t.generation),
-        Evidence::FreedShared(f) => (f.table, f.generation) == (t.table, t.generation),
-        _ => false,
-    };
+    let about = |f: &&Finding| f.evidence.subject().tables().contains(&(t.table, t.generation));
     s.findings.iter().filter(about).map(super::order::finding).collect()
 }
 
@@ -131,7 +125,7 @@ fn pointers(s: &Snapshot, which: impl Fn(&LeaseView) -> bool) -> Vec<Line> {
 
 fn use_words(l: &LeaseView) -> &'static str {
     match (l.stale, l.dormant) {
-        (true, _) => "STALE: its link is gone",
+        (true, _) => "STALE: its link was unlinked",
         (false, true) => "dormant: the locks held at the lookup were released",
         (false, false) => "in use",
     }
@@ -175,7 +169,7 @@ pub fn pointer(c: &Context<'_>, tid: Tid, pte: Pte) -> Vec<Line> {
     let s = c.snapshot;
     let history = link("history", "of this pte: everything that named it", "e", Go::Page(history_of(s, pte)));
     let Some(l) = s.leases.iter().find(|l| (l.task.tid, l.pte) == (tid, pte)) else {
-        return vec![plain("the task has this pointer no more, or not yet"), history];
+        return vec![plain("the task does not use this pointer at this time"), history];
     };
     let head =
         Text::new(if l.stale { Tone::Alarm } else { Tone::Label }, format!("pte {pte}: {}", use_words(l)));
@@ -193,7 +187,7 @@ pub fn pointer(c: &Context<'_>, tid: Tid, pte: Pte) -> Vec<Line> {
     lines.push(Line::default());
     lines.push(link(
         "table",
-        format!("{}, life {}", l.table, l.generation),
+        format!("{}, generation {}", l.table, l.generation),
         "t",
         Go::Page(Page::Table(l.table, l.generation)),
     ));

@@ -2,7 +2,7 @@
 
 use observer_engine::{
     event::Mode,
-    finding::{Evidence, Finding, Manner, Rank},
+    finding::{Finding, Manner, Rank},
     lock_class::LockClass,
     view::EdgeView,
 };
@@ -99,9 +99,6 @@ fn ask(manner: Manner) -> &'static str {
 
 /// Rank of the worst cycle that contains a step between two classes.
 fn closes(s: &Snapshot, (from, to): (LockClass, LockClass)) -> Option<Rank> {
-    let has = |f: &&Finding| match &f.evidence {
-        Evidence::Cycle(c) => c.steps.iter().any(|step| (step.from, step.to) == (from, to)),
-        _ => false,
-    };
+    let has = |f: &&Finding| f.evidence.subject().cycle().iter().any(|s| (s.from, s.to) == (from, to));
     s.findings.iter().filter(has).map(|f| f.rank).min()
 }

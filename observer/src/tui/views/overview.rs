@@ -1,6 +1,6 @@
 //! The overview: every finding, worst first, below the rates of events.
 
-use observer_engine::finding::{Evidence, Finding};
+use observer_engine::finding::Finding;
 
 use super::{Anchor, Badge, Detail, Empty, FilteredBy, View};
 use crate::sink::words;
@@ -54,10 +54,8 @@ pub struct Cells {
 
 impl Cells {
     pub fn of(s: &Snapshot, f: &Finding) -> Cells {
-        let (certain_ns, possible_ns) = match &f.evidence {
-            Evidence::Window(w) => (w.longest.certain_ns, w.longest.possible_ns),
-            _ => (0, 0),
-        };
+        let longest = f.evidence.subject().cases();
+        let (certain_ns, possible_ns) = longest.first().map_or((0, 0), |c| (c.certain_ns, c.possible_ns));
         let part = |ns| Cell::plain(if ns > 0 { short_span(ns) } else { "-".into() }).by(ns);
         Cells {
             rank: Cell::new(rank_tone(f.rank), f.rank.name()).by(f.rank as u64),

@@ -1,6 +1,6 @@
 //! Stale pointers, observed and predicted: the findings about page tables.
 
-use observer_engine::finding::{Finding, Kind};
+use observer_engine::finding::Finding;
 
 use super::overview::{self, Cells};
 use super::{Anchor, Badge, Empty, FilteredBy, View};
@@ -40,6 +40,6 @@ pub const VIEW: View = View {
 
 /// Windows, predictions, and other findings about tables, with their places in the snapshot.
 fn findings(s: &Snapshot) -> impl Iterator<Item = (usize, &Finding)> {
-    let is_of_tables = |f: &Finding| matches!(f.kind(), Kind::Window | Kind::Prediction | Kind::FreedShared);
+    let is_of_tables = |f: &Finding| f.kind().about().is_of_tables;
     s.findings.iter().enumerate().filter(move |(_, f)| is_of_tables(f))
 }

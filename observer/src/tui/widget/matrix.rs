@@ -5,7 +5,7 @@
 
 use observer_engine::{
     event::Class,
-    finding::{Evidence, Finding, Manner},
+    finding::{Finding, Manner},
     lock_class::LockClass,
     setup::DocumentedOrder,
     view::{EdgeView, Verdict},
@@ -128,12 +128,7 @@ pub fn of(edges: &[EdgeView], findings: &[Finding], orders: &[DocumentedOrder]) 
     }
     for finding in findings {
         let closes = if finding.rank.is_alarm() { Closes::Alarm } else { Closes::Cycle };
-        let pairs: Vec<(LockClass, LockClass)> = match &finding.evidence {
-            Evidence::Cycle(c) => c.steps.iter().map(|s| (s.from, s.to)).collect(),
-            Evidence::Relock(r) => vec![(r.held.class, r.held.class)],
-            _ => Vec::new(),
-        };
-        for (from, to) in pairs {
+        for (from, to) in finding.evidence.subject().closing() {
             if let Some(cell) = matrix.of_pair(from, to) {
                 cell.closes = cell.closes.max(closes);
             }

@@ -2,115 +2,33 @@
 //!
 //! It makes no sense as a run; it is there to be written out.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
-use observer::{
+use observer_engine::{
+    event::{Addr, Mapping, Mm, Mode, Table},
+    finding::{Doubt, Finding, Manner, Rank, Step},
+    lock_class::LockClass,
+    order::Counts,
+    setup::Grade,
+    view::{
+        ApartView, Documented, EdgeView, LinkView, LookupProtection, MappingView, PairProtection,
+        ProtectionView, Stats, TableView, UnlinkProtection, UnsharerView, Verdict,
+    },
+};
+
+use crate::{
     meta::{Closing, End, Kernel, Meta, Misses, SiteCount, Symbol, setup},
     report::{
         Report,
         several::{Named, Several},
         stacks::Stacks,
     },
+    sink::finding::{
+        samples,
+        tests::{side, step},
+    },
     source::{Mark, Pass, Stack},
 };
-use observer_engine::{
-    event::{Addr, Mapping, Mm, Mode, Pte, Table, Tid},
-    finding::{
-        AgainstOrder, Cycle, Doubt, Ended, Evidence, Finding, FreedShared, Hold, Kind, Known, LastHolder,
-        Manner, OrphanWait, Prediction, Queued, Rank, Relock, Side, Step, TaskRef, Use, Window, WindowCase,
-    },
-    lock_class::LockClass,
-    order::Counts,
-    setup::Grade,
-    view::{
-        ApartView, Documented, EdgeView, LinkView, LookupProtection, MappingView, PairProtection,
-        ProtectionView, Stats, TableEvent, TableStep, TableView, UnlinkProtection, UnsharerView, Verdict,
-    },
-};
-
-const KNOWN: [Known; 7] = [
-    Known::Asked,
-    Known::Asking,
-    Known::Tried,
-    Known::Returned,
-    Known::Contract,
-    Known::SlowPath,
-    Known::Released,
-];
-
-/// A variant that is added stops this from compiling until `KNOWN` and the document have it.
-fn is_listed(known: Known) {
-    match known {
-        Known::Asked
-        | Known::Asking
-        | Known::Tried
-        | Known::Returned
-        | Known::Contract
-        | Known::SlowPath
-        | Known::Released => {}
-    }
-}
-
-fn hold(known: Known) -> Hold {
-    is_listed(known);
-    Hold { class: LockClass::IMmap, lock: 0x40, mode: Some(Mode::Read), known, since_ns: 1, lossy: false }
-}
-
-fn side() -> Side {
-    Side {
-        task: TaskRef { tid: Tid(11), tgid: 10, comm: "walker".into(), cpu: 1 },
-        site: Arc::from("smaps_hugetlb_range"),
-        time_ns: 1,
-        stack: Some(0),
-        holds: KNOWN.map(hold).to_vec(),
-    }
-}
-
-fn case(used: Use) -> WindowCase {
-    WindowCase {
-        holder: side(),
-        unlinker: side(),
-        mm: Mm(1),
-        addr: Addr(2),
-        pte: Pte(3),
-        table: Table(4),
-        generation: 1,
-        table_birth_ns: 1,
-        unlink_lo_ns: 2,
-        unlink_hi_ns: 3,
-        certain_ns: 4,
-        possible_ns: 5,
-        used,
-        at_use: Some(Box::new(side())),
-        freed_ns: Some(6),
-        history: STEPS.map(happened).to_vec(),
-    }
-}
-
-const STEPS: [TableStep; 5] =
-    [TableStep::Born, TableStep::Shared, TableStep::Seen, TableStep::Unshared, TableStep::Freed];
-
-fn happened(what: TableStep) -> TableEvent {
-    match what {
-        TableStep::Born | TableStep::Shared | TableStep::Seen | TableStep::Unshared | TableStep::Freed => {}
-    }
-    TableEvent { time_ns: 1, generation: 1, what, mm: Mm(1), gib: Addr(1 << 30), tid: Tid(11) }
-}
-
-fn prediction() -> Prediction {
-    Prediction {
-        holder: side(),
-        unlinker: side(),
-        mm: Mm(1),
-        gib: Addr(1 << 30),
-        table: Table(4),
-        generation: 1,
-        leases: 2,
-        unlinks: 3,
-        would_exclude: vec![LockClass::Ptl],
-        unlinker_lacks: vec![LockClass::IMmap],
-    }
-}
 
 fn protection() -> ProtectionView {
     ProtectionView {
@@ -175,80 +93,18 @@ fn stacks() -> Stacks {
     stacks
 }
 
-fn step(to_mode: Option<Mode>) -> Step {
-    Step {
-        from: LockClass::FaultMutex,
-        from_mode: Some(Mode::Exclusive),
-        from_lock: 1,
-        from_known: Known::Asked,
-        to: LockClass::FolioFile,
-        to_mode,
-        to_lock: 2,
-        manner: Manner::TryThenBlock,
-        sure: true,
-        side: side(),
-        count: 1,
-        waiting: true,
-    }
-}
-
-fn evidence(kind: Kind, used: Use) -> Evidence {
-    match kind {
-        Kind::Window => Evidence::Window(Box::new(Window { first: case(used), longest: case(Use::Seen(7)) })),
-        Kind::Prediction => Evidence::Prediction(Box::new(prediction())),
-        Kind::Cycle => Evidence::Cycle(Cycle {
-            steps: vec![step(Some(Mode::Write)), step(None)],
-            gate: Some((LockClass::Inode, 3)),
-            queued: vec![Queued { step: 0, side: side(), waiting: true }],
-            recordings: vec![0, 1],
-        }),
-        Kind::AgainstOrder => {
-            Evidence::AgainstOrder(Box::new(AgainstOrder { step: step(None), source: "mm/rmap.c".into() }))
-        }
-        Kind::Relock => {
-            Evidence::Relock(Relock { held: hold(Known::Asked), asked_mode: Some(Mode::Write), side: side() })
-        }
-        Kind::FreedShared => Evidence::FreedShared(FreedShared {
-            side: side(),
-            table: Table(4),
-            generation: 1,
-            mm: Mm(1),
-            count: 1,
-            links: vec![(Mm(5), Addr(6))],
-        }),
-        Kind::OrphanWait => Evidence::OrphanWait(Box::new(OrphanWait {
-            class: LockClass::FolioFile,
-            mode: Some(Mode::Exclusive),
-            lock: Some(7),
-            place: Some((Mapping(9), 8)),
-            side: side(),
-            reported: true,
-            waiters: 2,
-            last: Some(LastHolder {
-                task: side().task,
-                site: Some(side().site),
-                known: Known::Returned,
-                acquired_ns: Some(1),
-                ended: Ended::Released(2),
-            }),
-        })),
-    }
-}
-
-/// As many findings as there are ranks; kinds and uses go round.
+/// As many findings as there are ranks; the samples of all kinds recur in a cycle.
 fn findings() -> Vec<Finding> {
-    let kinds = Kind::ALL.into_iter().cycle();
-    let uses = [Use::No, Use::Contract].into_iter().flat_map(|used| [used; 6]).cycle();
-    let finding = |((rank, kind), used)| Finding {
+    let finding = |(rank, evidence)| Finding {
         id: "made".into(),
         rank,
         count: 1,
         first_ns: 1,
         last_ns: 2,
         doubts: vec![Doubt::Loss],
-        evidence: evidence(kind, used),
+        evidence,
     };
-    Rank::ALL.into_iter().zip(kinds).zip(uses).map(finding).collect()
+    Rank::ALL.into_iter().zip(samples().into_iter().cycle()).map(finding).collect()
 }
 
 fn meta() -> Meta {

@@ -1,0 +1,90 @@
+//! Parts of the samples that the files of the kinds are tested with, and what holds for every kind.
+
+use std::sync::Arc;
+
+use observer_engine::{
+    event::{Mode, Tid},
+    finding::{Evidence, Finding, Hold, Known, Manner, Rank, Side, Step, TaskRef},
+    lock_class::LockClass,
+};
+
+use super::{detail, samples, summary};
+use crate::report::stacks::Stacks;
+
+const KNOWN: [Known; 7] = [
+    Known::Asked,
+    Known::Asking,
+    Known::Tried,
+    Known::Returned,
+    Known::Contract,
+    Known::SlowPath,
+    Known::Released,
+];
+
+/// A variant that is added stops this from compiling until `KNOWN` and the document have it.
+fn is_listed(known: Known) {
+    match known {
+        Known::Asked
+        | Known::Asking
+        | Known::Tried
+        | Known::Returned
+        | Known::Contract
+        | Known::SlowPath
+        | Known::Released => {}
+    }
+}
+
+pub fn hold(known: Known) -> Hold {
+    is_listed(known);
+    Hold { class: LockClass::IMmap, lock: 0x40, mode: Some(Mode::Read), known, since_ns: 1, lossy: false }
+}
+
+/// A party with a hold of every basis.
+pub fn side() -> Side {
+    Side {
+        task: TaskRef { tid: Tid(11), tgid: 10, comm: "walker".into(), cpu: 1 },
+        site: Arc::from("smaps_hugetlb_range"),
+        time_ns: 1,
+        stack: Some(0),
+        holds: KNOWN.map(hold).to_vec(),
+    }
+}
+
+pub fn step(to_mode: Option<Mode>) -> Step {
+    Step {
+        from: LockClass::FaultMutex,
+        from_mode: Some(Mode::Exclusive),
+        from_lock: 1,
+        from_known: Known::Asked,
+        to: LockClass::FolioFile,
+        to_mode,
+        to_lock: 2,
+        manner: Manner::TryThenBlock,
+        sure: true,
+        side: side(),
+        count: 1,
+        waiting: true,
+    }
+}
+
+/// A finding with this evidence, for the words that depend on its rank or times.
+pub fn finding(rank: Rank, evidence: Evidence) -> Finding {
+    Finding { id: "made".into(), rank, count: 1, first_ns: 1, last_ns: 2, doubts: vec![], evidence }
+}
+
+/// The detail of a finding as one text.
+pub fn text(finding: &Finding) -> String {
+    detail(finding, &Stacks::default(), 0).join("\n")
+}
+
+#[test]
+fn every_kind_has_a_headline_of_one_line_and_a_reason_or_a_table() {
+    for evidence in samples() {
+        let f = finding(Rank::Incomplete, evidence);
+        assert!(!summary(&f).is_empty() && !summary(&f).contains('\n'), "{}", summary(&f));
+        let lines = detail(&f, &Stacks::default(), 0);
+        assert!(lines.iter().any(|l| l.starts_with("rank") || l.starts_with("table")), "{lines:#?}");
+        let names = f.evidence.subject().parties().len();
+        assert!(names > 0 && f.evidence.subject().span_ns().is_some());
+    }
+}
