@@ -10,8 +10,8 @@
 //! kept. `predict` decides what phases exclude.
 
 use crate::{
+    holds::{Held, HoldSet, Instance, LockHold},
     loss::Missing,
-    tasks::{Held, HoldSet, Instance, LockHold},
 };
 
 /// Maximum number of phases kept. Beyond it, the excluders of a lease are not certain.

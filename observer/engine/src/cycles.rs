@@ -30,10 +30,10 @@ use crate::{
     finding::{Cycle, Doubt, Evidence, Finding, Queued, Rank},
     fx::FxMap,
     graph::{Edge, Graph, Witness},
+    holds::Instance,
     lock_class::LockClass,
     locks::Locks,
     presence::Presences,
-    tasks::Instance,
 };
 
 /// Objects that this search bounds, for reports.

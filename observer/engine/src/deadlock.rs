@@ -20,10 +20,11 @@ use crate::{
     event::{Mode, SiteId},
     finding::{Cycle, Doubt, Evidence, Finding, Known, Manner, Queued, Rank, Side, Step},
     fx::FxMap,
+    holds::{LockHold, TaskId},
     lock_class::LockClass,
     loss::Losses,
     reach::conflict,
-    tasks::{LockHold, Task, TaskId, Tasks, Waiting},
+    tasks::{Task, Tasks, Waiting},
 };
 
 /// A reported wait behind a queued writer counts once it has lasted this long. A reader that was woken reports the end

@@ -23,6 +23,7 @@ use crate::{
     finding::{Finding, Side, TaskRef},
     fx::FxMap,
     graph::Graph,
+    holds::{HoldSet, TaskId},
     last_holders::LastHolders,
     leases::Lease,
     ledger::Ledger,
@@ -35,7 +36,7 @@ use crate::{
     rules::Rules,
     setup::{Coverage, Setup},
     tables::Tables,
-    tasks::{Frame, HoldSet, Popped, Task, TaskId, Tasks, UNSURE_NS},
+    tasks::{Frame, Popped, Task, Tasks, UNSURE_NS},
     view::{ClassCount, EdgeView, LeaseView, MappingView, ProtectionView, Stats, TableView},
     windows::Windows,
 };

@@ -18,11 +18,12 @@ use crate::{
     event::{Mode, SiteId, Tid},
     finding::{Known, Manner, Step},
     fx::{FxMap, mix},
+    holds::Instance,
     lock_class::LockClass,
     path::{Op, Request},
     presence::Presences,
     setup::DocumentedOrder,
-    tasks::{Instance, Task},
+    tasks::Task,
     view::EdgeView,
 };
 

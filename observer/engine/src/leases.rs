@@ -24,8 +24,8 @@ use crate::{
     cover::Cover,
     event::{Addr, Class, Mm, Pte, SiteId, Table},
     finding::{Side, Use},
+    holds::{HoldSet, LockHold},
     loss::Missing,
-    tasks::{HoldSet, LockHold},
 };
 
 /// Maximum number of excluders kept per lease; at a lookup under more locks, the surplus ones are ignored.

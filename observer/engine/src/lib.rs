@@ -20,6 +20,7 @@ mod documented;
 mod engine;
 mod fx;
 mod graph;
+mod holds;
 mod last_holders;
 mod leases;
 mod ledger;

@@ -5,8 +5,8 @@
 use crate::{
     event::{Class, Folio, Mapping},
     fx::{FxMap, mix},
+    holds::Instance,
     recent::Recent,
-    tasks::Instance,
 };
 
 /// Number of freed locks whose end is remembered.

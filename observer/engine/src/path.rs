@@ -11,9 +11,9 @@
 use crate::{
     event::{Class, Mode, SiteId},
     finding::{Hold, Known, Manner},
+    holds::{Instance, LockHold},
     lock_class::LockClass,
     setup::FolioTaken,
-    tasks::Instance,
 };
 
 /// Maximum number of operations kept per task.
@@ -46,6 +46,21 @@ pub(crate) struct Op {
 }
 
 impl Op {
+    /// Returns an operation on a held lock.
+    pub fn on(hold: &LockHold, act: Act, time_ns: u64) -> Op {
+        Op {
+            lock: hold.instance,
+            time_ns,
+            site: SiteId(0),
+            class: hold.class,
+            mode: hold.mode,
+            act,
+            manner: Manner::Asked,
+            known: hold.known,
+            sure: true,
+        }
+    }
+
     fn is_same(&self, other: &Op) -> bool {
         (self.lock, self.mode, self.act, self.manner) == (other.lock, other.mode, other.act, other.manner)
     }

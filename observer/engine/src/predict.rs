@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, VecDeque, btree_map::Entry};
 
 pub(crate) use self::{
     lately::{Done, Happening, Lately, VARIANTS, Variant, What, Who, add_variant},
-    sides::{Key, Witness},
+    sides::Witness,
 };
 use self::{
     report::Protection,
@@ -27,12 +27,13 @@ use crate::{
     event::{Addr, Mm, SiteId, Table},
     finding::Rank,
     fx::FxMap,
+    holds::{Held, Key},
     lock_class::LockClass,
     locks::Locks,
     loss::Losses,
     recent::Recent,
     rules::Rules,
-    tasks::{Held, Tasks},
+    tasks::Tasks,
 };
 
 /// Time for which accesses are pending, in case a lock turns out to have been held. Exits of tasks and dead tables are

@@ -17,8 +17,8 @@
 use crate::{
     event::Mode,
     fx::FxMap,
+    holds::Instance,
     path::{Act, Op},
-    tasks::Instance,
 };
 
 /// Maximum number of states tried.

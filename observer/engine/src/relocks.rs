@@ -13,11 +13,11 @@ use crate::{
     event::{Mode, SiteId},
     finding::{Doubt, Evidence, Finding, Hold, Rank, Relock, Side},
     graph::Witness,
+    holds::Instance,
     lock_class::LockClass,
     path::Op,
     presence::{Presence, Presences},
     reach::{Reach, conflict, reach},
-    tasks::Instance,
 };
 
 /// Maximum number of read requests that wait for a writer to be seen. The oldest make room, counted in

@@ -5,12 +5,11 @@
 
 use std::{cell::Cell, collections::VecDeque};
 
-use smallvec::SmallVec;
-
 use crate::{
     event::{Class, Folio, Mapping, Mm, Mode, SiteId, Table, Tid},
-    finding::{Hold, Known, Manner, TaskRef},
+    finding::{Manner, TaskRef},
     fx::FxMap,
+    holds::{Held, LockHold, TaskId},
     leases::Lease,
     lock_class::LockClass,
     loss::Missing,
@@ -27,156 +26,6 @@ const NAMED_NS: u64 = 10_000_000;
 
 /// Operations nest only a few levels deep; if the stack is deeper than this, ends of operations were lost.
 const DEPTH_MAX: usize = 32;
-
-/// Identity of a lock: distinguishes it from earlier locks at the same address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Instance {
-    /// Address of the lock; for a folio lock, of the folio.
-    pub addr: u64,
-    /// Generation of the object at this address; for a folio lock, a hash of its place.
-    pub life: u64,
-}
-
-impl Instance {
-    /// A value that no lock has.
-    pub const NONE: Instance = Instance { addr: 0, life: u64::MAX };
-}
-
-/// A hold in the engine's state.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct LockHold {
-    pub class: LockClass,
-    pub instance: Instance,
-    pub mode: Option<Mode>,
-    pub known: Known,
-    pub since_ns: u64,
-    /// Its release may be lost, or another task may have released it.
-    pub lossy: bool,
-    /// Another task released this lock and may have held it, too.
-    pub disputed: bool,
-    /// Held for writing before, and for reading since.
-    pub downgraded: bool,
-    /// Number of repeated requests by the holder.
-    pub again: u8,
-    /// Only for folio locks.
-    pub mapping: Mapping,
-    pub index: u64,
-}
-
-impl LockHold {
-    pub fn shown(&self) -> Hold {
-        Held::from(self).shown()
-    }
-
-    pub fn op(&self, act: Act, time_ns: u64) -> Op {
-        Op {
-            lock: self.instance,
-            time_ns,
-            site: SiteId(0),
-            class: self.class,
-            mode: self.mode,
-            act,
-            manner: Manner::Asked,
-            known: self.known,
-            sure: true,
-        }
-    }
-}
-
-/// Snapshot of a hold.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Held {
-    pub class: LockClass,
-    pub instance: Instance,
-    pub mode: Option<Mode>,
-    known: Known,
-    since_ns: u64,
-    pub lossy: bool,
-    pub downgraded: bool,
-}
-
-impl From<&LockHold> for Held {
-    fn from(h: &LockHold) -> Held {
-        Held {
-            class: h.class,
-            instance: h.instance,
-            mode: h.mode,
-            known: h.known,
-            since_ns: h.since_ns,
-            lossy: h.lossy,
-            downgraded: h.downgraded,
-        }
-    }
-}
-
-impl Held {
-    /// Returns true for the same lock in the same mode with the same certainty.
-    pub fn is_same(&self, other: &Held) -> bool {
-        self.instance == other.instance
-            && (self.class, self.mode, self.downgraded, self.lossy)
-                == (other.class, other.mode, other.downgraded, other.lossy)
-    }
-
-    fn shown(&self) -> Hold {
-        Hold {
-            class: self.class,
-            lock: self.instance.addr,
-            mode: self.mode,
-            known: self.known,
-            since_ns: self.since_ns,
-            lossy: self.lossy,
-        }
-    }
-}
-
-/// Snapshot of a task's holds. Up to six are stored without allocating.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct HoldSet(SmallVec<[Held; 6]>);
-
-impl HoldSet {
-    #[inline]
-    pub fn of(holds: &[LockHold]) -> HoldSet {
-        HoldSet(holds.iter().map(Held::from).collect())
-    }
-
-    pub fn push(&mut self, held: Held) {
-        self.0.push(held);
-    }
-
-    #[inline]
-    pub fn iter(&self) -> std::slice::Iter<'_, Held> {
-        self.0.iter()
-    }
-
-    /// Returns true if the other set contains all holds of this set, in the same modes.
-    pub fn is_within(&self, other: &HoldSet) -> bool {
-        self.iter().all(|held| other.iter().any(|o| o.is_same(held)))
-    }
-
-    /// Marks a lock as certainly held.
-    pub fn redeem(&mut self, lock: Instance) {
-        self.0.iter_mut().filter(|held| held.instance == lock).for_each(|held| held.lossy = false);
-    }
-
-    /// Marks a lock as doubtful: another task may have released it.
-    pub fn doubt_lock(&mut self, lock: u64) {
-        self.0.iter_mut().filter(|held| held.instance.addr == lock).for_each(|held| held.lossy = true);
-    }
-
-    /// Marks holds whose release may be lost. Returns true if the set contains a doubtful hold.
-    pub fn touched_by_loss(&mut self, missing: Missing) -> bool {
-        let mut any = false;
-        for held in &mut self.0 {
-            held.lossy |= missing.releases(held.class.wire());
-            any |= held.lossy;
-        }
-        any
-    }
-
-    pub fn to_vec(&self) -> Vec<Hold> {
-        self.iter().map(Held::shown).collect()
-    }
-}
 
 /// A watched operation or callback that has begun.
 #[derive(Clone, Copy, Debug)]
@@ -366,7 +215,7 @@ impl Task {
 
     /// Adds a release to the path, of a lock that is not among the holds any more, or never was.
     pub fn path_releases(&mut self, hold: &LockHold, now_ns: u64) {
-        self.path.push(hold.op(Act::Release, now_ns));
+        self.path.push(Op::on(hold, Act::Release, now_ns));
         self.nothing_held();
     }
 
@@ -509,10 +358,6 @@ pub(crate) struct Tasks {
     /// Incremented when a task is added or removed.
     pub epoch: u64,
 }
-
-/// Slot of a task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct TaskId(u32);
 
 impl std::ops::Index<TaskId> for Tasks {
     type Output = Task;

@@ -10,10 +10,10 @@ use crate::{
     event::Mode,
     finding::{Doubt, Rank},
     graph::{Edge, Witness},
+    holds::Instance,
     lock_class::LockClass,
     path::{Op, held},
     reach::{Reach, conflict, reach},
-    tasks::Instance,
 };
 
 /// Maximum number of choices of witnesses tried per chain.

@@ -11,10 +11,11 @@ use crate::{
     event::{Event, Folio, How, Mapping, Mode, SiteId},
     finding::{Known, Manner},
     graph::Ask,
+    holds::{Instance, LockHold, TaskId},
     lock_class::LockClass,
     path::{Act, Op, held},
     presence::Presences,
-    tasks::{Asked, Instance, LockHold, Task, TaskId, Waiting},
+    tasks::{Asked, Task, Waiting},
 };
 
 /// Folio, mapping and index as in an event.
@@ -260,7 +261,7 @@ impl Engine {
             let is_sure = |op: &Op| !is_lossy && !others.contains(&op.lock);
             self.asked_blocking((id, site), at, &hold, (&held, is_sure));
         }
-        let op = Op { site, sure, ..hold.op(Act::Take, hold.since_ns) };
+        let op = Op { site, sure, ..Op::on(&hold, Act::Take, hold.since_ns) };
         self.tasks[id].path.insert(at, begin_ns, op);
         let presences = Presences { tasks: &self.tasks, exits: &self.exits, losses: &self.losses };
         let task = &self.tasks[id];

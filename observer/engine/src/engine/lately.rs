@@ -8,13 +8,14 @@ use crate::{
     event::{Addr, Class, Mm, Mode, SiteId, Table},
     finding::{Doubt, Evidence, Finding, Prediction, Side, TaskRef},
     fx::mix,
+    holds::{Held, HoldSet, Instance, Key, TaskId},
     leases::{Lease, Sort},
     lock_class::LockClass,
     locks::Locks,
     predict::{
-        self, Done, Happening, Key, Lately, Pair, VARIANTS, Variant, What, Who, Witness, World, add_variant,
+        self, Done, Happening, Lately, Pair, VARIANTS, Variant, What, Who, Witness, World, add_variant,
     },
-    tasks::{Held, HoldSet, Instance, Task, TaskId, comm_text},
+    tasks::{Task, comm_text},
 };
 
 /// Interval between checks of pending accesses.

@@ -5,13 +5,14 @@ use crate::{
     event::{Body, Class, Event, LockAddr, LockStep, Mapping, Mode, SiteId},
     finding::{Known, Manner, Rank},
     graph::Ask,
+    holds::{Instance, LockHold, TaskId},
     leases::Sort,
     lock_class::LockClass,
     path::{Act, Op},
     presence::{Presence, Presences},
     reach::conflict,
     relocks::Again,
-    tasks::{Asked, Instance, LockHold, Task, TaskId, UNSURE_NS, Waiting},
+    tasks::{Asked, Task, UNSURE_NS, Waiting},
 };
 
 /// A request counts as a wait if the task has been silent for this long, even where the kernel reports no waits. Folio
@@ -168,7 +169,7 @@ impl Engine {
                 if let Some(hold) = holds.iter_mut().find(|h| h.instance.addr == lock) {
                     hold.downgraded = hold.mode != Some(Mode::Read);
                     hold.mode = Some(Mode::Read);
-                    path.push(hold.op(Act::Downgrade, event.time_ns));
+                    path.push(Op::on(hold, Act::Downgrade, event.time_ns));
                 }
             }
             LockStep::WaitBegin => {

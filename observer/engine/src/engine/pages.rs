@@ -4,9 +4,10 @@ use super::{ENDED_KEPT, Ended, Engine};
 use crate::{
     event::{Addr, Class, Event, Mapping, Mm, Mode, Pte, SiteId, Table},
     finding::{Doubt, Evidence, Finding, FreedShared, Rank, TaskRef},
+    holds::{HoldSet, LockHold, TaskId},
     leases::{Generation, Hit, Lease, Pointer, Sort},
     tables::Removal,
-    tasks::{HoldSet, TaskId, comm_text},
+    tasks::comm_text,
 };
 
 /// A removed link, and the time of its removal.
@@ -365,9 +366,8 @@ impl Engine {
             return;
         }
         let site = self.on_behalf(id, event.site);
-        let ptl = |h: &&crate::tasks::LockHold| {
-            h.class.wire() == Class::Ptl && self.is_ptl_of(h.instance.addr, unlink.table)
-        };
+        let ptl =
+            |h: &&LockHold| h.class.wire() == Class::Ptl && self.is_ptl_of(h.instance.addr, unlink.table);
         // If PTL releases are not seen, a PTL requested before the unlink may be released by the time of the report.
         let is_sure = unlink.lo_ns == unlink.hi_ns || !self.rules.ptl_release_unseen();
         let ptl = self.tasks[id].holds.iter().find(ptl).filter(|_| is_sure);

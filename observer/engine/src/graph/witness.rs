@@ -10,9 +10,10 @@ use super::Ask;
 use crate::{
     event::SiteId,
     finding::{Known, Side, TaskRef},
+    holds::Instance,
     path::{Op, held},
     presence::{Presence, Presences},
-    tasks::{Instance, Task, comm_text},
+    tasks::{Task, comm_text},
 };
 
 /// Maximum number of witnesses per pair of instances.

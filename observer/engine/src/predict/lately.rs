@@ -10,10 +10,10 @@ use std::collections::VecDeque;
 use crate::{
     event::{Addr, Mm, SiteId, Table, Tid},
     fx::{FxMap, mix},
-    tasks::{Instance, TaskId},
+    holds::{Instance, Key, TaskId},
 };
 
-use super::{WAIT_NS, sides::Key};
+use super::WAIT_NS;
 
 /// Kind of an access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,10 +13,9 @@ use super::{
     report::Protection,
 };
 use crate::{
-    event::{Addr, Class, Mm, Mode, SiteId, Table},
-    finding::{Hold, Known},
-    lock_class::LockClass,
-    tasks::{Held, Instance, TaskId},
+    event::{Addr, Mm, SiteId, Table},
+    finding::Hold,
+    holds::{Key, TaskId},
 };
 
 /// Maximum number of lookups, and of unlinks, kept per link; one bit each in `Sig::settled`.
@@ -25,56 +24,6 @@ const SIGS_MAX: usize = 64;
 const WALKS_MAX: usize = 256;
 /// Maximum number of tasks kept per access.
 const SEEN_MAX: usize = 24;
-
-/// A held lock in the form that is compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Key {
-    pub class: LockClass,
-    pub instance: Instance,
-    /// Excludes readers, too. An unknown mode counts as exclusive, so that it makes no false alarm.
-    pub exclusive: bool,
-    /// The mm, mapping, inode or table that it belongs to; 0: not known.
-    pub owner: u64,
-    /// Its release may be lost, so it may not have been held.
-    pub doubtful: bool,
-}
-
-impl Key {
-    pub fn new(held: &Held, owner: u64) -> Key {
-        let (class, instance) = (held.class, held.instance);
-        Key { class, instance, exclusive: is_exclusive(held), owner, doubtful: held.lossy }
-    }
-
-    pub fn is(&self, held: &Held) -> bool {
-        self.instance == held.instance && self.class == held.class && self.exclusive == is_exclusive(held)
-    }
-
-    /// Returns true for the same lock, in any mode.
-    pub fn is_of(&self, other: &Key) -> bool {
-        self.instance == other.instance && self.class == other.class
-    }
-
-    /// Returns true for a lock of the mm, the VMA, the file or the table, false for a lock of a single page.
-    pub fn is_of_link(self) -> bool {
-        matches!(self.class.wire(), Class::MmapLock | Class::VmaLock | Class::IMmap | Class::Ptl)
-    }
-
-    fn shown(self) -> Hold {
-        let mode = match (self.exclusive, self.class.wire()) {
-            (false, _) => Mode::Read,
-            (true, Class::MmapLock | Class::VmaLock | Class::IMmap | Class::Inode) => Mode::Write,
-            (true, _) => Mode::Exclusive,
-        };
-        let (lock, mode) = (self.instance.addr, Some(mode));
-        Hold { class: self.class, lock, mode, known: Known::Asked, since_ns: 0, lossy: false }
-    }
-}
-
-fn is_exclusive(held: &Held) -> bool {
-    // munmap removes the VMA from the mm while it holds mmap_lock for writing, and continues with it for reading: a
-    // later lookup does not find the VMA.
-    held.mode != Some(Mode::Read) || (held.downgraded && held.class == LockClass::MmapLock)
-}
 
 /// A task that made an access, with times and locks of single pages: its last access without another task added or
 /// removed.
