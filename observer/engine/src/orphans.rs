@@ -6,7 +6,7 @@
 //! `confirmed` if the kernel reported the wait and the last holder is known to have released the lock, or to have
 //! exited with it. It is `possible` if there may be an unseen holder.
 //!
-//! Computed from the current state, like circles (`deadlock`): a wait that has ended is not reported.
+//! Computed from the current state, like circles (`waits`): a wait that has ended is not reported.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,11 +14,11 @@ use std::{
 };
 
 use crate::{
-    deadlock,
     event::{Mapping, Mode, SiteId, Tid},
     finding::{Doubt, Ended, Evidence, Finding, Known, LastHolder, OrphanWait, Rank, TaskRef},
     last_holders::{Ending, Last, LastHold, LastHolders, RECENT},
     lock_class::LockClass,
+    lock_order::waits,
     locks::Locks,
     loss::Losses,
     rules::Rules,
@@ -240,7 +240,7 @@ impl<'a> World<'a> {
                 Object::Place(..) => None,
             },
             place: *place,
-            side: deadlock::side(task, *wait, |site| self.name(site)),
+            side: waits::side(task, *wait, |site| self.name(site)),
             reported: wait.told,
             waiters: judged.waiters as u64,
             last: judged.last.map(|last| self.last_holder(&last)),

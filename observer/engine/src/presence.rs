@@ -6,8 +6,8 @@
 
 use crate::{
     event::Tid,
+    lock_order::path::Op,
     loss::Losses,
-    path::Op,
     recent::Recent,
     tasks::{Task, Tasks},
 };

@@ -12,8 +12,8 @@ use crate::{
     holds::{Held, LockHold, TaskId},
     leases::Lease,
     lock_class::LockClass,
+    lock_order::path::{Act, Op, Path},
     loss::Missing,
-    path::{Act, Op, Path},
     predict::Lately,
 };
 

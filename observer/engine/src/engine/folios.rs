@@ -10,10 +10,10 @@ use super::Engine;
 use crate::{
     event::{Event, Folio, How, Mapping, Mode, SiteId},
     finding::{Known, Manner},
-    graph::Ask,
     holds::{Instance, LockHold, TaskId},
     lock_class::LockClass,
-    path::{Act, Op, held},
+    lock_order::graph::Ask,
+    lock_order::path::{Act, Op, held},
     presence::Presences,
     tasks::{Asked, Task, Waiting},
 };

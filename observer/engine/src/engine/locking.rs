@@ -4,14 +4,14 @@ use super::Engine;
 use crate::{
     event::{Body, Class, Event, LockAddr, LockStep, Mapping, Mode, SiteId},
     finding::{Known, Manner, Rank},
-    graph::Ask,
     holds::{Instance, LockHold, TaskId},
     leases::Sort,
     lock_class::LockClass,
-    path::{Act, Op},
+    lock_order::feasible::conflict,
+    lock_order::graph::Ask,
+    lock_order::path::{Act, Op},
+    lock_order::relocks::Again,
     presence::{Presence, Presences},
-    reach::conflict,
-    relocks::Again,
     tasks::{Asked, Task, UNSURE_NS, Waiting},
 };
 

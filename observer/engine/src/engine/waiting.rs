@@ -5,13 +5,13 @@
 use std::collections::BTreeSet;
 
 use super::Engine;
-use crate::{deadlock, finding::Finding, orphans};
+use crate::{finding::Finding, lock_order::waits, orphans};
 
 impl Engine {
     /// Cycles in the lock order, and the deadlocks that exist now.
     pub(super) fn cycles(&self) -> Vec<Finding> {
         let mut all = self.cycles.findings(&self.graph, |s| self.rules.name(s));
-        for now in deadlock::findings(self.waiting_world(), |s| self.rules.name(s)) {
+        for now in waits::findings(self.waiting_world(), |s| self.rules.name(s)) {
             match all.iter_mut().find(|f| f.id == now.id) {
                 // At equal rank, the deadlock that exists now is the better evidence.
                 Some(known) if known.rank < now.rank => {}
@@ -26,8 +26,8 @@ impl Engine {
     }
 
     /// Collects the state that is needed to judge the waiting tasks.
-    fn waiting_world(&self) -> deadlock::World<'_> {
-        deadlock::World {
+    fn waiting_world(&self) -> waits::World<'_> {
+        waits::World {
             tasks: &self.tasks,
             losses: &self.losses,
             now_ns: self.now_ns,

@@ -14,13 +14,13 @@ use self::witness::{KNOWN, Recognised, Signature};
 pub(crate) use self::witness::{Pair, Witness};
 
 use crate::{
-    documented,
     event::{Mode, SiteId, Tid},
     finding::{Known, Manner, Step},
     fx::{FxMap, mix},
     holds::Instance,
     lock_class::LockClass,
-    path::{Op, Request},
+    lock_order::documented,
+    lock_order::path::{Op, Request},
     presence::Presences,
     setup::DocumentedOrder,
     tasks::Task,

@@ -9,11 +9,11 @@ use super::{CHAINS_MAX, Found, Hop, Key, World, least_rotation};
 use crate::{
     event::Mode,
     finding::{Doubt, Rank},
-    graph::{Edge, Witness},
     holds::Instance,
     lock_class::LockClass,
-    path::{Op, held},
-    reach::{Reach, conflict, reach},
+    lock_order::feasible::{Reach, conflict, reach},
+    lock_order::graph::{Edge, Witness},
+    lock_order::path::{Op, held},
 };
 
 /// Maximum number of choices of witnesses tried per chain.

@@ -11,7 +11,7 @@ use crate::{
     event::SiteId,
     finding::{Known, Side, TaskRef},
     holds::Instance,
-    path::{Op, held},
+    lock_order::path::{Op, held},
     presence::{Presence, Presences},
     tasks::{Task, comm_text},
 };

@@ -16,14 +16,14 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use self::circles::{Circle, WORK_MAX, WaitGraph, circles};
 use crate::{
-    cycles,
     event::{Mode, SiteId},
     finding::{Cycle, Doubt, Evidence, Finding, Known, Manner, Queued, Rank, Side, Step},
     fx::FxMap,
     holds::{LockHold, TaskId},
     lock_class::LockClass,
+    lock_order::cycles,
+    lock_order::feasible::conflict,
     loss::Losses,
-    reach::conflict,
     tasks::{Task, Tasks, Waiting},
 };
 

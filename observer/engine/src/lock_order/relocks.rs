@@ -2,7 +2,7 @@
 //!
 //! If the two modes conflict, the task waits for itself: `feasible` when it requests the lock, `confirmed` when it
 //! waits. A repeated read request blocks only behind a writer that queues between the two. It becomes a finding only
-//! when another task is seen that requests the lock for writing and can get to that point ([`crate::reach`]).
+//! when another task is seen that requests the lock for writing and can get to that point ([`crate::lock_order::feasible`]).
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -12,12 +12,12 @@ use std::{
 use crate::{
     event::{Mode, SiteId},
     finding::{Doubt, Evidence, Finding, Hold, Rank, Relock, Side},
-    graph::Witness,
     holds::Instance,
     lock_class::LockClass,
-    path::Op,
+    lock_order::feasible::{Reach, conflict, reach},
+    lock_order::graph::Witness,
+    lock_order::path::Op,
     presence::{Presence, Presences},
-    reach::{Reach, conflict, reach},
 };
 
 /// Maximum number of read requests that wait for a writer to be seen. The oldest make room, counted in

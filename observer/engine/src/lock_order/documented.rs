@@ -8,8 +8,8 @@ use std::sync::Arc;
 use crate::{
     event::SiteId,
     finding::{AgainstOrder, Doubt, Evidence, Finding, Rank},
-    graph::{At, Edge, Graph},
     lock_class::LockClass,
+    lock_order::graph::{At, Edge, Graph},
     setup::{DocumentedOrder, OrderException},
     view::{Documented, Verdict},
 };

@@ -18,7 +18,7 @@ use crate::{
     event::Mode,
     fx::FxMap,
     holds::Instance,
-    path::{Act, Op},
+    lock_order::path::{Act, Op},
 };
 
 /// Maximum number of states tried.
@@ -48,7 +48,7 @@ struct Way {
 impl Way {
     fn new(ops: Vec<Op>) -> Way {
         let holds = (0..=ops.len())
-            .map(|at| crate::path::held(&ops[..at]).iter().map(|op| (op.lock, op.mode)).collect())
+            .map(|at| crate::lock_order::path::held(&ops[..at]).iter().map(|op| (op.lock, op.mode)).collect())
             .collect();
         Way { ops, holds }
     }
