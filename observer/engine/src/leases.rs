@@ -21,11 +21,11 @@
 //! This module decides the states; `windows` decides what an unlink makes of them.
 
 use crate::{
-    cover::Cover,
     event::{Addr, Class, Mm, Pte, SiteId, Table},
     finding::{Side, Use},
     holds::{HoldSet, LockHold},
     loss::Missing,
+    protection::Cover,
 };
 
 /// Maximum number of excluders kept per lease; at a lookup under more locks, the surplus ones are ignored.

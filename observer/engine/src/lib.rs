@@ -11,7 +11,6 @@ pub mod setup;
 pub mod trace;
 pub mod view;
 
-mod cover;
 mod engine;
 mod fx;
 mod holds;
@@ -24,6 +23,7 @@ mod loss;
 mod orphans;
 mod predict;
 mod presence;
+mod protection;
 mod recent;
 mod rules;
 mod tables;

@@ -7,21 +7,21 @@
 //! another one.
 //!
 //! This module decides the excluders of two accesses, and what is counted. An access gets here with some delay
-//! (`predict/lately`), because a lock may turn out to have been held that was not known when it was acquired.
+//! (`predict/pending`), because a lock may turn out to have been held that was not known when it was acquired.
 
-mod lately;
+mod link_history;
+mod pending;
 mod report;
-mod sides;
 
 use std::collections::{BTreeMap, VecDeque, btree_map::Entry};
 
 pub(crate) use self::{
-    lately::{Done, Happening, Lately, VARIANTS, Variant, What, Who, add_variant},
-    sides::Witness,
+    link_history::Witness,
+    pending::{Done, Happening, Lately, VARIANTS, Variant, What, Who, add_variant},
 };
 use self::{
+    link_history::{Seen, Sides, Sig},
     report::Protection,
-    sides::{Seen, Sides, Sig},
 };
 use crate::{
     event::{Addr, Mm, SiteId, Table},

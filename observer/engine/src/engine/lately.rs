@@ -4,7 +4,6 @@
 
 use super::Engine;
 use crate::{
-    cover::Cover,
     event::{Addr, Class, Mm, Mode, SiteId, Table},
     finding::{Doubt, Evidence, Finding, Prediction, Side, TaskRef},
     fx::mix,
@@ -15,6 +14,7 @@ use crate::{
     predict::{
         self, Done, Happening, Lately, Pair, VARIANTS, Variant, What, Who, Witness, World, add_variant,
     },
+    protection::Cover,
     tasks::{Task, comm_text},
 };
 

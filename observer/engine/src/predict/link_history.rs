@@ -2,14 +2,14 @@
 //!
 //! This module decides how much is kept. The bound is what exists: a link's history is dropped with its table or its
 //! mm. Accesses are distinguished by site and by the link's locks. Locks of single pages are variants of an access
-//! ([`super::lately::Variant`]). Tasks that exited make room first, because nothing later can combine with them. If
+//! ([`super::pending::Variant`]). Tasks that exited make room first, because nothing later can combine with them. If
 //! anything else makes room, that is recorded, and a verdict that it could have changed is incomplete.
 
 use std::collections::BTreeMap;
 
 use super::{
     Context, Verdict,
-    lately::{Done, Happening, VARIANTS, Variant, What, Who, is_less},
+    pending::{Done, Happening, VARIANTS, Variant, What, Who, is_less},
     report::Protection,
 };
 use crate::{
