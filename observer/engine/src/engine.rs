@@ -9,16 +9,13 @@ mod locking;
 mod pages;
 mod waiting;
 
-use std::{
-    collections::{BTreeSet, VecDeque},
-    sync::Arc,
-};
+use std::collections::{BTreeSet, VecDeque};
 
 use observer_ebpf::kinds;
 
 use crate::{
-    event::{Body, Class, Event, LockStep, Mapping, Mm, SiteId, Tid},
-    finding::{Finding, Side, TaskRef},
+    event::{Body, Class, Event, LockStep, Mapping, Mm, Tid},
+    finding::{Finding, TaskRef},
     fx::FxMap,
     holds::{HoldSet, TaskId},
     last_holders::LastHolders,
@@ -28,17 +25,15 @@ use crate::{
     lock_order::documented,
     lock_order::graph::Graph,
     lock_order::relocks::Relocks,
-    locks::Locks,
-    loss::{Hole, Losses},
+    loss::{Hole, Span, UNSURE_NS},
     predict::Predictions,
-    presence::Presences,
-    recent::Recent,
-    rules::Rules,
+    presence::EXIT_NS,
     setup::{Coverage, Setup},
     tables::Tables,
-    tasks::{Frame, Popped, Task, Tasks, UNSURE_NS},
+    tasks::{Frame, Popped, Task},
     view::{ClassCount, EdgeView, LeaseView, MappingView, ProtectionView, Stats, TableView},
     windows::Windows,
+    world::World,
 };
 
 /// Upper bound of kind numbers, exclusive.
@@ -50,15 +45,6 @@ const ENDED_KEPT: usize = 256;
 const SETTLED_NS: u64 = 1_000_000_000;
 /// Interval between these searches.
 const SETTLE_EVERY_NS: u64 = 100_000_000;
-/// Number of forked children that are remembered; one that is never seen makes room.
-const BIRTHS_KEPT: usize = 16_384;
-/// Exits that are remembered: at least the first number, and those of the last `EXITS_KEPT_NS` up to the second number.
-const EXITS_KEPT: (usize, usize) = (4096, 65_536);
-const EXITS_KEPT_NS: u64 = 20_000_000_000;
-/// Longest time that a task is kept after its exit was reported, and the maximum number of such tasks.
-const EXIT_NS: u64 = 1_000_000_000;
-const EXITING_MAX: usize = 256;
-
 /// An ended lease and the task that held it.
 #[derive(Clone, Debug)]
 struct Ended {
@@ -90,16 +76,13 @@ struct Counts {
 /// State of the engine: takes events and ticks, returns findings.
 #[derive(Clone, Debug)]
 pub struct Engine {
-    rules: Rules,
-    tasks: Tasks,
+    world: World,
     tables: Tables,
-    locks: Locks,
     graph: Graph,
     cycles: Cycles,
     windows: Windows,
     predictions: Predictions,
     ledger: Ledger,
-    losses: Losses,
     relocks: Relocks,
     /// Findings about single events.
     singles: Vec<Finding>,
@@ -111,13 +94,7 @@ pub struct Engine {
     judge_ns: u64,
     /// Time when lock order is next checked.
     settle_ns: u64,
-    /// Forked children that were not seen yet, by thread id.
-    births: Recent,
     ended: VecDeque<Ended>,
-    /// Tasks that exited, by serial.
-    exits: Recent,
-    /// Tasks whose exit was reported but that still exist: time of the report, id, serial.
-    exiting: VecDeque<(u64, TaskId, u64)>,
     /// Leases that ended before this time may have been forgotten.
     ended_floor_ns: u64,
     /// Locks that were released by a task without a known hold: a known holder may not hold them any more.
@@ -127,7 +104,6 @@ pub struct Engine {
     last_holders: LastHolders,
     by_kind: [u64; KINDS],
     counts: Counts,
-    now_ns: u64,
     finished: bool,
 }
 
@@ -135,33 +111,26 @@ impl Engine {
     #[must_use]
     pub fn new(setup: Setup) -> Engine {
         Engine {
-            rules: Rules::new(setup),
-            tasks: Tasks::default(),
+            world: World::new(setup),
             tables: Tables::default(),
-            locks: Locks::default(),
             graph: Graph::default(),
             cycles: Cycles::default(),
             windows: Windows::default(),
             predictions: Predictions::default(),
             ledger: Ledger::default(),
-            losses: Losses::default(),
             relocks: Relocks::default(),
             singles: Vec::new(),
             lessees: Vec::new(),
             busy: Vec::new(),
             judge_ns: 0,
             settle_ns: 0,
-            births: Recent::default(),
             ended: VecDeque::new(),
-            exits: Recent::default(),
-            exiting: VecDeque::new(),
             ended_floor_ns: 0,
             disputed: BTreeSet::new(),
             folio_holders: FxMap::default(),
             last_holders: LastHolders::default(),
             by_kind: [0; KINDS],
             counts: Counts::default(),
-            now_ns: 0,
             finished: false,
         }
     }
@@ -173,15 +142,15 @@ impl Engine {
         }
         self.counts.events += 1;
         self.by_kind[usize::from(event.body.kind()) % KINDS] += 1;
-        self.now_ns = self.now_ns.max(event.time_ns);
-        self.losses.sends(event);
-        let id = self.tasks.claim(event.tid, event.cpu);
-        let task = &mut self.tasks[id];
+        self.world.now_ns = self.world.now_ns.max(event.time_ns);
+        self.world.losses.sends(event);
+        let id = self.world.tasks.claim(event.tid, event.cpu);
+        let task = &mut self.world.tasks[id];
         task.cpu = event.cpu;
         if task.last_ns == 0 {
             self.first_seen(id, event);
         }
-        if !self.losses.is_whole_since(self.tasks[id].last_ns) {
+        if !self.world.losses.is_whole_since(self.world.tasks[id].last_ns) {
             self.was_silent(id, event.time_ns);
         }
         if self.graph.is_full() {
@@ -190,16 +159,14 @@ impl Engine {
         self.settle(id, event);
         self.dispatch(id, event);
         // The task may have been removed; then its slot is unused.
-        self.tasks[id].last_ns = event.time_ns;
+        self.world.tasks[id].last_ns = event.time_ns;
     }
 
     /// Initializes a task at its first event. Its earlier records, since it was forked or since the run began, may be
     /// lost.
     fn first_seen(&mut self, id: TaskId, event: &Event) {
-        let made_ns = self.births.take(event.tid.0.into());
-        // The fork may be one that was forgotten; then it happened at this time or before.
-        let made_ns = made_ns.or(Some(self.births.forgotten_ns()).filter(|at_ns| *at_ns > 0));
-        let task = &mut self.tasks[id];
+        let made_ns = self.world.lifetimes.made_ns(event.tid);
+        let task = &mut self.world.tasks[id];
         task.born_ns = made_ns.unwrap_or(event.time_ns);
         task.made_ns = made_ns.unwrap_or(0);
         // A `Task` record precedes all other records of a task, so nothing before it is missing.
@@ -211,30 +178,30 @@ impl Engine {
 
     /// Handles a task's first event after a silence in which records of it may have been lost.
     fn was_silent(&mut self, id: TaskId, now_ns: u64) {
-        let task = &self.tasks[id];
+        let task = &self.world.tasks[id];
         // A task at rest has released everything that it acquired more than `UNSURE_NS` ago.
         let from_ns = match task.is_at_rest() {
             true => task.last_ns.max(now_ns.saturating_sub(UNSURE_NS)),
             false => task.last_ns,
         };
-        let missing = self.losses.anywhere(from_ns, now_ns);
+        let missing = self.world.losses.anywhere(from_ns, now_ns);
         if missing.is_nothing() {
             return;
         }
-        let unsure_ns = task.unsure_since_ns;
-        let is_adrift = task.frames.is_empty() && now_ns < task.adrift_until_ns;
-        let adrift_ns = if is_adrift { task.adrift_until_ns.saturating_sub(UNSURE_NS) } else { 0 };
-        let is_sparse = unsure_ns == 0 || self.losses.are_sparse(unsure_ns, now_ns);
-        let until_ns = self.losses.latest_ns().min(now_ns);
-        let task = &mut self.tasks[id];
-        task.touched_by_loss(missing, (from_ns, until_ns), is_sparse);
+        let unsure_ns = task.loss.unsure_since_ns;
+        let is_adrift = task.frames.is_empty() && task.loss.is_adrift(now_ns);
+        let adrift_ns = if is_adrift { task.loss.adrift_since_ns() } else { 0 };
+        let is_sparse = unsure_ns == 0 || self.world.losses.are_sparse(unsure_ns, now_ns);
+        let until_ns = self.world.losses.latest_ns().min(now_ns);
+        let task = &mut self.world.tasks[id];
+        task.touched_by_loss(missing, Span { from_ns, to_ns: until_ns }, is_sparse);
         if !is_sparse {
             self.doubt_since(id, unsure_ns);
         }
         // A folio that is locked without a record becomes known only by its release.
-        let is_silent = missing.concerns_folios() && !self.tasks[id].frames.is_empty();
-        if is_silent || self.tasks[id].path.is_lossy() {
-            self.graph.doubt(&self.tasks[id]);
+        let is_silent = missing.concerns_folios() && !self.world.tasks[id].frames.is_empty();
+        if is_silent || self.world.tasks[id].path.is_lossy() {
+            self.graph.doubt(&self.world.tasks[id]);
         }
         if missing.concerns_folios() && adrift_ns > 0 {
             // The same applies inside an operation whose begin was lost.
@@ -244,13 +211,13 @@ impl Engine {
 
     /// Marks all accesses and edges of a task since `since_ns` as doubtful: it held, or may have held, a lock unseen.
     fn doubt_since(&mut self, id: TaskId, since_ns: u64) {
-        self.tasks[id].lately.iter_mut().for_each(|done| done.doubt_since(since_ns));
+        self.world.tasks[id].lately.iter_mut().for_each(|done| done.doubt_since(since_ns));
         self.doubt_order_since(id, since_ns);
     }
 
     /// Like `doubt_since`, for edges only: pending accesses are corrected otherwise.
     fn doubt_order_since(&mut self, id: TaskId, since_ns: u64) {
-        let serial = self.tasks[id].serial;
+        let serial = self.world.tasks[id].serial;
         self.graph.doubt_since(serial, since_ns);
         self.cycles.doubt_since(serial, since_ns);
         self.relocks.doubt_since(serial, since_ns);
@@ -260,25 +227,24 @@ impl Engine {
         let now_ns = event.time_ns;
         match event.body {
             Body::Task { tgid, comm, mm } => {
-                if self.tasks[id].tgid != 0 && self.tasks[id].tgid != tgid {
+                if self.world.tasks[id].tgid != 0 && self.world.tasks[id].tgid != tgid {
                     self.task_gone(id, now_ns);
-                    self.tasks.claim(event.tid, event.cpu);
+                    self.world.tasks.claim(event.tid, event.cpu);
                     self.first_seen(id, event);
                 }
-                let task = &mut self.tasks[id];
+                let task = &mut self.world.tasks[id];
                 (task.tgid, task.comm, task.mm) = (tgid, comm, mm);
             }
             Body::TaskExit { mm, .. } => self.task_exits(id, mm, now_ns),
             Body::Fork { child, .. } => {
-                if let Some(old) = self.tasks.find(child).filter(|old| *old != id) {
+                if let Some(old) = self.world.tasks.find(child).filter(|old| *old != id) {
                     // The thread id was reused: the old task's exit was not seen.
-                    let last_ns = self.tasks[old].last_ns;
+                    let last_ns = self.world.tasks[old].last_ns;
                     self.task_gone(old, last_ns);
                 }
-                self.births.add(child.0.into(), now_ns);
-                self.births.keep(BIRTHS_KEPT);
+                self.world.lifetimes.forked(child, now_ns);
             }
-            Body::Stack { stack, op } => self.tasks[id].has_stack(op, stack),
+            Body::Stack { stack, op } => self.world.tasks[id].has_stack(op, stack),
             Body::OpBegin { .. } => self.op_begin(id, event),
             Body::CallbackBegin { mm, addr, pte } => self.callback_begin(id, event, mm, addr, pte),
             Body::OpEnd { .. } => self.op_end(id, event),
@@ -307,24 +273,24 @@ impl Engine {
             }
             Body::LockName { class, lock, owner, .. } => {
                 if class != Class::Ptl {
-                    self.tasks[id].named_ns = now_ns;
+                    self.world.tasks[id].loss.named_ns = now_ns;
                 }
-                let lossy = |since_ns| self.losses.anywhere(since_ns, now_ns).ends();
-                self.locks.name(lock.0, class, owner, now_ns, lossy);
+                let lossy = |since_ns| self.world.losses.anywhere(since_ns, now_ns).ends();
+                self.world.locks.name(lock.0, class, owner, now_ns, lossy);
             }
             Body::LockForget { class, lock } => {
                 if class == Class::MmapLock {
-                    match self.locks.get(lock.0).map_or(0, |l| l.owner) {
+                    match self.world.locks.get(lock.0).map_or(0, |l| l.owner) {
                         // The lock's mm is unknown: the record that named it was lost.
-                        0 => self.losses.not_known(now_ns),
+                        0 => self.world.losses.not_known(now_ns),
                         owner => self.mm_gone(Mm(owner)),
                     }
                 }
                 if class == Class::VmaLock {
                     // From now on, this address belongs to another VMA.
-                    self.tasks.epoch += 1;
+                    self.world.tasks.epoch += 1;
                 }
-                self.locks.forget(lock.0, now_ns);
+                self.world.locks.forget(lock.0, now_ns);
             }
             Body::FolioAsk { mapping, index, folio } => self.folio_ask(id, event, mapping, index, folio),
             Body::FolioHeld { folio, mapping, index, how } => {
@@ -341,13 +307,13 @@ impl Engine {
 
     /// Records a known loss.
     pub fn hole(&mut self, hole: Hole) {
-        self.losses.add(&hole);
+        self.world.losses.add(&hole);
         self.graph.hole(hole.hi_ns);
     }
 
     /// Advances event time, even if nothing happened.
     pub fn tick(&mut self, now_ns: u64) {
-        self.now_ns = self.now_ns.max(now_ns);
+        self.world.now_ns = self.world.now_ns.max(now_ns);
         self.find_stuck();
         self.keep_last_holders();
         if now_ns >= self.settle_ns {
@@ -364,19 +330,20 @@ impl Engine {
             return;
         }
         self.find_stuck();
-        let ids: Vec<TaskId> = self.tasks.ids().collect();
+        let ids: Vec<TaskId> = self.world.tasks.ids().collect();
         for id in ids {
-            let task = &mut self.tasks[id];
-            let missing = self.losses.anywhere(task.last_ns, u64::MAX);
+            let task = &mut self.world.tasks[id];
+            let missing = self.world.losses.anywhere(task.last_ns, u64::MAX);
             if !missing.is_nothing() {
-                task.touched_by_loss(missing, (task.last_ns, self.now_ns), true);
+                let span = Span { from_ns: task.last_ns, to_ns: self.world.now_ns };
+                task.touched_by_loss(missing, span, true);
                 self.graph.doubt(task);
             }
-            self.end_leases(id, self.now_ns, |_| true);
-            let task = &self.tasks[id];
-            if task.unsure_since_ns != 0 && task.last_ns + SETTLED_NS > self.now_ns {
+            self.end_leases(id, self.world.now_ns, |_| true);
+            let task = &self.world.tasks[id];
+            if task.loss.unsure_since_ns != 0 && task.last_ns + SETTLED_NS > self.world.now_ns {
                 // A later release could have shown which lock it held.
-                let since_ns = task.unsure_since_ns.max(self.now_ns.saturating_sub(SETTLED_NS));
+                let since_ns = task.loss.unsure_since_ns.max(self.world.now_ns.saturating_sub(SETTLED_NS));
                 self.doubt_since(id, since_ns);
             }
         }
@@ -400,9 +367,9 @@ impl Engine {
         all.extend(self.predicted());
         all.extend(self.cycles());
         all.extend(self.orphan_waits());
-        all.extend(documented::against(&self.graph, self.rules.orders(), |s| self.rules.name(s)));
+        all.extend(documented::against(&self.graph, self.world.rules.orders(), |s| self.world.rules.name(s)));
         for finding in &mut all {
-            finding.doubts.extend(self.rules.doubts(finding.kind(), self.entries_only() > 0));
+            finding.doubts.extend(self.world.rules.doubts(finding.kind(), self.entries_only() > 0));
         }
         all.sort_by(|a, b| (a.rank, &a.id).cmp(&(b.rank, &b.id)));
         all
@@ -410,9 +377,9 @@ impl Engine {
 
     /// Searches for cycles that new edges close.
     fn settle_cycles(&mut self, before_ns: u64) {
-        let presences = Presences { tasks: &self.tasks, exits: &self.exits, losses: &self.losses };
-        self.cycles.settle(&mut self.graph, (&self.locks, presences), (before_ns, self.now_ns));
-        let (graph, rules) = (&self.graph, &self.rules);
+        let presences = self.world.presences();
+        self.cycles.settle(&mut self.graph, (&self.world.locks, presences), (before_ns, self.world.now_ns));
+        let (graph, rules) = (&self.graph, &self.world.rules);
         self.relocks.settle(presences, before_ns, |lock| graph.writers(lock), |s| rules.name(s));
     }
 
@@ -430,13 +397,13 @@ impl Engine {
     /// Current event time.
     #[must_use]
     pub fn now_ns(&self) -> u64 {
-        self.now_ns
+        self.world.now_ns
     }
 
     /// Returns the setup's coverage, corrected by what the run disproved.
     #[must_use]
     pub fn coverage(&self) -> Vec<Coverage> {
-        self.rules.coverage(self.entries_only(), self.counts.removals_exact + self.entries_only())
+        self.world.rules.coverage(self.entries_only(), self.counts.removals_exact + self.entries_only())
     }
 
     /// Live tables and the ones that were freed last, sorted by address.
@@ -448,32 +415,33 @@ impl Engine {
     /// Shares and unshares by mapping, most unshares first. `tables` is the result of [`Engine::tables`].
     #[must_use]
     pub fn mappings(&self, tables: &[TableView]) -> Vec<MappingView> {
-        self.ledger.views(tables, |s| self.rules.name(s))
+        self.ledger.views(tables, |s| self.world.rules.name(s))
     }
 
     /// Edges of the class graph, sorted by class and mode.
     #[must_use]
     pub fn edges(&self) -> Vec<EdgeView> {
-        self.graph.views(self.rules.orders(), |s| self.rules.name(s))
+        self.graph.views(self.world.rules.orders(), |s| self.world.rules.name(s))
     }
 
     /// Locks that protected leases, and locks that unlinks held.
     #[must_use]
     pub fn protection(&self) -> ProtectionView {
         // A lost record may hide an access that nothing excluded.
-        let is_lossy = self.losses.anywhere(0, u64::MAX).can_hide_access();
-        self.predictions.report().view(is_lossy, |s| self.rules.name(s))
+        let is_lossy = self.world.losses.anywhere(0, u64::MAX).can_hide_access();
+        self.predictions.report().view(is_lossy, |s| self.world.rules.name(s))
     }
 
     /// At most `limit` live leases, oldest first.
     #[must_use]
     pub fn leases(&self, limit: usize) -> Vec<LeaseView> {
-        let held = self.tasks.iter().flat_map(|task| task.leases.iter().map(move |lease| (task, lease)));
+        let held =
+            self.world.tasks.iter().flat_map(|task| task.leases.iter().map(move |lease| (task, lease)));
         let mut held: Vec<_> = held.collect();
         held.sort_by_key(|(task, lease)| (lease.start_ns, task.tid, lease.pte));
         let view = |(task, lease): &(&Task, &Lease)| LeaseView {
             task: task.reference(),
-            site: self.rules.name(lease.site),
+            site: self.world.rules.name(lease.site),
             mm: lease.mm,
             addr: lease.addr,
             pte: lease.pte,
@@ -490,17 +458,17 @@ impl Engine {
     /// A live task with its name, if it is known.
     #[must_use]
     pub fn task_name(&self, tid: Tid) -> Option<TaskRef> {
-        self.tasks.find(tid).map(|id| self.tasks[id].reference())
+        self.world.tasks.find(tid).map(|id| self.world.tasks[id].reference())
     }
 
     /// Live tasks with their names, in no particular order.
     pub fn tasks(&self) -> impl Iterator<Item = TaskRef> {
-        self.tasks.iter().map(Task::reference)
+        self.world.tasks.iter().map(Task::reference)
     }
 
     /// Live locks and the objects that they belong to, in no particular order.
     pub fn owners(&self) -> impl Iterator<Item = (u64, u64)> {
-        self.locks.owners()
+        self.world.locks.owners()
     }
 
     #[must_use]
@@ -517,13 +485,13 @@ impl Engine {
                 })
                 .collect(),
             first_ns: c.first_ns,
-            last_ns: self.now_ns,
-            lost: self.losses.lost,
-            holes: self.losses.holes,
-            lost_by_reason: self.losses.by_reason.iter().map(|(reason, n)| (*reason, *n)).collect(),
-            live_leases: self.tasks.iter().map(|t| t.leases.len()).sum(),
+            last_ns: self.world.now_ns,
+            lost: self.world.losses.lost,
+            holes: self.world.losses.holes,
+            lost_by_reason: self.world.losses.by_reason.iter().map(|(reason, n)| (*reason, *n)).collect(),
+            live_leases: self.world.tasks.iter().map(|t| t.leases.len()).sum(),
             leases: c.leases,
-            live_tasks: self.tasks.len(),
+            live_tasks: self.world.tasks.len(),
             live_tables: self.tables.alive(),
             lookups: c.lookups,
             shares: c.shares,
@@ -545,17 +513,17 @@ impl Engine {
     }
 
     fn op_begin(&mut self, id: TaskId, event: &Event) {
-        if self.tasks[id].frames.is_empty() {
+        if self.world.tasks[id].frames.is_empty() {
             // A hold whose release may be lost is not carried from one operation into the next.
-            self.tasks[id].give_up_lossy(event.time_ns);
-            if self.tasks[id].holds.is_empty() {
-                self.tasks[id].path.clear();
+            self.world.tasks[id].give_up_lossy(event.time_ns);
+            if self.world.tasks[id].holds.is_empty() {
+                self.world.tasks[id].path.clear();
             }
             // A lookup outside of operations was for a use that has ended.
             self.end_leases(id, event.time_ns, |_| true);
         }
         self.push_frame(id, event);
-        if self.rules.is_walk(event.site)
+        if self.world.rules.is_walk(event.site)
             && let Body::OpBegin { mm, start, end } = event.body
         {
             self.walk(id, event, mm, (start, end));
@@ -563,13 +531,13 @@ impl Engine {
     }
 
     fn push_frame(&mut self, id: TaskId, event: &Event) {
-        if let Popped::To { depth, missed } = self.tasks[id].begin_cuts(event.site) {
+        if let Popped::To { depth, missed } = self.world.tasks[id].begin_cuts(event.site) {
             self.counts.unmatched_begins += missed;
-            let seen_ns = self.tasks[id].last_ns;
+            let seen_ns = self.world.tasks[id].last_ns;
             self.cut(id, depth, event.time_ns, seen_ns);
         }
-        let foreign_until = self.rules.foreign_until(event.site);
-        self.tasks[id].frames.push(Frame {
+        let foreign_until = self.world.rules.foreign_until(event.site);
+        self.world.tasks[id].frames.push(Frame {
             site: event.site,
             begin_ns: event.time_ns,
             lossy: false,
@@ -581,23 +549,23 @@ impl Engine {
     }
 
     fn op_end(&mut self, id: TaskId, event: &Event) {
-        if self.rules.ptl_release_unseen() {
+        if self.world.rules.ptl_release_unseen() {
             self.drop_ptls(id, event.time_ns);
         }
-        match self.tasks[id].end_pops(event.site) {
+        match self.world.tasks[id].end_pops(event.site) {
             Popped::Nothing => {
                 self.counts.unmatched_ends += 1;
-                self.tasks[id].adrift_until_ns = 0;
+                self.world.tasks[id].loss.was_adrift();
             }
             Popped::To { depth, missed } => {
                 self.counts.unmatched_begins += missed;
                 if missed > 0 {
-                    let seen_ns = self.tasks[id].last_ns;
+                    let seen_ns = self.world.tasks[id].last_ns;
                     self.cut(id, depth + 1, event.time_ns, seen_ns);
                 }
-                let (frame, comm) = (self.tasks[id].frames[depth], self.tasks[id].comm);
+                let (frame, comm) = (self.world.tasks[id].frames[depth], self.world.tasks[id].comm);
                 if frame.unlinks > 0 {
-                    let by = (comm, self.rules.canonical(frame.site));
+                    let by = (comm, self.world.rules.canonical(frame.site));
                     let took_ns = event.time_ns.saturating_sub(frame.begin_ns);
                     self.ledger.took(frame.unlinked_of, event.time_ns, by, took_ns);
                 }
@@ -608,7 +576,7 @@ impl Engine {
 
     /// Truncates the stack to `depth` operations; the leases of the others end.
     fn cut(&mut self, id: TaskId, depth: usize, now_ns: u64, seen_ns: u64) {
-        self.tasks[id].frames.truncate(depth);
+        self.world.tasks[id].frames.truncate(depth);
         self.end_leases_seen(id, now_ns, seen_ns, |lease| lease.depth > depth);
     }
 
@@ -619,22 +587,19 @@ impl Engine {
             self.task_gone(id, now_ns);
             return;
         }
-        self.tasks[id].exiting = true;
-        if self.exiting.len() == EXITING_MAX {
-            let oldest = self.exiting[0].0;
-            self.reap(|at_ns| at_ns <= oldest);
+        self.world.tasks[id].exiting = true;
+        if let Some(oldest_ns) = self.world.lifetimes.oldest_exiting_ns() {
+            self.reap(|at_ns| at_ns <= oldest_ns);
         }
-        self.exiting.push_back((now_ns, id, self.tasks[id].serial));
+        let serial = self.world.tasks[id].serial;
+        self.world.lifetimes.exits_soon(id, serial, now_ns);
     }
 
-    /// Removes exiting tasks whose exit was reported at a time for which `over` returns true.
-    fn reap(&mut self, over: impl Fn(u64) -> bool) {
-        while let Some((at_ns, id, serial)) = self.exiting.front().copied()
-            && over(at_ns)
-        {
-            self.exiting.pop_front();
-            if self.tasks.is_alive(id, serial) {
-                let last_ns = self.tasks[id].last_ns;
+    /// Removes exiting tasks whose exit was reported at a time for which `is_over` returns true.
+    fn reap(&mut self, is_over: impl Fn(u64) -> bool) {
+        while let Some((id, serial)) = self.world.lifetimes.take_exiting(&is_over) {
+            if self.world.tasks.is_alive(id, serial) {
+                let last_ns = self.world.tasks[id].last_ns;
                 self.task_gone(id, last_ns);
             }
         }
@@ -643,31 +608,13 @@ impl Engine {
     fn task_gone(&mut self, id: TaskId, now_ns: u64) {
         self.end_leases(id, now_ns, |_| true);
         self.judge_task(id);
-        self.predictions.exited(self.tasks[id].serial, now_ns);
-        self.exits.add(self.tasks[id].serial, now_ns);
-        self.exits.keep_recent(EXITS_KEPT, now_ns.saturating_sub(EXITS_KEPT_NS));
-        for hold in &self.tasks[id].holds {
+        self.predictions.exited(self.world.tasks[id].serial, now_ns);
+        self.world.lifetimes.exited(self.world.tasks[id].serial, now_ns);
+        for hold in &self.world.tasks[id].holds {
             self.folio_holders.remove(&hold.instance.addr);
-            self.last_holders.exited(&self.tasks[id], hold, now_ns);
+            self.last_holders.exited(&self.world.tasks[id], hold, now_ns);
         }
-        self.tasks.remove(id);
-    }
-
-    /// Returns a party of a finding, in the task's current state.
-    fn side(&self, id: TaskId, site: SiteId, time_ns: u64) -> Side {
-        let task = &self.tasks[id];
-        Side {
-            task: task.reference(),
-            site: self.rules.name(site),
-            time_ns,
-            stack: task.stack(),
-            holds: HoldSet::of(&task.holds).to_vec(),
-        }
-    }
-
-    /// Returns the site to which an event is attributed.
-    fn on_behalf(&self, id: TaskId, site: SiteId) -> SiteId {
-        self.rules.canonical(self.tasks[id].site(site))
+        self.world.tasks.remove(id);
     }
 
     /// Adds an occurrence to the finding with this id, or creates it.
@@ -679,9 +626,5 @@ impl Engine {
             }
             None => self.singles.push(finding),
         }
-    }
-
-    fn name(&self, site: SiteId) -> Arc<str> {
-        self.rules.name(site)
     }
 }

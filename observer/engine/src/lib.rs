@@ -29,6 +29,7 @@ mod rules;
 mod tables;
 mod tasks;
 mod windows;
+mod world;
 
 pub use engine::Engine;
 pub use lock_order::merge;

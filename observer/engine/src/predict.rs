@@ -30,10 +30,8 @@ use crate::{
     holds::{Held, Key},
     lock_class::LockClass,
     locks::Locks,
-    loss::Losses,
     recent::Recent,
-    rules::Rules,
-    tasks::Tasks,
+    world::World,
 };
 
 /// Time for which accesses are pending, in case a lock turns out to have been held. Exits of tasks and dead tables are
@@ -92,14 +90,6 @@ pub(crate) struct Pair {
     /// Reasons why it is incomplete: records were lost; a bound was reached.
     pub lossy: bool,
     pub bound: bool,
-}
-
-/// State that the engine passes in for a judgement.
-pub(crate) struct World<'a> {
-    pub rules: &'a Rules,
-    pub tasks: &'a Tasks,
-    pub locks: &'a Locks,
-    pub losses: &'a Losses,
 }
 
 /// Link histories by mm, and the predicted windows so far.
@@ -187,8 +177,8 @@ impl Predictions {
 }
 
 /// State that a judgement reads and writes.
-pub(crate) struct Context<'a, 'w> {
-    world: &'a World<'w>,
+pub(crate) struct Context<'a> {
+    world: &'a World,
     exits: &'a Recent,
     pairs: &'a mut BTreeMap<PairKey, Pair>,
     protection: &'a mut Protection,
@@ -232,7 +222,7 @@ struct Worst {
     by_page: bool,
 }
 
-impl Context<'_, '_> {
+impl Context<'_> {
     /// Returns the exit time of a task, if it exited; `Some(0)`: long ago.
     fn exit_ns(&self, seen: &Seen) -> Option<u64> {
         if self.world.tasks.is_alive(seen.id, seen.serial) {
@@ -279,7 +269,7 @@ impl Context<'_, '_> {
             Some(at_ns) => at_ns,
             None => self.world.tasks[first.id].last_ns,
         };
-        let losses = self.world.losses;
+        let losses = &self.world.losses;
         let was_there = seen_ns >= to_ns || !losses.anywhere(seen_ns.max(from_ns), to_ns).ends();
         Some(was_there && self.is_one_world(from_ns, to_ns))
     }
@@ -287,7 +277,7 @@ impl Context<'_, '_> {
     /// Returns true if mm, table and locks are the same ones at both times. Hiding a change takes two lost records: the
     /// end of one object and the begin of another at its address.
     fn is_one_world(&self, from_ns: u64, to_ns: u64) -> bool {
-        let losses = self.world.losses;
+        let losses = &self.world.losses;
         !losses.anywhere(from_ns, to_ns).ends() || losses.are_sparse(from_ns, to_ns)
     }
 
@@ -404,7 +394,7 @@ impl Context<'_, '_> {
         (lease, unlink): (&mut Sig, &mut Sig),
         case: &Case,
     ) {
-        let (rules, at_ns) = (self.world.rules, case.at_ns);
+        let (rules, at_ns) = (&self.world.rules, case.at_ns);
         let [held_pages, taken_pages] = &case.page_locks;
         let held = || lease.phases[case.phase].iter().chain(held_pages);
         let taken = || unlink.phases[0].iter().chain(taken_pages);
@@ -462,11 +452,11 @@ fn is_of(lock: &Key, mm: Mm) -> bool {
     lock.owner == mm.0 || lock.owner == 0
 }
 
-impl Context<'_, '_> {
+impl Context<'_> {
     /// Returns the excluders of a phase of a lease and an unlink, among the link's locks: the certain ones and the
     /// possible ones.
     fn apart(&self, lease: &Sig, phase: usize, unlink: &Sig) -> (Apart, Apart) {
-        let (rules, mm) = (self.world.rules, lease.mm);
+        let (rules, mm) = (&self.world.rules, lease.mm);
         let phase = &lease.phases[phase];
         let (mut firm, mut perhaps) = shared(phase, &unlink.phases[0]);
         let is_locked = rules.vma_locked(lease.site);

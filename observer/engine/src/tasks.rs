@@ -13,16 +13,9 @@ use crate::{
     leases::Lease,
     lock_class::LockClass,
     lock_order::path::{Act, Op, Path},
-    loss::Missing,
+    loss::{Missing, Span, TaskLoss},
     predict::Lately,
 };
-
-/// Number of given-up locks that are remembered per task.
-const GIVEN_UP_KEPT: usize = 16;
-/// Longest assumed hold of a lock whose acquisition was lost: waiters of a longer hold would be reported as hung.
-pub(crate) const UNSURE_NS: u64 = 10_000_000_000;
-/// A lock that was acquired before it was named is released at the end of the same call: within this time.
-const NAMED_NS: u64 = 10_000_000;
 
 /// Operations nest only a few levels deep; if the stack is deeper than this, ends of operations were lost.
 const DEPTH_MAX: usize = 32;
@@ -118,19 +111,8 @@ pub(crate) struct Task {
     pub listed: bool,
     /// Its exit was reported before it gave up its mm: the teardown of the mm follows.
     pub exiting: bool,
-    /// Time since which it may hold a lock whose acquisition was lost; 0: it does not. The release will show it.
-    pub unsure_since_ns: u64,
-    /// Locks that are dropped from the holds because their release may be lost. A later release shows that the lock was
-    /// held.
-    pub given_up: VecDeque<u64>,
-    /// Events of the task before this time are doubtful: too many records were lost.
-    pub doubt_until_ns: u64,
-    /// Begin of the last time span in which records of the task were lost.
-    pub touched_ns: u64,
-    /// The task may be in an operation whose begin was lost; until its next begin or end of an operation, or this time.
-    pub adrift_until_ns: u64,
-    /// Time when it last named a lock, which it may have acquired before.
-    pub named_ns: u64,
+    /// Doubt about the task after records of it may have been lost.
+    pub loss: TaskLoss,
     /// Pending accesses, for predicted windows.
     pub lately: Lately,
     /// The engine's list of tasks with pending accesses contains this task.
@@ -166,12 +148,7 @@ impl Task {
             last_table: None,
             listed: false,
             exiting: false,
-            unsure_since_ns: 0,
-            given_up: VecDeque::new(),
-            doubt_until_ns: 0,
-            touched_ns: 0,
-            adrift_until_ns: 0,
-            named_ns: 0,
+            loss: TaskLoss::default(),
             lately: Lately::default(),
             listed_lately: false,
             stacks: Vec::new(),
@@ -223,10 +200,7 @@ impl Task {
     pub fn give_up_lossy(&mut self, now_ns: u64) {
         while let Some(at) = self.holds.iter().position(|h| h.lossy) {
             let hold = self.drop_hold(at, now_ns);
-            if self.given_up.len() == GIVEN_UP_KEPT {
-                self.given_up.pop_front();
-            }
-            self.given_up.push_back(hold.instance.addr);
+            self.loss.gave_up(hold.instance.addr);
         }
     }
 
@@ -251,7 +225,7 @@ impl Task {
 
     /// Returns true if loss may hide the end of the current operation, or the begin of another.
     pub fn is_site_unsure(&self, now_ns: u64) -> bool {
-        let is_adrift = now_ns < self.adrift_until_ns || self.is_doubtful(now_ns);
+        let is_adrift = self.loss.is_adrift(now_ns) || self.is_doubtful(now_ns);
         self.frames.last().map_or(is_adrift, |f| f.lossy)
     }
 
@@ -274,7 +248,7 @@ impl Task {
 
     /// Returns true if every event of the task at this time is doubtful.
     pub fn is_doubtful(&self, now_ns: u64) -> bool {
-        now_ns < self.doubt_until_ns
+        self.loss.is_doubtful(now_ns)
     }
 
     /// Returns true if it is not in a watched operation and is not known to hold a lock.
@@ -282,21 +256,9 @@ impl Task {
         self.holds.is_empty() && self.frames.is_empty()
     }
 
-    /// Handles a loss in which records of this task may be missing, between two times. State that spans the loss
-    /// becomes doubtful. Later events are certain, except that the task may hold a lock that it acquired meanwhile. The
-    /// lock's release will show that, unless it is lost, too; this case counts only where losses are not `sparse`.
-    pub fn touched_by_loss(&mut self, missing: Missing, (since_ns, until_ns): (u64, u64), sparse: bool) {
-        if missing.acquires() {
-            if self.unsure_since_ns + UNSURE_NS < since_ns {
-                self.unsure_since_ns = 0;
-            }
-            if self.unsure_since_ns == 0 {
-                self.unsure_since_ns = since_ns.max(1);
-            } else if !sparse {
-                self.doubt_until_ns = until_ns + UNSURE_NS;
-            }
-        }
-        self.touched_ns = since_ns;
+    /// Handles a loss in which records of this task may be missing. State that spans the loss becomes doubtful.
+    pub fn touched_by_loss(&mut self, missing: Missing, span: Span, sparse: bool) {
+        self.loss.touched(missing, span, sparse, !self.frames.is_empty());
         let mut spans = missing.acquires() && !self.holds.is_empty();
         for hold in &mut self.holds {
             hold.lossy |= missing.releases(hold.class.wire());
@@ -304,9 +266,6 @@ impl Task {
         }
         if spans {
             self.path.touched_by_loss();
-        }
-        if missing.deeds() && self.frames.is_empty() {
-            self.adrift_until_ns = until_ns + UNSURE_NS;
         }
         for frame in &mut self.frames {
             frame.lossy |= missing.deeds();
@@ -321,8 +280,7 @@ impl Task {
             if let Some(begin_ns) = begin_ns {
                 done.doubt_since(begin_ns);
             }
-            let is_unnamed = self.named_ns != 0 && done.known_ns <= self.named_ns + NAMED_NS;
-            done.what.sure &= !is_unnamed;
+            done.what.sure &= !self.loss.may_hold_unnamed(done.known_ns);
         }
     }
 }

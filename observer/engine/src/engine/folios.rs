@@ -14,7 +14,6 @@ use crate::{
     lock_class::LockClass,
     lock_order::graph::Ask,
     lock_order::path::{Act, Op, held},
-    presence::Presences,
     tasks::{Asked, Task, Waiting},
 };
 
@@ -48,9 +47,9 @@ impl Engine {
         since_ns: u64,
     ) {
         if folio.0 != 0 {
-            let site = self.on_behalf(id, site);
+            let site = self.world.on_behalf(id, site);
             let (class, mode) = (LockClass::of_folio(mapping), Some(Mode::Exclusive));
-            self.tasks[id].waiting =
+            self.world.tasks[id].waiting =
                 Some(Waiting { addr: folio.0, class, mode, since_ns, site, told: false });
             return;
         }
@@ -60,15 +59,15 @@ impl Engine {
                 |h: &&LockHold| h.class == LockClass::FolioFile && (h.mapping, h.index) == (mapping, index);
             holds.find(at_place).copied()
         };
-        let Some(hold) = self.tasks.iter().find_map(held) else { return };
-        let site = self.on_behalf(id, site);
+        let Some(hold) = self.world.tasks.iter().find_map(held) else { return };
+        let site = self.world.on_behalf(id, site);
         let (class, mode) = (hold.class, Some(Mode::Exclusive));
         let ask =
             Ask { class, instance: hold.instance, mode, manner: Manner::Asked, time_ns: since_ns, site };
-        let presences = Presences { tasks: &self.tasks, exits: &self.exits, losses: &self.losses };
-        self.graph.asked(presences, &self.tasks[id], &ask);
+        let presences = self.world.presences();
+        self.graph.asked(presences, &self.world.tasks[id], &ask);
         let addr = hold.instance.addr;
-        self.tasks[id].waiting = Some(Waiting { addr, class, mode, since_ns, site, told: false });
+        self.world.tasks[id].waiting = Some(Waiting { addr, class, mode, since_ns, site, told: false });
     }
 
     pub(super) fn folio_ask(
@@ -84,37 +83,37 @@ impl Engine {
         if folio.0 != 0 {
             self.folio_asked(id, event, (folio, mapping, index), event.time_ns);
         }
-        self.tasks[id].asked =
+        self.world.tasks[id].asked =
             Some(Asked::Folio { mapping, index, at_ns: event.time_ns, site: event.site, folio });
     }
 
     /// Adds the edges of a request for a folio lock that can block.
     fn folio_asked(&mut self, id: TaskId, event: &Event, (folio, mapping, index): Named, time_ns: u64) {
         let class = LockClass::of_folio(mapping);
-        let instance = self.locks.folio(folio, mapping, index);
-        let site = self.on_behalf(id, event.site);
-        if let Some(at) = self.tasks[id].holds.iter().rposition(|h| h.instance.addr == folio.0) {
+        let instance = self.world.locks.folio(folio, mapping, index);
+        let site = self.world.on_behalf(id, event.site);
+        if let Some(at) = self.world.tasks[id].holds.iter().rposition(|h| h.instance.addr == folio.0) {
             self.relock(id, event, at, Some(Mode::Exclusive));
             return;
         }
         let mode = Some(Mode::Exclusive);
         let ask = Ask { class, instance, mode, manner: Manner::Asked, time_ns, site };
-        let presences = Presences { tasks: &self.tasks, exits: &self.exits, losses: &self.losses };
-        self.graph.asked(presences, &self.tasks[id], &ask);
+        let presences = self.world.presences();
+        self.graph.asked(presences, &self.world.tasks[id], &ask);
     }
 
     pub(super) fn folio_wait(&mut self, id: TaskId, event: &Event, (folio, mapping, index): Named) {
         self.drop_ptls(id, event.time_ns);
         self.last_holders.wanted(folio.0);
         // The waiting lookup requested the lock before it waited.
-        let at_ns = match self.tasks[id].asked {
+        let at_ns = match self.world.tasks[id].asked {
             Some(Asked::Folio { mapping: of, index: at, at_ns, .. }) if (of, at) == (mapping, index) => at_ns,
             _ => event.time_ns,
         };
-        self.tasks[id].asked = Some(Asked::Folio { mapping, index, at_ns, site: event.site, folio });
+        self.world.tasks[id].asked = Some(Asked::Folio { mapping, index, at_ns, site: event.site, folio });
         self.folio_asked(id, event, (folio, mapping, index), at_ns);
-        let site = self.on_behalf(id, event.site);
-        self.tasks[id].waiting = Some(Waiting {
+        let site = self.world.on_behalf(id, event.site);
+        self.world.tasks[id].waiting = Some(Waiting {
             addr: folio.0,
             class: LockClass::of_folio(mapping),
             mode: Some(Mode::Exclusive),
@@ -126,9 +125,9 @@ impl Engine {
 
     pub(super) fn folio_held(&mut self, id: TaskId, event: &Event, named: Named, how: How) {
         let (folio, mapping, index) = named;
-        let asked = self.tasks[id].asked.take();
-        let instance = self.locks.folio(folio, mapping, index);
-        let Task { holds, path, .. } = &mut self.tasks[id];
+        let asked = self.world.tasks[id].asked.take();
+        let instance = self.world.locks.folio(folio, mapping, index);
+        let Task { holds, path, .. } = &mut self.world.tasks[id];
         if let Some(at) = holds.iter().position(|h| h.instance.addr == folio.0) {
             let hold = &mut holds[at];
             // Another task may take over an anonymous folio while it is locked, which changes the mapping.
@@ -165,26 +164,26 @@ impl Engine {
             How::SlowPath => Known::SlowPath,
         };
         let hold = hold_of(instance, named, known, event.time_ns);
-        if how == How::Contract && self.rules.is_late(event.site) {
+        if how == How::Contract && self.world.rules.is_late(event.site) {
             if self.was_held(id, event, hold) {
-                self.tasks[id].holds.push(hold);
+                self.world.tasks[id].holds.push(hold);
                 return;
             }
             self.doubt_where_locked(id, event.time_ns);
         }
-        let site = self.on_behalf(id, event.site);
+        let site = self.world.on_behalf(id, event.site);
         let asked_ns = asked.map_or(event.time_ns, |a| a.at_ns());
-        self.tasks[id].hold(hold, Manner::Asked, (site, asked_ns));
+        self.world.tasks[id].hold(hold, Manner::Asked, (site, asked_ns));
     }
 
     /// Handles a release: the folio's lock is free, no matter which task releases it.
     pub(super) fn folio_release(&mut self, id: TaskId, event: &Event, named: Named) {
-        let holds = |t: &TaskId| self.tasks[*t].holds.iter().any(|h| h.instance.addr == named.0.0);
+        let holds = |t: &TaskId| self.world.tasks[*t].holds.iter().any(|h| h.instance.addr == named.0.0);
         // The recorded holder may not hold it any more: `give_up_lossy` drops holds whose release may be lost.
         if let Some(holder) = self.folio_holders.remove(&named.0.0).filter(holds) {
             let is_it = |h: &LockHold| h.instance.addr == named.0.0 && h.lossy;
-            let is_lossy = self.tasks[holder].holds.iter().any(is_it);
-            self.last_holders.unlocked(&self.tasks[holder], named.0, event.time_ns);
+            let is_lossy = self.world.tasks[holder].holds.iter().any(is_it);
+            self.last_holders.unlocked(&self.world.tasks[holder], named.0, event.time_ns);
             self.drop_folio(holder, named.0, event.time_ns);
             if holder == id || !is_lossy {
                 return;
@@ -192,11 +191,11 @@ impl Engine {
             // The release of that hold may be lost; then this is another hold.
         }
         self.counts.unknown_releases += 1;
-        let instance = self.locks.folio(named.0, named.1, named.2);
+        let instance = self.world.locks.folio(named.0, named.1, named.2);
         let hold = hold_of(instance, named, Known::Released, event.time_ns);
-        self.last_holders.released(&self.tasks[id], &hold, event.time_ns);
+        self.last_holders.released(&self.world.tasks[id], &hold, event.time_ns);
         if self.was_held(id, event, hold) {
-            self.tasks[id].path_releases(&hold, event.time_ns);
+            self.world.tasks[id].path_releases(&hold, event.time_ns);
         } else {
             self.doubt_where_locked(id, event.time_ns);
         }
@@ -205,23 +204,23 @@ impl Engine {
     /// Marks edges as doubtful if a folio was locked at an unknown point. The task is not in an operation that states
     /// the point, and the begin of such an operation may be lost.
     fn doubt_where_locked(&mut self, id: TaskId, now_ns: u64) {
-        if !self.tasks[id].is_site_unsure(now_ns) {
+        if !self.world.tasks[id].is_site_unsure(now_ns) {
             return;
         }
-        let since_ns = self.tasks[id].touched_ns;
+        let since_ns = self.world.tasks[id].loss.touched_ns;
         self.doubt_since(id, since_ns);
-        if !self.tasks[id].holds.is_empty() {
+        if !self.world.tasks[id].holds.is_empty() {
             // The position of that lock in the task's path is not known.
-            self.tasks[id].path.touched_by_loss();
+            self.world.tasks[id].path.touched_by_loss();
         }
     }
 
     fn drop_folio(&mut self, holder: TaskId, folio: Folio, now_ns: u64) {
-        let task = &mut self.tasks[holder];
+        let task = &mut self.world.tasks[holder];
         if let Some(at) = task.holds.iter().position(|h| h.instance.addr == folio.0) {
             task.drop_hold(at, now_ns);
         }
-        let Task { leases, holds, .. } = &mut self.tasks[holder];
+        let Task { leases, holds, .. } = &mut self.world.tasks[holder];
         for lease in leases {
             lease.lock_released(folio.0, now_ns, holds);
         }
@@ -230,10 +229,10 @@ impl Engine {
     /// Handles a folio that turns out to be locked since some time ago: later requests were made under it. Returns true
     /// if the task's path now contains the lock.
     fn was_held(&mut self, id: TaskId, event: &Event, hold: LockHold) -> bool {
-        let task = &self.tasks[id];
+        let task = &self.world.tasks[id];
         // The innermost operation that states when it locks folios; else the outermost operation.
         let known =
-            task.frames.iter().rev().find_map(|f| Some((f.begin_ns, self.rules.folio_taken(f.site)?)));
+            task.frames.iter().rev().find_map(|f| Some((f.begin_ns, self.world.rules.folio_taken(f.site)?)));
         let Some((begin_ns, taken)) = known
             .map(|(begin_ns, taken)| (begin_ns, Some(taken)))
             .or_else(|| task.frames.first().map(|f| (f.begin_ns, None)))
@@ -241,7 +240,7 @@ impl Engine {
             return false;
         };
         let Some(at) = task.path.place(begin_ns, taken) else { return false };
-        let site = self.on_behalf(id, event.site);
+        let site = self.world.on_behalf(id, event.site);
         let is_lossy = task.frames.iter().any(|frame| frame.lossy || frame.folios_lossy);
         // A lock that the operation acquired before, and that the facts do not name, may be released before the folio is locked.
         // 5.10's hole punch acquires the fault mutex again under i_mmap_rwsem, and locks the page after it releases
@@ -262,9 +261,9 @@ impl Engine {
             self.asked_blocking((id, site), at, &hold, (&held, is_sure));
         }
         let op = Op { site, sure, ..Op::on(&hold, Act::Take, hold.since_ns) };
-        self.tasks[id].path.insert(at, begin_ns, op);
-        let presences = Presences { tasks: &self.tasks, exits: &self.exits, losses: &self.losses };
-        let task = &self.tasks[id];
+        self.world.tasks[id].path.insert(at, begin_ns, op);
+        let presences = self.world.presences();
+        let task = &self.world.tasks[id];
         self.relocks.held_more(task.serial, begin_ns, |time_ns| task.path.until(time_ns).into());
         task.path.requests_from(at + 1, |request| {
             if request.op.lock != hold.instance {
@@ -285,8 +284,8 @@ impl Engine {
         hold: &LockHold,
         (held, is_sure): (&[Op], impl Fn(&Op) -> bool),
     ) {
-        let presences = Presences { tasks: &self.tasks, exits: &self.exits, losses: &self.losses };
-        let task = &self.tasks[id];
+        let presences = self.world.presences();
+        let task = &self.world.tasks[id];
         let path = task.path.to(at);
         let time_ns = path.last().map_or(hold.since_ns, |op| op.time_ns);
         let ask = Ask {

@@ -11,9 +11,7 @@ use crate::{
     leases::{Lease, Sort},
     lock_class::LockClass,
     locks::Locks,
-    predict::{
-        self, Done, Happening, Lately, Pair, VARIANTS, Variant, What, Who, Witness, World, add_variant,
-    },
+    predict::{self, Done, Happening, Lately, Pair, VARIANTS, Variant, What, Who, Witness, add_variant},
     protection::Cover,
     tasks::{Task, comm_text},
 };
@@ -73,23 +71,24 @@ fn has_room(variants: &[Variant], cover: &Cover) -> bool {
 
 impl Engine {
     fn who(&self, id: TaskId, time_ns: u64, cpu: u16, stack: Option<u32>) -> Who {
-        let Task { serial, tid, tgid, comm, born_ns, made_ns, .. } = self.tasks[id];
+        let Task { serial, tid, tgid, comm, born_ns, made_ns, .. } = self.world.tasks[id];
         let is_made = made_ns != 0;
         Who { serial, id, tid, tgid, comm, cpu, born_ns, is_made, time_ns, stack }
     }
 
     /// Classes of a phase that certainly exclude unlinks of the table.
     fn excluding<'a>(&self, table: Table, held: impl Iterator<Item = &'a Held>) -> u16 {
-        let excludes = |h: &&Held| !h.lossy && self.excludes(table, h.class.wire(), h.mode, h.instance.addr);
+        let excludes =
+            |h: &&Held| !h.lossy && self.world.excludes(table, h.class.wire(), h.mode, h.instance.addr);
         held.filter(excludes).fold(0, |all, h| all | 1 << h.class as u16)
     }
 
     /// Adds an ended lease to the task's pending accesses.
     pub(super) fn lease_over(&mut self, id: TaskId, lease: &Lease) {
-        if !self.rules.sees_locks() {
+        if !self.world.rules.sees_locks() {
             return;
         }
-        let task = &self.tasks[id];
+        let task = &self.world.tasks[id];
         let cover = &lease.cover;
         let gib = lease.addr.gib();
         let (from, to, table, certain) = match lease.sort {
@@ -107,15 +106,15 @@ impl Engine {
             whole: !cover.is_cut(),
             sure: !lease.lossy && !task.is_doubtful(lease.start_ns),
             in_mm: task.mm == lease.mm,
-            epoch: self.tasks.epoch,
+            epoch: self.world.tasks.epoch,
         };
         let end_ns = lease.ends().1.max(lease.start_ns);
         let signature = signature(&what, (0..cover.phases()).map(|n| cover.phase(n)));
-        if let Some(known) = self.tasks[id].lately.find(signature, &what) {
+        if let Some(known) = self.world.tasks[id].lately.find(signature, &what) {
             known.count += 1;
             known.last_ns = known.last_ns.max(end_ns);
             if !is_known(&known.variants, cover) && has_room(&known.variants, cover) {
-                let pages = |n| split(&self.locks, cover.phase(n)).1;
+                let pages = |n| split(&self.world.locks, cover.phase(n)).1;
                 known.is_cut |= !add_variant(&mut known.variants, (0..cover.phases()).map(pages).collect());
             } else if known.variants.len() == VARIANTS {
                 known.is_cut = true;
@@ -123,7 +122,7 @@ impl Engine {
             return;
         }
         let (phases, variant): (Vec<_>, Vec<_>) =
-            (0..cover.phases()).map(|n| split(&self.locks, cover.phase(n))).unzip();
+            (0..cover.phases()).map(|n| split(&self.world.locks, cover.phase(n))).unzip();
         let done = Happening {
             what,
             phases,
@@ -132,7 +131,7 @@ impl Engine {
             covers: (0..cover.phases()).map(|n| self.excluding(lease.of.table, cover.phase(n))).collect(),
             count: 1,
             who: self.who(id, lease.start_ns, lease.cpu, lease.stack),
-            known_ns: self.now_ns,
+            known_ns: self.world.now_ns,
             first_ns: lease.start_ns,
             last_ns: end_ns,
         };
@@ -148,17 +147,17 @@ impl Engine {
         (lo_ns, now_ns): (u64, u64),
         lossy: bool,
     ) {
-        if !self.rules.sees_locks() {
+        if !self.world.rules.sees_locks() {
             return;
         }
-        let task = &self.tasks[id];
+        let task = &self.world.tasks[id];
         let mut holds = HoldSet::of(&task.holds);
         // Any of these may have been held at the moment of the unlink. `is_forgotten`: earlier ones are not remembered.
         let is_forgotten = lo_ns < now_ns && task.released_before_ns >= lo_ns;
         for (_, held) in task.released.iter().filter(|(at_ns, _)| *at_ns >= lo_ns && lo_ns < now_ns) {
             holds.push(*held);
         }
-        let last_user = task.frames.iter().any(|f| self.rules.last_user(f.site));
+        let last_user = task.frames.iter().any(|f| self.world.rules.last_user(f.site));
         let what = What {
             mm,
             from: gib,
@@ -170,12 +169,12 @@ impl Engine {
             whole: true,
             sure: !lossy && !is_forgotten && !task.is_doubtful(now_ns),
             in_mm: task.mm == mm,
-            epoch: self.tasks.epoch,
+            epoch: self.world.tasks.epoch,
         };
         let signature = signature(&what, std::iter::once(holds.iter()));
-        let (phase, pages) = split(&self.locks, holds.iter());
+        let (phase, pages) = split(&self.world.locks, holds.iter());
         let who = self.who(id, now_ns, task.cpu, task.stack());
-        if let Some(known) = self.tasks[id].lately.find(signature, &what) {
+        if let Some(known) = self.world.tasks[id].lately.find(signature, &what) {
             known.count += 1;
             known.last_ns = now_ns;
             known.is_cut |= !add_variant(&mut known.variants, vec![pages].into_boxed_slice());
@@ -189,7 +188,7 @@ impl Engine {
             covers: vec![self.excluding(table.0, holds.iter())],
             count: 1,
             who,
-            known_ns: self.now_ns,
+            known_ns: self.world.now_ns,
             first_ns: now_ns,
             last_ns: now_ns,
         };
@@ -197,7 +196,7 @@ impl Engine {
     }
 
     fn did(&mut self, id: TaskId, signature: u64, done: Happening) {
-        let task = &mut self.tasks[id];
+        let task = &mut self.world.tasks[id];
         task.lately.add(signature, done);
         if !std::mem::replace(&mut task.listed_lately, true) {
             self.busy.push(id);
@@ -206,33 +205,31 @@ impl Engine {
 
     /// Adds a lock whose acquisition was not seen to all pending accesses of the task: it was held during all of them.
     pub(super) fn held_all_the_time(&mut self, id: TaskId, class: Class, mode: Option<Mode>, addr: u64) {
-        let now_ns = self.now_ns;
-        let lock = self.locks.see(addr, class, now_ns);
+        let now_ns = self.world.now_ns;
+        let lock = self.world.locks.see(addr, class, now_ns);
         let (life, owner) = (lock.life, lock.owner);
-        let excludes = class != Class::Ptl && self.rules.excludes(class, mode);
+        let excludes = class != Class::Ptl && self.world.rules.excludes(class, mode);
         let (instance, exclusive) = (Instance { addr, life }, mode != Some(Mode::Read));
         let key = Key { class: class.into(), instance, exclusive, owner, doubtful: false };
-        self.tasks[id].lately.iter_mut().for_each(|done| done.was_held(key, excludes));
+        self.world.tasks[id].lately.iter_mut().for_each(|done| done.was_held(key, excludes));
     }
 
     fn judge(&mut self, done: &[Happening]) {
-        let (rules, tasks, locks, losses) = (&self.rules, &self.tasks, &self.locks, &self.losses);
-        let world = World { rules, tasks, locks, losses };
         for done in done {
-            self.predictions.take(&world, done);
+            self.predictions.take(&self.world, done);
         }
     }
 
     /// Judges all pending accesses of a task.
     pub(super) fn judge_task(&mut self, id: TaskId) {
         let mut done = Vec::new();
-        self.tasks[id].lately.take_all(&mut done);
+        self.world.tasks[id].lately.take_all(&mut done);
         self.judge(&done);
     }
 
     /// Judges accesses that have been pending long enough.
     pub(super) fn judge_due(&mut self) {
-        let now_ns = self.now_ns;
+        let now_ns = self.world.now_ns;
         if now_ns < self.judge_ns {
             return;
         }
@@ -249,7 +246,7 @@ impl Engine {
     fn judge_those(&mut self, take: impl Fn(&mut Lately, &mut Vec<Happening>)) {
         let (mut at, mut due) = (0, Vec::new());
         while at < self.busy.len() {
-            let task = &mut self.tasks[self.busy[at]];
+            let task = &mut self.world.tasks[self.busy[at]];
             take(&mut task.lately, &mut due);
             if task.lately.is_empty() {
                 task.listed_lately = false;
@@ -275,7 +272,7 @@ impl Engine {
             self.windows.worst(*lookup, *unlink).is_none_or(|seen| seen > *rank)
         };
         self.predictions.pairs.iter().filter(unseen).map(|((lookup, unlink, rank), pair)| {
-            let (lookup, unlink) = (self.name(*lookup), self.name(*unlink));
+            let (lookup, unlink) = (self.world.name(*lookup), self.world.name(*unlink));
             let (mm, gib, table, generation) = pair.link;
             Finding {
                 id: format!("prediction:{lookup}/{unlink}:{}", rank.name()),

@@ -11,8 +11,9 @@ use crate::{
     lock_order::graph::Ask,
     lock_order::path::{Act, Op},
     lock_order::relocks::Again,
-    presence::{Presence, Presences},
-    tasks::{Asked, Task, UNSURE_NS, Waiting},
+    loss::UNSURE_NS,
+    presence::Presence,
+    tasks::{Asked, Task, Waiting},
 };
 
 /// A request counts as a wait if the task has been silent for this long, even where the kernel reports no waits. Folio
@@ -25,14 +26,16 @@ const RELEASED_KEPT: usize = 32;
 impl Engine {
     /// Marks tasks as waiting that have been silent for too long since a request.
     pub(super) fn find_stuck(&mut self) {
-        for id in self.tasks.ids().collect::<Vec<TaskId>>() {
-            let (Some(asked), None) = (self.tasks[id].asked, self.tasks[id].waiting) else { continue };
+        for id in self.world.tasks.ids().collect::<Vec<TaskId>>() {
+            let (Some(asked), None) = (self.world.tasks[id].asked, self.world.tasks[id].waiting) else {
+                continue;
+            };
             match asked {
-                Asked::Lock { addr, at_ns, .. } if self.now_ns.saturating_sub(at_ns) >= STUCK_NS => {
+                Asked::Lock { addr, at_ns, .. } if self.world.now_ns.saturating_sub(at_ns) >= STUCK_NS => {
                     self.waits(id, addr, false);
                 }
                 Asked::Folio { mapping, index, at_ns, site, folio }
-                    if self.now_ns.saturating_sub(at_ns) >= STUCK_NS =>
+                    if self.world.now_ns.saturating_sub(at_ns) >= STUCK_NS =>
                 {
                     self.folio_stuck(id, site, (folio, mapping, index), at_ns);
                 }
@@ -44,12 +47,13 @@ impl Engine {
     /// Marks the task as waiting for a lock that it requested. If the task holds that lock, it waits for itself. This
     /// counts only if the kernel reported the wait or the two modes conflict; silence alone is not a wait.
     fn waits(&mut self, id: TaskId, addr: u64, told: bool) {
-        let task = &self.tasks[id];
+        let task = &self.world.tasks[id];
         let Some(at) = task.holds.iter().rposition(|h| h.instance.addr == addr) else { return };
         let hold = task.holds[at];
         let Some(Asked::Lock { at_ns, site, mode, .. }) = task.asked else { return };
-        let site = self.on_behalf(id, site);
-        self.tasks[id].waiting = Some(Waiting { addr, class: hold.class, mode, since_ns: at_ns, site, told });
+        let site = self.world.on_behalf(id, site);
+        self.world.tasks[id].waiting =
+            Some(Waiting { addr, class: hold.class, mode, since_ns: at_ns, site, told });
         if hold.known != Known::Asking && !hold.lossy && (told || conflict(hold.mode, mode)) {
             self.relocked(id, at, (site, mode, at_ns), Rank::Confirmed);
         }
@@ -59,7 +63,7 @@ impl Engine {
     /// request, not the acquisition.
     #[inline]
     pub(super) fn settle(&mut self, id: TaskId, event: &Event) {
-        let task = &mut self.tasks[id];
+        let task = &mut self.world.tasks[id];
         if task.asked.is_none() && task.waiting.is_none() {
             return;
         }
@@ -70,7 +74,7 @@ impl Engine {
             // An interrupt that runs on top of the task releases another task's lock.
             return;
         }
-        let task = &mut self.tasks[id];
+        let task = &mut self.world.tasks[id];
         let (still, gave_up) = match event.body {
             Body::Lock { step: LockStep::WaitBegin, lock, .. } => (Some(lock), false),
             Body::Lock { step: LockStep::WaitEnd, lock, failed: true, .. } => (Some(lock), false),
@@ -102,27 +106,27 @@ impl Engine {
     }
 
     fn has_now(&mut self, id: TaskId, addr: u64, asked_ns: u64, site: SiteId) {
-        let task = &mut self.tasks[id];
+        let task = &mut self.world.tasks[id];
         let Some(hold) = task.holds.iter_mut().rev().find(|h| h.instance.addr == addr) else { return };
         if hold.known == Known::Asking {
             hold.known = Known::Asked;
         }
         if hold.class != LockClass::Ptl {
             if hold.mode != Some(Mode::Read) && self.disputed.contains(&addr) {
-                self.end_disputed(id, addr, self.now_ns);
+                self.end_disputed(id, addr, self.world.now_ns);
             }
             return;
         }
-        let owner = self.locks.get(addr).map_or(0, |l| l.owner);
-        let release_seen = !self.rules.ptl_release_unseen();
+        let owner = self.world.locks.get(addr).map_or(0, |l| l.owner);
+        let release_seen = !self.world.rules.ptl_release_unseen();
         // One PTL serves all mms that share the table: it is acquired for the pointer that was looked up last.
-        let Task { leases, holds, .. } = &mut self.tasks[id];
+        let Task { leases, holds, .. } = &mut self.world.tasks[id];
         let of_table = (0..leases.len()).filter(|i| leases[*i].of.table.0 == owner);
         let Some(at) = of_table.max_by_key(|i| leases[*i].start_ns) else { return };
         if let Some(used_ns) = leases[at].ptl_taken(addr, asked_ns, release_seen, holds) {
-            let site = self.on_behalf(id, site);
-            let side = self.side(id, site, used_ns);
-            if let Some(hit) = &mut self.tasks[id].leases[at].hit {
+            let site = self.world.on_behalf(id, site);
+            let side = self.world.side(id, site, used_ns);
+            if let Some(hit) = &mut self.world.tasks[id].leases[at].hit {
                 hit.at_use = Some(Box::new(side));
             }
         }
@@ -139,7 +143,7 @@ impl Engine {
     ) {
         if class == Class::MmapLock && matches!(step, LockStep::Ask | LockStep::Try) {
             // A new system call: locks that the task acquired before it named them are released.
-            self.tasks[id].named_ns = 0;
+            self.world.tasks[id].loss.named_ns = 0;
         }
         match step {
             LockStep::Ask => {
@@ -148,15 +152,15 @@ impl Engine {
                     self.drop_ptls(id, event.time_ns);
                 }
                 self.take(id, event, (class.into(), mode, lock), Known::Asking);
-                if class == Class::Ptl && self.losses.holes > 0 && !self.locks.is_named(lock) {
+                if class == Class::Ptl && self.world.losses.holes > 0 && !self.world.locks.is_named(lock) {
                     // The record that names this lock's table may be lost.
-                    self.tasks[id].leases.iter_mut().for_each(|lease| lease.lossy = true);
+                    self.world.tasks[id].leases.iter_mut().for_each(|lease| lease.lossy = true);
                 }
                 let (at_ns, site) = (event.time_ns, event.site);
-                self.tasks[id].asked = Some(Asked::Lock { addr: lock, at_ns, mode, site });
+                self.world.tasks[id].asked = Some(Asked::Lock { addr: lock, at_ns, mode, site });
             }
             LockStep::Try => {
-                if self.rules.try_then_block(event.site, class) {
+                if self.world.rules.try_then_block(event.site, class) {
                     self.drop_ptls(id, event.time_ns);
                 }
                 self.take(id, event, (class.into(), mode, lock), Known::Tried);
@@ -165,7 +169,7 @@ impl Engine {
             LockStep::GaveUp => self.give_up(id, lock),
             LockStep::Release => self.release(id, event.time_ns, (class, mode), lock),
             LockStep::Downgrade => {
-                let Task { holds, path, .. } = &mut self.tasks[id];
+                let Task { holds, path, .. } = &mut self.world.tasks[id];
                 if let Some(hold) = holds.iter_mut().find(|h| h.instance.addr == lock) {
                     hold.downgraded = hold.mode != Some(Mode::Read);
                     hold.mode = Some(Mode::Read);
@@ -177,7 +181,7 @@ impl Engine {
                 self.waits(id, lock, true);
             }
             // The task reaches the same point by blocking as by acquiring the lock at once.
-            LockStep::Busy if self.rules.try_then_block(event.site, class) => {}
+            LockStep::Busy if self.world.rules.try_then_block(event.site, class) => {}
             LockStep::Busy => self.busy(id, event, (class.into(), mode, lock)),
             // The next event shows whether the task acquired it.
             LockStep::WaitEnd => {}
@@ -192,22 +196,22 @@ impl Engine {
         (class, mode, addr): (LockClass, Option<Mode>, u64),
         known: Known,
     ) {
-        let lock = self.locks.see(addr, class.wire(), event.time_ns);
+        let lock = self.world.locks.see(addr, class.wire(), event.time_ns);
         let instance = Instance { addr, life: lock.life };
         let manner = match known {
-            Known::Tried if self.rules.try_then_block(event.site, class.wire()) => Manner::TryThenBlock,
+            Known::Tried if self.world.rules.try_then_block(event.site, class.wire()) => Manner::TryThenBlock,
             Known::Tried => Manner::Tried,
             _ => Manner::Asked,
         };
-        let site = self.on_behalf(id, event.site);
-        if class == LockClass::Ptl && self.rules.ptl_release_unseen() {
+        let site = self.world.on_behalf(id, event.site);
+        if class == LockClass::Ptl && self.world.rules.ptl_release_unseen() {
             // A task does not request a spinlock that it holds.
-            if let Some(at) = self.tasks[id].holds.iter().rposition(|h| h.instance == instance) {
-                self.tasks[id].drop_hold(at, event.time_ns);
+            if let Some(at) = self.world.tasks[id].holds.iter().rposition(|h| h.instance == instance) {
+                self.world.tasks[id].drop_hold(at, event.time_ns);
             }
         }
-        if let Some(at) = self.tasks[id].holds.iter().rposition(|h| h.instance == instance) {
-            let hold = &mut self.tasks[id].holds[at];
+        if let Some(at) = self.world.tasks[id].holds.iter().rposition(|h| h.instance == instance) {
+            let hold = &mut self.world.tasks[id].holds[at];
             hold.again = hold.again.saturating_add(1);
             let (lossy, disputed) = (hold.lossy, hold.disputed);
             if manner != Manner::Tried && !disputed {
@@ -217,9 +221,9 @@ impl Engine {
                 return;
             }
             // The release was lost: this is another hold.
-            self.tasks[id].drop_hold(at, event.time_ns);
+            self.world.tasks[id].drop_hold(at, event.time_ns);
         }
-        let Task { failed, path, .. } = &mut self.tasks[id];
+        let Task { failed, path, .. } = &mut self.world.tasks[id];
         if manner != Manner::Tried {
             failed.retain(|op| (op.lock, op.mode) != (instance, mode));
             path.tried_before(instance, mode);
@@ -228,8 +232,8 @@ impl Engine {
             failed.drain(..).rev().for_each(|op| path.push_first(op));
         }
         let ask = Ask { class, instance, mode, manner, time_ns: event.time_ns, site };
-        let presences = Presences { tasks: &self.tasks, exits: &self.exits, losses: &self.losses };
-        self.graph.asked(presences, &self.tasks[id], &ask);
+        let presences = self.world.presences();
+        self.graph.asked(presences, &self.world.tasks[id], &ask);
         let hold = LockHold {
             class,
             instance,
@@ -243,11 +247,11 @@ impl Engine {
             mapping: Mapping(0),
             index: 0,
         };
-        self.tasks[id].hold(hold, manner, (site, event.time_ns));
+        self.world.tasks[id].hold(hold, manner, (site, event.time_ns));
     }
 
     fn give_up(&mut self, id: TaskId, addr: u64) {
-        let task = &mut self.tasks[id];
+        let task = &mut self.world.tasks[id];
         if let Some(at) = task.holds.iter().rposition(|h| h.instance.addr == addr) {
             match task.holds[at].again {
                 0 => task.fail_hold(at),
@@ -258,7 +262,7 @@ impl Engine {
 
     /// Handles a failed trylock: another task holds the lock.
     fn busy(&mut self, id: TaskId, event: &Event, (class, mode, addr): (LockClass, Option<Mode>, u64)) {
-        let instance = Instance { addr, life: self.locks.see(addr, class.wire(), event.time_ns).life };
+        let instance = Instance { addr, life: self.world.locks.see(addr, class.wire(), event.time_ns).life };
         let op = Op {
             lock: instance,
             time_ns: event.time_ns,
@@ -270,7 +274,7 @@ impl Engine {
             known: Known::Tried,
             sure: true,
         };
-        let task = &mut self.tasks[id];
+        let task = &mut self.world.tasks[id];
         if !task.holds.is_empty() {
             task.path.push(op);
             return;
@@ -291,33 +295,31 @@ impl Engine {
         (class, mode): (Class, Option<Mode>),
         addr: u64,
     ) {
-        let holds = &mut self.tasks[id].holds;
+        let holds = &mut self.world.tasks[id].holds;
         match holds.iter().rposition(|h| h.instance.addr == addr) {
             Some(at) if holds[at].again > 0 => {
                 holds[at].again -= 1;
                 return;
             }
             Some(at) => {
-                let hold = self.tasks[id].drop_hold(at, now_ns);
+                let hold = self.world.tasks[id].drop_hold(at, now_ns);
                 if hold.lossy && !hold.disputed && self.is_one_hold(hold.since_ns, now_ns) {
                     self.redeem(id, hold.instance);
                 }
                 if hold.mode == Some(Mode::Write) {
-                    self.locks.was_exclusive(hold.instance);
+                    self.world.locks.was_exclusive(hold.instance);
                 }
                 if hold.disputed {
                     // If that hold ended before, this releases another task's hold.
                     self.dispute(addr);
                 }
-                self.last_holders.released(&self.tasks[id], &hold, now_ns);
+                self.last_holders.released(&self.world.tasks[id], &hold, now_ns);
                 self.released(id, now_ns, &hold);
             }
             None if self.releases_for_another(id, now_ns, (class, mode), addr) => return,
             None => {
                 self.counts.unknown_releases += 1;
-                self.tasks[id].named_ns = 0;
-                self.tasks[id].given_up.retain(|lock| *lock != addr);
-                let since_ns = std::mem::take(&mut self.tasks[id].unsure_since_ns);
+                let since_ns = self.world.tasks[id].loss.released(addr);
                 if since_ns != 0 {
                     // This is the lock whose acquisition was lost.
                     self.doubt_order_since(id, since_ns);
@@ -327,14 +329,14 @@ impl Engine {
         }
         // A lease that ends with the lock was protected by it to its end.
         let mut at = 0;
-        while at < self.tasks[id].leases.len() {
-            if self.tasks[id].leases[at].sort == Sort::Foreign(class) {
+        while at < self.world.tasks[id].leases.len() {
+            if self.world.tasks[id].leases[at].sort == Sort::Foreign(class) {
                 self.end_lease(id, at, (now_ns, now_ns), true);
             } else {
                 at += 1;
             }
         }
-        let Task { leases, holds, .. } = &mut self.tasks[id];
+        let Task { leases, holds, .. } = &mut self.world.tasks[id];
         for lease in leases {
             lease.lock_released(addr, now_ns, holds);
         }
@@ -354,22 +356,24 @@ impl Engine {
         if !matches!(class, Class::MmapLock | Class::VmaLock | Class::IMmap | Class::Inode) {
             return false;
         }
-        let Some(lock) = self.locks.get(addr) else { return false };
+        let Some(lock) = self.world.locks.get(addr) else { return false };
         let (seen_ns, was_exclusive) = (lock.seen_ns, lock.was_exclusive);
         let holders: Vec<TaskId> = self.holders(addr, mode).collect();
         let Some(oldest) = holders.iter().copied().min_by_key(|t| (self.since_ns(*t, addr), *t)) else {
             return false;
         };
-        let task = &self.tasks[id];
+        let task = &self.world.tasks[id];
         // `is_known`, `is_new`: every acquisition of the lock by this task was seen.
-        let is_exclusive =
-            self.tasks[oldest].holds.iter().any(|h| h.instance.addr == addr && h.mode != Some(Mode::Read));
-        let is_known = was_exclusive && task.unsure_since_ns == 0;
+        let is_exclusive = self.world.tasks[oldest]
+            .holds
+            .iter()
+            .any(|h| h.instance.addr == addr && h.mode != Some(Mode::Read));
+        let is_known = was_exclusive && task.loss.unsure_since_ns == 0;
         let is_new = is_known || task.born_ns > seen_ns || seen_ns + UNSURE_NS < now_ns;
-        let cannot_hold = is_exclusive || (is_new && !task.given_up.contains(&addr));
-        let is_certain = cannot_hold && task.unsure_since_ns == 0 && holders.len() == 1;
+        let cannot_hold = is_exclusive || (is_new && !task.loss.may_hold(addr));
+        let is_certain = cannot_hold && task.loss.unsure_since_ns == 0 && holders.len() == 1;
         if is_certain {
-            if let Some(at) = self.tasks[oldest].holds.iter().rposition(|h| h.instance.addr == addr) {
+            if let Some(at) = self.world.tasks[oldest].holds.iter().rposition(|h| h.instance.addr == addr) {
                 self.drop_other(oldest, at, now_ns);
             }
             return true;
@@ -383,14 +387,14 @@ impl Engine {
         let is_it = move |h: &LockHold| {
             h.instance.addr == addr && h.known != Known::Asking && (mode.is_none() || h.mode == mode)
         };
-        self.tasks.ids().filter(move |t| self.tasks[*t].holds.iter().any(is_it))
+        self.world.tasks.ids().filter(move |t| self.world.tasks[*t].holds.iter().any(is_it))
     }
 
     /// Ends other tasks' disputed holds of a lock that the task has acquired exclusively.
     fn end_disputed(&mut self, id: TaskId, addr: u64, now_ns: u64) {
-        for other in self.tasks.ids().filter(|other| *other != id).collect::<Vec<TaskId>>() {
+        for other in self.world.tasks.ids().filter(|other| *other != id).collect::<Vec<TaskId>>() {
             let is_it = |h: &LockHold| h.instance.addr == addr && h.disputed;
-            if let Some(at) = self.tasks[other].holds.iter().position(is_it) {
+            if let Some(at) = self.world.tasks[other].holds.iter().position(is_it) {
                 self.drop_other(other, at, now_ns);
             }
         }
@@ -399,17 +403,17 @@ impl Engine {
 
     /// Ends a hold of a task because of another task's event.
     fn drop_other(&mut self, holder: TaskId, at: usize, now_ns: u64) {
-        let hold = self.tasks[holder].drop_hold(at, now_ns);
+        let hold = self.world.tasks[holder].drop_hold(at, now_ns);
         self.released(holder, now_ns, &hold);
-        let Task { leases, holds, .. } = &mut self.tasks[holder];
+        let Task { leases, holds, .. } = &mut self.world.tasks[holder];
         leases.iter_mut().for_each(|lease| lease.lock_released(hold.instance.addr, now_ns, holds));
     }
 
     /// Marks all holds of a lock as doubtful: one of its holders may have released it.
     fn dispute(&mut self, addr: u64) {
         self.disputed.insert(addr);
-        for id in self.tasks.ids().collect::<Vec<TaskId>>() {
-            let Task { holds, leases, path, .. } = &mut self.tasks[id];
+        for id in self.world.tasks.ids().collect::<Vec<TaskId>>() {
+            let Task { holds, leases, path, .. } = &mut self.world.tasks[id];
             let mut had = holds.iter_mut().filter(|h| h.instance.addr == addr && h.known != Known::Asking);
             if let Some(hold) = had.next() {
                 (hold.lossy, hold.disputed) = (true, true);
@@ -421,20 +425,21 @@ impl Engine {
 
     /// Time since which a task holds a lock.
     fn since_ns(&self, id: TaskId, addr: u64) -> u64 {
-        self.tasks[id].holds.iter().find(|h| h.instance.addr == addr).map_or(u64::MAX, |h| h.since_ns)
+        self.world.tasks[id].holds.iter().find(|h| h.instance.addr == addr).map_or(u64::MAX, |h| h.since_ns)
     }
 
     /// Returns true if a lock that was acquired at `since_ns` and is released now was held in between. Otherwise two
     /// records, a release and a new request, would both have to be lost.
     fn is_one_hold(&self, since_ns: u64, now_ns: u64) -> bool {
-        self.losses.lost_between(since_ns, now_ns) <= 1 || self.losses.are_sparse(since_ns, now_ns)
+        self.world.losses.lost_between(since_ns, now_ns) <= 1
+            || self.world.losses.are_sparse(since_ns, now_ns)
     }
 
     /// Confirms that a lock was held all the time, although records were lost meanwhile.
     fn redeem(&mut self, id: TaskId, lock: Instance) {
         let excluding = |class: LockClass| class != LockClass::Ptl;
-        let rules = &self.rules;
-        let Task { leases, lately, .. } = &mut self.tasks[id];
+        let rules = &self.world.rules;
+        let Task { leases, lately, .. } = &mut self.world.tasks[id];
         leases.iter_mut().for_each(|lease| lease.cover.redeem(lock));
         for done in lately.iter_mut() {
             done.redeem(lock, |key| {
@@ -446,7 +451,7 @@ impl Engine {
 
     /// Ends the PTL holds of a task; used if PTL releases are not seen.
     pub(super) fn drop_ptls(&mut self, id: TaskId, now_ns: u64) {
-        while let Some(hold) = self.tasks[id].holds.iter().rev().find(|h| h.class == LockClass::Ptl) {
+        while let Some(hold) = self.world.tasks[id].holds.iter().rev().find(|h| h.class == LockClass::Ptl) {
             let addr = hold.instance.addr;
             self.release(id, now_ns, (Class::Ptl, None), addr);
         }
@@ -454,10 +459,10 @@ impl Engine {
 
     /// Remembers a released lock if the moment of an unlink is not known: the lock may have been held at that moment.
     fn released(&mut self, id: TaskId, now_ns: u64, hold: &LockHold) {
-        if self.rules.unshare_exact() {
+        if self.world.rules.unshare_exact() {
             return;
         }
-        let Task { released, released_before_ns, .. } = &mut self.tasks[id];
+        let Task { released, released_before_ns, .. } = &mut self.world.tasks[id];
         if released.len() == RELEASED_KEPT
             && let Some((at_ns, _)) = released.pop_front()
         {
@@ -468,8 +473,8 @@ impl Engine {
 
     /// Reports that the task requests a lock that it holds.
     pub(super) fn relock(&mut self, id: TaskId, event: &Event, at: usize, requested: Option<Mode>) {
-        let hold = self.tasks[id].holds[at];
-        let site = self.on_behalf(id, event.site);
+        let hold = self.world.tasks[id].holds[at];
+        let site = self.world.on_behalf(id, event.site);
         let rank = if hold.lossy { Rank::Incomplete } else { Rank::Feasible };
         self.relocked(id, at, (site, requested, event.time_ns), rank);
     }
@@ -481,18 +486,18 @@ impl Engine {
         (site, requested, time_ns): (SiteId, Option<Mode>, u64),
         rank: Rank,
     ) {
-        let task = &self.tasks[id];
+        let task = &self.world.tasks[id];
         let hold = task.holds[at];
         let again = Again {
             site,
             instance: hold.instance,
             held: hold.shown(),
             requested,
-            side: self.side(id, site, time_ns),
+            side: self.world.side(id, site, time_ns),
             presence: Presence::of(task, time_ns, task.path.ops()),
             path: task.path.ops().into(),
             lossy: hold.lossy || task.path.is_lossy(),
         };
-        self.relocks.add(again, rank, |s| self.rules.name(s));
+        self.relocks.add(again, rank, |s| self.world.rules.name(s));
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{ENDED_KEPT, Ended, Engine};
 use crate::{
-    event::{Addr, Class, Event, Mapping, Mm, Mode, Pte, SiteId, Table},
+    event::{Addr, Class, Event, Mapping, Mm, Pte, SiteId, Table},
     finding::{Doubt, Evidence, Finding, FreedShared, Rank, TaskRef},
     holds::{HoldSet, LockHold, TaskId},
     leases::{Generation, Hit, Lease, Pointer, Sort},
@@ -40,16 +40,16 @@ impl Engine {
         let now_ns = event.time_ns;
         self.counts.lookups += 1 + u64::from(repeats);
         if repeats > 0
-            && let Some(table) = self.tasks[id].last_table
+            && let Some(table) = self.world.tasks[id].last_table
         {
             self.tables.looked_up_again(table, repeats);
         }
-        self.tasks[id].last_table = (pte.0 != 0).then_some(pte.table());
-        let foreign = self.tasks[id].frames.last().and_then(|f| f.foreign_until);
+        self.world.tasks[id].last_table = (pte.0 != 0).then_some(pte.table());
+        let foreign = self.world.tasks[id].frames.last().and_then(|f| f.foreign_until);
         if foreign.is_none() {
             // On such kernels it is unknown whether the task still holds the PTL, so a lookup does not count as made
             // under it.
-            if self.rules.ptl_release_unseen() {
+            if self.world.rules.ptl_release_unseen() {
                 self.drop_ptls(id, now_ns);
             }
             self.replace_leases(id, now_ns, mm, addr);
@@ -63,7 +63,7 @@ impl Engine {
         }
         let sort = match foreign {
             None => Sort::Own,
-            Some(class) if self.tasks[id].holds.iter().any(|h| h.class.wire() == class) => {
+            Some(class) if self.world.tasks[id].holds.iter().any(|h| h.class.wire() == class) => {
                 Sort::Foreign(class)
             }
             // The end of the lease is the release of this lock, which the task does not hold.
@@ -75,8 +75,8 @@ impl Engine {
     /// Ends the task's earlier leases in this mm, which the new lookup replaces.
     fn replace_leases(&mut self, id: TaskId, now_ns: u64, mm: Mm, addr: Addr) {
         let mut at = 0;
-        while at < self.tasks[id].leases.len() {
-            let lease = &mut self.tasks[id].leases[at];
+        while at < self.world.tasks[id].leases.len() {
+            let lease = &mut self.world.tasks[id].leases[at];
             if lease.mm == mm && lease.looked_up_again(addr.gib(), now_ns) {
                 self.end_lease(id, at, (now_ns, now_ns), false);
             } else {
@@ -96,11 +96,12 @@ impl Engine {
         if pte.0 == 0 {
             return;
         }
-        let site = self.on_behalf(id, event.site);
-        let depth = self.tasks[id].frames.len();
-        let stack = self.tasks[id].stack();
+        let site = self.world.on_behalf(id, event.site);
+        let depth = self.world.tasks[id].frames.len();
+        let stack = self.world.tasks[id].stack();
         let handed = |l: &&mut Lease| l.sort == Sort::Own && l.mm == mm && l.of.table == pte.table();
-        if let Some(lease) = self.tasks[id].leases.iter_mut().filter(handed).max_by_key(|l| l.start_ns) {
+        if let Some(lease) = self.world.tasks[id].leases.iter_mut().filter(handed).max_by_key(|l| l.start_ns)
+        {
             lease.hand_over(addr, pte, site, depth);
             lease.stack = stack;
             return;
@@ -110,8 +111,8 @@ impl Engine {
     }
 
     fn lease(&mut self, id: TaskId, event: &Event, sort: Sort, pointer: Pointer) {
-        let site = self.on_behalf(id, event.site);
-        let task = &self.tasks[id];
+        let site = self.world.on_behalf(id, event.site);
+        let task = &self.world.tasks[id];
         let holds = HoldSet::of(&task.holds);
         let at = (event.time_ns, event.cpu, site);
         let mut lease = Lease::new(sort, pointer, at, task.frames.len(), holds);
@@ -119,27 +120,18 @@ impl Engine {
         let unsure = task.is_doubtful(event.time_ns);
         lease.lossy = task.is_site_unsure(event.time_ns);
         for hold in &task.holds {
-            if self.excludes(lease.of.table, hold.class.wire(), hold.mode, hold.instance.addr) {
+            if self.world.excludes(lease.of.table, hold.class.wire(), hold.mode, hold.instance.addr) {
                 lease.exclude_by(hold.instance.addr);
             }
         }
         // A lock that protects the lookup may be unknown because its records were lost.
         lease.lossy |= unsure && sort == Sort::Own && !lease.is_guarded();
         self.counts.leases += 1;
-        let task = &mut self.tasks[id];
+        let task = &mut self.world.tasks[id];
         task.leases.push(lease);
         if !std::mem::replace(&mut task.listed, true) {
             self.lessees.push(id);
         }
-    }
-
-    /// Returns true if a hold excludes unlinks of this table; a PTL must be the table's own.
-    pub(super) fn excludes(&self, table: Table, class: Class, mode: Option<Mode>, lock: u64) -> bool {
-        self.rules.excludes(class, mode) && (class != Class::Ptl || self.is_ptl_of(lock, table))
-    }
-
-    pub(super) fn is_ptl_of(&self, lock: u64, table: Table) -> bool {
-        self.locks.get(lock).is_some_and(|l| l.owner == table.0)
     }
 
     /// Ends the task's leases for which `over` returns true.
@@ -156,8 +148,8 @@ impl Engine {
         over: impl Fn(&Lease) -> bool,
     ) {
         let mut at = 0;
-        while at < self.tasks[id].leases.len() {
-            if over(&self.tasks[id].leases[at]) {
+        while at < self.world.tasks[id].leases.len() {
+            if over(&self.world.tasks[id].leases[at]) {
                 self.end_lease(id, at, (now_ns, seen_ns), false);
             } else {
                 at += 1;
@@ -167,25 +159,25 @@ impl Engine {
 
     pub(super) fn end_lease(&mut self, id: TaskId, at: usize, (now_ns, seen_ns): (u64, u64), by_lock: bool) {
         // The lease is large, so it stays in the vector while it is judged.
-        let mut leases = std::mem::take(&mut self.tasks[id].leases);
+        let mut leases = std::mem::take(&mut self.world.tasks[id].leases);
         let lease = &mut leases[at];
         lease.end(now_ns, seen_ns, by_lock);
         self.lease_over(id, lease);
         let is_hit = lease.hit.is_some();
         if is_hit {
-            let task = &self.tasks[id];
+            let task = &self.world.tasks[id];
             self.windows.ended(
                 lease,
                 || task.reference(),
-                |s| self.rules.name(s),
+                |s| self.world.rules.name(s),
                 |t| self.tables.history(t),
             );
         }
-        if is_hit || self.rules.unshare_exact() {
+        if is_hit || self.world.rules.unshare_exact() {
             leases.swap_remove(at);
         } else {
             let lease = leases.swap_remove(at);
-            let task = &self.tasks[id];
+            let task = &self.world.tasks[id];
             let holder = (task.tid, task.tgid, task.comm);
             if self.ended.len() == ENDED_KEPT
                 && let Some(oldest) = self.ended.pop_front()
@@ -195,7 +187,7 @@ impl Engine {
             let until_ns = lease.ends().1;
             self.ended.push_back(Ended { lease, holder, until_ns });
         }
-        self.tasks[id].leases = leases;
+        self.world.tasks[id].leases = leases;
     }
 
     pub(super) fn unshare(&mut self, id: TaskId, event: &Event, mm: Mm, addr: Addr, pte: Pte) {
@@ -236,18 +228,18 @@ impl Engine {
         self.tables_died();
         // For users of other links the page is gone, regardless of the kernel's share count. If the moment of an unlink
         // is not seen, only the count shows that such a link still exists.
-        let is_left = count > 0 || self.rules.unshare_exact();
+        let is_left = count > 0 || self.world.rules.unshare_exact();
         for link in left.iter().filter(|_| is_left) {
             self.unlink(id, event, Unlink { mm: link.mm, gib: Some(link.gib), ..unlink });
         }
         if left.is_empty() && count == 0 {
             return;
         }
-        let site = self.on_behalf(id, event.site);
-        let side = self.side(id, site, now_ns);
+        let site = self.world.on_behalf(id, event.site);
+        let side = self.world.side(id, site, now_ns);
         // A share count above 0 is the kernel's own statement. Links known only to the engine may be stale, the more so
         // after loss.
-        let lossy = count == 0 && self.losses.holes > 0;
+        let lossy = count == 0 && self.world.losses.holes > 0;
         let rank = match (count, lossy) {
             (1.., _) => Rank::Freed,
             (0, true) => Rank::Incomplete,
@@ -273,9 +265,9 @@ impl Engine {
 
     /// Assigns the table to a file: it is looked up, or unshared, under the file's lock.
     fn know_mapping(&mut self, id: TaskId, table: Table) {
-        let mut files = self.tasks[id].holds.iter().filter(|h| h.class.wire() == Class::IMmap);
+        let mut files = self.world.tasks[id].holds.iter().filter(|h| h.class.wire() == Class::IMmap);
         if let (Some(hold), None) = (files.next(), files.next())
-            && let Some(lock) = self.locks.get(hold.instance.addr)
+            && let Some(lock) = self.world.locks.get(hold.instance.addr)
             && lock.owner != 0
         {
             self.tables.belongs(table, Mapping(lock.owner));
@@ -286,8 +278,8 @@ impl Engine {
     fn write_down(&mut self, id: TaskId, site: SiteId, unlink: Unlink) {
         self.know_mapping(id, unlink.table);
         let mapping = self.tables.get(unlink.table).map_or(Mapping(0), |t| t.mapping);
-        self.ledger.unshared(mapping, unlink.hi_ns, self.tasks[id].comm, site);
-        if let Some(frame) = self.tasks[id].frames.last_mut() {
+        self.ledger.unshared(mapping, unlink.hi_ns, self.world.tasks[id].comm, site);
+        if let Some(frame) = self.world.tasks[id].frames.last_mut() {
             frame.unlinks += 1;
             frame.unlinked_of = mapping;
         }
@@ -303,19 +295,19 @@ impl Engine {
     fn unlink(&mut self, id: TaskId, event: &Event, unlink: Unlink) {
         let Some(of) = self.tables.generation(unlink.table) else { return };
         if let (false, Some(gib)) = (unlink.freed, unlink.gib) {
-            let site = self.on_behalf(id, event.site);
+            let site = self.world.on_behalf(id, event.site);
             self.write_down(id, site, unlink);
             let link = (unlink.mm, gib, (of.table, of.generation));
             let is_interval = unlink.lo_ns < unlink.hi_ns;
-            let lossy = self.tasks[id].is_site_unsure(event.time_ns)
-                || (is_interval && self.losses.touches(event.cpu, unlink.lo_ns, unlink.hi_ns));
+            let lossy = self.world.tasks[id].is_site_unsure(event.time_ns)
+                || (is_interval && self.world.losses.touches(event.cpu, unlink.lo_ns, unlink.hi_ns));
             self.removed(id, site, link, (unlink.lo_ns, unlink.hi_ns), lossy);
         }
         let mut at = 0;
         while at < self.lessees.len() {
             let other = self.lessees[at];
-            if self.tasks[other].leases.is_empty() {
-                self.tasks[other].listed = false;
+            if self.world.tasks[other].leases.is_empty() {
+                self.world.tasks[other].listed = false;
                 self.lessees.swap_remove(at);
                 continue;
             }
@@ -323,8 +315,8 @@ impl Engine {
             if other == id {
                 continue;
             }
-            for i in 0..self.tasks[other].leases.len() {
-                if unlink.concerns(&self.tasks[other].leases[i], of.generation) {
+            for i in 0..self.world.tasks[other].leases.len() {
+                if unlink.concerns(&self.world.tasks[other].leases[i], of.generation) {
                     self.hit(id, event, (unlink, of), other, i);
                 }
             }
@@ -337,7 +329,7 @@ impl Engine {
         if !unlink.freed {
             return;
         }
-        for lease in &mut self.tasks[other].leases {
+        for lease in &mut self.world.tasks[other].leases {
             if let Some(hit) = &mut lease.hit
                 && (hit.of.table, hit.of.generation) == (unlink.table, generation)
             {
@@ -354,27 +346,28 @@ impl Engine {
         other: TaskId,
         at: usize,
     ) {
-        let holder = &self.tasks[other];
+        let holder = &self.world.tasks[other];
         let lease = &holder.leases[at];
-        let lossy = self.tasks[id].is_site_unsure(event.time_ns)
-            || self.losses.on(holder.cpu, holder.last_ns, unlink.hi_ns).ends_leases()
-            || self.losses.on(event.cpu, lease.start_ns.min(unlink.lo_ns), unlink.hi_ns).ends_leases()
+        let lossy = self.world.tasks[id].is_site_unsure(event.time_ns)
+            || self.world.losses.on(holder.cpu, holder.last_ns, unlink.hi_ns).ends_leases()
+            || self.world.losses.on(event.cpu, lease.start_ns.min(unlink.lo_ns), unlink.hi_ns).ends_leases()
             // The record of the unlink by the lease's own mm may be lost.
-            || (lease.mm != unlink.mm && self.losses.anywhere(lease.start_ns, unlink.hi_ns).deeds());
+            || (lease.mm != unlink.mm && self.world.losses.anywhere(lease.start_ns, unlink.hi_ns).deeds());
         let lo_ns = unlink.lo_ns.max(lease.start_ns);
         if lease.hit.is_some() {
             return;
         }
-        let site = self.on_behalf(id, event.site);
-        let ptl =
-            |h: &&LockHold| h.class.wire() == Class::Ptl && self.is_ptl_of(h.instance.addr, unlink.table);
+        let site = self.world.on_behalf(id, event.site);
+        let ptl = |h: &&LockHold| {
+            h.class.wire() == Class::Ptl && self.world.is_ptl_of(h.instance.addr, unlink.table)
+        };
         // If PTL releases are not seen, a PTL requested before the unlink may be released by the time of the report.
-        let is_sure = unlink.lo_ns == unlink.hi_ns || !self.rules.ptl_release_unseen();
-        let ptl = self.tasks[id].holds.iter().find(ptl).filter(|_| is_sure);
+        let is_sure = unlink.lo_ns == unlink.hi_ns || !self.world.rules.ptl_release_unseen();
+        let ptl = self.world.tasks[id].holds.iter().find(ptl).filter(|_| is_sure);
         let ptl = ptl.map(|h| (h.instance.addr, h.since_ns));
-        let unlinker = self.side(id, site, unlink.hi_ns);
+        let unlinker = self.world.side(id, site, unlink.hi_ns);
         let hit = Hit::new((lo_ns, unlink.hi_ns), unlinker, site, of, ptl);
-        let lease = &mut self.tasks[other].leases[at];
+        let lease = &mut self.world.tasks[other].leases[at];
         lease.lossy |= lossy;
         lease.hit = Some(Box::new(hit));
     }
@@ -385,10 +378,10 @@ impl Engine {
             self.counts.forgotten_leases += 1;
         }
         let Some(of) = self.tables.generation(unlink.table) else { return };
-        let site = self.on_behalf(id, event.site);
-        let unsure = self.tasks[id].is_site_unsure(event.time_ns);
+        let site = self.world.on_behalf(id, event.site);
+        let unsure = self.world.tasks[id].is_site_unsure(event.time_ns);
         let lossy_here = |e: &Ended| {
-            unsure || self.losses.touches(event.cpu, e.lease.start_ns.min(unlink.lo_ns), unlink.hi_ns)
+            unsure || self.world.losses.touches(event.cpu, e.lease.start_ns.min(unlink.lo_ns), unlink.hi_ns)
         };
         let mut hits = Vec::new();
         for (at, e) in self.ended.iter().enumerate() {
@@ -398,13 +391,13 @@ impl Engine {
             }
         }
         for (at, lossy) in hits {
-            let unlinker = self.side(id, site, unlink.hi_ns);
+            let unlinker = self.world.side(id, site, unlink.hi_ns);
             let Ended { lease, holder: (tid, tgid, comm), .. } = &mut self.ended[at];
             lease.lossy |= lossy;
             let between = (unlink.lo_ns.max(lease.start_ns), unlink.hi_ns);
             lease.hit = Some(Box::new(Hit::new(between, unlinker, site, of, None)));
             let holder = TaskRef { tid: *tid, tgid: *tgid, comm: comm_text(comm), cpu: lease.cpu };
-            self.windows.ended(lease, || holder, |s| self.rules.name(s), |t| self.tables.history(t));
+            self.windows.ended(lease, || holder, |s| self.world.rules.name(s), |t| self.tables.history(t));
             lease.hit = None;
         }
     }
