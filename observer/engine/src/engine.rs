@@ -4,7 +4,6 @@
 //! submodules: page-table events in `engine/pages`, lock events in `engine/locking`.
 
 mod folios;
-mod lately;
 mod locking;
 mod pages;
 mod waiting;
@@ -88,10 +87,6 @@ pub struct Engine {
     singles: Vec<Finding>,
     /// Tasks that have leases; may list tasks that have none any more.
     lessees: Vec<TaskId>,
-    /// Tasks with pending accesses; may list tasks that have none any more.
-    busy: Vec<TaskId>,
-    /// Time when pending accesses are next checked.
-    judge_ns: u64,
     /// Time when lock order is next checked.
     settle_ns: u64,
     ended: VecDeque<Ended>,
@@ -121,8 +116,6 @@ impl Engine {
             relocks: Relocks::default(),
             singles: Vec::new(),
             lessees: Vec::new(),
-            busy: Vec::new(),
-            judge_ns: 0,
             settle_ns: 0,
             ended: VecDeque::new(),
             ended_floor_ns: 0,
@@ -166,6 +159,7 @@ impl Engine {
     /// lost.
     fn first_seen(&mut self, id: TaskId, event: &Event) {
         let made_ns = self.world.lifetimes.made_ns(event.tid);
+        self.predictions.add_task(id);
         let task = &mut self.world.tasks[id];
         task.born_ns = made_ns.unwrap_or(event.time_ns);
         task.made_ns = made_ns.unwrap_or(0);
@@ -195,6 +189,7 @@ impl Engine {
         let until_ns = self.world.losses.latest_ns().min(now_ns);
         let task = &mut self.world.tasks[id];
         task.touched_by_loss(missing, Span { from_ns, to_ns: until_ns }, is_sparse);
+        self.predictions.touched_by_loss(&self.world.tasks[id], id, missing);
         if !is_sparse {
             self.doubt_since(id, unsure_ns);
         }
@@ -211,7 +206,7 @@ impl Engine {
 
     /// Marks all accesses and edges of a task since `since_ns` as doubtful: it held, or may have held, a lock unseen.
     fn doubt_since(&mut self, id: TaskId, since_ns: u64) {
-        self.world.tasks[id].lately.iter_mut().for_each(|done| done.doubt_since(since_ns));
+        self.predictions.doubt_since(id, since_ns);
         self.doubt_order_since(id, since_ns);
     }
 
@@ -283,7 +278,7 @@ impl Engine {
                     match self.world.locks.get(lock.0).map_or(0, |l| l.owner) {
                         // The lock's mm is unknown: the record that named it was lost.
                         0 => self.world.losses.not_known(now_ns),
-                        owner => self.mm_gone(Mm(owner)),
+                        owner => self.predictions.mm_gone(&self.world, Mm(owner)),
                     }
                 }
                 if class == Class::VmaLock {
@@ -321,7 +316,7 @@ impl Engine {
             self.settle_cycles(now_ns.saturating_sub(SETTLED_NS));
         }
         self.reap(|at_ns| at_ns + EXIT_NS < now_ns);
-        self.judge_due();
+        self.predictions.judge_due(&self.world);
     }
 
     /// Ends the run: open leases end here. Later calls do nothing.
@@ -337,6 +332,7 @@ impl Engine {
             if !missing.is_nothing() {
                 let span = Span { from_ns: task.last_ns, to_ns: self.world.now_ns };
                 task.touched_by_loss(missing, span, true);
+                self.predictions.touched_by_loss(task, id, missing);
                 self.graph.doubt(task);
             }
             self.end_leases(id, self.world.now_ns, |_| true);
@@ -348,7 +344,7 @@ impl Engine {
             }
         }
         self.reap(|_| true);
-        self.judge_all();
+        self.predictions.judge_all(&self.world);
         self.settle_cycles(u64::MAX);
     }
 
@@ -364,7 +360,7 @@ impl Engine {
         let waits: Vec<String> =
             all.iter().filter_map(|f| Some(f.id.strip_suffix(":confirmed")?.to_owned())).collect();
         all.retain(|f| f.id.strip_suffix(":feasible").is_none_or(|stem| !waits.iter().any(|w| w == stem)));
-        all.extend(self.predicted());
+        all.extend(self.predictions.findings(&self.windows, |s| self.world.name(s)));
         all.extend(self.cycles());
         all.extend(self.orphan_waits());
         all.extend(documented::against(&self.graph, self.world.rules.orders(), |s| self.world.rules.name(s)));
@@ -607,8 +603,7 @@ impl Engine {
 
     fn task_gone(&mut self, id: TaskId, now_ns: u64) {
         self.end_leases(id, now_ns, |_| true);
-        self.judge_task(id);
-        self.predictions.exited(self.world.tasks[id].serial, now_ns);
+        self.predictions.task_gone(&self.world, id, now_ns);
         self.world.lifetimes.exited(self.world.tasks[id].serial, now_ns);
         for hold in &self.world.tasks[id].holds {
             self.folio_holders.remove(&hold.instance.addr);

@@ -3,6 +3,8 @@
 //! This module decides when two locks are the same lock, and when two holds are the same hold. Other modules decide which
 //! locks a task holds (`engine/locking`, `engine/folios`) and what a hold excludes (`rules`, `predict`).
 
+use std::ops::{Index, IndexMut};
+
 use smallvec::SmallVec;
 
 use crate::{
@@ -15,6 +17,39 @@ use crate::{
 /// Slot of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct TaskId(pub u32);
+
+/// State that a rule keeps of each task, by slot.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PerTask<T>(Vec<T>);
+
+impl<T: Default> PerTask<T> {
+    /// Makes room for a new task, in its own slot or in that of a task that is gone.
+    pub fn add(&mut self, id: TaskId) {
+        let slots = self.0.len().max(id.0 as usize + 1);
+        self.0.resize_with(slots, T::default);
+    }
+}
+
+impl<T> PerTask<T> {
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.0.iter()
+    }
+}
+
+impl<T> Index<TaskId> for PerTask<T> {
+    type Output = T;
+    #[inline]
+    fn index(&self, id: TaskId) -> &T {
+        &self.0[id.0 as usize]
+    }
+}
+
+impl<T> IndexMut<TaskId> for PerTask<T> {
+    #[inline]
+    fn index_mut(&mut self, id: TaskId) -> &mut T {
+        &mut self.0[id.0 as usize]
+    }
+}
 
 /// Identity of a lock: distinguishes it from earlier locks at the same address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

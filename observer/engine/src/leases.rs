@@ -26,6 +26,7 @@ use crate::{
     holds::{HoldSet, LockHold},
     loss::Missing,
     protection::Cover,
+    tables::Generation,
 };
 
 /// Maximum number of excluders kept per lease; at a lookup under more locks, the surplus ones are ignored.
@@ -105,14 +106,6 @@ impl Taken {
     fn until_ns(self, now_ns: u64) -> u64 {
         if self.release_seen { now_ns } else { self.since_ns }
     }
-}
-
-/// One generation of a table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Generation {
-    pub table: Table,
-    pub generation: u32,
-    pub birth_ns: u64,
 }
 
 /// State of one lease.

@@ -139,6 +139,10 @@ impl Span {
         Span { from_ns: now_ns, to_ns: now_ns }
     }
 
+    pub fn contains(self, at_ns: u64) -> bool {
+        self.from_ns <= at_ns && at_ns <= self.to_ns
+    }
+
     /// Returns true if the moment is known.
     pub fn is_moment(self) -> bool {
         self.from_ns == self.to_ns

@@ -9,34 +9,30 @@
 //! This module decides the excluders of two accesses, and what is counted. An access gets here with some delay
 //! (`predict/pending`), because a lock may turn out to have been held that was not known when it was acquired.
 
+mod access;
 mod link_history;
 mod pending;
 mod report;
 
 use std::collections::{BTreeMap, VecDeque, btree_map::Entry};
 
-pub(crate) use self::{
-    link_history::Witness,
-    pending::{Done, Happening, Lately, VARIANTS, Variant, What, Who, add_variant},
-};
+pub(crate) use self::access::UnlinkAt;
 use self::{
-    link_history::{Seen, Sides, Sig},
+    link_history::{Seen, Sides, Sig, Witness},
+    pending::{Done, Happening, Pending, WAIT_NS},
     report::Protection,
 };
 use crate::{
-    event::{Addr, Mm, SiteId, Table},
+    event::{Mm, SiteId},
     finding::Rank,
     fx::FxMap,
     holds::{Held, Key},
     lock_class::LockClass,
     locks::Locks,
     recent::Recent,
+    tables::{Died, LinkId},
     world::World,
 };
-
-/// Time for which accesses are pending, in case a lock turns out to have been held. Exits of tasks and dead tables are
-/// remembered for twice this time.
-const WAIT_NS: u64 = 1_000_000_000;
 
 /// Set of excluders between a lease and an unlink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -86,7 +82,7 @@ pub(crate) struct Pair {
     pub unlinker_lacks: Apart,
     pub holder: Witness,
     pub unlinker: Witness,
-    pub link: (Mm, Addr, Table, u32),
+    pub link: LinkId,
     /// Reasons why it is incomplete: records were lost; a bound was reached.
     pub lossy: bool,
     pub bound: bool,
@@ -95,9 +91,10 @@ pub(crate) struct Pair {
 /// Link histories by mm, and the predicted windows so far.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Predictions {
+    pending: Pending,
     by_mm: FxMap<Mm, Sides>,
-    pub pairs: BTreeMap<PairKey, Pair>,
-    pub protection: Protection,
+    pairs: BTreeMap<PairKey, Pair>,
+    protection: Protection,
     /// Recent exits of tasks, by serial.
     exits: Recent,
     /// Recently freed tables.
@@ -106,18 +103,9 @@ pub(crate) struct Predictions {
     pub dropped_walks: u64,
 }
 
-/// A freed table, with its former links.
-#[derive(Clone, Debug)]
-pub(crate) struct Died {
-    pub at_ns: u64,
-    pub table: Table,
-    pub generation: u32,
-    pub links: Vec<(Mm, Addr)>,
-}
-
 impl Predictions {
     /// Adds an access that is not pending any more.
-    pub fn take(&mut self, world: &World, done: &Happening) {
+    fn take(&mut self, world: &World, done: &Happening) {
         self.protection.count(done);
         if !done.what.in_operation {
             return;
@@ -132,34 +120,30 @@ impl Predictions {
         self.by_mm.entry(done.what.mm).or_default().take(&mut context, done);
     }
 
-    /// Records the exit of a task.
-    pub fn exited(&mut self, serial: u64, now_ns: u64) {
-        self.exits.add(serial, now_ns);
-    }
-
     /// Records the free of a table's page.
     pub fn died(&mut self, died: Died) {
         self.died.push_back(died);
     }
 
     /// Forgets an mm that was freed, because its address may be reused.
-    pub fn mm_gone(&mut self, mm: Mm) {
+    fn forget_mm(&mut self, mm: Mm) {
         if let Some(sides) = self.by_mm.remove(&mm) {
             sides.add_unlinked(&mut self.protection);
         }
     }
 
-    /// Forgets what cannot change a verdict any more.
-    pub fn forget(&mut self, now_ns: u64) {
+    /// Forgets what cannot change a verdict any more. Exits of tasks and dead tables are remembered for twice the time
+    /// for which accesses are pending.
+    fn forget(&mut self, now_ns: u64) {
         let old = |at_ns: u64| at_ns + 2 * WAIT_NS < now_ns;
         self.exits.forget(old);
         while self.died.front().is_some_and(|d| old(d.at_ns)) {
             let Some(died) = self.died.pop_front() else { return };
-            for (mm, gib) in died.links {
-                if let Some(sides) = self.by_mm.get_mut(&mm) {
-                    sides.link_gone((gib, died.table, died.generation), &mut self.protection);
+            for link in died.links {
+                if let Some(sides) = self.by_mm.get_mut(&link.mm) {
+                    sides.link_gone(link, &mut self.protection);
                     if sides.is_empty() {
-                        self.by_mm.remove(&mm);
+                        self.by_mm.remove(&link.mm);
                     }
                 }
             }
@@ -328,7 +312,7 @@ impl Context<'_> {
     }
 
     /// Compares a lease and an unlink of the same link.
-    fn judge(&mut self, link: (Mm, Addr, Table, u32), lease: &mut Sig, unlink: &mut Sig) -> Verdict {
+    fn judge(&mut self, link: LinkId, lease: &mut Sig, unlink: &mut Sig) -> Verdict {
         let sites = (lease.site, unlink.site);
         let mut all = Apart::NOTHING;
         let is_settled = (0..lease.phases.len()).all(|phase| {
@@ -372,7 +356,7 @@ impl Context<'_> {
     fn incomplete(
         &mut self,
         sites: (SiteId, SiteId),
-        link: (Mm, Addr, Table, u32),
+        link: LinkId,
         (lease, unlink): (&mut Sig, &mut Sig),
         lossy: bool,
     ) {
@@ -387,13 +371,7 @@ impl Context<'_> {
         }
     }
 
-    fn predicted(
-        &mut self,
-        key: PairKey,
-        link: (Mm, Addr, Table, u32),
-        (lease, unlink): (&mut Sig, &mut Sig),
-        case: &Case,
-    ) {
+    fn predicted(&mut self, key: PairKey, link: LinkId, (lease, unlink): (&mut Sig, &mut Sig), case: &Case) {
         let (rules, at_ns) = (&self.world.rules, case.at_ns);
         let [held_pages, taken_pages] = &case.page_locks;
         let held = || lease.phases[case.phase].iter().chain(held_pages);

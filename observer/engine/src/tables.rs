@@ -8,8 +8,7 @@ use std::collections::VecDeque;
 use crate::{
     event::{Addr, Mapping, Mm, Table, Tid},
     fx::FxMap,
-    leases::Generation,
-    predict::Died,
+    loss::Span,
     view::{LinkView, TableEvent, TableStep, TableView},
 };
 
@@ -19,6 +18,30 @@ const DEAD_KEPT: usize = 1024;
 const HISTORY_KEPT: usize = 16;
 /// Number of removed links remembered per table.
 const REMOVED_KEPT: usize = 64;
+
+/// One generation of a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Generation {
+    pub table: Table,
+    pub generation: u32,
+    pub birth_ns: u64,
+}
+
+/// One link: an upper-level entry that points to a generation of a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct LinkId {
+    pub mm: Mm,
+    pub gib: Addr,
+    pub table: Table,
+    pub generation: u32,
+}
+
+/// A freed table, with its former links.
+#[derive(Clone, Debug)]
+pub(crate) struct Died {
+    pub at_ns: u64,
+    pub links: Vec<LinkId>,
+}
 
 /// A live or a removed link.
 #[derive(Clone, Copy, Debug)]
@@ -235,24 +258,16 @@ impl Tables {
     }
 
     /// Records an unlink between two times. An unlink with a known moment in that interval is the same one.
-    pub fn unlinked(
-        &mut self,
-        mm: Mm,
-        gib: Addr,
-        table: Table,
-        (lo_ns, hi_ns): (u64, u64),
-        tid: Tid,
-    ) -> Removal {
+    pub fn unlinked(&mut self, mm: Mm, gib: Addr, table: Table, span: Span, tid: Tid) -> Removal {
         // A table that was freed meanwhile is only read, not created again.
         let entry = self.get(table);
-        let is_it = |l: &Link| {
-            l.mm == mm && l.gib == gib && l.removed.is_some_and(|(at, _)| lo_ns <= at && at <= hi_ns)
-        };
+        let is_it =
+            |l: &Link| l.mm == mm && l.gib == gib && l.removed.is_some_and(|(at, _)| span.contains(at));
         if entry.is_some_and(|t| t.links.iter().any(is_it)) {
             return Removal::Known;
         }
         if entry.is_none_or(|t| t.alive) {
-            self.unshared(mm, gib, table, hi_ns, tid);
+            self.unshared(mm, gib, table, span.to_ns, tid);
         }
         Removal::New
     }
@@ -282,8 +297,9 @@ impl Tables {
             link.removed = Some((now_ns, tid));
         }
         entry.happened(now_ns, TableStep::Freed, (mm, Addr(0)), tid);
-        let links = entry.links.iter().map(|l| (l.mm, l.gib)).collect();
-        self.died.push(Died { at_ns: now_ns, table, generation: entry.generation, links });
+        let generation = entry.generation;
+        let links = entry.links.iter().map(|l| LinkId { mm: l.mm, gib: l.gib, table, generation }).collect();
+        self.died.push(Died { at_ns: now_ns, links });
         self.dead.push_back((table, entry.generation));
         if self.dead.len() > DEAD_KEPT
             && let Some((old, generation)) = self.dead.pop_front()

@@ -3,18 +3,17 @@
 //! This module decides which operation an event belongs to (the innermost one), and how begins and ends pair up when
 //! some are missing. The meaning of holds and leases is in `locks` and `leases`.
 
-use std::{cell::Cell, collections::VecDeque};
+use std::cell::Cell;
 
 use crate::{
     event::{Class, Folio, Mapping, Mm, Mode, SiteId, Table, Tid},
     finding::{Manner, TaskRef},
     fx::FxMap,
-    holds::{Held, LockHold, TaskId},
+    holds::{LockHold, TaskId},
     leases::Lease,
     lock_class::LockClass,
     lock_order::path::{Act, Op, Path},
     loss::{Missing, Span, TaskLoss},
-    predict::Lately,
 };
 
 /// Operations nest only a few levels deep; if the stack is deeper than this, ends of operations were lost.
@@ -113,16 +112,8 @@ pub(crate) struct Task {
     pub exiting: bool,
     /// Doubt about the task after records of it may have been lost.
     pub loss: TaskLoss,
-    /// Pending accesses, for predicted windows.
-    pub lately: Lately,
-    /// The engine's list of tasks with pending accesses contains this task.
-    pub listed_lately: bool,
     /// Last recorded stack of each operation.
     pub stacks: Vec<(SiteId, u32)>,
-    /// Locks released last, with their times; only kept if unlinks are known as intervals.
-    pub released: VecDeque<(u64, Held)>,
-    /// Releases up to this time may be missing in `released`.
-    pub released_before_ns: u64,
 }
 
 impl Task {
@@ -149,11 +140,7 @@ impl Task {
             listed: false,
             exiting: false,
             loss: TaskLoss::default(),
-            lately: Lately::default(),
-            listed_lately: false,
             stacks: Vec::new(),
-            released: VecDeque::new(),
-            released_before_ns: 0,
         }
     }
 
@@ -274,14 +261,6 @@ impl Task {
         for lease in &mut self.leases {
             lease.touched_by_loss(missing);
         }
-        let begin_ns = self.frames.first().filter(|_| missing.concerns_folios()).map(|frame| frame.begin_ns);
-        for done in self.lately.iter_mut() {
-            // A lost release could have shown a hold: of a folio, or of a lock that was acquired before it was named.
-            if let Some(begin_ns) = begin_ns {
-                done.doubt_since(begin_ns);
-            }
-            done.what.sure &= !self.loss.may_hold_unnamed(done.known_ns);
-        }
     }
 }
 
@@ -392,8 +371,8 @@ impl Tasks {
         holds.clear();
         leases.clear();
         path.clear();
-        let (listed, listed_lately) = (task.listed, task.listed_lately);
-        *task = Task { frames, holds, leases, path, listed, listed_lately, ..Task::new(Tid(u32::MAX)) };
+        let listed = task.listed;
+        *task = Task { frames, holds, leases, path, listed, ..Task::new(Tid(u32::MAX)) };
         self.free.push(id.0);
     }
 

@@ -4,7 +4,7 @@ use super::Engine;
 use crate::{
     event::{Body, Class, Event, LockAddr, LockStep, Mapping, Mode, SiteId},
     finding::{Known, Manner, Rank},
-    holds::{Instance, LockHold, TaskId},
+    holds::{Instance, Key, LockHold, TaskId},
     leases::Sort,
     lock_class::LockClass,
     lock_order::feasible::conflict,
@@ -19,9 +19,6 @@ use crate::{
 /// A request counts as a wait if the task has been silent for this long, even where the kernel reports no waits. Folio
 /// lookups wait inside the page cache's own functions, and 5.10 has no contention tracepoints.
 const STUCK_NS: u64 = 1_000_000_000;
-
-/// Number of last released locks that are kept per task.
-const RELEASED_KEPT: usize = 32;
 
 impl Engine {
     /// Marks tasks as waiting that have been silent for too long since a request.
@@ -314,7 +311,7 @@ impl Engine {
                     self.dispute(addr);
                 }
                 self.last_holders.released(&self.world.tasks[id], &hold, now_ns);
-                self.released(id, now_ns, &hold);
+                self.predictions.released(&self.world, id, &hold, now_ns);
             }
             None if self.releases_for_another(id, now_ns, (class, mode), addr) => return,
             None => {
@@ -404,7 +401,7 @@ impl Engine {
     /// Ends a hold of a task because of another task's event.
     fn drop_other(&mut self, holder: TaskId, at: usize, now_ns: u64) {
         let hold = self.world.tasks[holder].drop_hold(at, now_ns);
-        self.released(holder, now_ns, &hold);
+        self.predictions.released(&self.world, holder, &hold, now_ns);
         let Task { leases, holds, .. } = &mut self.world.tasks[holder];
         leases.iter_mut().for_each(|lease| lease.lock_released(hold.instance.addr, now_ns, holds));
     }
@@ -437,16 +434,18 @@ impl Engine {
 
     /// Confirms that a lock was held all the time, although records were lost meanwhile.
     fn redeem(&mut self, id: TaskId, lock: Instance) {
-        let excluding = |class: LockClass| class != LockClass::Ptl;
-        let rules = &self.world.rules;
-        let Task { leases, lately, .. } = &mut self.world.tasks[id];
-        leases.iter_mut().for_each(|lease| lease.cover.redeem(lock));
-        for done in lately.iter_mut() {
-            done.redeem(lock, |key| {
-                let mode = if key.exclusive { Mode::Write } else { Mode::Read };
-                excluding(key.class) && rules.excludes(key.class.wire(), Some(mode))
-            });
-        }
+        self.world.tasks[id].leases.iter_mut().for_each(|lease| lease.cover.redeem(lock));
+        self.predictions.redeem(&self.world, id, lock);
+    }
+
+    /// Handles the release of a lock whose acquisition was not seen: it was held during all pending accesses.
+    fn held_all_the_time(&mut self, id: TaskId, class: Class, mode: Option<Mode>, addr: u64) {
+        let lock = self.world.locks.see(addr, class, self.world.now_ns);
+        let (instance, owner) = (Instance { addr, life: lock.life }, lock.owner);
+        let exclusive = mode != Some(Mode::Read);
+        let key = Key { class: class.into(), instance, exclusive, owner, doubtful: false };
+        let excludes = class != Class::Ptl && self.world.rules.excludes(class, mode);
+        self.predictions.held_all_the_time(id, key, excludes);
     }
 
     /// Ends the PTL holds of a task; used if PTL releases are not seen.
@@ -455,20 +454,6 @@ impl Engine {
             let addr = hold.instance.addr;
             self.release(id, now_ns, (Class::Ptl, None), addr);
         }
-    }
-
-    /// Remembers a released lock if the moment of an unlink is not known: the lock may have been held at that moment.
-    fn released(&mut self, id: TaskId, now_ns: u64, hold: &LockHold) {
-        if self.world.rules.unshare_exact() {
-            return;
-        }
-        let Task { released, released_before_ns, .. } = &mut self.world.tasks[id];
-        if released.len() == RELEASED_KEPT
-            && let Some((at_ns, _)) = released.pop_front()
-        {
-            *released_before_ns = at_ns;
-        }
-        released.push_back((now_ns, hold.into()));
     }
 
     /// Reports that the task requests a lock that it holds.

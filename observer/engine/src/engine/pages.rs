@@ -5,8 +5,10 @@ use crate::{
     event::{Addr, Class, Event, Mapping, Mm, Pte, SiteId, Table},
     finding::{Doubt, Evidence, Finding, FreedShared, Rank, TaskRef},
     holds::{HoldSet, LockHold, TaskId},
-    leases::{Generation, Hit, Lease, Pointer, Sort},
-    tables::Removal,
+    leases::{Hit, Lease, Pointer, Sort},
+    loss::Span,
+    predict::UnlinkAt,
+    tables::{Generation, LinkId, Removal},
     tasks::comm_text,
 };
 
@@ -162,7 +164,7 @@ impl Engine {
         let mut leases = std::mem::take(&mut self.world.tasks[id].leases);
         let lease = &mut leases[at];
         lease.end(now_ns, seen_ns, by_lock);
-        self.lease_over(id, lease);
+        self.predictions.lease_ended(&self.world, id, lease);
         let is_hit = lease.hit.is_some();
         if is_hit {
             let task = &self.world.tasks[id];
@@ -209,7 +211,7 @@ impl Engine {
         let hi_ns = event.time_ns;
         let lo_ns = lo_ns.min(hi_ns);
         self.counts.removals_diff += 1;
-        match self.tables.unlinked(mm, gib.gib(), table, (lo_ns, hi_ns), event.tid) {
+        match self.tables.unlinked(mm, gib.gib(), table, Span { from_ns: lo_ns, to_ns: hi_ns }, event.tid) {
             Removal::Known => self.counts.removals_both += 1,
             Removal::New => {
                 let unlink = Unlink { mm, gib: Some(gib.gib()), table, lo_ns, hi_ns, freed: false };
@@ -297,11 +299,11 @@ impl Engine {
         if let (false, Some(gib)) = (unlink.freed, unlink.gib) {
             let site = self.world.on_behalf(id, event.site);
             self.write_down(id, site, unlink);
-            let link = (unlink.mm, gib, (of.table, of.generation));
-            let is_interval = unlink.lo_ns < unlink.hi_ns;
+            let link = LinkId { mm: unlink.mm, gib, table: of.table, generation: of.generation };
+            let span = Span { from_ns: unlink.lo_ns, to_ns: unlink.hi_ns };
             let lossy = self.world.tasks[id].is_site_unsure(event.time_ns)
-                || (is_interval && self.world.losses.touches(event.cpu, unlink.lo_ns, unlink.hi_ns));
-            self.removed(id, site, link, (unlink.lo_ns, unlink.hi_ns), lossy);
+                || (!span.is_moment() && self.world.losses.touches(event.cpu, unlink.lo_ns, unlink.hi_ns));
+            self.predictions.unlinked(&self.world, &UnlinkAt { id, site, link, span, lossy });
         }
         let mut at = 0;
         while at < self.lessees.len() {

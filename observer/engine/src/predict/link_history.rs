@@ -16,6 +16,7 @@ use crate::{
     event::{Addr, Mm, SiteId, Table},
     finding::Hold,
     holds::{Key, TaskId},
+    tables::LinkId,
 };
 
 /// Maximum number of lookups, and of unlinks, kept per link; one bit each in `Sig::settled`.
@@ -164,9 +165,6 @@ struct Walk {
     sig: Sig,
 }
 
-/// GiB, table and generation.
-type LinkId = (Addr, Table, u32);
-
 /// Histories of all links of one mm.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sides {
@@ -213,7 +211,7 @@ fn count(context: &mut Context, sig: &Sig, done: &Happening) {
 }
 
 impl Link {
-    fn lease(&mut self, context: &mut Context, id: (Mm, Addr, Table, u32), done: &Happening) {
+    fn lease(&mut self, context: &mut Context, id: LinkId, done: &Happening) {
         match self.by_site.iter_mut().find(|(site, _)| *site == done.what.site) {
             Some((_, n)) => *n += done.count,
             None => self.by_site.push((done.what.site, done.count)),
@@ -233,7 +231,7 @@ impl Link {
         }
     }
 
-    fn unlink(&mut self, context: &mut Context, id: (Mm, Addr, Table, u32), done: &Happening) {
+    fn unlink(&mut self, context: &mut Context, id: LinkId, done: &Happening) {
         let [leases_rest, rest] = &mut self.rest;
         let (at, is_others) = place(&mut self.unlinks, rest, done, |seen| context.is_gone(seen));
         if is_others {
@@ -263,15 +261,16 @@ impl Link {
 
 impl Sides {
     pub fn take(&mut self, context: &mut Context, done: &Happening) {
-        let mm = done.what.mm;
-        match (done.what.done, done.what.table) {
-            (Done::Lease { .. }, Some((table, generation))) => {
-                let link = self.links.entry((done.what.from, table, generation)).or_default();
-                link.lease(context, (mm, done.what.from, table, generation), done);
-            }
-            (Done::Unlink { .. }, Some((table, generation))) => {
-                let id = (mm, done.what.from, table, generation);
-                let link = self.links.entry((done.what.from, table, generation)).or_default();
+        let link = |(table, generation): (Table, u32)| LinkId {
+            mm: done.what.mm,
+            gib: done.what.from,
+            table,
+            generation,
+        };
+        match (done.what.done, done.what.table.map(link)) {
+            (Done::Lease { .. }, Some(id)) => self.links.entry(id).or_default().lease(context, id, done),
+            (Done::Unlink { .. }, Some(id)) => {
+                let link = self.links.entry(id).or_default();
                 link.unlink(context, id, done);
                 for walk in
                     self.walks.iter_mut().filter(|w| w.from.gib() <= done.what.from && done.what.from < w.to)
@@ -281,12 +280,12 @@ impl Sides {
                     }
                 }
             }
-            (Done::Lease { .. }, None) => self.walk(context, mm, done),
+            (Done::Lease { .. }, None) => self.walk(context, done),
             (Done::Unlink { .. }, None) => {}
         }
     }
 
-    fn walk(&mut self, context: &mut Context, mm: Mm, done: &Happening) {
+    fn walk(&mut self, context: &mut Context, done: &Happening) {
         let same = |w: &Walk| (w.from, w.to) == (done.what.from, done.what.to) && w.sig.is(done);
         let at = match self.walks.iter().position(same) {
             Some(at) => at,
@@ -303,11 +302,11 @@ impl Sides {
         sig.add(done, |seen| context.is_gone(seen));
         count(context, sig, done);
         let mut is_unlinked = false;
-        for ((gib, table, generation), link) in &mut self.links {
-            if done.what.from.gib() <= *gib && *gib < done.what.to {
+        for (id, link) in &mut self.links {
+            if done.what.from.gib() <= id.gib && id.gib < done.what.to {
                 is_unlinked |= !link.unlinks.is_empty();
                 for unlink in &mut link.unlinks {
-                    context.judge((mm, *gib, *table, *generation), sig, unlink);
+                    context.judge(*id, sig, unlink);
                 }
             }
         }
