@@ -8,7 +8,7 @@ mod locking;
 mod pages;
 mod waiting;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 
 use observer_ebpf::kinds;
 
@@ -16,9 +16,9 @@ use crate::{
     event::{Body, Class, Event, LockStep, Mapping, Mm, Tid},
     finding::{Finding, TaskRef},
     fx::FxMap,
-    holds::{HoldSet, TaskId},
+    holds::TaskId,
     last_holders::LastHolders,
-    leases::Lease,
+    leases::Leases,
     ledger::Ledger,
     lock_order::cycles::Cycles,
     lock_order::documented,
@@ -37,27 +37,15 @@ use crate::{
 
 /// Upper bound of kind numbers, exclusive.
 const KINDS: usize = 64;
-/// Number of ended leases kept for unlinks that are reported late and as an interval.
-const ENDED_KEPT: usize = 256;
-
 /// Delay before new edges are searched for cycles: a folio may turn out to have been locked.
 const SETTLED_NS: u64 = 1_000_000_000;
 /// Interval between these searches.
 const SETTLE_EVERY_NS: u64 = 100_000_000;
-/// An ended lease and the task that held it.
-#[derive(Clone, Debug)]
-struct Ended {
-    lease: Lease,
-    holder: (Tid, u32, [u8; 16]),
-    until_ns: u64,
-}
-
 /// Counts that cannot be derived from the state.
 #[derive(Clone, Debug, Default)]
 struct Counts {
     events: u64,
     first_ns: u64,
-    leases: u64,
     lookups: u64,
     shares: u64,
     removals_exact: u64,
@@ -67,7 +55,6 @@ struct Counts {
     unmatched_begins: u64,
     unknown_releases: u64,
     missed_folio_releases: u64,
-    forgotten_leases: u64,
     /// Acquisition attempts and releases by class on the wire.
     by_class: [[u64; 2]; Class::ALL.len()],
 }
@@ -77,6 +64,7 @@ struct Counts {
 pub struct Engine {
     world: World,
     tables: Tables,
+    leases: Leases,
     graph: Graph,
     cycles: Cycles,
     windows: Windows,
@@ -85,13 +73,8 @@ pub struct Engine {
     relocks: Relocks,
     /// Findings about single events.
     singles: Vec<Finding>,
-    /// Tasks that have leases; may list tasks that have none any more.
-    lessees: Vec<TaskId>,
     /// Time when lock order is next checked.
     settle_ns: u64,
-    ended: VecDeque<Ended>,
-    /// Leases that ended before this time may have been forgotten.
-    ended_floor_ns: u64,
     /// Locks that were released by a task without a known hold: a known holder may not hold them any more.
     disputed: BTreeSet<u64>,
     /// Presumed holder of each folio's lock.
@@ -108,6 +91,7 @@ impl Engine {
         Engine {
             world: World::new(setup),
             tables: Tables::default(),
+            leases: Leases::default(),
             graph: Graph::default(),
             cycles: Cycles::default(),
             windows: Windows::default(),
@@ -115,10 +99,7 @@ impl Engine {
             ledger: Ledger::default(),
             relocks: Relocks::default(),
             singles: Vec::new(),
-            lessees: Vec::new(),
             settle_ns: 0,
-            ended: VecDeque::new(),
-            ended_floor_ns: 0,
             disputed: BTreeSet::new(),
             folio_holders: FxMap::default(),
             last_holders: LastHolders::default(),
@@ -159,6 +140,7 @@ impl Engine {
     /// lost.
     fn first_seen(&mut self, id: TaskId, event: &Event) {
         let made_ns = self.world.lifetimes.made_ns(event.tid);
+        self.leases.add_task(id);
         self.predictions.add_task(id);
         let task = &mut self.world.tasks[id];
         task.born_ns = made_ns.unwrap_or(event.time_ns);
@@ -189,6 +171,7 @@ impl Engine {
         let until_ns = self.world.losses.latest_ns().min(now_ns);
         let task = &mut self.world.tasks[id];
         task.touched_by_loss(missing, Span { from_ns, to_ns: until_ns }, is_sparse);
+        self.leases.touched_by_loss(id, missing);
         self.predictions.touched_by_loss(&self.world.tasks[id], id, missing);
         if !is_sparse {
             self.doubt_since(id, unsure_ns);
@@ -332,6 +315,7 @@ impl Engine {
             if !missing.is_nothing() {
                 let span = Span { from_ns: task.last_ns, to_ns: self.world.now_ns };
                 task.touched_by_loss(missing, span, true);
+                self.leases.touched_by_loss(id, missing);
                 self.predictions.touched_by_loss(task, id, missing);
                 self.graph.doubt(task);
             }
@@ -431,24 +415,7 @@ impl Engine {
     /// At most `limit` live leases, oldest first.
     #[must_use]
     pub fn leases(&self, limit: usize) -> Vec<LeaseView> {
-        let held =
-            self.world.tasks.iter().flat_map(|task| task.leases.iter().map(move |lease| (task, lease)));
-        let mut held: Vec<_> = held.collect();
-        held.sort_by_key(|(task, lease)| (lease.start_ns, task.tid, lease.pte));
-        let view = |(task, lease): &(&Task, &Lease)| LeaseView {
-            task: task.reference(),
-            site: self.world.rules.name(lease.site),
-            mm: lease.mm,
-            addr: lease.addr,
-            pte: lease.pte,
-            table: lease.of.table,
-            generation: lease.of.generation,
-            since_ns: lease.start_ns,
-            dormant: lease.is_dormant(),
-            stale: lease.hit.is_some(),
-            holds: HoldSet::of(&task.holds).to_vec(),
-        };
-        held.iter().take(limit).map(view).collect()
+        self.leases.views(&self.world, limit)
     }
 
     /// A live task with its name, if it is known.
@@ -485,8 +452,8 @@ impl Engine {
             lost: self.world.losses.lost,
             holes: self.world.losses.holes,
             lost_by_reason: self.world.losses.by_reason.iter().map(|(reason, n)| (*reason, *n)).collect(),
-            live_leases: self.world.tasks.iter().map(|t| t.leases.len()).sum(),
-            leases: c.leases,
+            live_leases: self.leases.alive(),
+            leases: self.leases.count,
             live_tasks: self.world.tasks.len(),
             live_tables: self.tables.alive(),
             lookups: c.lookups,
@@ -504,7 +471,7 @@ impl Engine {
             dropped_walks: self.predictions.dropped_walks,
             missed_frees: self.tables.missed_frees,
             missed_folio_releases: c.missed_folio_releases,
-            forgotten_leases: c.forgotten_leases,
+            forgotten_leases: self.leases.forgotten,
         }
     }
 
@@ -603,6 +570,7 @@ impl Engine {
 
     fn task_gone(&mut self, id: TaskId, now_ns: u64) {
         self.end_leases(id, now_ns, |_| true);
+        self.leases.forget_task(id);
         self.predictions.task_gone(&self.world, id, now_ns);
         self.world.lifetimes.exited(self.world.tasks[id].serial, now_ns);
         for hold in &self.world.tasks[id].holds {

@@ -20,11 +20,14 @@
 //!
 //! This module decides the states; `windows` decides what an unlink makes of them.
 
+mod of_tasks;
+
+pub(crate) use self::of_tasks::{Leases, Unlink};
 use crate::{
     event::{Addr, Class, Mm, Pte, SiteId, Table},
     finding::{Side, Use},
     holds::{HoldSet, LockHold},
-    loss::Missing,
+    loss::{Missing, Span},
     protection::Cover,
     tables::Generation,
 };
@@ -69,15 +72,15 @@ pub(crate) struct Hit {
 impl Hit {
     /// Creates a hit by an unlink between two times, which are equal if the moment is known.
     pub fn new(
-        (lo_ns, hi_ns): (u64, u64),
+        span: Span,
         unlinker: Side,
         unlink_site: SiteId,
         of: Generation,
         ptl: Option<(u64, u64)>,
     ) -> Hit {
         Hit {
-            lo_ns,
-            hi_ns,
+            lo_ns: span.from_ns,
+            hi_ns: span.to_ns,
             unlinker,
             unlink_site,
             of,

@@ -6,11 +6,10 @@
 use std::cell::Cell;
 
 use crate::{
-    event::{Class, Folio, Mapping, Mm, Mode, SiteId, Table, Tid},
+    event::{Class, Folio, Mapping, Mm, Mode, SiteId, Tid},
     finding::{Manner, TaskRef},
     fx::FxMap,
     holds::{LockHold, TaskId},
-    leases::Lease,
     lock_class::LockClass,
     lock_order::path::{Act, Op, Path},
     loss::{Missing, Span, TaskLoss},
@@ -93,7 +92,6 @@ pub(crate) struct Task {
     pub last_ns: u64,
     pub frames: Vec<Frame>,
     pub holds: Vec<LockHold>,
-    pub leases: Vec<Lease>,
     pub asked: Option<Asked>,
     /// Current wait of the task.
     pub waiting: Option<Waiting>,
@@ -104,10 +102,6 @@ pub(crate) struct Task {
     /// The last failed attempts at one lock before the task held nothing, one per mode. If the task requests the same
     /// lock before it holds nothing again, it does so because of these failures.
     pub failed: Vec<Op>,
-    /// Table of the last lookup; lookups that were counted but not sent belong to it.
-    pub last_table: Option<Table>,
-    /// The engine's list of tasks with leases contains this task.
-    pub listed: bool,
     /// Its exit was reported before it gave up its mm: the teardown of the mm follows.
     pub exiting: bool,
     /// Doubt about the task after records of it may have been lost.
@@ -130,14 +124,11 @@ impl Task {
             last_ns: 0,
             frames: Vec::new(),
             holds: Vec::new(),
-            leases: Vec::new(),
             asked: None,
             waiting: None,
             path: Path::default(),
             witnessed_ns: Cell::new(0),
             failed: Vec::new(),
-            last_table: None,
-            listed: false,
             exiting: false,
             loss: TaskLoss::default(),
             stacks: Vec::new(),
@@ -258,9 +249,6 @@ impl Task {
             frame.lossy |= missing.deeds();
             frame.folios_lossy |= missing.concerns_folios();
         }
-        for lease in &mut self.leases {
-            lease.touched_by_loss(missing);
-        }
     }
 }
 
@@ -361,18 +349,15 @@ impl Tasks {
         self.by_tid.remove(&tid.0);
         self.epoch += 1;
         let task = &mut self.slots[id.0 as usize];
-        let (mut frames, mut holds, mut leases, mut path) = (
+        let (mut frames, mut holds, mut path) = (
             std::mem::take(&mut task.frames),
             std::mem::take(&mut task.holds),
-            std::mem::take(&mut task.leases),
             std::mem::take(&mut task.path),
         );
         frames.clear();
         holds.clear();
-        leases.clear();
         path.clear();
-        let listed = task.listed;
-        *task = Task { frames, holds, leases, path, listed, ..Task::new(Tid(u32::MAX)) };
+        *task = Task { frames, holds, path, ..Task::new(Tid(u32::MAX)) };
         self.free.push(id.0);
     }
 

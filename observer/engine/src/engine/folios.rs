@@ -220,10 +220,7 @@ impl Engine {
         if let Some(at) = task.holds.iter().position(|h| h.instance.addr == folio.0) {
             task.drop_hold(at, now_ns);
         }
-        let Task { leases, holds, .. } = &mut self.world.tasks[holder];
-        for lease in leases {
-            lease.lock_released(folio.0, now_ns, holds);
-        }
+        self.leases.lock_released(holder, folio.0, now_ns, &self.world.tasks[holder].holds);
     }
 
     /// Handles a folio that turns out to be locked since some time ago: later requests were made under it. Returns true

@@ -116,15 +116,11 @@ impl Engine {
         }
         let owner = self.world.locks.get(addr).map_or(0, |l| l.owner);
         let release_seen = !self.world.rules.ptl_release_unseen();
-        // One PTL serves all mms that share the table: it is acquired for the pointer that was looked up last.
-        let Task { leases, holds, .. } = &mut self.world.tasks[id];
-        let of_table = (0..leases.len()).filter(|i| leases[*i].of.table.0 == owner);
-        let Some(at) = of_table.max_by_key(|i| leases[*i].start_ns) else { return };
-        if let Some(used_ns) = leases[at].ptl_taken(addr, asked_ns, release_seen, holds) {
+        let Some(lease) = self.leases.last_of(id, owner) else { return };
+        if let Some(used_ns) = lease.ptl_taken(addr, asked_ns, release_seen, &self.world.tasks[id].holds) {
             let site = self.world.on_behalf(id, site);
-            let side = self.world.side(id, site, used_ns);
-            if let Some(hit) = &mut self.world.tasks[id].leases[at].hit {
-                hit.at_use = Some(Box::new(side));
+            if let Some(hit) = &mut lease.hit {
+                hit.at_use = Some(Box::new(self.world.side(id, site, used_ns)));
             }
         }
     }
@@ -151,7 +147,7 @@ impl Engine {
                 self.take(id, event, (class.into(), mode, lock), Known::Asking);
                 if class == Class::Ptl && self.world.losses.holes > 0 && !self.world.locks.is_named(lock) {
                     // The record that names this lock's table may be lost.
-                    self.world.tasks[id].leases.iter_mut().for_each(|lease| lease.lossy = true);
+                    self.leases.of_mut(id).iter_mut().for_each(|lease| lease.lossy = true);
                 }
                 let (at_ns, site) = (event.time_ns, event.site);
                 self.world.tasks[id].asked = Some(Asked::Lock { addr: lock, at_ns, mode, site });
@@ -326,17 +322,14 @@ impl Engine {
         }
         // A lease that ends with the lock was protected by it to its end.
         let mut at = 0;
-        while at < self.world.tasks[id].leases.len() {
-            if self.world.tasks[id].leases[at].sort == Sort::Foreign(class) {
+        while let Some(lease) = self.leases.of(id).get(at) {
+            if lease.sort == Sort::Foreign(class) {
                 self.end_lease(id, at, (now_ns, now_ns), true);
             } else {
                 at += 1;
             }
         }
-        let Task { leases, holds, .. } = &mut self.world.tasks[id];
-        for lease in leases {
-            lease.lock_released(addr, now_ns, holds);
-        }
+        self.leases.lock_released(id, addr, now_ns, &self.world.tasks[id].holds);
     }
 
     /// Handles the release of a lock that the task is not known to hold. Returns true if it releases the lock for
@@ -402,20 +395,19 @@ impl Engine {
     fn drop_other(&mut self, holder: TaskId, at: usize, now_ns: u64) {
         let hold = self.world.tasks[holder].drop_hold(at, now_ns);
         self.predictions.released(&self.world, holder, &hold, now_ns);
-        let Task { leases, holds, .. } = &mut self.world.tasks[holder];
-        leases.iter_mut().for_each(|lease| lease.lock_released(hold.instance.addr, now_ns, holds));
+        self.leases.lock_released(holder, hold.instance.addr, now_ns, &self.world.tasks[holder].holds);
     }
 
     /// Marks all holds of a lock as doubtful: one of its holders may have released it.
     fn dispute(&mut self, addr: u64) {
         self.disputed.insert(addr);
         for id in self.world.tasks.ids().collect::<Vec<TaskId>>() {
-            let Task { holds, leases, path, .. } = &mut self.world.tasks[id];
+            let Task { holds, path, .. } = &mut self.world.tasks[id];
             let mut had = holds.iter_mut().filter(|h| h.instance.addr == addr && h.known != Known::Asking);
             if let Some(hold) = had.next() {
                 (hold.lossy, hold.disputed) = (true, true);
                 path.touched_by_loss();
-                leases.iter_mut().for_each(|lease| lease.doubt_lock(addr));
+                self.leases.doubt_lock(id, addr);
             }
         }
     }
@@ -434,7 +426,7 @@ impl Engine {
 
     /// Confirms that a lock was held all the time, although records were lost meanwhile.
     fn redeem(&mut self, id: TaskId, lock: Instance) {
-        self.world.tasks[id].leases.iter_mut().for_each(|lease| lease.cover.redeem(lock));
+        self.leases.redeem(id, lock);
         self.predictions.redeem(&self.world, id, lock);
     }
 

@@ -1,35 +1,15 @@
 //! Page-table events and their effect on leases: which task holds a pointer, and whose link was removed meanwhile.
 
-use super::{ENDED_KEPT, Ended, Engine};
+use super::Engine;
 use crate::{
     event::{Addr, Class, Event, Mapping, Mm, Pte, SiteId, Table},
-    finding::{Doubt, Evidence, Finding, FreedShared, Rank, TaskRef},
-    holds::{HoldSet, LockHold, TaskId},
-    leases::{Hit, Lease, Pointer, Sort},
+    finding::{Doubt, Evidence, Finding, FreedShared, Rank},
+    holds::{HoldSet, TaskId},
+    leases::{Lease, Pointer, Sort, Unlink},
     loss::Span,
     predict::UnlinkAt,
     tables::{Generation, LinkId, Removal},
-    tasks::comm_text,
 };
-
-/// A removed link, and the time of its removal.
-#[derive(Clone, Copy, Debug)]
-struct Unlink {
-    mm: Mm,
-    /// `None`: all links of this mm to the table.
-    gib: Option<Addr>,
-    table: Table,
-    lo_ns: u64,
-    hi_ns: u64,
-    freed: bool,
-}
-
-impl Unlink {
-    fn concerns(&self, lease: &Lease, generation: u32) -> bool {
-        let same_life = matches!(lease.sort, Sort::Walk(_)) || lease.of.generation == generation;
-        same_life && lease.start_ns < self.hi_ns && lease.reaches(self.mm, self.table, self.gib)
-    }
-}
 
 impl Engine {
     pub(super) fn lookup(
@@ -41,12 +21,10 @@ impl Engine {
     ) {
         let now_ns = event.time_ns;
         self.counts.lookups += 1 + u64::from(repeats);
-        if repeats > 0
-            && let Some(table) = self.world.tasks[id].last_table
-        {
+        let last_table = self.leases.looked_up(id, (pte.0 != 0).then_some(pte.table()));
+        if let Some(table) = last_table.filter(|_| repeats > 0) {
             self.tables.looked_up_again(table, repeats);
         }
-        self.world.tasks[id].last_table = (pte.0 != 0).then_some(pte.table());
         let foreign = self.world.tasks[id].frames.last().and_then(|f| f.foreign_until);
         if foreign.is_none() {
             // On such kernels it is unknown whether the task still holds the PTL, so a lookup does not count as made
@@ -77,8 +55,7 @@ impl Engine {
     /// Ends the task's earlier leases in this mm, which the new lookup replaces.
     fn replace_leases(&mut self, id: TaskId, now_ns: u64, mm: Mm, addr: Addr) {
         let mut at = 0;
-        while at < self.world.tasks[id].leases.len() {
-            let lease = &mut self.world.tasks[id].leases[at];
+        while let Some(lease) = self.leases.of_mut(id).get_mut(at) {
             if lease.mm == mm && lease.looked_up_again(addr.gib(), now_ns) {
                 self.end_lease(id, at, (now_ns, now_ns), false);
             } else {
@@ -102,8 +79,7 @@ impl Engine {
         let depth = self.world.tasks[id].frames.len();
         let stack = self.world.tasks[id].stack();
         let handed = |l: &&mut Lease| l.sort == Sort::Own && l.mm == mm && l.of.table == pte.table();
-        if let Some(lease) = self.world.tasks[id].leases.iter_mut().filter(handed).max_by_key(|l| l.start_ns)
-        {
+        if let Some(lease) = self.leases.of_mut(id).iter_mut().filter(handed).max_by_key(|l| l.start_ns) {
             lease.hand_over(addr, pte, site, depth);
             lease.stack = stack;
             return;
@@ -128,12 +104,7 @@ impl Engine {
         }
         // A lock that protects the lookup may be unknown because its records were lost.
         lease.lossy |= unsure && sort == Sort::Own && !lease.is_guarded();
-        self.counts.leases += 1;
-        let task = &mut self.world.tasks[id];
-        task.leases.push(lease);
-        if !std::mem::replace(&mut task.listed, true) {
-            self.lessees.push(id);
-        }
+        self.leases.begin(id, lease);
     }
 
     /// Ends the task's leases for which `over` returns true.
@@ -150,8 +121,8 @@ impl Engine {
         over: impl Fn(&Lease) -> bool,
     ) {
         let mut at = 0;
-        while at < self.world.tasks[id].leases.len() {
-            if over(&self.world.tasks[id].leases[at]) {
+        while let Some(lease) = self.leases.of(id).get(at) {
+            if over(lease) {
                 self.end_lease(id, at, (now_ns, seen_ns), false);
             } else {
                 at += 1;
@@ -161,35 +132,15 @@ impl Engine {
 
     pub(super) fn end_lease(&mut self, id: TaskId, at: usize, (now_ns, seen_ns): (u64, u64), by_lock: bool) {
         // The lease is large, so it stays in the vector while it is judged.
-        let mut leases = std::mem::take(&mut self.world.tasks[id].leases);
-        let lease = &mut leases[at];
+        let lease = &mut self.leases.of_mut(id)[at];
         lease.end(now_ns, seen_ns, by_lock);
         self.predictions.lease_ended(&self.world, id, lease);
-        let is_hit = lease.hit.is_some();
-        if is_hit {
+        if lease.hit.is_some() {
             let task = &self.world.tasks[id];
-            self.windows.ended(
-                lease,
-                || task.reference(),
-                |s| self.world.rules.name(s),
-                |t| self.tables.history(t),
-            );
+            let history = |table| self.tables.history(table);
+            self.windows.ended(lease, || task.reference(), |s| self.world.name(s), history);
         }
-        if is_hit || self.world.rules.unshare_exact() {
-            leases.swap_remove(at);
-        } else {
-            let lease = leases.swap_remove(at);
-            let task = &self.world.tasks[id];
-            let holder = (task.tid, task.tgid, task.comm);
-            if self.ended.len() == ENDED_KEPT
-                && let Some(oldest) = self.ended.pop_front()
-            {
-                self.ended_floor_ns = self.ended_floor_ns.max(oldest.until_ns);
-            }
-            let until_ns = lease.ends().1;
-            self.ended.push_back(Ended { lease, holder, until_ns });
-        }
-        self.world.tasks[id].leases = leases;
+        self.leases.remove(&self.world, id, at);
     }
 
     pub(super) fn unshare(&mut self, id: TaskId, event: &Event, mm: Mm, addr: Addr, pte: Pte) {
@@ -197,7 +148,7 @@ impl Engine {
         self.counts.removals_exact += 1;
         let table = pte.table();
         self.tables.unshared(mm, addr.gib(), table, now_ns, event.tid);
-        let unlink = Unlink { mm, gib: Some(addr.gib()), table, lo_ns: now_ns, hi_ns: now_ns, freed: false };
+        let unlink = Unlink { mm, gib: Some(addr.gib()), table, span: Span::at(now_ns), freed: false };
         self.unlink(id, event, unlink);
     }
 
@@ -208,13 +159,12 @@ impl Engine {
         (mm, gib, table): (Mm, Addr, Table),
         lo_ns: u64,
     ) {
-        let hi_ns = event.time_ns;
-        let lo_ns = lo_ns.min(hi_ns);
+        let span = Span { from_ns: lo_ns.min(event.time_ns), to_ns: event.time_ns };
         self.counts.removals_diff += 1;
-        match self.tables.unlinked(mm, gib.gib(), table, Span { from_ns: lo_ns, to_ns: hi_ns }, event.tid) {
+        match self.tables.unlinked(mm, gib.gib(), table, span, event.tid) {
             Removal::Known => self.counts.removals_both += 1,
             Removal::New => {
-                let unlink = Unlink { mm, gib: Some(gib.gib()), table, lo_ns, hi_ns, freed: false };
+                let unlink = Unlink { mm, gib: Some(gib.gib()), table, span, freed: false };
                 self.unlink(id, event, unlink);
                 self.unlink_of_ended(id, event, unlink);
             }
@@ -223,7 +173,7 @@ impl Engine {
 
     pub(super) fn table_free(&mut self, id: TaskId, event: &Event, mm: Mm, table: Table, count: u32) {
         let now_ns = event.time_ns;
-        let unlink = Unlink { mm, gib: None, table, lo_ns: now_ns, hi_ns: now_ns, freed: true };
+        let unlink = Unlink { mm, gib: None, table, span: Span::at(now_ns), freed: true };
         self.unlink(id, event, unlink);
         let Some(generation) = self.tables.get(table).map(|t| t.generation) else { return };
         let left = self.tables.freed(mm, table, now_ns, event.tid);
@@ -280,7 +230,7 @@ impl Engine {
     fn write_down(&mut self, id: TaskId, site: SiteId, unlink: Unlink) {
         self.know_mapping(id, unlink.table);
         let mapping = self.tables.get(unlink.table).map_or(Mapping(0), |t| t.mapping);
-        self.ledger.unshared(mapping, unlink.hi_ns, self.world.tasks[id].comm, site);
+        self.ledger.unshared(mapping, unlink.span.to_ns, self.world.tasks[id].comm, site);
         if let Some(frame) = self.world.tasks[id].frames.last_mut() {
             frame.unlinks += 1;
             frame.unlinked_of = mapping;
@@ -300,107 +250,21 @@ impl Engine {
             let site = self.world.on_behalf(id, event.site);
             self.write_down(id, site, unlink);
             let link = LinkId { mm: unlink.mm, gib, table: of.table, generation: of.generation };
-            let span = Span { from_ns: unlink.lo_ns, to_ns: unlink.hi_ns };
+            let span = unlink.span;
             let lossy = self.world.tasks[id].is_site_unsure(event.time_ns)
-                || (!span.is_moment() && self.world.losses.touches(event.cpu, unlink.lo_ns, unlink.hi_ns));
+                || (!span.is_moment() && self.world.losses.touches(event.cpu, span.from_ns, span.to_ns));
             self.predictions.unlinked(&self.world, &UnlinkAt { id, site, link, span, lossy });
         }
-        let mut at = 0;
-        while at < self.lessees.len() {
-            let other = self.lessees[at];
-            if self.world.tasks[other].leases.is_empty() {
-                self.world.tasks[other].listed = false;
-                self.lessees.swap_remove(at);
-                continue;
-            }
-            at += 1;
-            if other == id {
-                continue;
-            }
-            for i in 0..self.world.tasks[other].leases.len() {
-                if unlink.concerns(&self.world.tasks[other].leases[i], of.generation) {
-                    self.hit(id, event, (unlink, of), other, i);
-                }
-            }
-            self.free_hits(other, of.generation, unlink);
-        }
-    }
-
-    /// Records the free of a table's page in all open windows on the table, of any mm.
-    fn free_hits(&mut self, other: TaskId, generation: u32, unlink: Unlink) {
-        if !unlink.freed {
-            return;
-        }
-        for lease in &mut self.world.tasks[other].leases {
-            if let Some(hit) = &mut lease.hit
-                && (hit.of.table, hit.of.generation) == (unlink.table, generation)
-            {
-                hit.freed_ns.get_or_insert(unlink.hi_ns);
-            }
-        }
-    }
-
-    fn hit(
-        &mut self,
-        id: TaskId,
-        event: &Event,
-        (unlink, of): (Unlink, Generation),
-        other: TaskId,
-        at: usize,
-    ) {
-        let holder = &self.world.tasks[other];
-        let lease = &holder.leases[at];
-        let lossy = self.world.tasks[id].is_site_unsure(event.time_ns)
-            || self.world.losses.on(holder.cpu, holder.last_ns, unlink.hi_ns).ends_leases()
-            || self.world.losses.on(event.cpu, lease.start_ns.min(unlink.lo_ns), unlink.hi_ns).ends_leases()
-            // The record of the unlink by the lease's own mm may be lost.
-            || (lease.mm != unlink.mm && self.world.losses.anywhere(lease.start_ns, unlink.hi_ns).deeds());
-        let lo_ns = unlink.lo_ns.max(lease.start_ns);
-        if lease.hit.is_some() {
-            return;
-        }
-        let site = self.world.on_behalf(id, event.site);
-        let ptl = |h: &&LockHold| {
-            h.class.wire() == Class::Ptl && self.world.is_ptl_of(h.instance.addr, unlink.table)
-        };
-        // If PTL releases are not seen, a PTL requested before the unlink may be released by the time of the report.
-        let is_sure = unlink.lo_ns == unlink.hi_ns || !self.world.rules.ptl_release_unseen();
-        let ptl = self.world.tasks[id].holds.iter().find(ptl).filter(|_| is_sure);
-        let ptl = ptl.map(|h| (h.instance.addr, h.since_ns));
-        let unlinker = self.world.side(id, site, unlink.hi_ns);
-        let hit = Hit::new((lo_ns, unlink.hi_ns), unlinker, site, of, ptl);
-        let lease = &mut self.world.tasks[other].leases[at];
-        lease.lossy |= lossy;
-        lease.hit = Some(Box::new(hit));
+        self.leases.unlink(&self.world, id, event, unlink, of);
     }
 
     /// An unlink whose moment is known only as an interval may have hit leases that ended inside the interval.
     fn unlink_of_ended(&mut self, id: TaskId, event: &Event, unlink: Unlink) {
-        if unlink.lo_ns < self.ended_floor_ns {
-            self.counts.forgotten_leases += 1;
-        }
+        self.leases.may_have_hit_forgotten(unlink);
         let Some(of) = self.tables.generation(unlink.table) else { return };
-        let site = self.world.on_behalf(id, event.site);
-        let unsure = self.world.tasks[id].is_site_unsure(event.time_ns);
-        let lossy_here = |e: &Ended| {
-            unsure || self.world.losses.touches(event.cpu, e.lease.start_ns.min(unlink.lo_ns), unlink.hi_ns)
-        };
-        let mut hits = Vec::new();
-        for (at, e) in self.ended.iter().enumerate() {
-            let met = unlink.concerns(&e.lease, of.generation);
-            if met && e.holder.0 != event.tid && e.until_ns > unlink.lo_ns {
-                hits.push((at, lossy_here(e)));
-            }
-        }
-        for (at, lossy) in hits {
-            let unlinker = self.world.side(id, site, unlink.hi_ns);
-            let Ended { lease, holder: (tid, tgid, comm), .. } = &mut self.ended[at];
-            lease.lossy |= lossy;
-            let between = (unlink.lo_ns.max(lease.start_ns), unlink.hi_ns);
-            lease.hit = Some(Box::new(Hit::new(between, unlinker, site, of, None)));
-            let holder = TaskRef { tid: *tid, tgid: *tgid, comm: comm_text(comm), cpu: lease.cpu };
-            self.windows.ended(lease, || holder, |s| self.world.rules.name(s), |t| self.tables.history(t));
-            lease.hit = None;
-        }
+        self.leases.unlink_ended(&self.world, id, event, (unlink, of), |lease, holder| {
+            let history = |table| self.tables.history(table);
+            self.windows.ended(lease, || holder, |s| self.world.name(s), history);
+        });
     }
 }
