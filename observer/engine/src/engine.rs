@@ -20,11 +20,8 @@ use crate::{
     last_holders::LastHolders,
     leases::Leases,
     ledger::Ledger,
-    lock_order::cycles::Cycles,
-    lock_order::documented,
-    lock_order::graph::Graph,
-    lock_order::relocks::Relocks,
-    loss::{Hole, Span, UNSURE_NS},
+    lock_order::{LockOrder, SETTLED_NS},
+    loss::{Hole, Missing, Span, UNSURE_NS},
     predict::Predictions,
     presence::EXIT_NS,
     setup::{Coverage, Setup},
@@ -37,10 +34,6 @@ use crate::{
 
 /// Upper bound of kind numbers, exclusive.
 const KINDS: usize = 64;
-/// Delay before new edges are searched for cycles: a folio may turn out to have been locked.
-const SETTLED_NS: u64 = 1_000_000_000;
-/// Interval between these searches.
-const SETTLE_EVERY_NS: u64 = 100_000_000;
 /// Counts that cannot be derived from the state.
 #[derive(Clone, Debug, Default)]
 struct Counts {
@@ -65,16 +58,12 @@ pub struct Engine {
     world: World,
     tables: Tables,
     leases: Leases,
-    graph: Graph,
-    cycles: Cycles,
+    order: LockOrder,
     windows: Windows,
     predictions: Predictions,
     ledger: Ledger,
-    relocks: Relocks,
     /// Findings about single events.
     singles: Vec<Finding>,
-    /// Time when lock order is next checked.
-    settle_ns: u64,
     /// Locks that were released by a task without a known hold: a known holder may not hold them any more.
     disputed: BTreeSet<u64>,
     /// Presumed holder of each folio's lock.
@@ -92,14 +81,11 @@ impl Engine {
             world: World::new(setup),
             tables: Tables::default(),
             leases: Leases::default(),
-            graph: Graph::default(),
-            cycles: Cycles::default(),
+            order: LockOrder::default(),
             windows: Windows::default(),
             predictions: Predictions::default(),
             ledger: Ledger::default(),
-            relocks: Relocks::default(),
             singles: Vec::new(),
-            settle_ns: 0,
             disputed: BTreeSet::new(),
             folio_holders: FxMap::default(),
             last_holders: LastHolders::default(),
@@ -127,9 +113,7 @@ impl Engine {
         if !self.world.losses.is_whole_since(self.world.tasks[id].last_ns) {
             self.was_silent(id, event.time_ns);
         }
-        if self.graph.is_full() {
-            self.settle_cycles(u64::MAX);
-        }
+        self.order.make_room(&self.world);
         self.settle(id, event);
         self.dispatch(id, event);
         // The task may have been removed; then its slot is unused.
@@ -141,6 +125,7 @@ impl Engine {
     fn first_seen(&mut self, id: TaskId, event: &Event) {
         let made_ns = self.world.lifetimes.made_ns(event.tid);
         self.leases.add_task(id);
+        self.order.add_task(id);
         self.predictions.add_task(id);
         let task = &mut self.world.tasks[id];
         task.born_ns = made_ns.unwrap_or(event.time_ns);
@@ -169,22 +154,29 @@ impl Engine {
         let adrift_ns = if is_adrift { task.loss.adrift_since_ns() } else { 0 };
         let is_sparse = unsure_ns == 0 || self.world.losses.are_sparse(unsure_ns, now_ns);
         let until_ns = self.world.losses.latest_ns().min(now_ns);
-        let task = &mut self.world.tasks[id];
-        task.touched_by_loss(missing, Span { from_ns, to_ns: until_ns }, is_sparse);
-        self.leases.touched_by_loss(id, missing);
-        self.predictions.touched_by_loss(&self.world.tasks[id], id, missing);
+        self.touched_by_loss(id, missing, Span { from_ns, to_ns: until_ns }, is_sparse);
         if !is_sparse {
             self.doubt_since(id, unsure_ns);
         }
         // A folio that is locked without a record becomes known only by its release.
         let is_silent = missing.concerns_folios() && !self.world.tasks[id].frames.is_empty();
-        if is_silent || self.world.tasks[id].path.is_lossy() {
-            self.graph.doubt(&self.world.tasks[id]);
+        if is_silent || self.order.path(id).is_lossy() {
+            self.order.doubt(&self.world, id);
         }
         if missing.concerns_folios() && adrift_ns > 0 {
             // The same applies inside an operation whose begin was lost.
             self.doubt_order_since(id, adrift_ns);
         }
+    }
+
+    /// Handles a loss in which records of a task may be missing: each rule doubts what it keeps of the task.
+    fn touched_by_loss(&mut self, id: TaskId, missing: Missing, span: Span, sparse: bool) {
+        let task = &mut self.world.tasks[id];
+        if task.touched_by_loss(missing, span, sparse) {
+            self.order.task(id).touched_by_loss();
+        }
+        self.leases.touched_by_loss(id, missing);
+        self.predictions.touched_by_loss(task, id, missing);
     }
 
     /// Marks all accesses and edges of a task since `since_ns` as doubtful: it held, or may have held, a lock unseen.
@@ -196,9 +188,7 @@ impl Engine {
     /// Like `doubt_since`, for edges only: pending accesses are corrected otherwise.
     fn doubt_order_since(&mut self, id: TaskId, since_ns: u64) {
         let serial = self.world.tasks[id].serial;
-        self.graph.doubt_since(serial, since_ns);
-        self.cycles.doubt_since(serial, since_ns);
-        self.relocks.doubt_since(serial, since_ns);
+        self.order.doubt_since(serial, since_ns);
     }
 
     fn dispatch(&mut self, id: TaskId, event: &Event) {
@@ -286,7 +276,7 @@ impl Engine {
     /// Records a known loss.
     pub fn hole(&mut self, hole: Hole) {
         self.world.losses.add(&hole);
-        self.graph.hole(hole.hi_ns);
+        self.order.hole(hole.hi_ns);
     }
 
     /// Advances event time, even if nothing happened.
@@ -294,10 +284,7 @@ impl Engine {
         self.world.now_ns = self.world.now_ns.max(now_ns);
         self.find_stuck();
         self.keep_last_holders();
-        if now_ns >= self.settle_ns {
-            self.settle_ns = now_ns + SETTLE_EVERY_NS;
-            self.settle_cycles(now_ns.saturating_sub(SETTLED_NS));
-        }
+        self.order.settle_due(&self.world);
         self.reap(|at_ns| at_ns + EXIT_NS < now_ns);
         self.predictions.judge_due(&self.world);
     }
@@ -310,14 +297,12 @@ impl Engine {
         self.find_stuck();
         let ids: Vec<TaskId> = self.world.tasks.ids().collect();
         for id in ids {
-            let task = &mut self.world.tasks[id];
-            let missing = self.world.losses.anywhere(task.last_ns, u64::MAX);
+            let last_ns = self.world.tasks[id].last_ns;
+            let missing = self.world.losses.anywhere(last_ns, u64::MAX);
             if !missing.is_nothing() {
-                let span = Span { from_ns: task.last_ns, to_ns: self.world.now_ns };
-                task.touched_by_loss(missing, span, true);
-                self.leases.touched_by_loss(id, missing);
-                self.predictions.touched_by_loss(task, id, missing);
-                self.graph.doubt(task);
+                let span = Span { from_ns: last_ns, to_ns: self.world.now_ns };
+                self.touched_by_loss(id, missing, span, true);
+                self.order.doubt(&self.world, id);
             }
             self.end_leases(id, self.world.now_ns, |_| true);
             let task = &self.world.tasks[id];
@@ -329,38 +314,21 @@ impl Engine {
         }
         self.reap(|_| true);
         self.predictions.judge_all(&self.world);
-        self.settle_cycles(u64::MAX);
+        self.order.settle(&self.world, u64::MAX);
     }
 
     /// Returns all findings so far, worst first, then by id.
     #[must_use]
     pub fn findings(&self) -> Vec<Finding> {
-        let mut all: Vec<Finding> = self
-            .windows
-            .findings()
-            .chain(self.singles.iter().chain(self.relocks.findings()).cloned())
-            .collect();
-        // A task that waits for a lock that it holds requested it before: `confirmed` replaces `feasible`.
-        let waits: Vec<String> =
-            all.iter().filter_map(|f| Some(f.id.strip_suffix(":confirmed")?.to_owned())).collect();
-        all.retain(|f| f.id.strip_suffix(":feasible").is_none_or(|stem| !waits.iter().any(|w| w == stem)));
+        let mut all: Vec<Finding> = self.windows.findings().chain(self.singles.iter().cloned()).collect();
         all.extend(self.predictions.findings(&self.windows, |s| self.world.name(s)));
-        all.extend(self.cycles());
+        all.extend(self.order.findings(&self.world));
         all.extend(self.orphan_waits());
-        all.extend(documented::against(&self.graph, self.world.rules.orders(), |s| self.world.rules.name(s)));
         for finding in &mut all {
             finding.doubts.extend(self.world.rules.doubts(finding.kind(), self.entries_only() > 0));
         }
         all.sort_by(|a, b| (a.rank, &a.id).cmp(&(b.rank, &b.id)));
         all
-    }
-
-    /// Searches for cycles that new edges close.
-    fn settle_cycles(&mut self, before_ns: u64) {
-        let presences = self.world.presences();
-        self.cycles.settle(&mut self.graph, (&self.world.locks, presences), (before_ns, self.world.now_ns));
-        let (graph, rules) = (&self.graph, &self.world.rules);
-        self.relocks.settle(presences, before_ns, |lock| graph.writers(lock), |s| rules.name(s));
     }
 
     /// Number of unlinks that the entries showed and the body of unshare did not report.
@@ -401,7 +369,7 @@ impl Engine {
     /// Edges of the class graph, sorted by class and mode.
     #[must_use]
     pub fn edges(&self) -> Vec<EdgeView> {
-        self.graph.views(self.world.rules.orders(), |s| self.world.rules.name(s))
+        self.order.views(&self.world)
     }
 
     /// Locks that protected leases, and locks that unlinks held.
@@ -465,9 +433,9 @@ impl Engine {
             unmatched_ends: c.unmatched_ends,
             unmatched_begins: c.unmatched_begins,
             unknown_releases: c.unknown_releases,
-            untried_pairs: self.cycles.cut,
-            dropped_pairs: self.graph.dropped_pairs(),
-            dropped_requests: self.relocks.dropped,
+            untried_pairs: self.order.untried_pairs(),
+            dropped_pairs: self.order.dropped_pairs(),
+            dropped_requests: self.order.dropped_requests(),
             dropped_walks: self.predictions.dropped_walks,
             missed_frees: self.tables.missed_frees,
             missed_folio_releases: c.missed_folio_releases,
@@ -478,9 +446,9 @@ impl Engine {
     fn op_begin(&mut self, id: TaskId, event: &Event) {
         if self.world.tasks[id].frames.is_empty() {
             // A hold whose release may be lost is not carried from one operation into the next.
-            self.world.tasks[id].give_up_lossy(event.time_ns);
+            self.give_up_lossy(id, event.time_ns);
             if self.world.tasks[id].holds.is_empty() {
-                self.world.tasks[id].path.clear();
+                self.order.task(id).clear();
             }
             // A lookup outside of operations was for a use that has ended.
             self.end_leases(id, event.time_ns, |_| true);
@@ -571,6 +539,7 @@ impl Engine {
     fn task_gone(&mut self, id: TaskId, now_ns: u64) {
         self.end_leases(id, now_ns, |_| true);
         self.leases.forget_task(id);
+        self.order.forget_task(id);
         self.predictions.task_gone(&self.world, id, now_ns);
         self.world.lifetimes.exited(self.world.tasks[id].serial, now_ns);
         for hold in &self.world.tasks[id].holds {

@@ -3,15 +3,12 @@
 //! This module decides which operation an event belongs to (the innermost one), and how begins and ends pair up when
 //! some are missing. The meaning of holds and leases is in `locks` and `leases`.
 
-use std::cell::Cell;
-
 use crate::{
     event::{Class, Folio, Mapping, Mm, Mode, SiteId, Tid},
-    finding::{Manner, TaskRef},
+    finding::TaskRef,
     fx::FxMap,
     holds::{LockHold, TaskId},
     lock_class::LockClass,
-    lock_order::path::{Act, Op, Path},
     loss::{Missing, Span, TaskLoss},
 };
 
@@ -95,13 +92,6 @@ pub(crate) struct Task {
     pub asked: Option<Asked>,
     /// Current wait of the task.
     pub waiting: Option<Waiting>,
-    /// Lock operations since the task last held no lock.
-    pub path: Path,
-    /// Time of the last request that has a witness in the lock-order graph: later requests have none.
-    pub witnessed_ns: Cell<u64>,
-    /// The last failed attempts at one lock before the task held nothing, one per mode. If the task requests the same
-    /// lock before it holds nothing again, it does so because of these failures.
-    pub failed: Vec<Op>,
     /// Its exit was reported before it gave up its mm: the teardown of the mm follows.
     pub exiting: bool,
     /// Doubt about the task after records of it may have been lost.
@@ -126,73 +116,9 @@ impl Task {
             holds: Vec::new(),
             asked: None,
             waiting: None,
-            path: Path::default(),
-            witnessed_ns: Cell::new(0),
-            failed: Vec::new(),
             exiting: false,
             loss: TaskLoss::default(),
             stacks: Vec::new(),
-        }
-    }
-
-    /// Records that a request became a witness of the lock-order graph.
-    pub fn was_witnessed(&self, at_ns: u64) {
-        self.witnessed_ns.set(self.witnessed_ns.get().max(at_ns));
-    }
-
-    /// Adds a lock that it holds or requests, also to the path.
-    pub fn hold(&mut self, hold: LockHold, manner: Manner, (site, asked_ns): (SiteId, u64)) {
-        self.path.push(Op {
-            lock: hold.instance,
-            time_ns: asked_ns,
-            site,
-            class: hold.class,
-            mode: hold.mode,
-            act: Act::Take,
-            manner,
-            known: hold.known,
-            sure: true,
-        });
-        self.holds.push(hold);
-    }
-
-    /// Removes a hold that has ended.
-    pub fn drop_hold(&mut self, at: usize, now_ns: u64) -> LockHold {
-        let hold = self.holds.remove(at);
-        if self.holds.is_empty() && self.frames.is_empty() {
-            self.failed = self.path.failed_last();
-            self.path.clear();
-            return hold;
-        }
-        self.path_releases(&hold, now_ns);
-        hold
-    }
-
-    /// Adds a release to the path, of a lock that is not among the holds any more, or never was.
-    pub fn path_releases(&mut self, hold: &LockHold, now_ns: u64) {
-        self.path.push(Op::on(hold, Act::Release, now_ns));
-        self.nothing_held();
-    }
-
-    /// Drops the holds whose release may be lost.
-    pub fn give_up_lossy(&mut self, now_ns: u64) {
-        while let Some(at) = self.holds.iter().position(|h| h.lossy) {
-            let hold = self.drop_hold(at, now_ns);
-            self.loss.gave_up(hold.instance.addr);
-        }
-    }
-
-    /// Handles a request of that hold that ended without the lock.
-    pub fn fail_hold(&mut self, at: usize) {
-        let hold = self.holds.remove(at);
-        self.path.failed(hold.instance);
-        self.nothing_held();
-    }
-
-    fn nothing_held(&mut self) {
-        if self.holds.is_empty() {
-            self.failed = self.path.failed_last();
-            self.path.emptied(!self.frames.is_empty());
         }
     }
 
@@ -235,20 +161,19 @@ impl Task {
     }
 
     /// Handles a loss in which records of this task may be missing. State that spans the loss becomes doubtful.
-    pub fn touched_by_loss(&mut self, missing: Missing, span: Span, sparse: bool) {
+    /// Returns true if a hold may have been released unseen, or another lock acquired under a hold.
+    pub fn touched_by_loss(&mut self, missing: Missing, span: Span, sparse: bool) -> bool {
         self.loss.touched(missing, span, sparse, !self.frames.is_empty());
         let mut spans = missing.acquires() && !self.holds.is_empty();
         for hold in &mut self.holds {
             hold.lossy |= missing.releases(hold.class.wire());
             spans |= hold.lossy;
         }
-        if spans {
-            self.path.touched_by_loss();
-        }
         for frame in &mut self.frames {
             frame.lossy |= missing.deeds();
             frame.folios_lossy |= missing.concerns_folios();
         }
+        spans
     }
 }
 
@@ -349,15 +274,10 @@ impl Tasks {
         self.by_tid.remove(&tid.0);
         self.epoch += 1;
         let task = &mut self.slots[id.0 as usize];
-        let (mut frames, mut holds, mut path) = (
-            std::mem::take(&mut task.frames),
-            std::mem::take(&mut task.holds),
-            std::mem::take(&mut task.path),
-        );
+        let (mut frames, mut holds) = (std::mem::take(&mut task.frames), std::mem::take(&mut task.holds));
         frames.clear();
         holds.clear();
-        path.clear();
-        *task = Task { frames, holds, path, ..Task::new(Tid(u32::MAX)) };
+        *task = Task { frames, holds, ..Task::new(Tid(u32::MAX)) };
         self.free.push(id.0);
     }
 

@@ -13,7 +13,6 @@ use crate::{
     holds::{Instance, LockHold, TaskId},
     lock_class::LockClass,
     lock_order::graph::Ask,
-    lock_order::path::{Act, Op, held},
     tasks::{Asked, Task, Waiting},
 };
 
@@ -64,8 +63,7 @@ impl Engine {
         let (class, mode) = (hold.class, Some(Mode::Exclusive));
         let ask =
             Ask { class, instance: hold.instance, mode, manner: Manner::Asked, time_ns: since_ns, site };
-        let presences = self.world.presences();
-        self.graph.asked(presences, &self.world.tasks[id], &ask);
+        self.order.asked(self.world.presences(), id, &ask);
         let addr = hold.instance.addr;
         self.world.tasks[id].waiting = Some(Waiting { addr, class, mode, since_ns, site, told: false });
     }
@@ -98,8 +96,7 @@ impl Engine {
         }
         let mode = Some(Mode::Exclusive);
         let ask = Ask { class, instance, mode, manner: Manner::Asked, time_ns, site };
-        let presences = self.world.presences();
-        self.graph.asked(presences, &self.world.tasks[id], &ask);
+        self.order.asked(self.world.presences(), id, &ask);
     }
 
     pub(super) fn folio_wait(&mut self, id: TaskId, event: &Event, (folio, mapping, index): Named) {
@@ -127,7 +124,7 @@ impl Engine {
         let (folio, mapping, index) = named;
         let asked = self.world.tasks[id].asked.take();
         let instance = self.world.locks.folio(folio, mapping, index);
-        let Task { holds, path, .. } = &mut self.world.tasks[id];
+        let holds = &mut self.world.tasks[id].holds;
         if let Some(at) = holds.iter().position(|h| h.instance.addr == folio.0) {
             let hold = &mut holds[at];
             // Another task may take over an anonymous folio while it is locked, which changes the mapping.
@@ -136,7 +133,7 @@ impl Engine {
                 // Evidence for the same hold, perhaps with a mapping or index that was not known before.
                 if mapping.0 != 0 && (hold.mapping.0 == 0 || is_anon || how == How::Returned) {
                     let now = (LockClass::of_folio(mapping), instance);
-                    path.rename(hold.instance, now);
+                    self.order.task(id).rename(hold.instance, now);
                     (hold.mapping, hold.index) = (mapping, index);
                     (hold.class, hold.instance) = now;
                 }
@@ -165,7 +162,7 @@ impl Engine {
         };
         let hold = hold_of(instance, named, known, event.time_ns);
         if how == How::Contract && self.world.rules.is_late(event.site) {
-            if self.was_held(id, event, hold) {
+            if self.order.was_held(&self.world, id, event, &hold) {
                 self.world.tasks[id].holds.push(hold);
                 return;
             }
@@ -173,7 +170,7 @@ impl Engine {
         }
         let site = self.world.on_behalf(id, event.site);
         let asked_ns = asked.map_or(event.time_ns, |a| a.at_ns());
-        self.world.tasks[id].hold(hold, Manner::Asked, (site, asked_ns));
+        self.acquired(id, hold, Manner::Asked, (site, asked_ns));
     }
 
     /// Handles a release: the folio's lock is free, no matter which task releases it.
@@ -194,8 +191,8 @@ impl Engine {
         let instance = self.world.locks.folio(named.0, named.1, named.2);
         let hold = hold_of(instance, named, Known::Released, event.time_ns);
         self.last_holders.released(&self.world.tasks[id], &hold, event.time_ns);
-        if self.was_held(id, event, hold) {
-            self.world.tasks[id].path_releases(&hold, event.time_ns);
+        if self.order.was_held(&self.world, id, event, &hold) {
+            self.order.task(id).releases(&self.world.tasks[id], &hold, event.time_ns);
         } else {
             self.doubt_where_locked(id, event.time_ns);
         }
@@ -211,90 +208,14 @@ impl Engine {
         self.doubt_since(id, since_ns);
         if !self.world.tasks[id].holds.is_empty() {
             // The position of that lock in the task's path is not known.
-            self.world.tasks[id].path.touched_by_loss();
+            self.order.task(id).touched_by_loss();
         }
     }
 
     fn drop_folio(&mut self, holder: TaskId, folio: Folio, now_ns: u64) {
-        let task = &mut self.world.tasks[holder];
-        if let Some(at) = task.holds.iter().position(|h| h.instance.addr == folio.0) {
-            task.drop_hold(at, now_ns);
+        if let Some(at) = self.world.tasks[holder].holds.iter().position(|h| h.instance.addr == folio.0) {
+            self.drop_hold(holder, at, now_ns);
         }
         self.leases.lock_released(holder, folio.0, now_ns, &self.world.tasks[holder].holds);
-    }
-
-    /// Handles a folio that turns out to be locked since some time ago: later requests were made under it. Returns true
-    /// if the task's path now contains the lock.
-    fn was_held(&mut self, id: TaskId, event: &Event, hold: LockHold) -> bool {
-        let task = &self.world.tasks[id];
-        // The innermost operation that states when it locks folios; else the outermost operation.
-        let known =
-            task.frames.iter().rev().find_map(|f| Some((f.begin_ns, self.world.rules.folio_taken(f.site)?)));
-        let Some((begin_ns, taken)) = known
-            .map(|(begin_ns, taken)| (begin_ns, Some(taken)))
-            .or_else(|| task.frames.first().map(|f| (f.begin_ns, None)))
-        else {
-            return false;
-        };
-        let Some(at) = task.path.place(begin_ns, taken) else { return false };
-        let site = self.world.on_behalf(id, event.site);
-        let is_lossy = task.frames.iter().any(|frame| frame.lossy || frame.folios_lossy);
-        // A lock that the operation acquired before, and that the facts do not name, may be released before the folio is locked.
-        // 5.10's hole punch acquires the fault mutex again under i_mmap_rwsem, and locks the page after it releases
-        // i_mmap_rwsem (fs/hugetlbfs/inode.c:529-537).
-        let is_named =
-            |class| taken.is_none_or(|t| t.first || t.after.is_empty() || t.after.contains(&class));
-        let is_other = |op: &Op| op.time_ns >= begin_ns && !is_named(op.class.wire());
-        let held = held(task.path.to(at));
-        let others: Vec<Instance> = held.iter().filter(|op| is_other(op)).map(|op| op.lock).collect();
-        let sure = taken.is_some() && others.is_empty() && !is_lossy && !task.is_doubtful(event.time_ns);
-        let (serial, blocks) = (task.serial, taken.is_some_and(|t| t.blocks));
-        if is_lossy {
-            // Requests that are not in the path may have been made under this lock, too.
-            self.graph.doubt_since(serial, begin_ns);
-        }
-        if blocks {
-            let is_sure = |op: &Op| !is_lossy && !others.contains(&op.lock);
-            self.asked_blocking((id, site), at, &hold, (&held, is_sure));
-        }
-        let op = Op { site, sure, ..Op::on(&hold, Act::Take, hold.since_ns) };
-        self.world.tasks[id].path.insert(at, begin_ns, op);
-        let presences = self.world.presences();
-        let task = &self.world.tasks[id];
-        self.relocks.held_more(task.serial, begin_ns, |time_ns| task.path.until(time_ns).into());
-        task.path.requests_from(at + 1, |request| {
-            if request.op.lock != hold.instance {
-                let (ask, before) = (Ask::of(&request.op), (request.path, request.held));
-                self.graph.asked_before(presences, task, (&op, sure), &ask, before);
-                self.graph.held_more(task, request);
-            }
-        });
-        true
-    }
-
-    /// Adds the edges of a blocking request for the folio at this place of the path, under the locks held there. `is_sure` returns
-    /// true if the task certainly holds that lock when it requests the folio.
-    fn asked_blocking(
-        &mut self,
-        (id, site): (TaskId, SiteId),
-        at: usize,
-        hold: &LockHold,
-        (held, is_sure): (&[Op], impl Fn(&Op) -> bool),
-    ) {
-        let presences = self.world.presences();
-        let task = &self.world.tasks[id];
-        let path = task.path.to(at);
-        let time_ns = path.last().map_or(hold.since_ns, |op| op.time_ns);
-        let ask = Ask {
-            class: hold.class,
-            instance: hold.instance,
-            mode: hold.mode,
-            manner: Manner::Asked,
-            time_ns,
-            site,
-        };
-        for from in held {
-            self.graph.asked_before(presences, task, (from, is_sure(from)), &ask, (path, held));
-        }
     }
 }

@@ -10,10 +10,8 @@ use crate::{
     lock_order::feasible::conflict,
     lock_order::graph::Ask,
     lock_order::path::{Act, Op},
-    lock_order::relocks::Again,
     loss::UNSURE_NS,
-    presence::Presence,
-    tasks::{Asked, Task, Waiting},
+    tasks::{Asked, Waiting},
 };
 
 /// A request counts as a wait if the task has been silent for this long, even where the kernel reports no waits. Folio
@@ -162,11 +160,11 @@ impl Engine {
             LockStep::GaveUp => self.give_up(id, lock),
             LockStep::Release => self.release(id, event.time_ns, (class, mode), lock),
             LockStep::Downgrade => {
-                let Task { holds, path, .. } = &mut self.world.tasks[id];
+                let holds = &mut self.world.tasks[id].holds;
                 if let Some(hold) = holds.iter_mut().find(|h| h.instance.addr == lock) {
                     hold.downgraded = hold.mode != Some(Mode::Read);
                     hold.mode = Some(Mode::Read);
-                    path.push(Op::on(hold, Act::Downgrade, event.time_ns));
+                    self.order.task(id).push(Op::on(hold, Act::Downgrade, event.time_ns));
                 }
             }
             LockStep::WaitBegin => {
@@ -200,7 +198,7 @@ impl Engine {
         if class == LockClass::Ptl && self.world.rules.ptl_release_unseen() {
             // A task does not request a spinlock that it holds.
             if let Some(at) = self.world.tasks[id].holds.iter().rposition(|h| h.instance == instance) {
-                self.world.tasks[id].drop_hold(at, event.time_ns);
+                self.drop_hold(id, at, event.time_ns);
             }
         }
         if let Some(at) = self.world.tasks[id].holds.iter().rposition(|h| h.instance == instance) {
@@ -214,19 +212,11 @@ impl Engine {
                 return;
             }
             // The release was lost: this is another hold.
-            self.world.tasks[id].drop_hold(at, event.time_ns);
+            self.drop_hold(id, at, event.time_ns);
         }
-        let Task { failed, path, .. } = &mut self.world.tasks[id];
-        if manner != Manner::Tried {
-            failed.retain(|op| (op.lock, op.mode) != (instance, mode));
-            path.tried_before(instance, mode);
-        }
-        if failed.iter().any(|op| op.lock == instance) {
-            failed.drain(..).rev().for_each(|op| path.push_first(op));
-        }
+        self.order.task(id).requests(instance, mode, manner);
         let ask = Ask { class, instance, mode, manner, time_ns: event.time_ns, site };
-        let presences = self.world.presences();
-        self.graph.asked(presences, &self.world.tasks[id], &ask);
+        self.order.asked(self.world.presences(), id, &ask);
         let hold = LockHold {
             class,
             instance,
@@ -240,14 +230,17 @@ impl Engine {
             mapping: Mapping(0),
             index: 0,
         };
-        self.world.tasks[id].hold(hold, manner, (site, event.time_ns));
+        self.acquired(id, hold, manner, (site, event.time_ns));
     }
 
     fn give_up(&mut self, id: TaskId, addr: u64) {
         let task = &mut self.world.tasks[id];
         if let Some(at) = task.holds.iter().rposition(|h| h.instance.addr == addr) {
             match task.holds[at].again {
-                0 => task.fail_hold(at),
+                0 => {
+                    let hold = task.holds.remove(at);
+                    self.order.task(id).gave_up(&self.world.tasks[id], hold.instance);
+                }
                 _ => task.holds[at].again -= 1,
             }
         }
@@ -267,18 +260,7 @@ impl Engine {
             known: Known::Tried,
             sure: true,
         };
-        let task = &mut self.world.tasks[id];
-        if !task.holds.is_empty() {
-            task.path.push(op);
-            return;
-        }
-        task.failed.retain(|other| other.lock == instance && other.mode != mode);
-        task.failed.push(op);
-        if !task.frames.is_empty() {
-            // A folio may turn out to have been held.
-            task.path.push(op);
-            task.path.emptied(true);
-        }
+        self.order.task(id).was_busy(&self.world.tasks[id], op);
     }
 
     pub(super) fn release(
@@ -295,7 +277,7 @@ impl Engine {
                 return;
             }
             Some(at) => {
-                let hold = self.world.tasks[id].drop_hold(at, now_ns);
+                let hold = self.drop_hold(id, at, now_ns);
                 if hold.lossy && !hold.disputed && self.is_one_hold(hold.since_ns, now_ns) {
                     self.redeem(id, hold.instance);
                 }
@@ -393,7 +375,7 @@ impl Engine {
 
     /// Ends a hold of a task because of another task's event.
     fn drop_other(&mut self, holder: TaskId, at: usize, now_ns: u64) {
-        let hold = self.world.tasks[holder].drop_hold(at, now_ns);
+        let hold = self.drop_hold(holder, at, now_ns);
         self.predictions.released(&self.world, holder, &hold, now_ns);
         self.leases.lock_released(holder, hold.instance.addr, now_ns, &self.world.tasks[holder].holds);
     }
@@ -402,11 +384,13 @@ impl Engine {
     fn dispute(&mut self, addr: u64) {
         self.disputed.insert(addr);
         for id in self.world.tasks.ids().collect::<Vec<TaskId>>() {
-            let Task { holds, path, .. } = &mut self.world.tasks[id];
-            let mut had = holds.iter_mut().filter(|h| h.instance.addr == addr && h.known != Known::Asking);
+            let mut had = self.world.tasks[id]
+                .holds
+                .iter_mut()
+                .filter(|h| h.instance.addr == addr && h.known != Known::Asking);
             if let Some(hold) = had.next() {
                 (hold.lossy, hold.disputed) = (true, true);
-                path.touched_by_loss();
+                self.order.task(id).touched_by_loss();
                 self.leases.doubt_lock(id, addr);
             }
         }
@@ -463,18 +447,33 @@ impl Engine {
         (site, requested, time_ns): (SiteId, Option<Mode>, u64),
         rank: Rank,
     ) {
-        let task = &self.world.tasks[id];
-        let hold = task.holds[at];
-        let again = Again {
-            site,
-            instance: hold.instance,
-            held: hold.shown(),
-            requested,
-            side: self.world.side(id, site, time_ns),
-            presence: Presence::of(task, time_ns, task.path.ops()),
-            path: task.path.ops().into(),
-            lossy: hold.lossy || task.path.is_lossy(),
-        };
-        self.relocks.add(again, rank, |s| self.world.rules.name(s));
+        self.order.relocked(&self.world, id, at, (site, requested, time_ns), rank);
+    }
+
+    /// Adds a lock that the task holds or requests.
+    pub(super) fn acquired(
+        &mut self,
+        id: TaskId,
+        hold: LockHold,
+        manner: Manner,
+        (site, asked_ns): (SiteId, u64),
+    ) {
+        self.order.task(id).acquired(&hold, manner, site, asked_ns);
+        self.world.tasks[id].holds.push(hold);
+    }
+
+    /// Removes a hold that has ended.
+    pub(super) fn drop_hold(&mut self, id: TaskId, at: usize, now_ns: u64) -> LockHold {
+        let hold = self.world.tasks[id].holds.remove(at);
+        self.order.task(id).released(&self.world.tasks[id], &hold, now_ns);
+        hold
+    }
+
+    /// Drops the holds whose release may be lost.
+    pub(super) fn give_up_lossy(&mut self, id: TaskId, now_ns: u64) {
+        while let Some(at) = self.world.tasks[id].holds.iter().position(|h| h.lossy) {
+            let hold = self.drop_hold(id, at, now_ns);
+            self.world.tasks[id].loss.gave_up(hold.instance.addr);
+        }
     }
 }

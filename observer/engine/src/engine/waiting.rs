@@ -5,37 +5,9 @@
 use std::collections::BTreeSet;
 
 use super::Engine;
-use crate::{finding::Finding, lock_order::waits, orphans};
+use crate::{finding::Finding, orphans};
 
 impl Engine {
-    /// Cycles in the lock order, and the deadlocks that exist now.
-    pub(super) fn cycles(&self) -> Vec<Finding> {
-        let mut all = self.cycles.findings(&self.graph, |s| self.world.rules.name(s));
-        for now in waits::findings(self.waiting_world(), |s| self.world.rules.name(s)) {
-            match all.iter_mut().find(|f| f.id == now.id) {
-                // At equal rank, the deadlock that exists now is the better evidence.
-                Some(known) if known.rank < now.rank => {}
-                Some(known) => {
-                    let (count, first_ns) = (known.count.max(now.count), known.first_ns.min(now.first_ns));
-                    *known = Finding { count, first_ns, ..now };
-                }
-                None => all.push(now),
-            }
-        }
-        all
-    }
-
-    /// Collects the state that is needed to judge the waiting tasks.
-    fn waiting_world(&self) -> waits::World<'_> {
-        waits::World {
-            tasks: &self.world.tasks,
-            losses: &self.world.losses,
-            now_ns: self.world.now_ns,
-            waits_reported: self.world.rules.waits_reported(),
-            ptl_release_unseen: self.world.rules.ptl_release_unseen(),
-        }
-    }
-
     /// Waits for locks that no task is known to hold.
     pub(super) fn orphan_waits(&self) -> Vec<Finding> {
         orphans::findings(orphans::World {

@@ -19,10 +19,8 @@ use crate::{
     fx::{FxMap, mix},
     holds::Instance,
     lock_class::LockClass,
-    lock_order::documented,
-    lock_order::path::{Op, Request},
+    lock_order::path::{Op, Request, TaskPath},
     presence::Presences,
-    setup::DocumentedOrder,
     tasks::Task,
     view::EdgeView,
 };
@@ -98,6 +96,11 @@ impl Edge {
         LockClass::ALL.into_iter().filter(|class| all & 1 << *class as u16 != 0).collect()
     }
 
+    /// Number of pairs of instances so far.
+    pub fn instances(&self) -> usize {
+        self.instances
+    }
+
     /// Returns true if dropped pairs or cut searches may hide a cycle through this edge.
     pub fn is_bounded(&self) -> bool {
         self.dropped > 0 || self.is_cut
@@ -151,6 +154,14 @@ impl Ask {
             site: op.site,
         }
     }
+}
+
+/// The task that makes a request, with its path and the evidence for the existence of other tasks.
+#[derive(Clone, Copy)]
+pub(crate) struct Requester<'a> {
+    pub task: &'a Task,
+    pub path: &'a TaskPath,
+    pub presences: Presences<'a>,
 }
 
 /// A lock that is held during a request.
@@ -337,13 +348,14 @@ impl Graph {
         self.hole_ns = self.hole_ns.max(hole_ns);
     }
 
-    /// Adds the edges of a request from the current holds of `task`.
+    /// Adds the edges of a request from the current holds of the task.
     #[inline]
-    pub fn asked(&mut self, presences: Presences<'_>, task: &Task, ask: &Ask) {
+    pub fn asked(&mut self, by: Requester<'_>, ask: &Ask) {
+        let task = by.task;
         if !task.holds.is_empty() {
             let signature = signature(task, ask.site, locks(task));
             let classes = Classes::of(task.holds.iter().map(|h| h.class));
-            let mut path = Shared::new(task.path.ops());
+            let mut path = Shared::new(by.path.ops());
             for hold in task.holds.iter().filter(|h| h.instance != ask.instance) {
                 let from = From {
                     end: (hold.class, hold.mode),
@@ -353,19 +365,18 @@ impl Graph {
                     sure: true,
                     gates: classes.without(hold.class),
                 };
-                self.add(presences, task, from, ask, signature, &mut path);
+                self.add(by, from, ask, signature, &mut path);
             }
         }
         if ask.mode == Some(Mode::Write) && ask.manner.can_block() {
-            self.writes(presences, task, ask);
+            self.writes(by, ask);
         }
     }
 
-    /// Adds an edge of an earlier request: `task` turns out to have held `from` then.
+    /// Adds an edge of an earlier request: the task turns out to have held `from` then.
     pub fn asked_before(
         &mut self,
-        presences: Presences<'_>,
-        task: &Task,
+        by: Requester<'_>,
         from: (&Op, bool),
         ask: &Ask,
         (path, held): (&[Op], &[Op]),
@@ -380,24 +391,24 @@ impl Graph {
             sure,
             gates,
         };
-        let signature = signature(task, ask.site, held.iter().map(|op| (op.lock, op.class, op.mode)));
-        self.add(presences, task, of, ask, signature, &mut Shared::new(path));
+        let signature = signature(by.task, ask.site, held.iter().map(|op| (op.lock, op.class, op.mode)));
+        self.add(by, of, ask, signature, &mut Shared::new(path));
     }
 
     /// Updates the witnesses of an earlier request: `task` turns out to have held more locks than was known.
-    pub fn held_more(&mut self, task: &Task, request: &Request<'_>) {
-        if task.witnessed_ns.get() < request.op.time_ns {
+    pub fn held_more(&mut self, by: Requester<'_>, request: &Request<'_>) {
+        if by.path.witnessed_ns() < request.op.time_ns {
             return;
         }
         let held = request.held.iter().map(|op| (op.lock, op.class, op.mode));
-        let signature = signature(task, request.op.site, held);
-        self.mend(task, request, |known| Witness { path: request.path.into(), signature, ..known.clone() });
+        let signature = signature(by.task, request.op.site, held);
+        self.mend(by, request, |known| Witness { path: request.path.into(), signature, ..known.clone() });
     }
 
     /// Marks the witnesses of the task's current path as lossy.
-    pub fn doubt(&mut self, task: &Task) {
-        task.path.requests_from(0, |request| {
-            self.mend(task, request, |known| Witness { lossy: true, ..known.clone() });
+    pub fn doubt(&mut self, by: Requester<'_>) {
+        by.path.requests_from(0, |request| {
+            self.mend(by, request, |known| Witness { lossy: true, ..known.clone() });
         });
     }
 
@@ -425,10 +436,10 @@ impl Graph {
         }
     }
 
-    fn mend(&mut self, task: &Task, request: &Request<'_>, mended: impl Fn(&Witness) -> Witness) {
+    fn mend(&mut self, by: Requester<'_>, request: &Request<'_>, mended: impl Fn(&Witness) -> Witness) {
         let ask = &Ask::of(&request.op);
         // For repeated operations, the path contains only the first time.
-        let is_it = |w: &&mut Arc<Witness>| w.presence.serial == task.serial && w.time_ns() >= ask.time_ns;
+        let is_it = |w: &&mut Arc<Witness>| w.presence.serial == by.task.serial && w.time_ns() >= ask.time_ns;
         for from in request.held {
             let Some(edge) = self.place(key((from.class, from.mode), ask)) else { continue };
             let Some(at) = self.edges[edge as usize].pairs.get(&(from.lock, ask.instance)) else { continue };
@@ -444,7 +455,8 @@ impl Graph {
         }
     }
 
-    fn writes(&mut self, presences: Presences<'_>, task: &Task, ask: &Ask) {
+    fn writes(&mut self, by: Requester<'_>, ask: &Ask) {
+        let Requester { task, path, presences } = by;
         let is_gone = |w: &Arc<Witness>| presences.is_gone(&w.presence, ask.time_ns);
         if self.writers.len() >= WRITTEN_MAX && !self.writers.contains_key(&ask.instance) {
             self.writers.retain(|_, all| !all.iter().all(is_gone));
@@ -454,25 +466,25 @@ impl Graph {
             }
         }
         let known = self.writers.entry(ask.instance).or_default();
-        let path = || task.path.ops().into();
+        let ops = || path.ops().into();
         // The held locks of single pages do not make it a different request.
         let signature = signature(task, ask.site, locks(task));
         let signature = Signature { pages: 0, ..signature };
-        let new = |path: Arc<[Op]>| {
-            task.was_witnessed(ask.time_ns);
-            Arc::new(Witness { signature, ..Witness::of(task, ask, &path, Known::Asked) })
+        let new = |ops: Arc<[Op]>| {
+            path.was_witnessed(ask.time_ns);
+            Arc::new(Witness { signature, ..Witness::of(by, ask, &ops, Known::Asked) })
         };
         if let Some(old) = known.iter_mut().find(|w| w.signature == signature) {
             // A shorter path, or an occurrence after a hole, replaces the earlier one.
-            if old.path.len() > task.path.ops().len() || old.time_ns() <= self.hole_ns || old.lossy {
-                *old = new(path());
+            if old.path.len() > path.ops().len() || old.time_ns() <= self.hole_ns || old.lossy {
+                *old = new(ops());
             }
             return;
         }
         if known.len() < WRITERS {
-            known.push(new(path()));
+            known.push(new(ops()));
         } else if let Some(old) = known.iter_mut().find(|w| is_gone(w)) {
-            *old = new(path());
+            *old = new(ops());
         } else {
             if known.iter().filter(|w| w.site == ask.site).count() < 3 {
                 self.cut_writers.insert(ask.instance);
@@ -487,15 +499,8 @@ impl Graph {
         }
     }
 
-    fn add(
-        &mut self,
-        presences: Presences<'_>,
-        task: &Task,
-        from: From,
-        ask: &Ask,
-        signature: Signature,
-        path: &mut Shared<'_>,
-    ) {
+    fn add(&mut self, by: Requester<'_>, from: From, ask: &Ask, signature: Signature, path: &mut Shared<'_>) {
+        let task = by.task;
         let locks = (from.instance, ask.instance);
         let place = match self.place(key(from.end, ask)) {
             Some(place) => place,
@@ -509,7 +514,7 @@ impl Graph {
         if let Some(at) = pair {
             edge.last_pair = (locks, at);
         }
-        let lossy = from.lossy || task.is_doubtful(ask.time_ns) || task.path.is_lossy();
+        let lossy = from.lossy || task.is_doubtful(ask.time_ns) || by.path.is_lossy();
         let good = from.sure && !lossy;
         let is_better = |at: &At| !at.good && (at.first.lossy, !at.first.sure) > (lossy, !from.sure);
         let is_new = match edge.at.iter_mut().find(|at| at.site == ask.site) {
@@ -536,8 +541,8 @@ impl Graph {
         }
         let n = path.ops.len();
         let mut witness = || {
-            task.was_witnessed(ask.time_ns);
-            let plain = Witness::of(task, ask, path.get(), from.known);
+            by.path.was_witnessed(ask.time_ns);
+            let plain = Witness::of(by, ask, path.get(), from.known);
             Witness { lossy, sure: from.sure, signature, ..plain }
         };
         if is_new {
@@ -547,7 +552,7 @@ impl Graph {
             Some(at) => {
                 let pair = &mut self.pairs[at as usize];
                 pair.last_ns = ask.time_ns;
-                if pair.again((signature, n), (presences, self.hole_ns), witness) {
+                if pair.again((signature, n), (by.presences, self.hole_ns), witness) {
                     mark(pair, at, ask.time_ns, &mut self.fresh);
                     if let Some(of_task) = &mut self.of_task {
                         of_task.entry(task.serial).or_default().add(at);
@@ -781,30 +786,6 @@ impl Graph {
     /// Pairs that made room although their tasks may still exist.
     pub fn dropped_pairs(&self) -> u64 {
         self.edges.iter().map(|e| e.dropped).sum()
-    }
-
-    /// Views of all edges, sorted by class and mode.
-    pub fn views(&self, orders: &[DocumentedOrder], name: impl Fn(SiteId) -> Arc<str>) -> Vec<EdgeView> {
-        let view = |(e, at): (&Edge, &At)| EdgeView {
-            from: e.from.0,
-            from_mode: e.from.1,
-            to: e.to.0,
-            to_mode: e.to.1,
-            manner: e.manner,
-            sure: at.first.sure,
-            count: e.count,
-            tasks: e.tasks.len() as u32,
-            instances: e.instances,
-            lossy: at.first.lossy,
-            first_ns: e.first_ns,
-            last_ns: e.last_ns,
-            gates: e.gates(),
-            documented: documented::beside(e, orders, &name),
-            witness: e.step(at.locks, &at.first, &name),
-        };
-        let mut views: Vec<EdgeView> = self.edges.iter().map(|e| (e, e.best())).map(view).collect();
-        views.sort_unstable_by_key(|v| (v.from, v.from_mode, v.to, v.to_mode, v.manner));
-        views
     }
 }
 
