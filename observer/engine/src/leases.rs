@@ -149,12 +149,18 @@ pub(crate) struct Lease {
     pub hit: Option<Box<Hit>>,
 }
 
-/// The pointer that a lookup returns or a callback receives.
+/// A pte entry, with the address that it maps.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Pointer {
+pub(crate) struct Entry {
     pub mm: Mm,
     pub addr: Addr,
     pub pte: Pte,
+}
+
+/// The pointer that a lookup returns or a callback receives.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pointer {
+    pub entry: Entry,
     pub of: Generation,
 }
 
@@ -166,9 +172,9 @@ impl Lease {
     pub fn new(sort: Sort, pointer: Pointer, at: (u64, u16, SiteId), depth: usize, holds: HoldSet) -> Lease {
         Lease {
             sort,
-            mm: pointer.mm,
-            addr: pointer.addr,
-            pte: pointer.pte,
+            mm: pointer.entry.mm,
+            addr: pointer.entry.addr,
+            pte: pointer.entry.pte,
             of: pointer.of,
             start_ns: at.0,
             cpu: at.1,

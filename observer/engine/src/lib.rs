@@ -12,6 +12,7 @@ pub mod trace;
 pub mod view;
 
 mod engine;
+mod freed;
 mod fx;
 mod holds;
 mod last_holders;

@@ -8,18 +8,17 @@
 
 use super::Engine;
 use crate::{
-    event::{Event, Folio, How, Mapping, Mode, SiteId},
+    event::{Event, Folio, How, Mode, SiteId},
     finding::{Known, Manner},
     holds::{Instance, LockHold, TaskId},
     lock_class::LockClass,
     lock_order::graph::Ask,
+    locks::FolioPlace,
     tasks::{Asked, Task, Waiting},
 };
 
-/// Folio, mapping and index as in an event.
-type Named = (Folio, Mapping, u64);
-
-fn hold_of(instance: Instance, (_, mapping, index): Named, known: Known, since_ns: u64) -> LockHold {
+fn hold_of(instance: Instance, place: FolioPlace, known: Known, since_ns: u64) -> LockHold {
+    let FolioPlace { mapping, index, .. } = place;
     LockHold {
         class: LockClass::of_folio(mapping),
         instance,
@@ -38,13 +37,8 @@ fn hold_of(instance: Instance, (_, mapping, index): Named, known: Known, since_n
 impl Engine {
     /// Handles a folio lookup that does not return: it waits for its folio, or for the folio that a task holds at that
     /// index of the file.
-    pub(super) fn folio_stuck(
-        &mut self,
-        id: TaskId,
-        site: SiteId,
-        (folio, mapping, index): Named,
-        since_ns: u64,
-    ) {
+    pub(super) fn folio_stuck(&mut self, id: TaskId, site: SiteId, place: FolioPlace, since_ns: u64) {
+        let FolioPlace { folio, mapping, index } = place;
         if folio.0 != 0 {
             let site = self.world.on_behalf(id, site);
             let (class, mode) = (LockClass::of_folio(mapping), Some(Mode::Exclusive));
@@ -68,27 +62,22 @@ impl Engine {
         self.world.tasks[id].waiting = Some(Waiting { addr, class, mode, since_ns, site, told: false });
     }
 
-    pub(super) fn folio_ask(
-        &mut self,
-        id: TaskId,
-        event: &Event,
-        mapping: Mapping,
-        index: u64,
-        folio: Folio,
-    ) {
+    pub(super) fn folio_ask(&mut self, id: TaskId, event: &Event, place: FolioPlace) {
+        let FolioPlace { folio, mapping, index } = place;
         // A task that holds a spinlock does not sleep, so its release was not seen.
         self.drop_ptls(id, event.time_ns);
         if folio.0 != 0 {
-            self.folio_asked(id, event, (folio, mapping, index), event.time_ns);
+            self.folio_asked(id, event, place, event.time_ns);
         }
         self.world.tasks[id].asked =
             Some(Asked::Folio { mapping, index, at_ns: event.time_ns, site: event.site, folio });
     }
 
     /// Adds the edges of a request for a folio lock that can block.
-    fn folio_asked(&mut self, id: TaskId, event: &Event, (folio, mapping, index): Named, time_ns: u64) {
+    fn folio_asked(&mut self, id: TaskId, event: &Event, place: FolioPlace, time_ns: u64) {
+        let FolioPlace { folio, mapping, .. } = place;
         let class = LockClass::of_folio(mapping);
-        let instance = self.world.locks.folio(folio, mapping, index);
+        let instance = self.world.locks.folio(place);
         let site = self.world.on_behalf(id, event.site);
         if let Some(at) = self.world.tasks[id].holds.iter().rposition(|h| h.instance.addr == folio.0) {
             self.relock(id, event, at, Some(Mode::Exclusive));
@@ -99,16 +88,17 @@ impl Engine {
         self.order.asked(self.world.presences(), id, &ask);
     }
 
-    pub(super) fn folio_wait(&mut self, id: TaskId, event: &Event, (folio, mapping, index): Named) {
+    pub(super) fn folio_wait(&mut self, id: TaskId, event: &Event, place: FolioPlace) {
+        let FolioPlace { folio, mapping, index } = place;
         self.drop_ptls(id, event.time_ns);
-        self.last_holders.wanted(folio.0);
+        self.holders.last.wanted(folio.0);
         // The waiting lookup requested the lock before it waited.
         let at_ns = match self.world.tasks[id].asked {
             Some(Asked::Folio { mapping: of, index: at, at_ns, .. }) if (of, at) == (mapping, index) => at_ns,
             _ => event.time_ns,
         };
         self.world.tasks[id].asked = Some(Asked::Folio { mapping, index, at_ns, site: event.site, folio });
-        self.folio_asked(id, event, (folio, mapping, index), at_ns);
+        self.folio_asked(id, event, place, at_ns);
         let site = self.world.on_behalf(id, event.site);
         self.world.tasks[id].waiting = Some(Waiting {
             addr: folio.0,
@@ -120,10 +110,10 @@ impl Engine {
         });
     }
 
-    pub(super) fn folio_held(&mut self, id: TaskId, event: &Event, named: Named, how: How) {
-        let (folio, mapping, index) = named;
+    pub(super) fn folio_held(&mut self, id: TaskId, event: &Event, named: FolioPlace, how: How) {
+        let FolioPlace { folio, mapping, index } = named;
         let asked = self.world.tasks[id].asked.take();
-        let instance = self.world.locks.folio(folio, mapping, index);
+        let instance = self.world.locks.folio(named);
         let holds = &mut self.world.tasks[id].holds;
         if let Some(at) = holds.iter().position(|h| h.instance.addr == folio.0) {
             let hold = &mut holds[at];
@@ -143,7 +133,7 @@ impl Engine {
             self.counts.missed_folio_releases += 1;
             self.drop_folio(id, folio, event.time_ns);
         }
-        if let Some(other) = self.folio_holders.insert(folio.0, id)
+        if let Some(other) = self.holders.of_folio.insert(folio.0, id)
             && other != id
         {
             // The folio has one lock: evidence for this holder ends the presumed hold of another task.
@@ -174,23 +164,23 @@ impl Engine {
     }
 
     /// Handles a release: the folio's lock is free, no matter which task releases it.
-    pub(super) fn folio_release(&mut self, id: TaskId, event: &Event, named: Named) {
-        let holds = |t: &TaskId| self.world.tasks[*t].holds.iter().any(|h| h.instance.addr == named.0.0);
+    pub(super) fn folio_release(&mut self, id: TaskId, event: &Event, named: FolioPlace) {
+        let holds = |t: &TaskId| self.world.tasks[*t].holds.iter().any(|h| h.instance.addr == named.folio.0);
         // The recorded holder may not hold it any more: `give_up_lossy` drops holds whose release may be lost.
-        if let Some(holder) = self.folio_holders.remove(&named.0.0).filter(holds) {
-            let is_it = |h: &LockHold| h.instance.addr == named.0.0 && h.lossy;
+        if let Some(holder) = self.holders.of_folio.remove(&named.folio.0).filter(holds) {
+            let is_it = |h: &LockHold| h.instance.addr == named.folio.0 && h.lossy;
             let is_lossy = self.world.tasks[holder].holds.iter().any(is_it);
-            self.last_holders.unlocked(&self.world.tasks[holder], named.0, event.time_ns);
-            self.drop_folio(holder, named.0, event.time_ns);
+            self.holders.last.unlocked(&self.world.tasks[holder], named.folio, event.time_ns);
+            self.drop_folio(holder, named.folio, event.time_ns);
             if holder == id || !is_lossy {
                 return;
             }
             // The release of that hold may be lost; then this is another hold.
         }
         self.counts.unknown_releases += 1;
-        let instance = self.world.locks.folio(named.0, named.1, named.2);
+        let instance = self.world.locks.folio(named);
         let hold = hold_of(instance, named, Known::Released, event.time_ns);
-        self.last_holders.released(&self.world.tasks[id], &hold, event.time_ns);
+        self.holders.last.released(&self.world.tasks[id], &hold, event.time_ns);
         if self.order.was_held(&self.world, id, event, &hold) {
             self.order.task(id).releases(&self.world.tasks[id], &hold, event.time_ns);
         } else {

@@ -2,56 +2,48 @@
 
 use super::Engine;
 use crate::{
-    event::{Body, Class, Event, LockAddr, LockStep, Mapping, Mode, SiteId},
+    event::{Body, Class, Event, LockAddr, LockStep, Mapping, Mm, Mode, SiteId},
     finding::{Known, Manner, Rank},
-    holds::{Instance, Key, LockHold, TaskId},
+    holds::{Instance, LockHold, TaskId},
     leases::Sort,
     lock_class::LockClass,
-    lock_order::feasible::conflict,
     lock_order::graph::Ask,
     lock_order::path::{Act, Op},
-    loss::UNSURE_NS,
-    tasks::{Asked, Waiting},
+    tasks::Asked,
 };
 
-/// A request counts as a wait if the task has been silent for this long, even where the kernel reports no waits. Folio
-/// lookups wait inside the page cache's own functions, and 5.10 has no contention tracepoints.
-const STUCK_NS: u64 = 1_000_000_000;
+/// A lock as an event names it, and the mode of the event.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Requested {
+    pub class: LockClass,
+    pub mode: Option<Mode>,
+    pub addr: u64,
+}
 
 impl Engine {
-    /// Marks tasks as waiting that have been silent for too long since a request.
-    pub(super) fn find_stuck(&mut self) {
-        for id in self.world.tasks.ids().collect::<Vec<TaskId>>() {
-            let (Some(asked), None) = (self.world.tasks[id].asked, self.world.tasks[id].waiting) else {
-                continue;
-            };
-            match asked {
-                Asked::Lock { addr, at_ns, .. } if self.world.now_ns.saturating_sub(at_ns) >= STUCK_NS => {
-                    self.waits(id, addr, false);
-                }
-                Asked::Folio { mapping, index, at_ns, site, folio }
-                    if self.world.now_ns.saturating_sub(at_ns) >= STUCK_NS =>
-                {
-                    self.folio_stuck(id, site, (folio, mapping, index), at_ns);
-                }
-                _ => {}
-            }
+    /// Handles the name of a lock: the object that it belongs to.
+    pub(super) fn lock_named(&mut self, id: TaskId, class: Class, addr: u64, owner: u64, now_ns: u64) {
+        if class != Class::Ptl {
+            self.world.tasks[id].loss.named_ns = now_ns;
         }
+        let lossy = |since_ns| self.world.losses.anywhere(since_ns, now_ns).ends();
+        self.world.locks.name(addr, class, owner, now_ns, lossy);
     }
 
-    /// Marks the task as waiting for a lock that it requested. If the task holds that lock, it waits for itself. This
-    /// counts only if the kernel reported the wait or the two modes conflict; silence alone is not a wait.
-    fn waits(&mut self, id: TaskId, addr: u64, told: bool) {
-        let task = &self.world.tasks[id];
-        let Some(at) = task.holds.iter().rposition(|h| h.instance.addr == addr) else { return };
-        let hold = task.holds[at];
-        let Some(Asked::Lock { at_ns, site, mode, .. }) = task.asked else { return };
-        let site = self.world.on_behalf(id, site);
-        self.world.tasks[id].waiting =
-            Some(Waiting { addr, class: hold.class, mode, since_ns: at_ns, site, told });
-        if hold.known != Known::Asking && !hold.lossy && (told || conflict(hold.mode, mode)) {
-            self.relocked(id, at, (site, mode, at_ns), Rank::Confirmed);
+    /// Handles the end of a lock with its object.
+    pub(super) fn lock_gone(&mut self, class: Class, addr: u64, now_ns: u64) {
+        if class == Class::MmapLock {
+            match self.world.locks.get(addr).map_or(0, |l| l.owner) {
+                // The lock's mm is unknown: the record that named it was lost.
+                0 => self.world.losses.not_known(now_ns),
+                owner => self.predictions.mm_gone(&self.world, Mm(owner)),
+            }
         }
+        if class == Class::VmaLock {
+            // From now on, this address belongs to another VMA.
+            self.world.tasks.epoch += 1;
+        }
+        self.world.locks.forget(addr, now_ns);
     }
 
     /// Handles a task's next event: it has acquired what it requested, and its wait has ended. An entry probe shows the
@@ -107,7 +99,7 @@ impl Engine {
             hold.known = Known::Asked;
         }
         if hold.class != LockClass::Ptl {
-            if hold.mode != Some(Mode::Read) && self.disputed.contains(&addr) {
+            if hold.mode != Some(Mode::Read) && self.holders.disputed.contains(&addr) {
                 self.end_disputed(id, addr, self.world.now_ns);
             }
             return;
@@ -123,15 +115,9 @@ impl Engine {
         }
     }
 
-    pub(super) fn lock(
-        &mut self,
-        id: TaskId,
-        event: &Event,
-        step: LockStep,
-        class: Class,
-        mode: Option<Mode>,
-        lock: u64,
-    ) {
+    pub(super) fn lock(&mut self, id: TaskId, event: &Event, step: LockStep, requested: Requested) {
+        let Requested { class, mode, addr: lock } = requested;
+        let class = class.wire();
         if class == Class::MmapLock && matches!(step, LockStep::Ask | LockStep::Try) {
             // A new system call: locks that the task acquired before it named them are released.
             self.world.tasks[id].loss.named_ns = 0;
@@ -142,7 +128,7 @@ impl Engine {
                     // A task that holds a spinlock does not sleep, so its release was not seen.
                     self.drop_ptls(id, event.time_ns);
                 }
-                self.take(id, event, (class.into(), mode, lock), Known::Asking);
+                self.take(id, event, requested, Known::Asking);
                 if class == Class::Ptl && self.world.losses.holes > 0 && !self.world.locks.is_named(lock) {
                     // The record that names this lock's table may be lost.
                     self.leases.of_mut(id).iter_mut().for_each(|lease| lease.lossy = true);
@@ -154,7 +140,7 @@ impl Engine {
                 if self.world.rules.try_then_block(event.site, class) {
                     self.drop_ptls(id, event.time_ns);
                 }
-                self.take(id, event, (class.into(), mode, lock), Known::Tried);
+                self.take(id, event, requested, Known::Tried);
                 self.has_now(id, lock, event.time_ns, event.site);
             }
             LockStep::GaveUp => self.give_up(id, lock),
@@ -168,25 +154,20 @@ impl Engine {
                 }
             }
             LockStep::WaitBegin => {
-                self.last_holders.wanted(lock);
+                self.holders.last.wanted(lock);
                 self.waits(id, lock, true);
             }
             // The task reaches the same point by blocking as by acquiring the lock at once.
             LockStep::Busy if self.world.rules.try_then_block(event.site, class) => {}
-            LockStep::Busy => self.busy(id, event, (class.into(), mode, lock)),
+            LockStep::Busy => self.busy(id, event, requested),
             // The next event shows whether the task acquired it.
             LockStep::WaitEnd => {}
         }
     }
 
     /// Records that the task requests a lock, or has acquired it.
-    fn take(
-        &mut self,
-        id: TaskId,
-        event: &Event,
-        (class, mode, addr): (LockClass, Option<Mode>, u64),
-        known: Known,
-    ) {
+    fn take(&mut self, id: TaskId, event: &Event, requested: Requested, known: Known) {
+        let Requested { class, mode, addr } = requested;
         let lock = self.world.locks.see(addr, class.wire(), event.time_ns);
         let instance = Instance { addr, life: lock.life };
         let manner = match known {
@@ -247,7 +228,8 @@ impl Engine {
     }
 
     /// Handles a failed trylock: another task holds the lock.
-    fn busy(&mut self, id: TaskId, event: &Event, (class, mode, addr): (LockClass, Option<Mode>, u64)) {
+    fn busy(&mut self, id: TaskId, event: &Event, requested: Requested) {
+        let Requested { class, mode, addr } = requested;
         let instance = Instance { addr, life: self.world.locks.see(addr, class.wire(), event.time_ns).life };
         let op = Op {
             lock: instance,
@@ -288,7 +270,7 @@ impl Engine {
                     // If that hold ended before, this releases another task's hold.
                     self.dispute(addr);
                 }
-                self.last_holders.released(&self.world.tasks[id], &hold, now_ns);
+                self.holders.last.released(&self.world.tasks[id], &hold, now_ns);
                 self.predictions.released(&self.world, id, &hold, now_ns);
             }
             None if self.releases_for_another(id, now_ns, (class, mode), addr) => return,
@@ -314,116 +296,6 @@ impl Engine {
         self.leases.lock_released(id, addr, now_ns, &self.world.tasks[id].holds);
     }
 
-    /// Handles the release of a lock that the task is not known to hold. Returns true if it releases the lock for
-    /// another task, as `mmap_read_unlock_non_owner` does (kernel/bpf/stackmap.c); then the other task's hold ends. If
-    /// the lock may also be the task's own, acquired before the lock was watched, the other tasks' holds become
-    /// doubtful.
-    fn releases_for_another(
-        &mut self,
-        id: TaskId,
-        now_ns: u64,
-        (class, mode): (Class, Option<Mode>),
-        addr: u64,
-    ) -> bool {
-        if !matches!(class, Class::MmapLock | Class::VmaLock | Class::IMmap | Class::Inode) {
-            return false;
-        }
-        let Some(lock) = self.world.locks.get(addr) else { return false };
-        let (seen_ns, was_exclusive) = (lock.seen_ns, lock.was_exclusive);
-        let holders: Vec<TaskId> = self.holders(addr, mode).collect();
-        let Some(oldest) = holders.iter().copied().min_by_key(|t| (self.since_ns(*t, addr), *t)) else {
-            return false;
-        };
-        let task = &self.world.tasks[id];
-        // `is_known`, `is_new`: every acquisition of the lock by this task was seen.
-        let is_exclusive = self.world.tasks[oldest]
-            .holds
-            .iter()
-            .any(|h| h.instance.addr == addr && h.mode != Some(Mode::Read));
-        let is_known = was_exclusive && task.loss.unsure_since_ns == 0;
-        let is_new = is_known || task.born_ns > seen_ns || seen_ns + UNSURE_NS < now_ns;
-        let cannot_hold = is_exclusive || (is_new && !task.loss.may_hold(addr));
-        let is_certain = cannot_hold && task.loss.unsure_since_ns == 0 && holders.len() == 1;
-        if is_certain {
-            if let Some(at) = self.world.tasks[oldest].holds.iter().rposition(|h| h.instance.addr == addr) {
-                self.drop_other(oldest, at, now_ns);
-            }
-            return true;
-        }
-        self.dispute(addr);
-        cannot_hold
-    }
-
-    /// Tasks that hold a lock in this mode.
-    fn holders(&self, addr: u64, mode: Option<Mode>) -> impl Iterator<Item = TaskId> {
-        let is_it = move |h: &LockHold| {
-            h.instance.addr == addr && h.known != Known::Asking && (mode.is_none() || h.mode == mode)
-        };
-        self.world.tasks.ids().filter(move |t| self.world.tasks[*t].holds.iter().any(is_it))
-    }
-
-    /// Ends other tasks' disputed holds of a lock that the task has acquired exclusively.
-    fn end_disputed(&mut self, id: TaskId, addr: u64, now_ns: u64) {
-        for other in self.world.tasks.ids().filter(|other| *other != id).collect::<Vec<TaskId>>() {
-            let is_it = |h: &LockHold| h.instance.addr == addr && h.disputed;
-            if let Some(at) = self.world.tasks[other].holds.iter().position(is_it) {
-                self.drop_other(other, at, now_ns);
-            }
-        }
-        self.disputed.remove(&addr);
-    }
-
-    /// Ends a hold of a task because of another task's event.
-    fn drop_other(&mut self, holder: TaskId, at: usize, now_ns: u64) {
-        let hold = self.drop_hold(holder, at, now_ns);
-        self.predictions.released(&self.world, holder, &hold, now_ns);
-        self.leases.lock_released(holder, hold.instance.addr, now_ns, &self.world.tasks[holder].holds);
-    }
-
-    /// Marks all holds of a lock as doubtful: one of its holders may have released it.
-    fn dispute(&mut self, addr: u64) {
-        self.disputed.insert(addr);
-        for id in self.world.tasks.ids().collect::<Vec<TaskId>>() {
-            let mut had = self.world.tasks[id]
-                .holds
-                .iter_mut()
-                .filter(|h| h.instance.addr == addr && h.known != Known::Asking);
-            if let Some(hold) = had.next() {
-                (hold.lossy, hold.disputed) = (true, true);
-                self.order.task(id).touched_by_loss();
-                self.leases.doubt_lock(id, addr);
-            }
-        }
-    }
-
-    /// Time since which a task holds a lock.
-    fn since_ns(&self, id: TaskId, addr: u64) -> u64 {
-        self.world.tasks[id].holds.iter().find(|h| h.instance.addr == addr).map_or(u64::MAX, |h| h.since_ns)
-    }
-
-    /// Returns true if a lock that was acquired at `since_ns` and is released now was held in between. Otherwise two
-    /// records, a release and a new request, would both have to be lost.
-    fn is_one_hold(&self, since_ns: u64, now_ns: u64) -> bool {
-        self.world.losses.lost_between(since_ns, now_ns) <= 1
-            || self.world.losses.are_sparse(since_ns, now_ns)
-    }
-
-    /// Confirms that a lock was held all the time, although records were lost meanwhile.
-    fn redeem(&mut self, id: TaskId, lock: Instance) {
-        self.leases.redeem(id, lock);
-        self.predictions.redeem(&self.world, id, lock);
-    }
-
-    /// Handles the release of a lock whose acquisition was not seen: it was held during all pending accesses.
-    fn held_all_the_time(&mut self, id: TaskId, class: Class, mode: Option<Mode>, addr: u64) {
-        let lock = self.world.locks.see(addr, class, self.world.now_ns);
-        let (instance, owner) = (Instance { addr, life: lock.life }, lock.owner);
-        let exclusive = mode != Some(Mode::Read);
-        let key = Key { class: class.into(), instance, exclusive, owner, doubtful: false };
-        let excludes = class != Class::Ptl && self.world.rules.excludes(class, mode);
-        self.predictions.held_all_the_time(id, key, excludes);
-    }
-
     /// Ends the PTL holds of a task; used if PTL releases are not seen.
     pub(super) fn drop_ptls(&mut self, id: TaskId, now_ns: u64) {
         while let Some(hold) = self.world.tasks[id].holds.iter().rev().find(|h| h.class == LockClass::Ptl) {
@@ -440,7 +312,7 @@ impl Engine {
         self.relocked(id, at, (site, requested, event.time_ns), rank);
     }
 
-    fn relocked(
+    pub(super) fn relocked(
         &mut self,
         id: TaskId,
         at: usize,
@@ -448,32 +320,5 @@ impl Engine {
         rank: Rank,
     ) {
         self.order.relocked(&self.world, id, at, (site, requested, time_ns), rank);
-    }
-
-    /// Adds a lock that the task holds or requests.
-    pub(super) fn acquired(
-        &mut self,
-        id: TaskId,
-        hold: LockHold,
-        manner: Manner,
-        (site, asked_ns): (SiteId, u64),
-    ) {
-        self.order.task(id).acquired(&hold, manner, site, asked_ns);
-        self.world.tasks[id].holds.push(hold);
-    }
-
-    /// Removes a hold that has ended.
-    pub(super) fn drop_hold(&mut self, id: TaskId, at: usize, now_ns: u64) -> LockHold {
-        let hold = self.world.tasks[id].holds.remove(at);
-        self.order.task(id).released(&self.world.tasks[id], &hold, now_ns);
-        hold
-    }
-
-    /// Drops the holds whose release may be lost.
-    pub(super) fn give_up_lossy(&mut self, id: TaskId, now_ns: u64) {
-        while let Some(at) = self.world.tasks[id].holds.iter().position(|h| h.lossy) {
-            let hold = self.drop_hold(id, at, now_ns);
-            self.world.tasks[id].loss.gave_up(hold.instance.addr);
-        }
     }
 }

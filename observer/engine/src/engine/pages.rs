@@ -3,22 +3,17 @@
 use super::Engine;
 use crate::{
     event::{Addr, Class, Event, Mapping, Mm, Pte, SiteId, Table},
-    finding::{Doubt, Evidence, Finding, FreedShared, Rank},
+    freed::FreedTable,
     holds::{HoldSet, TaskId},
-    leases::{Lease, Pointer, Sort, Unlink},
+    leases::{Entry, Lease, Pointer, Sort, Unlink},
     loss::Span,
     predict::UnlinkAt,
     tables::{Generation, LinkId, Removal},
 };
 
 impl Engine {
-    pub(super) fn lookup(
-        &mut self,
-        id: TaskId,
-        event: &Event,
-        (mm, addr, pte): (Mm, Addr, Pte),
-        repeats: u32,
-    ) {
+    pub(super) fn lookup(&mut self, id: TaskId, event: &Event, entry: Entry, repeats: u32) {
+        let Entry { mm, addr, pte } = entry;
         let now_ns = event.time_ns;
         self.counts.lookups += 1 + u64::from(repeats);
         let last_table = self.leases.looked_up(id, (pte.0 != 0).then_some(pte.table()));
@@ -49,7 +44,7 @@ impl Engine {
             // The end of the lease is the release of this lock, which the task does not hold.
             Some(_) => return,
         };
-        self.lease(id, event, sort, Pointer { mm, addr, pte, of });
+        self.lease(id, event, sort, Pointer { entry, of });
     }
 
     /// Ends the task's earlier leases in this mm, which the new lookup replaces.
@@ -67,10 +62,11 @@ impl Engine {
     /// Handles the begin of a walk without a lookup function: the walk itself is a lease of the whole range.
     pub(super) fn walk(&mut self, id: TaskId, event: &Event, mm: Mm, (start, end): (Addr, Addr)) {
         let of = Generation { table: Table(0), generation: 0, birth_ns: 0 };
-        self.lease(id, event, Sort::Walk(end), Pointer { mm, addr: start, pte: Pte(0), of });
+        self.lease(id, event, Sort::Walk(end), Pointer { entry: Entry { mm, addr: start, pte: Pte(0) }, of });
     }
 
-    pub(super) fn callback_begin(&mut self, id: TaskId, event: &Event, mm: Mm, addr: Addr, pte: Pte) {
+    pub(super) fn callback_begin(&mut self, id: TaskId, event: &Event, entry: Entry) {
+        let Entry { mm, addr, pte } = entry;
         self.push_frame(id, event);
         if pte.0 == 0 {
             return;
@@ -85,7 +81,7 @@ impl Engine {
             return;
         }
         let of = self.tables.handed(mm, addr.gib(), pte.table(), event.time_ns, event.tid);
-        self.lease(id, event, Sort::Callback, Pointer { mm, addr, pte, of });
+        self.lease(id, event, Sort::Callback, Pointer { entry, of });
     }
 
     fn lease(&mut self, id: TaskId, event: &Event, sort: Sort, pointer: Pointer) {
@@ -143,7 +139,8 @@ impl Engine {
         self.leases.remove(&self.world, id, at);
     }
 
-    pub(super) fn unshare(&mut self, id: TaskId, event: &Event, mm: Mm, addr: Addr, pte: Pte) {
+    pub(super) fn unshare(&mut self, id: TaskId, event: &Event, entry: Entry) {
+        let Entry { mm, addr, pte } = entry;
         let now_ns = event.time_ns;
         self.counts.removals_exact += 1;
         let table = pte.table();
@@ -152,19 +149,12 @@ impl Engine {
         self.unlink(id, event, unlink);
     }
 
-    pub(super) fn unlinked(
-        &mut self,
-        id: TaskId,
-        event: &Event,
-        (mm, gib, table): (Mm, Addr, Table),
-        lo_ns: u64,
-    ) {
-        let span = Span { from_ns: lo_ns.min(event.time_ns), to_ns: event.time_ns };
+    pub(super) fn unlinked(&mut self, id: TaskId, event: &Event, unlink: Unlink) {
+        let Unlink { mm, gib: Some(gib), table, span, .. } = unlink else { return };
         self.counts.removals_diff += 1;
-        match self.tables.unlinked(mm, gib.gib(), table, span, event.tid) {
+        match self.tables.unlinked(mm, gib, table, span, event.tid) {
             Removal::Known => self.counts.removals_both += 1,
             Removal::New => {
-                let unlink = Unlink { mm, gib: Some(gib.gib()), table, span, freed: false };
                 self.unlink(id, event, unlink);
                 self.unlink_of_ended(id, event, unlink);
             }
@@ -187,32 +177,8 @@ impl Engine {
         if left.is_empty() && count == 0 {
             return;
         }
-        let site = self.world.on_behalf(id, event.site);
-        let side = self.world.side(id, site, now_ns);
-        // A share count above 0 is the kernel's own statement. Links known only to the engine may be stale, the more so
-        // after loss.
-        let lossy = count == 0 && self.world.losses.holes > 0;
-        let rank = match (count, lossy) {
-            (1.., _) => Rank::Freed,
-            (0, true) => Rank::Incomplete,
-            (0, false) => Rank::Possible,
-        };
-        self.single(Finding {
-            id: format!("freed-shared:{}:{}", side.site, rank.name()),
-            rank,
-            count: 1,
-            first_ns: now_ns,
-            last_ns: now_ns,
-            doubts: if lossy { vec![Doubt::Loss] } else { Vec::new() },
-            evidence: Evidence::FreedShared(FreedShared {
-                side,
-                table,
-                generation,
-                mm,
-                count,
-                links: left.iter().map(|l| (l.mm, l.gib)).collect(),
-            }),
-        });
+        let freed = FreedTable { mm, table, generation, count };
+        self.freed.add(&self.world, id, event, freed, &left);
     }
 
     /// Assigns the table to a file: it is looked up, or unshared, under the file's lock.

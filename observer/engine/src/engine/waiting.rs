@@ -1,13 +1,59 @@
-//! Current waits: deadlocks that exist now, and waits without a known holder.
+//! Current waits of tasks.
 //!
-//! This module decides which state the rules receive, and which locks' last holders must be remembered.
+//! This module decides when a silent task counts as waiting, and which locks' last holders must be remembered.
 
 use std::collections::BTreeSet;
 
 use super::Engine;
-use crate::{finding::Finding, orphans};
+use crate::{
+    finding::{Finding, Known, Rank},
+    holds::TaskId,
+    lock_order::feasible::conflict,
+    locks::FolioPlace,
+    orphans,
+    tasks::{Asked, Waiting},
+};
+
+/// A request counts as a wait if the task has been silent for this long, even where the kernel reports no waits. Folio
+/// lookups wait inside the page cache's own functions, and 5.10 has no contention tracepoints.
+const STUCK_NS: u64 = 1_000_000_000;
 
 impl Engine {
+    /// Marks tasks as waiting that have been silent for too long since a request.
+    pub(super) fn find_stuck(&mut self) {
+        for id in self.world.tasks.ids().collect::<Vec<TaskId>>() {
+            let (Some(asked), None) = (self.world.tasks[id].asked, self.world.tasks[id].waiting) else {
+                continue;
+            };
+            match asked {
+                Asked::Lock { addr, at_ns, .. } if self.world.now_ns.saturating_sub(at_ns) >= STUCK_NS => {
+                    self.waits(id, addr, false);
+                }
+                Asked::Folio { mapping, index, at_ns, site, folio }
+                    if self.world.now_ns.saturating_sub(at_ns) >= STUCK_NS =>
+                {
+                    self.folio_stuck(id, site, FolioPlace { folio, mapping, index }, at_ns);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Marks the task as waiting for a lock that it requested. If the task holds that lock, it waits for itself. This
+    /// counts only if the kernel reported the wait or the two modes conflict; silence alone is not a wait.
+    pub(super) fn waits(&mut self, id: TaskId, addr: u64, told: bool) {
+        let task = &self.world.tasks[id];
+        let Some(at) = task.holds.iter().rposition(|h| h.instance.addr == addr) else { return };
+        let hold = task.holds[at];
+        let Some(Asked::Lock { at_ns, site, mode, .. }) = task.asked else { return };
+        let site = self.world.on_behalf(id, site);
+        self.world.tasks[id].waiting =
+            Some(Waiting { addr, class: hold.class, mode, since_ns: at_ns, site, told });
+        if hold.known != Known::Asking && !hold.lossy && (told || conflict(hold.mode, mode)) {
+            self.relocked(id, at, (site, mode, at_ns), Rank::Confirmed);
+        }
+    }
+
     /// Waits for locks that no task is known to hold.
     pub(super) fn orphan_waits(&self) -> Vec<Finding> {
         orphans::findings(orphans::World {
@@ -15,19 +61,19 @@ impl Engine {
             locks: &self.world.locks,
             losses: &self.world.losses,
             rules: &self.world.rules,
-            last: &self.last_holders,
+            last: &self.holders.last,
             now_ns: self.world.now_ns,
         })
     }
 
     /// Remembers the last holder of each lock as long as a task waits for the lock.
     pub(super) fn keep_last_holders(&mut self) {
-        if !self.last_holders.is_due(self.world.now_ns) {
+        if !self.holders.last.is_due(self.world.now_ns) {
             return;
         }
         let wanted: BTreeSet<u64> =
             self.world.tasks.iter().filter_map(|task| Some(task.waiting?.addr)).collect();
-        wanted.iter().for_each(|addr| self.last_holders.wanted(*addr));
-        self.last_holders.prune(|addr| wanted.contains(&addr));
+        wanted.iter().for_each(|addr| self.holders.last.wanted(*addr));
+        self.holders.last.prune(|addr| wanted.contains(&addr));
     }
 }
