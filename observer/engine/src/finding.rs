@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::{
     event::{Addr, Mapping, Mm, Mode, Pte, Table, Tid},
     lock_class::LockClass,
-    view::TableEvent,
+    table_event::TableEvent,
 };
 
 /// The one scale of all findings, worst first: the worst is the least in `Ord`.

@@ -27,6 +27,7 @@ mod presence;
 mod protection;
 mod recent;
 mod rules;
+mod table_event;
 mod tables;
 mod tasks;
 mod windows;

@@ -9,7 +9,8 @@ use crate::{
     event::{Addr, Mapping, Mm, Table, Tid},
     fx::FxMap,
     loss::Span,
-    view::{LinkView, TableEvent, TableStep, TableView},
+    table_event::{TableEvent, TableStep},
+    view::{LinkView, TableView},
 };
 
 /// Number of dead tables that views still show, and whose last unlinks are still recognised.

@@ -5,8 +5,9 @@
 
 use std::sync::Arc;
 
+pub use crate::table_event::{TableEvent, TableStep};
 use crate::{
-    event::{Addr, Mapping, Mm, Mode, Pte, Table, Tid},
+    event::{Addr, Mapping, Mm, Mode, Pte, Table},
     finding::{Hold, Manner, Step, TaskRef},
     lock_class::LockClass,
 };
@@ -41,48 +42,6 @@ pub struct TableView {
     pub alive: bool,
     /// The table's last events, oldest first.
     pub history: Vec<TableEvent>,
-}
-
-/// One event of a table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TableEvent {
-    pub time_ns: u64,
-    /// Generation of the table at this address.
-    pub generation: u32,
-    pub what: TableStep,
-    /// The link's mm and GiB.
-    pub mm: Mm,
-    pub gib: Addr,
-    /// Task that caused it; 0 if not known.
-    pub tid: Tid,
-}
-
-/// Kind of a table's event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TableStep {
-    /// Allocated, with its first link.
-    Born,
-    /// Linked by sharing.
-    Shared,
-    /// A lookup used a link that was not known before.
-    Seen,
-    /// A link was removed.
-    Unshared,
-    /// The table's page was freed.
-    Freed,
-}
-
-impl TableStep {
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            TableStep::Born => "born",
-            TableStep::Shared => "shared",
-            TableStep::Seen => "seen",
-            TableStep::Unshared => "unshared",
-            TableStep::Freed => "freed",
-        }
-    }
 }
 
 /// Page tables of one file.

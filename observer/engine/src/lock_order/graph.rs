@@ -3,6 +3,8 @@
 //! This module decides what an edge is and what is kept of it: for each pair of instances, a few witnesses that differ
 //! in site, task or other held locks. `cycles` decides which edges close a deadlock.
 
+mod edge;
+mod room;
 mod witness;
 
 use std::{
@@ -10,12 +12,18 @@ use std::{
     sync::Arc,
 };
 
-use self::witness::{KNOWN, Recognised, Signature};
-pub(crate) use self::witness::{Pair, Witness};
+pub(crate) use self::{
+    edge::{At, Edge, End},
+    witness::{Pair, Witness},
+};
+use self::{
+    room::PAIRS_MAX,
+    witness::{KNOWN, Recognised, Signature},
+};
 
 use crate::{
-    event::{Mode, SiteId, Tid},
-    finding::{Known, Manner, Step},
+    event::{Mode, SiteId},
+    finding::{Known, Manner},
     fx::{FxMap, mix},
     holds::Instance,
     lock_class::LockClass,
@@ -25,110 +33,10 @@ use crate::{
     view::EdgeView,
 };
 
-/// Maximum number of instance pairs per edge. If there are more, pairs whose tasks are all gone are dropped first,
-/// because nothing later can combine with them. Then the older half is dropped, after the cycles that it closes were
-/// searched.
-const PAIRS_MAX: usize = 32_768;
-/// Minimum number of pairs for a sweep for pairs whose tasks are gone.
-const SWEEP_MIN: usize = 1024;
 /// Maximum number of locks whose writers are kept.
 const WRITTEN_MAX: usize = 32_768;
 /// Writers kept per lock: one more than a cycle usually has tasks, at three sites.
 const WRITERS: usize = 9;
-
-/// Class and mode of one end of an edge.
-pub(crate) type End = (LockClass, Option<Mode>);
-
-/// Occurrences of an edge at one site.
-#[derive(Clone, Debug)]
-pub(crate) struct At {
-    site: SiteId,
-    /// The evidence is certain and not touched by loss.
-    good: bool,
-    pub count: u64,
-    pub last_ns: u64,
-    /// The first witness, or the first better one.
-    pub first: Arc<Witness>,
-    pub locks: (Instance, Instance),
-    /// Classes of which another lock was held every time, one bit each.
-    gates: u16,
-}
-
-/// An edge between two classes with their modes.
-#[derive(Clone, Debug)]
-pub(crate) struct Edge {
-    pub from: End,
-    pub to: End,
-    pub manner: Manner,
-    pub count: u64,
-    pub first_ns: u64,
-    pub last_ns: u64,
-    /// Some of the tasks.
-    pub tasks: Vec<Tid>,
-    /// Occurrences by site, sorted by first time.
-    pub at: Vec<At>,
-    pairs: FxMap<(Instance, Instance), u32>,
-    /// The last pair: the next occurrence often is of the same pair.
-    last_pair: ((Instance, Instance), u32),
-    /// Number of pairs so far.
-    instances: usize,
-    /// Pairs that made room although their tasks may still exist.
-    dropped: u64,
-    /// The search through one of its pairs was cut.
-    pub is_cut: bool,
-}
-
-impl Edge {
-    /// Returns true if it can be a step of a deadlock. Two PTLs nest by design (fork, mremap), in an order of their
-    /// own.
-    pub fn can_close(&self) -> bool {
-        self.manner.can_block() && (self.from.0, self.to.0) != (LockClass::Ptl, LockClass::Ptl)
-    }
-
-    /// Returns the best evidence.
-    pub fn best(&self) -> &At {
-        let worth = |at: &&At| (at.first.lossy, !at.first.sure, at.first.time_ns());
-        self.at.iter().min_by_key(worth).unwrap_or(&self.at[0])
-    }
-
-    pub fn gates(&self) -> Vec<LockClass> {
-        let all = self.at.iter().fold(u16::MAX, |all, at| all & at.gates);
-        LockClass::ALL.into_iter().filter(|class| all & 1 << *class as u16 != 0).collect()
-    }
-
-    /// Number of pairs of instances so far.
-    pub fn instances(&self) -> usize {
-        self.instances
-    }
-
-    /// Returns true if dropped pairs or cut searches may hide a cycle through this edge.
-    pub fn is_bounded(&self) -> bool {
-        self.dropped > 0 || self.is_cut
-    }
-
-    /// Returns this edge, as seen between two instances, as the step of a finding.
-    pub fn step(
-        &self,
-        locks: (Instance, Instance),
-        seen: &Witness,
-        name: impl Fn(SiteId) -> Arc<str>,
-    ) -> Step {
-        Step {
-            from: self.from.0,
-            from_mode: self.from.1,
-            from_lock: locks.0.addr,
-            from_known: seen.from_known,
-            to: self.to.0,
-            to_mode: self.to.1,
-            to_lock: locks.1.addr,
-            manner: self.manner,
-            sure: seen.sure,
-            side: seen.side(name),
-            count: self.count,
-            waiting: false,
-        }
-    }
-}
 
 /// A request for a lock.
 #[derive(Clone, Copy, Debug)]
@@ -654,138 +562,6 @@ impl Graph {
             self.out.entry(locks.0).or_default().push(at);
             mark(&mut self.pairs[at as usize], at, now_ns, &mut self.fresh);
         }
-    }
-
-    /// Returns the pairs whose evidence was not searched yet and that have no new evidence since `before_ns`; the
-    /// others stay queued.
-    pub fn due(&mut self, before_ns: u64) -> Vec<u32> {
-        let mut due = Vec::new();
-        for _ in 0..self.fresh.len() {
-            let Some(at) = self.fresh.front().copied() else { break };
-            if self.pairs[at as usize].queued_ns >= before_ns {
-                break;
-            }
-            self.fresh.pop_front();
-            let pair = &mut self.pairs[at as usize];
-            if pair.fresh_ns < before_ns {
-                due.push(at);
-                pair.fresh_ns = 0;
-            } else {
-                pair.queued_ns = pair.fresh_ns;
-                self.fresh.push_back(at);
-            }
-        }
-        due
-    }
-
-    /// Queues a pair for another search.
-    pub fn wait_on(&mut self, at: u32, now_ns: u64) {
-        mark(&mut self.pairs[at as usize], at, now_ns, &mut self.fresh);
-    }
-
-    /// Puts pairs back to the front of the queue.
-    pub fn put_back(&mut self, rest: &[u32]) {
-        for at in rest.iter().rev() {
-            let pair = &mut self.pairs[*at as usize];
-            if pair.fresh_ns == 0 {
-                pair.fresh_ns = pair.queued_ns.max(1);
-                self.fresh.push_front(*at);
-            }
-        }
-    }
-
-    /// Returns true if older pairs must be searched before they are dropped.
-    pub fn is_full(&self) -> bool {
-        !self.full.is_empty()
-    }
-
-    /// Records that the search through a pair was cut.
-    pub fn cut(&mut self, pair: u32) {
-        let edge = self.pairs[pair as usize].edge;
-        self.edges[edge as usize].is_cut = true;
-    }
-
-    /// Returns true if it is time for [`Graph::thin_out`].
-    pub fn is_thick(&self) -> bool {
-        !self.full.is_empty() || self.pairs.len() - self.unused.len() >= self.sweep_at.max(SWEEP_MIN)
-    }
-
-    /// Drops pairs whose tasks are all gone, once the number of pairs has grown enough since the last time. Also drops
-    /// older pairs of edges that have too many. `gone` receives each dropped pair with the time at which it was last
-    /// seen.
-    pub fn thin_out(
-        &mut self,
-        presences: Presences<'_>,
-        now_ns: u64,
-        mut gone: impl FnMut(u32, (Instance, Instance), u64),
-    ) {
-        let full = std::mem::take(&mut self.full);
-        let is_gone = |w: &Arc<Witness>| presences.is_gone(&w.presence, now_ns);
-        let mut going: Vec<u32> = (0..self.pairs.len() as u32)
-            .filter(|at| {
-                let pair = &self.pairs[*at as usize];
-                !pair.witnesses.is_empty() && pair.fresh_ns == 0 && pair.witnesses.iter().all(is_gone)
-            })
-            .collect();
-        let of_gone = going.len();
-        for edge in full {
-            let of = &self.edges[edge as usize];
-            let is_going = |at: &u32| going[..of_gone].binary_search(at).is_ok();
-            let left = || of.pairs.values().filter(|at| !is_going(at));
-            if left().count() < PAIRS_MAX * 3 / 4 {
-                continue;
-            }
-            let mut by_age: Vec<(u64, u32)> =
-                left().map(|at| (self.pairs[*at as usize].last_ns, *at)).collect();
-            by_age.sort_unstable();
-            by_age.truncate(by_age.len() / 2);
-            self.edges[edge as usize].dropped += by_age.len() as u64;
-            going.extend(by_age.into_iter().map(|(_, at)| at));
-        }
-        for at in going {
-            let pair = &self.pairs[at as usize];
-            gone(pair.edge, (pair.from, pair.to), pair.last_ns);
-            self.forget(at);
-        }
-        let pairs = &self.pairs;
-        self.fresh.retain(|at| pairs[*at as usize].fresh_ns > 0);
-        self.writers.retain(|_, all| !all.iter().all(is_gone));
-        let (pairs, writers) = (&self.pairs, &self.writers);
-        let of_task = self.of_task.iter_mut();
-        of_task.for_each(|all| {
-            all.retain(|serial, of| {
-                let is_of = |w: &Arc<Witness>| w.presence.serial == *serial;
-                of.pairs.sort_unstable();
-                of.pairs.dedup();
-                of.pairs.retain(|at| pairs[*at as usize].witnesses.iter().any(is_of));
-                of.written.sort_unstable();
-                of.written.dedup();
-                of.written.retain(|lock| writers.get(lock).is_some_and(|all| all.iter().any(is_of)));
-                !of.pairs.is_empty() || !of.written.is_empty()
-            })
-        });
-        self.sweep_at = SWEEP_MIN + 2 * (self.pairs.len() - self.unused.len());
-    }
-
-    fn forget(&mut self, at: u32) {
-        let pair = &mut self.pairs[at as usize];
-        pair.witnesses = Vec::new();
-        pair.fresh_ns = 0;
-        let edge = &mut self.edges[pair.edge as usize];
-        edge.pairs.remove(&(pair.from, pair.to));
-        edge.last_pair = ((Instance::NONE, Instance::NONE), 0);
-        if let Some(out) = self.out.get_mut(&pair.from) {
-            out.retain(|other| *other != at);
-            if out.is_empty() {
-                self.out.remove(&pair.from);
-            }
-        }
-        self.unused.push(at);
-    }
-
-    /// Pairs that made room although their tasks may still exist.
-    pub fn dropped_pairs(&self) -> u64 {
-        self.edges.iter().map(|e| e.dropped).sum()
     }
 }
 
