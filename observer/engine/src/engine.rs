@@ -14,7 +14,7 @@ mod pages;
 mod report;
 mod waiting;
 
-use self::{counts::Counts, holds::Holders, locking::Requested};
+use self::{counts::Counts, holds::Holders, locking::NamedLock};
 use crate::{
     event::{Body, Event},
     freed::FreedTables,
@@ -37,7 +37,7 @@ pub struct Engine {
     world: World,
     tables: Tables,
     leases: Leases,
-    order: LockOrder,
+    lock_order: LockOrder,
     windows: Windows,
     predictions: Predictions,
     ledger: Ledger,
@@ -54,7 +54,7 @@ impl Engine {
             world: World::new(setup),
             tables: Tables::default(),
             leases: Leases::default(),
-            order: LockOrder::default(),
+            lock_order: LockOrder::default(),
             windows: Windows::default(),
             predictions: Predictions::default(),
             ledger: Ledger::default(),
@@ -73,7 +73,7 @@ impl Engine {
         // Whose event it is, and what may have been lost since the task's last one.
         let id = self.arrives(event);
         // The lock-order graph makes room before it grows.
-        self.order.make_room(&self.world);
+        self.lock_order.make_room(&self.world);
         // What the task requested before this event, it holds now.
         self.settle(id, event);
         // What the event itself says.
@@ -113,7 +113,7 @@ impl Engine {
             Body::TableFree { mm, table, count } => self.table_free(id, event, mm, table, count),
             Body::Lock { step, class, mode, lock, .. } => {
                 self.counts.add_lock(step, class);
-                self.lock(id, event, step, Requested { class: class.into(), mode, addr: lock.0 });
+                self.lock(id, event, step, NamedLock { class: class.into(), mode, addr: lock.0 });
             }
             Body::LockName { class, lock, owner, .. } => self.lock_named(id, class, lock.0, owner, now_ns),
             Body::LockForget { class, lock } => self.lock_gone(class, lock.0, now_ns),
@@ -135,7 +135,7 @@ impl Engine {
     /// Records a known loss.
     pub fn hole(&mut self, hole: Hole) {
         self.world.losses.add(&hole);
-        self.order.hole(hole.hi_ns);
+        self.lock_order.hole(hole.hi_ns);
     }
 
     /// Advances event time, even if nothing happened.
@@ -144,7 +144,7 @@ impl Engine {
         // Waits first: what follows reads them.
         self.find_stuck();
         self.keep_last_holders();
-        self.order.settle_due(&self.world);
+        self.lock_order.settle_due(&self.world);
         // A task that is gone has its accesses judged before those of the others.
         self.reap_exited(now_ns);
         self.predictions.judge_due(&self.world);
@@ -161,6 +161,6 @@ impl Engine {
         }
         self.reap_all();
         self.predictions.judge_all(&self.world);
-        self.order.settle(&self.world, u64::MAX);
+        self.lock_order.settle(&self.world, u64::MAX);
     }
 }

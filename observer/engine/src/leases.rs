@@ -164,21 +164,39 @@ pub(crate) struct Pointer {
     pub of: Generation,
 }
 
+/// End of a lease.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LeaseEnd {
+    pub now_ns: u64,
+    /// Time up to which its use is certain; earlier than `now_ns` if the end of its operation was missed.
+    pub seen_ns: u64,
+    /// It ends with the release of its lock: it was in use to its end, as a callback's lease is.
+    pub by_lock: bool,
+}
+
 impl Lease {
     pub fn is_dormant(&self) -> bool {
         self.dormant
     }
 
-    pub fn new(sort: Sort, pointer: Pointer, at: (u64, u16, SiteId), depth: usize, holds: HoldSet) -> Lease {
+    pub fn new(
+        sort: Sort,
+        pointer: Pointer,
+        start_ns: u64,
+        cpu: u16,
+        site: SiteId,
+        depth: usize,
+        holds: HoldSet,
+    ) -> Lease {
         Lease {
             sort,
             mm: pointer.entry.mm,
             addr: pointer.entry.addr,
             pte: pointer.entry.pte,
             of: pointer.of,
-            start_ns: at.0,
-            cpu: at.1,
-            site: at.2,
+            start_ns,
+            cpu,
+            site,
             depth,
             cover: Cover::new(holds),
             stack: None,
@@ -353,10 +371,9 @@ impl Lease {
         }
     }
 
-    /// Ends the lease now. `seen_ns`: time up to which its use is certain, earlier than `now_ns` if the end of its
-    /// operation was missed. `by_lock`: ended by the release of its lock; then it was in use to its end, as a
-    /// callback's lease is.
-    pub fn end(&mut self, now_ns: u64, seen_ns: u64, by_lock: bool) {
+    /// Ends the lease now.
+    pub fn end(&mut self, end: LeaseEnd) {
+        let LeaseEnd { now_ns, seen_ns, by_lock } = end;
         let is_held = by_lock || self.sort == Sort::Callback;
         let until_ns = if is_held { Some(seen_ns) } else { self.ptl.map(|taken| taken.until_ns(seen_ns)) };
         if let (Some(until_ns), false) = (until_ns, self.retired) {

@@ -14,17 +14,16 @@ pub(crate) mod graph;
 mod held_before;
 pub mod merge;
 pub(crate) mod path;
-mod relocks;
+pub(crate) mod relocks;
 pub(crate) mod waits;
 
 use self::{
     cycles::Cycles,
     graph::{Ask, Graph, Requester},
     path::{Path, TaskPath},
-    relocks::{Again, Relocks},
+    relocks::{Again, Relocks, Repeat},
 };
 use crate::{
-    event::{Mode, SiteId},
     finding::{Finding, Rank},
     holds::{PerTask, TaskId},
     presence::{Presence, Presences},
@@ -74,14 +73,8 @@ impl LockOrder {
     }
 
     /// Records that a task requests, or waits for, a lock that it holds.
-    pub fn relocked(
-        &mut self,
-        world: &World,
-        id: TaskId,
-        at: usize,
-        (site, requested, time_ns): (SiteId, Option<Mode>, u64),
-        rank: Rank,
-    ) {
+    pub fn relocked(&mut self, world: &World, id: TaskId, at: usize, repeat: Repeat, rank: Rank) {
+        let Repeat { site, requested, time_ns } = repeat;
         let (task, path) = (&world.tasks[id], &self.paths[id]);
         let hold = task.holds[at];
         let again = Again {
@@ -134,7 +127,7 @@ impl LockOrder {
     /// Searches for cycles that new edges close. Edges with evidence since `before_ns` wait; `u64::MAX`: none waits.
     pub fn settle(&mut self, world: &World, before_ns: u64) {
         let presences = world.presences();
-        self.cycles.settle(&mut self.graph, (&world.locks, presences), (before_ns, world.now_ns));
+        self.cycles.settle(&mut self.graph, world, before_ns);
         let graph = &self.graph;
         self.relocks.settle(presences, before_ns, |lock| graph.writers(lock), |s| world.name(s));
     }

@@ -329,7 +329,7 @@ impl Context<'_> {
             let is_cut = |sig: &Sig| sig.is_cut || (by_page && sig.variants_cut);
             if is_cut(lease) || is_cut(unlink) || !lease.whole {
                 // A task or variant that was dropped may not have been excluded.
-                self.incomplete(sites, link, (lease, unlink), false);
+                self.incomplete(sites, link, lease, unlink, false);
             } else if by != Apart::NOTHING {
                 self.protection.kept_apart(sites, by, false);
             }
@@ -347,7 +347,7 @@ impl Context<'_> {
         } else {
             self.protection.undecided(sites);
         }
-        self.predicted((sites.0, sites.1, rank), link, (lease, unlink), &case);
+        self.predicted((sites.0, sites.1, rank), link, lease, unlink, &case);
         // Other tasks may give a certain verdict.
         if sure { Verdict::Settled } else { Verdict::NotYet }
     }
@@ -357,7 +357,8 @@ impl Context<'_> {
         &mut self,
         sites: (SiteId, SiteId),
         link: LinkId,
-        (lease, unlink): (&mut Sig, &mut Sig),
+        lease: &mut Sig,
+        unlink: &mut Sig,
         lossy: bool,
     ) {
         let at_ns = lease.last_ns().max(unlink.last_ns());
@@ -365,13 +366,13 @@ impl Context<'_> {
         let case = Case { meeting: Meeting::Excluded, phase: 0, page_locks, at_ns };
         let key = (sites.0, sites.1, Rank::Incomplete);
         self.protection.undecided(sites);
-        self.predicted(key, link, (lease, unlink), &case);
+        self.predicted(key, link, lease, unlink, &case);
         if let Some(pair) = self.pairs.get_mut(&key) {
             pair.bound |= !lossy;
         }
     }
 
-    fn predicted(&mut self, key: PairKey, link: LinkId, (lease, unlink): (&mut Sig, &mut Sig), case: &Case) {
+    fn predicted(&mut self, key: PairKey, link: LinkId, lease: &mut Sig, unlink: &mut Sig, case: &Case) {
         let (rules, at_ns) = (&self.world.rules, case.at_ns);
         let [held_pages, taken_pages] = &case.page_locks;
         let held = || lease.phases[case.phase].iter().chain(held_pages);

@@ -94,7 +94,7 @@ pub(crate) struct Tables {
 
 impl PageTable {
     #[inline]
-    fn link(&mut self, mm: Mm, gib: Addr, now_ns: u64, (what, tid): (TableStep, Tid)) {
+    fn link(&mut self, mm: Mm, gib: Addr, now_ns: u64, what: TableStep, tid: Tid) {
         let new = Link { mm, gib, since_ns: now_ns, removed: None };
         match self.links.iter_mut().find(|l| l.mm == mm && l.gib == gib) {
             Some(link) if link.removed.is_none() => return,
@@ -103,10 +103,10 @@ impl PageTable {
         }
         let sharers = self.links.iter().filter(|l| l.removed.is_none()).count();
         self.sharers_max = self.sharers_max.max(sharers);
-        self.happened(now_ns, what, (mm, gib), tid);
+        self.happened(now_ns, what, mm, gib, tid);
     }
 
-    fn happened(&mut self, time_ns: u64, what: TableStep, (mm, gib): (Mm, Addr), tid: Tid) {
+    fn happened(&mut self, time_ns: u64, what: TableStep, mm: Mm, gib: Addr, tid: Tid) {
         if self.history.len() == HISTORY_KEPT {
             self.history.pop_front();
         }
@@ -115,7 +115,7 @@ impl PageTable {
     }
 
     fn remove(&mut self, mm: Mm, gib: Addr, now_ns: u64, tid: Tid) {
-        self.happened(now_ns, TableStep::Unshared, (mm, gib), tid);
+        self.happened(now_ns, TableStep::Unshared, mm, gib, tid);
         if let Some(link) = self.links.iter_mut().find(|l| l.mm == mm && l.gib == gib) {
             link.removed = Some((now_ns, tid));
         }
@@ -188,7 +188,7 @@ impl Tables {
         }
         let entry = self.touch(table, now_ns);
         entry.birth_seen = true;
-        entry.link(mm, gib, now_ns, (TableStep::Born, tid));
+        entry.link(mm, gib, now_ns, TableStep::Born, tid);
     }
 
     /// Records a lookup that returned a pointer into the table. Returns the table's generation.
@@ -196,7 +196,7 @@ impl Tables {
     pub fn looked_up(&mut self, mm: Mm, gib: Addr, table: Table, now_ns: u64, tid: Tid) -> Generation {
         let entry = self.touch(table, now_ns);
         entry.lookups += 1;
-        entry.link(mm, gib, now_ns, (TableStep::Seen, tid));
+        entry.link(mm, gib, now_ns, TableStep::Seen, tid);
         Generation { table, generation: entry.generation, birth_ns: entry.birth_ns }
     }
 
@@ -205,7 +205,7 @@ impl Tables {
     pub fn handed(&mut self, mm: Mm, gib: Addr, table: Table, now_ns: u64, tid: Tid) -> Generation {
         let entry = self.touch(table, now_ns);
         if !entry.links.iter().any(|l| l.mm == mm && l.gib == gib) {
-            entry.link(mm, gib, now_ns, (TableStep::Seen, tid));
+            entry.link(mm, gib, now_ns, TableStep::Seen, tid);
         }
         Generation { table, generation: entry.generation, birth_ns: entry.birth_ns }
     }
@@ -226,7 +226,7 @@ impl Tables {
     pub fn shared(&mut self, mm: Mm, gib: Addr, table: Table, now_ns: u64, tid: Tid) -> Mapping {
         let entry = self.touch(table, now_ns);
         entry.shares += 1;
-        entry.link(mm, gib, now_ns, (TableStep::Shared, tid));
+        entry.link(mm, gib, now_ns, TableStep::Shared, tid);
         entry.mapping
     }
 
@@ -297,7 +297,7 @@ impl Tables {
         for link in entry.links.iter_mut().filter(|l| l.removed.is_none()) {
             link.removed = Some((now_ns, tid));
         }
-        entry.happened(now_ns, TableStep::Freed, (mm, Addr(0)), tid);
+        entry.happened(now_ns, TableStep::Freed, mm, Addr(0), tid);
         let generation = entry.generation;
         let links = entry.links.iter().map(|l| LinkId { mm: l.mm, gib: l.gib, table, generation }).collect();
         self.died.push(Died { at_ns: now_ns, links });

@@ -57,7 +57,7 @@ impl Engine {
         let (class, mode) = (hold.class, Some(Mode::Exclusive));
         let ask =
             Ask { class, instance: hold.instance, mode, manner: Manner::Asked, time_ns: since_ns, site };
-        self.order.asked(self.world.presences(), id, &ask);
+        self.lock_order.asked(self.world.presences(), id, &ask);
         let addr = hold.instance.addr;
         self.world.tasks[id].waiting = Some(Waiting { addr, class, mode, since_ns, site, told: false });
     }
@@ -85,7 +85,7 @@ impl Engine {
         }
         let mode = Some(Mode::Exclusive);
         let ask = Ask { class, instance, mode, manner: Manner::Asked, time_ns, site };
-        self.order.asked(self.world.presences(), id, &ask);
+        self.lock_order.asked(self.world.presences(), id, &ask);
     }
 
     pub(super) fn folio_wait(&mut self, id: TaskId, event: &Event, place: FolioPlace) {
@@ -123,7 +123,7 @@ impl Engine {
                 // Evidence for the same hold, perhaps with a mapping or index that was not known before.
                 if mapping.0 != 0 && (hold.mapping.0 == 0 || is_anon || how == How::Returned) {
                     let now = (LockClass::of_folio(mapping), instance);
-                    self.order.task(id).rename(hold.instance, now);
+                    self.lock_order.task(id).rename(hold.instance, now);
                     (hold.mapping, hold.index) = (mapping, index);
                     (hold.class, hold.instance) = now;
                 }
@@ -152,7 +152,7 @@ impl Engine {
         };
         let hold = hold_of(instance, named, known, event.time_ns);
         if how == How::Contract && self.world.rules.is_late(event.site) {
-            if self.order.was_held(&self.world, id, event, &hold) {
+            if self.lock_order.was_held(&self.world, id, event, &hold) {
                 self.world.tasks[id].holds.push(hold);
                 return;
             }
@@ -160,7 +160,7 @@ impl Engine {
         }
         let site = self.world.on_behalf(id, event.site);
         let asked_ns = asked.map_or(event.time_ns, |a| a.at_ns());
-        self.acquired(id, hold, Manner::Asked, (site, asked_ns));
+        self.acquired(id, hold, Manner::Asked, site, asked_ns);
     }
 
     /// Handles a release: the folio's lock is free, no matter which task releases it.
@@ -181,8 +181,8 @@ impl Engine {
         let instance = self.world.locks.folio(named);
         let hold = hold_of(instance, named, Known::Released, event.time_ns);
         self.holders.last.released(&self.world.tasks[id], &hold, event.time_ns);
-        if self.order.was_held(&self.world, id, event, &hold) {
-            self.order.task(id).releases(&self.world.tasks[id], &hold, event.time_ns);
+        if self.lock_order.was_held(&self.world, id, event, &hold) {
+            self.lock_order.task(id).releases(&self.world.tasks[id], &hold, event.time_ns);
         } else {
             self.doubt_where_locked(id, event.time_ns);
         }
@@ -198,7 +198,7 @@ impl Engine {
         self.doubt_since(id, since_ns);
         if !self.world.tasks[id].holds.is_empty() {
             // The position of that lock in the task's path is not known.
-            self.order.task(id).touched_by_loss();
+            self.lock_order.task(id).touched_by_loss();
         }
     }
 

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use super::Engine;
+use super::{Engine, locking::NamedLock};
 use crate::{
     event::{Class, Mode, SiteId},
     finding::{Known, Manner},
@@ -32,16 +32,17 @@ impl Engine {
         id: TaskId,
         hold: LockHold,
         manner: Manner,
-        (site, asked_ns): (SiteId, u64),
+        site: SiteId,
+        asked_ns: u64,
     ) {
-        self.order.task(id).acquired(&hold, manner, site, asked_ns);
+        self.lock_order.task(id).acquired(&hold, manner, site, asked_ns);
         self.world.tasks[id].holds.push(hold);
     }
 
     /// Removes a hold that has ended.
     pub(super) fn drop_hold(&mut self, id: TaskId, at: usize, now_ns: u64) -> LockHold {
         let hold = self.world.tasks[id].holds.remove(at);
-        self.order.task(id).released(&self.world.tasks[id], &hold, now_ns);
+        self.lock_order.task(id).released(&self.world.tasks[id], &hold, now_ns);
         hold
     }
 
@@ -57,13 +58,9 @@ impl Engine {
     /// another task, as `mmap_read_unlock_non_owner` does (kernel/bpf/stackmap.c); then the other task's hold ends. If
     /// the lock may also be the task's own, acquired before the lock was watched, the other tasks' holds become
     /// doubtful.
-    pub(super) fn releases_for_another(
-        &mut self,
-        id: TaskId,
-        now_ns: u64,
-        (class, mode): (Class, Option<Mode>),
-        addr: u64,
-    ) -> bool {
+    pub(super) fn releases_for_another(&mut self, id: TaskId, now_ns: u64, released: NamedLock) -> bool {
+        let NamedLock { class, mode, addr } = released;
+        let class = class.wire();
         if !matches!(class, Class::MmapLock | Class::VmaLock | Class::IMmap | Class::Inode) {
             return false;
         }
@@ -129,7 +126,7 @@ impl Engine {
                 .filter(|h| h.instance.addr == addr && h.known != Known::Asking);
             if let Some(hold) = had.next() {
                 (hold.lossy, hold.disputed) = (true, true);
-                self.order.task(id).touched_by_loss();
+                self.lock_order.task(id).touched_by_loss();
                 self.leases.doubt_lock(id, addr);
             }
         }

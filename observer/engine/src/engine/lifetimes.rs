@@ -33,7 +33,7 @@ impl Engine {
     fn first_seen(&mut self, id: TaskId, event: &Event) {
         let made_ns = self.world.lifetimes.made_ns(event.tid);
         self.leases.add_task(id);
-        self.order.add_task(id);
+        self.lock_order.add_task(id);
         self.predictions.add_task(id);
         let task = &mut self.world.tasks[id];
         task.born_ns = made_ns.unwrap_or(event.time_ns);
@@ -68,8 +68,8 @@ impl Engine {
         }
         // A folio that is locked without a record becomes known only by its release.
         let is_silent = missing.concerns_folios() && !self.world.tasks[id].frames.is_empty();
-        if is_silent || self.order.path(id).is_lossy() {
-            self.order.doubt(&self.world, id);
+        if is_silent || self.lock_order.path(id).is_lossy() {
+            self.lock_order.doubt(&self.world, id);
         }
         if missing.concerns_folios() && adrift_ns > 0 {
             // The same applies inside an operation whose begin was lost.
@@ -81,7 +81,7 @@ impl Engine {
     fn touched_by_loss(&mut self, id: TaskId, missing: Missing, span: Span, sparse: bool) {
         let task = &mut self.world.tasks[id];
         if task.touched_by_loss(missing, span, sparse) {
-            self.order.task(id).touched_by_loss();
+            self.lock_order.task(id).touched_by_loss();
         }
         self.leases.touched_by_loss(id, missing);
         self.predictions.touched_by_loss(task, id, missing);
@@ -96,7 +96,7 @@ impl Engine {
     /// Like `doubt_since`, for edges only: pending accesses are corrected otherwise.
     pub(super) fn doubt_order_since(&mut self, id: TaskId, since_ns: u64) {
         let serial = self.world.tasks[id].serial;
-        self.order.doubt_since(serial, since_ns);
+        self.lock_order.doubt_since(serial, since_ns);
     }
 
     /// Handles the end of the run: open leases end here.
@@ -106,7 +106,7 @@ impl Engine {
         if !missing.is_nothing() {
             let span = Span { from_ns: last_ns, to_ns: self.world.now_ns };
             self.touched_by_loss(id, missing, span, true);
-            self.order.doubt(&self.world, id);
+            self.lock_order.doubt(&self.world, id);
         }
         self.end_leases(id, self.world.now_ns, |_| true);
         let task = &self.world.tasks[id];
@@ -174,7 +174,7 @@ impl Engine {
     fn task_gone(&mut self, id: TaskId, now_ns: u64) {
         self.end_leases(id, now_ns, |_| true);
         self.leases.forget_task(id);
-        self.order.forget_task(id);
+        self.lock_order.forget_task(id);
         self.predictions.task_gone(&self.world, id, now_ns);
         self.world.lifetimes.exited(self.world.tasks[id].serial, now_ns);
         for hold in &self.world.tasks[id].holds {

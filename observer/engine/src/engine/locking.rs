@@ -5,16 +5,17 @@ use crate::{
     event::{Body, Class, Event, LockAddr, LockStep, Mapping, Mm, Mode, SiteId},
     finding::{Known, Manner, Rank},
     holds::{Instance, LockHold, TaskId},
-    leases::Sort,
+    leases::{LeaseEnd, Sort},
     lock_class::LockClass,
     lock_order::graph::Ask,
     lock_order::path::{Act, Op},
+    lock_order::relocks::Repeat,
     tasks::Asked,
 };
 
 /// A lock as an event names it, and the mode of the event.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Requested {
+pub(super) struct NamedLock {
     pub class: LockClass,
     pub mode: Option<Mode>,
     pub addr: u64,
@@ -115,8 +116,8 @@ impl Engine {
         }
     }
 
-    pub(super) fn lock(&mut self, id: TaskId, event: &Event, step: LockStep, requested: Requested) {
-        let Requested { class, mode, addr: lock } = requested;
+    pub(super) fn lock(&mut self, id: TaskId, event: &Event, step: LockStep, named: NamedLock) {
+        let NamedLock { class, mode, addr: lock } = named;
         let class = class.wire();
         if class == Class::MmapLock && matches!(step, LockStep::Ask | LockStep::Try) {
             // A new system call: locks that the task acquired before it named them are released.
@@ -128,7 +129,7 @@ impl Engine {
                     // A task that holds a spinlock does not sleep, so its release was not seen.
                     self.drop_ptls(id, event.time_ns);
                 }
-                self.take(id, event, requested, Known::Asking);
+                self.take(id, event, named, Known::Asking);
                 if class == Class::Ptl && self.world.losses.holes > 0 && !self.world.locks.is_named(lock) {
                     // The record that names this lock's table may be lost.
                     self.leases.of_mut(id).iter_mut().for_each(|lease| lease.lossy = true);
@@ -140,17 +141,17 @@ impl Engine {
                 if self.world.rules.try_then_block(event.site, class) {
                     self.drop_ptls(id, event.time_ns);
                 }
-                self.take(id, event, requested, Known::Tried);
+                self.take(id, event, named, Known::Tried);
                 self.has_now(id, lock, event.time_ns, event.site);
             }
             LockStep::GaveUp => self.give_up(id, lock),
-            LockStep::Release => self.release(id, event.time_ns, (class, mode), lock),
+            LockStep::Release => self.release(id, event.time_ns, named),
             LockStep::Downgrade => {
                 let holds = &mut self.world.tasks[id].holds;
                 if let Some(hold) = holds.iter_mut().find(|h| h.instance.addr == lock) {
                     hold.downgraded = hold.mode != Some(Mode::Read);
                     hold.mode = Some(Mode::Read);
-                    self.order.task(id).push(Op::on(hold, Act::Downgrade, event.time_ns));
+                    self.lock_order.task(id).push(Op::on(hold, Act::Downgrade, event.time_ns));
                 }
             }
             LockStep::WaitBegin => {
@@ -159,15 +160,15 @@ impl Engine {
             }
             // The task reaches the same point by blocking as by acquiring the lock at once.
             LockStep::Busy if self.world.rules.try_then_block(event.site, class) => {}
-            LockStep::Busy => self.busy(id, event, requested),
+            LockStep::Busy => self.busy(id, event, named),
             // The next event shows whether the task acquired it.
             LockStep::WaitEnd => {}
         }
     }
 
     /// Records that the task requests a lock, or has acquired it.
-    fn take(&mut self, id: TaskId, event: &Event, requested: Requested, known: Known) {
-        let Requested { class, mode, addr } = requested;
+    fn take(&mut self, id: TaskId, event: &Event, lock: NamedLock, known: Known) {
+        let NamedLock { class, mode, addr } = lock;
         let lock = self.world.locks.see(addr, class.wire(), event.time_ns);
         let instance = Instance { addr, life: lock.life };
         let manner = match known {
@@ -195,9 +196,9 @@ impl Engine {
             // The release was lost: this is another hold.
             self.drop_hold(id, at, event.time_ns);
         }
-        self.order.task(id).requests(instance, mode, manner);
+        self.lock_order.task(id).requests(instance, mode, manner);
         let ask = Ask { class, instance, mode, manner, time_ns: event.time_ns, site };
-        self.order.asked(self.world.presences(), id, &ask);
+        self.lock_order.asked(self.world.presences(), id, &ask);
         let hold = LockHold {
             class,
             instance,
@@ -211,7 +212,7 @@ impl Engine {
             mapping: Mapping(0),
             index: 0,
         };
-        self.acquired(id, hold, manner, (site, event.time_ns));
+        self.acquired(id, hold, manner, site, event.time_ns);
     }
 
     fn give_up(&mut self, id: TaskId, addr: u64) {
@@ -220,7 +221,7 @@ impl Engine {
             match task.holds[at].again {
                 0 => {
                     let hold = task.holds.remove(at);
-                    self.order.task(id).gave_up(&self.world.tasks[id], hold.instance);
+                    self.lock_order.task(id).gave_up(&self.world.tasks[id], hold.instance);
                 }
                 _ => task.holds[at].again -= 1,
             }
@@ -228,8 +229,8 @@ impl Engine {
     }
 
     /// Handles a failed trylock: another task holds the lock.
-    fn busy(&mut self, id: TaskId, event: &Event, requested: Requested) {
-        let Requested { class, mode, addr } = requested;
+    fn busy(&mut self, id: TaskId, event: &Event, lock: NamedLock) {
+        let NamedLock { class, mode, addr } = lock;
         let instance = Instance { addr, life: self.world.locks.see(addr, class.wire(), event.time_ns).life };
         let op = Op {
             lock: instance,
@@ -242,16 +243,12 @@ impl Engine {
             known: Known::Tried,
             sure: true,
         };
-        self.order.task(id).was_busy(&self.world.tasks[id], op);
+        self.lock_order.task(id).was_busy(&self.world.tasks[id], op);
     }
 
-    pub(super) fn release(
-        &mut self,
-        id: TaskId,
-        now_ns: u64,
-        (class, mode): (Class, Option<Mode>),
-        addr: u64,
-    ) {
+    pub(super) fn release(&mut self, id: TaskId, now_ns: u64, released: NamedLock) {
+        let NamedLock { class, mode, addr } = released;
+        let class = class.wire();
         let holds = &mut self.world.tasks[id].holds;
         match holds.iter().rposition(|h| h.instance.addr == addr) {
             Some(at) if holds[at].again > 0 => {
@@ -273,7 +270,7 @@ impl Engine {
                 self.holders.last.released(&self.world.tasks[id], &hold, now_ns);
                 self.predictions.released(&self.world, id, &hold, now_ns);
             }
-            None if self.releases_for_another(id, now_ns, (class, mode), addr) => return,
+            None if self.releases_for_another(id, now_ns, released) => return,
             None => {
                 self.counts.unknown_releases += 1;
                 let since_ns = self.world.tasks[id].loss.released(addr);
@@ -288,7 +285,7 @@ impl Engine {
         let mut at = 0;
         while let Some(lease) = self.leases.of(id).get(at) {
             if lease.sort == Sort::Foreign(class) {
-                self.end_lease(id, at, (now_ns, now_ns), true);
+                self.end_lease(id, at, LeaseEnd { now_ns, seen_ns: now_ns, by_lock: true });
             } else {
                 at += 1;
             }
@@ -299,8 +296,8 @@ impl Engine {
     /// Ends the PTL holds of a task; used if PTL releases are not seen.
     pub(super) fn drop_ptls(&mut self, id: TaskId, now_ns: u64) {
         while let Some(hold) = self.world.tasks[id].holds.iter().rev().find(|h| h.class == LockClass::Ptl) {
-            let addr = hold.instance.addr;
-            self.release(id, now_ns, (Class::Ptl, None), addr);
+            let ptl = NamedLock { class: LockClass::Ptl, mode: None, addr: hold.instance.addr };
+            self.release(id, now_ns, ptl);
         }
     }
 
@@ -309,16 +306,10 @@ impl Engine {
         let hold = self.world.tasks[id].holds[at];
         let site = self.world.on_behalf(id, event.site);
         let rank = if hold.lossy { Rank::Incomplete } else { Rank::Feasible };
-        self.relocked(id, at, (site, requested, event.time_ns), rank);
+        self.relocked(id, at, Repeat { site, requested, time_ns: event.time_ns }, rank);
     }
 
-    pub(super) fn relocked(
-        &mut self,
-        id: TaskId,
-        at: usize,
-        (site, requested, time_ns): (SiteId, Option<Mode>, u64),
-        rank: Rank,
-    ) {
-        self.order.relocked(&self.world, id, at, (site, requested, time_ns), rank);
+    pub(super) fn relocked(&mut self, id: TaskId, at: usize, repeat: Repeat, rank: Rank) {
+        self.lock_order.relocked(&self.world, id, at, repeat, rank);
     }
 }

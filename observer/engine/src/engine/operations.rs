@@ -15,7 +15,7 @@ impl Engine {
             // A hold whose release may be lost is not carried from one operation into the next.
             self.give_up_lossy(id, event.time_ns);
             if self.world.tasks[id].holds.is_empty() {
-                self.order.task(id).clear();
+                self.lock_order.task(id).clear();
             }
             // A lookup outside of operations was for a use that has ended.
             self.end_leases(id, event.time_ns, |_| true);
@@ -24,7 +24,7 @@ impl Engine {
         if self.world.rules.is_walk(event.site)
             && let Body::OpBegin { mm, start, end } = event.body
         {
-            self.walk(id, event, mm, (start, end));
+            self.walk(id, event, mm, start, end);
         }
     }
 
@@ -63,9 +63,9 @@ impl Engine {
                 }
                 let (frame, comm) = (self.world.tasks[id].frames[depth], self.world.tasks[id].comm);
                 if frame.unlinks > 0 {
-                    let by = (comm, self.world.rules.canonical(frame.site));
+                    let site = self.world.rules.canonical(frame.site);
                     let took_ns = event.time_ns.saturating_sub(frame.begin_ns);
-                    self.ledger.took(frame.unlinked_of, event.time_ns, by, took_ns);
+                    self.ledger.took(frame.unlinked_of, event.time_ns, comm, site, took_ns);
                 }
                 self.cut(id, depth, event.time_ns, event.time_ns);
             }

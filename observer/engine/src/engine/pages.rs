@@ -5,7 +5,7 @@ use crate::{
     event::{Addr, Class, Event, Mapping, Mm, Pte, SiteId, Table},
     freed::FreedTable,
     holds::{HoldSet, TaskId},
-    leases::{Entry, Lease, Pointer, Sort, Unlink},
+    leases::{Entry, Lease, LeaseEnd, Pointer, Sort, Unlink},
     loss::Span,
     predict::UnlinkAt,
     tables::{Generation, LinkId, Removal},
@@ -52,7 +52,7 @@ impl Engine {
         let mut at = 0;
         while let Some(lease) = self.leases.of_mut(id).get_mut(at) {
             if lease.mm == mm && lease.looked_up_again(addr.gib(), now_ns) {
-                self.end_lease(id, at, (now_ns, now_ns), false);
+                self.end_lease(id, at, LeaseEnd { now_ns, seen_ns: now_ns, by_lock: false });
             } else {
                 at += 1;
             }
@@ -60,7 +60,7 @@ impl Engine {
     }
 
     /// Handles the begin of a walk without a lookup function: the walk itself is a lease of the whole range.
-    pub(super) fn walk(&mut self, id: TaskId, event: &Event, mm: Mm, (start, end): (Addr, Addr)) {
+    pub(super) fn walk(&mut self, id: TaskId, event: &Event, mm: Mm, start: Addr, end: Addr) {
         let of = Generation { table: Table(0), generation: 0, birth_ns: 0 };
         self.lease(id, event, Sort::Walk(end), Pointer { entry: Entry { mm, addr: start, pte: Pte(0) }, of });
     }
@@ -88,8 +88,7 @@ impl Engine {
         let site = self.world.on_behalf(id, event.site);
         let task = &self.world.tasks[id];
         let holds = HoldSet::of(&task.holds);
-        let at = (event.time_ns, event.cpu, site);
-        let mut lease = Lease::new(sort, pointer, at, task.frames.len(), holds);
+        let mut lease = Lease::new(sort, pointer, event.time_ns, event.cpu, site, task.frames.len(), holds);
         lease.stack = task.stack();
         let unsure = task.is_doubtful(event.time_ns);
         lease.lossy = task.is_site_unsure(event.time_ns);
@@ -119,17 +118,17 @@ impl Engine {
         let mut at = 0;
         while let Some(lease) = self.leases.of(id).get(at) {
             if over(lease) {
-                self.end_lease(id, at, (now_ns, seen_ns), false);
+                self.end_lease(id, at, LeaseEnd { now_ns, seen_ns, by_lock: false });
             } else {
                 at += 1;
             }
         }
     }
 
-    pub(super) fn end_lease(&mut self, id: TaskId, at: usize, (now_ns, seen_ns): (u64, u64), by_lock: bool) {
+    pub(super) fn end_lease(&mut self, id: TaskId, at: usize, end: LeaseEnd) {
         // The lease is large, so it stays in the vector while it is judged.
         let lease = &mut self.leases.of_mut(id)[at];
-        lease.end(now_ns, seen_ns, by_lock);
+        lease.end(end);
         self.predictions.lease_ended(&self.world, id, lease);
         if lease.hit.is_some() {
             let task = &self.world.tasks[id];
@@ -228,7 +227,7 @@ impl Engine {
     fn unlink_of_ended(&mut self, id: TaskId, event: &Event, unlink: Unlink) {
         self.leases.may_have_hit_forgotten(unlink);
         let Some(of) = self.tables.generation(unlink.table) else { return };
-        self.leases.unlink_ended(&self.world, id, event, (unlink, of), |lease, holder| {
+        self.leases.unlink_ended(&self.world, id, event, unlink, of, |lease, holder| {
             let history = |table| self.tables.history(table);
             self.windows.ended(lease, || holder, |s| self.world.name(s), history);
         });

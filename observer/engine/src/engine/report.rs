@@ -17,7 +17,7 @@ impl Engine {
     pub fn findings(&self) -> Vec<Finding> {
         let mut all: Vec<Finding> = self.windows.findings().chain(self.freed.findings().cloned()).collect();
         all.extend(self.predictions.findings(&self.windows, |s| self.world.name(s)));
-        all.extend(self.order.findings(&self.world));
+        all.extend(self.lock_order.findings(&self.world));
         all.extend(self.orphan_waits());
         for finding in &mut all {
             finding.doubts.extend(self.world.rules.doubts(finding.kind(), self.counts.entries_only() > 0));
@@ -61,7 +61,7 @@ impl Engine {
     /// Edges of the class graph, sorted by class and mode.
     #[must_use]
     pub fn edges(&self) -> Vec<EdgeView> {
-        self.order.views(&self.world)
+        self.lock_order.views(&self.world)
     }
 
     /// Locks that protected leases, and locks that unlinks held.

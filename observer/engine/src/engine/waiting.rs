@@ -9,6 +9,7 @@ use crate::{
     finding::{Finding, Known, Rank},
     holds::TaskId,
     lock_order::feasible::conflict,
+    lock_order::relocks::Repeat,
     locks::FolioPlace,
     orphans,
     tasks::{Asked, Waiting},
@@ -50,7 +51,7 @@ impl Engine {
         self.world.tasks[id].waiting =
             Some(Waiting { addr, class: hold.class, mode, since_ns: at_ns, site, told });
         if hold.known != Known::Asking && !hold.lossy && (told || conflict(hold.mode, mode)) {
-            self.relocked(id, at, (site, mode, at_ns), Rank::Confirmed);
+            self.relocked(id, at, Repeat { site, requested: mode, time_ns: at_ns }, Rank::Confirmed);
         }
     }
 

@@ -176,7 +176,7 @@ impl Leases {
                 continue;
             }
             for lease in holder.all.iter_mut().filter(|lease| unlink.concerns(lease, of.generation)) {
-                hit(world, id, event, (unlink, of), &world.tasks[other], lease);
+                hit(world, id, event, unlink, of, &world.tasks[other], lease);
             }
             if unlink.freed {
                 free_hits(&mut holder.all, of.generation, unlink);
@@ -191,7 +191,8 @@ impl Leases {
         world: &World,
         id: TaskId,
         event: &Event,
-        (unlink, of): (Unlink, Generation),
+        unlink: Unlink,
+        of: Generation,
         mut over: impl FnMut(&Lease, TaskRef),
     ) {
         let Span { from_ns, to_ns } = unlink.span;
@@ -254,7 +255,8 @@ fn hit(
     world: &World,
     id: TaskId,
     event: &Event,
-    (unlink, of): (Unlink, Generation),
+    unlink: Unlink,
+    of: Generation,
     holder: &Task,
     lease: &mut Lease,
 ) {

@@ -20,7 +20,6 @@ use self::{
     room::PAIRS_MAX,
     witness::{KNOWN, Recognised, Signature},
 };
-
 use crate::{
     event::{Mode, SiteId},
     finding::{Known, Manner},
@@ -281,15 +280,16 @@ impl Graph {
         }
     }
 
-    /// Adds an edge of an earlier request: the task turns out to have held `from` then.
+    /// Adds an edge of an earlier request: the task turns out to have held `from` then, certainly if `sure`.
     pub fn asked_before(
         &mut self,
         by: Requester<'_>,
-        from: (&Op, bool),
+        from: &Op,
+        sure: bool,
         ask: &Ask,
-        (path, held): (&[Op], &[Op]),
+        path: &[Op],
+        held: &[Op],
     ) {
-        let (from, sure) = from;
         let gates = Classes::of(held.iter().map(|op| op.class)).without(from.class);
         let of = From {
             end: (from.class, from.mode),
@@ -454,13 +454,13 @@ impl Graph {
             Witness { lossy, sure: from.sure, signature, ..plain }
         };
         if is_new {
-            self.seen_at(place, ask, (from, locks, good), Arc::new(witness()));
+            self.seen_at(place, ask, from, good, Arc::new(witness()));
         }
         match pair {
             Some(at) => {
                 let pair = &mut self.pairs[at as usize];
                 pair.last_ns = ask.time_ns;
-                if pair.again((signature, n), (by.presences, self.hole_ns), witness) {
+                if pair.again(signature, n, by.presences, self.hole_ns, witness) {
                     mark(pair, at, ask.time_ns, &mut self.fresh);
                     if let Some(of_task) = &mut self.of_task {
                         of_task.entry(task.serial).or_default().add(at);
@@ -472,13 +472,8 @@ impl Graph {
     }
 
     /// Records the first evidence of an edge at a site, or the first better one.
-    fn seen_at(
-        &mut self,
-        edge: u32,
-        ask: &Ask,
-        (from, locks, good): (From, (Instance, Instance), bool),
-        first: Arc<Witness>,
-    ) {
+    fn seen_at(&mut self, edge: u32, ask: &Ask, from: From, good: bool, first: Arc<Witness>) {
+        let locks = (from.instance, ask.instance);
         let edge = &mut self.edges[edge as usize];
         match edge.at.iter_mut().find(|at| at.site == ask.site) {
             Some(at) => (at.first, at.locks, at.good) = (first, locks, good),

@@ -59,8 +59,7 @@ impl LockOrder {
         self.relocks.held_more(task.serial, begin_ns, |time_ns| path.until(time_ns).into());
         path.requests_from(at + 1, |request| {
             if request.op.lock != hold.instance {
-                let (ask, before) = (Ask::of(&request.op), (request.path, request.held));
-                self.graph.asked_before(by, (&op, sure), &ask, before);
+                self.graph.asked_before(by, &op, sure, &Ask::of(&request.op), request.path, request.held);
                 self.graph.held_more(by, request);
             }
         });
@@ -89,7 +88,7 @@ impl LockOrder {
             site,
         };
         for from in held {
-            self.graph.asked_before(by, (from, is_sure(from)), &ask, (path, held));
+            self.graph.asked_before(by, from, is_sure(from), &ask, path, held);
         }
     }
 }

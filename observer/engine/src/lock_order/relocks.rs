@@ -27,6 +27,14 @@ const OPEN_MAX: usize = 4096;
 /// Merge key: site, class, held mode, requested mode and rank.
 type Key = (SiteId, LockClass, Option<Mode>, Option<Mode>, Rank);
 
+/// When and where a task requests, or waits for, a lock that it holds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Repeat {
+    pub site: SiteId,
+    pub requested: Option<Mode>,
+    pub time_ns: u64,
+}
+
 /// One request for a lock that the task holds.
 #[derive(Clone, Debug)]
 pub(crate) struct Again {

@@ -135,8 +135,10 @@ impl Pair {
     /// Records another occurrence; `hole_ns` is the end of the last hole. Returns true if it is new evidence.
     pub(super) fn again(
         &mut self,
-        (signature, path): (Signature, usize),
-        (presences, hole_ns): (Presences<'_>, u64),
+        signature: Signature,
+        path: usize,
+        presences: Presences<'_>,
+        hole_ns: u64,
         mut witness: impl FnMut() -> Witness,
     ) -> bool {
         let known = self.witnesses.iter_mut().filter(|w| w.signature == signature);
