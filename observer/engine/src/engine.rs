@@ -144,7 +144,7 @@ impl Engine {
         // Waits first: what follows reads them.
         self.find_stuck();
         self.keep_last_holders();
-        self.lock_order.settle_due(&self.world);
+        self.lock_order.settle_due(&self.world, now_ns);
         // A task that is gone has its accesses judged before those of the others.
         self.reap_exited(now_ns);
         self.predictions.judge_due(&self.world);
