@@ -70,13 +70,13 @@ impl Engine {
         self.counts.add(event);
         self.world.now_ns = self.world.now_ns.max(event.time_ns);
         self.world.losses.sends(event);
-        // Whose event it is, and what may have been lost since the task's last one.
+        // The task, and the records of it that may be lost since its last event.
         let id = self.arrives(event);
         // The lock-order graph makes room before it grows.
         self.lock_order.make_room(&self.world);
-        // What the task requested before this event, it holds now.
+        // Requests before this event: the task holds these locks now.
         self.settle(id, event);
-        // What the event itself says.
+        // The event itself.
         self.dispatch(id, event);
         // The task may have been removed; then its slot is unused.
         self.world.tasks[id].last_ns = event.time_ns;

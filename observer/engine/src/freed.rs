@@ -64,6 +64,6 @@ pub(crate) struct FreedTable {
     pub mm: Mm,
     pub table: Table,
     pub generation: u32,
-    /// Share count.
+    /// Share count as the kernel kept it.
     pub count: u32,
 }

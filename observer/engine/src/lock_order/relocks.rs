@@ -27,7 +27,7 @@ const OPEN_MAX: usize = 4096;
 /// Merge key: site, class, held mode, requested mode and rank.
 type Key = (SiteId, LockClass, Option<Mode>, Option<Mode>, Rank);
 
-/// When and where a task requests, or waits for, a lock that it holds.
+/// A request, or a wait, for a lock that the task holds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Repeat {
     pub site: SiteId,
