@@ -6,6 +6,7 @@ use super::Engine;
 use crate::{
     event::Tid,
     finding::{Finding, TaskRef},
+    orphans,
     setup::Coverage,
     tasks::Task,
     view::{EdgeView, LeaseView, MappingView, ProtectionView, TableView},
@@ -18,7 +19,7 @@ impl Engine {
         let mut all: Vec<Finding> = self.windows.findings().chain(self.freed.findings().cloned()).collect();
         all.extend(self.predictions.findings(&self.windows, |s| self.world.name(s)));
         all.extend(self.lock_order.findings(&self.world));
-        all.extend(self.orphan_waits());
+        all.extend(orphans::findings(&self.world, &self.holders.last));
         for finding in &mut all {
             finding.doubts.extend(self.world.rules.doubts(finding.kind(), self.counts.entries_only() > 0));
         }

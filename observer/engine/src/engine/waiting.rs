@@ -6,12 +6,11 @@ use std::collections::BTreeSet;
 
 use super::Engine;
 use crate::{
-    finding::{Finding, Known, Rank},
+    finding::{Known, Rank},
     holds::TaskId,
     lock_order::feasible::conflict,
     lock_order::relocks::Repeat,
     locks::FolioPlace,
-    orphans,
     tasks::{Asked, Waiting},
 };
 
@@ -53,18 +52,6 @@ impl Engine {
         if hold.known != Known::Asking && !hold.lossy && (told || conflict(hold.mode, mode)) {
             self.relocked(id, at, Repeat { site, requested: mode, time_ns: at_ns }, Rank::Confirmed);
         }
-    }
-
-    /// Waits for locks that no task is known to hold.
-    pub(super) fn orphan_waits(&self) -> Vec<Finding> {
-        orphans::findings(orphans::World {
-            tasks: &self.world.tasks,
-            locks: &self.world.locks,
-            losses: &self.world.losses,
-            rules: &self.world.rules,
-            last: &self.holders.last,
-            now_ns: self.world.now_ns,
-        })
     }
 
     /// Remembers the last holder of each lock as long as a task waits for the lock.
