@@ -4,7 +4,8 @@
 //! (`graph`), with the path as evidence. Four rules read these: `cycles` searches closed chains of edges, `documented`
 //! compares edges with the orders that the kernel's source documents, `relocks` looks at requests for a lock that the
 //! task holds, and `waits` at the tasks that wait now. `feasible` answers for all of them if the tasks can get there.
-//! `merge` joins the graphs of several runs.
+//! `held_before` adds the edges of a folio that turns out to have been locked since some time ago. `merge` joins the
+//! graphs of several runs.
 
 mod components;
 mod cycles;

@@ -1,7 +1,8 @@
-//! Tasks: identity, watched operations, holds and waits.
+//! Tasks: identity, watched operations, holds, requests and waits.
 //!
 //! This module decides which operation an event belongs to (the innermost one), and how begins and ends pair up when
-//! some are missing. The meaning of holds and leases is in `locks` and `leases`.
+//! some are missing. Rules that keep more of a task have a store of their own
+//! ([`crate::holds::PerTask`]).
 
 use crate::{
     event::{Class, Folio, Mapping, Mm, Mode, SiteId, Tid},
