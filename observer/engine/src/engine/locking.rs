@@ -7,9 +7,11 @@ use crate::{
     holds::{Instance, LockHold, TaskId},
     leases::{LeaseEnd, Sort},
     lock_class::LockClass,
-    lock_order::graph::Ask,
-    lock_order::path::{Act, Op},
-    lock_order::relocks::Repeat,
+    lock_order::{
+        graph::Ask,
+        path::{Act, Op},
+        relocks::Repeat,
+    },
     tasks::Asked,
 };
 

@@ -8,8 +8,7 @@ use super::Engine;
 use crate::{
     finding::{Known, Rank},
     holds::TaskId,
-    lock_order::feasible::conflict,
-    lock_order::relocks::Repeat,
+    lock_order::{feasible::conflict, relocks::Repeat},
     locks::FolioPlace,
     tasks::{Asked, Waiting},
 };

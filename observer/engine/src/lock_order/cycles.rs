@@ -1,7 +1,7 @@
 //! Cycles of the lock-order graph that can deadlock.
 //!
 //! A cycle of instances is `feasible` if all steps can block and each step has a task of its own. In addition, these
-//! tasks can be brought to the point where they all wait ([`crate::lock_order::feasible`]). The cycle is `guarded` if two of the tasks
+//! tasks can be brought to the point where they all wait ([`super::feasible`]). The cycle is `guarded` if two of the tasks
 //! hold a common lock that prevents this. It is `possible` if the verdict depends on the exact moment at which a folio
 //! was locked. A cycle of classes that no instances close is `class-only`, as is a cycle whose tasks cannot be there
 //! together. A single task does not make a cycle.
@@ -30,8 +30,10 @@ use crate::{
     fx::FxMap,
     holds::Instance,
     lock_class::LockClass,
-    lock_order::components::{Components, NO_COMPONENT},
-    lock_order::graph::{Edge, Graph, Witness},
+    lock_order::{
+        components::{Components, NO_COMPONENT},
+        graph::{Edge, Graph, Witness},
+    },
     world::World,
 };
 

@@ -1,7 +1,7 @@
 //! A task's path: its lock operations since it last held no lock.
 //!
 //! A path begins with no lock held. So a task can be moved back to the begin of its path without blocking other tasks.
-//! [`crate::lock_order::feasible`] uses paths to decide if tasks can get to a deadlock. Inside an operation, the path before that
+//! [`super::feasible`] uses paths to decide if tasks can get to a deadlock. Inside an operation, the path before that
 //! point is kept, too, because a folio may turn out to have been locked all the time.
 //!
 //! This module decides what is kept. If a lock is acquired and released repeatedly with nothing between, one repetition

@@ -2,7 +2,7 @@
 //!
 //! If the two modes conflict, the task waits for itself: `feasible` when it requests the lock, `confirmed` when it
 //! waits. A repeated read request blocks only behind a writer that queues between the two. It becomes a finding only
-//! when another task is seen that requests the lock for writing and can get to that point ([`crate::lock_order::feasible`]).
+//! when another task is seen that requests the lock for writing and can get to that point ([`super::feasible`]).
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -14,9 +14,11 @@ use crate::{
     finding::{Doubt, Evidence, Finding, Hold, Rank, Relock, Side},
     holds::Instance,
     lock_class::LockClass,
-    lock_order::feasible::{Reach, conflict, reach},
-    lock_order::graph::Witness,
-    lock_order::path::Op,
+    lock_order::{
+        feasible::{Reach, conflict, reach},
+        graph::Witness,
+        path::Op,
+    },
     presence::{Presence, Presences},
 };
 

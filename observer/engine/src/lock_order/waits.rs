@@ -21,8 +21,7 @@ use crate::{
     fx::FxMap,
     holds::{LockHold, TaskId},
     lock_class::LockClass,
-    lock_order::cycles,
-    lock_order::feasible::conflict,
+    lock_order::{cycles, feasible::conflict},
     tasks::{Task, Waiting},
     world::World,
 };

@@ -11,9 +11,11 @@ use crate::{
     finding::{Doubt, Rank},
     holds::Instance,
     lock_class::LockClass,
-    lock_order::feasible::{Reach, conflict, reach},
-    lock_order::graph::{Edge, Witness},
-    lock_order::path::{Op, held},
+    lock_order::{
+        feasible::{Reach, conflict, reach},
+        graph::{Edge, Witness},
+        path::{Op, held},
+    },
 };
 
 /// Maximum number of choices of witnesses tried per chain.
