@@ -1,132 +1,49 @@
 //! The engine itself: receives events, passes them to the rules, and returns findings and views.
 //!
-//! This module decides the order in which one event updates tasks, tables, locks and leases. The rules are in the
-//! submodules: page-table events in `engine/pages`, lock events in `engine/locking`.
+//! This module decides which rules an event, a tick and the end of the run reach, and in which order. The submodules
+//! interpret events: tasks in `lifetimes` and `operations`, page tables in `pages`, locks in `locking`, `holds` and
+//! `folios`. Each rule keeps its own state; all of them read the [`World`].
 
+mod counts;
 mod folios;
-mod lately;
+mod holds;
+mod lifetimes;
 mod locking;
+mod operations;
 mod pages;
+mod report;
 mod waiting;
 
-use std::{
-    collections::{BTreeSet, VecDeque},
-    sync::Arc,
-};
-
-use observer_ebpf::kinds;
-
+use self::{counts::Counts, holds::Holders, locking::NamedLock};
 use crate::{
-    cycles::Cycles,
-    documented,
-    event::{Body, Class, Event, LockStep, Mapping, Mm, SiteId, Tid},
-    finding::{Finding, Side, TaskRef},
-    fx::FxMap,
-    graph::Graph,
-    last_holders::LastHolders,
-    leases::Lease,
+    event::{Body, Event},
+    freed::FreedTables,
+    holds::TaskId,
+    leases::{Entry, Leases, Unlink},
     ledger::Ledger,
-    locks::Locks,
-    loss::{Hole, Losses},
+    lock_order::LockOrder,
+    locks::FolioPlace,
+    loss::{Hole, Span},
     predict::Predictions,
-    presence::Presences,
-    recent::Recent,
-    relocks::Relocks,
-    rules::Rules,
-    setup::{Coverage, Setup},
+    setup::Setup,
     tables::Tables,
-    tasks::{Frame, HoldSet, Popped, Task, TaskId, Tasks, UNSURE_NS},
-    view::{ClassCount, EdgeView, LeaseView, MappingView, ProtectionView, Stats, TableView},
     windows::Windows,
+    world::World,
 };
-
-/// Upper bound of kind numbers, exclusive.
-const KINDS: usize = 64;
-/// Number of ended leases kept for unlinks that are reported late and as an interval.
-const ENDED_KEPT: usize = 256;
-
-/// Delay before new edges are searched for cycles: a folio may turn out to have been locked.
-const SETTLED_NS: u64 = 1_000_000_000;
-/// Interval between these searches.
-const SETTLE_EVERY_NS: u64 = 100_000_000;
-/// Number of forked children that are remembered; one that is never seen makes room.
-const BIRTHS_KEPT: usize = 16_384;
-/// Exits that are remembered: at least the first number, and those of the last `EXITS_KEPT_NS` up to the second number.
-const EXITS_KEPT: (usize, usize) = (4096, 65_536);
-const EXITS_KEPT_NS: u64 = 20_000_000_000;
-/// Longest time that a task is kept after its exit was reported, and the maximum number of such tasks.
-const EXIT_NS: u64 = 1_000_000_000;
-const EXITING_MAX: usize = 256;
-
-/// An ended lease and the task that held it.
-#[derive(Clone, Debug)]
-struct Ended {
-    lease: Lease,
-    holder: (Tid, u32, [u8; 16]),
-    until_ns: u64,
-}
-
-/// Counts that cannot be derived from the state.
-#[derive(Clone, Debug, Default)]
-struct Counts {
-    events: u64,
-    first_ns: u64,
-    leases: u64,
-    lookups: u64,
-    shares: u64,
-    removals_exact: u64,
-    removals_diff: u64,
-    removals_both: u64,
-    unmatched_ends: u64,
-    unmatched_begins: u64,
-    unknown_releases: u64,
-    missed_folio_releases: u64,
-    forgotten_leases: u64,
-    /// Acquisition attempts and releases by class on the wire.
-    by_class: [[u64; 2]; Class::ALL.len()],
-}
 
 /// State of the engine: takes events and ticks, returns findings.
 #[derive(Clone, Debug)]
 pub struct Engine {
-    rules: Rules,
-    tasks: Tasks,
+    world: World,
     tables: Tables,
-    locks: Locks,
-    graph: Graph,
-    cycles: Cycles,
+    leases: Leases,
+    lock_order: LockOrder,
     windows: Windows,
     predictions: Predictions,
     ledger: Ledger,
-    losses: Losses,
-    relocks: Relocks,
-    /// Findings about single events.
-    singles: Vec<Finding>,
-    /// Tasks that have leases; may list tasks that have none any more.
-    lessees: Vec<TaskId>,
-    /// Tasks with pending accesses; may list tasks that have none any more.
-    busy: Vec<TaskId>,
-    /// Time when pending accesses are next checked.
-    judge_ns: u64,
-    /// Time when lock order is next checked.
-    settle_ns: u64,
-    /// Forked children that were not seen yet, by thread id.
-    births: Recent,
-    ended: VecDeque<Ended>,
-    /// Tasks that exited, by serial.
-    exits: Recent,
-    /// Tasks whose exit was reported but that still exist: time of the report, id, serial.
-    exiting: VecDeque<(u64, TaskId, u64)>,
-    /// Leases that ended before this time may have been forgotten.
-    ended_floor_ns: u64,
-    /// Locks that were released by a task without a known hold: a known holder may not hold them any more.
-    disputed: BTreeSet<u64>,
-    /// Presumed holder of each folio's lock.
-    folio_holders: FxMap<u64, TaskId>,
-    last_holders: LastHolders,
-    by_kind: [u64; KINDS],
+    freed: FreedTables,
+    holders: Holders,
     counts: Counts,
-    now_ns: u64,
     finished: bool,
 }
 
@@ -134,154 +51,51 @@ impl Engine {
     #[must_use]
     pub fn new(setup: Setup) -> Engine {
         Engine {
-            rules: Rules::new(setup),
-            tasks: Tasks::default(),
+            world: World::new(setup),
             tables: Tables::default(),
-            locks: Locks::default(),
-            graph: Graph::default(),
-            cycles: Cycles::default(),
+            leases: Leases::default(),
+            lock_order: LockOrder::default(),
             windows: Windows::default(),
             predictions: Predictions::default(),
             ledger: Ledger::default(),
-            losses: Losses::default(),
-            relocks: Relocks::default(),
-            singles: Vec::new(),
-            lessees: Vec::new(),
-            busy: Vec::new(),
-            judge_ns: 0,
-            settle_ns: 0,
-            births: Recent::default(),
-            ended: VecDeque::new(),
-            exits: Recent::default(),
-            exiting: VecDeque::new(),
-            ended_floor_ns: 0,
-            disputed: BTreeSet::new(),
-            folio_holders: FxMap::default(),
-            last_holders: LastHolders::default(),
-            by_kind: [0; KINDS],
+            freed: FreedTables::default(),
+            holders: Holders::default(),
             counts: Counts::default(),
-            now_ns: 0,
             finished: false,
         }
     }
 
     /// Processes one event. Events are ordered by time; a late one is processed as if it happened now.
     pub fn push(&mut self, event: &Event) {
-        if self.counts.events == 0 {
-            self.counts.first_ns = event.time_ns;
-        }
-        self.counts.events += 1;
-        self.by_kind[usize::from(event.body.kind()) % KINDS] += 1;
-        self.now_ns = self.now_ns.max(event.time_ns);
-        self.losses.sends(event);
-        let id = self.tasks.claim(event.tid, event.cpu);
-        let task = &mut self.tasks[id];
-        task.cpu = event.cpu;
-        if task.last_ns == 0 {
-            self.first_seen(id, event);
-        }
-        if !self.losses.is_whole_since(self.tasks[id].last_ns) {
-            self.was_silent(id, event.time_ns);
-        }
-        if self.graph.is_full() {
-            self.settle_cycles(u64::MAX);
-        }
+        self.counts.add(event);
+        self.world.now_ns = self.world.now_ns.max(event.time_ns);
+        self.world.losses.sends(event);
+        // The task, and the records of it that may be lost since its last event.
+        let id = self.arrives(event);
+        // The lock-order graph makes room before it grows.
+        self.lock_order.make_room(&self.world);
+        // Requests before this event: the task holds these locks now.
         self.settle(id, event);
+        // The event itself.
         self.dispatch(id, event);
         // The task may have been removed; then its slot is unused.
-        self.tasks[id].last_ns = event.time_ns;
+        self.world.tasks[id].last_ns = event.time_ns;
     }
 
-    /// Initializes a task at its first event. Its earlier records, since it was forked or since the run began, may be
-    /// lost.
-    fn first_seen(&mut self, id: TaskId, event: &Event) {
-        let made_ns = self.births.take(event.tid.0.into());
-        // The fork may be one that was forgotten; then it happened at this time or before.
-        let made_ns = made_ns.or(Some(self.births.forgotten_ns()).filter(|at_ns| *at_ns > 0));
-        let task = &mut self.tasks[id];
-        task.born_ns = made_ns.unwrap_or(event.time_ns);
-        task.made_ns = made_ns.unwrap_or(0);
-        // A `Task` record precedes all other records of a task, so nothing before it is missing.
-        task.last_ns = match event.body {
-            Body::Task { .. } => event.time_ns,
-            _ => made_ns.unwrap_or(0),
-        };
-    }
-
-    /// Handles a task's first event after a silence in which records of it may have been lost.
-    fn was_silent(&mut self, id: TaskId, now_ns: u64) {
-        let task = &self.tasks[id];
-        // A task at rest has released everything that it acquired more than `UNSURE_NS` ago.
-        let from_ns = match task.is_at_rest() {
-            true => task.last_ns.max(now_ns.saturating_sub(UNSURE_NS)),
-            false => task.last_ns,
-        };
-        let missing = self.losses.anywhere(from_ns, now_ns);
-        if missing.is_nothing() {
-            return;
-        }
-        let unsure_ns = task.unsure_since_ns;
-        let is_adrift = task.frames.is_empty() && now_ns < task.adrift_until_ns;
-        let adrift_ns = if is_adrift { task.adrift_until_ns.saturating_sub(UNSURE_NS) } else { 0 };
-        let is_sparse = unsure_ns == 0 || self.losses.are_sparse(unsure_ns, now_ns);
-        let until_ns = self.losses.latest_ns().min(now_ns);
-        let task = &mut self.tasks[id];
-        task.touched_by_loss(missing, (from_ns, until_ns), is_sparse);
-        if !is_sparse {
-            self.doubt_since(id, unsure_ns);
-        }
-        // A folio that is locked without a record becomes known only by its release.
-        let is_silent = missing.concerns_folios() && !self.tasks[id].frames.is_empty();
-        if is_silent || self.tasks[id].path.is_lossy() {
-            self.graph.doubt(&self.tasks[id]);
-        }
-        if missing.concerns_folios() && adrift_ns > 0 {
-            // The same applies inside an operation whose begin was lost.
-            self.doubt_order_since(id, adrift_ns);
-        }
-    }
-
-    /// Marks all accesses and edges of a task since `since_ns` as doubtful: it held, or may have held, a lock unseen.
-    fn doubt_since(&mut self, id: TaskId, since_ns: u64) {
-        self.tasks[id].lately.iter_mut().for_each(|done| done.doubt_since(since_ns));
-        self.doubt_order_since(id, since_ns);
-    }
-
-    /// Like `doubt_since`, for edges only: pending accesses are corrected otherwise.
-    fn doubt_order_since(&mut self, id: TaskId, since_ns: u64) {
-        let serial = self.tasks[id].serial;
-        self.graph.doubt_since(serial, since_ns);
-        self.cycles.doubt_since(serial, since_ns);
-        self.relocks.doubt_since(serial, since_ns);
-    }
-
+    /// Passes an event to the rules for its kind.
     fn dispatch(&mut self, id: TaskId, event: &Event) {
         let now_ns = event.time_ns;
         match event.body {
-            Body::Task { tgid, comm, mm } => {
-                if self.tasks[id].tgid != 0 && self.tasks[id].tgid != tgid {
-                    self.task_gone(id, now_ns);
-                    self.tasks.claim(event.tid, event.cpu);
-                    self.first_seen(id, event);
-                }
-                let task = &mut self.tasks[id];
-                (task.tgid, task.comm, task.mm) = (tgid, comm, mm);
-            }
+            Body::Task { tgid, comm, mm } => self.task_is(id, event, (tgid, comm, mm)),
             Body::TaskExit { mm, .. } => self.task_exits(id, mm, now_ns),
-            Body::Fork { child, .. } => {
-                if let Some(old) = self.tasks.find(child).filter(|old| *old != id) {
-                    // The thread id was reused: the old task's exit was not seen.
-                    let last_ns = self.tasks[old].last_ns;
-                    self.task_gone(old, last_ns);
-                }
-                self.births.add(child.0.into(), now_ns);
-                self.births.keep(BIRTHS_KEPT);
-            }
-            Body::Stack { stack, op } => self.tasks[id].has_stack(op, stack),
+            Body::Fork { child, .. } => self.forked(id, child, now_ns),
+            Body::Stack { stack, op } => self.world.tasks[id].has_stack(op, stack),
             Body::OpBegin { .. } => self.op_begin(id, event),
-            Body::CallbackBegin { mm, addr, pte } => self.callback_begin(id, event, mm, addr, pte),
+            Body::CallbackBegin { mm, addr, pte } => self.callback_begin(id, event, Entry { mm, addr, pte }),
             Body::OpEnd { .. } => self.op_end(id, event),
-            Body::Lookup { mm, addr, pte, repeats } => self.lookup(id, event, (mm, addr, pte), repeats),
+            Body::Lookup { mm, addr, pte, repeats } => {
+                self.lookup(id, event, Entry { mm, addr, pte }, repeats)
+            }
             Body::Share { mm, addr, pte, .. } => {
                 self.counts.shares += 1;
                 let mapping = self.tables.shared(mm, addr.gib(), pte.table(), now_ns, event.tid);
@@ -291,70 +105,49 @@ impl Engine {
                 self.tables.born(mm, addr.gib(), table, now_ns, event.tid);
                 self.tables_died();
             }
-            Body::Unshare { mm, addr, pte } => self.unshare(id, event, mm, addr, pte),
-            Body::Unlinked { mm, gib, table, lo_ns, .. } => self.unlinked(id, event, (mm, gib, table), lo_ns),
+            Body::Unshare { mm, addr, pte } => self.unshare(id, event, Entry { mm, addr, pte }),
+            Body::Unlinked { mm, gib, table, lo_ns, .. } => {
+                let span = Span { from_ns: lo_ns.min(now_ns), to_ns: now_ns };
+                self.unlinked(id, event, Unlink { mm, gib: Some(gib.gib()), table, span, freed: false });
+            }
             Body::TableFree { mm, table, count } => self.table_free(id, event, mm, table, count),
             Body::Lock { step, class, mode, lock, .. } => {
-                match step {
-                    LockStep::Ask | LockStep::Try | LockStep::Busy => {
-                        self.counts.by_class[class as usize - 1][0] += 1
-                    }
-                    LockStep::Release => self.counts.by_class[class as usize - 1][1] += 1,
-                    _ => {}
-                }
-                self.lock(id, event, step, class, mode, lock.0);
+                self.counts.add_lock(step, class);
+                self.lock(id, event, step, NamedLock { class: class.into(), mode, addr: lock.0 });
             }
-            Body::LockName { class, lock, owner, .. } => {
-                if class != Class::Ptl {
-                    self.tasks[id].named_ns = now_ns;
-                }
-                let lossy = |since_ns| self.losses.anywhere(since_ns, now_ns).ends();
-                self.locks.name(lock.0, class, owner, now_ns, lossy);
+            Body::LockName { class, lock, owner, .. } => self.lock_named(id, class, lock.0, owner, now_ns),
+            Body::LockForget { class, lock } => self.lock_gone(class, lock.0, now_ns),
+            Body::FolioAsk { mapping, index, folio } => {
+                self.folio_ask(id, event, FolioPlace { folio, mapping, index })
             }
-            Body::LockForget { class, lock } => {
-                if class == Class::MmapLock {
-                    match self.locks.get(lock.0).map_or(0, |l| l.owner) {
-                        // The lock's mm is unknown: the record that named it was lost.
-                        0 => self.losses.not_known(now_ns),
-                        owner => self.mm_gone(Mm(owner)),
-                    }
-                }
-                if class == Class::VmaLock {
-                    // From now on, this address belongs to another VMA.
-                    self.tasks.epoch += 1;
-                }
-                self.locks.forget(lock.0, now_ns);
-            }
-            Body::FolioAsk { mapping, index, folio } => self.folio_ask(id, event, mapping, index, folio),
             Body::FolioHeld { folio, mapping, index, how } => {
-                self.folio_held(id, event, (folio, mapping, index), how);
+                self.folio_held(id, event, FolioPlace { folio, mapping, index }, how);
             }
             Body::FolioRelease { folio, mapping, index } => {
-                self.folio_release(id, event, (folio, mapping, index));
+                self.folio_release(id, event, FolioPlace { folio, mapping, index });
             }
             Body::FolioWait { folio, mapping, index } => {
-                self.folio_wait(id, event, (folio, mapping, index));
+                self.folio_wait(id, event, FolioPlace { folio, mapping, index });
             }
         }
     }
 
     /// Records a known loss.
     pub fn hole(&mut self, hole: Hole) {
-        self.losses.add(&hole);
-        self.graph.hole(hole.hi_ns);
+        self.world.losses.add(&hole);
+        self.lock_order.hole(hole.hi_ns);
     }
 
     /// Advances event time, even if nothing happened.
     pub fn tick(&mut self, now_ns: u64) {
-        self.now_ns = self.now_ns.max(now_ns);
+        self.world.now_ns = self.world.now_ns.max(now_ns);
+        // Waits first: what follows reads them.
         self.find_stuck();
         self.keep_last_holders();
-        if now_ns >= self.settle_ns {
-            self.settle_ns = now_ns + SETTLE_EVERY_NS;
-            self.settle_cycles(now_ns.saturating_sub(SETTLED_NS));
-        }
-        self.reap(|at_ns| at_ns + EXIT_NS < now_ns);
-        self.judge_due();
+        self.lock_order.settle_due(&self.world, now_ns);
+        // A task that is gone has its accesses judged before those of the others.
+        self.reap_exited(now_ns);
+        self.predictions.judge_due(&self.world);
     }
 
     /// Ends the run: open leases end here. Later calls do nothing.
@@ -363,324 +156,11 @@ impl Engine {
             return;
         }
         self.find_stuck();
-        let ids: Vec<TaskId> = self.tasks.ids().collect();
-        for id in ids {
-            let task = &mut self.tasks[id];
-            let missing = self.losses.anywhere(task.last_ns, u64::MAX);
-            if !missing.is_nothing() {
-                task.touched_by_loss(missing, (task.last_ns, self.now_ns), true);
-                self.graph.doubt(task);
-            }
-            self.end_leases(id, self.now_ns, |_| true);
-            let task = &self.tasks[id];
-            if task.unsure_since_ns != 0 && task.last_ns + SETTLED_NS > self.now_ns {
-                // A later release could have shown which lock it held.
-                let since_ns = task.unsure_since_ns.max(self.now_ns.saturating_sub(SETTLED_NS));
-                self.doubt_since(id, since_ns);
-            }
+        for id in self.world.tasks.ids().collect::<Vec<TaskId>>() {
+            self.run_ends(id);
         }
-        self.reap(|_| true);
-        self.judge_all();
-        self.settle_cycles(u64::MAX);
-    }
-
-    /// Returns all findings so far, worst first, then by id.
-    #[must_use]
-    pub fn findings(&self) -> Vec<Finding> {
-        let mut all: Vec<Finding> = self
-            .windows
-            .findings()
-            .chain(self.singles.iter().chain(self.relocks.findings()).cloned())
-            .collect();
-        // A task that waits for a lock that it holds requested it before: `confirmed` replaces `feasible`.
-        let waits: Vec<String> =
-            all.iter().filter_map(|f| Some(f.id.strip_suffix(":confirmed")?.to_owned())).collect();
-        all.retain(|f| f.id.strip_suffix(":feasible").is_none_or(|stem| !waits.iter().any(|w| w == stem)));
-        all.extend(self.predicted());
-        all.extend(self.cycles());
-        all.extend(self.orphan_waits());
-        all.extend(documented::against(&self.graph, self.rules.orders(), |s| self.rules.name(s)));
-        for finding in &mut all {
-            finding.doubts.extend(self.rules.doubts(finding.kind(), self.entries_only() > 0));
-        }
-        all.sort_by(|a, b| (a.rank, &a.id).cmp(&(b.rank, &b.id)));
-        all
-    }
-
-    /// Searches for cycles that new edges close.
-    fn settle_cycles(&mut self, before_ns: u64) {
-        let presences = Presences { tasks: &self.tasks, exits: &self.exits, losses: &self.losses };
-        self.cycles.settle(&mut self.graph, (&self.locks, presences), (before_ns, self.now_ns));
-        let (graph, rules) = (&self.graph, &self.rules);
-        self.relocks.settle(presences, before_ns, |lock| graph.writers(lock), |s| rules.name(s));
-    }
-
-    /// Number of unlinks that the entries showed and the body of unshare did not report.
-    fn entries_only(&self) -> u64 {
-        self.counts.removals_diff - self.counts.removals_both
-    }
-
-    /// Number of events so far.
-    #[must_use]
-    pub fn events(&self) -> u64 {
-        self.counts.events
-    }
-
-    /// Current event time.
-    #[must_use]
-    pub fn now_ns(&self) -> u64 {
-        self.now_ns
-    }
-
-    /// Returns the setup's coverage, corrected by what the run disproved.
-    #[must_use]
-    pub fn coverage(&self) -> Vec<Coverage> {
-        self.rules.coverage(self.entries_only(), self.counts.removals_exact + self.entries_only())
-    }
-
-    /// Live tables and the ones that were freed last, sorted by address.
-    #[must_use]
-    pub fn tables(&self) -> Vec<TableView> {
-        self.tables.views()
-    }
-
-    /// Shares and unshares by mapping, most unshares first. `tables` is the result of [`Engine::tables`].
-    #[must_use]
-    pub fn mappings(&self, tables: &[TableView]) -> Vec<MappingView> {
-        self.ledger.views(tables, |s| self.rules.name(s))
-    }
-
-    /// Edges of the class graph, sorted by class and mode.
-    #[must_use]
-    pub fn edges(&self) -> Vec<EdgeView> {
-        self.graph.views(self.rules.orders(), |s| self.rules.name(s))
-    }
-
-    /// Locks that protected leases, and locks that unlinks held.
-    #[must_use]
-    pub fn protection(&self) -> ProtectionView {
-        // A lost record may hide an access that nothing excluded.
-        let is_lossy = self.losses.anywhere(0, u64::MAX).can_hide_access();
-        self.predictions.report().view(is_lossy, |s| self.rules.name(s))
-    }
-
-    /// At most `limit` live leases, oldest first.
-    #[must_use]
-    pub fn leases(&self, limit: usize) -> Vec<LeaseView> {
-        let held = self.tasks.iter().flat_map(|task| task.leases.iter().map(move |lease| (task, lease)));
-        let mut held: Vec<_> = held.collect();
-        held.sort_by_key(|(task, lease)| (lease.start_ns, task.tid, lease.pte));
-        let view = |(task, lease): &(&Task, &Lease)| LeaseView {
-            task: task.reference(),
-            site: self.rules.name(lease.site),
-            mm: lease.mm,
-            addr: lease.addr,
-            pte: lease.pte,
-            table: lease.of.table,
-            generation: lease.of.generation,
-            since_ns: lease.start_ns,
-            dormant: lease.is_dormant(),
-            stale: lease.hit.is_some(),
-            holds: HoldSet::of(&task.holds).to_vec(),
-        };
-        held.iter().take(limit).map(view).collect()
-    }
-
-    /// A live task with its name, if it is known.
-    #[must_use]
-    pub fn task_name(&self, tid: Tid) -> Option<TaskRef> {
-        self.tasks.find(tid).map(|id| self.tasks[id].reference())
-    }
-
-    /// Live tasks with their names, in no particular order.
-    pub fn tasks(&self) -> impl Iterator<Item = TaskRef> {
-        self.tasks.iter().map(Task::reference)
-    }
-
-    /// Live locks and the objects that they belong to, in no particular order.
-    pub fn owners(&self) -> impl Iterator<Item = (u64, u64)> {
-        self.locks.owners()
-    }
-
-    #[must_use]
-    pub fn stats(&self) -> Stats {
-        let c = &self.counts;
-        Stats {
-            events: c.events,
-            by_kind: kinds::TABLE.iter().map(|k| (k.name, self.by_kind[usize::from(k.number)])).collect(),
-            by_class: Class::ALL[..Class::ALL.len() - 1]
-                .iter()
-                .map(|class| {
-                    let [takes, releases] = c.by_class[*class as usize - 1];
-                    ClassCount { class: class.name(), takes, releases }
-                })
-                .collect(),
-            first_ns: c.first_ns,
-            last_ns: self.now_ns,
-            lost: self.losses.lost,
-            holes: self.losses.holes,
-            lost_by_reason: self.losses.by_reason.iter().map(|(reason, n)| (*reason, *n)).collect(),
-            live_leases: self.tasks.iter().map(|t| t.leases.len()).sum(),
-            leases: c.leases,
-            live_tasks: self.tasks.len(),
-            live_tables: self.tables.alive(),
-            lookups: c.lookups,
-            shares: c.shares,
-            removals_exact: c.removals_exact,
-            removals_diff: c.removals_diff,
-            removals_both: c.removals_both,
-            windows: self.windows.count,
-            unmatched_ends: c.unmatched_ends,
-            unmatched_begins: c.unmatched_begins,
-            unknown_releases: c.unknown_releases,
-            untried_pairs: self.cycles.cut,
-            dropped_pairs: self.graph.dropped_pairs(),
-            dropped_requests: self.relocks.dropped,
-            dropped_walks: self.predictions.dropped_walks,
-            missed_frees: self.tables.missed_frees,
-            missed_folio_releases: c.missed_folio_releases,
-            forgotten_leases: c.forgotten_leases,
-        }
-    }
-
-    fn op_begin(&mut self, id: TaskId, event: &Event) {
-        if self.tasks[id].frames.is_empty() {
-            // A hold whose release may be lost is not carried from one operation into the next.
-            self.tasks[id].give_up_lossy(event.time_ns);
-            if self.tasks[id].holds.is_empty() {
-                self.tasks[id].path.clear();
-            }
-            // A lookup outside of operations was for a use that has ended.
-            self.end_leases(id, event.time_ns, |_| true);
-        }
-        self.push_frame(id, event);
-        if self.rules.is_walk(event.site)
-            && let Body::OpBegin { mm, start, end } = event.body
-        {
-            self.walk(id, event, mm, (start, end));
-        }
-    }
-
-    fn push_frame(&mut self, id: TaskId, event: &Event) {
-        if let Popped::To { depth, missed } = self.tasks[id].begin_cuts(event.site) {
-            self.counts.unmatched_begins += missed;
-            let seen_ns = self.tasks[id].last_ns;
-            self.cut(id, depth, event.time_ns, seen_ns);
-        }
-        let foreign_until = self.rules.foreign_until(event.site);
-        self.tasks[id].frames.push(Frame {
-            site: event.site,
-            begin_ns: event.time_ns,
-            lossy: false,
-            folios_lossy: false,
-            unlinks: 0,
-            unlinked_of: Mapping(0),
-            foreign_until,
-        });
-    }
-
-    fn op_end(&mut self, id: TaskId, event: &Event) {
-        if self.rules.ptl_release_unseen() {
-            self.drop_ptls(id, event.time_ns);
-        }
-        match self.tasks[id].end_pops(event.site) {
-            Popped::Nothing => {
-                self.counts.unmatched_ends += 1;
-                self.tasks[id].adrift_until_ns = 0;
-            }
-            Popped::To { depth, missed } => {
-                self.counts.unmatched_begins += missed;
-                if missed > 0 {
-                    let seen_ns = self.tasks[id].last_ns;
-                    self.cut(id, depth + 1, event.time_ns, seen_ns);
-                }
-                let (frame, comm) = (self.tasks[id].frames[depth], self.tasks[id].comm);
-                if frame.unlinks > 0 {
-                    let by = (comm, self.rules.canonical(frame.site));
-                    let took_ns = event.time_ns.saturating_sub(frame.begin_ns);
-                    self.ledger.took(frame.unlinked_of, event.time_ns, by, took_ns);
-                }
-                self.cut(id, depth, event.time_ns, event.time_ns);
-            }
-        }
-    }
-
-    /// Truncates the stack to `depth` operations; the leases of the others end.
-    fn cut(&mut self, id: TaskId, depth: usize, now_ns: u64, seen_ns: u64) {
-        self.tasks[id].frames.truncate(depth);
-        self.end_leases_seen(id, now_ns, seen_ns, |lease| lease.depth > depth);
-    }
-
-    /// Handles an exit. If the kernel reports it before the task gives its mm up (7.3), the task is kept for a while.
-    fn task_exits(&mut self, id: TaskId, mm: Mm, now_ns: u64) {
-        self.reap(|at_ns| at_ns + EXIT_NS < now_ns);
-        if mm.0 == 0 {
-            self.task_gone(id, now_ns);
-            return;
-        }
-        self.tasks[id].exiting = true;
-        if self.exiting.len() == EXITING_MAX {
-            let oldest = self.exiting[0].0;
-            self.reap(|at_ns| at_ns <= oldest);
-        }
-        self.exiting.push_back((now_ns, id, self.tasks[id].serial));
-    }
-
-    /// Removes exiting tasks whose exit was reported at a time for which `over` returns true.
-    fn reap(&mut self, over: impl Fn(u64) -> bool) {
-        while let Some((at_ns, id, serial)) = self.exiting.front().copied()
-            && over(at_ns)
-        {
-            self.exiting.pop_front();
-            if self.tasks.is_alive(id, serial) {
-                let last_ns = self.tasks[id].last_ns;
-                self.task_gone(id, last_ns);
-            }
-        }
-    }
-
-    fn task_gone(&mut self, id: TaskId, now_ns: u64) {
-        self.end_leases(id, now_ns, |_| true);
-        self.judge_task(id);
-        self.predictions.exited(self.tasks[id].serial, now_ns);
-        self.exits.add(self.tasks[id].serial, now_ns);
-        self.exits.keep_recent(EXITS_KEPT, now_ns.saturating_sub(EXITS_KEPT_NS));
-        for hold in &self.tasks[id].holds {
-            self.folio_holders.remove(&hold.instance.addr);
-            self.last_holders.exited(&self.tasks[id], hold, now_ns);
-        }
-        self.tasks.remove(id);
-    }
-
-    /// Returns a party of a finding, in the task's current state.
-    fn side(&self, id: TaskId, site: SiteId, time_ns: u64) -> Side {
-        let task = &self.tasks[id];
-        Side {
-            task: task.reference(),
-            site: self.rules.name(site),
-            time_ns,
-            stack: task.stack(),
-            holds: HoldSet::of(&task.holds).to_vec(),
-        }
-    }
-
-    /// Returns the site to which an event is attributed.
-    fn on_behalf(&self, id: TaskId, site: SiteId) -> SiteId {
-        self.rules.canonical(self.tasks[id].site(site))
-    }
-
-    /// Adds an occurrence to the finding with this id, or creates it.
-    fn single(&mut self, finding: Finding) {
-        match self.singles.iter_mut().find(|f| f.id == finding.id) {
-            Some(known) => {
-                known.count += 1;
-                known.last_ns = finding.last_ns;
-            }
-            None => self.singles.push(finding),
-        }
-    }
-
-    fn name(&self, site: SiteId) -> Arc<str> {
-        self.rules.name(site)
+        self.reap_all();
+        self.predictions.judge_all(&self.world);
+        self.lock_order.settle(&self.world, u64::MAX);
     }
 }

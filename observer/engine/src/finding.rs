@@ -16,9 +16,10 @@ mod window;
 use std::{borrow::Cow, sync::Arc};
 
 use crate::{
-    event::{Addr, Mm, Mode, Table, Tid},
+    event::{Mode, Table, Tid},
     lock_class::LockClass,
     setup::Role,
+    table_event::TableEvent,
 };
 
 pub use self::{
@@ -447,48 +448,6 @@ pub struct Step {
     pub count: u64,
     /// The task was seen waiting and was not seen to acquire the lock.
     pub waiting: bool,
-}
-
-/// One event of a table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TableEvent {
-    pub time_ns: u64,
-    /// Generation of the table at this address.
-    pub generation: u32,
-    pub what: TableStep,
-    /// The link's mm and GiB.
-    pub mm: Mm,
-    pub gib: Addr,
-    /// Task that caused it; 0 if not known.
-    pub tid: Tid,
-}
-
-/// Kind of a table's event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TableStep {
-    /// Allocated, with its first link.
-    Born,
-    /// Linked by sharing.
-    Shared,
-    /// A lookup used a link that was not known before.
-    Seen,
-    /// A link was removed.
-    Unshared,
-    /// The table's page was freed.
-    Freed,
-}
-
-impl TableStep {
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            TableStep::Born => "born",
-            TableStep::Shared => "shared",
-            TableStep::Seen => "seen",
-            TableStep::Unshared => "unshared",
-            TableStep::Freed => "freed",
-        }
-    }
 }
 
 /// Returns a mode as text traces name it.

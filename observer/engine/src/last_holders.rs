@@ -9,8 +9,9 @@ use crate::{
     event::{Folio, Mapping, Mode, SiteId},
     finding::Known,
     fx::FxMap,
+    holds::{Instance, LockHold},
     lock_class::LockClass,
-    tasks::{Instance, LockHold, Task},
+    tasks::Task,
 };
 
 /// Number of releases kept for locks without a waiter; a power of two.

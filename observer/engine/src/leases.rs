@@ -20,12 +20,16 @@
 //!
 //! This module decides the states; `windows` decides what an unlink makes of them.
 
+mod of_tasks;
+
+pub(crate) use self::of_tasks::{Leases, Unlink};
 use crate::{
-    cover::Cover,
     event::{Addr, Class, Mm, Pte, SiteId, Table},
     finding::{Side, Use},
-    loss::Missing,
-    tasks::{HoldSet, LockHold},
+    holds::{HoldSet, LockHold},
+    loss::{Missing, Span},
+    protection::Cover,
+    tables::Generation,
 };
 
 /// Maximum number of excluders kept per lease; at a lookup under more locks, the surplus ones are ignored.
@@ -68,15 +72,15 @@ pub(crate) struct Hit {
 impl Hit {
     /// Creates a hit by an unlink between two times, which are equal if the moment is known.
     pub fn new(
-        (lo_ns, hi_ns): (u64, u64),
+        span: Span,
         unlinker: Side,
         unlink_site: SiteId,
         of: Generation,
         ptl: Option<(u64, u64)>,
     ) -> Hit {
         Hit {
-            lo_ns,
-            hi_ns,
+            lo_ns: span.from_ns,
+            hi_ns: span.to_ns,
             unlinker,
             unlink_site,
             of,
@@ -105,14 +109,6 @@ impl Taken {
     fn until_ns(self, now_ns: u64) -> u64 {
         if self.release_seen { now_ns } else { self.since_ns }
     }
-}
-
-/// One generation of a table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Generation {
-    pub table: Table,
-    pub generation: u32,
-    pub birth_ns: u64,
 }
 
 /// State of one lease.
@@ -153,13 +149,29 @@ pub(crate) struct Lease {
     pub hit: Option<Box<Hit>>,
 }
 
-/// The pointer that a lookup returns or a callback receives.
+/// A pte entry, with the address that it maps.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Pointer {
+pub(crate) struct Entry {
     pub mm: Mm,
     pub addr: Addr,
     pub pte: Pte,
+}
+
+/// The pointer that a lookup returns or a callback receives.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pointer {
+    pub entry: Entry,
     pub of: Generation,
+}
+
+/// End of a lease.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LeaseEnd {
+    pub now_ns: u64,
+    /// Time up to which its use is certain; earlier than `now_ns` if the end of its operation was missed.
+    pub seen_ns: u64,
+    /// It ends with the release of its lock: it was in use to its end, as a callback's lease is.
+    pub by_lock: bool,
 }
 
 impl Lease {
@@ -167,16 +179,24 @@ impl Lease {
         self.dormant
     }
 
-    pub fn new(sort: Sort, pointer: Pointer, at: (u64, u16, SiteId), depth: usize, holds: HoldSet) -> Lease {
+    pub fn new(
+        sort: Sort,
+        pointer: Pointer,
+        start_ns: u64,
+        cpu: u16,
+        site: SiteId,
+        depth: usize,
+        holds: HoldSet,
+    ) -> Lease {
         Lease {
             sort,
-            mm: pointer.mm,
-            addr: pointer.addr,
-            pte: pointer.pte,
+            mm: pointer.entry.mm,
+            addr: pointer.entry.addr,
+            pte: pointer.entry.pte,
             of: pointer.of,
-            start_ns: at.0,
-            cpu: at.1,
-            site: at.2,
+            start_ns,
+            cpu,
+            site,
             depth,
             cover: Cover::new(holds),
             stack: None,
@@ -351,10 +371,9 @@ impl Lease {
         }
     }
 
-    /// Ends the lease now. `seen_ns`: time up to which its use is certain, earlier than `now_ns` if the end of its
-    /// operation was missed. `by_lock`: ended by the release of its lock; then it was in use to its end, as a
-    /// callback's lease is.
-    pub fn end(&mut self, now_ns: u64, seen_ns: u64, by_lock: bool) {
+    /// Ends the lease now.
+    pub fn end(&mut self, end: LeaseEnd) {
+        let LeaseEnd { now_ns, seen_ns, by_lock } = end;
         let is_held = by_lock || self.sort == Sort::Callback;
         let until_ns = if is_held { Some(seen_ns) } else { self.ptl.map(|taken| taken.until_ns(seen_ns)) };
         if let (Some(until_ns), false) = (until_ns, self.retired) {

@@ -109,7 +109,7 @@ impl Ledger {
     }
 
     /// Adds the duration of an operation that unshared.
-    pub fn took(&mut self, mapping: Mapping, now_ns: u64, (comm, site): ([u8; 16], SiteId), ns: u64) {
+    pub fn took(&mut self, mapping: Mapping, now_ns: u64, comm: [u8; 16], site: SiteId, ns: u64) {
         let by = self.row(mapping, now_ns).unsharer(comm, site);
         by.operations += 1;
         by.total_ns += ns;

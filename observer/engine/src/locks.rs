@@ -5,8 +5,8 @@
 use crate::{
     event::{Class, Folio, Mapping},
     fx::{FxMap, mix},
+    holds::Instance,
     recent::Recent,
-    tasks::Instance,
 };
 
 /// Number of freed locks whose end is remembered.
@@ -26,6 +26,14 @@ pub(crate) struct Lock {
     /// A task held it exclusively: every later holder was seen to acquire it.
     pub was_exclusive: bool,
     class: Class,
+}
+
+/// A folio at its place in the page cache, or in an anonymous mapping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FolioPlace {
+    pub folio: Folio,
+    pub mapping: Mapping,
+    pub index: u64,
 }
 
 /// The known locks, by address.
@@ -102,7 +110,8 @@ impl Locks {
     ///
     /// The place ends with its file (`hugetlbfs_evict_inode`). No record shows the end of an anonymous mapping: another
     /// one that gets its address and maps the same folio at the same index counts as the same.
-    pub fn folio(&self, folio: Folio, mapping: Mapping, index: u64) -> Instance {
+    pub fn folio(&self, place: FolioPlace) -> Instance {
+        let FolioPlace { folio, mapping, index } = place;
         let gone = self.mappings_gone.get(&mapping.0).copied().unwrap_or(0);
         let life = if mapping.0 == 0 { 0 } else { mix(mix(mapping.0, index), gone) | 1 };
         Instance { addr: folio.0, life }

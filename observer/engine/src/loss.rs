@@ -4,8 +4,11 @@
 //! skipped hides the records that this program sends, known from what it sent before. A full ring can hide any record.
 //! The rules decide the effect on a finding.
 
+mod task;
+
 use std::collections::BTreeMap;
 
+pub(crate) use self::task::{TaskLoss, UNSURE_NS};
 use crate::event::{Body, Class, Event, LockStep, SiteId};
 
 /// Records that did not arrive: known to be lost in this interval on this CPU.
@@ -124,9 +127,31 @@ impl Missing {
     }
 }
 
+/// A time span, ends included; both ends are equal if a moment is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub from_ns: u64,
+    pub to_ns: u64,
+}
+
+impl Span {
+    pub fn at(now_ns: u64) -> Span {
+        Span { from_ns: now_ns, to_ns: now_ns }
+    }
+
+    pub fn contains(self, at_ns: u64) -> bool {
+        self.from_ns <= at_ns && at_ns <= self.to_ns
+    }
+
+    /// Returns true if the moment is known.
+    pub fn is_moment(self) -> bool {
+        self.from_ns == self.to_ns
+    }
+}
+
 /// A hole in memory.
 #[derive(Clone, Copy, Debug)]
-struct Span {
+struct Kept {
     lo_ns: u64,
     hi_ns: u64,
     /// Latest end of this hole and of those before it.
@@ -139,10 +164,10 @@ struct Span {
 
 /// Holes of one CPU, in the order in which they were recorded.
 #[derive(Clone, Debug, Default)]
-struct Spans(Vec<Span>);
+struct Spans(Vec<Kept>);
 
 impl Spans {
-    fn add(&mut self, span: Span) {
+    fn add(&mut self, span: Kept) {
         if let Some(last) = self.0.last_mut()
             && last.site == span.site
             && last.hi_ns == span.lo_ns
@@ -164,10 +189,10 @@ impl Spans {
             next.site = next.site.filter(|site| old.site == Some(*site));
         }
         let latest_ns = self.0.last().map_or(0, |l| l.latest_ns).max(span.hi_ns);
-        self.0.push(Span { latest_ns, ..span });
+        self.0.push(Kept { latest_ns, ..span });
     }
 
-    fn between(&self, from_ns: u64, to_ns: u64) -> impl Iterator<Item = &Span> {
+    fn between(&self, from_ns: u64, to_ns: u64) -> impl Iterator<Item = &Kept> {
         let recent = self.0.iter().rev().take_while(move |s| s.latest_ns >= from_ns);
         recent.filter(move |s| s.lo_ns <= to_ns && s.hi_ns >= from_ns)
     }
@@ -209,14 +234,14 @@ impl Losses {
     pub fn add(&mut self, hole: &Hole) {
         let events = self.events;
         let Hole { lo_ns, hi_ns, lost, site, .. } = *hole;
-        self.keep(hole.cpu, Span { lo_ns, hi_ns, latest_ns: 0, lost, events, site });
+        self.keep(hole.cpu, Kept { lo_ns, hi_ns, latest_ns: 0, lost, events, site });
         self.holes += 1;
         self.lost = self.lost.saturating_add(lost);
         let by_reason = self.by_reason.entry(hole.reason).or_default();
         *by_reason = by_reason.saturating_add(lost);
     }
 
-    fn keep(&mut self, cpu: u16, span: Span) {
+    fn keep(&mut self, cpu: u16, span: Kept) {
         let spans = if cpu == Hole::ANY_CPU {
             &mut self.anywhere
         } else {
@@ -234,7 +259,7 @@ impl Losses {
     pub fn not_known(&mut self, at_ns: u64) {
         if self.holes > 0 {
             let events = self.events;
-            let span = Span { lo_ns: at_ns, hi_ns: at_ns, latest_ns: 0, lost: 1, events, site: None };
+            let span = Kept { lo_ns: at_ns, hi_ns: at_ns, latest_ns: 0, lost: 1, events, site: None };
             self.keep(Hole::ANY_CPU, span);
         }
     }
@@ -250,13 +275,13 @@ impl Losses {
         from_ns > self.latest_ns || self.holes == 0
     }
 
-    fn missing_in(&self, span: &Span) -> Missing {
+    fn missing_in(&self, span: &Kept) -> Missing {
         let sent = span.site.map(|site| self.sent.get(usize::from(site.0)).copied().unwrap_or_default());
         // A site that has not sent anything may have sent any kind.
         sent.filter(|sent| !sent.is_nothing()).unwrap_or(Missing::ANYTHING)
     }
 
-    fn all_between(&self, from_ns: u64, to_ns: u64) -> impl Iterator<Item = &Span> {
+    fn all_between(&self, from_ns: u64, to_ns: u64) -> impl Iterator<Item = &Kept> {
         self.by_cpu.iter().chain([&self.anywhere]).flat_map(move |spans| spans.between(from_ns, to_ns))
     }
 

@@ -6,37 +6,28 @@
 //! `confirmed` if the kernel reported the wait and the last holder is known to have released the lock, or to have
 //! exited with it. It is `possible` if there may be an unseen holder.
 //!
-//! Computed from the current state, like circles (`deadlock`): a wait that has ended is not reported.
+//! Computed from the current state, like circles (`waits`): a wait that has ended is not reported.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    deadlock,
-    event::{Mapping, Mode, SiteId, Tid},
+    event::{Mapping, Mode, Tid},
     finding::{Doubt, Ended, Evidence, Finding, Known, LastHolder, OrphanWait, Rank, TaskRef},
     last_holders::{Ending, Last, LastHold, LastHolders, RECENT},
     lock_class::LockClass,
-    locks::Locks,
-    loss::Losses,
-    rules::Rules,
-    tasks::{Asked, Task, Tasks, Waiting, comm_text},
+    lock_order::waits,
+    tasks::{Asked, Task, Waiting, comm_text},
+    world::World,
 };
 
 /// Minimum duration of a wait that counts.
 const LASTS_NS: u64 = 10_000_000_000;
 
-/// State that the engine passes in for a judgement.
+/// State that a judgement reads.
 #[derive(Clone, Copy)]
-pub(crate) struct World<'a> {
-    pub tasks: &'a Tasks,
-    pub locks: &'a Locks,
-    pub losses: &'a Losses,
-    pub rules: &'a Rules,
-    pub last: &'a LastHolders,
-    pub now_ns: u64,
+struct Orphans<'a> {
+    world: &'a World,
+    last: &'a LastHolders,
 }
 
 /// The lock for which a task waits.
@@ -67,9 +58,10 @@ struct Judged<'a> {
 }
 
 /// Returns one finding for each class and site.
-pub(crate) fn findings(world: World<'_>) -> Vec<Finding> {
+pub(crate) fn findings(world: &World, last: &LastHolders) -> Vec<Finding> {
+    let orphans = Orphans { world, last };
     let waiters: Vec<(Object, Waiter<'_>)> =
-        world.tasks.iter().filter_map(|task| world.waiter(task)).collect();
+        world.tasks.iter().filter_map(|task| orphans.waiter(task)).collect();
     let is_long = |waiter: &Waiter<'_>| world.now_ns.saturating_sub(waiter.wait.since_ns) >= LASTS_NS;
     if !waiters.iter().any(|(_, waiter)| is_long(waiter)) {
         return Vec::new();
@@ -79,11 +71,11 @@ pub(crate) fn findings(world: World<'_>) -> Vec<Finding> {
         by_object.entry(*object).or_default().push(waiter);
     }
     by_object.retain(|_, waiters| waiters.iter().any(|waiter| is_long(waiter)));
-    let held = world.held(&by_object);
+    let held = orphans.held(&by_object);
     let mut by_id: BTreeMap<String, (Judged<'_>, u64, u64)> = BTreeMap::new();
     for (object, waiters) in by_object.iter().filter(|(object, _)| !held.contains(object)) {
-        let Some(fresh) = world.judge(*object, waiters) else { continue };
-        let (id, since_ns) = (world.id(&fresh), fresh.waiter.wait.since_ns);
+        let Some(fresh) = orphans.judge(*object, waiters) else { continue };
+        let (id, since_ns) = (orphans.id(&fresh), fresh.waiter.wait.since_ns);
         let Some((best, count, first_ns)) = by_id.get_mut(&id) else {
             by_id.insert(id, (fresh, 1, since_ns));
             continue;
@@ -101,12 +93,12 @@ pub(crate) fn findings(world: World<'_>) -> Vec<Finding> {
         first_ns,
         last_ns: world.now_ns,
         doubts: judged.doubts.clone(),
-        evidence: Evidence::OrphanWait(Box::new(world.evidence(&judged))),
+        evidence: Evidence::OrphanWait(Box::new(orphans.evidence(&judged))),
     };
     by_id.into_iter().map(finding).collect()
 }
 
-impl<'a> World<'a> {
+impl<'a> Orphans<'a> {
     /// Returns the current wait of a task, if any.
     fn waiter(&self, task: &'a Task) -> Option<(Object, Waiter<'a>)> {
         let asked = match task.asked {
@@ -129,7 +121,7 @@ impl<'a> World<'a> {
             class: LockClass::of_folio(mapping),
             mode: Some(Mode::Exclusive),
             since_ns,
-            site: self.rules.canonical(task.site(site)),
+            site: self.world.rules.canonical(task.site(site)),
             told: false,
         };
         Some((object, Waiter { task, wait, place }))
@@ -139,7 +131,7 @@ impl<'a> World<'a> {
     /// have acquired it.
     fn held(&self, objects: &BTreeMap<Object, Vec<&Waiter<'_>>>) -> BTreeSet<Object> {
         let mut held = BTreeSet::new();
-        for task in self.tasks.iter() {
+        for task in self.world.tasks.iter() {
             for hold in &task.holds {
                 let addr = hold.instance.addr;
                 let waits = task.waiting.is_some_and(|wait| wait.told && wait.addr == addr);
@@ -166,7 +158,7 @@ impl<'a> World<'a> {
             _ => None,
         };
         let end_ns = known.map_or(0, |last| last.end_ns);
-        if self.now_ns.saturating_sub(end_ns) < LASTS_NS {
+        if self.world.now_ns.saturating_sub(end_ns) < LASTS_NS {
             return None;
         }
         let mut doubts = Vec::new();
@@ -181,7 +173,7 @@ impl<'a> World<'a> {
         doubts.extend(self.may_hold_unseen(waiter, waiters).then_some(Doubt::Inside));
         let from_ns = end_ns.min(waiter.task.last_ns);
         let lossy = known.is_some_and(|last| last.ending == Ending::Exited && last.lossy)
-            || !self.losses.anywhere(from_ns, u64::MAX).is_nothing();
+            || !self.world.losses.anywhere(from_ns, u64::MAX).is_nothing();
         let rank = match (lossy, doubts.is_empty()) {
             (true, _) => Rank::Incomplete,
             (false, false) => Rank::Possible,
@@ -200,7 +192,7 @@ impl<'a> World<'a> {
         };
         let is_same = |last: &LastHold| {
             if !waiter.wait.class.is_folio() {
-                return self.locks.get(addr).is_some_and(|lock| lock.life == last.instance.life);
+                return self.world.locks.get(addr).is_some_and(|lock| lock.life == last.instance.life);
             }
             let known = last.mapping.0 != 0;
             last.class.is_folio()
@@ -218,16 +210,12 @@ impl<'a> World<'a> {
         let waits = |task: &Task| waiters.iter().any(|w| w.task.tid == task.tid);
         let since_before =
             |task: &Task| task.frames.first().is_some_and(|frame| frame.begin_ns <= waiter.wait.since_ns);
-        waiter.wait.class.is_folio() && self.tasks.iter().any(|task| since_before(task) && !waits(task))
-    }
-
-    fn name(&self, site: SiteId) -> Arc<str> {
-        self.rules.name(site)
+        waiter.wait.class.is_folio() && self.world.tasks.iter().any(|task| since_before(task) && !waits(task))
     }
 
     fn id(&self, judged: &Judged<'_>) -> String {
         let wait = &judged.waiter.wait;
-        format!("orphan-wait:{}:{}", wait.class.name(), self.name(wait.site))
+        format!("orphan-wait:{}:{}", wait.class.name(), self.world.name(wait.site))
     }
 
     fn evidence(&self, judged: &Judged<'_>) -> OrphanWait {
@@ -240,7 +228,7 @@ impl<'a> World<'a> {
                 Object::Place(..) => None,
             },
             place: *place,
-            side: deadlock::side(task, *wait, |site| self.name(site)),
+            side: waits::side(task, *wait, |site| self.world.name(site)),
             reported: wait.told,
             waiters: judged.waiters as u64,
             last: judged.last.map(|last| self.last_holder(&last)),
@@ -250,7 +238,7 @@ impl<'a> World<'a> {
     fn last_holder(&self, last: &LastHold) -> LastHolder {
         LastHolder {
             task: TaskRef { tid: Tid(last.tid), tgid: last.tgid, comm: comm_text(&last.comm), cpu: last.cpu },
-            site: last.site.map(|site| self.name(self.rules.canonical(site))),
+            site: last.site.map(|site| self.world.name(self.world.rules.canonical(site))),
             known: last.known,
             acquired_ns: (!last.known.is_inferred()).then_some(last.since_ns),
             ended: match last.ending {

@@ -7,37 +7,32 @@
 //! another one.
 //!
 //! This module decides the excluders of two accesses, and what is counted. An access gets here with some delay
-//! (`predict/lately`), because a lock may turn out to have been held that was not known when it was acquired.
+//! (`predict/pending`), because a lock may turn out to have been held that was not known when it was acquired.
 
-mod lately;
+mod access;
+mod link_history;
+mod pending;
 mod report;
-mod sides;
 
 use std::collections::{BTreeMap, VecDeque, btree_map::Entry};
 
-pub(crate) use self::{
-    lately::{Done, Happening, Lately, VARIANTS, Variant, What, Who, add_variant},
-    sides::{Key, Witness},
-};
+pub(crate) use self::access::UnlinkAt;
 use self::{
+    link_history::{Seen, Sides, Sig, Witness},
+    pending::{Done, Happening, Pending, WAIT_NS},
     report::Protection,
-    sides::{Seen, Sides, Sig},
 };
 use crate::{
-    event::{Addr, Mm, SiteId, Table},
+    event::{Mm, SiteId},
     finding::Rank,
     fx::FxMap,
+    holds::{Held, Key},
     lock_class::LockClass,
     locks::Locks,
-    loss::Losses,
     recent::Recent,
-    rules::Rules,
-    tasks::{Held, Tasks},
+    tables::{Died, LinkId},
+    world::World,
 };
-
-/// Time for which accesses are pending, in case a lock turns out to have been held. Exits of tasks and dead tables are
-/// remembered for twice this time.
-const WAIT_NS: u64 = 1_000_000_000;
 
 /// Set of excluders between a lease and an unlink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -87,26 +82,19 @@ pub(crate) struct Pair {
     pub unlinker_lacks: Apart,
     pub holder: Witness,
     pub unlinker: Witness,
-    pub link: (Mm, Addr, Table, u32),
+    pub link: LinkId,
     /// Reasons why it is incomplete: records were lost; a bound was reached.
     pub lossy: bool,
     pub bound: bool,
 }
 
-/// State that the engine passes in for a judgement.
-pub(crate) struct World<'a> {
-    pub rules: &'a Rules,
-    pub tasks: &'a Tasks,
-    pub locks: &'a Locks,
-    pub losses: &'a Losses,
-}
-
 /// Link histories by mm, and the predicted windows so far.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Predictions {
+    pending: Pending,
     by_mm: FxMap<Mm, Sides>,
-    pub pairs: BTreeMap<PairKey, Pair>,
-    pub protection: Protection,
+    pairs: BTreeMap<PairKey, Pair>,
+    protection: Protection,
     /// Recent exits of tasks, by serial.
     exits: Recent,
     /// Recently freed tables.
@@ -115,18 +103,9 @@ pub(crate) struct Predictions {
     pub dropped_walks: u64,
 }
 
-/// A freed table, with its former links.
-#[derive(Clone, Debug)]
-pub(crate) struct Died {
-    pub at_ns: u64,
-    pub table: Table,
-    pub generation: u32,
-    pub links: Vec<(Mm, Addr)>,
-}
-
 impl Predictions {
     /// Adds an access that is not pending any more.
-    pub fn take(&mut self, world: &World, done: &Happening) {
+    fn take(&mut self, world: &World, done: &Happening) {
         self.protection.count(done);
         if !done.what.in_operation {
             return;
@@ -141,34 +120,30 @@ impl Predictions {
         self.by_mm.entry(done.what.mm).or_default().take(&mut context, done);
     }
 
-    /// Records the exit of a task.
-    pub fn exited(&mut self, serial: u64, now_ns: u64) {
-        self.exits.add(serial, now_ns);
-    }
-
     /// Records the free of a table's page.
     pub fn died(&mut self, died: Died) {
         self.died.push_back(died);
     }
 
     /// Forgets an mm that was freed, because its address may be reused.
-    pub fn mm_gone(&mut self, mm: Mm) {
+    fn forget_mm(&mut self, mm: Mm) {
         if let Some(sides) = self.by_mm.remove(&mm) {
             sides.add_unlinked(&mut self.protection);
         }
     }
 
-    /// Forgets what cannot change a verdict any more.
-    pub fn forget(&mut self, now_ns: u64) {
+    /// Forgets what cannot change a verdict any more. Exits of tasks and dead tables are remembered for twice the time
+    /// for which accesses are pending.
+    fn forget(&mut self, now_ns: u64) {
         let old = |at_ns: u64| at_ns + 2 * WAIT_NS < now_ns;
         self.exits.forget(old);
         while self.died.front().is_some_and(|d| old(d.at_ns)) {
             let Some(died) = self.died.pop_front() else { return };
-            for (mm, gib) in died.links {
-                if let Some(sides) = self.by_mm.get_mut(&mm) {
-                    sides.link_gone((gib, died.table, died.generation), &mut self.protection);
+            for link in died.links {
+                if let Some(sides) = self.by_mm.get_mut(&link.mm) {
+                    sides.link_gone(link, &mut self.protection);
                     if sides.is_empty() {
-                        self.by_mm.remove(&mm);
+                        self.by_mm.remove(&link.mm);
                     }
                 }
             }
@@ -186,8 +161,8 @@ impl Predictions {
 }
 
 /// State that a judgement reads and writes.
-pub(crate) struct Context<'a, 'w> {
-    world: &'a World<'w>,
+pub(crate) struct Context<'a> {
+    world: &'a World,
     exits: &'a Recent,
     pairs: &'a mut BTreeMap<PairKey, Pair>,
     protection: &'a mut Protection,
@@ -231,7 +206,7 @@ struct Worst {
     by_page: bool,
 }
 
-impl Context<'_, '_> {
+impl Context<'_> {
     /// Returns the exit time of a task, if it exited; `Some(0)`: long ago.
     fn exit_ns(&self, seen: &Seen) -> Option<u64> {
         if self.world.tasks.is_alive(seen.id, seen.serial) {
@@ -278,7 +253,7 @@ impl Context<'_, '_> {
             Some(at_ns) => at_ns,
             None => self.world.tasks[first.id].last_ns,
         };
-        let losses = self.world.losses;
+        let losses = &self.world.losses;
         let was_there = seen_ns >= to_ns || !losses.anywhere(seen_ns.max(from_ns), to_ns).ends();
         Some(was_there && self.is_one_world(from_ns, to_ns))
     }
@@ -286,7 +261,7 @@ impl Context<'_, '_> {
     /// Returns true if mm, table and locks are the same ones at both times. Hiding a change takes two lost records: the
     /// end of one object and the begin of another at its address.
     fn is_one_world(&self, from_ns: u64, to_ns: u64) -> bool {
-        let losses = self.world.losses;
+        let losses = &self.world.losses;
         !losses.anywhere(from_ns, to_ns).ends() || losses.are_sparse(from_ns, to_ns)
     }
 
@@ -337,7 +312,7 @@ impl Context<'_, '_> {
     }
 
     /// Compares a lease and an unlink of the same link.
-    fn judge(&mut self, link: (Mm, Addr, Table, u32), lease: &mut Sig, unlink: &mut Sig) -> Verdict {
+    fn judge(&mut self, link: LinkId, lease: &mut Sig, unlink: &mut Sig) -> Verdict {
         let sites = (lease.site, unlink.site);
         let mut all = Apart::NOTHING;
         let is_settled = (0..lease.phases.len()).all(|phase| {
@@ -354,7 +329,7 @@ impl Context<'_, '_> {
             let is_cut = |sig: &Sig| sig.is_cut || (by_page && sig.variants_cut);
             if is_cut(lease) || is_cut(unlink) || !lease.whole {
                 // A task or variant that was dropped may not have been excluded.
-                self.incomplete(sites, link, (lease, unlink), false);
+                self.incomplete(sites, link, lease, unlink, false);
             } else if by != Apart::NOTHING {
                 self.protection.kept_apart(sites, by, false);
             }
@@ -372,7 +347,7 @@ impl Context<'_, '_> {
         } else {
             self.protection.undecided(sites);
         }
-        self.predicted((sites.0, sites.1, rank), link, (lease, unlink), &case);
+        self.predicted((sites.0, sites.1, rank), link, lease, unlink, &case);
         // Other tasks may give a certain verdict.
         if sure { Verdict::Settled } else { Verdict::NotYet }
     }
@@ -381,8 +356,9 @@ impl Context<'_, '_> {
     fn incomplete(
         &mut self,
         sites: (SiteId, SiteId),
-        link: (Mm, Addr, Table, u32),
-        (lease, unlink): (&mut Sig, &mut Sig),
+        link: LinkId,
+        lease: &mut Sig,
+        unlink: &mut Sig,
         lossy: bool,
     ) {
         let at_ns = lease.last_ns().max(unlink.last_ns());
@@ -390,20 +366,14 @@ impl Context<'_, '_> {
         let case = Case { meeting: Meeting::Excluded, phase: 0, page_locks, at_ns };
         let key = (sites.0, sites.1, Rank::Incomplete);
         self.protection.undecided(sites);
-        self.predicted(key, link, (lease, unlink), &case);
+        self.predicted(key, link, lease, unlink, &case);
         if let Some(pair) = self.pairs.get_mut(&key) {
             pair.bound |= !lossy;
         }
     }
 
-    fn predicted(
-        &mut self,
-        key: PairKey,
-        link: (Mm, Addr, Table, u32),
-        (lease, unlink): (&mut Sig, &mut Sig),
-        case: &Case,
-    ) {
-        let (rules, at_ns) = (self.world.rules, case.at_ns);
+    fn predicted(&mut self, key: PairKey, link: LinkId, lease: &mut Sig, unlink: &mut Sig, case: &Case) {
+        let (rules, at_ns) = (&self.world.rules, case.at_ns);
         let [held_pages, taken_pages] = &case.page_locks;
         let held = || lease.phases[case.phase].iter().chain(held_pages);
         let taken = || unlink.phases[0].iter().chain(taken_pages);
@@ -461,11 +431,11 @@ fn is_of(lock: &Key, mm: Mm) -> bool {
     lock.owner == mm.0 || lock.owner == 0
 }
 
-impl Context<'_, '_> {
+impl Context<'_> {
     /// Returns the excluders of a phase of a lease and an unlink, among the link's locks: the certain ones and the
     /// possible ones.
     fn apart(&self, lease: &Sig, phase: usize, unlink: &Sig) -> (Apart, Apart) {
-        let (rules, mm) = (self.world.rules, lease.mm);
+        let (rules, mm) = (&self.world.rules, lease.mm);
         let phase = &lease.phases[phase];
         let (mut firm, mut perhaps) = shared(phase, &unlink.phases[0]);
         let is_locked = rules.vma_locked(lease.site);

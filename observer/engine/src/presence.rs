@@ -4,10 +4,13 @@
 //! operations alone orders nothing. This module decides if two tasks existed together, and if that is certain in spite
 //! of lost records.
 
+use std::collections::VecDeque;
+
 use crate::{
     event::Tid,
+    holds::TaskId,
+    lock_order::path::Op,
     loss::Losses,
-    path::Op,
     recent::Recent,
     tasks::{Task, Tasks},
 };
@@ -52,6 +55,73 @@ impl Presence {
     /// Returns the task if it still exists.
     pub fn task<'a>(&self, tasks: &'a Tasks) -> Option<&'a Task> {
         tasks.find(self.tid).map(|id| &tasks[id]).filter(|task| task.serial == self.serial)
+    }
+}
+
+/// Number of forked children that are remembered; one that is never seen makes room.
+const BIRTHS_KEPT: usize = 16_384;
+/// Exits that are remembered: at least the first number, and those of the last `EXITS_KEPT_NS` up to the second number.
+const EXITS_KEPT: (usize, usize) = (4096, 65_536);
+const EXITS_KEPT_NS: u64 = 20_000_000_000;
+/// Longest time that a task is kept after its exit was reported, and the maximum number of such tasks.
+pub(crate) const EXIT_NS: u64 = 1_000_000_000;
+const EXITING_MAX: usize = 256;
+
+/// A task whose exit was reported but that still exists.
+#[derive(Clone, Copy, Debug)]
+struct Exiting {
+    at_ns: u64,
+    id: TaskId,
+    serial: u64,
+}
+
+/// Forks and exits of tasks.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Lifetimes {
+    /// Forked children that were not seen yet, by thread id.
+    births: Recent,
+    /// Tasks that exited, by serial.
+    exits: Recent,
+    exiting: VecDeque<Exiting>,
+}
+
+impl Lifetimes {
+    pub fn exits(&self) -> &Recent {
+        &self.exits
+    }
+
+    pub fn forked(&mut self, child: Tid, now_ns: u64) {
+        self.births.add(child.0.into(), now_ns);
+        self.births.keep(BIRTHS_KEPT);
+    }
+
+    /// Returns the time of the fork of a task that is seen for the first time. `None`: the fork was not seen.
+    pub fn made_ns(&mut self, tid: Tid) -> Option<u64> {
+        let made_ns = self.births.take(tid.0.into());
+        // The fork may be one that was forgotten; then it happened at this time or before.
+        made_ns.or(Some(self.births.forgotten_ns()).filter(|at_ns| *at_ns > 0))
+    }
+
+    pub fn exited(&mut self, serial: u64, now_ns: u64) {
+        self.exits.add(serial, now_ns);
+        self.exits.keep_recent(EXITS_KEPT, now_ns.saturating_sub(EXITS_KEPT_NS));
+    }
+
+    /// Records a reported exit of a task that is kept for a while.
+    pub fn exits_soon(&mut self, id: TaskId, serial: u64, now_ns: u64) {
+        self.exiting.push_back(Exiting { at_ns: now_ns, id, serial });
+    }
+
+    /// If no more exiting tasks can be kept, returns the time of the oldest report.
+    pub fn oldest_exiting_ns(&self) -> Option<u64> {
+        let oldest = self.exiting.front().filter(|_| self.exiting.len() == EXITING_MAX);
+        oldest.map(|exiting| exiting.at_ns)
+    }
+
+    /// Returns an exiting task whose report is old enough, and forgets it.
+    pub fn take_exiting(&mut self, is_over: impl Fn(u64) -> bool) -> Option<(TaskId, u64)> {
+        let exiting = self.exiting.pop_front_if(|exiting| is_over(exiting.at_ns))?;
+        Some((exiting.id, exiting.serial))
     }
 }
 

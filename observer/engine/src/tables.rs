@@ -8,9 +8,9 @@ use std::collections::VecDeque;
 use crate::{
     event::{Addr, Mapping, Mm, Table, Tid},
     fx::FxMap,
-    leases::Generation,
-    predict::Died,
-    view::{LinkView, TableEvent, TableStep, TableView},
+    loss::Span,
+    table_event::{TableEvent, TableStep},
+    view::{LinkView, TableView},
 };
 
 /// Number of dead tables that views still show, and whose last unlinks are still recognised.
@@ -19,6 +19,30 @@ const DEAD_KEPT: usize = 1024;
 const HISTORY_KEPT: usize = 16;
 /// Number of removed links remembered per table.
 const REMOVED_KEPT: usize = 64;
+
+/// One generation of a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Generation {
+    pub table: Table,
+    pub generation: u32,
+    pub birth_ns: u64,
+}
+
+/// One link: an upper-level entry that points to a generation of a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct LinkId {
+    pub mm: Mm,
+    pub gib: Addr,
+    pub table: Table,
+    pub generation: u32,
+}
+
+/// A freed table, with its former links.
+#[derive(Clone, Debug)]
+pub(crate) struct Died {
+    pub at_ns: u64,
+    pub links: Vec<LinkId>,
+}
 
 /// A live or a removed link.
 #[derive(Clone, Copy, Debug)]
@@ -70,7 +94,7 @@ pub(crate) struct Tables {
 
 impl PageTable {
     #[inline]
-    fn link(&mut self, mm: Mm, gib: Addr, now_ns: u64, (what, tid): (TableStep, Tid)) {
+    fn link(&mut self, mm: Mm, gib: Addr, now_ns: u64, what: TableStep, tid: Tid) {
         let new = Link { mm, gib, since_ns: now_ns, removed: None };
         match self.links.iter_mut().find(|l| l.mm == mm && l.gib == gib) {
             Some(link) if link.removed.is_none() => return,
@@ -79,10 +103,10 @@ impl PageTable {
         }
         let sharers = self.links.iter().filter(|l| l.removed.is_none()).count();
         self.sharers_max = self.sharers_max.max(sharers);
-        self.happened(now_ns, what, (mm, gib), tid);
+        self.happened(now_ns, what, mm, gib, tid);
     }
 
-    fn happened(&mut self, time_ns: u64, what: TableStep, (mm, gib): (Mm, Addr), tid: Tid) {
+    fn happened(&mut self, time_ns: u64, what: TableStep, mm: Mm, gib: Addr, tid: Tid) {
         if self.history.len() == HISTORY_KEPT {
             self.history.pop_front();
         }
@@ -91,7 +115,7 @@ impl PageTable {
     }
 
     fn remove(&mut self, mm: Mm, gib: Addr, now_ns: u64, tid: Tid) {
-        self.happened(now_ns, TableStep::Unshared, (mm, gib), tid);
+        self.happened(now_ns, TableStep::Unshared, mm, gib, tid);
         if let Some(link) = self.links.iter_mut().find(|l| l.mm == mm && l.gib == gib) {
             link.removed = Some((now_ns, tid));
         }
@@ -164,7 +188,7 @@ impl Tables {
         }
         let entry = self.touch(table, now_ns);
         entry.birth_seen = true;
-        entry.link(mm, gib, now_ns, (TableStep::Born, tid));
+        entry.link(mm, gib, now_ns, TableStep::Born, tid);
     }
 
     /// Records a lookup that returned a pointer into the table. Returns the table's generation.
@@ -172,7 +196,7 @@ impl Tables {
     pub fn looked_up(&mut self, mm: Mm, gib: Addr, table: Table, now_ns: u64, tid: Tid) -> Generation {
         let entry = self.touch(table, now_ns);
         entry.lookups += 1;
-        entry.link(mm, gib, now_ns, (TableStep::Seen, tid));
+        entry.link(mm, gib, now_ns, TableStep::Seen, tid);
         Generation { table, generation: entry.generation, birth_ns: entry.birth_ns }
     }
 
@@ -181,7 +205,7 @@ impl Tables {
     pub fn handed(&mut self, mm: Mm, gib: Addr, table: Table, now_ns: u64, tid: Tid) -> Generation {
         let entry = self.touch(table, now_ns);
         if !entry.links.iter().any(|l| l.mm == mm && l.gib == gib) {
-            entry.link(mm, gib, now_ns, (TableStep::Seen, tid));
+            entry.link(mm, gib, now_ns, TableStep::Seen, tid);
         }
         Generation { table, generation: entry.generation, birth_ns: entry.birth_ns }
     }
@@ -202,7 +226,7 @@ impl Tables {
     pub fn shared(&mut self, mm: Mm, gib: Addr, table: Table, now_ns: u64, tid: Tid) -> Mapping {
         let entry = self.touch(table, now_ns);
         entry.shares += 1;
-        entry.link(mm, gib, now_ns, (TableStep::Shared, tid));
+        entry.link(mm, gib, now_ns, TableStep::Shared, tid);
         entry.mapping
     }
 
@@ -235,24 +259,16 @@ impl Tables {
     }
 
     /// Records an unlink between two times. An unlink with a known moment in that interval is the same one.
-    pub fn unlinked(
-        &mut self,
-        mm: Mm,
-        gib: Addr,
-        table: Table,
-        (lo_ns, hi_ns): (u64, u64),
-        tid: Tid,
-    ) -> Removal {
+    pub fn unlinked(&mut self, mm: Mm, gib: Addr, table: Table, span: Span, tid: Tid) -> Removal {
         // A table that was freed meanwhile is only read, not created again.
         let entry = self.get(table);
-        let is_it = |l: &Link| {
-            l.mm == mm && l.gib == gib && l.removed.is_some_and(|(at, _)| lo_ns <= at && at <= hi_ns)
-        };
+        let is_it =
+            |l: &Link| l.mm == mm && l.gib == gib && l.removed.is_some_and(|(at, _)| span.contains(at));
         if entry.is_some_and(|t| t.links.iter().any(is_it)) {
             return Removal::Known;
         }
         if entry.is_none_or(|t| t.alive) {
-            self.unshared(mm, gib, table, hi_ns, tid);
+            self.unshared(mm, gib, table, span.to_ns, tid);
         }
         Removal::New
     }
@@ -281,9 +297,10 @@ impl Tables {
         for link in entry.links.iter_mut().filter(|l| l.removed.is_none()) {
             link.removed = Some((now_ns, tid));
         }
-        entry.happened(now_ns, TableStep::Freed, (mm, Addr(0)), tid);
-        let links = entry.links.iter().map(|l| (l.mm, l.gib)).collect();
-        self.died.push(Died { at_ns: now_ns, table, generation: entry.generation, links });
+        entry.happened(now_ns, TableStep::Freed, mm, Addr(0), tid);
+        let generation = entry.generation;
+        let links = entry.links.iter().map(|l| LinkId { mm: l.mm, gib: l.gib, table, generation }).collect();
+        self.died.push(Died { at_ns: now_ns, links });
         self.dead.push_back((table, entry.generation));
         if self.dead.len() > DEAD_KEPT
             && let Some((old, generation)) = self.dead.pop_front()

@@ -1,183 +1,21 @@
-//! Tasks: identity, watched operations, holds and waits.
+//! Tasks: identity, watched operations, holds, requests and waits.
 //!
 //! This module decides which operation an event belongs to (the innermost one), and how begins and ends pair up when
-//! some are missing. The meaning of holds and leases is in `locks` and `leases`.
-
-use std::{cell::Cell, collections::VecDeque};
-
-use smallvec::SmallVec;
+//! some are missing. Rules that keep more of a task have a store of their own
+//! ([`crate::holds::PerTask`]).
 
 pub(crate) use crate::finding::comm_text;
 use crate::{
-    event::{Class, Folio, Mapping, Mm, Mode, SiteId, Table, Tid},
-    finding::{Hold, Known, Manner, TaskRef},
+    event::{Class, Folio, Mapping, Mm, Mode, SiteId, Tid},
+    finding::TaskRef,
     fx::FxMap,
-    leases::Lease,
+    holds::{LockHold, TaskId},
     lock_class::LockClass,
-    loss::Missing,
-    path::{Act, Op, Path},
-    predict::Lately,
+    loss::{Missing, Span, TaskLoss},
 };
-
-/// Number of given-up locks that are remembered per task.
-const GIVEN_UP_KEPT: usize = 16;
-/// Longest assumed hold of a lock whose acquisition was lost: waiters of a longer hold would be reported as hung.
-pub(crate) const UNSURE_NS: u64 = 10_000_000_000;
-/// A lock that was acquired before it was named is released at the end of the same call: within this time.
-const NAMED_NS: u64 = 10_000_000;
 
 /// Operations nest only a few levels deep; if the stack is deeper than this, ends of operations were lost.
 const DEPTH_MAX: usize = 32;
-
-/// Identity of a lock: distinguishes it from earlier locks at the same address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Instance {
-    /// Address of the lock; for a folio lock, of the folio.
-    pub addr: u64,
-    /// Generation of the object at this address; for a folio lock, a hash of its place.
-    pub life: u64,
-}
-
-impl Instance {
-    /// A value that no lock has.
-    pub const NONE: Instance = Instance { addr: 0, life: u64::MAX };
-}
-
-/// A hold in the engine's state.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct LockHold {
-    pub class: LockClass,
-    pub instance: Instance,
-    pub mode: Option<Mode>,
-    pub known: Known,
-    pub since_ns: u64,
-    /// Its release may be lost, or another task may have released it.
-    pub lossy: bool,
-    /// Another task released this lock and may have held it, too.
-    pub disputed: bool,
-    /// Held for writing before, and for reading since.
-    pub downgraded: bool,
-    /// Number of repeated requests by the holder.
-    pub again: u8,
-    /// Only for folio locks.
-    pub mapping: Mapping,
-    pub index: u64,
-}
-
-impl LockHold {
-    pub fn shown(&self) -> Hold {
-        Held::from(self).shown()
-    }
-
-    pub fn op(&self, act: Act, time_ns: u64) -> Op {
-        Op {
-            lock: self.instance,
-            time_ns,
-            site: SiteId(0),
-            class: self.class,
-            mode: self.mode,
-            act,
-            manner: Manner::Asked,
-            known: self.known,
-            sure: true,
-        }
-    }
-}
-
-/// Snapshot of a hold.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Held {
-    pub class: LockClass,
-    pub instance: Instance,
-    pub mode: Option<Mode>,
-    known: Known,
-    since_ns: u64,
-    pub lossy: bool,
-    pub downgraded: bool,
-}
-
-impl From<&LockHold> for Held {
-    fn from(h: &LockHold) -> Held {
-        Held {
-            class: h.class,
-            instance: h.instance,
-            mode: h.mode,
-            known: h.known,
-            since_ns: h.since_ns,
-            lossy: h.lossy,
-            downgraded: h.downgraded,
-        }
-    }
-}
-
-impl Held {
-    /// Returns true for the same lock in the same mode with the same certainty.
-    pub fn is_same(&self, other: &Held) -> bool {
-        self.instance == other.instance
-            && (self.class, self.mode, self.downgraded, self.lossy)
-                == (other.class, other.mode, other.downgraded, other.lossy)
-    }
-
-    fn shown(&self) -> Hold {
-        Hold {
-            class: self.class,
-            lock: self.instance.addr,
-            mode: self.mode,
-            known: self.known,
-            since_ns: self.since_ns,
-            lossy: self.lossy,
-        }
-    }
-}
-
-/// Snapshot of a task's holds. Up to six are stored without allocating.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct HoldSet(SmallVec<[Held; 6]>);
-
-impl HoldSet {
-    #[inline]
-    pub fn of(holds: &[LockHold]) -> HoldSet {
-        HoldSet(holds.iter().map(Held::from).collect())
-    }
-
-    pub fn push(&mut self, held: Held) {
-        self.0.push(held);
-    }
-
-    #[inline]
-    pub fn iter(&self) -> std::slice::Iter<'_, Held> {
-        self.0.iter()
-    }
-
-    /// Returns true if the other set contains all holds of this set, in the same modes.
-    pub fn is_within(&self, other: &HoldSet) -> bool {
-        self.iter().all(|held| other.iter().any(|o| o.is_same(held)))
-    }
-
-    /// Marks a lock as certainly held.
-    pub fn redeem(&mut self, lock: Instance) {
-        self.0.iter_mut().filter(|held| held.instance == lock).for_each(|held| held.lossy = false);
-    }
-
-    /// Marks a lock as doubtful: another task may have released it.
-    pub fn doubt_lock(&mut self, lock: u64) {
-        self.0.iter_mut().filter(|held| held.instance.addr == lock).for_each(|held| held.lossy = true);
-    }
-
-    /// Marks holds whose release may be lost. Returns true if the set contains a doubtful hold.
-    pub fn touched_by_loss(&mut self, missing: Missing) -> bool {
-        let mut any = false;
-        for held in &mut self.0 {
-            held.lossy |= missing.releases(held.class.wire());
-            any |= held.lossy;
-        }
-        any
-    }
-
-    pub fn to_vec(&self) -> Vec<Hold> {
-        self.iter().map(Held::shown).collect()
-    }
-}
 
 /// A watched operation or callback that has begun.
 #[derive(Clone, Copy, Debug)]
@@ -253,46 +91,15 @@ pub(crate) struct Task {
     pub last_ns: u64,
     pub frames: Vec<Frame>,
     pub holds: Vec<LockHold>,
-    pub leases: Vec<Lease>,
     pub asked: Option<Asked>,
     /// Current wait of the task.
     pub waiting: Option<Waiting>,
-    /// Lock operations since the task last held no lock.
-    pub path: Path,
-    /// Time of the last request that has a witness in the lock-order graph: later requests have none.
-    pub witnessed_ns: Cell<u64>,
-    /// The last failed attempts at one lock before the task held nothing, one per mode. If the task requests the same
-    /// lock before it holds nothing again, it does so because of these failures.
-    pub failed: Vec<Op>,
-    /// Table of the last lookup; lookups that were counted but not sent belong to it.
-    pub last_table: Option<Table>,
-    /// The engine's list of tasks with leases contains this task.
-    pub listed: bool,
     /// Its exit was reported before it gave up its mm: the teardown of the mm follows.
     pub exiting: bool,
-    /// Time since which it may hold a lock whose acquisition was lost; 0: it does not. The release will show it.
-    pub unsure_since_ns: u64,
-    /// Locks that are dropped from the holds because their release may be lost. A later release shows that the lock was
-    /// held.
-    pub given_up: VecDeque<u64>,
-    /// Events of the task before this time are doubtful: too many records were lost.
-    pub doubt_until_ns: u64,
-    /// Begin of the last time span in which records of the task were lost.
-    pub touched_ns: u64,
-    /// The task may be in an operation whose begin was lost; until its next begin or end of an operation, or this time.
-    pub adrift_until_ns: u64,
-    /// Time when it last named a lock, which it may have acquired before.
-    pub named_ns: u64,
-    /// Pending accesses, for predicted windows.
-    pub lately: Lately,
-    /// The engine's list of tasks with pending accesses contains this task.
-    pub listed_lately: bool,
+    /// Doubt about the task after records of it may have been lost.
+    pub loss: TaskLoss,
     /// Last recorded stack of each operation.
     pub stacks: Vec<(SiteId, u32)>,
-    /// Locks released last, with their times; only kept if unlinks are known as intervals.
-    pub released: VecDeque<(u64, Held)>,
-    /// Releases up to this time may be missing in `released`.
-    pub released_before_ns: u64,
 }
 
 impl Task {
@@ -309,90 +116,11 @@ impl Task {
             last_ns: 0,
             frames: Vec::new(),
             holds: Vec::new(),
-            leases: Vec::new(),
             asked: None,
             waiting: None,
-            path: Path::default(),
-            witnessed_ns: Cell::new(0),
-            failed: Vec::new(),
-            last_table: None,
-            listed: false,
             exiting: false,
-            unsure_since_ns: 0,
-            given_up: VecDeque::new(),
-            doubt_until_ns: 0,
-            touched_ns: 0,
-            adrift_until_ns: 0,
-            named_ns: 0,
-            lately: Lately::default(),
-            listed_lately: false,
+            loss: TaskLoss::default(),
             stacks: Vec::new(),
-            released: VecDeque::new(),
-            released_before_ns: 0,
-        }
-    }
-
-    /// Records that a request became a witness of the lock-order graph.
-    pub fn was_witnessed(&self, at_ns: u64) {
-        self.witnessed_ns.set(self.witnessed_ns.get().max(at_ns));
-    }
-
-    /// Adds a lock that it holds or requests, also to the path.
-    pub fn hold(&mut self, hold: LockHold, manner: Manner, (site, asked_ns): (SiteId, u64)) {
-        self.path.push(Op {
-            lock: hold.instance,
-            time_ns: asked_ns,
-            site,
-            class: hold.class,
-            mode: hold.mode,
-            act: Act::Take,
-            manner,
-            known: hold.known,
-            sure: true,
-        });
-        self.holds.push(hold);
-    }
-
-    /// Removes a hold that has ended.
-    pub fn drop_hold(&mut self, at: usize, now_ns: u64) -> LockHold {
-        let hold = self.holds.remove(at);
-        if self.holds.is_empty() && self.frames.is_empty() {
-            self.failed = self.path.failed_last();
-            self.path.clear();
-            return hold;
-        }
-        self.path_releases(&hold, now_ns);
-        hold
-    }
-
-    /// Adds a release to the path, of a lock that is not among the holds any more, or never was.
-    pub fn path_releases(&mut self, hold: &LockHold, now_ns: u64) {
-        self.path.push(hold.op(Act::Release, now_ns));
-        self.nothing_held();
-    }
-
-    /// Drops the holds whose release may be lost.
-    pub fn give_up_lossy(&mut self, now_ns: u64) {
-        while let Some(at) = self.holds.iter().position(|h| h.lossy) {
-            let hold = self.drop_hold(at, now_ns);
-            if self.given_up.len() == GIVEN_UP_KEPT {
-                self.given_up.pop_front();
-            }
-            self.given_up.push_back(hold.instance.addr);
-        }
-    }
-
-    /// Handles a request of that hold that ended without the lock.
-    pub fn fail_hold(&mut self, at: usize) {
-        let hold = self.holds.remove(at);
-        self.path.failed(hold.instance);
-        self.nothing_held();
-    }
-
-    fn nothing_held(&mut self) {
-        if self.holds.is_empty() {
-            self.failed = self.path.failed_last();
-            self.path.emptied(!self.frames.is_empty());
         }
     }
 
@@ -403,7 +131,7 @@ impl Task {
 
     /// Returns true if loss may hide the end of the current operation, or the begin of another.
     pub fn is_site_unsure(&self, now_ns: u64) -> bool {
-        let is_adrift = now_ns < self.adrift_until_ns || self.is_doubtful(now_ns);
+        let is_adrift = self.loss.is_adrift(now_ns) || self.is_doubtful(now_ns);
         self.frames.last().map_or(is_adrift, |f| f.lossy)
     }
 
@@ -426,7 +154,7 @@ impl Task {
 
     /// Returns true if every event of the task at this time is doubtful.
     pub fn is_doubtful(&self, now_ns: u64) -> bool {
-        now_ns < self.doubt_until_ns
+        self.loss.is_doubtful(now_ns)
     }
 
     /// Returns true if it is not in a watched operation and is not known to hold a lock.
@@ -434,48 +162,20 @@ impl Task {
         self.holds.is_empty() && self.frames.is_empty()
     }
 
-    /// Handles a loss in which records of this task may be missing, between two times. State that spans the loss
-    /// becomes doubtful. Later events are certain, except that the task may hold a lock that it acquired meanwhile. The
-    /// lock's release will show that, unless it is lost, too; this case counts only where losses are not `sparse`.
-    pub fn touched_by_loss(&mut self, missing: Missing, (since_ns, until_ns): (u64, u64), sparse: bool) {
-        if missing.acquires() {
-            if self.unsure_since_ns + UNSURE_NS < since_ns {
-                self.unsure_since_ns = 0;
-            }
-            if self.unsure_since_ns == 0 {
-                self.unsure_since_ns = since_ns.max(1);
-            } else if !sparse {
-                self.doubt_until_ns = until_ns + UNSURE_NS;
-            }
-        }
-        self.touched_ns = since_ns;
+    /// Handles a loss in which records of this task may be missing. State that spans the loss becomes doubtful.
+    /// Returns true if a hold may have been released unseen, or another lock acquired under a hold.
+    pub fn touched_by_loss(&mut self, missing: Missing, span: Span, sparse: bool) -> bool {
+        self.loss.touched(missing, span, sparse, !self.frames.is_empty());
         let mut spans = missing.acquires() && !self.holds.is_empty();
         for hold in &mut self.holds {
             hold.lossy |= missing.releases(hold.class.wire());
             spans |= hold.lossy;
         }
-        if spans {
-            self.path.touched_by_loss();
-        }
-        if missing.deeds() && self.frames.is_empty() {
-            self.adrift_until_ns = until_ns + UNSURE_NS;
-        }
         for frame in &mut self.frames {
             frame.lossy |= missing.deeds();
             frame.folios_lossy |= missing.concerns_folios();
         }
-        for lease in &mut self.leases {
-            lease.touched_by_loss(missing);
-        }
-        let begin_ns = self.frames.first().filter(|_| missing.concerns_folios()).map(|frame| frame.begin_ns);
-        for done in self.lately.iter_mut() {
-            // A lost release could have shown a hold: of a folio, or of a lock that was acquired before it was named.
-            if let Some(begin_ns) = begin_ns {
-                done.doubt_since(begin_ns);
-            }
-            let is_unnamed = self.named_ns != 0 && done.known_ns <= self.named_ns + NAMED_NS;
-            done.what.sure &= !is_unnamed;
-        }
+        spans
     }
 }
 
@@ -501,10 +201,6 @@ pub(crate) struct Tasks {
     /// Incremented when a task is added or removed.
     pub epoch: u64,
 }
-
-/// Slot of a task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct TaskId(u32);
 
 impl std::ops::Index<TaskId> for Tasks {
     type Output = Task;
@@ -571,18 +267,10 @@ impl Tasks {
         self.by_tid.remove(&tid.0);
         self.epoch += 1;
         let task = &mut self.slots[id.0 as usize];
-        let (mut frames, mut holds, mut leases, mut path) = (
-            std::mem::take(&mut task.frames),
-            std::mem::take(&mut task.holds),
-            std::mem::take(&mut task.leases),
-            std::mem::take(&mut task.path),
-        );
+        let (mut frames, mut holds) = (std::mem::take(&mut task.frames), std::mem::take(&mut task.holds));
         frames.clear();
         holds.clear();
-        leases.clear();
-        path.clear();
-        let (listed, listed_lately) = (task.listed, task.listed_lately);
-        *task = Task { frames, holds, leases, path, listed, listed_lately, ..Task::new(Tid(u32::MAX)) };
+        *task = Task { frames, holds, ..Task::new(Tid(u32::MAX)) };
         self.free.push(id.0);
     }
 

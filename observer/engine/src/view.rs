@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-pub use crate::finding::{TableEvent, TableStep};
+pub use crate::table_event::{TableEvent, TableStep};
 use crate::{
     event::{Addr, Mapping, Mm, Mode, Pte, Table},
     finding::{Hold, Manner, Step, TaskRef},

@@ -12,7 +12,7 @@ use crate::{
     event::{SiteId, Table},
     finding::{Doubt, Evidence, Finding, Rank, Side, TaskRef, Use, Window, WindowCase},
     leases::{Lease, Sort},
-    view::TableEvent,
+    table_event::TableEvent,
 };
 
 #[derive(Clone, Debug)]

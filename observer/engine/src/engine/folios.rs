@@ -8,19 +8,17 @@
 
 use super::Engine;
 use crate::{
-    event::{Event, Folio, How, Mapping, Mode, SiteId},
+    event::{Event, Folio, How, Mode, SiteId},
     finding::{Known, Manner},
-    graph::Ask,
+    holds::{Instance, LockHold, TaskId},
     lock_class::LockClass,
-    path::{Act, Op, held},
-    presence::Presences,
-    tasks::{Asked, Instance, LockHold, Task, TaskId, Waiting},
+    lock_order::graph::Ask,
+    locks::FolioPlace,
+    tasks::{Asked, Task, Waiting},
 };
 
-/// Folio, mapping and index as in an event.
-type Named = (Folio, Mapping, u64);
-
-fn hold_of(instance: Instance, (_, mapping, index): Named, known: Known, since_ns: u64) -> LockHold {
+fn hold_of(instance: Instance, place: FolioPlace, known: Known, since_ns: u64) -> LockHold {
+    let FolioPlace { mapping, index, .. } = place;
     LockHold {
         class: LockClass::of_folio(mapping),
         instance,
@@ -39,17 +37,12 @@ fn hold_of(instance: Instance, (_, mapping, index): Named, known: Known, since_n
 impl Engine {
     /// Handles a folio lookup that does not return: it waits for its folio, or for the folio that a task holds at that
     /// index of the file.
-    pub(super) fn folio_stuck(
-        &mut self,
-        id: TaskId,
-        site: SiteId,
-        (folio, mapping, index): Named,
-        since_ns: u64,
-    ) {
+    pub(super) fn folio_stuck(&mut self, id: TaskId, site: SiteId, place: FolioPlace, since_ns: u64) {
+        let FolioPlace { folio, mapping, index } = place;
         if folio.0 != 0 {
-            let site = self.on_behalf(id, site);
+            let site = self.world.on_behalf(id, site);
             let (class, mode) = (LockClass::of_folio(mapping), Some(Mode::Exclusive));
-            self.tasks[id].waiting =
+            self.world.tasks[id].waiting =
                 Some(Waiting { addr: folio.0, class, mode, since_ns, site, told: false });
             return;
         }
@@ -59,61 +52,55 @@ impl Engine {
                 |h: &&LockHold| h.class == LockClass::FolioFile && (h.mapping, h.index) == (mapping, index);
             holds.find(at_place).copied()
         };
-        let Some(hold) = self.tasks.iter().find_map(held) else { return };
-        let site = self.on_behalf(id, site);
+        let Some(hold) = self.world.tasks.iter().find_map(held) else { return };
+        let site = self.world.on_behalf(id, site);
         let (class, mode) = (hold.class, Some(Mode::Exclusive));
         let ask =
             Ask { class, instance: hold.instance, mode, manner: Manner::Asked, time_ns: since_ns, site };
-        let presences = Presences { tasks: &self.tasks, exits: &self.exits, losses: &self.losses };
-        self.graph.asked(presences, &self.tasks[id], &ask);
+        self.lock_order.asked(self.world.presences(), id, &ask);
         let addr = hold.instance.addr;
-        self.tasks[id].waiting = Some(Waiting { addr, class, mode, since_ns, site, told: false });
+        self.world.tasks[id].waiting = Some(Waiting { addr, class, mode, since_ns, site, told: false });
     }
 
-    pub(super) fn folio_ask(
-        &mut self,
-        id: TaskId,
-        event: &Event,
-        mapping: Mapping,
-        index: u64,
-        folio: Folio,
-    ) {
+    pub(super) fn folio_ask(&mut self, id: TaskId, event: &Event, place: FolioPlace) {
+        let FolioPlace { folio, mapping, index } = place;
         // A task that holds a spinlock does not sleep, so its release was not seen.
         self.drop_ptls(id, event.time_ns);
         if folio.0 != 0 {
-            self.folio_asked(id, event, (folio, mapping, index), event.time_ns);
+            self.folio_asked(id, event, place, event.time_ns);
         }
-        self.tasks[id].asked =
+        self.world.tasks[id].asked =
             Some(Asked::Folio { mapping, index, at_ns: event.time_ns, site: event.site, folio });
     }
 
     /// Adds the edges of a request for a folio lock that can block.
-    fn folio_asked(&mut self, id: TaskId, event: &Event, (folio, mapping, index): Named, time_ns: u64) {
+    fn folio_asked(&mut self, id: TaskId, event: &Event, place: FolioPlace, time_ns: u64) {
+        let FolioPlace { folio, mapping, .. } = place;
         let class = LockClass::of_folio(mapping);
-        let instance = self.locks.folio(folio, mapping, index);
-        let site = self.on_behalf(id, event.site);
-        if let Some(at) = self.tasks[id].holds.iter().rposition(|h| h.instance.addr == folio.0) {
+        let instance = self.world.locks.folio(place);
+        let site = self.world.on_behalf(id, event.site);
+        if let Some(at) = self.world.tasks[id].holds.iter().rposition(|h| h.instance.addr == folio.0) {
             self.relock(id, event, at, Some(Mode::Exclusive));
             return;
         }
         let mode = Some(Mode::Exclusive);
         let ask = Ask { class, instance, mode, manner: Manner::Asked, time_ns, site };
-        let presences = Presences { tasks: &self.tasks, exits: &self.exits, losses: &self.losses };
-        self.graph.asked(presences, &self.tasks[id], &ask);
+        self.lock_order.asked(self.world.presences(), id, &ask);
     }
 
-    pub(super) fn folio_wait(&mut self, id: TaskId, event: &Event, (folio, mapping, index): Named) {
+    pub(super) fn folio_wait(&mut self, id: TaskId, event: &Event, place: FolioPlace) {
+        let FolioPlace { folio, mapping, index } = place;
         self.drop_ptls(id, event.time_ns);
-        self.last_holders.wanted(folio.0);
+        self.holders.last.wanted(folio.0);
         // The waiting lookup requested the lock before it waited.
-        let at_ns = match self.tasks[id].asked {
+        let at_ns = match self.world.tasks[id].asked {
             Some(Asked::Folio { mapping: of, index: at, at_ns, .. }) if (of, at) == (mapping, index) => at_ns,
             _ => event.time_ns,
         };
-        self.tasks[id].asked = Some(Asked::Folio { mapping, index, at_ns, site: event.site, folio });
-        self.folio_asked(id, event, (folio, mapping, index), at_ns);
-        let site = self.on_behalf(id, event.site);
-        self.tasks[id].waiting = Some(Waiting {
+        self.world.tasks[id].asked = Some(Asked::Folio { mapping, index, at_ns, site: event.site, folio });
+        self.folio_asked(id, event, place, at_ns);
+        let site = self.world.on_behalf(id, event.site);
+        self.world.tasks[id].waiting = Some(Waiting {
             addr: folio.0,
             class: LockClass::of_folio(mapping),
             mode: Some(Mode::Exclusive),
@@ -123,11 +110,11 @@ impl Engine {
         });
     }
 
-    pub(super) fn folio_held(&mut self, id: TaskId, event: &Event, named: Named, how: How) {
-        let (folio, mapping, index) = named;
-        let asked = self.tasks[id].asked.take();
-        let instance = self.locks.folio(folio, mapping, index);
-        let Task { holds, path, .. } = &mut self.tasks[id];
+    pub(super) fn folio_held(&mut self, id: TaskId, event: &Event, named: FolioPlace, how: How) {
+        let FolioPlace { folio, mapping, index } = named;
+        let asked = self.world.tasks[id].asked.take();
+        let instance = self.world.locks.folio(named);
+        let holds = &mut self.world.tasks[id].holds;
         if let Some(at) = holds.iter().position(|h| h.instance.addr == folio.0) {
             let hold = &mut holds[at];
             // Another task may take over an anonymous folio while it is locked, which changes the mapping.
@@ -136,7 +123,7 @@ impl Engine {
                 // Evidence for the same hold, perhaps with a mapping or index that was not known before.
                 if mapping.0 != 0 && (hold.mapping.0 == 0 || is_anon || how == How::Returned) {
                     let now = (LockClass::of_folio(mapping), instance);
-                    path.rename(hold.instance, now);
+                    self.lock_order.task(id).rename(hold.instance, now);
                     (hold.mapping, hold.index) = (mapping, index);
                     (hold.class, hold.instance) = now;
                 }
@@ -146,7 +133,7 @@ impl Engine {
             self.counts.missed_folio_releases += 1;
             self.drop_folio(id, folio, event.time_ns);
         }
-        if let Some(other) = self.folio_holders.insert(folio.0, id)
+        if let Some(other) = self.holders.of_folio.insert(folio.0, id)
             && other != id
         {
             // The folio has one lock: evidence for this holder ends the presumed hold of another task.
@@ -164,38 +151,38 @@ impl Engine {
             How::SlowPath => Known::SlowPath,
         };
         let hold = hold_of(instance, named, known, event.time_ns);
-        if how == How::Contract && self.rules.is_late(event.site) {
-            if self.was_held(id, event, hold) {
-                self.tasks[id].holds.push(hold);
+        if how == How::Contract && self.world.rules.is_late(event.site) {
+            if self.lock_order.was_held(&self.world, id, event, &hold) {
+                self.world.tasks[id].holds.push(hold);
                 return;
             }
             self.doubt_where_locked(id, event.time_ns);
         }
-        let site = self.on_behalf(id, event.site);
+        let site = self.world.on_behalf(id, event.site);
         let asked_ns = asked.map_or(event.time_ns, |a| a.at_ns());
-        self.tasks[id].hold(hold, Manner::Asked, (site, asked_ns));
+        self.acquired(id, hold, Manner::Asked, site, asked_ns);
     }
 
     /// Handles a release: the folio's lock is free, no matter which task releases it.
-    pub(super) fn folio_release(&mut self, id: TaskId, event: &Event, named: Named) {
-        let holds = |t: &TaskId| self.tasks[*t].holds.iter().any(|h| h.instance.addr == named.0.0);
+    pub(super) fn folio_release(&mut self, id: TaskId, event: &Event, named: FolioPlace) {
+        let holds = |t: &TaskId| self.world.tasks[*t].holds.iter().any(|h| h.instance.addr == named.folio.0);
         // The recorded holder may not hold it any more: `give_up_lossy` drops holds whose release may be lost.
-        if let Some(holder) = self.folio_holders.remove(&named.0.0).filter(holds) {
-            let is_it = |h: &LockHold| h.instance.addr == named.0.0 && h.lossy;
-            let is_lossy = self.tasks[holder].holds.iter().any(is_it);
-            self.last_holders.unlocked(&self.tasks[holder], named.0, event.time_ns);
-            self.drop_folio(holder, named.0, event.time_ns);
+        if let Some(holder) = self.holders.of_folio.remove(&named.folio.0).filter(holds) {
+            let is_it = |h: &LockHold| h.instance.addr == named.folio.0 && h.lossy;
+            let is_lossy = self.world.tasks[holder].holds.iter().any(is_it);
+            self.holders.last.unlocked(&self.world.tasks[holder], named.folio, event.time_ns);
+            self.drop_folio(holder, named.folio, event.time_ns);
             if holder == id || !is_lossy {
                 return;
             }
             // The release of that hold may be lost; then this is another hold.
         }
         self.counts.unknown_releases += 1;
-        let instance = self.locks.folio(named.0, named.1, named.2);
+        let instance = self.world.locks.folio(named);
         let hold = hold_of(instance, named, Known::Released, event.time_ns);
-        self.last_holders.released(&self.tasks[id], &hold, event.time_ns);
-        if self.was_held(id, event, hold) {
-            self.tasks[id].path_releases(&hold, event.time_ns);
+        self.holders.last.released(&self.world.tasks[id], &hold, event.time_ns);
+        if self.lock_order.was_held(&self.world, id, event, &hold) {
+            self.lock_order.task(id).releases(&self.world.tasks[id], &hold, event.time_ns);
         } else {
             self.doubt_where_locked(id, event.time_ns);
         }
@@ -204,100 +191,21 @@ impl Engine {
     /// Marks edges as doubtful if a folio was locked at an unknown point. The task is not in an operation that states
     /// the point, and the begin of such an operation may be lost.
     fn doubt_where_locked(&mut self, id: TaskId, now_ns: u64) {
-        if !self.tasks[id].is_site_unsure(now_ns) {
+        if !self.world.tasks[id].is_site_unsure(now_ns) {
             return;
         }
-        let since_ns = self.tasks[id].touched_ns;
+        let since_ns = self.world.tasks[id].loss.touched_ns;
         self.doubt_since(id, since_ns);
-        if !self.tasks[id].holds.is_empty() {
+        if !self.world.tasks[id].holds.is_empty() {
             // The position of that lock in the task's path is not known.
-            self.tasks[id].path.touched_by_loss();
+            self.lock_order.task(id).touched_by_loss();
         }
     }
 
     fn drop_folio(&mut self, holder: TaskId, folio: Folio, now_ns: u64) {
-        let task = &mut self.tasks[holder];
-        if let Some(at) = task.holds.iter().position(|h| h.instance.addr == folio.0) {
-            task.drop_hold(at, now_ns);
+        if let Some(at) = self.world.tasks[holder].holds.iter().position(|h| h.instance.addr == folio.0) {
+            self.drop_hold(holder, at, now_ns);
         }
-        let Task { leases, holds, .. } = &mut self.tasks[holder];
-        for lease in leases {
-            lease.lock_released(folio.0, now_ns, holds);
-        }
-    }
-
-    /// Handles a folio that turns out to be locked since some time ago: later requests were made under it. Returns true
-    /// if the task's path now contains the lock.
-    fn was_held(&mut self, id: TaskId, event: &Event, hold: LockHold) -> bool {
-        let task = &self.tasks[id];
-        // The innermost operation that states when it locks folios; else the outermost operation.
-        let known =
-            task.frames.iter().rev().find_map(|f| Some((f.begin_ns, self.rules.folio_taken(f.site)?)));
-        let Some((begin_ns, taken)) = known
-            .map(|(begin_ns, taken)| (begin_ns, Some(taken)))
-            .or_else(|| task.frames.first().map(|f| (f.begin_ns, None)))
-        else {
-            return false;
-        };
-        let Some(at) = task.path.place(begin_ns, taken) else { return false };
-        let site = self.on_behalf(id, event.site);
-        let is_lossy = task.frames.iter().any(|frame| frame.lossy || frame.folios_lossy);
-        // A lock that the operation acquired before, and that the facts do not name, may be released before the folio is locked.
-        // 5.10's hole punch acquires the fault mutex again under i_mmap_rwsem, and locks the page after it releases
-        // i_mmap_rwsem (fs/hugetlbfs/inode.c:529-537).
-        let is_named =
-            |class| taken.is_none_or(|t| t.first || t.after.is_empty() || t.after.contains(&class));
-        let is_other = |op: &Op| op.time_ns >= begin_ns && !is_named(op.class.wire());
-        let held = held(task.path.to(at));
-        let others: Vec<Instance> = held.iter().filter(|op| is_other(op)).map(|op| op.lock).collect();
-        let sure = taken.is_some() && others.is_empty() && !is_lossy && !task.is_doubtful(event.time_ns);
-        let (serial, blocks) = (task.serial, taken.is_some_and(|t| t.blocks));
-        if is_lossy {
-            // Requests that are not in the path may have been made under this lock, too.
-            self.graph.doubt_since(serial, begin_ns);
-        }
-        if blocks {
-            let is_sure = |op: &Op| !is_lossy && !others.contains(&op.lock);
-            self.asked_blocking((id, site), at, &hold, (&held, is_sure));
-        }
-        let op = Op { site, sure, ..hold.op(Act::Take, hold.since_ns) };
-        self.tasks[id].path.insert(at, begin_ns, op);
-        let presences = Presences { tasks: &self.tasks, exits: &self.exits, losses: &self.losses };
-        let task = &self.tasks[id];
-        self.relocks.held_more(task.serial, begin_ns, |time_ns| task.path.until(time_ns).into());
-        task.path.requests_from(at + 1, |request| {
-            if request.op.lock != hold.instance {
-                let (ask, before) = (Ask::of(&request.op), (request.path, request.held));
-                self.graph.asked_before(presences, task, (&op, sure), &ask, before);
-                self.graph.held_more(task, request);
-            }
-        });
-        true
-    }
-
-    /// Adds the edges of a blocking request for the folio at this place of the path, under the locks held there. `is_sure` returns
-    /// true if the task certainly holds that lock when it requests the folio.
-    fn asked_blocking(
-        &mut self,
-        (id, site): (TaskId, SiteId),
-        at: usize,
-        hold: &LockHold,
-        (held, is_sure): (&[Op], impl Fn(&Op) -> bool),
-    ) {
-        let presences = Presences { tasks: &self.tasks, exits: &self.exits, losses: &self.losses };
-        let task = &self.tasks[id];
-        let path = task.path.to(at);
-        let time_ns = path.last().map_or(hold.since_ns, |op| op.time_ns);
-        let ask = Ask {
-            class: hold.class,
-            instance: hold.instance,
-            mode: hold.mode,
-            manner: Manner::Asked,
-            time_ns,
-            site,
-        };
-        for from in held {
-            self.graph.asked_before(presences, task, (from, is_sure(from)), &ask, (path, held));
-        }
+        self.leases.lock_released(holder, folio.0, now_ns, &self.world.tasks[holder].holds);
     }
 }

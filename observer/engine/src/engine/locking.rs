@@ -2,63 +2,58 @@
 
 use super::Engine;
 use crate::{
-    event::{Body, Class, Event, LockAddr, LockStep, Mapping, Mode, SiteId},
+    event::{Body, Class, Event, LockAddr, LockStep, Mapping, Mm, Mode, SiteId},
     finding::{Known, Manner, Rank},
-    graph::Ask,
-    leases::Sort,
+    holds::{Instance, LockHold, TaskId},
+    leases::{LeaseEnd, Sort},
     lock_class::LockClass,
-    path::{Act, Op},
-    presence::{Presence, Presences},
-    reach::conflict,
-    relocks::Again,
-    tasks::{Asked, Instance, LockHold, Task, TaskId, UNSURE_NS, Waiting},
+    lock_order::{
+        graph::Ask,
+        path::{Act, Op},
+        relocks::Repeat,
+    },
+    tasks::Asked,
 };
 
-/// A request counts as a wait if the task has been silent for this long, even where the kernel reports no waits. Folio
-/// lookups wait inside the page cache's own functions, and 5.10 has no contention tracepoints.
-const STUCK_NS: u64 = 1_000_000_000;
-
-/// Number of last released locks that are kept per task.
-const RELEASED_KEPT: usize = 32;
+/// A lock as an event names it, and the mode of the event.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct NamedLock {
+    pub class: LockClass,
+    pub mode: Option<Mode>,
+    pub addr: u64,
+}
 
 impl Engine {
-    /// Marks tasks as waiting that have been silent for too long since a request.
-    pub(super) fn find_stuck(&mut self) {
-        for id in self.tasks.ids().collect::<Vec<TaskId>>() {
-            let (Some(asked), None) = (self.tasks[id].asked, self.tasks[id].waiting) else { continue };
-            match asked {
-                Asked::Lock { addr, at_ns, .. } if self.now_ns.saturating_sub(at_ns) >= STUCK_NS => {
-                    self.waits(id, addr, false);
-                }
-                Asked::Folio { mapping, index, at_ns, site, folio }
-                    if self.now_ns.saturating_sub(at_ns) >= STUCK_NS =>
-                {
-                    self.folio_stuck(id, site, (folio, mapping, index), at_ns);
-                }
-                _ => {}
-            }
+    /// Handles the name of a lock: the object that it belongs to.
+    pub(super) fn lock_named(&mut self, id: TaskId, class: Class, addr: u64, owner: u64, now_ns: u64) {
+        if class != Class::Ptl {
+            self.world.tasks[id].loss.named_ns = now_ns;
         }
+        let lossy = |since_ns| self.world.losses.anywhere(since_ns, now_ns).ends();
+        self.world.locks.name(addr, class, owner, now_ns, lossy);
     }
 
-    /// Marks the task as waiting for a lock that it requested. If the task holds that lock, it waits for itself. This
-    /// counts only if the kernel reported the wait or the two modes conflict; silence alone is not a wait.
-    fn waits(&mut self, id: TaskId, addr: u64, told: bool) {
-        let task = &self.tasks[id];
-        let Some(at) = task.holds.iter().rposition(|h| h.instance.addr == addr) else { return };
-        let hold = task.holds[at];
-        let Some(Asked::Lock { at_ns, site, mode, .. }) = task.asked else { return };
-        let site = self.on_behalf(id, site);
-        self.tasks[id].waiting = Some(Waiting { addr, class: hold.class, mode, since_ns: at_ns, site, told });
-        if hold.known != Known::Asking && !hold.lossy && (told || conflict(hold.mode, mode)) {
-            self.relocked(id, at, (site, mode, at_ns), Rank::Confirmed);
+    /// Handles the end of a lock with its object.
+    pub(super) fn lock_gone(&mut self, class: Class, addr: u64, now_ns: u64) {
+        if class == Class::MmapLock {
+            match self.world.locks.get(addr).map_or(0, |l| l.owner) {
+                // The lock's mm is unknown: the record that named it was lost.
+                0 => self.world.losses.not_known(now_ns),
+                owner => self.predictions.mm_gone(&self.world, Mm(owner)),
+            }
         }
+        if class == Class::VmaLock {
+            // From now on, this address belongs to another VMA.
+            self.world.tasks.epoch += 1;
+        }
+        self.world.locks.forget(addr, now_ns);
     }
 
     /// Handles a task's next event: it has acquired what it requested, and its wait has ended. An entry probe shows the
     /// request, not the acquisition.
     #[inline]
     pub(super) fn settle(&mut self, id: TaskId, event: &Event) {
-        let task = &mut self.tasks[id];
+        let task = &mut self.world.tasks[id];
         if task.asked.is_none() && task.waiting.is_none() {
             return;
         }
@@ -69,7 +64,7 @@ impl Engine {
             // An interrupt that runs on top of the task releases another task's lock.
             return;
         }
-        let task = &mut self.tasks[id];
+        let task = &mut self.world.tasks[id];
         let (still, gave_up) = match event.body {
             Body::Lock { step: LockStep::WaitBegin, lock, .. } => (Some(lock), false),
             Body::Lock { step: LockStep::WaitEnd, lock, failed: true, .. } => (Some(lock), false),
@@ -101,44 +96,34 @@ impl Engine {
     }
 
     fn has_now(&mut self, id: TaskId, addr: u64, asked_ns: u64, site: SiteId) {
-        let task = &mut self.tasks[id];
+        let task = &mut self.world.tasks[id];
         let Some(hold) = task.holds.iter_mut().rev().find(|h| h.instance.addr == addr) else { return };
         if hold.known == Known::Asking {
             hold.known = Known::Asked;
         }
         if hold.class != LockClass::Ptl {
-            if hold.mode != Some(Mode::Read) && self.disputed.contains(&addr) {
-                self.end_disputed(id, addr, self.now_ns);
+            if hold.mode != Some(Mode::Read) && self.holders.disputed.contains(&addr) {
+                self.end_disputed(id, addr, self.world.now_ns);
             }
             return;
         }
-        let owner = self.locks.get(addr).map_or(0, |l| l.owner);
-        let release_seen = !self.rules.ptl_release_unseen();
-        // One PTL serves all mms that share the table: it is acquired for the pointer that was looked up last.
-        let Task { leases, holds, .. } = &mut self.tasks[id];
-        let of_table = (0..leases.len()).filter(|i| leases[*i].of.table.0 == owner);
-        let Some(at) = of_table.max_by_key(|i| leases[*i].start_ns) else { return };
-        if let Some(used_ns) = leases[at].ptl_taken(addr, asked_ns, release_seen, holds) {
-            let site = self.on_behalf(id, site);
-            let side = self.side(id, site, used_ns);
-            if let Some(hit) = &mut self.tasks[id].leases[at].hit {
-                hit.at_use = Some(Box::new(side));
+        let owner = self.world.locks.get(addr).map_or(0, |l| l.owner);
+        let release_seen = !self.world.rules.ptl_release_unseen();
+        let Some(lease) = self.leases.last_of(id, owner) else { return };
+        if let Some(used_ns) = lease.ptl_taken(addr, asked_ns, release_seen, &self.world.tasks[id].holds) {
+            let site = self.world.on_behalf(id, site);
+            if let Some(hit) = &mut lease.hit {
+                hit.at_use = Some(Box::new(self.world.side(id, site, used_ns)));
             }
         }
     }
 
-    pub(super) fn lock(
-        &mut self,
-        id: TaskId,
-        event: &Event,
-        step: LockStep,
-        class: Class,
-        mode: Option<Mode>,
-        lock: u64,
-    ) {
+    pub(super) fn lock(&mut self, id: TaskId, event: &Event, step: LockStep, named: NamedLock) {
+        let NamedLock { class, mode, addr: lock } = named;
+        let class = class.wire();
         if class == Class::MmapLock && matches!(step, LockStep::Ask | LockStep::Try) {
             // A new system call: locks that the task acquired before it named them are released.
-            self.tasks[id].named_ns = 0;
+            self.world.tasks[id].loss.named_ns = 0;
         }
         match step {
             LockStep::Ask => {
@@ -146,67 +131,62 @@ impl Engine {
                     // A task that holds a spinlock does not sleep, so its release was not seen.
                     self.drop_ptls(id, event.time_ns);
                 }
-                self.take(id, event, (class.into(), mode, lock), Known::Asking);
-                if class == Class::Ptl && self.losses.holes > 0 && !self.locks.is_named(lock) {
+                self.take(id, event, named, Known::Asking);
+                if class == Class::Ptl && self.world.losses.holes > 0 && !self.world.locks.is_named(lock) {
                     // The record that names this lock's table may be lost.
-                    self.tasks[id].leases.iter_mut().for_each(|lease| lease.lossy = true);
+                    self.leases.of_mut(id).iter_mut().for_each(|lease| lease.lossy = true);
                 }
                 let (at_ns, site) = (event.time_ns, event.site);
-                self.tasks[id].asked = Some(Asked::Lock { addr: lock, at_ns, mode, site });
+                self.world.tasks[id].asked = Some(Asked::Lock { addr: lock, at_ns, mode, site });
             }
             LockStep::Try => {
-                if self.rules.try_then_block(event.site, class) {
+                if self.world.rules.try_then_block(event.site, class) {
                     self.drop_ptls(id, event.time_ns);
                 }
-                self.take(id, event, (class.into(), mode, lock), Known::Tried);
+                self.take(id, event, named, Known::Tried);
                 self.has_now(id, lock, event.time_ns, event.site);
             }
             LockStep::GaveUp => self.give_up(id, lock),
-            LockStep::Release => self.release(id, event.time_ns, (class, mode), lock),
+            LockStep::Release => self.release(id, event.time_ns, named),
             LockStep::Downgrade => {
-                let Task { holds, path, .. } = &mut self.tasks[id];
+                let holds = &mut self.world.tasks[id].holds;
                 if let Some(hold) = holds.iter_mut().find(|h| h.instance.addr == lock) {
                     hold.downgraded = hold.mode != Some(Mode::Read);
                     hold.mode = Some(Mode::Read);
-                    path.push(hold.op(Act::Downgrade, event.time_ns));
+                    self.lock_order.task(id).push(Op::on(hold, Act::Downgrade, event.time_ns));
                 }
             }
             LockStep::WaitBegin => {
-                self.last_holders.wanted(lock);
+                self.holders.last.wanted(lock);
                 self.waits(id, lock, true);
             }
             // The task reaches the same point by blocking as by acquiring the lock at once.
-            LockStep::Busy if self.rules.try_then_block(event.site, class) => {}
-            LockStep::Busy => self.busy(id, event, (class.into(), mode, lock)),
+            LockStep::Busy if self.world.rules.try_then_block(event.site, class) => {}
+            LockStep::Busy => self.busy(id, event, named),
             // The next event shows whether the task acquired it.
             LockStep::WaitEnd => {}
         }
     }
 
     /// Records that the task requests a lock, or has acquired it.
-    fn take(
-        &mut self,
-        id: TaskId,
-        event: &Event,
-        (class, mode, addr): (LockClass, Option<Mode>, u64),
-        known: Known,
-    ) {
-        let lock = self.locks.see(addr, class.wire(), event.time_ns);
+    fn take(&mut self, id: TaskId, event: &Event, lock: NamedLock, known: Known) {
+        let NamedLock { class, mode, addr } = lock;
+        let lock = self.world.locks.see(addr, class.wire(), event.time_ns);
         let instance = Instance { addr, life: lock.life };
         let manner = match known {
-            Known::Tried if self.rules.try_then_block(event.site, class.wire()) => Manner::TryThenBlock,
+            Known::Tried if self.world.rules.try_then_block(event.site, class.wire()) => Manner::TryThenBlock,
             Known::Tried => Manner::Tried,
             _ => Manner::Asked,
         };
-        let site = self.on_behalf(id, event.site);
-        if class == LockClass::Ptl && self.rules.ptl_release_unseen() {
+        let site = self.world.on_behalf(id, event.site);
+        if class == LockClass::Ptl && self.world.rules.ptl_release_unseen() {
             // A task does not request a spinlock that it holds.
-            if let Some(at) = self.tasks[id].holds.iter().rposition(|h| h.instance == instance) {
-                self.tasks[id].drop_hold(at, event.time_ns);
+            if let Some(at) = self.world.tasks[id].holds.iter().rposition(|h| h.instance == instance) {
+                self.drop_hold(id, at, event.time_ns);
             }
         }
-        if let Some(at) = self.tasks[id].holds.iter().rposition(|h| h.instance == instance) {
-            let hold = &mut self.tasks[id].holds[at];
+        if let Some(at) = self.world.tasks[id].holds.iter().rposition(|h| h.instance == instance) {
+            let hold = &mut self.world.tasks[id].holds[at];
             hold.again = hold.again.saturating_add(1);
             let (lossy, disputed) = (hold.lossy, hold.disputed);
             if manner != Manner::Tried && !disputed {
@@ -216,19 +196,11 @@ impl Engine {
                 return;
             }
             // The release was lost: this is another hold.
-            self.tasks[id].drop_hold(at, event.time_ns);
+            self.drop_hold(id, at, event.time_ns);
         }
-        let Task { failed, path, .. } = &mut self.tasks[id];
-        if manner != Manner::Tried {
-            failed.retain(|op| (op.lock, op.mode) != (instance, mode));
-            path.tried_before(instance, mode);
-        }
-        if failed.iter().any(|op| op.lock == instance) {
-            failed.drain(..).rev().for_each(|op| path.push_first(op));
-        }
+        self.lock_order.task(id).requests(instance, mode, manner);
         let ask = Ask { class, instance, mode, manner, time_ns: event.time_ns, site };
-        let presences = Presences { tasks: &self.tasks, exits: &self.exits, losses: &self.losses };
-        self.graph.asked(presences, &self.tasks[id], &ask);
+        self.lock_order.asked(self.world.presences(), id, &ask);
         let hold = LockHold {
             class,
             instance,
@@ -242,22 +214,26 @@ impl Engine {
             mapping: Mapping(0),
             index: 0,
         };
-        self.tasks[id].hold(hold, manner, (site, event.time_ns));
+        self.acquired(id, hold, manner, site, event.time_ns);
     }
 
     fn give_up(&mut self, id: TaskId, addr: u64) {
-        let task = &mut self.tasks[id];
+        let task = &mut self.world.tasks[id];
         if let Some(at) = task.holds.iter().rposition(|h| h.instance.addr == addr) {
             match task.holds[at].again {
-                0 => task.fail_hold(at),
+                0 => {
+                    let hold = task.holds.remove(at);
+                    self.lock_order.task(id).gave_up(&self.world.tasks[id], hold.instance);
+                }
                 _ => task.holds[at].again -= 1,
             }
         }
     }
 
     /// Handles a failed trylock: another task holds the lock.
-    fn busy(&mut self, id: TaskId, event: &Event, (class, mode, addr): (LockClass, Option<Mode>, u64)) {
-        let instance = Instance { addr, life: self.locks.see(addr, class.wire(), event.time_ns).life };
+    fn busy(&mut self, id: TaskId, event: &Event, lock: NamedLock) {
+        let NamedLock { class, mode, addr } = lock;
+        let instance = Instance { addr, life: self.world.locks.see(addr, class.wire(), event.time_ns).life };
         let op = Op {
             lock: instance,
             time_ns: event.time_ns,
@@ -269,60 +245,43 @@ impl Engine {
             known: Known::Tried,
             sure: true,
         };
-        let task = &mut self.tasks[id];
-        if !task.holds.is_empty() {
-            task.path.push(op);
-            return;
-        }
-        task.failed.retain(|other| other.lock == instance && other.mode != mode);
-        task.failed.push(op);
-        if !task.frames.is_empty() {
-            // A folio may turn out to have been held.
-            task.path.push(op);
-            task.path.emptied(true);
-        }
+        self.lock_order.task(id).was_busy(&self.world.tasks[id], op);
     }
 
-    pub(super) fn release(
-        &mut self,
-        id: TaskId,
-        now_ns: u64,
-        (class, mode): (Class, Option<Mode>),
-        addr: u64,
-    ) {
-        let holds = &mut self.tasks[id].holds;
+    pub(super) fn release(&mut self, id: TaskId, now_ns: u64, released: NamedLock) {
+        let NamedLock { class, mode, addr } = released;
+        let class = class.wire();
+        let holds = &mut self.world.tasks[id].holds;
         match holds.iter().rposition(|h| h.instance.addr == addr) {
             Some(at) if holds[at].again > 0 => {
                 holds[at].again -= 1;
                 return;
             }
             Some(at) => {
-                let hold = self.tasks[id].drop_hold(at, now_ns);
+                let hold = self.drop_hold(id, at, now_ns);
                 if hold.lossy && !hold.disputed && self.is_one_hold(hold.since_ns, now_ns) {
                     self.redeem(id, hold.instance);
                 }
                 if hold.mode == Some(Mode::Write) {
-                    self.locks.was_exclusive(hold.instance);
+                    self.world.locks.was_exclusive(hold.instance);
                 }
                 if hold.disputed {
                     // If that hold ended before, this releases another task's hold.
                     self.dispute(addr);
                 }
-                self.last_holders.released(&self.tasks[id], &hold, now_ns);
-                self.released(id, now_ns, &hold);
+                self.holders.last.released(&self.world.tasks[id], &hold, now_ns);
+                self.predictions.released(&self.world, id, &hold, now_ns);
             }
-            None if self.releases_for_another(id, now_ns, (class, mode), addr) => return,
+            None if self.releases_for_another(id, now_ns, released) => return,
             None => {
                 self.counts.unknown_releases += 1;
-                self.tasks[id].named_ns = 0;
-                self.tasks[id].given_up.retain(|lock| *lock != addr);
-                let since_ns = self.tasks[id].unsure_since_ns;
+                let since_ns = self.world.tasks[id].loss.released(addr);
                 if since_ns != 0 {
                     // This is the lock whose acquisition was lost, or one of them.
                     self.doubt_order_since(id, since_ns);
-                    self.doubt_leases(id);
-                    if self.losses.lost_between(since_ns, now_ns) <= 1 {
-                        self.tasks[id].unsure_since_ns = 0;
+                    self.leases.doubt(id);
+                    if self.world.losses.lost_between(since_ns, now_ns) <= 1 {
+                        self.world.tasks[id].loss.unsure_since_ns = 0;
                     }
                 }
                 self.held_all_the_time(id, class, mode, addr);
@@ -330,183 +289,33 @@ impl Engine {
         }
         // A lease that ends with the lock was protected by it to its end.
         let mut at = 0;
-        while at < self.tasks[id].leases.len() {
-            if self.tasks[id].leases[at].sort == Sort::Foreign(class) {
-                self.end_lease(id, at, (now_ns, now_ns), true);
+        while let Some(lease) = self.leases.of(id).get(at) {
+            if lease.sort == Sort::Foreign(class) {
+                self.end_lease(id, at, LeaseEnd { now_ns, seen_ns: now_ns, by_lock: true });
             } else {
                 at += 1;
             }
         }
-        let Task { leases, holds, .. } = &mut self.tasks[id];
-        for lease in leases {
-            lease.lock_released(addr, now_ns, holds);
-        }
-    }
-
-    /// Handles the release of a lock that the task is not known to hold. Returns true if it releases the lock for
-    /// another task, as `mmap_read_unlock_non_owner` does (kernel/bpf/stackmap.c); then the other task's hold ends. If
-    /// the lock may also be the task's own, acquired before the lock was watched, the other tasks' holds become
-    /// doubtful.
-    fn releases_for_another(
-        &mut self,
-        id: TaskId,
-        now_ns: u64,
-        (class, mode): (Class, Option<Mode>),
-        addr: u64,
-    ) -> bool {
-        if !matches!(class, Class::MmapLock | Class::VmaLock | Class::IMmap | Class::Inode) {
-            return false;
-        }
-        let Some(lock) = self.locks.get(addr) else { return false };
-        let (seen_ns, was_exclusive) = (lock.seen_ns, lock.was_exclusive);
-        let holders: Vec<TaskId> = self.holders(addr, mode).collect();
-        let Some(oldest) = holders.iter().copied().min_by_key(|t| (self.since_ns(*t, addr), *t)) else {
-            return false;
-        };
-        let task = &self.tasks[id];
-        // `is_known`, `is_new`: every acquisition of the lock by this task was seen.
-        let is_exclusive =
-            self.tasks[oldest].holds.iter().any(|h| h.instance.addr == addr && h.mode != Some(Mode::Read));
-        let is_known = was_exclusive && task.unsure_since_ns == 0;
-        let is_new = is_known || task.born_ns > seen_ns || seen_ns + UNSURE_NS < now_ns;
-        let cannot_hold = is_exclusive || (is_new && !task.given_up.contains(&addr));
-        let unsure_ns = task.unsure_since_ns;
-        let is_certain = cannot_hold && unsure_ns == 0 && holders.len() == 1;
-        if is_certain {
-            if let Some(at) = self.tasks[oldest].holds.iter().rposition(|h| h.instance.addr == addr) {
-                self.drop_other(oldest, at, now_ns);
-            }
-            return true;
-        }
-        self.dispute(addr);
-        if cannot_hold && unsure_ns != 0 {
-            // It releases the lock for another task, or its own acquisition was lost and it held the lock all the time.
-            self.doubt_since(id, unsure_ns);
-            self.doubt_leases(id);
-        }
-        cannot_hold
-    }
-
-    /// Marks the open leases of a task as doubtful: a lock may have protected them that was not known to be held.
-    fn doubt_leases(&mut self, id: TaskId) {
-        self.tasks[id].leases.iter_mut().for_each(|lease| lease.lossy = true);
-    }
-
-    /// Tasks that hold a lock in this mode.
-    fn holders(&self, addr: u64, mode: Option<Mode>) -> impl Iterator<Item = TaskId> {
-        let is_it = move |h: &LockHold| {
-            h.instance.addr == addr && h.known != Known::Asking && (mode.is_none() || h.mode == mode)
-        };
-        self.tasks.ids().filter(move |t| self.tasks[*t].holds.iter().any(is_it))
-    }
-
-    /// Ends other tasks' disputed holds of a lock that the task has acquired exclusively.
-    fn end_disputed(&mut self, id: TaskId, addr: u64, now_ns: u64) {
-        for other in self.tasks.ids().filter(|other| *other != id).collect::<Vec<TaskId>>() {
-            let is_it = |h: &LockHold| h.instance.addr == addr && h.disputed;
-            if let Some(at) = self.tasks[other].holds.iter().position(is_it) {
-                self.drop_other(other, at, now_ns);
-            }
-        }
-        self.disputed.remove(&addr);
-    }
-
-    /// Ends a hold of a task because of another task's event.
-    fn drop_other(&mut self, holder: TaskId, at: usize, now_ns: u64) {
-        let hold = self.tasks[holder].drop_hold(at, now_ns);
-        self.released(holder, now_ns, &hold);
-        let Task { leases, holds, .. } = &mut self.tasks[holder];
-        leases.iter_mut().for_each(|lease| lease.lock_released(hold.instance.addr, now_ns, holds));
-    }
-
-    /// Marks all holds of a lock as doubtful: one of its holders may have released it.
-    fn dispute(&mut self, addr: u64) {
-        self.disputed.insert(addr);
-        for id in self.tasks.ids().collect::<Vec<TaskId>>() {
-            let Task { holds, leases, path, .. } = &mut self.tasks[id];
-            let mut had = holds.iter_mut().filter(|h| h.instance.addr == addr && h.known != Known::Asking);
-            if let Some(hold) = had.next() {
-                (hold.lossy, hold.disputed) = (true, true);
-                path.touched_by_loss();
-                leases.iter_mut().for_each(|lease| lease.doubt_lock(addr));
-            }
-        }
-    }
-
-    /// Time since which a task holds a lock.
-    fn since_ns(&self, id: TaskId, addr: u64) -> u64 {
-        self.tasks[id].holds.iter().find(|h| h.instance.addr == addr).map_or(u64::MAX, |h| h.since_ns)
-    }
-
-    /// Returns true if a lock that was acquired at `since_ns` and is released now was held in between. Otherwise two
-    /// records, a release and a new request, would both have to be lost.
-    fn is_one_hold(&self, since_ns: u64, now_ns: u64) -> bool {
-        self.losses.lost_between(since_ns, now_ns) <= 1 || self.losses.are_sparse(since_ns, now_ns)
-    }
-
-    /// Confirms that a lock was held all the time, although records were lost meanwhile.
-    fn redeem(&mut self, id: TaskId, lock: Instance) {
-        let excluding = |class: LockClass| class != LockClass::Ptl;
-        let rules = &self.rules;
-        let Task { leases, lately, .. } = &mut self.tasks[id];
-        leases.iter_mut().for_each(|lease| lease.cover.redeem(lock));
-        for done in lately.iter_mut() {
-            done.redeem(lock, |key| {
-                let mode = if key.exclusive { Mode::Write } else { Mode::Read };
-                excluding(key.class) && rules.excludes(key.class.wire(), Some(mode))
-            });
-        }
+        self.leases.lock_released(id, addr, now_ns, &self.world.tasks[id].holds);
     }
 
     /// Ends the PTL holds of a task; used if PTL releases are not seen.
     pub(super) fn drop_ptls(&mut self, id: TaskId, now_ns: u64) {
-        while let Some(hold) = self.tasks[id].holds.iter().rev().find(|h| h.class == LockClass::Ptl) {
-            let addr = hold.instance.addr;
-            self.release(id, now_ns, (Class::Ptl, None), addr);
+        while let Some(hold) = self.world.tasks[id].holds.iter().rev().find(|h| h.class == LockClass::Ptl) {
+            let ptl = NamedLock { class: LockClass::Ptl, mode: None, addr: hold.instance.addr };
+            self.release(id, now_ns, ptl);
         }
-    }
-
-    /// Remembers a released lock if the moment of an unlink is not known: the lock may have been held at that moment.
-    fn released(&mut self, id: TaskId, now_ns: u64, hold: &LockHold) {
-        if self.rules.unshare_exact() {
-            return;
-        }
-        let Task { released, released_before_ns, .. } = &mut self.tasks[id];
-        if released.len() == RELEASED_KEPT
-            && let Some((at_ns, _)) = released.pop_front()
-        {
-            *released_before_ns = at_ns;
-        }
-        released.push_back((now_ns, hold.into()));
     }
 
     /// Reports that the task requests a lock that it holds.
     pub(super) fn relock(&mut self, id: TaskId, event: &Event, at: usize, requested: Option<Mode>) {
-        let hold = self.tasks[id].holds[at];
-        let site = self.on_behalf(id, event.site);
+        let hold = self.world.tasks[id].holds[at];
+        let site = self.world.on_behalf(id, event.site);
         let rank = if hold.lossy { Rank::Incomplete } else { Rank::Feasible };
-        self.relocked(id, at, (site, requested, event.time_ns), rank);
+        self.relocked(id, at, Repeat { site, requested, time_ns: event.time_ns }, rank);
     }
 
-    fn relocked(
-        &mut self,
-        id: TaskId,
-        at: usize,
-        (site, requested, time_ns): (SiteId, Option<Mode>, u64),
-        rank: Rank,
-    ) {
-        let task = &self.tasks[id];
-        let hold = task.holds[at];
-        let again = Again {
-            site,
-            instance: hold.instance,
-            held: hold.shown(),
-            requested,
-            side: self.side(id, site, time_ns),
-            presence: Presence::of(task, time_ns, task.path.ops()),
-            path: task.path.ops().into(),
-            lossy: hold.lossy || task.path.is_lossy(),
-        };
-        self.relocks.add(again, rank, |s| self.rules.name(s));
+    pub(super) fn relocked(&mut self, id: TaskId, at: usize, repeat: Repeat, rank: Rank) {
+        self.lock_order.relocked(&self.world, id, at, repeat, rank);
     }
 }

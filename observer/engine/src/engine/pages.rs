@@ -1,54 +1,30 @@
 //! Page-table events and their effect on leases: which task holds a pointer, and whose link was removed meanwhile.
 
-use super::{ENDED_KEPT, Ended, Engine};
+use super::Engine;
 use crate::{
-    event::{Addr, Class, Event, Mapping, Mm, Mode, Pte, SiteId, Table},
-    finding::{Doubt, Evidence, Finding, FreedShared, Rank, TaskRef},
-    leases::{Generation, Hit, Lease, Pointer, Sort},
-    tables::Removal,
-    tasks::{HoldSet, TaskId, comm_text},
+    event::{Addr, Class, Event, Mapping, Mm, Pte, SiteId, Table},
+    freed::FreedTable,
+    holds::{HoldSet, TaskId},
+    leases::{Entry, Lease, LeaseEnd, Pointer, Sort, Unlink},
+    loss::Span,
+    predict::UnlinkAt,
+    tables::{Generation, LinkId, Removal},
 };
 
-/// A removed link, and the time of its removal.
-#[derive(Clone, Copy, Debug)]
-struct Unlink {
-    mm: Mm,
-    /// `None`: all links of this mm to the table.
-    gib: Option<Addr>,
-    table: Table,
-    lo_ns: u64,
-    hi_ns: u64,
-    freed: bool,
-}
-
-impl Unlink {
-    fn concerns(&self, lease: &Lease, generation: u32) -> bool {
-        let same_life = matches!(lease.sort, Sort::Walk(_)) || lease.of.generation == generation;
-        same_life && lease.start_ns < self.hi_ns && lease.reaches(self.mm, self.table, self.gib)
-    }
-}
-
 impl Engine {
-    pub(super) fn lookup(
-        &mut self,
-        id: TaskId,
-        event: &Event,
-        (mm, addr, pte): (Mm, Addr, Pte),
-        repeats: u32,
-    ) {
+    pub(super) fn lookup(&mut self, id: TaskId, event: &Event, entry: Entry, repeats: u32) {
+        let Entry { mm, addr, pte } = entry;
         let now_ns = event.time_ns;
         self.counts.lookups += 1 + u64::from(repeats);
-        if repeats > 0
-            && let Some(table) = self.tasks[id].last_table
-        {
+        let last_table = self.leases.looked_up(id, (pte.0 != 0).then_some(pte.table()));
+        if let Some(table) = last_table.filter(|_| repeats > 0) {
             self.tables.looked_up_again(table, repeats);
         }
-        self.tasks[id].last_table = (pte.0 != 0).then_some(pte.table());
-        let foreign = self.tasks[id].frames.last().and_then(|f| f.foreign_until);
+        let foreign = self.world.tasks[id].frames.last().and_then(|f| f.foreign_until);
         if foreign.is_none() {
             // On such kernels it is unknown whether the task still holds the PTL, so a lookup does not count as made
             // under it.
-            if self.rules.ptl_release_unseen() {
+            if self.world.rules.ptl_release_unseen() {
                 self.drop_ptls(id, now_ns);
             }
             self.replace_leases(id, now_ns, mm, addr);
@@ -62,22 +38,21 @@ impl Engine {
         }
         let sort = match foreign {
             None => Sort::Own,
-            Some(class) if self.tasks[id].holds.iter().any(|h| h.class.wire() == class) => {
+            Some(class) if self.world.tasks[id].holds.iter().any(|h| h.class.wire() == class) => {
                 Sort::Foreign(class)
             }
             // The end of the lease is the release of this lock, which the task does not hold.
             Some(_) => return,
         };
-        self.lease(id, event, sort, Pointer { mm, addr, pte, of });
+        self.lease(id, event, sort, Pointer { entry, of });
     }
 
     /// Ends the task's earlier leases in this mm, which the new lookup replaces.
     fn replace_leases(&mut self, id: TaskId, now_ns: u64, mm: Mm, addr: Addr) {
         let mut at = 0;
-        while at < self.tasks[id].leases.len() {
-            let lease = &mut self.tasks[id].leases[at];
+        while let Some(lease) = self.leases.of_mut(id).get_mut(at) {
             if lease.mm == mm && lease.looked_up_again(addr.gib(), now_ns) {
-                self.end_lease(id, at, (now_ns, now_ns), false);
+                self.end_lease(id, at, LeaseEnd { now_ns, seen_ns: now_ns, by_lock: false });
             } else {
                 at += 1;
             }
@@ -85,60 +60,46 @@ impl Engine {
     }
 
     /// Handles the begin of a walk without a lookup function: the walk itself is a lease of the whole range.
-    pub(super) fn walk(&mut self, id: TaskId, event: &Event, mm: Mm, (start, end): (Addr, Addr)) {
+    pub(super) fn walk(&mut self, id: TaskId, event: &Event, mm: Mm, start: Addr, end: Addr) {
         let of = Generation { table: Table(0), generation: 0, birth_ns: 0 };
-        self.lease(id, event, Sort::Walk(end), Pointer { mm, addr: start, pte: Pte(0), of });
+        self.lease(id, event, Sort::Walk(end), Pointer { entry: Entry { mm, addr: start, pte: Pte(0) }, of });
     }
 
-    pub(super) fn callback_begin(&mut self, id: TaskId, event: &Event, mm: Mm, addr: Addr, pte: Pte) {
+    pub(super) fn callback_begin(&mut self, id: TaskId, event: &Event, entry: Entry) {
+        let Entry { mm, addr, pte } = entry;
         self.push_frame(id, event);
         if pte.0 == 0 {
             return;
         }
-        let site = self.on_behalf(id, event.site);
-        let depth = self.tasks[id].frames.len();
-        let stack = self.tasks[id].stack();
+        let site = self.world.on_behalf(id, event.site);
+        let depth = self.world.tasks[id].frames.len();
+        let stack = self.world.tasks[id].stack();
         let handed = |l: &&mut Lease| l.sort == Sort::Own && l.mm == mm && l.of.table == pte.table();
-        if let Some(lease) = self.tasks[id].leases.iter_mut().filter(handed).max_by_key(|l| l.start_ns) {
+        if let Some(lease) = self.leases.of_mut(id).iter_mut().filter(handed).max_by_key(|l| l.start_ns) {
             lease.hand_over(addr, pte, site, depth);
             lease.stack = stack;
             return;
         }
         let of = self.tables.handed(mm, addr.gib(), pte.table(), event.time_ns, event.tid);
-        self.lease(id, event, Sort::Callback, Pointer { mm, addr, pte, of });
+        self.lease(id, event, Sort::Callback, Pointer { entry, of });
     }
 
     fn lease(&mut self, id: TaskId, event: &Event, sort: Sort, pointer: Pointer) {
-        let site = self.on_behalf(id, event.site);
-        let task = &self.tasks[id];
+        let site = self.world.on_behalf(id, event.site);
+        let task = &self.world.tasks[id];
         let holds = HoldSet::of(&task.holds);
-        let at = (event.time_ns, event.cpu, site);
-        let mut lease = Lease::new(sort, pointer, at, task.frames.len(), holds);
+        let mut lease = Lease::new(sort, pointer, event.time_ns, event.cpu, site, task.frames.len(), holds);
         lease.stack = task.stack();
         let unsure = task.is_doubtful(event.time_ns);
         lease.lossy = task.is_site_unsure(event.time_ns);
         for hold in &task.holds {
-            if self.excludes(lease.of.table, hold.class.wire(), hold.mode, hold.instance.addr) {
+            if self.world.excludes(lease.of.table, hold.class.wire(), hold.mode, hold.instance.addr) {
                 lease.exclude_by(hold.instance.addr);
             }
         }
         // A lock that protects the lookup may be unknown because its records were lost.
         lease.lossy |= unsure && sort == Sort::Own && !lease.is_guarded();
-        self.counts.leases += 1;
-        let task = &mut self.tasks[id];
-        task.leases.push(lease);
-        if !std::mem::replace(&mut task.listed, true) {
-            self.lessees.push(id);
-        }
-    }
-
-    /// Returns true if a hold excludes unlinks of this table; a PTL must be the table's own.
-    pub(super) fn excludes(&self, table: Table, class: Class, mode: Option<Mode>, lock: u64) -> bool {
-        self.rules.excludes(class, mode) && (class != Class::Ptl || self.is_ptl_of(lock, table))
-    }
-
-    pub(super) fn is_ptl_of(&self, lock: u64, table: Table) -> bool {
-        self.locks.get(lock).is_some_and(|l| l.owner == table.0)
+        self.leases.begin(id, lease);
     }
 
     /// Ends the task's leases for which `over` returns true.
@@ -155,71 +116,44 @@ impl Engine {
         over: impl Fn(&Lease) -> bool,
     ) {
         let mut at = 0;
-        while at < self.tasks[id].leases.len() {
-            if over(&self.tasks[id].leases[at]) {
-                self.end_lease(id, at, (now_ns, seen_ns), false);
+        while let Some(lease) = self.leases.of(id).get(at) {
+            if over(lease) {
+                self.end_lease(id, at, LeaseEnd { now_ns, seen_ns, by_lock: false });
             } else {
                 at += 1;
             }
         }
     }
 
-    pub(super) fn end_lease(&mut self, id: TaskId, at: usize, (now_ns, seen_ns): (u64, u64), by_lock: bool) {
+    pub(super) fn end_lease(&mut self, id: TaskId, at: usize, end: LeaseEnd) {
         // The lease is large, so it stays in the vector while it is judged.
-        let mut leases = std::mem::take(&mut self.tasks[id].leases);
-        let lease = &mut leases[at];
-        lease.end(now_ns, seen_ns, by_lock);
-        self.lease_over(id, lease);
-        let is_hit = lease.hit.is_some();
-        if is_hit {
-            let task = &self.tasks[id];
-            self.windows.ended(
-                lease,
-                || task.reference(),
-                |s| self.rules.name(s),
-                |t| self.tables.history(t),
-            );
+        let lease = &mut self.leases.of_mut(id)[at];
+        lease.end(end);
+        self.predictions.lease_ended(&self.world, id, lease);
+        if lease.hit.is_some() {
+            let task = &self.world.tasks[id];
+            let history = |table| self.tables.history(table);
+            self.windows.ended(lease, || task.reference(), |s| self.world.name(s), history);
         }
-        if is_hit || self.rules.unshare_exact() {
-            leases.swap_remove(at);
-        } else {
-            let lease = leases.swap_remove(at);
-            let task = &self.tasks[id];
-            let holder = (task.tid, task.tgid, task.comm);
-            if self.ended.len() == ENDED_KEPT
-                && let Some(oldest) = self.ended.pop_front()
-            {
-                self.ended_floor_ns = self.ended_floor_ns.max(oldest.until_ns);
-            }
-            let until_ns = lease.ends().1;
-            self.ended.push_back(Ended { lease, holder, until_ns });
-        }
-        self.tasks[id].leases = leases;
+        self.leases.remove(&self.world, id, at);
     }
 
-    pub(super) fn unshare(&mut self, id: TaskId, event: &Event, mm: Mm, addr: Addr, pte: Pte) {
+    pub(super) fn unshare(&mut self, id: TaskId, event: &Event, entry: Entry) {
+        let Entry { mm, addr, pte } = entry;
         let now_ns = event.time_ns;
         self.counts.removals_exact += 1;
         let table = pte.table();
         self.tables.unshared(mm, addr.gib(), table, now_ns, event.tid);
-        let unlink = Unlink { mm, gib: Some(addr.gib()), table, lo_ns: now_ns, hi_ns: now_ns, freed: false };
+        let unlink = Unlink { mm, gib: Some(addr.gib()), table, span: Span::at(now_ns), freed: false };
         self.unlink(id, event, unlink);
     }
 
-    pub(super) fn unlinked(
-        &mut self,
-        id: TaskId,
-        event: &Event,
-        (mm, gib, table): (Mm, Addr, Table),
-        lo_ns: u64,
-    ) {
-        let hi_ns = event.time_ns;
-        let lo_ns = lo_ns.min(hi_ns);
+    pub(super) fn unlinked(&mut self, id: TaskId, event: &Event, unlink: Unlink) {
+        let Unlink { mm, gib: Some(gib), table, span, .. } = unlink else { return };
         self.counts.removals_diff += 1;
-        match self.tables.unlinked(mm, gib.gib(), table, (lo_ns, hi_ns), event.tid) {
+        match self.tables.unlinked(mm, gib, table, span, event.tid) {
             Removal::Known => self.counts.removals_both += 1,
             Removal::New => {
-                let unlink = Unlink { mm, gib: Some(gib.gib()), table, lo_ns, hi_ns, freed: false };
                 self.unlink(id, event, unlink);
                 self.unlink_of_ended(id, event, unlink);
             }
@@ -228,53 +162,29 @@ impl Engine {
 
     pub(super) fn table_free(&mut self, id: TaskId, event: &Event, mm: Mm, table: Table, count: u32) {
         let now_ns = event.time_ns;
-        let unlink = Unlink { mm, gib: None, table, lo_ns: now_ns, hi_ns: now_ns, freed: true };
+        let unlink = Unlink { mm, gib: None, table, span: Span::at(now_ns), freed: true };
         self.unlink(id, event, unlink);
         let Some(generation) = self.tables.get(table).map(|t| t.generation) else { return };
         let left = self.tables.freed(mm, table, now_ns, event.tid);
         self.tables_died();
         // For users of other links the page is gone, regardless of the kernel's share count. If the moment of an unlink
         // is not seen, only the count shows that such a link still exists.
-        let is_left = count > 0 || self.rules.unshare_exact();
+        let is_left = count > 0 || self.world.rules.unshare_exact();
         for link in left.iter().filter(|_| is_left) {
             self.unlink(id, event, Unlink { mm: link.mm, gib: Some(link.gib), ..unlink });
         }
         if left.is_empty() && count == 0 {
             return;
         }
-        let site = self.on_behalf(id, event.site);
-        let side = self.side(id, site, now_ns);
-        // A share count above 0 is the kernel's own statement. Links known only to the engine may be stale, the more so
-        // after loss.
-        let lossy = count == 0 && self.losses.holes > 0;
-        let rank = match (count, lossy) {
-            (1.., _) => Rank::Freed,
-            (0, true) => Rank::Incomplete,
-            (0, false) => Rank::Possible,
-        };
-        self.single(Finding {
-            id: format!("freed-shared:{}:{}", side.site, rank.name()),
-            rank,
-            count: 1,
-            first_ns: now_ns,
-            last_ns: now_ns,
-            doubts: if lossy { vec![Doubt::Loss] } else { Vec::new() },
-            evidence: Evidence::FreedShared(FreedShared {
-                side,
-                table,
-                generation,
-                mm,
-                count,
-                links: left.iter().map(|l| (l.mm, l.gib)).collect(),
-            }),
-        });
+        let freed = FreedTable { mm, table, generation, count };
+        self.freed.add(&self.world, id, event, freed, &left);
     }
 
     /// Assigns the table to a file: it is looked up, or unshared, under the file's lock.
     fn know_mapping(&mut self, id: TaskId, table: Table) {
-        let mut files = self.tasks[id].holds.iter().filter(|h| h.class.wire() == Class::IMmap);
+        let mut files = self.world.tasks[id].holds.iter().filter(|h| h.class.wire() == Class::IMmap);
         if let (Some(hold), None) = (files.next(), files.next())
-            && let Some(lock) = self.locks.get(hold.instance.addr)
+            && let Some(lock) = self.world.locks.get(hold.instance.addr)
             && lock.owner != 0
         {
             self.tables.belongs(table, Mapping(lock.owner));
@@ -285,8 +195,8 @@ impl Engine {
     fn write_down(&mut self, id: TaskId, site: SiteId, unlink: Unlink) {
         self.know_mapping(id, unlink.table);
         let mapping = self.tables.get(unlink.table).map_or(Mapping(0), |t| t.mapping);
-        self.ledger.unshared(mapping, unlink.hi_ns, self.tasks[id].comm, site);
-        if let Some(frame) = self.tasks[id].frames.last_mut() {
+        self.ledger.unshared(mapping, unlink.span.to_ns, self.world.tasks[id].comm, site);
+        if let Some(frame) = self.world.tasks[id].frames.last_mut() {
             frame.unlinks += 1;
             frame.unlinked_of = mapping;
         }
@@ -302,110 +212,24 @@ impl Engine {
     fn unlink(&mut self, id: TaskId, event: &Event, unlink: Unlink) {
         let Some(of) = self.tables.generation(unlink.table) else { return };
         if let (false, Some(gib)) = (unlink.freed, unlink.gib) {
-            let site = self.on_behalf(id, event.site);
+            let site = self.world.on_behalf(id, event.site);
             self.write_down(id, site, unlink);
-            let link = (unlink.mm, gib, (of.table, of.generation));
-            let is_interval = unlink.lo_ns < unlink.hi_ns;
-            let lossy = self.tasks[id].is_site_unsure(event.time_ns)
-                || (is_interval && self.losses.touches(event.cpu, unlink.lo_ns, unlink.hi_ns));
-            self.removed(id, site, link, (unlink.lo_ns, unlink.hi_ns), lossy);
+            let link = LinkId { mm: unlink.mm, gib, table: of.table, generation: of.generation };
+            let span = unlink.span;
+            let lossy = self.world.tasks[id].is_site_unsure(event.time_ns)
+                || (!span.is_moment() && self.world.losses.touches(event.cpu, span.from_ns, span.to_ns));
+            self.predictions.unlinked(&self.world, &UnlinkAt { id, site, link, span, lossy });
         }
-        let mut at = 0;
-        while at < self.lessees.len() {
-            let other = self.lessees[at];
-            if self.tasks[other].leases.is_empty() {
-                self.tasks[other].listed = false;
-                self.lessees.swap_remove(at);
-                continue;
-            }
-            at += 1;
-            if other == id {
-                continue;
-            }
-            for i in 0..self.tasks[other].leases.len() {
-                if unlink.concerns(&self.tasks[other].leases[i], of.generation) {
-                    self.hit(id, event, (unlink, of), other, i);
-                }
-            }
-            self.free_hits(other, of.generation, unlink);
-        }
-    }
-
-    /// Records the free of a table's page in all open windows on the table, of any mm.
-    fn free_hits(&mut self, other: TaskId, generation: u32, unlink: Unlink) {
-        if !unlink.freed {
-            return;
-        }
-        for lease in &mut self.tasks[other].leases {
-            if let Some(hit) = &mut lease.hit
-                && (hit.of.table, hit.of.generation) == (unlink.table, generation)
-            {
-                hit.freed_ns.get_or_insert(unlink.hi_ns);
-            }
-        }
-    }
-
-    fn hit(
-        &mut self,
-        id: TaskId,
-        event: &Event,
-        (unlink, of): (Unlink, Generation),
-        other: TaskId,
-        at: usize,
-    ) {
-        let holder = &self.tasks[other];
-        let lease = &holder.leases[at];
-        let lossy = self.tasks[id].is_site_unsure(event.time_ns)
-            || self.losses.on(holder.cpu, holder.last_ns, unlink.hi_ns).ends_leases()
-            || self.losses.on(event.cpu, lease.start_ns.min(unlink.lo_ns), unlink.hi_ns).ends_leases()
-            // The record of the unlink by the lease's own mm may be lost.
-            || (lease.mm != unlink.mm && self.losses.anywhere(lease.start_ns, unlink.hi_ns).deeds());
-        let lo_ns = unlink.lo_ns.max(lease.start_ns);
-        if lease.hit.is_some() {
-            return;
-        }
-        let site = self.on_behalf(id, event.site);
-        let ptl = |h: &&crate::tasks::LockHold| {
-            h.class.wire() == Class::Ptl && self.is_ptl_of(h.instance.addr, unlink.table)
-        };
-        // If PTL releases are not seen, a PTL requested before the unlink may be released by the time of the report.
-        let is_sure = unlink.lo_ns == unlink.hi_ns || !self.rules.ptl_release_unseen();
-        let ptl = self.tasks[id].holds.iter().find(ptl).filter(|_| is_sure);
-        let ptl = ptl.map(|h| (h.instance.addr, h.since_ns));
-        let unlinker = self.side(id, site, unlink.hi_ns);
-        let hit = Hit::new((lo_ns, unlink.hi_ns), unlinker, site, of, ptl);
-        let lease = &mut self.tasks[other].leases[at];
-        lease.lossy |= lossy;
-        lease.hit = Some(Box::new(hit));
+        self.leases.unlink(&self.world, id, event, unlink, of);
     }
 
     /// An unlink whose moment is known only as an interval may have hit leases that ended inside the interval.
     fn unlink_of_ended(&mut self, id: TaskId, event: &Event, unlink: Unlink) {
-        if unlink.lo_ns < self.ended_floor_ns {
-            self.counts.forgotten_leases += 1;
-        }
+        self.leases.may_have_hit_forgotten(unlink);
         let Some(of) = self.tables.generation(unlink.table) else { return };
-        let site = self.on_behalf(id, event.site);
-        let unsure = self.tasks[id].is_site_unsure(event.time_ns);
-        let lossy_here = |e: &Ended| {
-            unsure || self.losses.touches(event.cpu, e.lease.start_ns.min(unlink.lo_ns), unlink.hi_ns)
-        };
-        let mut hits = Vec::new();
-        for (at, e) in self.ended.iter().enumerate() {
-            let met = unlink.concerns(&e.lease, of.generation);
-            if met && e.holder.0 != event.tid && e.until_ns > unlink.lo_ns {
-                hits.push((at, lossy_here(e)));
-            }
-        }
-        for (at, lossy) in hits {
-            let unlinker = self.side(id, site, unlink.hi_ns);
-            let Ended { lease, holder: (tid, tgid, comm), .. } = &mut self.ended[at];
-            lease.lossy |= lossy;
-            let between = (unlink.lo_ns.max(lease.start_ns), unlink.hi_ns);
-            lease.hit = Some(Box::new(Hit::new(between, unlinker, site, of, None)));
-            let holder = TaskRef { tid: *tid, tgid: *tgid, comm: comm_text(comm), cpu: lease.cpu };
-            self.windows.ended(lease, || holder, |s| self.rules.name(s), |t| self.tables.history(t));
-            lease.hit = None;
-        }
+        self.leases.unlink_ended(&self.world, id, event, unlink, of, |lease, holder| {
+            let history = |table| self.tables.history(table);
+            self.windows.ended(lease, || holder, |s| self.world.name(s), history);
+        });
     }
 }

@@ -1,60 +1,66 @@
-//! Current waits: deadlocks that exist now, and waits without a known holder.
+//! Current waits of tasks.
 //!
-//! This module decides which state the rules receive, and which locks' last holders must be remembered.
+//! This module decides when a silent task counts as waiting, and which locks' last holders must be remembered.
 
 use std::collections::BTreeSet;
 
 use super::Engine;
-use crate::{deadlock, finding::Finding, orphans};
+use crate::{
+    finding::{Known, Rank},
+    holds::TaskId,
+    lock_order::{feasible::conflict, relocks::Repeat},
+    locks::FolioPlace,
+    tasks::{Asked, Waiting},
+};
+
+/// A request counts as a wait if the task has been silent for this long, even where the kernel reports no waits. Folio
+/// lookups wait inside the page cache's own functions, and 5.10 has no contention tracepoints.
+const STUCK_NS: u64 = 1_000_000_000;
 
 impl Engine {
-    /// Cycles in the lock order, and the deadlocks that exist now.
-    pub(super) fn cycles(&self) -> Vec<Finding> {
-        let mut all = self.cycles.findings(&self.graph, |s| self.rules.name(s));
-        for now in deadlock::findings(self.waiting_world(), |s| self.rules.name(s)) {
-            match all.iter_mut().find(|f| f.id == now.id) {
-                // At equal rank, the deadlock that exists now is the better evidence.
-                Some(known) if known.rank < now.rank => {}
-                Some(known) => {
-                    let (count, first_ns) = (known.count.max(now.count), known.first_ns.min(now.first_ns));
-                    *known = Finding { count, first_ns, ..now };
+    /// Marks tasks as waiting that have been silent for too long since a request.
+    pub(super) fn find_stuck(&mut self) {
+        for id in self.world.tasks.ids().collect::<Vec<TaskId>>() {
+            let (Some(asked), None) = (self.world.tasks[id].asked, self.world.tasks[id].waiting) else {
+                continue;
+            };
+            match asked {
+                Asked::Lock { addr, at_ns, .. } if self.world.now_ns.saturating_sub(at_ns) >= STUCK_NS => {
+                    self.waits(id, addr, false);
                 }
-                None => all.push(now),
+                Asked::Folio { mapping, index, at_ns, site, folio }
+                    if self.world.now_ns.saturating_sub(at_ns) >= STUCK_NS =>
+                {
+                    self.folio_stuck(id, site, FolioPlace { folio, mapping, index }, at_ns);
+                }
+                _ => {}
             }
         }
-        all
     }
 
-    /// Collects the state that is needed to judge the waiting tasks.
-    fn waiting_world(&self) -> deadlock::World<'_> {
-        deadlock::World {
-            tasks: &self.tasks,
-            losses: &self.losses,
-            now_ns: self.now_ns,
-            waits_reported: self.rules.waits_reported(),
-            ptl_release_unseen: self.rules.ptl_release_unseen(),
+    /// Marks the task as waiting for a lock that it requested. If the task holds that lock, it waits for itself. This
+    /// counts only if the kernel reported the wait or the two modes conflict; silence alone is not a wait.
+    pub(super) fn waits(&mut self, id: TaskId, addr: u64, told: bool) {
+        let task = &self.world.tasks[id];
+        let Some(at) = task.holds.iter().rposition(|h| h.instance.addr == addr) else { return };
+        let hold = task.holds[at];
+        let Some(Asked::Lock { at_ns, site, mode, .. }) = task.asked else { return };
+        let site = self.world.on_behalf(id, site);
+        self.world.tasks[id].waiting =
+            Some(Waiting { addr, class: hold.class, mode, since_ns: at_ns, site, told });
+        if hold.known != Known::Asking && !hold.lossy && (told || conflict(hold.mode, mode)) {
+            self.relocked(id, at, Repeat { site, requested: mode, time_ns: at_ns }, Rank::Confirmed);
         }
-    }
-
-    /// Waits for locks that no task is known to hold.
-    pub(super) fn orphan_waits(&self) -> Vec<Finding> {
-        orphans::findings(orphans::World {
-            tasks: &self.tasks,
-            locks: &self.locks,
-            losses: &self.losses,
-            rules: &self.rules,
-            last: &self.last_holders,
-            now_ns: self.now_ns,
-        })
     }
 
     /// Remembers the last holder of each lock as long as a task waits for the lock.
     pub(super) fn keep_last_holders(&mut self) {
-        if !self.last_holders.is_due(self.now_ns) {
+        if !self.holders.last.is_due(self.world.now_ns) {
             return;
         }
-        let wanted: BTreeSet<u64> = self.tasks.iter().filter_map(|task| Some(task.waiting?.addr)).collect();
-        wanted.iter().for_each(|addr| self.last_holders.wanted(*addr));
-        self.last_holders.prune(|addr| wanted.contains(&addr));
+        let wanted: BTreeSet<u64> =
+            self.world.tasks.iter().filter_map(|task| Some(task.waiting?.addr)).collect();
+        wanted.iter().for_each(|addr| self.holders.last.wanted(*addr));
+        self.holders.last.prune(|addr| wanted.contains(&addr));
     }
 }

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     Apart,
-    lately::{Done, Happening},
+    pending::{Done, Happening},
 };
 use crate::{
     event::SiteId,

@@ -1,6 +1,7 @@
 //! Windows: the headline names both sites and the time after the unlink; the detail has the first case, then the longest.
 
-use observer_engine::finding::{Finding, TableEvent, Use, Window, WindowCase};
+use observer_engine::finding::{Finding, Use, Window, WindowCase};
+use observer_engine::view::TableEvent;
 use serde::Serialize;
 
 use super::{Explain, Run};
@@ -171,7 +172,8 @@ fn happened(e: &TableEvent) -> Happened {
 pub(super) mod tests {
     use observer_engine::{
         event::{Addr, Mm, Pte, Table, Tid},
-        finding::{Evidence, Rank, TableStep},
+        finding::{Evidence, Rank},
+        view::TableStep,
     };
 
     use super::*;

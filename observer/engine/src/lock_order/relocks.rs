@@ -2,7 +2,7 @@
 //!
 //! If the two modes conflict, the task waits for itself: `feasible` when it requests the lock, `confirmed` when it
 //! waits. A repeated read request blocks only behind a writer that queues between the two. It becomes a finding only
-//! when another task is seen that requests the lock for writing and can get to that point ([`crate::reach`]).
+//! when another task is seen that requests the lock for writing and can get to that point ([`super::feasible`]).
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -12,12 +12,14 @@ use std::{
 use crate::{
     event::{Mode, SiteId},
     finding::{Doubt, Evidence, Finding, Hold, Rank, Relock, Side},
-    graph::Witness,
+    holds::Instance,
     lock_class::LockClass,
-    path::Op,
+    lock_order::{
+        feasible::{Reach, conflict, reach},
+        graph::Witness,
+        path::Op,
+    },
     presence::{Presence, Presences},
-    reach::{Reach, conflict, reach},
-    tasks::Instance,
 };
 
 /// Maximum number of read requests that wait for a writer to be seen. The oldest make room, counted in
@@ -26,6 +28,14 @@ const OPEN_MAX: usize = 4096;
 
 /// Merge key: site, class, held mode, requested mode and rank.
 type Key = (SiteId, LockClass, Option<Mode>, Option<Mode>, Rank);
+
+/// A request, or a wait, for a lock that the task holds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Repeat {
+    pub site: SiteId,
+    pub requested: Option<Mode>,
+    pub time_ns: u64,
+}
 
 /// One request for a lock that the task holds.
 #[derive(Clone, Debug)]

@@ -16,14 +16,14 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use self::circles::{Circle, WORK_MAX, WaitGraph, circles};
 use crate::{
-    cycles,
     event::{Mode, SiteId},
     finding::{Cycle, Doubt, Evidence, Finding, Known, Manner, Queued, Rank, Side, Step},
     fx::FxMap,
+    holds::{LockHold, TaskId},
     lock_class::LockClass,
-    loss::Losses,
-    reach::conflict,
-    tasks::{LockHold, Task, TaskId, Tasks, Waiting},
+    lock_order::{cycles, feasible::conflict},
+    tasks::{Task, Waiting},
+    world::World,
 };
 
 /// A reported wait behind a queued writer counts once it has lasted this long. A reader that was woken reports the end
@@ -34,18 +34,6 @@ const LASTS_NS: u64 = 1_000_000_000;
 /// `down_read` may reschedule before it tries (`might_sleep` in kernel/locking/rwsem.c), and a writer that
 /// requested the lock later may then queue first. On 5.10 this was seen in 1 of 12 hangs.
 const QUEUES_NS: u64 = 100_000_000;
-
-/// State that the engine passes in for a judgement.
-#[derive(Clone, Copy)]
-pub(crate) struct World<'a> {
-    pub tasks: &'a Tasks,
-    pub losses: &'a Losses,
-    pub now_ns: u64,
-    /// The kernel reports when a task begins to wait for a lock, and when the wait ends.
-    pub waits_reported: bool,
-    /// PTL releases are not seen: a PTL hold is certain only when it is acquired.
-    pub ptl_release_unseen: bool,
-}
 
 /// Merge key of circles: classes of the locks and sites of the steps.
 type Key = Vec<(LockClass, SiteId)>;
@@ -61,7 +49,7 @@ struct Lock {
 
 /// The waiting tasks, and the locks for which they wait.
 struct Waits<'a> {
-    world: World<'a>,
+    world: &'a World,
     tasks: Vec<(&'a Task, Waiting)>,
     locks: Vec<Lock>,
     by_addr: FxMap<u64, u32>,
@@ -95,7 +83,7 @@ fn hold_on(task: &Task, addr: u64) -> Option<&LockHold> {
 }
 
 /// Returns one finding per key.
-pub(crate) fn findings(world: World<'_>, name: impl Fn(SiteId) -> Arc<str>) -> Vec<Finding> {
+pub(crate) fn findings(world: &World, name: impl Fn(SiteId) -> Arc<str>) -> Vec<Finding> {
     let waits = Waits::of(world);
     let found = circles(&waits.graph(), WORK_MAX).found;
     let mut best: BTreeMap<Key, Best<'_>> = BTreeMap::new();
@@ -110,7 +98,7 @@ pub(crate) fn findings(world: World<'_>, name: impl Fn(SiteId) -> Arc<str>) -> V
 }
 
 impl<'a> Waits<'a> {
-    fn of(world: World<'a>) -> Waits<'a> {
+    fn of(world: &'a World) -> Waits<'a> {
         let waits = |id: TaskId| Some((&world.tasks[id], world.tasks[id].waiting?));
         let tasks: Vec<(&Task, Waiting)> = world.tasks.ids().filter_map(waits).collect();
         let mut out = Waits { world, tasks, locks: Vec::new(), by_addr: FxMap::default() };
@@ -166,7 +154,7 @@ impl<'a> Waits<'a> {
     fn waits_for_readers(&self, wait: Waiting, lock: &Lock) -> bool {
         let lasts = self.world.now_ns.saturating_sub(wait.since_ns) >= LASTS_NS;
         let writer_first = lock.writer.is_some_and(|(since_ns, _)| since_ns <= wait.since_ns + QUEUES_NS);
-        lasts && (wait.told || (!self.world.waits_reported && writer_first))
+        lasts && (wait.told || (!self.world.rules.waits_reported() && writer_first))
     }
 
     /// Judges a circle, from its least rotation on. `None`: a hold is missing, which cannot happen.
@@ -180,7 +168,7 @@ impl<'a> Waits<'a> {
             let readers = !conflict(wait.mode, of_next.mode);
             let lock = &self.locks[*self.by_addr.get(&wait.addr)? as usize];
             let behind = lock.writer.filter(|_| readers).map(|(_, writer)| writer);
-            let kept = of_next.class != LockClass::Ptl || !self.world.ptl_release_unseen;
+            let kept = of_next.class != LockClass::Ptl || !self.world.rules.ptl_release_unseen();
             parties.push(Party {
                 task,
                 wait,

@@ -3,6 +3,8 @@
 //! This module decides what an edge is and what is kept of it: for each pair of instances, a few witnesses that differ
 //! in site, task or other held locks. `cycles` decides which edges close a deadlock.
 
+mod edge;
+mod room;
 mod witness;
 
 use std::{
@@ -10,121 +12,30 @@ use std::{
     sync::Arc,
 };
 
-use self::witness::{KNOWN, Recognised, Signature};
-pub(crate) use self::witness::{Pair, Witness};
-
+pub(crate) use self::{
+    edge::{At, Edge, End},
+    witness::{Pair, Witness},
+};
+use self::{
+    room::PAIRS_MAX,
+    witness::{KNOWN, Recognised, Signature},
+};
 use crate::{
-    documented,
-    event::{Mode, SiteId, Tid},
-    finding::{Known, Manner, Step},
+    event::{Mode, SiteId},
+    finding::{Known, Manner},
     fx::{FxMap, mix},
+    holds::Instance,
     lock_class::LockClass,
-    path::{Op, Request},
+    lock_order::path::{Op, Request, TaskPath},
     presence::Presences,
-    setup::DocumentedOrder,
-    tasks::{Instance, Task},
+    tasks::Task,
     view::EdgeView,
 };
 
-/// Maximum number of instance pairs per edge. If there are more, pairs whose tasks are all gone are dropped first,
-/// because nothing later can combine with them. Then the older half is dropped, after the cycles that it closes were
-/// searched.
-const PAIRS_MAX: usize = 32_768;
-/// Minimum number of pairs for a sweep for pairs whose tasks are gone.
-const SWEEP_MIN: usize = 1024;
 /// Maximum number of locks whose writers are kept.
 const WRITTEN_MAX: usize = 32_768;
 /// Writers kept per lock: one more than a cycle usually has tasks, at three sites.
 const WRITERS: usize = 9;
-
-/// Class and mode of one end of an edge.
-pub(crate) type End = (LockClass, Option<Mode>);
-
-/// Occurrences of an edge at one site.
-#[derive(Clone, Debug)]
-pub(crate) struct At {
-    site: SiteId,
-    /// The evidence is certain and not touched by loss.
-    good: bool,
-    pub count: u64,
-    pub last_ns: u64,
-    /// The first witness, or the first better one.
-    pub first: Arc<Witness>,
-    pub locks: (Instance, Instance),
-    /// Classes of which another lock was held every time, one bit each.
-    gates: u16,
-}
-
-/// An edge between two classes with their modes.
-#[derive(Clone, Debug)]
-pub(crate) struct Edge {
-    pub from: End,
-    pub to: End,
-    pub manner: Manner,
-    pub count: u64,
-    pub first_ns: u64,
-    pub last_ns: u64,
-    /// Some of the tasks.
-    pub tasks: Vec<Tid>,
-    /// Occurrences by site, sorted by first time.
-    pub at: Vec<At>,
-    pairs: FxMap<(Instance, Instance), u32>,
-    /// The last pair: the next occurrence often is of the same pair.
-    last_pair: ((Instance, Instance), u32),
-    /// Number of pairs so far.
-    instances: usize,
-    /// Pairs that made room although their tasks may still exist.
-    dropped: u64,
-    /// The search through one of its pairs was cut.
-    pub is_cut: bool,
-}
-
-impl Edge {
-    /// Returns true if it can be a step of a deadlock. Two PTLs nest by design (fork, mremap), in an order of their
-    /// own.
-    pub fn can_close(&self) -> bool {
-        self.manner.can_block() && (self.from.0, self.to.0) != (LockClass::Ptl, LockClass::Ptl)
-    }
-
-    /// Returns the best evidence.
-    pub fn best(&self) -> &At {
-        let worth = |at: &&At| (at.first.lossy, !at.first.sure, at.first.time_ns());
-        self.at.iter().min_by_key(worth).unwrap_or(&self.at[0])
-    }
-
-    pub fn gates(&self) -> Vec<LockClass> {
-        let all = self.at.iter().fold(u16::MAX, |all, at| all & at.gates);
-        LockClass::ALL.into_iter().filter(|class| all & 1 << *class as u16 != 0).collect()
-    }
-
-    /// Returns true if dropped pairs or cut searches may hide a cycle through this edge.
-    pub fn is_bounded(&self) -> bool {
-        self.dropped > 0 || self.is_cut
-    }
-
-    /// Returns this edge, as seen between two instances, as the step of a finding.
-    pub fn step(
-        &self,
-        locks: (Instance, Instance),
-        seen: &Witness,
-        name: impl Fn(SiteId) -> Arc<str>,
-    ) -> Step {
-        Step {
-            from: self.from.0,
-            from_mode: self.from.1,
-            from_lock: locks.0.addr,
-            from_known: seen.from_known,
-            to: self.to.0,
-            to_mode: self.to.1,
-            to_lock: locks.1.addr,
-            manner: self.manner,
-            sure: seen.sure,
-            side: seen.side(name),
-            count: self.count,
-            waiting: false,
-        }
-    }
-}
 
 /// A request for a lock.
 #[derive(Clone, Copy, Debug)]
@@ -150,6 +61,14 @@ impl Ask {
             site: op.site,
         }
     }
+}
+
+/// The task that makes a request, with its path and the evidence for the existence of other tasks.
+#[derive(Clone, Copy)]
+pub(crate) struct Requester<'a> {
+    pub task: &'a Task,
+    pub path: &'a TaskPath,
+    pub presences: Presences<'a>,
 }
 
 /// A lock that is held during a request.
@@ -336,13 +255,14 @@ impl Graph {
         self.hole_ns = self.hole_ns.max(hole_ns);
     }
 
-    /// Adds the edges of a request from the current holds of `task`.
+    /// Adds the edges of a request from the current holds of the task.
     #[inline]
-    pub fn asked(&mut self, presences: Presences<'_>, task: &Task, ask: &Ask) {
+    pub fn asked(&mut self, by: Requester<'_>, ask: &Ask) {
+        let task = by.task;
         if !task.holds.is_empty() {
             let signature = signature(task, ask.site, locks(task));
             let classes = Classes::of(task.holds.iter().map(|h| h.class));
-            let mut path = Shared::new(task.path.ops());
+            let mut path = Shared::new(by.path.ops());
             for hold in task.holds.iter().filter(|h| h.instance != ask.instance) {
                 let from = From {
                     end: (hold.class, hold.mode),
@@ -352,24 +272,24 @@ impl Graph {
                     sure: true,
                     gates: classes.without(hold.class),
                 };
-                self.add(presences, task, from, ask, signature, &mut path);
+                self.add(by, from, ask, signature, &mut path);
             }
         }
         if ask.mode == Some(Mode::Write) && ask.manner.can_block() {
-            self.writes(presences, task, ask);
+            self.writes(by, ask);
         }
     }
 
-    /// Adds an edge of an earlier request: `task` turns out to have held `from` then.
+    /// Adds an edge of an earlier request: the task turns out to have held `from` then, certainly if `sure`.
     pub fn asked_before(
         &mut self,
-        presences: Presences<'_>,
-        task: &Task,
-        from: (&Op, bool),
+        by: Requester<'_>,
+        from: &Op,
+        sure: bool,
         ask: &Ask,
-        (path, held): (&[Op], &[Op]),
+        path: &[Op],
+        held: &[Op],
     ) {
-        let (from, sure) = from;
         let gates = Classes::of(held.iter().map(|op| op.class)).without(from.class);
         let of = From {
             end: (from.class, from.mode),
@@ -379,24 +299,24 @@ impl Graph {
             sure,
             gates,
         };
-        let signature = signature(task, ask.site, held.iter().map(|op| (op.lock, op.class, op.mode)));
-        self.add(presences, task, of, ask, signature, &mut Shared::new(path));
+        let signature = signature(by.task, ask.site, held.iter().map(|op| (op.lock, op.class, op.mode)));
+        self.add(by, of, ask, signature, &mut Shared::new(path));
     }
 
     /// Updates the witnesses of an earlier request: `task` turns out to have held more locks than was known.
-    pub fn held_more(&mut self, task: &Task, request: &Request<'_>) {
-        if task.witnessed_ns.get() < request.op.time_ns {
+    pub fn held_more(&mut self, by: Requester<'_>, request: &Request<'_>) {
+        if by.path.witnessed_ns() < request.op.time_ns {
             return;
         }
         let held = request.held.iter().map(|op| (op.lock, op.class, op.mode));
-        let signature = signature(task, request.op.site, held);
-        self.mend(task, request, |known| Witness { path: request.path.into(), signature, ..known.clone() });
+        let signature = signature(by.task, request.op.site, held);
+        self.mend(by, request, |known| Witness { path: request.path.into(), signature, ..known.clone() });
     }
 
     /// Marks the witnesses of the task's current path as lossy.
-    pub fn doubt(&mut self, task: &Task) {
-        task.path.requests_from(0, |request| {
-            self.mend(task, request, |known| Witness { lossy: true, ..known.clone() });
+    pub fn doubt(&mut self, by: Requester<'_>) {
+        by.path.requests_from(0, |request| {
+            self.mend(by, request, |known| Witness { lossy: true, ..known.clone() });
         });
     }
 
@@ -424,10 +344,10 @@ impl Graph {
         }
     }
 
-    fn mend(&mut self, task: &Task, request: &Request<'_>, mended: impl Fn(&Witness) -> Witness) {
+    fn mend(&mut self, by: Requester<'_>, request: &Request<'_>, mended: impl Fn(&Witness) -> Witness) {
         let ask = &Ask::of(&request.op);
         // For repeated operations, the path contains only the first time.
-        let is_it = |w: &&mut Arc<Witness>| w.presence.serial == task.serial && w.time_ns() >= ask.time_ns;
+        let is_it = |w: &&mut Arc<Witness>| w.presence.serial == by.task.serial && w.time_ns() >= ask.time_ns;
         for from in request.held {
             let Some(edge) = self.place(key((from.class, from.mode), ask)) else { continue };
             let Some(at) = self.edges[edge as usize].pairs.get(&(from.lock, ask.instance)) else { continue };
@@ -443,7 +363,8 @@ impl Graph {
         }
     }
 
-    fn writes(&mut self, presences: Presences<'_>, task: &Task, ask: &Ask) {
+    fn writes(&mut self, by: Requester<'_>, ask: &Ask) {
+        let Requester { task, path, presences } = by;
         let is_gone = |w: &Arc<Witness>| presences.is_gone(&w.presence, ask.time_ns);
         if self.writers.len() >= WRITTEN_MAX && !self.writers.contains_key(&ask.instance) {
             self.writers.retain(|_, all| !all.iter().all(is_gone));
@@ -453,25 +374,25 @@ impl Graph {
             }
         }
         let known = self.writers.entry(ask.instance).or_default();
-        let path = || task.path.ops().into();
+        let ops = || path.ops().into();
         // The held locks of single pages do not make it a different request.
         let signature = signature(task, ask.site, locks(task));
         let signature = Signature { pages: 0, ..signature };
-        let new = |path: Arc<[Op]>| {
-            task.was_witnessed(ask.time_ns);
-            Arc::new(Witness { signature, ..Witness::of(task, ask, &path, Known::Asked) })
+        let new = |ops: Arc<[Op]>| {
+            path.was_witnessed(ask.time_ns);
+            Arc::new(Witness { signature, ..Witness::of(by, ask, &ops, Known::Asked) })
         };
         if let Some(old) = known.iter_mut().find(|w| w.signature == signature) {
             // A shorter path, or an occurrence after a hole, replaces the earlier one.
-            if old.path.len() > task.path.ops().len() || old.time_ns() <= self.hole_ns || old.lossy {
-                *old = new(path());
+            if old.path.len() > path.ops().len() || old.time_ns() <= self.hole_ns || old.lossy {
+                *old = new(ops());
             }
             return;
         }
         if known.len() < WRITERS {
-            known.push(new(path()));
+            known.push(new(ops()));
         } else if let Some(old) = known.iter_mut().find(|w| is_gone(w)) {
-            *old = new(path());
+            *old = new(ops());
         } else {
             if known.iter().filter(|w| w.site == ask.site).count() < 3 {
                 self.cut_writers.insert(ask.instance);
@@ -486,15 +407,8 @@ impl Graph {
         }
     }
 
-    fn add(
-        &mut self,
-        presences: Presences<'_>,
-        task: &Task,
-        from: From,
-        ask: &Ask,
-        signature: Signature,
-        path: &mut Shared<'_>,
-    ) {
+    fn add(&mut self, by: Requester<'_>, from: From, ask: &Ask, signature: Signature, path: &mut Shared<'_>) {
+        let task = by.task;
         let locks = (from.instance, ask.instance);
         let place = match self.place(key(from.end, ask)) {
             Some(place) => place,
@@ -508,7 +422,7 @@ impl Graph {
         if let Some(at) = pair {
             edge.last_pair = (locks, at);
         }
-        let lossy = from.lossy || task.is_doubtful(ask.time_ns) || task.path.is_lossy();
+        let lossy = from.lossy || task.is_doubtful(ask.time_ns) || by.path.is_lossy();
         let good = from.sure && !lossy;
         let is_better = |at: &At| !at.good && (at.first.lossy, !at.first.sure) > (lossy, !from.sure);
         let is_new = match edge.at.iter_mut().find(|at| at.site == ask.site) {
@@ -535,18 +449,18 @@ impl Graph {
         }
         let n = path.ops.len();
         let mut witness = || {
-            task.was_witnessed(ask.time_ns);
-            let plain = Witness::of(task, ask, path.get(), from.known);
+            by.path.was_witnessed(ask.time_ns);
+            let plain = Witness::of(by, ask, path.get(), from.known);
             Witness { lossy, sure: from.sure, signature, ..plain }
         };
         if is_new {
-            self.seen_at(place, ask, (from, locks, good), Arc::new(witness()));
+            self.seen_at(place, ask, from, good, Arc::new(witness()));
         }
         match pair {
             Some(at) => {
                 let pair = &mut self.pairs[at as usize];
                 pair.last_ns = ask.time_ns;
-                if pair.again((signature, n), (presences, self.hole_ns), witness) {
+                if pair.again(signature, n, by.presences, self.hole_ns, witness) {
                     mark(pair, at, ask.time_ns, &mut self.fresh);
                     if let Some(of_task) = &mut self.of_task {
                         of_task.entry(task.serial).or_default().add(at);
@@ -558,13 +472,8 @@ impl Graph {
     }
 
     /// Records the first evidence of an edge at a site, or the first better one.
-    fn seen_at(
-        &mut self,
-        edge: u32,
-        ask: &Ask,
-        (from, locks, good): (From, (Instance, Instance), bool),
-        first: Arc<Witness>,
-    ) {
+    fn seen_at(&mut self, edge: u32, ask: &Ask, from: From, good: bool, first: Arc<Witness>) {
+        let locks = (from.instance, ask.instance);
         let edge = &mut self.edges[edge as usize];
         match edge.at.iter_mut().find(|at| at.site == ask.site) {
             Some(at) => (at.first, at.locks, at.good) = (first, locks, good),
@@ -648,162 +557,6 @@ impl Graph {
             self.out.entry(locks.0).or_default().push(at);
             mark(&mut self.pairs[at as usize], at, now_ns, &mut self.fresh);
         }
-    }
-
-    /// Returns the pairs whose evidence was not searched yet and that have no new evidence since `before_ns`; the
-    /// others stay queued.
-    pub fn due(&mut self, before_ns: u64) -> Vec<u32> {
-        let mut due = Vec::new();
-        for _ in 0..self.fresh.len() {
-            let Some(at) = self.fresh.front().copied() else { break };
-            if self.pairs[at as usize].queued_ns >= before_ns {
-                break;
-            }
-            self.fresh.pop_front();
-            let pair = &mut self.pairs[at as usize];
-            if pair.fresh_ns < before_ns {
-                due.push(at);
-                pair.fresh_ns = 0;
-            } else {
-                pair.queued_ns = pair.fresh_ns;
-                self.fresh.push_back(at);
-            }
-        }
-        due
-    }
-
-    /// Queues a pair for another search.
-    pub fn wait_on(&mut self, at: u32, now_ns: u64) {
-        mark(&mut self.pairs[at as usize], at, now_ns, &mut self.fresh);
-    }
-
-    /// Puts pairs back to the front of the queue.
-    pub fn put_back(&mut self, rest: &[u32]) {
-        for at in rest.iter().rev() {
-            let pair = &mut self.pairs[*at as usize];
-            if pair.fresh_ns == 0 {
-                pair.fresh_ns = pair.queued_ns.max(1);
-                self.fresh.push_front(*at);
-            }
-        }
-    }
-
-    /// Returns true if older pairs must be searched before they are dropped.
-    pub fn is_full(&self) -> bool {
-        !self.full.is_empty()
-    }
-
-    /// Records that the search through a pair was cut.
-    pub fn cut(&mut self, pair: u32) {
-        let edge = self.pairs[pair as usize].edge;
-        self.edges[edge as usize].is_cut = true;
-    }
-
-    /// Returns true if it is time for [`Graph::thin_out`].
-    pub fn is_thick(&self) -> bool {
-        !self.full.is_empty() || self.pairs.len() - self.unused.len() >= self.sweep_at.max(SWEEP_MIN)
-    }
-
-    /// Drops pairs whose tasks are all gone, once the number of pairs has grown enough since the last time. Also drops
-    /// older pairs of edges that have too many. `gone` receives each dropped pair with the time at which it was last
-    /// seen.
-    pub fn thin_out(
-        &mut self,
-        presences: Presences<'_>,
-        now_ns: u64,
-        mut gone: impl FnMut(u32, (Instance, Instance), u64),
-    ) {
-        let full = std::mem::take(&mut self.full);
-        let is_gone = |w: &Arc<Witness>| presences.is_gone(&w.presence, now_ns);
-        let mut going: Vec<u32> = (0..self.pairs.len() as u32)
-            .filter(|at| {
-                let pair = &self.pairs[*at as usize];
-                !pair.witnesses.is_empty() && pair.fresh_ns == 0 && pair.witnesses.iter().all(is_gone)
-            })
-            .collect();
-        let of_gone = going.len();
-        for edge in full {
-            let of = &self.edges[edge as usize];
-            let is_going = |at: &u32| going[..of_gone].binary_search(at).is_ok();
-            let left = || of.pairs.values().filter(|at| !is_going(at));
-            if left().count() < PAIRS_MAX * 3 / 4 {
-                continue;
-            }
-            let mut by_age: Vec<(u64, u32)> =
-                left().map(|at| (self.pairs[*at as usize].last_ns, *at)).collect();
-            by_age.sort_unstable();
-            by_age.truncate(by_age.len() / 2);
-            self.edges[edge as usize].dropped += by_age.len() as u64;
-            going.extend(by_age.into_iter().map(|(_, at)| at));
-        }
-        for at in going {
-            let pair = &self.pairs[at as usize];
-            gone(pair.edge, (pair.from, pair.to), pair.last_ns);
-            self.forget(at);
-        }
-        let pairs = &self.pairs;
-        self.fresh.retain(|at| pairs[*at as usize].fresh_ns > 0);
-        self.writers.retain(|_, all| !all.iter().all(is_gone));
-        let (pairs, writers) = (&self.pairs, &self.writers);
-        let of_task = self.of_task.iter_mut();
-        of_task.for_each(|all| {
-            all.retain(|serial, of| {
-                let is_of = |w: &Arc<Witness>| w.presence.serial == *serial;
-                of.pairs.sort_unstable();
-                of.pairs.dedup();
-                of.pairs.retain(|at| pairs[*at as usize].witnesses.iter().any(is_of));
-                of.written.sort_unstable();
-                of.written.dedup();
-                of.written.retain(|lock| writers.get(lock).is_some_and(|all| all.iter().any(is_of)));
-                !of.pairs.is_empty() || !of.written.is_empty()
-            })
-        });
-        self.sweep_at = SWEEP_MIN + 2 * (self.pairs.len() - self.unused.len());
-    }
-
-    fn forget(&mut self, at: u32) {
-        let pair = &mut self.pairs[at as usize];
-        pair.witnesses = Vec::new();
-        pair.fresh_ns = 0;
-        let edge = &mut self.edges[pair.edge as usize];
-        edge.pairs.remove(&(pair.from, pair.to));
-        edge.last_pair = ((Instance::NONE, Instance::NONE), 0);
-        if let Some(out) = self.out.get_mut(&pair.from) {
-            out.retain(|other| *other != at);
-            if out.is_empty() {
-                self.out.remove(&pair.from);
-            }
-        }
-        self.unused.push(at);
-    }
-
-    /// Pairs that made room although their tasks may still exist.
-    pub fn dropped_pairs(&self) -> u64 {
-        self.edges.iter().map(|e| e.dropped).sum()
-    }
-
-    /// Views of all edges, sorted by class and mode.
-    pub fn views(&self, orders: &[DocumentedOrder], name: impl Fn(SiteId) -> Arc<str>) -> Vec<EdgeView> {
-        let view = |(e, at): (&Edge, &At)| EdgeView {
-            from: e.from.0,
-            from_mode: e.from.1,
-            to: e.to.0,
-            to_mode: e.to.1,
-            manner: e.manner,
-            sure: at.first.sure,
-            count: e.count,
-            tasks: e.tasks.len() as u32,
-            instances: e.instances,
-            lossy: at.first.lossy,
-            first_ns: e.first_ns,
-            last_ns: e.last_ns,
-            gates: e.gates(),
-            documented: documented::beside(e, orders, &name),
-            witness: e.step(at.locks, &at.first, &name),
-        };
-        let mut views: Vec<EdgeView> = self.edges.iter().map(|e| (e, e.best())).map(view).collect();
-        views.sort_unstable_by_key(|v| (v.from, v.from_mode, v.to, v.to_mode, v.manner));
-        views
     }
 }
 

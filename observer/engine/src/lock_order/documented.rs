@@ -8,10 +8,10 @@ use std::sync::Arc;
 use crate::{
     event::SiteId,
     finding::{AgainstOrder, Doubt, Evidence, Finding, Rank},
-    graph::{At, Edge, Graph},
     lock_class::LockClass,
+    lock_order::graph::{At, Edge, Graph},
     setup::{DocumentedOrder, OrderException},
-    view::{Documented, Verdict},
+    view::{Documented, EdgeView, Verdict},
 };
 
 /// Returns true if the order places the second class inside the first. `None`: it names only one of them, or they are
@@ -36,12 +36,36 @@ fn exception<'a>(
     })
 }
 
-/// Compares an edge with each order that names both classes.
-pub(crate) fn beside(
-    edge: &Edge,
+/// Views of all edges, sorted by class and mode.
+pub(crate) fn views(
+    graph: &Graph,
     orders: &[DocumentedOrder],
     name: impl Fn(SiteId) -> Arc<str>,
-) -> Vec<Documented> {
+) -> Vec<EdgeView> {
+    let view = |(e, at): (&Edge, &At)| EdgeView {
+        from: e.from.0,
+        from_mode: e.from.1,
+        to: e.to.0,
+        to_mode: e.to.1,
+        manner: e.manner,
+        sure: at.first.sure,
+        count: e.count,
+        tasks: e.tasks.len() as u32,
+        instances: e.instances(),
+        lossy: at.first.lossy,
+        first_ns: e.first_ns,
+        last_ns: e.last_ns,
+        gates: e.gates(),
+        documented: beside(e, orders, &name),
+        witness: e.step(at.locks, &at.first, &name),
+    };
+    let mut views: Vec<EdgeView> = graph.edges().iter().map(|e| (e, e.best())).map(view).collect();
+    views.sort_unstable_by_key(|v| (v.from, v.from_mode, v.to, v.to_mode, v.manner));
+    views
+}
+
+/// Compares an edge with each order that names both classes.
+fn beside(edge: &Edge, orders: &[DocumentedOrder], name: impl Fn(SiteId) -> Arc<str>) -> Vec<Documented> {
     let told = |verdict, source: &str, reason: &str| Documented {
         verdict,
         source: source.to_owned(),

@@ -1,19 +1,25 @@
 //! A task's path: its lock operations since it last held no lock.
 //!
 //! A path begins with no lock held. So a task can be moved back to the begin of its path without blocking other tasks.
-//! [`crate::reach`] uses paths to decide if tasks can get to a deadlock. Inside an operation, the path before that
+//! [`super::feasible`] uses paths to decide if tasks can get to a deadlock. Inside an operation, the path before that
 //! point is kept, too, because a folio may turn out to have been locked all the time.
 //!
 //! This module decides what is kept. If a lock is acquired and released repeatedly with nothing between, one repetition
 //! is kept, which allows and forbids the same interleavings. A path that is too long keeps only the locks that are
 //! held, and is marked as cut.
 
+use std::{
+    cell::Cell,
+    ops::{Deref, DerefMut},
+};
+
 use crate::{
     event::{Class, Mode, SiteId},
     finding::{Hold, Known, Manner},
+    holds::{Instance, LockHold},
     lock_class::LockClass,
     setup::FolioTaken,
-    tasks::Instance,
+    tasks::Task,
 };
 
 /// Maximum number of operations kept per task.
@@ -46,6 +52,21 @@ pub(crate) struct Op {
 }
 
 impl Op {
+    /// Returns an operation on a held lock.
+    pub fn on(hold: &LockHold, act: Act, time_ns: u64) -> Op {
+        Op {
+            lock: hold.instance,
+            time_ns,
+            site: SiteId(0),
+            class: hold.class,
+            mode: hold.mode,
+            act,
+            manner: Manner::Asked,
+            known: hold.known,
+            sure: true,
+        }
+    }
+
     fn is_same(&self, other: &Op) -> bool {
         (self.lock, self.mode, self.act, self.manner) == (other.lock, other.mode, other.act, other.manner)
     }
@@ -289,6 +310,110 @@ impl Path {
             }
         }
         empty
+    }
+}
+
+/// The path of one task, and what is remembered beyond it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct TaskPath {
+    /// Lock operations since the task last held no lock.
+    path: Path,
+    /// Time of the last request that has a witness in the lock-order graph: later requests have none.
+    witnessed_ns: Cell<u64>,
+    /// The last failed attempts at one lock before the task held nothing, one per mode. If the task requests the same
+    /// lock before it holds nothing again, it does so because of these failures.
+    failed: Vec<Op>,
+}
+
+impl Deref for TaskPath {
+    type Target = Path;
+    fn deref(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl DerefMut for TaskPath {
+    fn deref_mut(&mut self) -> &mut Path {
+        &mut self.path
+    }
+}
+
+impl TaskPath {
+    /// Forgets everything; the buffers are reused.
+    pub fn reset(&mut self) {
+        self.path.clear();
+        self.failed.clear();
+        self.witnessed_ns.set(0);
+    }
+
+    /// Records that a request became a witness of the lock-order graph.
+    pub fn was_witnessed(&self, at_ns: u64) {
+        self.witnessed_ns.set(self.witnessed_ns.get().max(at_ns));
+    }
+
+    pub fn witnessed_ns(&self) -> u64 {
+        self.witnessed_ns.get()
+    }
+
+    /// Adds a lock that the task holds or requests.
+    pub fn acquired(&mut self, hold: &LockHold, manner: Manner, site: SiteId, asked_ns: u64) {
+        self.path.push(Op { site, manner, ..Op::on(hold, Act::Take, asked_ns) });
+    }
+
+    /// Adds the release of a lock that is not among the task's holds any more.
+    pub fn released(&mut self, task: &Task, hold: &LockHold, now_ns: u64) {
+        if task.is_at_rest() {
+            self.failed = self.path.failed_last();
+            self.path.clear();
+            return;
+        }
+        self.releases(task, hold, now_ns);
+    }
+
+    /// Adds the release of a lock that never was among the task's holds.
+    pub fn releases(&mut self, task: &Task, hold: &LockHold, now_ns: u64) {
+        self.path.push(Op::on(hold, Act::Release, now_ns));
+        self.nothing_held(task);
+    }
+
+    /// Adds the end of a request without the lock.
+    pub fn gave_up(&mut self, task: &Task, lock: Instance) {
+        self.path.failed(lock);
+        self.nothing_held(task);
+    }
+
+    /// Prepares for a request or a successful trylock: failed attempts at the same lock belong to it.
+    pub fn requests(&mut self, lock: Instance, mode: Option<Mode>, manner: Manner) {
+        let TaskPath { failed, path, .. } = self;
+        if manner != Manner::Tried {
+            failed.retain(|op| (op.lock, op.mode) != (lock, mode));
+            path.tried_before(lock, mode);
+        }
+        if failed.iter().any(|op| op.lock == lock) {
+            failed.drain(..).rev().for_each(|op| path.push_first(op));
+        }
+    }
+
+    /// Adds a failed trylock.
+    pub fn was_busy(&mut self, task: &Task, op: Op) {
+        if !task.holds.is_empty() {
+            self.path.push(op);
+            return;
+        }
+        self.failed.retain(|other| other.lock == op.lock && other.mode != op.mode);
+        self.failed.push(op);
+        if !task.frames.is_empty() {
+            // A folio may turn out to have been held.
+            self.path.push(op);
+            self.path.emptied(true);
+        }
+    }
+
+    fn nothing_held(&mut self, task: &Task) {
+        if task.holds.is_empty() {
+            self.failed = self.path.failed_last();
+            self.path.emptied(!task.frames.is_empty());
+        }
     }
 }
 

@@ -2,21 +2,21 @@
 //!
 //! This module decides how much is kept. The bound is what exists: a link's history is dropped with its table or its
 //! mm. Accesses are distinguished by site and by the link's locks. Locks of single pages are variants of an access
-//! ([`super::lately::Variant`]). Tasks that exited make room first, because nothing later can combine with them. If
+//! ([`super::pending::Variant`]). Tasks that exited make room first, because nothing later can combine with them. If
 //! anything else makes room, that is recorded, and a verdict that it could have changed is incomplete.
 
 use std::collections::BTreeMap;
 
 use super::{
     Context, Verdict,
-    lately::{Done, Happening, VARIANTS, Variant, What, Who, is_less},
+    pending::{Done, Happening, VARIANTS, Variant, What, Who, is_less},
     report::Protection,
 };
 use crate::{
-    event::{Addr, Class, Mm, Mode, SiteId, Table},
-    finding::{Hold, Known},
-    lock_class::LockClass,
-    tasks::{Held, Instance, TaskId},
+    event::{Addr, Mm, SiteId, Table},
+    finding::Hold,
+    holds::{Key, TaskId},
+    tables::LinkId,
 };
 
 /// Maximum number of lookups, and of unlinks, kept per link; one bit each in `Sig::settled`.
@@ -28,56 +28,6 @@ const SEEN_MAX: usize = 24;
 
 /// Maximum number of phases of an access that represents dropped ones.
 const PHASES_MAX: usize = 16;
-
-/// A held lock in the form that is compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Key {
-    pub class: LockClass,
-    pub instance: Instance,
-    /// Excludes readers, too. An unknown mode counts as exclusive, so that it makes no false alarm.
-    pub exclusive: bool,
-    /// The mm, mapping, inode or table that it belongs to; 0: not known.
-    pub owner: u64,
-    /// Its release may be lost, so it may not have been held.
-    pub doubtful: bool,
-}
-
-impl Key {
-    pub fn new(held: &Held, owner: u64) -> Key {
-        let (class, instance) = (held.class, held.instance);
-        Key { class, instance, exclusive: is_exclusive(held), owner, doubtful: held.lossy }
-    }
-
-    pub fn is(&self, held: &Held) -> bool {
-        self.instance == held.instance && self.class == held.class && self.exclusive == is_exclusive(held)
-    }
-
-    /// Returns true for the same lock, in any mode.
-    pub fn is_of(&self, other: &Key) -> bool {
-        self.instance == other.instance && self.class == other.class
-    }
-
-    /// Returns true for a lock of the mm, the VMA, the file or the table, false for a lock of a single page.
-    pub fn is_of_link(self) -> bool {
-        matches!(self.class.wire(), Class::MmapLock | Class::VmaLock | Class::IMmap | Class::Ptl)
-    }
-
-    fn shown(self) -> Hold {
-        let mode = match (self.exclusive, self.class.wire()) {
-            (false, _) => Mode::Read,
-            (true, Class::MmapLock | Class::VmaLock | Class::IMmap | Class::Inode) => Mode::Write,
-            (true, _) => Mode::Exclusive,
-        };
-        let (lock, mode) = (self.instance.addr, Some(mode));
-        Hold { class: self.class, lock, mode, known: Known::Asked, since_ns: 0, lossy: false }
-    }
-}
-
-fn is_exclusive(held: &Held) -> bool {
-    // munmap removes the VMA from the mm while it holds mmap_lock for writing, and continues with it for reading: a
-    // later lookup does not find the VMA.
-    held.mode != Some(Mode::Read) || (held.downgraded && held.class == LockClass::MmapLock)
-}
 
 /// A task that made an access, with times and locks of single pages: its last access without another task added or
 /// removed.
@@ -254,9 +204,6 @@ struct Walk {
     sig: Sig,
 }
 
-/// GiB, table and generation.
-type LinkId = (Addr, Table, u32);
-
 /// Histories of all links of one mm.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sides {
@@ -305,7 +252,7 @@ fn count(context: &mut Context, sig: &Sig, done: &Happening) {
 }
 
 impl Link {
-    fn lease(&mut self, context: &mut Context, id: (Mm, Addr, Table, u32), done: &Happening) {
+    fn lease(&mut self, context: &mut Context, id: LinkId, done: &Happening) {
         match self.by_site.iter_mut().find(|(site, _)| *site == done.what.site) {
             Some((_, n)) => *n += done.count,
             None => self.by_site.push((done.what.site, done.count)),
@@ -325,7 +272,7 @@ impl Link {
         }
     }
 
-    fn unlink(&mut self, context: &mut Context, id: (Mm, Addr, Table, u32), done: &Happening) {
+    fn unlink(&mut self, context: &mut Context, id: LinkId, done: &Happening) {
         let [leases_rest, rest] = &mut self.rest;
         let (at, is_others) = place(&mut self.unlinks, rest, done, |seen| context.is_gone(seen));
         if is_others {
@@ -355,15 +302,16 @@ impl Link {
 
 impl Sides {
     pub fn take(&mut self, context: &mut Context, done: &Happening) {
-        let mm = done.what.mm;
-        match (done.what.done, done.what.table) {
-            (Done::Lease { .. }, Some((table, generation))) => {
-                let link = self.links.entry((done.what.from, table, generation)).or_default();
-                link.lease(context, (mm, done.what.from, table, generation), done);
-            }
-            (Done::Unlink { .. }, Some((table, generation))) => {
-                let id = (mm, done.what.from, table, generation);
-                let link = self.links.entry((done.what.from, table, generation)).or_default();
+        let link = |(table, generation): (Table, u32)| LinkId {
+            mm: done.what.mm,
+            gib: done.what.from,
+            table,
+            generation,
+        };
+        match (done.what.done, done.what.table.map(link)) {
+            (Done::Lease { .. }, Some(id)) => self.links.entry(id).or_default().lease(context, id, done),
+            (Done::Unlink { .. }, Some(id)) => {
+                let link = self.links.entry(id).or_default();
                 link.unlink(context, id, done);
                 for walk in
                     self.walks.iter_mut().filter(|w| w.from.gib() <= done.what.from && done.what.from < w.to)
@@ -373,12 +321,12 @@ impl Sides {
                     }
                 }
             }
-            (Done::Lease { .. }, None) => self.walk(context, mm, done),
+            (Done::Lease { .. }, None) => self.walk(context, done),
             (Done::Unlink { .. }, None) => {}
         }
     }
 
-    fn walk(&mut self, context: &mut Context, mm: Mm, done: &Happening) {
+    fn walk(&mut self, context: &mut Context, done: &Happening) {
         let same = |w: &Walk| (w.from, w.to) == (done.what.from, done.what.to) && w.sig.is(done);
         let at = match self.walks.iter().position(same) {
             Some(at) => at,
@@ -395,11 +343,11 @@ impl Sides {
         sig.add(done, |seen| context.is_gone(seen));
         count(context, sig, done);
         let mut is_unlinked = false;
-        for ((gib, table, generation), link) in &mut self.links {
-            if done.what.from.gib() <= *gib && *gib < done.what.to {
+        for (id, link) in &mut self.links {
+            if done.what.from.gib() <= id.gib && id.gib < done.what.to {
                 is_unlinked |= !link.unlinks.is_empty();
                 for unlink in &mut link.unlinks {
-                    context.judge((mm, *gib, *table, *generation), sig, unlink);
+                    context.judge(*id, sig, unlink);
                 }
             }
         }

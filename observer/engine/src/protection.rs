@@ -1,4 +1,4 @@
-//! Covers: the locks that protect a lease at each moment of its life.
+//! Protection: the locks that protect a lease at each moment of its life.
 //!
 //! An unlink is excluded if, at every moment of the lease, one of its locks excludes a lock that the lease's task holds
 //! then. The held locks are described by *phases*. A phase is a set of locks that were all held for a while, and at
@@ -10,8 +10,8 @@
 //! kept. `predict` decides what phases exclude.
 
 use crate::{
+    holds::{Held, HoldSet, Instance, LockHold},
     loss::Missing,
-    tasks::{Held, HoldSet, Instance, LockHold},
 };
 
 /// Maximum number of phases kept. Beyond it, the excluders of a lease are not certain.

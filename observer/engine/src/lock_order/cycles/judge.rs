@@ -5,15 +5,17 @@
 
 use std::{cell::Cell, collections::BTreeMap, sync::Arc};
 
-use super::{CHAINS_MAX, Found, Hop, Key, World, least_rotation};
+use super::{AtHand, CHAINS_MAX, Found, Hop, Key, least_rotation};
 use crate::{
     event::Mode,
     finding::{Doubt, Rank},
-    graph::{Edge, Witness},
+    holds::Instance,
     lock_class::LockClass,
-    path::{Op, held},
-    reach::{Reach, conflict, reach},
-    tasks::Instance,
+    lock_order::{
+        feasible::{Reach, conflict, reach},
+        graph::{Edge, Witness},
+        path::{Op, held},
+    },
 };
 
 /// Maximum number of choices of witnesses tried per chain.
@@ -31,9 +33,9 @@ pub(super) struct Verdict {
 
 /// Judges a chain of pairs and keeps better evidence than what is known. Returns true if an operation that has not
 /// ended may still change the verdict.
-pub(super) fn judge(world: World<'_>, chain: &[u32], found: &mut BTreeMap<Key, Found>) -> bool {
-    let judge = Judge { world, chain, is_open: Cell::new(false) };
-    let witnesses = chain.iter().flat_map(|at| &world.graph.pair(*at).witnesses);
+pub(super) fn judge(at_hand: AtHand<'_>, chain: &[u32], found: &mut BTreeMap<Key, Found>) -> bool {
+    let judge = Judge { at_hand, chain, is_open: Cell::new(false) };
+    let witnesses = chain.iter().flat_map(|at| &at_hand.graph.pair(*at).witnesses);
     let mut serials: Vec<u64> = witnesses.map(|w| w.presence.serial).collect();
     serials.sort_unstable();
     serials.dedup();
@@ -43,7 +45,7 @@ pub(super) fn judge(world: World<'_>, chain: &[u32], found: &mut BTreeMap<Key, F
     let mut choices = Vec::new();
     judge.choices(&mut Vec::new(), &mut choices);
     if choices.is_empty() {
-        let first = |at: &u32| world.graph.pair(*at).witnesses.first().cloned();
+        let first = |at: &u32| at_hand.graph.pair(*at).witnesses.first().cloned();
         let Some(few) = chain.iter().map(first).collect::<Option<Vec<_>>>() else { return false };
         judge.keep(few, found, |few| {
             let lossy = few.iter().any(|w| w.lossy);
@@ -52,7 +54,7 @@ pub(super) fn judge(world: World<'_>, chain: &[u32], found: &mut BTreeMap<Key, F
             Verdict { rank, doubts: vec![doubt], gate: None, writers: Vec::new() }
         });
     }
-    let is_cut = choices.len() >= CHOICES_MAX || chain.iter().any(|at| world.graph.pair(*at).is_cut);
+    let is_cut = choices.len() >= CHOICES_MAX || chain.iter().any(|at| at_hand.graph.pair(*at).is_cut);
     for choice in choices {
         judge.keep(choice, found, |choice| bounded(judge.verdict(choice), is_cut));
     }
@@ -70,7 +72,7 @@ fn bounded(mut verdict: Verdict, is_cut: bool) -> Verdict {
 }
 
 struct Judge<'a> {
-    world: World<'a>,
+    at_hand: AtHand<'a>,
     chain: &'a [u32],
     /// A task of a choice was still inside its operation.
     is_open: Cell<bool>,
@@ -78,7 +80,7 @@ struct Judge<'a> {
 
 impl Judge<'_> {
     fn edge(&self, pair: u32) -> &Edge {
-        self.world.graph.edge(self.world.graph.pair(pair))
+        self.at_hand.graph.edge(self.at_hand.graph.pair(pair))
     }
 
     /// Collects the choices: one witness per step, all by different tasks.
@@ -87,7 +89,7 @@ impl Judge<'_> {
             all.push(taken.clone());
             return;
         };
-        for witness in &self.world.graph.pair(*at).witnesses {
+        for witness in &self.at_hand.graph.pair(*at).witnesses {
             if all.len() < CHOICES_MAX && taken.iter().all(|t| t.presence.serial != witness.presence.serial) {
                 taken.push(Arc::clone(witness));
                 self.choices(taken, all);
@@ -106,7 +108,8 @@ impl Judge<'_> {
         let mut key: Key = self.chain.iter().map(class).zip(choice.iter().map(|w| w.site)).collect();
         let by = least_rotation(&key);
         key.rotate_left(by);
-        let mut locks: Vec<Instance> = self.chain.iter().map(|at| self.world.graph.pair(*at).from).collect();
+        let mut locks: Vec<Instance> =
+            self.chain.iter().map(|at| self.at_hand.graph.pair(*at).from).collect();
         locks.rotate_left(by);
         let known = found.get_mut(&key);
         if let Some(known) = known {
@@ -136,7 +139,7 @@ impl Judge<'_> {
             *step = (*step + n - by) % n;
         }
         let hop = |(at, seen): (&u32, Arc<Witness>)| {
-            let pair = self.world.graph.pair(*at);
+            let pair = self.at_hand.graph.pair(*at);
             Hop { edge: pair.edge, from: pair.from, to: pair.to, seen }
         };
         let mut hops: Vec<Hop> = self.chain.iter().zip(choice).map(hop).collect();
@@ -176,7 +179,7 @@ impl Judge<'_> {
         let tried = reach_with(choice, &behind);
         let all = || choice.iter().chain(tried.writers.iter().map(|(_, writer)| writer));
         let cut = all().any(|w| w.path_cut) || tried.reach == Reach::Cut;
-        let inside = all().any(|w| w.presence.is_inside(self.world.presences.tasks));
+        let inside = all().any(|w| w.presence.is_inside(&self.at_hand.world.tasks));
         self.is_open.set(self.is_open.get() | inside);
         let open = choice.iter().any(|w| !w.sure) || tried.unsure.is_some() || inside;
         let rank = match tried.reach {
@@ -196,7 +199,7 @@ impl Judge<'_> {
 
     /// Returns a lock outside the cycle that two of its parties hold in conflicting modes.
     fn gate(&self, choice: &[Arc<Witness>]) -> Option<(LockClass, u64)> {
-        let in_cycle = |op: &Op| self.chain.iter().any(|at| self.world.graph.pair(*at).from == op.lock);
+        let in_cycle = |op: &Op| self.chain.iter().any(|at| self.at_hand.graph.pair(*at).from == op.lock);
         let sure = |w: &Arc<Witness>| held(&w.path).into_iter().filter(|op| op.sure).collect();
         let holds: Vec<Vec<Op>> = choice.iter().map(sure).collect();
         for (at, of) in holds.iter().enumerate() {
@@ -215,18 +218,19 @@ impl Judge<'_> {
     fn behind_writers(&self, choice: &[Arc<Witness>]) -> Vec<(usize, LockClass, Vec<Arc<Witness>>)> {
         let mut steps = Vec::new();
         for (at, pair) in self.chain.iter().enumerate() {
-            let next = self.world.graph.pair(self.chain[(at + 1) % self.chain.len()]);
-            let (asked, held) = (self.edge(*pair).to, self.world.graph.edge(next).from);
+            let next = self.at_hand.graph.pair(self.chain[(at + 1) % self.chain.len()]);
+            let (asked, held) = (self.edge(*pair).to, self.at_hand.graph.edge(next).from);
             if asked.1 != Some(Mode::Read) || held.1 != Some(Mode::Read) {
                 continue;
             }
             let fits = |w: &&Arc<Witness>| {
                 let is_other = |c: &Arc<Witness>| c.presence.serial != w.presence.serial;
-                let are_there =
-                    |c: &Arc<Witness>| self.world.presences.together(&c.presence, &w.presence) == Some(true);
+                let are_there = |c: &Arc<Witness>| {
+                    self.at_hand.world.presences().together(&c.presence, &w.presence) == Some(true)
+                };
                 !w.lossy && choice.iter().all(is_other) && choice.iter().all(are_there)
             };
-            let writers = self.world.graph.writers(next.from).iter().filter(fits).cloned().collect();
+            let writers = self.at_hand.graph.writers(next.from).iter().filter(fits).cloned().collect();
             steps.push((at, asked.0, writers));
         }
         steps
@@ -235,8 +239,8 @@ impl Judge<'_> {
     /// Makes a verdict incomplete if a writer that was not kept could be between the readers.
     fn without_writer(&self, choice: &[Arc<Witness>], verdict: Verdict) -> Verdict {
         let reads = |(at, pair): (usize, &u32)| {
-            let next = self.world.graph.pair(self.chain[(at + 1) % choice.len()]);
-            self.edge(*pair).to.1 == Some(Mode::Read) && self.world.graph.are_writers_cut(next.from)
+            let next = self.at_hand.graph.pair(self.chain[(at + 1) % choice.len()]);
+            self.edge(*pair).to.1 == Some(Mode::Read) && self.at_hand.graph.are_writers_cut(next.from)
         };
         if !self.chain.iter().enumerate().any(reads) {
             return verdict;
@@ -250,14 +254,14 @@ impl Judge<'_> {
     fn are_same_locks(&self, choice: &[Arc<Witness>]) -> bool {
         let times = || choice.iter().map(|w| w.time_ns());
         let (from_ns, to_ns) = (times().min().unwrap_or(0), times().max().unwrap_or(0));
-        let losses = self.world.presences.losses;
+        let losses = &self.at_hand.world.losses;
         if !losses.anywhere(from_ns, to_ns).ends() {
             return true;
         }
         let is_named = |at: &u32| {
-            let pair = self.world.graph.pair(*at);
+            let pair = self.at_hand.graph.pair(*at);
             let class = self.edge(*at).from.0;
-            let named_ns = self.world.locks.get(pair.from.addr).map_or(0, |l| l.named_ns);
+            let named_ns = self.at_hand.world.locks.get(pair.from.addr).map_or(0, |l| l.named_ns);
             class.is_folio() || class == LockClass::FaultMutex || named_ns != 0
         };
         losses.are_sparse(from_ns, to_ns) && self.chain.iter().all(is_named)
@@ -268,7 +272,7 @@ impl Judge<'_> {
         let mut sure = true;
         for (i, a) in choice.iter().enumerate() {
             for b in &choice[i + 1..] {
-                sure &= self.world.presences.together(&a.presence, &b.presence)?;
+                sure &= self.at_hand.world.presences().together(&a.presence, &b.presence)?;
             }
         }
         Some(sure)

@@ -4,16 +4,27 @@
 //! the run, is found only at its release. Until then, the accesses of the task are kept here, and equal accesses share
 //! one entry. When such a lock is released, it is added to all entries. Most tasks make only a few different accesses
 //! in a second.
+//!
+//! This module decides when an access is judged: a second after it became known, when the task or the mm ends, or at the
+//! end of the run.
 
-use std::collections::VecDeque;
+use std::{
+    collections::VecDeque,
+    ops::{Index, IndexMut},
+};
 
 use crate::{
     event::{Addr, Mm, SiteId, Table, Tid},
     fx::{FxMap, mix},
-    tasks::{Instance, TaskId},
+    holds::{Held, Instance, Key, LockHold, PerTask, TaskId},
 };
 
-use super::{WAIT_NS, sides::Key};
+/// Time for which accesses are pending, in case a lock turns out to have been held.
+pub(super) const WAIT_NS: u64 = 1_000_000_000;
+/// Interval between checks of pending accesses.
+const JUDGE_EVERY_NS: u64 = 100_000_000;
+/// Number of last released locks that are kept per task.
+const RELEASED_KEPT: usize = 32;
 
 /// Kind of an access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -246,5 +257,97 @@ impl Lately {
         due.extend(self.all.drain(..).flatten().map(|done| *done));
         self.first = 0;
         self.by_signature.clear();
+    }
+}
+
+/// Pending accesses of one task, and the locks that it released last.
+#[derive(Clone, Debug, Default)]
+pub(super) struct TaskPending {
+    pub accesses: Lately,
+    /// The list of tasks with pending accesses contains this task.
+    listed: bool,
+    /// Locks released last, with their times; only kept if unlinks are known as intervals.
+    pub released: VecDeque<(u64, Held)>,
+    /// Releases up to this time may be missing in `released`.
+    pub released_before_ns: u64,
+}
+
+/// Pending accesses of all tasks.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Pending {
+    of_task: PerTask<TaskPending>,
+    /// Tasks with pending accesses; may list tasks that have none any more.
+    busy: Vec<TaskId>,
+    /// Time when pending accesses are next checked.
+    judge_ns: u64,
+}
+
+impl Index<TaskId> for Pending {
+    type Output = TaskPending;
+    fn index(&self, id: TaskId) -> &TaskPending {
+        &self.of_task[id]
+    }
+}
+
+impl IndexMut<TaskId> for Pending {
+    fn index_mut(&mut self, id: TaskId) -> &mut TaskPending {
+        &mut self.of_task[id]
+    }
+}
+
+impl Pending {
+    pub fn add_task(&mut self, id: TaskId) {
+        self.of_task.add(id);
+    }
+
+    pub fn forget_task(&mut self, id: TaskId) {
+        let task = &mut self.of_task[id];
+        *task = TaskPending { listed: task.listed, ..TaskPending::default() };
+    }
+
+    pub fn add(&mut self, id: TaskId, signature: u64, done: Happening) {
+        let task = &mut self.of_task[id];
+        task.accesses.add(signature, done);
+        if !std::mem::replace(&mut task.listed, true) {
+            self.busy.push(id);
+        }
+    }
+
+    /// Remembers a released lock: it may have been held at the moment of an unlink that is known as an interval.
+    pub fn released(&mut self, id: TaskId, now_ns: u64, hold: &LockHold) {
+        let task = &mut self.of_task[id];
+        if task.released.len() == RELEASED_KEPT
+            && let Some((at_ns, _)) = task.released.pop_front()
+        {
+            task.released_before_ns = at_ns;
+        }
+        task.released.push_back((now_ns, hold.into()));
+    }
+
+    /// Returns true if it is time to check which accesses have been pending long enough.
+    pub fn is_due(&mut self, now_ns: u64) -> bool {
+        let is_due = now_ns >= self.judge_ns;
+        if is_due {
+            self.judge_ns = now_ns + JUDGE_EVERY_NS;
+        }
+        is_due
+    }
+
+    /// Takes accesses of all tasks, in the order in which they became known.
+    pub fn take(&mut self, take: impl Fn(&mut Lately, &mut Vec<Happening>)) -> Vec<Happening> {
+        let (mut at, mut due) = (0, Vec::new());
+        while at < self.busy.len() {
+            let task = &mut self.of_task[self.busy[at]];
+            take(&mut task.accesses, &mut due);
+            if task.accesses.is_empty() {
+                task.listed = false;
+                self.busy.swap_remove(at);
+            } else {
+                at += 1;
+            }
+        }
+        // Sort by time: the order of `busy` depends on when it was last checked.
+        due.sort_by_key(|h| h.known_ns);
+        due
     }
 }

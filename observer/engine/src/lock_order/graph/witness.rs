@@ -6,13 +6,14 @@
 
 use std::sync::Arc;
 
-use super::Ask;
+use super::{Ask, Requester};
 use crate::{
     event::SiteId,
     finding::{Known, Side, TaskRef},
-    path::{Op, held},
+    holds::Instance,
+    lock_order::path::{Op, held},
     presence::{Presence, Presences},
-    tasks::{Instance, Task, comm_text},
+    tasks::comm_text,
 };
 
 /// Maximum number of witnesses per pair of instances.
@@ -62,7 +63,8 @@ pub(crate) struct Witness {
 }
 
 impl Witness {
-    pub(super) fn of(task: &Task, ask: &Ask, path: &Arc<[Op]>, from_known: Known) -> Witness {
+    pub(super) fn of(by: Requester<'_>, ask: &Ask, path: &Arc<[Op]>, from_known: Known) -> Witness {
+        let task = by.task;
         Witness {
             presence: Presence::of(task, ask.time_ns, path),
             from_known,
@@ -70,8 +72,8 @@ impl Witness {
             task: (task.tgid, task.comm, task.cpu),
             stack: task.stack(),
             path: Arc::clone(path),
-            path_cut: task.path.is_cut(),
-            lossy: task.path.is_lossy() || task.is_doubtful(ask.time_ns),
+            path_cut: by.path.is_cut(),
+            lossy: by.path.is_lossy() || task.is_doubtful(ask.time_ns),
             site_unsure: task.is_site_unsure(ask.time_ns),
             sure: true,
             signature: Signature::default(),
@@ -133,8 +135,10 @@ impl Pair {
     /// Records another occurrence; `hole_ns` is the end of the last hole. Returns true if it is new evidence.
     pub(super) fn again(
         &mut self,
-        (signature, path): (Signature, usize),
-        (presences, hole_ns): (Presences<'_>, u64),
+        signature: Signature,
+        path: usize,
+        presences: Presences<'_>,
+        hole_ns: u64,
         mut witness: impl FnMut() -> Witness,
     ) -> bool {
         let known = self.witnesses.iter_mut().filter(|w| w.signature == signature);

@@ -17,8 +17,8 @@
 use crate::{
     event::Mode,
     fx::FxMap,
-    path::{Act, Op},
-    tasks::Instance,
+    holds::Instance,
+    lock_order::path::{Act, Op},
 };
 
 /// Maximum number of states tried.
@@ -48,7 +48,7 @@ struct Way {
 impl Way {
     fn new(ops: Vec<Op>) -> Way {
         let holds = (0..=ops.len())
-            .map(|at| crate::path::held(&ops[..at]).iter().map(|op| (op.lock, op.mode)).collect())
+            .map(|at| crate::lock_order::path::held(&ops[..at]).iter().map(|op| (op.lock, op.mode)).collect())
             .collect();
         Way { ops, holds }
     }

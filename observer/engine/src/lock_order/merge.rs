@@ -7,10 +7,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    cycles::{class_chains, id_of_classes},
     event::{Mode, Tid},
     finding::{Cycle, Doubt, Evidence, Finding, Hold, Manner, Rank, Step},
     lock_class::LockClass,
+    lock_order::cycles::{class_chains, id_of_classes},
     view::EdgeView,
 };
 

@@ -1,7 +1,7 @@
 //! Cycles of the lock-order graph that can deadlock.
 //!
 //! A cycle of instances is `feasible` if all steps can block and each step has a task of its own. In addition, these
-//! tasks can be brought to the point where they all wait ([`crate::reach`]). The cycle is `guarded` if two of the tasks
+//! tasks can be brought to the point where they all wait ([`super::feasible`]). The cycle is `guarded` if two of the tasks
 //! hold a common lock that prevents this. It is `possible` if the verdict depends on the exact moment at which a folio
 //! was locked. A cycle of classes that no instances close is `class-only`, as is a cycle whose tasks cannot be there
 //! together. A single task does not make a cycle.
@@ -25,15 +25,16 @@ use std::{
 
 use self::judge::{Verdict, judge};
 use crate::{
-    components::{Components, NO_COMPONENT},
     event::SiteId,
     finding::{Cycle, Doubt, Evidence, Finding, Queued, Rank},
     fx::FxMap,
-    graph::{Edge, Graph, Witness},
+    holds::Instance,
     lock_class::LockClass,
-    locks::Locks,
-    presence::Presences,
-    tasks::Instance,
+    lock_order::{
+        components::{Components, NO_COMPONENT},
+        graph::{Edge, Graph, Witness},
+    },
+    world::World,
 };
 
 /// Objects that this search bounds, for reports.
@@ -54,14 +55,15 @@ const AT_THE_END: usize = 1_000_000;
 const CHAINS_MAX: usize = 256;
 
 /// Searches the first pairs of this list, as far as the budget allows.
-fn look(world: World<'_>, pairs: &[u32], budget: usize, found: &mut BTreeMap<Key, Found>) -> Looked {
-    let closing = closing(world.graph);
-    let closes = |at: &u32| closing[world.graph.pair(*at).edge as usize];
+fn look(at_hand: AtHand<'_>, pairs: &[u32], budget: usize, found: &mut BTreeMap<Key, Found>) -> Looked {
+    let graph = at_hand.graph;
+    let closing = closing(graph);
+    let closes = |at: &u32| closing[graph.pair(*at).edge as usize];
     if !pairs.iter().any(closes) {
         return Looked { seen: pairs.len(), ..Looked::default() };
     }
-    let knots = Knots::of(world.graph, &closing, pairs);
-    let mut search = Search { graph: world.graph, closing, knots, chains: BTreeMap::new() };
+    let knots = Knots::of(graph, &closing, pairs);
+    let mut search = Search { graph, closing, knots, chains: BTreeMap::new() };
     let (mut left, mut seen, mut cut) = (budget, 0, Vec::new());
     for at in pairs {
         let tried = search.through(*at);
@@ -74,7 +76,7 @@ fn look(world: World<'_>, pairs: &[u32], budget: usize, found: &mut BTreeMap<Key
     }
     let mut open = Vec::new();
     for chain in search.chains.into_values() {
-        if judge(world, &chain, found) {
+        if judge(at_hand, &chain, found) {
             open.push(chain[0]);
         }
     }
@@ -123,12 +125,11 @@ struct Found {
     chains: BTreeSet<Vec<Instance>>,
 }
 
-/// State that the engine passes in for a judgement.
+/// State that a judgement reads.
 #[derive(Clone, Copy)]
-pub(crate) struct World<'a> {
-    pub graph: &'a Graph,
-    pub locks: &'a Locks,
-    pub presences: Presences<'a>,
+struct AtHand<'a> {
+    graph: &'a Graph,
+    world: &'a World,
 }
 
 /// The cycles found so far.
@@ -155,22 +156,17 @@ impl Cycles {
 
     /// Searches pairs that were not searched yet and that have no new evidence since `before_ns`; `u64::MAX`: all
     /// pairs. Pairs whose operations have not ended are searched again later.
-    pub fn settle(
-        &mut self,
-        graph: &mut Graph,
-        (locks, presences): (&Locks, Presences<'_>),
-        (before_ns, now_ns): (u64, u64),
-    ) {
+    pub fn settle(&mut self, graph: &mut Graph, world: &World, before_ns: u64) {
         let due = graph.due(before_ns);
         if !due.is_empty() {
             let mut found = std::mem::take(&mut self.found);
             let budget = if before_ns == u64::MAX { AT_THE_END } else { AT_A_TIME };
-            let looked = look(World { graph, locks, presences }, &due, budget, &mut found);
+            let looked = look(AtHand { graph, world }, &due, budget, &mut found);
             self.found = found;
             self.cut += looked.cut.len() as u64;
             looked.cut.into_iter().for_each(|pair| graph.cut(pair));
             if before_ns != u64::MAX {
-                looked.open.into_iter().for_each(|pair| graph.wait_on(pair, now_ns));
+                looked.open.into_iter().for_each(|pair| graph.wait_on(pair, world.now_ns));
             }
             graph.put_back(&due[looked.seen..]);
         }
@@ -178,7 +174,7 @@ impl Cycles {
             return;
         }
         let steps: BTreeSet<Step> = self.found.values().flat_map(|f| f.hops.iter().map(Hop::step)).collect();
-        graph.thin_out(presences, now_ns, |edge, locks, last_ns| {
+        graph.thin_out(world.presences(), world.now_ns, |edge, locks, last_ns| {
             let step = (edge, locks.0, locks.1);
             if steps.contains(&step) {
                 self.last_ns.insert(step, last_ns);
@@ -193,7 +189,7 @@ impl Cycles {
         let mut weak: BTreeMap<Vec<LockClass>, (&Found, usize)> = BTreeMap::new();
         for (key, found) in &self.found {
             if found.verdict.rank <= Rank::Possible {
-                all.push(found.finding(id(key, &name), (found.chains.len(), graph, &self.last_ns), &name));
+                all.push(found.finding(id(key, &name), found.chains.len(), graph, &self.last_ns, &name));
                 continue;
             }
             let worth = |f: &Found| (f.verdict.rank, f.verdict.doubts.len(), f.first_ns);
@@ -204,7 +200,7 @@ impl Cycles {
             }
         }
         let told = |(classes, (found, chains)): (&Vec<LockClass>, &(&Found, usize))| {
-            found.finding(id_of_classes(classes), (*chains, graph, &self.last_ns), &name)
+            found.finding(id_of_classes(classes), *chains, graph, &self.last_ns, &name)
         };
         all.extend(weak.iter().map(told));
         let closed: BTreeSet<Vec<LockClass>> = self.found.keys().map(|key| classes_of(key)).collect();
@@ -218,7 +214,9 @@ impl Found {
     fn finding(
         &self,
         id: String,
-        (chains, graph, gone): (usize, &Graph, &BTreeMap<Step, u64>),
+        chains: usize,
+        graph: &Graph,
+        gone: &BTreeMap<Step, u64>,
         name: impl Fn(SiteId) -> Arc<str>,
     ) -> Finding {
         let edge = |hop: &Hop| &graph.edges()[hop.edge as usize];

@@ -10,7 +10,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use crate::components::{Components, NO_COMPONENT};
+use crate::lock_order::components::{Components, NO_COMPONENT};
 
 /// Bound of the work in one call, beyond the first search of each component; see [`Circles::work`].
 pub(super) const WORK_MAX: usize = 1 << 20;

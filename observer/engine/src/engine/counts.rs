@@ -1,0 +1,122 @@
+//! Counts of events, and the statistics that a view shows.
+//!
+//! This module decides what is counted that the state of the rules does not show.
+
+use observer_ebpf::kinds;
+
+use super::Engine;
+use crate::{
+    event::{Class, Event, LockStep},
+    view::{ClassCount, Stats},
+};
+
+/// Upper bound of kind numbers, exclusive.
+const KINDS: usize = 64;
+
+/// Counts that cannot be derived from the state.
+#[derive(Clone, Debug)]
+pub(super) struct Counts {
+    pub events: u64,
+    first_ns: u64,
+    pub lookups: u64,
+    pub shares: u64,
+    pub removals_exact: u64,
+    pub removals_diff: u64,
+    pub removals_both: u64,
+    pub unmatched_ends: u64,
+    pub unmatched_begins: u64,
+    pub unknown_releases: u64,
+    pub missed_folio_releases: u64,
+    /// Acquisition attempts and releases by class on the wire.
+    by_class: [[u64; 2]; Class::ALL.len()],
+    by_kind: [u64; KINDS],
+}
+
+impl Default for Counts {
+    fn default() -> Counts {
+        Counts {
+            events: 0,
+            first_ns: 0,
+            lookups: 0,
+            shares: 0,
+            removals_exact: 0,
+            removals_diff: 0,
+            removals_both: 0,
+            unmatched_ends: 0,
+            unmatched_begins: 0,
+            unknown_releases: 0,
+            missed_folio_releases: 0,
+            by_class: [[0; 2]; Class::ALL.len()],
+            by_kind: [0; KINDS],
+        }
+    }
+}
+
+impl Counts {
+    #[inline]
+    pub fn add(&mut self, event: &Event) {
+        if self.events == 0 {
+            self.first_ns = event.time_ns;
+        }
+        self.events += 1;
+        self.by_kind[usize::from(event.body.kind()) % KINDS] += 1;
+    }
+
+    #[inline]
+    pub fn add_lock(&mut self, step: LockStep, class: Class) {
+        let [takes, releases] = &mut self.by_class[class as usize - 1];
+        match step {
+            LockStep::Ask | LockStep::Try | LockStep::Busy => *takes += 1,
+            LockStep::Release => *releases += 1,
+            _ => {}
+        }
+    }
+
+    /// Number of unlinks that the entries showed and the body of unshare did not report.
+    pub fn entries_only(&self) -> u64 {
+        self.removals_diff - self.removals_both
+    }
+}
+
+impl Engine {
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let c = &self.counts;
+        Stats {
+            events: c.events,
+            by_kind: kinds::TABLE.iter().map(|k| (k.name, c.by_kind[usize::from(k.number)])).collect(),
+            by_class: Class::ALL[..Class::ALL.len() - 1]
+                .iter()
+                .map(|class| {
+                    let [takes, releases] = c.by_class[*class as usize - 1];
+                    ClassCount { class: class.name(), takes, releases }
+                })
+                .collect(),
+            first_ns: c.first_ns,
+            last_ns: self.world.now_ns,
+            lost: self.world.losses.lost,
+            holes: self.world.losses.holes,
+            lost_by_reason: self.world.losses.by_reason.iter().map(|(reason, n)| (*reason, *n)).collect(),
+            live_leases: self.leases.alive(),
+            leases: self.leases.count,
+            live_tasks: self.world.tasks.len(),
+            live_tables: self.tables.alive(),
+            lookups: c.lookups,
+            shares: c.shares,
+            removals_exact: c.removals_exact,
+            removals_diff: c.removals_diff,
+            removals_both: c.removals_both,
+            windows: self.windows.count,
+            unmatched_ends: c.unmatched_ends,
+            unmatched_begins: c.unmatched_begins,
+            unknown_releases: c.unknown_releases,
+            untried_pairs: self.lock_order.untried_pairs(),
+            dropped_pairs: self.lock_order.dropped_pairs(),
+            dropped_requests: self.lock_order.dropped_requests(),
+            dropped_walks: self.predictions.dropped_walks,
+            missed_frees: self.tables.missed_frees,
+            missed_folio_releases: c.missed_folio_releases,
+            forgotten_leases: self.leases.forgotten,
+        }
+    }
+}
