@@ -18,20 +18,20 @@ use crate::report::Report;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Change {
     /// Only the second has it.
-    Came,
+    New,
     /// Both have it, at different ranks.
     Rank,
     /// Only the first has it.
-    Went,
+    Gone,
 }
 
 impl Change {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Change::Came => "came",
+            Change::New => "new",
             Change::Rank => "rank",
-            Change::Went => "went",
+            Change::Gone => "gone",
         }
     }
 }
@@ -136,7 +136,7 @@ fn findings<'a>(a: &'a Report, b: &'a Report) -> (Vec<FindingChange<'a>>, usize)
     for (id, was) in &a {
         let is = b.get(id).copied();
         let change = match is {
-            None => Change::Went,
+            None => Change::Gone,
             Some(is) if is.finding.rank != was.finding.rank => Change::Rank,
             Some(_) => {
                 same += 1;
@@ -146,18 +146,18 @@ fn findings<'a>(a: &'a Report, b: &'a Report) -> (Vec<FindingChange<'a>>, usize)
         changes.push(FindingChange { change, id, a: Some(*was), b: is });
     }
     let came = b.iter().filter(|(id, _)| !a.contains_key(*id));
-    changes.extend(came.map(|(id, is)| FindingChange { change: Change::Came, id, a: None, b: Some(*is) }));
+    changes.extend(came.map(|(id, is)| FindingChange { change: Change::New, id, a: None, b: Some(*is) }));
     changes.sort_by_key(|c| (c.change, c.shown().map(|f| f.rank), c.id));
     (changes, same)
 }
 
 fn edges<'a>(a: &'a Report, b: &'a Report) -> (Vec<EdgeChange<'a>>, usize) {
-    let key = |e: &EdgeView| (e.from, e.from_mode, e.to, e.to_mode, e.manner);
+    let key = |e: &EdgeView| (e.from, e.from_mode, e.to, e.to_mode, e.acquire);
     let lacks = |r: &Report, e: &EdgeView| r.edges.iter().all(|other| key(other) != key(e));
-    let came = b.edges.iter().filter(|e| lacks(a, e)).map(|edge| EdgeChange { change: Change::Came, edge });
-    let went = a.edges.iter().filter(|e| lacks(b, e)).map(|edge| EdgeChange { change: Change::Went, edge });
+    let came = b.edges.iter().filter(|e| lacks(a, e)).map(|edge| EdgeChange { change: Change::New, edge });
+    let went = a.edges.iter().filter(|e| lacks(b, e)).map(|edge| EdgeChange { change: Change::Gone, edge });
     let changes: Vec<EdgeChange<'a>> = came.chain(went).collect();
-    let went = changes.iter().filter(|c| c.change == Change::Went).count();
+    let went = changes.iter().filter(|c| c.change == Change::Gone).count();
     (changes, a.edges.len() - went)
 }
 

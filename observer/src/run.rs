@@ -316,7 +316,7 @@ impl Looked {
                 events: stats.events,
                 lost: pipeline.lost(),
                 shares: stats.shares,
-                unshares: stats.removals_exact + stats.removals_diff - stats.removals_both,
+                unshares: stats.unlinks_exact + stats.unlinks_diff - stats.unlinks_both,
                 findings: findings.len(),
             };
             quietly(lines.findings(&findings))?;

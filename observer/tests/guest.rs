@@ -203,7 +203,7 @@ fn the_fault_path_takes_its_locks_in_the_documented_order() {
                 && e["from_mode"] == from_mode
                 && e["to"] == to
                 && e["to_mode"] == to_mode
-                && e["manner"] != "tried"
+                && e["acquire"] != "try"
         })
     };
     // mm/rmap.c of 6.12: fault mutex, vma_lock, i_mmap_rwsem (inside huge_pmd_share), folio lock; the PTL innermost.

@@ -19,7 +19,7 @@ use observer::{
 };
 use observer_engine::{
     event::{Event, Mode, Tid},
-    finding::{Evidence, Finding, Hold, Kind, Known, Rank, Use, WindowCase},
+    finding::{Evidence, Finding, Hold, HoldBasis, Kind, Rank, Use, WindowCase},
     lock_class::LockClass,
     order::{Item, Order},
     setup::Setup,
@@ -238,7 +238,7 @@ fn windows_made_up() {
         class,
         lock: 0xffff_8880_0000_1000 + i as u64 * 64,
         mode: Some(if i % 2 == 0 { Mode::Write } else { Mode::Read }),
-        known: Known::Asked,
+        basis: HoldBasis::Requested,
         since_ns: lookup_ns - 1_000 * (i as u64 + 1),
         lossy: false,
     };

@@ -336,69 +336,69 @@ pub fn comm_text(comm: &[u8; 16]) -> String {
 
 /// Hold basis: the evidence that a lock is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Known {
+pub enum HoldBasis {
     /// The task requested the lock and then continued.
-    Asked,
+    Requested,
     /// The task requested the lock, and no later event of it was seen: it may still wait.
-    Asking,
+    Requesting,
     /// A trylock succeeded.
-    Tried,
+    Try,
     /// A lookup returned the folio locked.
-    Returned,
+    ReturnedLocked,
     /// A function was entered whose contract is a locked folio: acquired at some time before.
     Contract,
     /// The slow path returned.
     SlowPath,
     /// Only the release was seen: acquired at some time before.
-    Released,
+    InferredFromRelease,
 }
 
-impl Known {
+impl HoldBasis {
     /// True for a contract and for a release: the lock was acquired at some unseen time before.
     #[must_use]
     pub fn is_inferred(self) -> bool {
-        matches!(self, Known::Contract | Known::Released)
+        matches!(self, HoldBasis::Contract | HoldBasis::InferredFromRelease)
     }
 
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Known::Asked => "asked",
-            Known::Asking => "asking",
-            Known::Tried => "tried",
-            Known::Returned => "returned-locked",
-            Known::Contract => "contract",
-            Known::SlowPath => "slow-path",
-            Known::Released => "released",
+            HoldBasis::Requested => "requested",
+            HoldBasis::Requesting => "requesting",
+            HoldBasis::Try => "try",
+            HoldBasis::ReturnedLocked => "returned-locked",
+            HoldBasis::Contract => "contract",
+            HoldBasis::SlowPath => "slow-path",
+            HoldBasis::InferredFromRelease => "inferred-from-release",
         }
     }
 }
 
 /// Kind of request for the second lock of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Manner {
+pub enum AcquireKind {
     /// Requested in a way that can block.
-    Asked,
+    Blocking,
     /// A trylock succeeded at a site that blocks if the trylock fails.
     TryThenBlock,
     /// A trylock that cannot block: not a step of a deadlock.
-    Tried,
+    Try,
 }
 
-impl Manner {
+impl AcquireKind {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Manner::Asked => "asked",
-            Manner::TryThenBlock => "try-then-block",
-            Manner::Tried => "tried",
+            AcquireKind::Blocking => "blocking",
+            AcquireKind::TryThenBlock => "try-then-block",
+            AcquireKind::Try => "try",
         }
     }
 
     /// Returns true if the request can block.
     #[must_use]
     pub fn can_block(self) -> bool {
-        self != Manner::Tried
+        self != AcquireKind::Try
     }
 }
 
@@ -410,7 +410,7 @@ pub struct Hold {
     pub lock: u64,
     /// `None` if the kernel does not report it.
     pub mode: Option<Mode>,
-    pub known: Known,
+    pub basis: HoldBasis,
     pub since_ns: u64,
     /// Lost records may include the release.
     pub lossy: bool,
@@ -435,11 +435,11 @@ pub struct Step {
     pub from: LockClass,
     pub from_mode: Option<Mode>,
     pub from_lock: u64,
-    pub from_known: Known,
+    pub from_basis: HoldBasis,
     pub to: LockClass,
     pub to_mode: Option<Mode>,
     pub to_lock: u64,
-    pub manner: Manner,
+    pub acquire: AcquireKind,
     /// `from` was certainly held when `to` was requested. False if the moment at which a folio was locked is not known.
     pub sure: bool,
     /// The requester, its site and all locks that it held then, `from` included.

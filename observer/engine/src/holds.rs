@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 
 use crate::{
     event::{Class, Mapping, Mode},
-    finding::{Hold, Known},
+    finding::{Hold, HoldBasis},
     lock_class::LockClass,
     loss::Missing,
 };
@@ -71,7 +71,7 @@ pub(crate) struct LockHold {
     pub class: LockClass,
     pub instance: Instance,
     pub mode: Option<Mode>,
-    pub known: Known,
+    pub basis: HoldBasis,
     pub since_ns: u64,
     /// Its release may be lost, or another task may have released it.
     pub lossy: bool,
@@ -98,7 +98,7 @@ pub(crate) struct Held {
     pub class: LockClass,
     pub instance: Instance,
     pub mode: Option<Mode>,
-    known: Known,
+    basis: HoldBasis,
     since_ns: u64,
     pub lossy: bool,
     pub downgraded: bool,
@@ -110,7 +110,7 @@ impl From<&LockHold> for Held {
             class: h.class,
             instance: h.instance,
             mode: h.mode,
-            known: h.known,
+            basis: h.basis,
             since_ns: h.since_ns,
             lossy: h.lossy,
             downgraded: h.downgraded,
@@ -131,7 +131,7 @@ impl Held {
             class: self.class,
             lock: self.instance.addr,
             mode: self.mode,
-            known: self.known,
+            basis: self.basis,
             since_ns: self.since_ns,
             lossy: self.lossy,
         }
@@ -227,7 +227,7 @@ impl Key {
             (true, _) => Mode::Exclusive,
         };
         let (lock, mode) = (self.instance.addr, Some(mode));
-        Hold { class: self.class, lock, mode, known: Known::Asked, since_ns: 0, lossy: false }
+        Hold { class: self.class, lock, mode, basis: HoldBasis::Requested, since_ns: 0, lossy: false }
     }
 }
 

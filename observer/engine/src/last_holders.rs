@@ -7,7 +7,7 @@
 
 use crate::{
     event::{Folio, Mapping, Mode, SiteId},
-    finding::Known,
+    finding::HoldBasis,
     fx::FxMap,
     holds::{Instance, LockHold},
     lock_class::LockClass,
@@ -39,7 +39,7 @@ pub(crate) struct LastHold {
     pub mapping: Mapping,
     pub index: u64,
     pub mode: Option<Mode>,
-    pub known: Known,
+    pub basis: HoldBasis,
     /// Lost records could show that it ended otherwise.
     pub lossy: bool,
     pub since_ns: u64,
@@ -61,7 +61,7 @@ impl LastHold {
             mapping: hold.mapping,
             index: hold.index,
             mode: hold.mode,
-            known: hold.known,
+            basis: hold.basis,
             lossy: hold.lossy,
             since_ns: hold.since_ns,
             end_ns,
@@ -78,7 +78,7 @@ impl LastHold {
 /// Result of asking for a lock's last holder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Last {
-    Known(LastHold),
+    HoldBasis(LastHold),
     /// No holder was seen.
     None,
     /// No holder is remembered, but one may have been forgotten.
@@ -88,7 +88,7 @@ pub(crate) enum Last {
 impl Last {
     fn end_ns(self) -> u64 {
         match self {
-            Last::Known(last) => last.end_ns,
+            Last::HoldBasis(last) => last.end_ns,
             Last::None | Last::Forgotten => 0,
         }
     }
@@ -131,7 +131,7 @@ impl LastHolders {
         if !self.kept.is_empty()
             && let Some(kept) = self.kept.get_mut(&hold.instance.addr)
         {
-            kept.last = Last::Known(last);
+            kept.last = Last::HoldBasis(last);
         }
         self.remember(last);
     }
@@ -146,12 +146,12 @@ impl LastHolders {
 
     /// Records the exit of a task that holds this lock.
     pub fn exited(&mut self, task: &Task, hold: &LockHold, now_ns: u64) {
-        if hold.class == LockClass::Ptl || hold.known == Known::Asking {
+        if hold.class == LockClass::Ptl || hold.basis == HoldBasis::Requesting {
             return;
         }
         let last = LastHold::new(task, hold, now_ns, Ending::Exited);
         let wanted = self.kept.get(&hold.instance.addr).is_some_and(|kept| kept.wanted);
-        self.keep(hold.instance.addr, Kept { last: Last::Known(last), wanted });
+        self.keep(hold.instance.addr, Kept { last: Last::HoldBasis(last), wanted });
         self.remember(last);
     }
 
@@ -205,7 +205,7 @@ impl LastHolders {
     pub fn prune(&mut self, is_wanted: impl Fn(u64) -> bool) {
         self.kept.retain(|addr, kept| {
             kept.wanted = is_wanted(*addr);
-            let left = matches!(kept.last, Last::Known(LastHold { ending: Ending::Exited, .. }));
+            let left = matches!(kept.last, Last::HoldBasis(LastHold { ending: Ending::Exited, .. }));
             kept.wanted || left
         });
     }
@@ -224,7 +224,7 @@ impl LastHolders {
         let recent = self.recent.get(at).copied().flatten();
         let replaced = self.cut || self.replaced.get(at).copied().unwrap_or(false);
         match recent.filter(|last| last.instance.addr == addr) {
-            Some(last) => Last::Known(last),
+            Some(last) => Last::HoldBasis(last),
             None if replaced => Last::Forgotten,
             None => Last::None,
         }
@@ -233,7 +233,7 @@ impl LastHolders {
     /// Returns the last holder of the folio at an index of a file, even if that was another folio.
     pub fn of_place(&self, mapping: Mapping, index: u64) -> Last {
         let kept = self.kept.values().filter_map(|kept| match kept.last {
-            Last::Known(last) => Some(last),
+            Last::HoldBasis(last) => Some(last),
             _ => None,
         });
         let is_there = |last: &LastHold| {
@@ -241,7 +241,7 @@ impl LastHolders {
         };
         let all = self.recent.iter().flatten().copied().chain(kept).filter(is_there);
         match all.max_by_key(|last| (last.end_ns, last.instance)) {
-            Some(last) => Last::Known(last),
+            Some(last) => Last::HoldBasis(last),
             None if self.cut || self.replaced.iter().any(|r| *r) => Last::Forgotten,
             None => Last::None,
         }
@@ -261,7 +261,7 @@ mod tests {
             class: LockClass::FaultMutex,
             instance: Instance { addr, life: 0 },
             mode: Some(Mode::Exclusive),
-            known: Known::Asked,
+            basis: HoldBasis::Requested,
             since_ns: 1,
             lossy: false,
             disputed: false,
@@ -274,7 +274,7 @@ mod tests {
 
     fn end(last: Last) -> Option<(u64, Ending)> {
         match last {
-            Last::Known(last) => Some((last.end_ns, last.ending)),
+            Last::HoldBasis(last) => Some((last.end_ns, last.ending)),
             _ => None,
         }
     }
@@ -301,7 +301,7 @@ mod tests {
         let (mut last, mut tasks) = (LastHolders::default(), Tasks::default());
         let id = tasks.claim(Tid(1), 0);
         last.exited(&tasks[id], &hold(0x40), 10);
-        last.exited(&tasks[id], &LockHold { known: Known::Asking, ..hold(0x80) }, 10);
+        last.exited(&tasks[id], &LockHold { basis: HoldBasis::Requesting, ..hold(0x80) }, 10);
         last.prune(|_| false);
         assert_eq!(end(last.of(0x40)), Some((10, Ending::Exited)));
         assert_eq!(last.of(0x80), Last::None);

@@ -37,7 +37,7 @@ const EXCLUDING_MAX: usize = 4;
 
 /// Kind of a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sort {
+pub(crate) enum LeaseKind {
     /// A running callback received the pointer.
     Callback,
     /// A lookup returned the pointer, in an mm that the task works on.
@@ -114,7 +114,7 @@ impl Taken {
 /// State of one lease.
 #[derive(Clone, Debug)]
 pub(crate) struct Lease {
-    pub sort: Sort,
+    pub sort: LeaseKind,
     pub mm: Mm,
     pub addr: Addr,
     pub pte: Pte,
@@ -180,7 +180,7 @@ impl Lease {
     }
 
     pub fn new(
-        sort: Sort,
+        sort: LeaseKind,
         pointer: Pointer,
         start_ns: u64,
         cpu: u16,
@@ -224,7 +224,7 @@ impl Lease {
 
     /// Passes the pointer of a lookup on to a callback: both are one lease, from the lookup on.
     pub fn hand_over(&mut self, addr: Addr, pte: Pte, site: SiteId, depth: usize) {
-        self.sort = Sort::Callback;
+        self.sort = LeaseKind::Callback;
         (self.addr, self.pte, self.site, self.depth) = (addr, pte, site, depth);
         self.dormant = false;
         self.still_used();
@@ -234,7 +234,7 @@ impl Lease {
     pub fn reaches(&self, mm: Mm, table: Table, gib: Option<Addr>) -> bool {
         self.mm == mm
             && match self.sort {
-                Sort::Walk(to) => gib.is_some_and(|gib| self.addr.gib() <= gib && gib < to),
+                LeaseKind::Walk(to) => gib.is_some_and(|gib| self.addr.gib() <= gib && gib < to),
                 _ => self.of.table == table && gib.is_none_or(|gib| self.addr.gib() == gib),
             }
     }
@@ -295,7 +295,7 @@ impl Lease {
     }
 
     fn sleep(&mut self, now_ns: u64) {
-        if self.sort != Sort::Callback {
+        if self.sort != LeaseKind::Callback {
             self.dormant = true;
             self.active_until_ns = now_ns;
         }
@@ -349,7 +349,7 @@ impl Lease {
     /// Handles another lookup by the task in this mm, at `gib`. Returns true if it ends the lease. A lease that was
     /// hit, and is given up in time by this lookup, is kept: that shows if it is used later.
     pub fn looked_up_again(&mut self, gib: Addr, now_ns: u64) -> bool {
-        if self.sort != Sort::Own || self.retired {
+        if self.sort != LeaseKind::Own || self.retired {
             return false;
         }
         let under_ptl = self.ptl.is_some() && self.addr.gib() == gib;
@@ -374,7 +374,7 @@ impl Lease {
     /// Ends the lease now.
     pub fn end(&mut self, end: LeaseEnd) {
         let LeaseEnd { now_ns, seen_ns, by_lock } = end;
-        let is_held = by_lock || self.sort == Sort::Callback;
+        let is_held = by_lock || self.sort == LeaseKind::Callback;
         let until_ns = if is_held { Some(seen_ns) } else { self.ptl.map(|taken| taken.until_ns(seen_ns)) };
         if let (Some(until_ns), false) = (until_ns, self.retired) {
             self.certain_ns = until_ns;

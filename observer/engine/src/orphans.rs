@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     event::{Mapping, Mode, Tid},
-    finding::{Doubt, Ended, Evidence, Finding, Known, LastHolder, OrphanWait, Rank, TaskRef},
+    finding::{Doubt, Ended, Evidence, Finding, HoldBasis, LastHolder, OrphanWait, Rank, TaskRef},
     last_holders::{Ending, Last, LastHold, LastHolders, RECENT},
     lock_class::LockClass,
     lock_order::waits,
@@ -135,7 +135,7 @@ impl<'a> Orphans<'a> {
             for hold in &task.holds {
                 let addr = hold.instance.addr;
                 let waits = task.waiting.is_some_and(|wait| wait.told && wait.addr == addr);
-                if hold.known == Known::Asking && waits {
+                if hold.basis == HoldBasis::Requesting && waits {
                     continue;
                 }
                 let place = Object::Place(hold.mapping, hold.index);
@@ -154,7 +154,7 @@ impl<'a> Orphans<'a> {
         let waiter: &'w Waiter<'w> = waiters.iter().min_by_key(longest)?;
         let (last, class) = (self.last_of(object, waiter), waiter.wait.class);
         let known = match last {
-            Last::Known(last) => Some(last),
+            Last::HoldBasis(last) => Some(last),
             _ => None,
         };
         let end_ns = known.map_or(0, |last| last.end_ns);
@@ -167,7 +167,7 @@ impl<'a> Orphans<'a> {
         match last {
             Last::Forgotten => doubts.push(Doubt::HolderForgotten { releases: RECENT }),
             // Other readers may have held the lock since before the run.
-            Last::Known(last) if last.mode != Some(Mode::Read) => {}
+            Last::HoldBasis(last) if last.mode != Some(Mode::Read) => {}
             _ => doubts.push(Doubt::HolderUnseen),
         }
         doubts.extend(self.may_hold_unseen(waiter, waiters).then_some(Doubt::Inside));
@@ -199,7 +199,7 @@ impl<'a> Orphans<'a> {
                 && waiter.place.is_none_or(|place| !known || place == (last.mapping, last.index))
         };
         match self.last.of(addr) {
-            Last::Known(last) if !is_same(&last) => Last::None,
+            Last::HoldBasis(last) if !is_same(&last) => Last::None,
             other => other,
         }
     }
@@ -239,8 +239,8 @@ impl<'a> Orphans<'a> {
         LastHolder {
             task: TaskRef { tid: Tid(last.tid), tgid: last.tgid, comm: comm_text(&last.comm), cpu: last.cpu },
             site: last.site.map(|site| self.world.name(self.world.rules.canonical(site))),
-            known: last.known,
-            acquired_ns: (!last.known.is_inferred()).then_some(last.since_ns),
+            basis: last.basis,
+            acquired_ns: (!last.basis.is_inferred()).then_some(last.since_ns),
             ended: match last.ending {
                 Ending::Released => Ended::Released(last.end_ns),
                 Ending::Exited => Ended::Exited(last.end_ns),

@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, VecDeque, btree_map::Entry};
 pub(crate) use self::access::UnlinkAt;
 use self::{
     link_history::{Seen, Sides, Sig, Witness},
-    pending::{Done, Happening, Pending, WAIT_NS},
+    pending::{Access, Done, Pending, WAIT_NS},
     report::Protection,
 };
 use crate::{
@@ -36,32 +36,32 @@ use crate::{
 
 /// Set of excluders between a lease and an unlink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Apart(u16);
+pub(crate) struct Excluders(u16);
 
-impl Apart {
-    pub const NOTHING: Apart = Apart(0);
+impl Excluders {
+    pub const NOTHING: Excluders = Excluders(0);
     /// The VMA's own lock or mmap_lock, by contract of the lookup site, against a writer of mmap_lock.
-    pub const VMA_LOCKED: Apart = Apart(1 << 14);
+    pub const VMA_LOCKED: Excluders = Excluders(1 << 14);
     /// The mm has no user left.
-    pub const LAST_USER: Apart = Apart(1 << 15);
+    pub const LAST_USER: Excluders = Excluders(1 << 15);
 
-    pub fn lock(class: LockClass) -> Apart {
-        Apart(1 << class as u16)
+    pub fn lock(class: LockClass) -> Excluders {
+        Excluders(1 << class as u16)
     }
 
-    pub fn and(self, other: Apart) -> Apart {
-        Apart(self.0 & other.0)
+    pub fn and(self, other: Excluders) -> Excluders {
+        Excluders(self.0 & other.0)
     }
 
-    pub fn or(self, other: Apart) -> Apart {
-        Apart(self.0 | other.0)
+    pub fn or(self, other: Excluders) -> Excluders {
+        Excluders(self.0 | other.0)
     }
 
     pub fn classes(self) -> impl Iterator<Item = LockClass> {
-        LockClass::ALL.into_iter().filter(move |c| self.0 & Apart::lock(*c).0 != 0)
+        LockClass::ALL.into_iter().filter(move |c| self.0 & Excluders::lock(*c).0 != 0)
     }
 
-    pub fn has(self, other: Apart) -> bool {
+    pub fn has(self, other: Excluders) -> bool {
         self.0 & other.0 != 0
     }
 }
@@ -77,9 +77,9 @@ pub(crate) struct Pair {
     pub first_ns: u64,
     pub last_ns: u64,
     /// Classes that the unlinkers held exclusively, every time.
-    pub would_exclude: Apart,
+    pub would_exclude: Excluders,
     /// Classes that the holders held, that exclude other unlinks, and that the unlinkers did not hold, every time.
-    pub unlinker_lacks: Apart,
+    pub unlinker_lacks: Excluders,
     pub holder: Witness,
     pub unlinker: Witness,
     pub link: LinkId,
@@ -105,7 +105,7 @@ pub(crate) struct Predictions {
 
 impl Predictions {
     /// Adds an access that is not pending any more.
-    fn take(&mut self, world: &World, done: &Happening) {
+    fn take(&mut self, world: &World, done: &Access) {
         self.protection.count(done);
         if !done.what.in_operation {
             return;
@@ -201,7 +201,7 @@ struct Case {
 struct Worst {
     case: Option<Case>,
     /// Excluders of the other cases.
-    by: Apart,
+    by: Excluders,
     /// Some cases are excluded only by locks of single pages.
     by_page: bool,
 }
@@ -278,7 +278,7 @@ impl Context<'_> {
     /// Returns the worst case of two accesses by two tasks, and the excluders of all others.
     fn worst(&self, lease: &Sig, unlink: &Sig) -> Worst {
         let mut worst: Option<Case> = None;
-        let (mut any, mut pages) = (Apart::NOTHING, false);
+        let (mut any, mut pages) = (Excluders::NOTHING, false);
         for a in &lease.seen {
             for b in &unlink.seen {
                 let Some(sure) = self.both_alive(a, b) else { continue };
@@ -293,11 +293,11 @@ impl Context<'_> {
                         let (by_link, by_link_perhaps) = self.apart(lease, phase, unlink);
                         let (by_page, by_page_perhaps) = shared(&held[phase], &taken[0]);
                         any = any.or(by_link).or(by_page);
-                        pages |= by_link == Apart::NOTHING && by_page != Apart::NOTHING;
-                        if by_link.or(by_page) != Apart::NOTHING {
+                        pages |= by_link == Excluders::NOTHING && by_page != Excluders::NOTHING;
+                        if by_link.or(by_page) != Excluders::NOTHING {
                             continue;
                         }
-                        let is_open = sure && by_link_perhaps.or(by_page_perhaps) == Apart::NOTHING;
+                        let is_open = sure && by_link_perhaps.or(by_page_perhaps) == Excluders::NOTHING;
                         let meeting = if is_open { Meeting::Open } else { Meeting::Perhaps };
                         if worst.as_ref().is_none_or(|w| meeting < w.meeting) {
                             let page_locks = [held[phase].clone(), taken[0].clone()];
@@ -314,11 +314,11 @@ impl Context<'_> {
     /// Compares a lease and an unlink of the same link.
     fn judge(&mut self, link: LinkId, lease: &mut Sig, unlink: &mut Sig) -> Verdict {
         let sites = (lease.site, unlink.site);
-        let mut all = Apart::NOTHING;
+        let mut all = Excluders::NOTHING;
         let is_settled = (0..lease.phases.len()).all(|phase| {
             let (firm, _) = self.apart(lease, phase, unlink);
             all = all.or(firm);
-            firm != Apart::NOTHING
+            firm != Excluders::NOTHING
         });
         if is_settled && lease.whole {
             self.protection.kept_apart(sites, all, false);
@@ -330,7 +330,7 @@ impl Context<'_> {
             if is_cut(lease) || is_cut(unlink) || !lease.whole {
                 // A task or variant that was dropped may not have been excluded.
                 self.incomplete(sites, link, lease, unlink, false);
-            } else if by != Apart::NOTHING {
+            } else if by != Excluders::NOTHING {
                 self.protection.kept_apart(sites, by, false);
             }
             return Verdict::NotYet;
@@ -343,7 +343,7 @@ impl Context<'_> {
             _ => Rank::Possible,
         };
         if sure {
-            self.protection.kept_apart(sites, Apart::NOTHING, true);
+            self.protection.kept_apart(sites, Excluders::NOTHING, true);
         } else {
             self.protection.undecided(sites);
         }
@@ -378,7 +378,7 @@ impl Context<'_> {
         let held = || lease.phases[case.phase].iter().chain(held_pages);
         let taken = || unlink.phases[0].iter().chain(taken_pages);
         let classes = |keys: &mut dyn Iterator<Item = &Key>| {
-            keys.fold(Apart::NOTHING, |all, k| all.or(Apart::lock(k.class)))
+            keys.fold(Excluders::NOTHING, |all, k| all.or(Excluders::lock(k.class)))
         };
         let would_exclude = classes(&mut taken().filter(|k| k.exclusive && k.is_of_link()));
         let excluding = |k: &&Key| rules.is_excluding(k.class.wire(), key.1);
@@ -434,7 +434,7 @@ fn is_of(lock: &Key, mm: Mm) -> bool {
 impl Context<'_> {
     /// Returns the excluders of a phase of a lease and an unlink, among the link's locks: the certain ones and the
     /// possible ones.
-    fn apart(&self, lease: &Sig, phase: usize, unlink: &Sig) -> (Apart, Apart) {
+    fn apart(&self, lease: &Sig, phase: usize, unlink: &Sig) -> (Excluders, Excluders) {
         let (rules, mm) = (&self.world.rules, lease.mm);
         let phase = &lease.phases[phase];
         let (mut firm, mut perhaps) = shared(phase, &unlink.phases[0]);
@@ -442,25 +442,25 @@ impl Context<'_> {
         let closes = |taken: &&Key| taken.class == LockClass::MmapLock && taken.exclusive && is_of(taken, mm);
         if let Some(taken) = unlink.phases[0].iter().find(closes).filter(|_| is_locked) {
             let by = if taken.doubtful { &mut perhaps } else { &mut firm };
-            *by = by.or(Apart::VMA_LOCKED);
+            *by = by.or(Excluders::VMA_LOCKED);
         }
         let has_mmap_lock = || phase.iter().any(|k| k.class == LockClass::MmapLock && is_of(k, mm));
         let is_user = lease.in_mm || is_locked || has_mmap_lock();
         if unlink.done == (Done::Unlink { last_user: true }) && is_user {
-            firm = firm.or(Apart::LAST_USER);
+            firm = firm.or(Excluders::LAST_USER);
         }
         (firm, perhaps)
     }
 }
 
 /// Returns the locks that both hold, at least one exclusively: the certain ones and the possible ones.
-fn shared(held: &[Key], taken: &[Key]) -> (Apart, Apart) {
-    let (mut firm, mut perhaps) = (Apart::NOTHING, Apart::NOTHING);
+fn shared(held: &[Key], taken: &[Key]) -> (Excluders, Excluders) {
+    let (mut firm, mut perhaps) = (Excluders::NOTHING, Excluders::NOTHING);
     for taken in taken {
         let Some(held) = held.iter().find(|held| held.is_of(taken)) else { continue };
         if held.exclusive || taken.exclusive {
             let by = if held.doubtful || taken.doubtful { &mut perhaps } else { &mut firm };
-            *by = by.or(Apart::lock(taken.class));
+            *by = by.or(Excluders::lock(taken.class));
         }
     }
     (firm, perhaps)

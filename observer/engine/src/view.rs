@@ -8,7 +8,7 @@ use std::sync::Arc;
 pub use crate::table_event::{TableEvent, TableStep};
 use crate::{
     event::{Addr, Mapping, Mm, Mode, Pte, Table},
-    finding::{Hold, Manner, Step, TaskRef},
+    finding::{AcquireKind, Hold, Step, TaskRef},
     lock_class::LockClass,
 };
 
@@ -147,7 +147,7 @@ pub struct EdgeView {
     pub from_mode: Option<Mode>,
     pub to: LockClass,
     pub to_mode: Option<Mode>,
-    pub manner: Manner,
+    pub acquire: AcquireKind,
     /// Certain at least once; see [`Step::sure`].
     pub sure: bool,
     pub count: u64,
@@ -206,11 +206,11 @@ pub struct Stats {
     pub lookups: u64,
     pub shares: u64,
     /// Unlinks seen at their moment.
-    pub removals_exact: u64,
+    pub unlinks_exact: u64,
     /// Unlinks seen by comparing upper-level entries.
-    pub removals_diff: u64,
+    pub unlinks_diff: u64,
     /// Unlinks seen in both ways: equal to the two counts above if both are attached.
-    pub removals_both: u64,
+    pub unlinks_both: u64,
     /// Windows of any rank.
     pub windows: u64,
     /// Ends of operations without their begin, and begins without their end.
@@ -295,9 +295,9 @@ pub struct PairProtection {
     pub lookup: Arc<str>,
     pub unlink: Arc<str>,
     /// Excluders that were present every time; empty if none was.
-    pub always: Vec<ApartView>,
+    pub always: Vec<Excluder>,
     /// Excluders that were present at least once.
-    pub ever: Vec<ApartView>,
+    pub ever: Vec<Excluder>,
     /// At least once nothing excluded them: a predicted window.
     pub open: bool,
     /// Lost records or a bound may hide a time without an excluder; `always` is empty then.
@@ -306,7 +306,7 @@ pub struct PairProtection {
 
 /// An excluder: a lock or contract that keeps a lease and an unlink apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ApartView {
+pub enum Excluder {
     /// Both hold a lock of this class, and at least one holds it exclusively.
     Lock(LockClass),
     /// The unlink holds mmap_lock for writing, and the lookup's callers hold it or the VMA's own lock.
@@ -315,13 +315,13 @@ pub enum ApartView {
     LastUser,
 }
 
-impl ApartView {
+impl Excluder {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            ApartView::Lock(class) => class.name(),
-            ApartView::VmaLocked => "vma-locked",
-            ApartView::LastUser => "last-user",
+            Excluder::Lock(class) => class.name(),
+            Excluder::VmaLocked => "vma-locked",
+            Excluder::LastUser => "last-user",
         }
     }
 }

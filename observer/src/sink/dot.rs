@@ -46,14 +46,14 @@ pub fn write(out: &mut dyn Write, r: &Report) -> io::Result<()> {
 }
 
 fn edge(e: &EdgeView, r: &Report) -> String {
-    let waits = e.manner.can_block();
+    let waits = e.acquire.can_block();
     let against = waits && e.sure && e.documented.iter().any(|d| d.verdict == Verdict::Against);
     let cycles = cycles(e, r);
     let mode = |mode: Option<_>| mode.map_or("?", observer_engine::event::Mode::name);
     let mut label = format!("{} > {}", mode(e.from_mode), mode(e.to_mode));
-    let manner = words::order::manner(e.manner);
-    if !manner.is_empty() {
-        label.push_str(&format!("\\n{manner}"));
+    let acquire = words::order::acquire(e.acquire);
+    if !acquire.is_empty() {
+        label.push_str(&format!("\\n{acquire}"));
     }
     let pairs = plural(e.instances as u64, "pair");
     label.push_str(&format!("\\n{}, {pairs}", times(e.count)));
@@ -80,7 +80,7 @@ fn edge(e: &EdgeView, r: &Report) -> String {
 /// Cycles that an edge is a step of.
 fn cycles(e: &EdgeView, r: &Report) -> Vec<String> {
     let is = |s: &Step| {
-        (s.from, s.from_mode, s.to, s.to_mode, s.manner) == (e.from, e.from_mode, e.to, e.to_mode, e.manner)
+        (s.from, s.from_mode, s.to, s.to_mode, s.acquire) == (e.from, e.from_mode, e.to, e.to_mode, e.acquire)
     };
     let found = r.findings.iter().filter(|f| f.evidence.subject().cycle().iter().any(is));
     found.map(|f| format!("{} {}", f.rank.name(), f.id)).collect()

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// Name and version of the schema; the version rises with every change that could break a reader.
-pub const SCHEMA: &str = "observer-report/4";
+pub const SCHEMA: &str = "observer-report/5";
 
 /// The whole report.
 #[derive(Serialize)]
@@ -85,9 +85,9 @@ struct Counts {
     lookups: u64,
     leases: u64,
     shares: u64,
-    removals_exact: u64,
-    removals_diff: u64,
-    removals_both: u64,
+    unlinks_exact: u64,
+    unlinks_diff: u64,
+    unlinks_both: u64,
     windows: u64,
     unmatched_begins: u64,
     unmatched_ends: u64,
@@ -196,9 +196,9 @@ fn counts(report: &Report, s: &Stats) -> Counts {
         lookups: s.lookups,
         leases: s.leases,
         shares: s.shares,
-        removals_exact: s.removals_exact,
-        removals_diff: s.removals_diff,
-        removals_both: s.removals_both,
+        unlinks_exact: s.unlinks_exact,
+        unlinks_diff: s.unlinks_diff,
+        unlinks_both: s.unlinks_both,
         windows: s.windows,
         unmatched_begins: s.unmatched_begins,
         unmatched_ends: s.unmatched_ends,

@@ -82,7 +82,7 @@ mod tests {
 
     use observer_engine::{
         event::{Class, Mode, Tid},
-        finding::{Evidence, Hold, Known, Relock, Side, TaskRef},
+        finding::{Evidence, Hold, HoldBasis, Relock, Side, TaskRef},
         lock_class::LockClass,
     };
 
@@ -103,7 +103,7 @@ mod tests {
     fn finding(rank: Rank) -> Finding {
         let class = LockClass::from(Class::VmaLock);
         let mode = Some(Mode::Read);
-        let held = Hold { class, lock: 1, mode, known: Known::Asked, since_ns: 0, lossy: false };
+        let held = Hold { class, lock: 1, mode, basis: HoldBasis::Requested, since_ns: 0, lossy: false };
         let task = TaskRef { tid: Tid(7), tgid: 7, comm: "ex".into(), cpu: 0 };
         let side = Side { task, site: "f".into(), time_ns: 0, stack: None, holds: vec![held] };
         Finding {
@@ -113,7 +113,7 @@ mod tests {
             first_ns: 1_000_000_000,
             last_ns: 2_500_000_000,
             doubts: vec![],
-            evidence: Evidence::Relock(Relock { held, asked_mode: mode, side }),
+            evidence: Evidence::Relock(Relock { held, requested_mode: mode, side }),
         }
     }
 

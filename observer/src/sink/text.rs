@@ -73,7 +73,7 @@ fn header(out: &mut dyn Write, r: &Report) -> io::Result<()> {
         plural(s.events, "event"),
         plural(s.lookups, "lookup"),
         plural(s.shares, "share"),
-        plural(s.removals_exact + s.removals_diff - s.removals_both, "unlink"),
+        plural(s.unlinks_exact + s.unlinks_diff - s.unlinks_both, "unlink"),
         plural(r.tables.len() as u64, "table"),
         plural(r.edges.len() as u64, "lock-order edge"),
     )?;
@@ -160,9 +160,9 @@ fn tables(out: &mut dyn Write, r: &Report) -> io::Result<()> {
         "TABLES  {} alive at the end of {} shown; unlinks seen at their moment {}, by comparing entries {}, both ways {}",
         alive,
         r.tables.len(),
-        number(s.removals_exact),
-        number(s.removals_diff),
-        number(s.removals_both),
+        number(s.unlinks_exact),
+        number(s.unlinks_diff),
+        number(s.unlinks_both),
     )?;
     if r.tables.is_empty() {
         return Ok(());

@@ -14,7 +14,7 @@ pub(crate) mod step;
 
 use observer_engine::{
     event::Mode,
-    finding::{Hold, Known, Side, TaskRef},
+    finding::{Hold, HoldBasis, Side, TaskRef},
     lock_class::LockClass,
 };
 
@@ -61,19 +61,19 @@ pub(crate) fn holding(out: &mut Vec<String>, holds: &[Hold]) {
 
 pub(crate) fn hold(out: &mut Vec<String>, h: &Hold) {
     let doubt = if h.lossy { "; the record of its release may be lost" } else { "" };
-    let what = format!("holding {} {:#x} ({}{doubt})", lock(h.class, h.mode), h.lock, known(h.known));
+    let what = format!("holding {} {:#x} ({}{doubt})", lock(h.class, h.mode), h.lock, known(h.basis));
     out.push(row("", &what));
 }
 
 /// Hold basis in words: how a hold is known.
-pub(crate) fn known(k: Known) -> &'static str {
+pub(crate) fn known(k: HoldBasis) -> &'static str {
     match k {
-        Known::Asked => "requested",
-        Known::Asking => "requested, perhaps not acquired yet",
-        Known::Tried => "by trylock",
-        Known::Returned => "returned locked by a lookup",
-        Known::Contract => "inferred: the function's contract is a locked folio",
-        Known::SlowPath => "after waiting",
-        Known::Released => "inferred: only its release was seen",
+        HoldBasis::Requested => "requested",
+        HoldBasis::Requesting => "requested, perhaps not acquired yet",
+        HoldBasis::Try => "by trylock",
+        HoldBasis::ReturnedLocked => "returned locked by a lookup",
+        HoldBasis::Contract => "inferred: the function's contract is a locked folio",
+        HoldBasis::SlowPath => "after waiting",
+        HoldBasis::InferredFromRelease => "inferred: only its release was seen",
     }
 }

@@ -4,7 +4,7 @@
 
 use observer_engine::{
     event::{Mapping, Mode, Pte, Table, Tid},
-    finding::Manner,
+    finding::AcquireKind,
     lock_class::LockClass,
     setup::Role,
     view::EdgeView,
@@ -50,13 +50,13 @@ pub enum Case {
 pub struct EdgeKey {
     from: (LockClass, Option<Mode>),
     to: (LockClass, Option<Mode>),
-    manner: Manner,
+    acquire: AcquireKind,
 }
 
 impl EdgeKey {
     #[must_use]
     pub fn of(e: &EdgeView) -> EdgeKey {
-        EdgeKey { from: (e.from, e.from_mode), to: (e.to, e.to_mode), manner: e.manner }
+        EdgeKey { from: (e.from, e.from_mode), to: (e.to, e.to_mode), acquire: e.acquire }
     }
 
     #[must_use]

@@ -11,8 +11,8 @@ use observer::{
 use observer_engine::{
     event::{Mapping, Mode, Tid},
     finding::{
-        AgainstOrder, Cycle, Doubt, Ended, Evidence, Finding, Hold, Known, LastHolder, Manner, OrphanWait,
-        Queued, Rank, Relock, Side, Step, TaskRef,
+        AcquireKind, AgainstOrder, Cycle, Doubt, Ended, Evidence, Finding, Hold, HoldBasis, LastHolder,
+        OrphanWait, Queued, Rank, Relock, Side, Step, TaskRef,
     },
     lock_class::LockClass,
 };
@@ -27,8 +27,8 @@ const READ: Lock = (LockClass::IMmap, Some(Mode::Read), 0xffff_8880_0777_0040);
 const WRITE: Lock = (LockClass::IMmap, Some(Mode::Write), 0xffff_8880_0777_0040);
 const INODE: Lock = (LockClass::Inode, Some(Mode::Write), 0xffff_8880_0777_0100);
 
-fn hold((class, mode, lock): Lock, known: Known) -> Hold {
-    Hold { class, lock, mode, known, since_ns: START_NS, lossy: false }
+fn hold((class, mode, lock): Lock, basis: HoldBasis) -> Hold {
+    Hold { class, lock, mode, basis, since_ns: START_NS, lossy: false }
 }
 
 fn side(tid: u32, comm: &str, site: &str, holds: Vec<Hold>) -> Side {
@@ -37,16 +37,16 @@ fn side(tid: u32, comm: &str, site: &str, holds: Vec<Hold>) -> Side {
     Side { task, site: Arc::from(site), time_ns, stack: Some(0), holds }
 }
 
-fn step(from: Lock, known: Known, to: Lock, side: Side) -> Step {
+fn step(from: Lock, basis: HoldBasis, to: Lock, side: Side) -> Step {
     Step {
         from: from.0,
         from_mode: from.1,
         from_lock: from.2,
-        from_known: known,
+        from_basis: basis,
         to: to.0,
         to_mode: to.1,
         to_lock: to.2,
-        manner: Manner::Asked,
+        acquire: AcquireKind::Blocking,
         sure: true,
         side,
         count: 3,
@@ -56,14 +56,14 @@ fn step(from: Lock, known: Known, to: Lock, side: Side) -> Step {
 
 /// A fault, as it asks for the folio's lock.
 fn fault() -> Step {
-    let holds = vec![hold(FAULT, Known::Asked), hold(READ, Known::Asked)];
-    step(FAULT, Known::Asked, FOLIO, side(159, "reader", "hugetlb_fault", holds))
+    let holds = vec![hold(FAULT, HoldBasis::Requested), hold(READ, HoldBasis::Requested)];
+    step(FAULT, HoldBasis::Requested, FOLIO, side(159, "reader", "hugetlb_fault", holds))
 }
 
 /// A copy-on-write, as it takes the fault mutex again.
 fn cow() -> Step {
-    let holds = vec![hold(FOLIO, Known::Returned)];
-    step(FOLIO, Known::Returned, FAULT, side(158, "owner", "hugetlb_wp", holds))
+    let holds = vec![hold(FOLIO, HoldBasis::ReturnedLocked)];
+    step(FOLIO, HoldBasis::ReturnedLocked, FAULT, side(158, "owner", "hugetlb_wp", holds))
 }
 
 fn stacks() -> Stacks {
@@ -117,16 +117,16 @@ fn a_deadlock_that_happens_reads_like_this() {
 
 #[test]
 fn readers_have_a_writer_between_them_and_a_try_that_would_block_is_called_so() {
-    let reader = step(READ, Known::Asked, FOLIO, side(160, "reader", "hugetlb_fault", vec![]));
-    let holds = vec![hold(FOLIO, Known::Released)];
+    let reader = step(READ, HoldBasis::Requested, FOLIO, side(160, "reader", "hugetlb_fault", vec![]));
+    let holds = vec![hold(FOLIO, HoldBasis::InferredFromRelease)];
     let mover = Step {
-        manner: Manner::TryThenBlock,
+        acquire: AcquireKind::TryThenBlock,
         sure: false,
-        ..step(FOLIO, Known::Released, READ, side(170, "mover", "migrate_pages", holds))
+        ..step(FOLIO, HoldBasis::InferredFromRelease, READ, side(170, "mover", "migrate_pages", holds))
     };
     let writer = Doubt::QueuedWriter { class: LockClass::IMmap, writer_seen: true };
     let doubts = vec![writer, Doubt::Moment(LockClass::FolioFile)];
-    let mapper = side(180, "mapper", "hugetlbfs_file_mmap", vec![hold(INODE, Known::Asked)]);
+    let mapper = side(180, "mapper", "hugetlbfs_file_mmap", vec![hold(INODE, HoldBasis::Requested)]);
     let queued = vec![Queued { step: 1, side: mapper, waiting: false }];
     let cycle = Cycle { steps: vec![reader, mover], gate: None, queued, recordings: vec![] };
     insta::assert_snapshot!("splat-readers", told(Rank::Possible, doubts, Evidence::Cycle(cycle)));
@@ -155,7 +155,7 @@ fn many_sides_stand_under_each_other() {
     let locks: Vec<Lock> = (0..4).map(|n| at(FOLIO, n * 0x1000)).collect();
     let step = |n: usize| {
         let who = side(200 + n as u32, "task", "hugetlb_fault", vec![]);
-        step(locks[n], Known::Contract, locks[(n + 1) % 4], who)
+        step(locks[n], HoldBasis::Contract, locks[(n + 1) % 4], who)
     };
     insta::assert_snapshot!("splat-four", cycle(Rank::Feasible, vec![], (0..4).map(step).collect()));
 }
@@ -165,16 +165,16 @@ fn an_order_and_a_repeated_ask_read_like_this() {
     let source = "mm/rmap.c, 6.1:48, 6.12:49: hugetlbfs pages".to_owned();
     let against = Evidence::AgainstOrder(Box::new(AgainstOrder { step: cow(), source }));
     let relock = Evidence::Relock(Relock {
-        held: hold(READ, Known::Asked),
-        asked_mode: Some(Mode::Read),
-        side: side(160, "reader", "hugetlb_fault", vec![hold(READ, Known::Asked)]),
+        held: hold(READ, HoldBasis::Requested),
+        requested_mode: Some(Mode::Read),
+        side: side(160, "reader", "hugetlb_fault", vec![hold(READ, HoldBasis::Requested)]),
     });
     let writer = Doubt::QueuedWriter { class: LockClass::IMmap, writer_seen: false };
     let text = [told(Rank::AgainstOrder, vec![], against), told(Rank::Feasible, vec![writer], relock)];
     insta::assert_snapshot!("splat-others", text.join("\n\n"));
     let relock = Evidence::Relock(Relock {
-        held: hold(WRITE, Known::Asked),
-        asked_mode: Some(Mode::Write),
+        held: hold(WRITE, HoldBasis::Requested),
+        requested_mode: Some(Mode::Write),
         side: side(160, "writer", "hugetlbfs_fallocate", vec![]),
     });
     assert!(!told(Rank::Feasible, vec![], relock).contains("a writer"));
@@ -182,7 +182,7 @@ fn an_order_and_a_repeated_ask_read_like_this() {
 
 #[test]
 fn a_wait_without_a_holder_reads_like_this() {
-    let waiter = side(160, "puncher", "remove_inode_hugepages", vec![hold(FAULT, Known::Asked)]);
+    let waiter = side(160, "puncher", "remove_inode_hugepages", vec![hold(FAULT, HoldBasis::Requested)]);
     let last = side(159, "reader", "hugetlb_fault", vec![]);
     let orphan = OrphanWait {
         class: FOLIO.0,
@@ -195,7 +195,7 @@ fn a_wait_without_a_holder_reads_like_this() {
         last: Some(LastHolder {
             task: last.task,
             site: Some(last.site),
-            known: Known::Returned,
+            basis: HoldBasis::ReturnedLocked,
             acquired_ns: Some(START_NS + 10_000_000),
             ended: Ended::Released(START_NS + 11_000_000),
         }),

@@ -185,9 +185,9 @@ fn every_fixture_exports_a_graph_that_is_one() {
             assert_eq!([&drawn.from, &drawn.to], [&edge["from"], &edge["to"]].map(|c| c.as_str().unwrap()));
             assert!(graph.nodes.contains(&drawn.from) && graph.nodes.contains(&drawn.to));
             let has = |attribute: &str| drawn.attributes.get(attribute).map(String::as_str);
-            assert_eq!(has("style") == Some("dashed"), edge["manner"] == "tried");
+            assert_eq!(has("style") == Some("dashed"), edge["acquire"] == "try");
             let against = edge["documented"].as_array().unwrap().iter().any(|d| d["verdict"] == "against");
-            let red = against && edge["manner"] != "tried" && edge["sure"] == true;
+            let red = against && edge["acquire"] != "try" && edge["sure"] == true;
             assert_eq!(has("color") == Some("red"), red);
         }
         let bold = |e: &&dot::Edge| e.attributes.contains_key("penwidth");

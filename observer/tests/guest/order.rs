@@ -114,7 +114,7 @@ fn has_both_sides(finding: &Value) {
 /// stands for no wait.
 fn edges(report: &Value, from: &str, to: &str, tried: bool) -> u64 {
     let edges = report["edges"].as_array().unwrap().iter();
-    let these = edges.filter(|e| e["from"] == from && e["to"] == to && (e["manner"] == "tried") == tried);
+    let these = edges.filter(|e| e["from"] == from && e["to"] == to && (e["acquire"] == "try") == tried);
     these.map(|e| e["count"].as_u64().unwrap()).sum()
 }
 
@@ -187,8 +187,8 @@ pub fn documented() {
         let documented = edge["documented"].as_array().unwrap();
         let verdicts: Vec<String> =
             documented.iter().map(|d| format!("{}: {}", text(&d["verdict"]), text(&d["source"]))).collect();
-        println!("edge {ends} {} {} {verdicts:?}", text(&edge["manner"]), edge["count"]);
-        if edge["manner"] != "tried" && documented.iter().any(|d| d["verdict"] == "against") {
+        println!("edge {ends} {} {} {verdicts:?}", text(&edge["acquire"]), edge["count"]);
+        if edge["acquire"] != "try" && documented.iter().any(|d| d["verdict"] == "against") {
             against.push(format!("{}>{}", text(&edge["from"]), text(&edge["to"])));
         }
     }

@@ -297,7 +297,7 @@ fn is_all_covered(report: &Value) {
         if number(lookup, "on_unlinked") == 0 {
             continue;
         }
-        assert_eq!(number(lookup, "bare"), 0, "under no lock: {lookup}");
+        assert_eq!(number(lookup, "unprotected"), 0, "under no lock: {lookup}");
         let (leases, unjudged) = (number(lookup, "leases"), number(lookup, "unjudged"));
         assert!(unjudged == 0 || has_loss(report), "nothing was lost: {lookup}");
         let is_judged = leases < DRIVEN || 10 * (leases - unjudged) >= leases;

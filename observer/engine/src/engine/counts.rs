@@ -20,9 +20,9 @@ pub(super) struct Counts {
     first_ns: u64,
     pub lookups: u64,
     pub shares: u64,
-    pub removals_exact: u64,
-    pub removals_diff: u64,
-    pub removals_both: u64,
+    pub unlinks_exact: u64,
+    pub unlinks_diff: u64,
+    pub unlinks_both: u64,
     pub unmatched_ends: u64,
     pub unmatched_begins: u64,
     pub unknown_releases: u64,
@@ -39,9 +39,9 @@ impl Default for Counts {
             first_ns: 0,
             lookups: 0,
             shares: 0,
-            removals_exact: 0,
-            removals_diff: 0,
-            removals_both: 0,
+            unlinks_exact: 0,
+            unlinks_diff: 0,
+            unlinks_both: 0,
             unmatched_ends: 0,
             unmatched_begins: 0,
             unknown_releases: 0,
@@ -74,7 +74,7 @@ impl Counts {
 
     /// Number of unlinks that the entries showed and the body of unshare did not report.
     pub fn entries_only(&self) -> u64 {
-        self.removals_diff - self.removals_both
+        self.unlinks_diff - self.unlinks_both
     }
 }
 
@@ -103,9 +103,9 @@ impl Engine {
             live_tables: self.tables.alive(),
             lookups: c.lookups,
             shares: c.shares,
-            removals_exact: c.removals_exact,
-            removals_diff: c.removals_diff,
-            removals_both: c.removals_both,
+            unlinks_exact: c.unlinks_exact,
+            unlinks_diff: c.unlinks_diff,
+            unlinks_both: c.unlinks_both,
             windows: self.windows.count,
             unmatched_ends: c.unmatched_ends,
             unmatched_begins: c.unmatched_begins,

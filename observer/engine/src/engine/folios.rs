@@ -9,7 +9,7 @@
 use super::Engine;
 use crate::{
     event::{Event, Folio, How, Mode, SiteId},
-    finding::{Known, Manner},
+    finding::{AcquireKind, HoldBasis},
     holds::{Instance, LockHold, TaskId},
     lock_class::LockClass,
     lock_order::graph::Ask,
@@ -17,13 +17,13 @@ use crate::{
     tasks::{Asked, Task, Waiting},
 };
 
-fn hold_of(instance: Instance, place: FolioPlace, known: Known, since_ns: u64) -> LockHold {
+fn hold_of(instance: Instance, place: FolioPlace, basis: HoldBasis, since_ns: u64) -> LockHold {
     let FolioPlace { mapping, index, .. } = place;
     LockHold {
         class: LockClass::of_folio(mapping),
         instance,
         mode: Some(Mode::Exclusive),
-        known,
+        basis,
         since_ns,
         lossy: false,
         disputed: false,
@@ -55,8 +55,14 @@ impl Engine {
         let Some(hold) = self.world.tasks.iter().find_map(held) else { return };
         let site = self.world.on_behalf(id, site);
         let (class, mode) = (hold.class, Some(Mode::Exclusive));
-        let ask =
-            Ask { class, instance: hold.instance, mode, manner: Manner::Asked, time_ns: since_ns, site };
+        let ask = Ask {
+            class,
+            instance: hold.instance,
+            mode,
+            acquire: AcquireKind::Blocking,
+            time_ns: since_ns,
+            site,
+        };
         self.lock_order.asked(self.world.presences(), id, &ask);
         let addr = hold.instance.addr;
         self.world.tasks[id].waiting = Some(Waiting { addr, class, mode, since_ns, site, told: false });
@@ -84,7 +90,7 @@ impl Engine {
             return;
         }
         let mode = Some(Mode::Exclusive);
-        let ask = Ask { class, instance, mode, manner: Manner::Asked, time_ns, site };
+        let ask = Ask { class, instance, mode, acquire: AcquireKind::Blocking, time_ns, site };
         self.lock_order.asked(self.world.presences(), id, &ask);
     }
 
@@ -146,9 +152,9 @@ impl Engine {
             self.folio_asked(id, event, named, at_ns);
         }
         let known = match how {
-            How::Returned => Known::Returned,
-            How::Contract => Known::Contract,
-            How::SlowPath => Known::SlowPath,
+            How::Returned => HoldBasis::ReturnedLocked,
+            How::Contract => HoldBasis::Contract,
+            How::SlowPath => HoldBasis::SlowPath,
         };
         let hold = hold_of(instance, named, known, event.time_ns);
         if how == How::Contract && self.world.rules.is_late(event.site) {
@@ -160,7 +166,7 @@ impl Engine {
         }
         let site = self.world.on_behalf(id, event.site);
         let asked_ns = asked.map_or(event.time_ns, |a| a.at_ns());
-        self.acquired(id, hold, Manner::Asked, site, asked_ns);
+        self.acquired(id, hold, AcquireKind::Blocking, site, asked_ns);
     }
 
     /// Handles a release: the folio's lock is free, no matter which task releases it.
@@ -179,7 +185,7 @@ impl Engine {
         }
         self.counts.unknown_releases += 1;
         let instance = self.world.locks.folio(named);
-        let hold = hold_of(instance, named, Known::Released, event.time_ns);
+        let hold = hold_of(instance, named, HoldBasis::InferredFromRelease, event.time_ns);
         self.holders.last.released(&self.world.tasks[id], &hold, event.time_ns);
         if self.lock_order.was_held(&self.world, id, event, &hold) {
             self.lock_order.task(id).releases(&self.world.tasks[id], &hold, event.time_ns);

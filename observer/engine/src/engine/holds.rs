@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use super::{Engine, locking::NamedLock};
 use crate::{
     event::{Class, Mode, SiteId},
-    finding::{Known, Manner},
+    finding::{AcquireKind, HoldBasis},
     fx::FxMap,
     holds::{Instance, Key, LockHold, TaskId},
     last_holders::LastHolders,
@@ -31,11 +31,11 @@ impl Engine {
         &mut self,
         id: TaskId,
         hold: LockHold,
-        manner: Manner,
+        acquire: AcquireKind,
         site: SiteId,
         asked_ns: u64,
     ) {
-        self.lock_order.task(id).acquired(&hold, manner, site, asked_ns);
+        self.lock_order.task(id).acquired(&hold, acquire, site, asked_ns);
         self.world.tasks[id].holds.push(hold);
     }
 
@@ -99,7 +99,7 @@ impl Engine {
     /// Tasks that hold a lock in this mode.
     pub(super) fn holders(&self, addr: u64, mode: Option<Mode>) -> impl Iterator<Item = TaskId> {
         let is_it = move |h: &LockHold| {
-            h.instance.addr == addr && h.known != Known::Asking && (mode.is_none() || h.mode == mode)
+            h.instance.addr == addr && h.basis != HoldBasis::Requesting && (mode.is_none() || h.mode == mode)
         };
         self.world.tasks.ids().filter(move |t| self.world.tasks[*t].holds.iter().any(is_it))
     }
@@ -129,7 +129,7 @@ impl Engine {
             let mut had = self.world.tasks[id]
                 .holds
                 .iter_mut()
-                .filter(|h| h.instance.addr == addr && h.known != Known::Asking);
+                .filter(|h| h.instance.addr == addr && h.basis != HoldBasis::Requesting);
             if let Some(hold) = had.next() {
                 (hold.lossy, hold.disputed) = (true, true);
                 self.lock_order.task(id).touched_by_loss();

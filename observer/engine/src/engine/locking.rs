@@ -3,9 +3,9 @@
 use super::Engine;
 use crate::{
     event::{Body, Class, Event, LockAddr, LockStep, Mapping, Mm, Mode, SiteId},
-    finding::{Known, Manner, Rank},
+    finding::{AcquireKind, HoldBasis, Rank},
     holds::{Instance, LockHold, TaskId},
-    leases::{LeaseEnd, Sort},
+    leases::{LeaseEnd, LeaseKind},
     lock_class::LockClass,
     lock_order::{
         graph::Ask,
@@ -98,8 +98,8 @@ impl Engine {
     fn has_now(&mut self, id: TaskId, addr: u64, asked_ns: u64, site: SiteId) {
         let task = &mut self.world.tasks[id];
         let Some(hold) = task.holds.iter_mut().rev().find(|h| h.instance.addr == addr) else { return };
-        if hold.known == Known::Asking {
-            hold.known = Known::Asked;
+        if hold.basis == HoldBasis::Requesting {
+            hold.basis = HoldBasis::Requested;
         }
         if hold.class != LockClass::Ptl {
             if hold.mode != Some(Mode::Read) && self.holders.disputed.contains(&addr) {
@@ -131,7 +131,7 @@ impl Engine {
                     // A task that holds a spinlock does not sleep, so its release was not seen.
                     self.drop_ptls(id, event.time_ns);
                 }
-                self.take(id, event, named, Known::Asking);
+                self.take(id, event, named, HoldBasis::Requesting);
                 if class == Class::Ptl && self.world.losses.holes > 0 && !self.world.locks.is_named(lock) {
                     // The record that names this lock's table may be lost.
                     self.leases.of_mut(id).iter_mut().for_each(|lease| lease.lossy = true);
@@ -143,7 +143,7 @@ impl Engine {
                 if self.world.rules.try_then_block(event.site, class) {
                     self.drop_ptls(id, event.time_ns);
                 }
-                self.take(id, event, named, Known::Tried);
+                self.take(id, event, named, HoldBasis::Try);
                 self.has_now(id, lock, event.time_ns, event.site);
             }
             LockStep::GaveUp => self.give_up(id, lock),
@@ -169,14 +169,16 @@ impl Engine {
     }
 
     /// Records that the task requests a lock, or has acquired it.
-    fn take(&mut self, id: TaskId, event: &Event, lock: NamedLock, known: Known) {
+    fn take(&mut self, id: TaskId, event: &Event, lock: NamedLock, basis: HoldBasis) {
         let NamedLock { class, mode, addr } = lock;
         let lock = self.world.locks.see(addr, class.wire(), event.time_ns);
         let instance = Instance { addr, life: lock.life };
-        let manner = match known {
-            Known::Tried if self.world.rules.try_then_block(event.site, class.wire()) => Manner::TryThenBlock,
-            Known::Tried => Manner::Tried,
-            _ => Manner::Asked,
+        let acquire = match basis {
+            HoldBasis::Try if self.world.rules.try_then_block(event.site, class.wire()) => {
+                AcquireKind::TryThenBlock
+            }
+            HoldBasis::Try => AcquireKind::Try,
+            _ => AcquireKind::Blocking,
         };
         let site = self.world.on_behalf(id, event.site);
         if class == LockClass::Ptl && self.world.rules.ptl_release_unseen() {
@@ -189,7 +191,7 @@ impl Engine {
             let hold = &mut self.world.tasks[id].holds[at];
             hold.again = hold.again.saturating_add(1);
             let (lossy, disputed) = (hold.lossy, hold.disputed);
-            if manner != Manner::Tried && !disputed {
+            if acquire != AcquireKind::Try && !disputed {
                 self.relock(id, event, at, mode);
             }
             if !lossy {
@@ -198,14 +200,14 @@ impl Engine {
             // The release was lost: this is another hold.
             self.drop_hold(id, at, event.time_ns);
         }
-        self.lock_order.task(id).requests(instance, mode, manner);
-        let ask = Ask { class, instance, mode, manner, time_ns: event.time_ns, site };
+        self.lock_order.task(id).requests(instance, mode, acquire);
+        let ask = Ask { class, instance, mode, acquire, time_ns: event.time_ns, site };
         self.lock_order.asked(self.world.presences(), id, &ask);
         let hold = LockHold {
             class,
             instance,
             mode,
-            known,
+            basis,
             since_ns: event.time_ns,
             lossy: false,
             disputed: false,
@@ -214,7 +216,7 @@ impl Engine {
             mapping: Mapping(0),
             index: 0,
         };
-        self.acquired(id, hold, manner, site, event.time_ns);
+        self.acquired(id, hold, acquire, site, event.time_ns);
     }
 
     fn give_up(&mut self, id: TaskId, addr: u64) {
@@ -241,8 +243,8 @@ impl Engine {
             class,
             mode,
             act: Act::Fail,
-            manner: Manner::Tried,
-            known: Known::Tried,
+            acquire: AcquireKind::Try,
+            basis: HoldBasis::Try,
             sure: true,
         };
         self.lock_order.task(id).was_busy(&self.world.tasks[id], op);
@@ -290,7 +292,7 @@ impl Engine {
         // A lease that ends with the lock was protected by it to its end.
         let mut at = 0;
         while let Some(lease) = self.leases.of(id).get(at) {
-            if lease.sort == Sort::Foreign(class) {
+            if lease.sort == LeaseKind::Foreign(class) {
                 self.end_lease(id, at, LeaseEnd { now_ns, seen_ns: now_ns, by_lock: true });
             } else {
                 at += 1;

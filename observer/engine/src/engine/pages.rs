@@ -5,7 +5,7 @@ use crate::{
     event::{Addr, Class, Event, Mapping, Mm, Pte, SiteId, Table},
     freed::FreedTable,
     holds::{HoldSet, TaskId},
-    leases::{Entry, Lease, LeaseEnd, Pointer, Sort, Unlink},
+    leases::{Entry, Lease, LeaseEnd, LeaseKind, Pointer, Unlink},
     loss::Span,
     predict::UnlinkAt,
     tables::{Generation, LinkId, Removal},
@@ -37,9 +37,9 @@ impl Engine {
             self.know_mapping(id, pte.table());
         }
         let sort = match foreign {
-            None => Sort::Own,
+            None => LeaseKind::Own,
             Some(class) if self.world.tasks[id].holds.iter().any(|h| h.class.wire() == class) => {
-                Sort::Foreign(class)
+                LeaseKind::Foreign(class)
             }
             // The end of the lease is the release of this lock, which the task does not hold.
             Some(_) => return,
@@ -62,7 +62,12 @@ impl Engine {
     /// Handles the begin of a walk without a lookup function: the walk itself is a lease of the whole range.
     pub(super) fn walk(&mut self, id: TaskId, event: &Event, mm: Mm, start: Addr, end: Addr) {
         let of = Generation { table: Table(0), generation: 0, birth_ns: 0 };
-        self.lease(id, event, Sort::Walk(end), Pointer { entry: Entry { mm, addr: start, pte: Pte(0) }, of });
+        self.lease(
+            id,
+            event,
+            LeaseKind::Walk(end),
+            Pointer { entry: Entry { mm, addr: start, pte: Pte(0) }, of },
+        );
     }
 
     pub(super) fn callback_begin(&mut self, id: TaskId, event: &Event, entry: Entry) {
@@ -74,17 +79,17 @@ impl Engine {
         let site = self.world.on_behalf(id, event.site);
         let depth = self.world.tasks[id].frames.len();
         let stack = self.world.tasks[id].stack();
-        let handed = |l: &&mut Lease| l.sort == Sort::Own && l.mm == mm && l.of.table == pte.table();
+        let handed = |l: &&mut Lease| l.sort == LeaseKind::Own && l.mm == mm && l.of.table == pte.table();
         if let Some(lease) = self.leases.of_mut(id).iter_mut().filter(handed).max_by_key(|l| l.start_ns) {
             lease.hand_over(addr, pte, site, depth);
             lease.stack = stack;
             return;
         }
         let of = self.tables.handed(mm, addr.gib(), pte.table(), event.time_ns, event.tid);
-        self.lease(id, event, Sort::Callback, Pointer { entry, of });
+        self.lease(id, event, LeaseKind::Callback, Pointer { entry, of });
     }
 
-    fn lease(&mut self, id: TaskId, event: &Event, sort: Sort, pointer: Pointer) {
+    fn lease(&mut self, id: TaskId, event: &Event, sort: LeaseKind, pointer: Pointer) {
         let site = self.world.on_behalf(id, event.site);
         let task = &self.world.tasks[id];
         let holds = HoldSet::of(&task.holds);
@@ -98,7 +103,7 @@ impl Engine {
             }
         }
         // A lock that protects the lookup may be unknown because its records were lost.
-        lease.lossy |= unsure && sort == Sort::Own && !lease.is_guarded();
+        lease.lossy |= unsure && sort == LeaseKind::Own && !lease.is_guarded();
         self.leases.begin(id, lease);
     }
 
@@ -141,7 +146,7 @@ impl Engine {
     pub(super) fn unshare(&mut self, id: TaskId, event: &Event, entry: Entry) {
         let Entry { mm, addr, pte } = entry;
         let now_ns = event.time_ns;
-        self.counts.removals_exact += 1;
+        self.counts.unlinks_exact += 1;
         let table = pte.table();
         self.tables.unshared(mm, addr.gib(), table, now_ns, event.tid);
         let unlink = Unlink { mm, gib: Some(addr.gib()), table, span: Span::at(now_ns), freed: false };
@@ -150,9 +155,9 @@ impl Engine {
 
     pub(super) fn unlinked(&mut self, id: TaskId, event: &Event, unlink: Unlink) {
         let Unlink { mm, gib: Some(gib), table, span, .. } = unlink else { return };
-        self.counts.removals_diff += 1;
+        self.counts.unlinks_diff += 1;
         match self.tables.unlinked(mm, gib, table, span, event.tid) {
-            Removal::Known => self.counts.removals_both += 1,
+            Removal::HoldBasis => self.counts.unlinks_both += 1,
             Removal::New => {
                 self.unlink(id, event, unlink);
                 self.unlink_of_ended(id, event, unlink);

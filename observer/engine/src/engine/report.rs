@@ -44,7 +44,7 @@ impl Engine {
     pub fn coverage(&self) -> Vec<Coverage> {
         self.world
             .rules
-            .coverage(self.counts.entries_only(), self.counts.removals_exact + self.counts.entries_only())
+            .coverage(self.counts.entries_only(), self.counts.unlinks_exact + self.counts.entries_only())
     }
 
     /// Live tables and the ones that were freed last, sorted by address.

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use super::Engine;
 use crate::{
-    finding::{Known, Rank},
+    finding::{HoldBasis, Rank},
     holds::TaskId,
     lock_order::{feasible::conflict, relocks::Repeat},
     locks::FolioPlace,
@@ -48,7 +48,7 @@ impl Engine {
         let site = self.world.on_behalf(id, site);
         self.world.tasks[id].waiting =
             Some(Waiting { addr, class: hold.class, mode, since_ns: at_ns, site, told });
-        if hold.known != Known::Asking && !hold.lossy && (told || conflict(hold.mode, mode)) {
+        if hold.basis != HoldBasis::Requesting && !hold.lossy && (told || conflict(hold.mode, mode)) {
             self.relocked(id, at, Repeat { site, requested: mode, time_ns: at_ns }, Rank::Confirmed);
         }
     }

@@ -9,7 +9,7 @@
 
 use std::{borrow::Cow, sync::Arc};
 
-use super::{About, Kind, Known, Side, Subject, TaskRef, task_name};
+use super::{About, HoldBasis, Kind, Side, Subject, TaskRef, task_name};
 use crate::{
     event::{Mapping, Mode},
     lock_class::LockClass,
@@ -58,7 +58,7 @@ pub struct LastHolder {
     pub task: TaskRef,
     /// The watched operation that the task was in when the hold ended.
     pub site: Option<Arc<str>>,
-    pub known: Known,
+    pub basis: HoldBasis,
     /// `None`: at some time before the event that showed the hold.
     pub acquired_ns: Option<u64>,
     pub ended: Ended,

@@ -21,7 +21,7 @@ pub(super) const ABOUT: About = About {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Relock {
     pub held: Hold,
-    pub asked_mode: Option<Mode>,
+    pub requested_mode: Option<Mode>,
     pub side: Side,
 }
 
@@ -38,7 +38,7 @@ impl Subject for Relock {
         Some(match key {
             "class" => self.held.class.name().to_owned(),
             "held" => mode_name(self.held.mode),
-            "asked" => mode_name(self.asked_mode),
+            "asked" => mode_name(self.requested_mode),
             "site" => self.side.site.to_string(),
             _ => return None,
         })

@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Hit, Lease, Sort};
+use super::{Hit, Lease, LeaseKind};
 use crate::{
     event::{Addr, Class, Event, Mm, Table, Tid},
     finding::TaskRef,
@@ -32,7 +32,7 @@ pub(crate) struct Unlink {
 
 impl Unlink {
     fn concerns(&self, lease: &Lease, generation: u32) -> bool {
-        let same_life = matches!(lease.sort, Sort::Walk(_)) || lease.of.generation == generation;
+        let same_life = matches!(lease.sort, LeaseKind::Walk(_)) || lease.of.generation == generation;
         same_life && lease.start_ns < self.span.to_ns && lease.reaches(self.mm, self.table, self.gib)
     }
 }

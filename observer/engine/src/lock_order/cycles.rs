@@ -232,7 +232,7 @@ impl Found {
             waiting: false,
         });
         let mut doubts = self.verdict.doubts.clone();
-        let inferred = steps.iter().filter(|s| s.from_known.is_inferred());
+        let inferred = steps.iter().filter(|s| s.from_basis.is_inferred());
         doubts.extend(inferred.map(|s| Doubt::InferredHold(s.from)));
         doubts.sort_unstable();
         doubts.dedup();

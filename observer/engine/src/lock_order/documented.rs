@@ -47,7 +47,7 @@ pub(crate) fn views(
         from_mode: e.from.1,
         to: e.to.0,
         to_mode: e.to.1,
-        manner: e.manner,
+        acquire: e.acquire,
         sure: at.first.sure,
         count: e.count,
         tasks: e.tasks.len() as u32,
@@ -60,7 +60,7 @@ pub(crate) fn views(
         witness: e.step(at.locks, &at.first, &name),
     };
     let mut views: Vec<EdgeView> = graph.edges().iter().map(|e| (e, e.best())).map(view).collect();
-    views.sort_unstable_by_key(|v| (v.from, v.from_mode, v.to, v.to_mode, v.manner));
+    views.sort_unstable_by_key(|v| (v.from, v.from_mode, v.to, v.to_mode, v.acquire));
     views
 }
 
@@ -93,7 +93,7 @@ pub(crate) fn against(
     name: impl Fn(SiteId) -> Arc<str>,
 ) -> Vec<Finding> {
     let mut all: Vec<Finding> = Vec::new();
-    for edge in graph.edges().iter().filter(|e| e.manner.can_block()) {
+    for edge in graph.edges().iter().filter(|e| e.acquire.can_block()) {
         for at in &edge.at {
             let against = |order: &&DocumentedOrder| {
                 agrees(order, (edge.from.0, edge.to.0)) == Some(false)
@@ -125,7 +125,7 @@ fn told(edge: &Edge, at: &At, order: &DocumentedOrder, name: impl Fn(SiteId) -> 
     let lossy = seen.lossy || seen.site_unsure;
     let mut doubts = Vec::new();
     doubts.extend(lossy.then_some(Doubt::Loss));
-    doubts.extend(seen.from_known.is_inferred().then_some(Doubt::InferredHold(from)));
+    doubts.extend(seen.from_basis.is_inferred().then_some(Doubt::InferredHold(from)));
     doubts.extend((!seen.sure).then_some(Doubt::Moment(from)));
     let rank = match (lossy, seen.sure) {
         (true, _) => Rank::Incomplete,

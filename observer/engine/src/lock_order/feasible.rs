@@ -117,7 +117,7 @@ mod tests {
     use super::*;
     use crate::{
         event::SiteId,
-        finding::{Known, Manner},
+        finding::{AcquireKind, HoldBasis},
         lock_class::LockClass,
     };
 
@@ -137,8 +137,8 @@ mod tests {
                 class: LockClass::FaultMutex,
                 mode: Some(mode),
                 act,
-                manner: Manner::Asked,
-                known: Known::Asked,
+                acquire: AcquireKind::Blocking,
+                basis: HoldBasis::Requested,
                 sure: true,
             }
         };

@@ -22,7 +22,7 @@ use self::{
 };
 use crate::{
     event::{Mode, SiteId},
-    finding::{Known, Manner},
+    finding::{AcquireKind, HoldBasis},
     fx::{FxMap, mix},
     holds::Instance,
     lock_class::LockClass,
@@ -43,7 +43,7 @@ pub(crate) struct Ask {
     pub class: LockClass,
     pub instance: Instance,
     pub mode: Option<Mode>,
-    pub manner: Manner,
+    pub acquire: AcquireKind,
     pub time_ns: u64,
     /// The innermost operation, else the probed function.
     pub site: SiteId,
@@ -56,7 +56,7 @@ impl Ask {
             class: op.class,
             instance: op.lock,
             mode: op.mode,
-            manner: op.manner,
+            acquire: op.acquire,
             time_ns: op.time_ns,
             site: op.site,
         }
@@ -76,7 +76,7 @@ pub(crate) struct Requester<'a> {
 struct From {
     end: End,
     instance: Instance,
-    known: Known,
+    basis: HoldBasis,
     lossy: bool,
     sure: bool,
     /// Classes of the other held locks, one bit each.
@@ -153,7 +153,7 @@ const NONE: u32 = u32::MAX;
 /// Packs both ends and the kind of request into one small number.
 fn key(from: End, ask: &Ask) -> u32 {
     let end = |(class, mode): End| (class as u32) << 2 | mode.map_or(0, |m| m as u32);
-    end(from) << 8 | end((ask.class, ask.mode)) << 2 | ask.manner as u32
+    end(from) << 8 | end((ask.class, ask.mode)) << 2 | ask.acquire as u32
 }
 
 /// Classes of the held locks, one bit each: classes with at least one lock, and classes with two locks.
@@ -267,7 +267,7 @@ impl Graph {
                 let from = From {
                     end: (hold.class, hold.mode),
                     instance: hold.instance,
-                    known: hold.known,
+                    basis: hold.basis,
                     lossy: hold.lossy,
                     sure: true,
                     gates: classes.without(hold.class),
@@ -275,7 +275,7 @@ impl Graph {
                 self.add(by, from, ask, signature, &mut path);
             }
         }
-        if ask.mode == Some(Mode::Write) && ask.manner.can_block() {
+        if ask.mode == Some(Mode::Write) && ask.acquire.can_block() {
             self.writes(by, ask);
         }
     }
@@ -294,7 +294,7 @@ impl Graph {
         let of = From {
             end: (from.class, from.mode),
             instance: from.lock,
-            known: from.known,
+            basis: from.basis,
             lossy: false,
             sure,
             gates,
@@ -380,7 +380,7 @@ impl Graph {
         let signature = Signature { pages: 0, ..signature };
         let new = |ops: Arc<[Op]>| {
             path.was_witnessed(ask.time_ns);
-            Arc::new(Witness { signature, ..Witness::of(by, ask, &ops, Known::Asked) })
+            Arc::new(Witness { signature, ..Witness::of(by, ask, &ops, HoldBasis::Requested) })
         };
         if let Some(old) = known.iter_mut().find(|w| w.signature == signature) {
             // A shorter path, or an occurrence after a hole, replaces the earlier one.
@@ -450,7 +450,7 @@ impl Graph {
         let n = path.ops.len();
         let mut witness = || {
             by.path.was_witnessed(ask.time_ns);
-            let plain = Witness::of(by, ask, path.get(), from.known);
+            let plain = Witness::of(by, ask, path.get(), from.basis);
             Witness { lossy, sure: from.sure, signature, ..plain }
         };
         if is_new {
@@ -488,7 +488,7 @@ impl Graph {
         self.edges.push(Edge {
             from,
             to: (ask.class, ask.mode),
-            manner: ask.manner,
+            acquire: ask.acquire,
             count: 0,
             first_ns: ask.time_ns,
             last_ns: 0,

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     event::{Event, SiteId},
-    finding::Manner,
+    finding::AcquireKind,
     holds::{Instance, LockHold, TaskId},
     world::World,
 };
@@ -83,7 +83,7 @@ impl LockOrder {
             class: hold.class,
             instance: hold.instance,
             mode: hold.mode,
-            manner: Manner::Asked,
+            acquire: AcquireKind::Blocking,
             time_ns,
             site,
         };

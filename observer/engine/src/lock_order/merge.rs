@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     event::{Mode, Tid},
-    finding::{Cycle, Doubt, Evidence, Finding, Hold, Manner, Rank, Step},
+    finding::{AcquireKind, Cycle, Doubt, Evidence, Finding, Hold, Rank, Step},
     lock_class::LockClass,
     lock_order::cycles::{class_chains, id_of_classes},
     view::EdgeView,
@@ -39,7 +39,7 @@ pub struct MergedEdge {
     pub from_mode: Option<Mode>,
     pub to: LockClass,
     pub to_mode: Option<Mode>,
-    pub manner: Manner,
+    pub acquire: AcquireKind,
     pub count: u64,
     /// The runs that contain it, from 0.
     pub recordings: Vec<usize>,
@@ -92,11 +92,11 @@ fn union(parts: &[Part<'_>]) -> Vec<MergedEdge> {
                 from_mode: e.from_mode,
                 to: e.to,
                 to_mode: e.to_mode,
-                manner: e.manner,
+                acquire: e.acquire,
                 count: 0,
                 recordings: Vec::new(),
             };
-            let key = (e.from, e.from_mode, e.to, e.to_mode, e.manner);
+            let key = (e.from, e.from_mode, e.to, e.to_mode, e.acquire);
             let edge = edges.entry(key).or_insert(fresh);
             edge.count += e.count;
             edge.recordings.push(recording);
@@ -111,7 +111,7 @@ type Picks<'a> = BTreeMap<(LockClass, LockClass), Vec<Pick<'a>>>;
 fn picks<'a>(parts: &[Part<'a>]) -> Picks<'a> {
     let mut picks: Picks<'a> = BTreeMap::new();
     for (recording, part) in parts.iter().enumerate() {
-        for edge in part.edges.iter().filter(|e| e.manner.can_block() && e.from != e.to) {
+        for edge in part.edges.iter().filter(|e| e.acquire.can_block() && e.from != e.to) {
             let pick = Pick { edge, recording, boot: part.boot };
             picks.entry((edge.from, edge.to)).or_default().push(pick);
         }
@@ -186,7 +186,7 @@ fn doubts(steps: &[Step], lossy: bool, parts: &[Part<'_>]) -> Vec<Doubt> {
         if (step.to_mode, next.from_mode) == (Some(Mode::Read), Some(Mode::Read)) {
             doubts.push(Doubt::QueuedWriter { class: step.to, writer_seen: is_written(step.to, parts) });
         }
-        if step.from_known.is_inferred() {
+        if step.from_basis.is_inferred() {
             doubts.push(Doubt::InferredHold(step.from));
         }
         if !step.sure {

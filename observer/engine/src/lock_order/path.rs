@@ -15,7 +15,7 @@ use std::{
 
 use crate::{
     event::{Class, Mode, SiteId},
-    finding::{Hold, Known, Manner},
+    finding::{AcquireKind, Hold, HoldBasis},
     holds::{Instance, LockHold},
     lock_class::LockClass,
     setup::FolioTaken,
@@ -45,8 +45,8 @@ pub(crate) struct Op {
     pub mode: Option<Mode>,
     pub act: Act,
     /// Kind of request of a `Take`, and its hold basis.
-    pub manner: Manner,
-    pub known: Known,
+    pub acquire: AcquireKind,
+    pub basis: HoldBasis,
     /// The moment of the operation is known. If false, it may have happened later.
     pub sure: bool,
 }
@@ -61,33 +61,33 @@ impl Op {
             class: hold.class,
             mode: hold.mode,
             act,
-            manner: Manner::Asked,
-            known: hold.known,
+            acquire: AcquireKind::Blocking,
+            basis: hold.basis,
             sure: true,
         }
     }
 
     fn is_same(&self, other: &Op) -> bool {
-        (self.lock, self.mode, self.act, self.manner) == (other.lock, other.mode, other.act, other.manner)
+        (self.lock, self.mode, self.act, self.acquire) == (other.lock, other.mode, other.act, other.acquire)
     }
 
     /// Returns true if the request was seen, with or without success.
     fn is_ask(&self) -> bool {
         match self.act {
-            Act::Take => !self.known.is_inferred(),
-            Act::Fail => self.manner == Manner::Asked,
+            Act::Take => !self.basis.is_inferred(),
+            Act::Fail => self.acquire == AcquireKind::Blocking,
             Act::Release | Act::Downgrade => false,
         }
     }
 
     /// Converts the operation to a hold for reports.
     pub fn shown(&self, lossy: bool) -> Hold {
-        let known = if self.known == Known::Asking { Known::Asked } else { self.known };
+        let basis = if self.basis == HoldBasis::Requesting { HoldBasis::Requested } else { self.basis };
         Hold {
             class: self.class,
             lock: self.lock.addr,
             mode: self.mode,
-            known,
+            basis,
             since_ns: self.time_ns,
             lossy,
         }
@@ -181,7 +181,7 @@ impl Path {
     pub fn failed_last(&self) -> Vec<Op> {
         let last = self.ops().iter().rev().skip_while(|op| op.act == Act::Release);
         let mut failed: Vec<Op> = Vec::new();
-        for op in last.take_while(|op| op.act == Act::Fail && op.manner == Manner::Tried) {
+        for op in last.take_while(|op| op.act == Act::Fail && op.acquire == AcquireKind::Try) {
             if failed.iter().all(|other| other.lock == op.lock && other.mode != op.mode) {
                 failed.push(*op);
             }
@@ -207,8 +207,9 @@ impl Path {
     /// Removes the failed trylocks that directly precede a request for the same lock in the same mode. Together they
     /// are one acquisition, which gets to the same point whether or not another task holds the lock.
     pub fn tried_before(&mut self, lock: Instance, mode: Option<Mode>) {
-        let is_it =
-            |op: &Op| op.act == Act::Fail && op.manner == Manner::Tried && (op.lock, op.mode) == (lock, mode);
+        let is_it = |op: &Op| {
+            op.act == Act::Fail && op.acquire == AcquireKind::Try && (op.lock, op.mode) == (lock, mode)
+        };
         while self.ops.last().is_some_and(is_it) {
             self.ops.pop();
         }
@@ -356,8 +357,8 @@ impl TaskPath {
     }
 
     /// Adds a lock that the task holds or requests.
-    pub fn acquired(&mut self, hold: &LockHold, manner: Manner, site: SiteId, asked_ns: u64) {
-        self.path.push(Op { site, manner, ..Op::on(hold, Act::Take, asked_ns) });
+    pub fn acquired(&mut self, hold: &LockHold, acquire: AcquireKind, site: SiteId, asked_ns: u64) {
+        self.path.push(Op { site, acquire, ..Op::on(hold, Act::Take, asked_ns) });
     }
 
     /// Adds the release of a lock that is not among the task's holds any more.
@@ -383,9 +384,9 @@ impl TaskPath {
     }
 
     /// Prepares for a request or a successful trylock: failed attempts at the same lock belong to it.
-    pub fn requests(&mut self, lock: Instance, mode: Option<Mode>, manner: Manner) {
+    pub fn requests(&mut self, lock: Instance, mode: Option<Mode>, acquire: AcquireKind) {
         let TaskPath { failed, path, .. } = self;
-        if manner != Manner::Tried {
+        if acquire != AcquireKind::Try {
             failed.retain(|op| (op.lock, op.mode) != (lock, mode));
             path.tried_before(lock, mode);
         }
@@ -429,8 +430,8 @@ mod tests {
             class,
             mode: Some(Mode::Exclusive),
             act,
-            manner: Manner::Asked,
-            known: Known::Asking,
+            acquire: AcquireKind::Blocking,
+            basis: HoldBasis::Requesting,
             sure: true,
         }
     }

@@ -183,7 +183,7 @@ impl Relocks {
             doubts,
             evidence: Evidence::Relock(Relock {
                 held: again.held,
-                asked_mode: again.requested,
+                requested_mode: again.requested,
                 side: again.side.clone(),
             }),
         };

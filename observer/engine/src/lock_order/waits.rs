@@ -17,7 +17,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use self::circles::{Circle, WORK_MAX, WaitGraph, circles};
 use crate::{
     event::{Mode, SiteId},
-    finding::{Cycle, Doubt, Evidence, Finding, Known, Manner, Queued, Rank, Side, Step},
+    finding::{AcquireKind, Cycle, Doubt, Evidence, Finding, HoldBasis, Queued, Rank, Side, Step},
     fx::FxMap,
     holds::{LockHold, TaskId},
     lock_class::LockClass,
@@ -79,7 +79,7 @@ struct Best<'a> {
 
 /// Returns a task's certain hold of a lock or folio.
 fn hold_on(task: &Task, addr: u64) -> Option<&LockHold> {
-    task.holds.iter().find(|h| h.instance.addr == addr && h.known != Known::Asking)
+    task.holds.iter().find(|h| h.instance.addr == addr && h.basis != HoldBasis::Requesting)
 }
 
 /// Returns one finding per key.
@@ -115,7 +115,7 @@ impl<'a> Waits<'a> {
             }
         }
         for (place, (task, _)) in out.tasks.iter().enumerate() {
-            for hold in task.holds.iter().filter(|h| h.known != Known::Asking) {
+            for hold in task.holds.iter().filter(|h| h.basis != HoldBasis::Requesting) {
                 let Some(at) = out.by_addr.get(&hold.instance.addr) else { continue };
                 let holders = &mut out.locks[*at as usize].holders;
                 if holders.last().is_none_or(|(last, _)| *last != place as u32) {
@@ -224,7 +224,7 @@ impl Best<'_> {
         doubts.extend((self.rank == Rank::Incomplete).then_some(Doubt::Loss));
         for party in &self.parties {
             let class = party.wait.class;
-            doubts.extend(party.hold.known.is_inferred().then_some(Doubt::InferredHold(party.hold.class)));
+            doubts.extend(party.hold.basis.is_inferred().then_some(Doubt::InferredHold(party.hold.class)));
             doubts.extend(party.behind_unseen.then_some(Doubt::QueuedWriter { class, writer_seen: false }));
             doubts.extend(party.unseen.then_some(Doubt::WaitNotSeen { tid: party.task.tid, class }));
         }
@@ -241,11 +241,11 @@ impl Party<'_> {
             from: self.hold.class,
             from_mode: self.hold.mode,
             from_lock: self.hold.instance.addr,
-            from_known: self.hold.known,
+            from_basis: self.hold.basis,
             to: self.wait.class,
             to_mode: self.wait.mode,
             to_lock: self.wait.addr,
-            manner: Manner::Asked,
+            acquire: AcquireKind::Blocking,
             sure: true,
             side: side(self.task, self.wait, name),
             count: 1,
@@ -256,7 +256,7 @@ impl Party<'_> {
 
 /// Returns a waiting task as a party. Its requested lock is not among its holds.
 pub(crate) fn side(task: &Task, wait: Waiting, name: impl Fn(SiteId) -> Arc<str>) -> Side {
-    let holds = task.holds.iter().filter(|h| h.known != Known::Asking);
+    let holds = task.holds.iter().filter(|h| h.basis != HoldBasis::Requesting);
     Side {
         task: task.reference(),
         site: name(wait.site),

@@ -7,14 +7,14 @@ use std::sync::Arc;
 use super::{
     Pair, PairKey, Predictions, key,
     link_history::Witness,
-    pending::{Done, Happening, Lately, VARIANTS, Variant, What, Who, add_variant},
+    pending::{Access, Done, Lately, VARIANTS, Variant, What, Who, add_variant},
 };
 use crate::{
     event::{Class, Mm, Mode, SiteId, Table},
     finding::{Doubt, Evidence, Finding, Prediction, Side, TaskRef},
     fx::mix,
     holds::{Held, HoldSet, Instance, Key, LockHold, TaskId},
-    leases::{Lease, Sort},
+    leases::{Lease, LeaseKind},
     lock_class::LockClass,
     locks::Locks,
     loss::{Missing, Span},
@@ -109,7 +109,7 @@ impl Predictions {
         let cover = &lease.cover;
         let gib = lease.addr.gib();
         let (from, to, table, certain) = match lease.sort {
-            Sort::Walk(to) => (lease.addr, to, None, true),
+            LeaseKind::Walk(to) => (lease.addr, to, None, true),
             _ => (gib, gib, Some((lease.of.table, lease.of.generation)), lease.is_certain()),
         };
         let what = What {
@@ -140,7 +140,7 @@ impl Predictions {
         }
         let (phases, variant): (Vec<_>, Vec<_>) =
             (0..cover.phases()).map(|n| split(&world.locks, cover.phase(n))).unzip();
-        let done = Happening {
+        let done = Access {
             what,
             phases,
             variants: vec![variant.into_boxed_slice()],
@@ -194,7 +194,7 @@ impl Predictions {
             known.is_cut |= !add_variant(&mut known.variants, vec![pages].into_boxed_slice());
             return;
         }
-        let done = Happening {
+        let done = Access {
             what,
             phases: vec![phase],
             variants: vec![vec![pages].into_boxed_slice()],
@@ -284,7 +284,7 @@ impl Predictions {
         self.forget_mm(mm);
     }
 
-    fn judge_accesses(&mut self, world: &World, due: &[Happening]) {
+    fn judge_accesses(&mut self, world: &World, due: &[Access]) {
         for done in due {
             self.take(world, done);
         }

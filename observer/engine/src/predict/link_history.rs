@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use super::{
     Context, Verdict,
-    pending::{Done, Happening, VARIANTS, Variant, What, Who, is_less},
+    pending::{Access, Done, VARIANTS, Variant, What, Who, is_less},
     report::Protection,
 };
 use crate::{
@@ -84,7 +84,7 @@ pub(crate) struct Sig {
 }
 
 impl Sig {
-    fn new(done: &Happening) -> Sig {
+    fn new(done: &Access) -> Sig {
         let What { site, done: what, sure, in_mm, whole, .. } = done.what;
         Sig {
             mm: done.what.mm,
@@ -104,7 +104,7 @@ impl Sig {
         }
     }
 
-    fn is(&self, done: &Happening) -> bool {
+    fn is(&self, done: &Access) -> bool {
         let What { site, done: what, sure, in_mm, whole, .. } = done.what;
         (self.site, self.done, self.sure, self.in_mm, self.whole) == (site, what, sure, in_mm, whole)
             && self.phases.len() == done.phases.len()
@@ -112,7 +112,7 @@ impl Sig {
     }
 
     /// Adds an occurrence. `is_gone` returns true for a task that nothing later can combine with.
-    fn add(&mut self, done: &Happening, is_gone: impl Fn(&Seen) -> bool) {
+    fn add(&mut self, done: &Access, is_gone: impl Fn(&Seen) -> bool) {
         self.count += done.count;
         self.variants_cut |= done.is_cut;
         let Who { serial, id, born_ns, is_made, .. } = done.who;
@@ -215,7 +215,7 @@ pub(crate) struct Sides {
 fn place(
     sigs: &mut Vec<Sig>,
     rest: &mut Vec<Sig>,
-    done: &Happening,
+    done: &Access,
     is_gone: impl Fn(&Seen) -> bool,
 ) -> (usize, bool) {
     if let Some(at) = sigs.iter().position(|s| s.is(done)) {
@@ -239,7 +239,7 @@ fn place(
 }
 
 /// Updates the predicted windows that already contain this access.
-fn count(context: &mut Context, sig: &Sig, done: &Happening) {
+fn count(context: &mut Context, sig: &Sig, done: &Access) {
     for key in &sig.pairs {
         if let Some(pair) = context.pairs.get_mut(key) {
             match done.what.done {
@@ -252,7 +252,7 @@ fn count(context: &mut Context, sig: &Sig, done: &Happening) {
 }
 
 impl Link {
-    fn lease(&mut self, context: &mut Context, id: LinkId, done: &Happening) {
+    fn lease(&mut self, context: &mut Context, id: LinkId, done: &Access) {
         match self.by_site.iter_mut().find(|(site, _)| *site == done.what.site) {
             Some((_, n)) => *n += done.count,
             None => self.by_site.push((done.what.site, done.count)),
@@ -272,7 +272,7 @@ impl Link {
         }
     }
 
-    fn unlink(&mut self, context: &mut Context, id: LinkId, done: &Happening) {
+    fn unlink(&mut self, context: &mut Context, id: LinkId, done: &Access) {
         let [leases_rest, rest] = &mut self.rest;
         let (at, is_others) = place(&mut self.unlinks, rest, done, |seen| context.is_gone(seen));
         if is_others {
@@ -301,7 +301,7 @@ impl Link {
 }
 
 impl Sides {
-    pub fn take(&mut self, context: &mut Context, done: &Happening) {
+    pub fn take(&mut self, context: &mut Context, done: &Access) {
         let link = |(table, generation): (Table, u32)| LinkId {
             mm: done.what.mm,
             gib: done.what.from,
@@ -326,7 +326,7 @@ impl Sides {
         }
     }
 
-    fn walk(&mut self, context: &mut Context, done: &Happening) {
+    fn walk(&mut self, context: &mut Context, done: &Access) {
         let same = |w: &Walk| (w.from, w.to) == (done.what.from, done.what.to) && w.sig.is(done);
         let at = match self.walks.iter().position(same) {
             Some(at) => at,

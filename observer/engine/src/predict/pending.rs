@@ -136,7 +136,7 @@ pub(crate) fn add_variant(variants: &mut Vec<Variant>, variant: Variant) -> bool
 
 /// Equal accesses of one task.
 #[derive(Clone, Debug)]
-pub(crate) struct Happening {
+pub(crate) struct Access {
     pub what: What,
     /// Locks of the mm, the VMA, the file or the table, by phase, sorted. An unlink has one phase.
     pub phases: Vec<Vec<Key>>,
@@ -154,7 +154,7 @@ pub(crate) struct Happening {
     pub last_ns: u64,
 }
 
-impl Happening {
+impl Access {
     /// Adds a lock whose acquisition was not seen: it was held.
     pub fn was_held(&mut self, key: Key, excludes: bool) {
         if !key.is_of_link() {
@@ -176,7 +176,7 @@ impl Happening {
     }
 }
 
-impl Happening {
+impl Access {
     /// Marks accesses since `since_ns` as doubtful. Earlier ones stay as they are.
     pub fn doubt_since(&mut self, since_ns: u64) {
         if self.known_ns < since_ns {
@@ -206,7 +206,7 @@ impl Happening {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Lately {
     /// `None`: already judged.
-    all: VecDeque<Option<Box<Happening>>>,
+    all: VecDeque<Option<Box<Access>>>,
     /// Number of the first entry in `all`.
     first: u64,
     /// Number of the last entry with each signature.
@@ -218,24 +218,24 @@ impl Lately {
         self.all.is_empty()
     }
 
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Happening> {
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Access> {
         self.all.iter_mut().flatten().map(|done| &mut **done)
     }
 
     /// Returns the last access with this signature. An access that became doubtful is not extended.
-    pub fn find(&mut self, signature: u64, what: &What) -> Option<&mut Happening> {
+    pub fn find(&mut self, signature: u64, what: &What) -> Option<&mut Access> {
         let at = self.by_signature.get(&signature)?.checked_sub(self.first)?;
         self.all.get_mut(at as usize)?.as_deref_mut().filter(|done| done.what == *what)
     }
 
-    pub fn add(&mut self, signature: u64, done: Happening) {
+    pub fn add(&mut self, signature: u64, done: Access) {
         self.by_signature.insert(signature, self.first + self.all.len() as u64);
         self.all.push_back(Some(Box::new(done)));
     }
 
     /// Moves accesses that have been pending long enough to `due`.
-    pub fn take_due(&mut self, now_ns: u64, due: &mut Vec<Happening>) {
-        let is_due = |done: &Happening| now_ns.saturating_sub(done.known_ns) >= WAIT_NS;
+    pub fn take_due(&mut self, now_ns: u64, due: &mut Vec<Access>) {
+        let is_due = |done: &Access| now_ns.saturating_sub(done.known_ns) >= WAIT_NS;
         while self.all.front().is_some_and(|done| done.as_ref().is_none_or(|done| is_due(done))) {
             due.extend(self.all.pop_front().flatten().map(|done| *done));
             self.first += 1;
@@ -246,14 +246,14 @@ impl Lately {
     }
 
     /// Moves all accesses to an mm to `due`.
-    pub fn take_of(&mut self, mm: Mm, due: &mut Vec<Happening>) {
+    pub fn take_of(&mut self, mm: Mm, due: &mut Vec<Access>) {
         for done in &mut self.all {
             due.extend(done.take_if(|done| done.what.mm == mm).map(|done| *done));
         }
         self.take_due(0, due);
     }
 
-    pub fn take_all(&mut self, due: &mut Vec<Happening>) {
+    pub fn take_all(&mut self, due: &mut Vec<Access>) {
         due.extend(self.all.drain(..).flatten().map(|done| *done));
         self.first = 0;
         self.by_signature.clear();
@@ -305,7 +305,7 @@ impl Pending {
         *task = TaskPending { listed: task.listed, ..TaskPending::default() };
     }
 
-    pub fn add(&mut self, id: TaskId, signature: u64, done: Happening) {
+    pub fn add(&mut self, id: TaskId, signature: u64, done: Access) {
         let task = &mut self.of_task[id];
         task.accesses.add(signature, done);
         if !std::mem::replace(&mut task.listed, true) {
@@ -334,7 +334,7 @@ impl Pending {
     }
 
     /// Takes accesses of all tasks, in the order in which they became known.
-    pub fn take(&mut self, take: impl Fn(&mut Lately, &mut Vec<Happening>)) -> Vec<Happening> {
+    pub fn take(&mut self, take: impl Fn(&mut Lately, &mut Vec<Access>)) -> Vec<Access> {
         let (mut at, mut due) = (0, Vec::new());
         while at < self.busy.len() {
             let task = &mut self.of_task[self.busy[at]];
@@ -346,7 +346,7 @@ impl Pending {
                 at += 1;
             }
         }
-        // Sort by time: the order of `busy` depends on when it was last checked.
+        // LeaseKind by time: the order of `busy` depends on when it was last checked.
         due.sort_by_key(|h| h.known_ns);
         due
     }

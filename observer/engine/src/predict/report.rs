@@ -6,13 +6,13 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
-    Apart,
-    pending::{Done, Happening},
+    Excluders,
+    pending::{Access, Done},
 };
 use crate::{
     event::SiteId,
     lock_class::LockClass,
-    view::{ApartView, LookupProtection, PairProtection, ProtectionView, UnlinkProtection},
+    view::{Excluder, LookupProtection, PairProtection, ProtectionView, UnlinkProtection},
 };
 
 /// Counts of one lookup site.
@@ -39,9 +39,9 @@ struct Unlinks {
 #[derive(Clone, Copy, Debug)]
 struct Met {
     /// Excluders that were present every time.
-    all: Apart,
+    all: Excluders,
     /// Excluders that were present at least once.
-    any: Apart,
+    any: Excluders,
     open: bool,
     /// At least one case could not be decided.
     unsure: bool,
@@ -55,7 +55,7 @@ pub(crate) struct Protection {
 }
 
 impl Protection {
-    pub fn count(&mut self, done: &Happening) {
+    pub fn count(&mut self, done: &Access) {
         let n = done.count;
         match done.what.done {
             Done::Lease { .. } => {
@@ -88,11 +88,11 @@ impl Protection {
     }
 
     fn met(&mut self, sites: (SiteId, SiteId)) -> &mut Met {
-        let new = Met { all: Apart(u16::MAX), any: Apart::NOTHING, open: false, unsure: false };
+        let new = Met { all: Excluders(u16::MAX), any: Excluders::NOTHING, open: false, unsure: false };
         self.met.entry(sites).or_insert(new)
     }
 
-    pub fn kept_apart(&mut self, sites: (SiteId, SiteId), by: Apart, is_open: bool) {
+    pub fn kept_apart(&mut self, sites: (SiteId, SiteId), by: Excluders, is_open: bool) {
         let met = self.met(sites);
         met.open |= is_open;
         if !is_open {
@@ -132,7 +132,7 @@ fn add(covers: &mut BTreeMap<Vec<u16>, u64>, cover: &[u16], n: u64) {
 }
 
 fn classes(bits: u16) -> Vec<LockClass> {
-    Apart(bits).classes().collect()
+    Excluders(bits).classes().collect()
 }
 
 impl Lookups {
@@ -163,12 +163,12 @@ impl Unlinks {
 
 impl Met {
     fn view(self, lookup: Arc<str>, unlink: Arc<str>) -> PairProtection {
-        let shown = |apart: Apart| {
-            let locks = apart.classes().map(ApartView::Lock);
-            let vma = apart.has(Apart::VMA_LOCKED).then_some(ApartView::VmaLocked);
-            locks.chain(vma).chain(apart.has(Apart::LAST_USER).then_some(ApartView::LastUser)).collect()
+        let shown = |apart: Excluders| {
+            let locks = apart.classes().map(Excluder::Lock);
+            let vma = apart.has(Excluders::VMA_LOCKED).then_some(Excluder::VmaLocked);
+            locks.chain(vma).chain(apart.has(Excluders::LAST_USER).then_some(Excluder::LastUser)).collect()
         };
-        let all = if self.any == Apart::NOTHING || self.unsure { Apart::NOTHING } else { self.all };
+        let all = if self.any == Excluders::NOTHING || self.unsure { Excluders::NOTHING } else { self.all };
         let (open, unsure) = (self.open, self.unsure);
         PairProtection { lookup, unlink, always: shown(all), ever: shown(self.any), open, unsure }
     }

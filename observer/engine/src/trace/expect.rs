@@ -8,7 +8,7 @@ use std::fmt;
 use super::parse::number;
 use crate::{
     Engine,
-    finding::{Finding, Kind, Rank},
+    finding::{AcquireKind, Finding, HoldBasis, Kind, Rank},
     lock_class::LockClass,
     setup::{Grade, Role},
     view::{EdgeView, Stats, TableView},
@@ -220,15 +220,35 @@ fn finding_field(finding: &Finding, key: &str) -> Option<String> {
     }
 }
 
+/// Returns the word of the trace language for a hold basis. The language does not change with the report's schema.
+fn basis(basis: HoldBasis) -> &'static str {
+    match basis {
+        HoldBasis::Requested => "asked",
+        HoldBasis::Requesting => "asking",
+        HoldBasis::Try => "tried",
+        HoldBasis::InferredFromRelease => "released",
+        basis => basis.name(),
+    }
+}
+
+/// Returns the word of the trace language for a kind of request.
+fn acquire(acquire: AcquireKind) -> &'static str {
+    match acquire {
+        AcquireKind::Blocking => "asked",
+        AcquireKind::TryThenBlock => acquire.name(),
+        AcquireKind::Try => "tried",
+    }
+}
+
 fn edge_field(edge: &EdgeView, key: &str) -> Option<String> {
     Some(match key {
         "count" => edge.count.to_string(),
         "tasks" => edge.tasks.to_string(),
         "instances" => edge.instances.to_string(),
         "site" => edge.witness.side.site.to_string(),
-        "how" => edge.witness.from_known.name().to_owned(),
-        "try" => if edge.manner.can_block() { "no" } else { "yes" }.to_owned(),
-        "manner" => edge.manner.name().to_owned(),
+        "how" => basis(edge.witness.from_basis).to_owned(),
+        "try" => if edge.acquire.can_block() { "no" } else { "yes" }.to_owned(),
+        "manner" => acquire(edge.acquire).to_owned(),
         "sure" => if edge.sure { "yes" } else { "no" }.to_owned(),
         _ => return None,
     })
@@ -257,9 +277,9 @@ fn stat_field(stats: &Stats, key: &str) -> Option<String> {
         "live_tables" => stats.live_tables as u64,
         "lookups" => stats.lookups,
         "shares" => stats.shares,
-        "removals_exact" => stats.removals_exact,
-        "removals_diff" => stats.removals_diff,
-        "removals_both" => stats.removals_both,
+        "removals_exact" => stats.unlinks_exact,
+        "removals_diff" => stats.unlinks_diff,
+        "removals_both" => stats.unlinks_both,
         "windows" => stats.windows,
         "unmatched_ends" => stats.unmatched_ends,
         "unmatched_begins" => stats.unmatched_begins,

@@ -81,7 +81,7 @@ impl Checked<'_> {
             tally.true_relocks += usize::from(self.can_wait(again));
             let kind_of = |r: &Relock| kind(r.held.class) == Some(self.case.locks[again.lock].kind);
             let same = |f: &Finding, r: &Relock| {
-                let modes = (r.held.mode, r.asked_mode) == (Some(again.held), Some(again.asked));
+                let modes = (r.held.mode, r.requested_mode) == (Some(again.held), Some(again.asked));
                 kind_of(r) && modes && f.rank.is_alarm()
             };
             if self.is_demanded(again) && !said.iter().any(|(f, r)| same(f, r)) {
@@ -110,7 +110,7 @@ impl Checked<'_> {
         let lock = self.case.locks[again.lock];
         tid(again.task) == r.side.task.tid
             && (lock.addr, Some(lock.kind)) == (r.held.lock, kind(r.held.class))
-            && (Some(again.held), Some(again.asked)) == (r.held.mode, r.asked_mode)
+            && (Some(again.held), Some(again.asked)) == (r.held.mode, r.requested_mode)
     }
 
     /// Whether a state can be reached in which the task waits there for what it holds.
@@ -125,7 +125,7 @@ impl Checked<'_> {
             end.pc(again.task) == again.pc && machine.waits_for_itself(&end, again.task)
         };
         let is_there = self.run.end.is_some_and(is_at);
-        let same = (Some(again.held), Some(again.asked)) == (r.held.mode, r.asked_mode)
+        let same = (Some(again.held), Some(again.asked)) == (r.held.mode, r.requested_mode)
             && kind(r.held.class) == Some(self.case.locks[again.lock].kind);
         let gave_up = |e: &Event| {
             let addr = self.case.locks[again.lock].addr;

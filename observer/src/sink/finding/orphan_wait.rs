@@ -95,8 +95,8 @@ fn last_holder(out: &mut Vec<String>, last: &EngineLastHolder, start_ns: u64) {
     let text = format!("{} on cpu {} {ended}, at {}", task(&last.task), last.task.cpu, at(ns));
     paragraph(out, "last", &text);
     let acquired = match last.acquired_ns {
-        Some(ns) => format!("acquired it at {} ({})", at(ns), known(last.known)),
-        None => format!("acquired it at an earlier time that is not known ({})", known(last.known)),
+        Some(ns) => format!("acquired it at {} ({})", at(ns), known(last.basis)),
+        None => format!("acquired it at an earlier time that is not known ({})", known(last.basis)),
     };
     out.push(row("", &acquired));
 }
@@ -121,7 +121,7 @@ struct LastHolder {
     comm: String,
     cpu: u16,
     site: Option<String>,
-    known: &'static str,
+    basis: &'static str,
     acquired_ns: Option<u64>,
     released_ns: Option<u64>,
     exited_ns: Option<u64>,
@@ -138,7 +138,7 @@ fn wire_last_holder(last: &EngineLastHolder) -> LastHolder {
         comm: last.task.comm.clone(),
         cpu: last.task.cpu,
         site: last.site.as_ref().map(|site| site.to_string()),
-        known: last.known.name(),
+        basis: last.basis.name(),
         acquired_ns: last.acquired_ns,
         released_ns,
         exited_ns,
@@ -149,7 +149,7 @@ fn wire_last_holder(last: &EngineLastHolder) -> LastHolder {
 pub(super) mod tests {
     use observer_engine::{
         event::{Mapping, Mode},
-        finding::{Evidence, Known},
+        finding::{Evidence, HoldBasis},
         lock_class::LockClass,
     };
 
@@ -171,7 +171,7 @@ pub(super) mod tests {
             last: Some(EngineLastHolder {
                 task: side().task,
                 site: Some(side().site),
-                known: Known::Returned,
+                basis: HoldBasis::ReturnedLocked,
                 acquired_ns: Some(1),
                 ended: Ended::Released(2),
             }),

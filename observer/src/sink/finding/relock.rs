@@ -22,7 +22,8 @@ use crate::{
 
 impl Explain for Relock {
     fn headline(&self, _: &Finding) -> String {
-        let (asked, held) = (lock(self.held.class, self.asked_mode), lock(self.held.class, self.held.mode));
+        let (asked, held) =
+            (lock(self.held.class, self.requested_mode), lock(self.held.class, self.held.mode));
         format!("{asked} requested by the task that holds it as {held}, in {}", self.side.site)
     }
 
@@ -30,7 +31,7 @@ impl Explain for Relock {
         let (s, at) = (&self.side, moment(self.side.time_ns, run.start_ns));
         let who = format!("{} on cpu {} in {}, at {at}", task(&s.task), s.task.cpu, s.site);
         paragraph(out, "side", &who);
-        let again = format!("requested {} {:#x}", lock(self.held.class, self.asked_mode), self.held.lock);
+        let again = format!("requested {} {:#x}", lock(self.held.class, self.requested_mode), self.held.lock);
         paragraph(out, "", &format!("{again}, which it holds"));
         holding(out, &s.holds);
         stack::rows(out, s, run.stacks);
@@ -46,7 +47,7 @@ impl Explain for Relock {
     fn wire(&self, stacks: &Stacks, _: &[&Stacks]) -> super::Wire {
         super::Wire::Relock(Box::new(Wire {
             held: parts::hold(&self.held),
-            asked_mode: parts::mode(self.asked_mode),
+            requested_mode: parts::mode(self.requested_mode),
             side: parts::side(&self.side, stacks),
         }))
     }
@@ -56,24 +57,24 @@ impl Explain for Relock {
 fn scenario(out: &mut Vec<String>, r: &Relock) {
     let act = |column, mode, note: &str| Act::new(column, mode, r.held.class.name(), note);
     let mut acts = vec![act(0, r.held.mode, "")];
-    let readers = (r.held.mode, r.asked_mode) == (Some(Mode::Read), Some(Mode::Read));
+    let readers = (r.held.mode, r.requested_mode) == (Some(Mode::Read), Some(Mode::Read));
     if readers {
         acts.push(act(1, Some(Mode::Write), " queued"));
     }
-    acts.push(act(0, r.asked_mode, ""));
+    acts.push(act(0, r.requested_mode, ""));
     scenario::draw(out, "possible unsafe locking scenario", (1, usize::from(readers)), &acts);
 }
 
 #[derive(Serialize)]
 pub(crate) struct Wire {
     held: Hold,
-    asked_mode: Option<&'static str>,
+    requested_mode: Option<&'static str>,
     side: Side,
 }
 
 #[cfg(test)]
 pub(super) mod tests {
-    use observer_engine::finding::{Evidence, Known};
+    use observer_engine::finding::{Evidence, HoldBasis};
 
     use super::*;
     use crate::sink::finding::{
@@ -82,7 +83,11 @@ pub(super) mod tests {
     };
 
     pub fn sample() -> Evidence {
-        Evidence::Relock(Relock { held: hold(Known::Asked), asked_mode: Some(Mode::Write), side: side() })
+        Evidence::Relock(Relock {
+            held: hold(HoldBasis::Requested),
+            requested_mode: Some(Mode::Write),
+            side: side(),
+        })
     }
 
     #[test]

@@ -4,39 +4,39 @@ use std::sync::Arc;
 
 use observer_engine::{
     event::{Mode, Tid},
-    finding::{Evidence, Finding, Hold, Known, Manner, Rank, Side, Step, TaskRef},
+    finding::{AcquireKind, Evidence, Finding, Hold, HoldBasis, Rank, Side, Step, TaskRef},
     lock_class::LockClass,
 };
 
 use super::{detail, samples, summary};
 use crate::report::stacks::Stacks;
 
-const KNOWN: [Known; 7] = [
-    Known::Asked,
-    Known::Asking,
-    Known::Tried,
-    Known::Returned,
-    Known::Contract,
-    Known::SlowPath,
-    Known::Released,
+const BASES: [HoldBasis; 7] = [
+    HoldBasis::Requested,
+    HoldBasis::Requesting,
+    HoldBasis::Try,
+    HoldBasis::ReturnedLocked,
+    HoldBasis::Contract,
+    HoldBasis::SlowPath,
+    HoldBasis::InferredFromRelease,
 ];
 
-/// A variant that is added stops this from compiling until `KNOWN` and the document have it.
-fn is_listed(known: Known) {
-    match known {
-        Known::Asked
-        | Known::Asking
-        | Known::Tried
-        | Known::Returned
-        | Known::Contract
-        | Known::SlowPath
-        | Known::Released => {}
+/// A variant that is added stops this from compiling until `BASES` and the document have it.
+fn is_listed(basis: HoldBasis) {
+    match basis {
+        HoldBasis::Requested
+        | HoldBasis::Requesting
+        | HoldBasis::Try
+        | HoldBasis::ReturnedLocked
+        | HoldBasis::Contract
+        | HoldBasis::SlowPath
+        | HoldBasis::InferredFromRelease => {}
     }
 }
 
-pub fn hold(known: Known) -> Hold {
-    is_listed(known);
-    Hold { class: LockClass::IMmap, lock: 0x40, mode: Some(Mode::Read), known, since_ns: 1, lossy: false }
+pub fn hold(basis: HoldBasis) -> Hold {
+    is_listed(basis);
+    Hold { class: LockClass::IMmap, lock: 0x40, mode: Some(Mode::Read), basis, since_ns: 1, lossy: false }
 }
 
 /// A party with a hold of every basis.
@@ -46,7 +46,7 @@ pub fn side() -> Side {
         site: Arc::from("smaps_hugetlb_range"),
         time_ns: 1,
         stack: Some(0),
-        holds: KNOWN.map(hold).to_vec(),
+        holds: BASES.map(hold).to_vec(),
     }
 }
 
@@ -55,11 +55,11 @@ pub fn step(to_mode: Option<Mode>) -> Step {
         from: LockClass::FaultMutex,
         from_mode: Some(Mode::Exclusive),
         from_lock: 1,
-        from_known: Known::Asked,
+        from_basis: HoldBasis::Requested,
         to: LockClass::FolioFile,
         to_mode,
         to_lock: 2,
-        manner: Manner::TryThenBlock,
+        acquire: AcquireKind::TryThenBlock,
         sure: true,
         side: side(),
         count: 1,

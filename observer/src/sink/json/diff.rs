@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Name and version of the schema.
-pub const SCHEMA: &str = "observer-diff/1";
+pub const SCHEMA: &str = "observer-diff/2";
 
 #[derive(Serialize)]
 struct Wire<'a> {
@@ -136,7 +136,7 @@ fn finding<'a>(c: &FindingChange<'a>) -> Option<Finding<'a>> {
 }
 
 fn edges(d: &Diff<'_>) -> Vec<Edge> {
-    let of = |change| if change == crate::diff::Change::Went { d.a } else { d.b };
+    let of = |change| if change == crate::diff::Change::Gone { d.a } else { d.b };
     let edges = d.edges.iter();
     edges.map(|c| Edge { change: c.change.name(), edge: order::wire(c.edge, &of(c.change).stacks) }).collect()
 }

@@ -14,7 +14,7 @@ pub struct Wire {
     to: &'static str,
     to_mode: Option<&'static str>,
     /// One of `asked`, `try-then-block` or `tried`.
-    manner: &'static str,
+    acquire: &'static str,
     sure: bool,
     count: u64,
     tasks: u32,
@@ -44,7 +44,7 @@ pub fn wire(e: &EdgeView, stacks: &Stacks) -> Wire {
         from_mode: mode(e.from_mode),
         to: e.to.name(),
         to_mode: mode(e.to_mode),
-        manner: e.manner.name(),
+        acquire: e.acquire.name(),
         sure: e.sure,
         count: e.count,
         tasks: e.tasks,

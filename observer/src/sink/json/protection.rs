@@ -2,7 +2,7 @@
 
 use observer_engine::{
     lock_class::LockClass,
-    view::{ApartView, LookupProtection, PairProtection, ProtectionView, UnlinkProtection},
+    view::{Excluder, LookupProtection, PairProtection, ProtectionView, UnlinkProtection},
 };
 use serde::Serialize;
 
@@ -18,8 +18,8 @@ struct Lookup {
     site: String,
     leases: u64,
     on_unlinked: u64,
-    covered: Vec<Cover>,
-    bare: u64,
+    protected: Vec<Cover>,
+    unprotected: u64,
     unjudged: u64,
 }
 
@@ -75,8 +75,8 @@ fn lookup(l: &LookupProtection) -> Lookup {
         site: l.site.to_string(),
         leases: l.leases,
         on_unlinked: l.on_unlinked,
-        covered: l.covered.iter().map(cover).collect(),
-        bare: l.bare,
+        protected: l.covered.iter().map(cover).collect(),
+        unprotected: l.bare,
         unjudged: l.unjudged,
     }
 }
@@ -91,7 +91,7 @@ fn unlink(u: &UnlinkProtection) -> Unlink {
 }
 
 fn pair(p: &PairProtection) -> Pair {
-    let words = |apart: &[ApartView]| apart.iter().map(|a| a.name()).collect();
+    let words = |apart: &[Excluder]| apart.iter().map(|a| a.name()).collect();
     Pair {
         lookup: p.lookup.to_string(),
         unlink: p.unlink.to_string(),

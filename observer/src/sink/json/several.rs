@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Name and version of the schema of the whole; each report has its own.
-pub const SCHEMA: &str = "observer-reports/1";
+pub const SCHEMA: &str = "observer-reports/2";
 
 #[derive(Serialize)]
 struct Wire<'a> {
@@ -37,7 +37,7 @@ struct Edge {
     from_mode: Option<&'static str>,
     to: &'static str,
     to_mode: Option<&'static str>,
-    manner: &'static str,
+    acquire: &'static str,
     count: u64,
     recordings: Vec<usize>,
 }
@@ -70,7 +70,7 @@ fn edge(e: &MergedEdge) -> Edge {
         from_mode: mode(e.from_mode),
         to: e.to.name(),
         to_mode: mode(e.to_mode),
-        manner: e.manner.name(),
+        acquire: e.acquire.name(),
         count: e.count,
         recordings: e.recordings.clone(),
     }

@@ -11,10 +11,10 @@ use std::{
 
 use observer_engine::{
     event::Mode,
-    finding::{Kind, Manner, Rank},
+    finding::{AcquireKind, Kind, Rank},
     lock_class::LockClass,
     setup::{Grade, Role},
-    view::{ApartView, Verdict},
+    view::{Excluder, Verdict},
 };
 use serde_json::Value;
 
@@ -56,10 +56,10 @@ fn ranks_and_kinds_are_those_of_the_code() {
     }
 }
 
-/// What keeps two sides apart: any lock, or what is no lock.
-fn apart() -> Vec<String> {
-    let locks = LockClass::ALL.into_iter().map(ApartView::Lock);
-    locks.chain([ApartView::VmaLocked, ApartView::LastUser]).map(|a| a.name().to_owned()).collect()
+/// Returns everything that can exclude an unlink from a lookup.
+fn excluders() -> Vec<String> {
+    let locks = LockClass::ALL.into_iter().map(Excluder::Lock);
+    locks.chain([Excluder::VmaLocked, Excluder::LastUser]).map(|a| a.name().to_owned()).collect()
 }
 
 #[test]
@@ -71,8 +71,13 @@ fn words_are_those_of_the_code() {
         ("grade", list(&Grade::ALL.map(Grade::name))),
         ("role", list(&Role::ALL.map(Role::name))),
         ("class", list(&LockClass::ALL.map(LockClass::name))),
-        ("apart", apart()),
-        ("manner", list(&[Manner::Asked, Manner::TryThenBlock, Manner::Tried].map(Manner::name))),
+        ("excluder", excluders()),
+        (
+            "acquire",
+            list(
+                &[AcquireKind::Blocking, AcquireKind::TryThenBlock, AcquireKind::Try].map(AcquireKind::name),
+            ),
+        ),
         ("verdict", list(&[Verdict::Agrees, Verdict::Exception, Verdict::Against].map(Verdict::name))),
         ("mode", list(&[Mode::Read, Mode::Write, Mode::Exclusive].map(Mode::name))),
         ("reason", observer_ebpf::loss::REASONS.iter().map(|(name, _)| (*name).to_owned()).collect()),

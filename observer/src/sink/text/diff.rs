@@ -28,7 +28,7 @@ pub fn write(out: &mut dyn Write, d: &Diff<'_>, [a, b]: [&str; 2]) -> io::Result
     }
     writeln!(out)?;
     let of = |change| d.findings.iter().filter(move |c| c.change == change).count();
-    let (came, rank, went) = (of(Change::Came), of(Change::Rank), of(Change::Went));
+    let (came, rank, went) = (of(Change::New), of(Change::Rank), of(Change::Gone));
     let same = d.same_findings;
     writeln!(out, "FINDINGS  {came} came, {went} went, {rank} changed in rank, {same} as before")?;
     for change in &d.findings {
@@ -36,7 +36,7 @@ pub fn write(out: &mut dyn Write, d: &Diff<'_>, [a, b]: [&str; 2]) -> io::Result
     }
     writeln!(out)?;
     let of = |change| d.edges.iter().filter(move |c| c.change == change).count();
-    let (came, went) = (of(Change::Came), of(Change::Went));
+    let (came, went) = (of(Change::New), of(Change::Gone));
     let came = plural(came as u64, "edge");
     writeln!(out, "LOCK ORDER  {came} came, {went} went, {} as before", d.same_edges)?;
     for change in &d.edges {
@@ -62,9 +62,9 @@ fn run(out: &mut dyn Write, name: &str, file: &str, r: &Report) -> io::Result<()
 
 fn sign(change: Change) -> char {
     match change {
-        Change::Came => '+',
+        Change::New => '+',
         Change::Rank => '~',
-        Change::Went => '-',
+        Change::Gone => '-',
     }
 }
 
@@ -87,12 +87,12 @@ fn finding(out: &mut dyn Write, c: &FindingChange<'_>) -> io::Result<()> {
 fn edge(out: &mut dyn Write, c: &EdgeChange<'_>) -> io::Result<()> {
     let (sign, e) = (sign(c.change), c.edge);
     let (from, to) = (words::lock(e.from, e.from_mode), words::lock(e.to, e.to_mode));
-    let manner = match words::order::manner(e.manner) {
+    let acquire = match words::order::acquire(e.acquire) {
         "" => String::new(),
-        manner => format!(" ({manner})"),
+        acquire => format!(" ({acquire})"),
     };
     let (times, site) = (times(e.count), &e.witness.side.site);
-    writeln!(out, "  {sign} {from:<20} {to:<20} {times}, first in {site}{manner}")?;
+    writeln!(out, "  {sign} {from:<20} {to:<20} {times}, first in {site}{acquire}")?;
     // Edges that agree with the documents, or are not documented, need no explanation.
     let news = ["AGAINST", "perhaps", "exception"].contains(&words::order::verdict(e));
     for line in words::order::documented(e).iter().filter(|_| news) {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use observer_engine::{
-    finding::Manner,
+    finding::AcquireKind,
     view::{EdgeView, Verdict},
 };
 
@@ -49,7 +49,7 @@ fn groups(edges: &[EdgeView]) -> BTreeMap<(u8, Vec<String>), Vec<&EdgeView>> {
 fn place(e: &EdgeView) -> u8 {
     let worst = e.documented.iter().map(|d| d.verdict).max();
     match worst {
-        _ if !e.manner.can_block() => 5,
+        _ if !e.acquire.can_block() => 5,
         None => 4,
         Some(Verdict::Agrees) => 3,
         Some(Verdict::Exception) => 2,
@@ -82,8 +82,8 @@ fn edge(out: &mut dyn Write, e: &EdgeView) -> io::Result<()> {
 
 fn notes(e: &EdgeView) -> String {
     // Requests that only try have a group of their own, so they need no note.
-    let manner = if e.manner == Manner::Tried { "" } else { words::order::manner(e.manner) };
-    let notes = [(!manner.is_empty(), manner), (!e.sure, "perhaps"), (e.lossy, "incomplete")];
+    let acquire = if e.acquire == AcquireKind::Try { "" } else { words::order::acquire(e.acquire) };
+    let notes = [(!acquire.is_empty(), acquire), (!e.sure, "perhaps"), (e.lossy, "incomplete")];
     notes.into_iter().filter(|(applies, _)| *applies).map(|(_, note)| note).collect::<Vec<_>>().join(", ")
 }
 
@@ -98,7 +98,7 @@ fn legend(out: &mut dyn Write, edges: &[EdgeView]) -> io::Result<()> {
     let any = |of: fn(&EdgeView) -> bool| edges.iter().any(of);
     let lines = [
         (true, counted),
-        (any(|e| e.manner == Manner::TryThenBlock), tried),
+        (any(|e| e.acquire == AcquireKind::TryThenBlock), tried),
         (any(|e| !e.sure), perhaps),
         (any(|e| e.lossy), lost),
     ];

@@ -84,6 +84,6 @@ fn edge(e: &MergedEdge, n: usize) -> String {
     let (from, to) = (words::lock(e.from, e.from_mode), words::lock(e.to, e.to_mode));
     let numbers: Vec<String> = e.recordings.iter().map(|r| (r + 1).to_string()).collect();
     let which = if numbers.len() == n { "all".to_owned() } else { numbers.join(" ") };
-    let (times, manner) = (number(e.count), words::order::manner(e.manner));
-    format!("{from:<20} {to:<20} {times:>9}  {manner:<16} {which}")
+    let (times, acquire) = (number(e.count), words::order::acquire(e.acquire));
+    format!("{from:<20} {to:<20} {times:>9}  {acquire:<16} {which}")
 }

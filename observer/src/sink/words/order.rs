@@ -1,7 +1,7 @@
 //! The words for lock order: edges, and the verdicts of the kernel's documents.
 
 use observer_engine::{
-    finding::{Manner, Step},
+    finding::{AcquireKind, Step},
     view::{EdgeView, Verdict},
 };
 
@@ -10,11 +10,11 @@ use crate::text::{moment, paragraph, plural, row, times};
 
 /// Note about how the second lock of an edge was requested; empty if the request can block.
 #[must_use]
-pub fn manner(m: Manner) -> &'static str {
+pub fn acquire(m: AcquireKind) -> &'static str {
     match m {
-        Manner::Asked => "",
-        Manner::TryThenBlock => "try, then blocks",
-        Manner::Tried => "try",
+        AcquireKind::Blocking => "",
+        AcquireKind::TryThenBlock => "try, then blocks",
+        AcquireKind::Try => "try",
     }
 }
 
@@ -22,9 +22,9 @@ pub fn manner(m: Manner) -> &'static str {
 #[must_use]
 pub fn verdict(e: &EdgeView) -> &'static str {
     match e.documented.iter().map(|d| d.verdict).max() {
-        Some(Verdict::Against) if e.manner.can_block() && e.sure => "AGAINST",
-        Some(Verdict::Against) if e.manner.can_block() => "perhaps",
-        Some(Verdict::Exception) if e.manner.can_block() => "exception",
+        Some(Verdict::Against) if e.acquire.can_block() && e.sure => "AGAINST",
+        Some(Verdict::Against) if e.acquire.can_block() => "perhaps",
+        Some(Verdict::Exception) if e.acquire.can_block() => "exception",
         Some(Verdict::Agrees) => "agrees",
         _ => "",
     }
@@ -33,7 +33,7 @@ pub fn verdict(e: &EdgeView) -> &'static str {
 /// Verdicts on an edge, one line for each documented order that names both of its classes; the worst first.
 #[must_use]
 pub fn documented(e: &EdgeView) -> Vec<String> {
-    if !e.manner.can_block() {
+    if !e.acquire.can_block() {
         return vec!["only tried: cannot wait".into()];
     }
     if e.documented.is_empty() {

@@ -5,7 +5,7 @@
 use observer_engine::{
     lock_class::LockClass,
     setup::{Coverage, Grade, Role},
-    view::{ApartView, LookupProtection, PairProtection, UnlinkProtection},
+    view::{Excluder, LookupProtection, PairProtection, UnlinkProtection},
 };
 
 use crate::{meta::setup::Setup, text::number};
@@ -76,7 +76,7 @@ fn is_seen(coverage: &[Coverage], class: LockClass) -> bool {
 /// Excluders of a lookup site and an unlink site.
 #[must_use]
 pub fn kept_apart(p: &PairProtection) -> String {
-    let names = |apart: &[ApartView]| apart.iter().map(|a| a.name()).collect::<Vec<_>>();
+    let names = |apart: &[Excluder]| apart.iter().map(|a| a.name()).collect::<Vec<_>>();
     let (always, ever) = (names(&p.always), names(&p.ever));
     let sometimes: Vec<&str> = ever.iter().copied().filter(|e| !always.contains(e)).collect();
     let sometimes = if sometimes.is_empty() {
@@ -166,8 +166,8 @@ mod tests {
 
     #[test]
     fn what_keeps_a_pair_apart_reads_well() {
-        let (vma, last) = (ApartView::Lock(LockClass::VmaLock), ApartView::LastUser);
-        let words = |always: &[ApartView], ever: &[ApartView], open| {
+        let (vma, last) = (Excluder::Lock(LockClass::VmaLock), Excluder::LastUser);
+        let words = |always: &[Excluder], ever: &[Excluder], open| {
             let (lookup, unlink) = (Arc::from("walk"), Arc::from("zap"));
             let (always, ever, unsure) = (always.into(), ever.into(), false);
             kept_apart(&PairProtection { lookup, unlink, always, ever, open, unsure })

@@ -1,6 +1,6 @@
 //! The words for a step of lock order: its party, the lock that it requested, and the locks that it held.
 
-use observer_engine::finding::{Manner, Step};
+use observer_engine::finding::{AcquireKind, Step};
 
 use super::{hold, known, lock, task};
 use crate::{
@@ -19,13 +19,13 @@ pub fn party(out: &mut Vec<String>, name: &str, s: &Step, run: &Run<'_>) {
 /// Describes the request of a party. `next`: the party that holds such a lock.
 pub fn request(out: &mut Vec<String>, s: &Step, next: Option<(&Step, usize)>) {
     let what = format!("{} {:#x}", requested(s), s.to_lock);
-    let how = match (s.waiting, s.manner) {
+    let how = match (s.waiting, s.acquire) {
         (true, _) => format!("waits for {what}"),
-        (false, Manner::Asked) => format!("requested {what}"),
-        (false, Manner::TryThenBlock) => {
+        (false, AcquireKind::Blocking) => format!("requested {what}"),
+        (false, AcquireKind::TryThenBlock) => {
             format!("acquired {what} by a trylock that would have blocked if it failed")
         }
-        (false, Manner::Tried) => format!("acquired {what} by trylock, which cannot wait"),
+        (false, AcquireKind::Try) => format!("acquired {what} by trylock, which cannot wait"),
     };
     let other = match next {
         Some((next, at)) if next.from_lock != s.to_lock => {
@@ -40,7 +40,7 @@ pub fn request(out: &mut Vec<String>, s: &Step, next: Option<(&Step, usize)>) {
 /// Describes the locks that a party held. `wanted`: note about the party that requests the first of them.
 pub fn holds(out: &mut Vec<String>, s: &Step, wanted: &str) {
     let sure = if s.sure { "" } else { "; perhaps acquired only after the request" };
-    let from = format!("{} {:#x} ({}{sure}){wanted}", held(s), s.from_lock, known(s.from_known));
+    let from = format!("{} {:#x} ({}{sure}){wanted}", held(s), s.from_lock, known(s.from_basis));
     paragraph(out, "", &format!("holding {from}"));
     for h in s.side.holds.iter().filter(|h| h.lock != s.from_lock && h.lock != s.to_lock) {
         hold(out, h);

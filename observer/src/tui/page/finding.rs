@@ -209,7 +209,7 @@ pub fn lease(c: &Context<'_>, f: &Finding, which: Case) -> Vec<Line> {
 fn holds(c: &Context<'_>, side: &Side, name: &str) -> Vec<Line> {
     let text = |h: &observer_engine::finding::Hold| {
         let since = since_start(c.snapshot, h.since_ns);
-        format!("{} {:#x} since {since} ({})", words::lock(h.class, h.mode), h.lock, h.known.name())
+        format!("{} {:#x} since {since} ({})", words::lock(h.class, h.mode), h.lock, h.basis.name())
     };
     let mut held: Vec<String> = side.holds.iter().map(text).collect();
     if held.is_empty() {

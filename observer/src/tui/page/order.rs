@@ -1,6 +1,6 @@
 //! Pages of lock order, and of the excluders between lookups and unlinks.
 
-use observer_engine::finding::{Finding, Manner};
+use observer_engine::finding::{AcquireKind, Finding};
 use observer_engine::lock_class::LockClass;
 use observer_engine::view::{EdgeView, LookupProtection, PairProtection};
 
@@ -31,10 +31,10 @@ pub fn edge(c: &Context<'_>, key: &EdgeKey) -> Vec<Line> {
 }
 
 fn one(c: &Context<'_>, e: &EdgeView) -> Vec<Line> {
-    let how = match e.manner {
-        Manner::Tried => "only ever tried, which cannot block",
-        Manner::TryThenBlock => "tried in a way that blocks on failure",
-        Manner::Asked => "requested in a way that can block",
+    let how = match e.acquire {
+        AcquireKind::Try => "only ever tried, which cannot block",
+        AcquireKind::TryThenBlock => "tried in a way that blocks on failure",
+        AcquireKind::Blocking => "requested in a way that can block",
     };
     let name = EdgeKey::of(e).name();
     let text = Text::new(Tone::Label, name).and(
@@ -79,7 +79,7 @@ pub fn classes(c: &Context<'_>, (from, to): (LockClass, LockClass)) -> Vec<Line>
     let mut lines = findings(s, (from, to));
     for e in &edges {
         let key = EdgeKey::of(e);
-        let text = format!("{}, {}, {} x", key.name(), e.manner.name(), number(e.count));
+        let text = format!("{}, {}, {} x", key.name(), e.acquire.name(), number(e.count));
         lines.push(link("edge", text, "", Go::Page(Page::Edge(key))));
     }
     for e in edges {

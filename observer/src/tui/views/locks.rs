@@ -2,7 +2,7 @@
 
 use observer_engine::{
     event::Mode,
-    finding::{Finding, Manner, Rank},
+    finding::{AcquireKind, Finding, Rank},
     lock_class::LockClass,
     view::EdgeView,
 };
@@ -55,12 +55,12 @@ fn short_lock(class: LockClass, mode: Option<Mode>) -> String {
 
 fn cells(s: &Snapshot, e: &EdgeView) -> Vec<Cell> {
     // A request that cannot block is not a step of a deadlock, even if other edges of its classes close a cycle.
-    let closes = if e.manner.can_block() { closes(s, (e.from, e.to)) } else { None };
+    let closes = if e.acquire.can_block() { closes(s, (e.from, e.to)) } else { None };
     let order = words::order::verdict(e);
     vec![
         Cell::plain(short_lock(e.from, e.from_mode)),
         Cell::plain(short_lock(e.to, e.to_mode)),
-        Cell::new(if e.manner == Manner::Tried { Tone::Faint } else { Tone::Plain }, ask(e.manner)),
+        Cell::new(if e.acquire == AcquireKind::Try { Tone::Faint } else { Tone::Plain }, ask(e.acquire)),
         Cell::count(e.count),
         Cell::count(e.tasks.into()),
         closes.map_or(Cell::plain("").by(u64::MAX), |r| Cell::new(rank_tone(r), r.name()).by(r as u64)),
@@ -71,10 +71,10 @@ fn cells(s: &Snapshot, e: &EdgeView) -> Vec<Cell> {
 /// An edge in one sentence.
 fn sentence(s: &Snapshot, e: &EdgeView) -> String {
     let (from, to) = (words::lock(e.from, e.from_mode), words::lock(e.to, e.to_mode));
-    let how = match e.manner {
-        Manner::Asked => "requested",
-        Manner::TryThenBlock => "tried, and else waited for,",
-        Manner::Tried => "tried, which cannot wait,",
+    let how = match e.acquire {
+        AcquireKind::Blocking => "requested",
+        AcquireKind::TryThenBlock => "tried, and else waited for,",
+        AcquireKind::Try => "tried, which cannot wait,",
     };
     let order = match words::order::verdict(e) {
         "AGAINST" => "; against the documented order",
@@ -83,17 +83,17 @@ fn sentence(s: &Snapshot, e: &EdgeView) -> String {
         "agrees" => "; as documented",
         _ => "; no order of the two is documented",
     };
-    let closes = closes(s, (e.from, e.to)).filter(|_| e.manner.can_block());
+    let closes = closes(s, (e.from, e.to)).filter(|_| e.acquire.can_block());
     let closes = closes.map_or(String::new(), |r| format!("; part of a cycle that is {}", r.name()));
     format!("{to} {how} while {from} is held{order}{closes}")
 }
 
 /// Short word for how a lock was requested. `try/wait`: trylock, which would have blocked after a failure.
-fn ask(manner: Manner) -> &'static str {
-    match manner {
-        Manner::Asked => "wait",
-        Manner::TryThenBlock => "try/wait",
-        Manner::Tried => "try",
+fn ask(acquire: AcquireKind) -> &'static str {
+    match acquire {
+        AcquireKind::Blocking => "wait",
+        AcquireKind::TryThenBlock => "try/wait",
+        AcquireKind::Try => "try",
     }
 }
 

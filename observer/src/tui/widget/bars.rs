@@ -285,7 +285,7 @@ pub fn add_holds(bars: &mut Vec<Bar>, side: &Side) {
 
 /// Acquisition time of a hold; not known if the hold is inferred or represents many.
 fn since(hold: &Hold) -> Option<u64> {
-    (!hold.known.is_inferred() && hold.since_ns > 0).then_some(hold.since_ns)
+    (!hold.basis.is_inferred() && hold.since_ns > 0).then_some(hold.since_ns)
 }
 
 /// A task that requests a lock held by the other waits until its release, if one of the two requests or holds it exclusively.

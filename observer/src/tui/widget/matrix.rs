@@ -5,7 +5,7 @@
 
 use observer_engine::{
     event::Class,
-    finding::{Finding, Manner},
+    finding::{AcquireKind, Finding},
     lock_class::LockClass,
     setup::DocumentedOrder,
     view::{EdgeView, Verdict},
@@ -59,7 +59,7 @@ impl Cell {
 
     fn add(&mut self, i: usize, edge: &EdgeView) {
         self.edges.push(i);
-        if edge.manner == Manner::Tried {
+        if edge.acquire == AcquireKind::Try {
             self.tried += edge.count;
             return;
         }

@@ -5,7 +5,7 @@
 
 use observer_engine::{
     event::Mode,
-    finding::{AgainstOrder, Cycle, Hold, Manner, Rank, Relock, Side, Step},
+    finding::{AcquireKind, AgainstOrder, Cycle, Hold, Rank, Relock, Side, Step},
     lock_class::LockClass,
 };
 
@@ -88,7 +88,7 @@ fn writer(
             format!("side {} asks behind this", q.step + 1),
         ),
         waiting: q.waiting,
-        manner: Manner::Asked,
+        acquire: AcquireKind::Blocking,
         start_ns,
         width,
         glyphs,
@@ -119,15 +119,15 @@ pub fn of_relock(r: &Relock, start_ns: u64, width: usize, glyphs: &Glyphs) -> Ve
         side: &r.side,
         from: Some(r.held),
         notes: vec![(r.held.lock, "held already".to_owned())],
-        ask: ((r.held.class, r.asked_mode, r.held.lock), "which it has itself".to_owned()),
+        ask: ((r.held.class, r.requested_mode, r.held.lock), "which it has itself".to_owned()),
         waiting: false,
-        manner: Manner::Asked,
+        acquire: AcquireKind::Blocking,
         start_ns,
         width,
         glyphs,
     }
     .draw(&mut out);
-    if (r.held.mode, r.asked_mode) == (Some(Mode::Read), Some(Mode::Read)) {
+    if (r.held.mode, r.requested_mode) == (Some(Mode::Read), Some(Mode::Read)) {
         let text = "it hangs where a writer queues between the two";
         words(&mut out, Text::new(Tone::Plain, text), width);
     }
@@ -143,7 +143,7 @@ struct Lane<'a> {
     notes: Vec<(u64, String)>,
     ask: ((LockClass, Option<Mode>, u64), String),
     waiting: bool,
-    manner: Manner,
+    acquire: AcquireKind,
     start_ns: u64,
     width: usize,
     glyphs: &'a Glyphs,
@@ -155,7 +155,7 @@ impl<'a> Lane<'a> {
             class: step.from,
             lock: step.from_lock,
             mode: step.from_mode,
-            known: step.from_known,
+            basis: step.from_basis,
             since_ns: step.side.time_ns,
             lossy: false,
         };
@@ -166,7 +166,7 @@ impl<'a> Lane<'a> {
             notes: Vec::new(),
             ask: ((step.to, step.to_mode, step.to_lock), String::new()),
             waiting: step.waiting,
-            manner: step.manner,
+            acquire: step.acquire,
             start_ns,
             width,
             glyphs,
@@ -227,18 +227,18 @@ impl<'a> Lane<'a> {
     }
 
     fn what(&self) -> &'static str {
-        match (self.waiting, self.manner) {
+        match (self.waiting, self.acquire) {
             (true, _) => "waits for this",
-            (false, Manner::Asked) => "requested this",
-            (false, Manner::TryThenBlock) => "tried, else waits",
-            (false, Manner::Tried) => "tried only",
+            (false, AcquireKind::Blocking) => "requested this",
+            (false, AcquireKind::TryThenBlock) => "tried, else waits",
+            (false, AcquireKind::Try) => "tried only",
         }
     }
 
     /// Draws a held lock. The acquisition time of an inferred hold is not known: it has no begin.
     fn bar(&self, row: &mut Row, h: &Hold, from: usize, to: usize, tone: Tone) {
         let g = self.glyphs;
-        if h.known.is_inferred() {
+        if h.basis.is_inferred() {
             for column in (0..from).step_by(2) {
                 row.set(column, tone, g.held);
             }
@@ -252,7 +252,7 @@ impl<'a> Lane<'a> {
     fn note(&self, h: &Hold, wide: bool) -> String {
         let note = self.notes.iter().find(|(lock, _)| *lock == h.lock).map_or("", |(_, note)| note);
         let held_ns = self.side.time_ns.saturating_sub(h.since_ns);
-        match (wide && held_ns > 0 && !h.known.is_inferred(), note) {
+        match (wide && held_ns > 0 && !h.basis.is_inferred(), note) {
             (true, "") => format!(" held for {}", short_span(held_ns)),
             (true, note) => format!(" {note}; held for {}", short_span(held_ns)),
             (false, "") => String::new(),

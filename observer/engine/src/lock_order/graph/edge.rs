@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::Witness;
 use crate::{
     event::{Mode, SiteId, Tid},
-    finding::{Manner, Step},
+    finding::{AcquireKind, Step},
     fx::FxMap,
     holds::Instance,
     lock_class::LockClass,
@@ -36,7 +36,7 @@ pub(crate) struct At {
 pub(crate) struct Edge {
     pub from: End,
     pub to: End,
-    pub manner: Manner,
+    pub acquire: AcquireKind,
     pub count: u64,
     pub first_ns: u64,
     pub last_ns: u64,
@@ -59,7 +59,7 @@ impl Edge {
     /// Returns true if it can be a step of a deadlock. Two PTLs nest by design (fork, mremap), in an order of their
     /// own.
     pub fn can_close(&self) -> bool {
-        self.manner.can_block() && (self.from.0, self.to.0) != (LockClass::Ptl, LockClass::Ptl)
+        self.acquire.can_block() && (self.from.0, self.to.0) != (LockClass::Ptl, LockClass::Ptl)
     }
 
     /// Returns the best evidence.
@@ -94,11 +94,11 @@ impl Edge {
             from: self.from.0,
             from_mode: self.from.1,
             from_lock: locks.0.addr,
-            from_known: seen.from_known,
+            from_basis: seen.from_basis,
             to: self.to.0,
             to_mode: self.to.1,
             to_lock: locks.1.addr,
-            manner: self.manner,
+            acquire: self.acquire,
             sure: seen.sure,
             side: seen.side(name),
             count: self.count,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::{Ask, Requester};
 use crate::{
     event::SiteId,
-    finding::{Known, Side, TaskRef},
+    finding::{HoldBasis, Side, TaskRef},
     holds::Instance,
     lock_order::path::{Op, held},
     presence::{Presence, Presences},
@@ -46,7 +46,7 @@ pub(super) struct Recognised {
 #[derive(Clone, Debug)]
 pub(crate) struct Witness {
     pub presence: Presence,
-    pub from_known: Known,
+    pub from_basis: HoldBasis,
     pub site: SiteId,
     pub(super) task: (u32, [u8; 16], u16),
     pub(super) stack: Option<u32>,
@@ -63,11 +63,11 @@ pub(crate) struct Witness {
 }
 
 impl Witness {
-    pub(super) fn of(by: Requester<'_>, ask: &Ask, path: &Arc<[Op]>, from_known: Known) -> Witness {
+    pub(super) fn of(by: Requester<'_>, ask: &Ask, path: &Arc<[Op]>, from_basis: HoldBasis) -> Witness {
         let task = by.task;
         Witness {
             presence: Presence::of(task, ask.time_ns, path),
-            from_known,
+            from_basis,
             site: ask.site,
             task: (task.tgid, task.comm, task.cpu),
             stack: task.stack(),
@@ -88,7 +88,7 @@ impl Witness {
         let (tgid, comm, cpu) = self.task;
         // A long operation can lock and release one folio several times, and each release shows a hold since its begin.
         let mut held = held(&self.path);
-        held.dedup_by(|op, before| op.known.is_inferred() && op.lock == before.lock);
+        held.dedup_by(|op, before| op.basis.is_inferred() && op.lock == before.lock);
         Side {
             task: TaskRef { tid: self.presence.tid, tgid, comm: comm_text(&comm), cpu },
             site: name(self.site),

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::finding::{Known, Side, TaskRef};
+use crate::finding::{HoldBasis, Side, TaskRef};
 
 type End = (LockClass, Option<Mode>);
 
@@ -13,7 +13,7 @@ const PTL: End = (LockClass::Ptl, Some(Mode::Exclusive));
 const INODE: End = (LockClass::Inode, Some(Mode::Write));
 
 fn hold((class, mode): End) -> Hold {
-    Hold { class, lock: 1, mode, known: Known::Asked, since_ns: 1, lossy: false }
+    Hold { class, lock: 1, mode, basis: HoldBasis::Requested, since_ns: 1, lossy: false }
 }
 
 fn edge(from: End, to: End, tid: u32) -> EdgeView {
@@ -23,11 +23,11 @@ fn edge(from: End, to: End, tid: u32) -> EdgeView {
         from: from.0,
         from_mode: from.1,
         from_lock: 1,
-        from_known: Known::Asked,
+        from_basis: HoldBasis::Requested,
         to: to.0,
         to_mode: to.1,
         to_lock: 2,
-        manner: Manner::Asked,
+        acquire: AcquireKind::Blocking,
         sure: true,
         side,
         count: 3,
@@ -39,7 +39,7 @@ fn edge(from: End, to: End, tid: u32) -> EdgeView {
         from_mode: from.1,
         to: to.0,
         to_mode: to.1,
-        manner: Manner::Asked,
+        acquire: AcquireKind::Blocking,
         sure: true,
         count: 3,
         tasks: 1,
@@ -52,8 +52,8 @@ fn edge(from: End, to: End, tid: u32) -> EdgeView {
     }
 }
 
-fn tried(mut e: EdgeView, manner: Manner) -> EdgeView {
-    (e.manner, e.witness.manner) = (manner, manner);
+fn tried(mut e: EdgeView, acquire: AcquireKind) -> EdgeView {
+    (e.acquire, e.witness.acquire) = (acquire, acquire);
     e
 }
 
@@ -98,8 +98,8 @@ fn three_runs_merge_to_a_cycle_of_three() {
 #[test]
 fn a_trylock_closes_nothing_and_one_that_would_block_does() {
     let a = [edge(FAULT, FOLIO, 1)];
-    let close = |manner| merged(&[&a, &[tried(edge(FOLIO, FAULT, 1), manner)]]).findings.len();
-    assert_eq!([Manner::Tried, Manner::TryThenBlock].map(close), [0, 1]);
+    let close = |acquire| merged(&[&a, &[tried(edge(FOLIO, FAULT, 1), acquire)]]).findings.len();
+    assert_eq!([AcquireKind::Try, AcquireKind::TryThenBlock].map(close), [0, 1]);
 }
 
 #[test]
@@ -178,7 +178,7 @@ fn loss_makes_it_incomplete_and_is_avoided_where_another_run_has_it_whole() {
 #[test]
 fn an_unsure_or_inferred_hold_is_doubted() {
     let mut b = edge(FOLIO, FAULT, 1);
-    (b.witness.from_known, b.witness.sure) = (Known::Released, false);
+    (b.witness.from_basis, b.witness.sure) = (HoldBasis::InferredFromRelease, false);
     let m = merged(&[&[edge(FAULT, FOLIO, 1)], &[b]]);
     let class = LockClass::FolioFile;
     assert!(m.findings[0].doubts.contains(&Doubt::InferredHold(class)));

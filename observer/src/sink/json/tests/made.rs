@@ -6,12 +6,12 @@ use std::collections::BTreeMap;
 
 use observer_engine::{
     event::{Addr, Mapping, Mm, Mode, Table},
-    finding::{Doubt, Finding, Manner, Rank, Step},
+    finding::{AcquireKind, Doubt, Finding, Rank, Step},
     lock_class::LockClass,
     order::Counts,
     setup::Grade,
     view::{
-        ApartView, Documented, EdgeView, LinkView, LookupProtection, MappingView, PairProtection,
+        Documented, EdgeView, Excluder, LinkView, LookupProtection, MappingView, PairProtection,
         ProtectionView, Stats, TableView, UnlinkProtection, UnsharerView, Verdict,
     },
 };
@@ -50,7 +50,7 @@ fn protection() -> ProtectionView {
             lookup: side().site,
             unlink: side().site,
             always: vec![],
-            ever: vec![ApartView::Lock(LockClass::VmaLock), ApartView::VmaLocked, ApartView::LastUser],
+            ever: vec![Excluder::Lock(LockClass::VmaLock), Excluder::VmaLocked, Excluder::LastUser],
             open: true,
             unsure: true,
         }],
@@ -137,13 +137,13 @@ fn meta() -> Meta {
     }
 }
 
-fn edge(manner: Manner, verdict: Verdict) -> EdgeView {
+fn edge(acquire: AcquireKind, verdict: Verdict) -> EdgeView {
     EdgeView {
         from: LockClass::MmapLock,
         from_mode: Some(Mode::Read),
         to: LockClass::Ptl,
         to_mode: None,
-        manner,
+        acquire,
         sure: true,
         count: 1,
         tasks: 1,
@@ -153,15 +153,15 @@ fn edge(manner: Manner, verdict: Verdict) -> EdgeView {
         first_ns: 1,
         last_ns: 2,
         documented: vec![Documented { verdict, source: "mm/rmap.c".into(), reason: "as documented".into() }],
-        witness: Step { manner, ..step(None) },
+        witness: Step { acquire, ..step(None) },
     }
 }
 
 fn edges() -> Vec<EdgeView> {
     vec![
-        edge(Manner::Asked, Verdict::Agrees),
-        edge(Manner::TryThenBlock, Verdict::Against),
-        edge(Manner::Tried, Verdict::Exception),
+        edge(AcquireKind::Blocking, Verdict::Agrees),
+        edge(AcquireKind::TryThenBlock, Verdict::Against),
+        edge(AcquireKind::Try, Verdict::Exception),
     ]
 }
 

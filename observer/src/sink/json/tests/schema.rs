@@ -72,7 +72,7 @@ impl Schema {
             .shapes
             .iter()
             .flat_map(|(shape, keys)| keys.iter().map(move |k| format!("{shape}.{}", k.name)));
-        let lists = ["rank", "kind", "known", "manner", "verdict", "change", "use", "mode", "step of table"];
+        let lists = ["rank", "kind", "basis", "acquire", "verdict", "change", "use", "mode", "step of table"];
         let words =
             lists.iter().flat_map(|list| self.words[*list].iter().map(move |w| format!("{list} {w}")));
         keys.chain(words).filter(|what| !self.seen.contains(what)).collect()
