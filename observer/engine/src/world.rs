@@ -42,6 +42,7 @@ impl World {
         }
     }
 
+    #[inline]
     pub fn presences(&self) -> Presences<'_> {
         Presences { tasks: &self.tasks, exits: self.lifetimes.exits(), losses: &self.losses }
     }
@@ -52,6 +53,7 @@ impl World {
     }
 
     /// Returns the site to which an event is attributed.
+    #[inline]
     pub fn on_behalf(&self, id: TaskId, site: SiteId) -> SiteId {
         self.rules.canonical(self.tasks[id].site(site))
     }
@@ -69,10 +71,12 @@ impl World {
     }
 
     /// Returns true if a hold excludes unlinks of this table; a PTL must be the table's own.
+    #[inline]
     pub fn excludes(&self, table: Table, class: Class, mode: Option<Mode>, lock: u64) -> bool {
         self.rules.excludes(class, mode) && (class != Class::Ptl || self.is_ptl_of(lock, table))
     }
 
+    #[inline]
     pub fn is_ptl_of(&self, lock: u64, table: Table) -> bool {
         self.locks.get(lock).is_some_and(|l| l.owner == table.0)
     }

@@ -27,6 +27,7 @@ pub(super) struct Holders {
 
 impl Engine {
     /// Adds a lock that the task holds or requests.
+    #[inline]
     pub(super) fn acquired(
         &mut self,
         id: TaskId,
@@ -40,6 +41,7 @@ impl Engine {
     }
 
     /// Removes a hold that has ended.
+    #[inline]
     pub(super) fn drop_hold(&mut self, id: TaskId, at: usize, now_ns: u64) -> LockHold {
         let hold = self.world.tasks[id].holds.remove(at);
         self.lock_order.task(id).released(&self.world.tasks[id], &hold, now_ns);

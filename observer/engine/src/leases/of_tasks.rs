@@ -99,6 +99,7 @@ impl Leases {
         self.of_task.iter().map(|task| task.all.len()).sum()
     }
 
+    #[inline]
     pub fn begin(&mut self, id: TaskId, lease: Lease) {
         self.count += 1;
         let task = &mut self.of_task[id];
@@ -109,17 +110,21 @@ impl Leases {
     }
 
     /// Records the table of a lookup. Returns that of the lookup before.
+    #[inline]
     pub fn looked_up(&mut self, id: TaskId, table: Option<Table>) -> Option<Table> {
         std::mem::replace(&mut self.of_task[id].last_table, table)
     }
 
     /// Removes a lease that has ended. If the moments of unlinks are not known, a lease that was not hit is kept: an
     /// unlink may turn out to have hit it.
+    #[inline]
     pub fn remove(&mut self, world: &World, id: TaskId, at: usize) {
-        let lease = self.of_task[id].all.swap_remove(at);
-        if lease.hit.is_some() || world.rules.unshare_exact() {
+        let leases = &mut self.of_task[id].all;
+        if leases[at].hit.is_some() || world.rules.unshare_exact() {
+            leases.swap_remove(at);
             return;
         }
+        let lease = leases.swap_remove(at);
         if self.ended.len() == ENDED_KEPT
             && let Some(oldest) = self.ended.pop_front()
         {

@@ -357,11 +357,13 @@ impl TaskPath {
     }
 
     /// Adds a lock that the task holds or requests.
+    #[inline]
     pub fn acquired(&mut self, hold: &LockHold, acquire: AcquireKind, site: SiteId, asked_ns: u64) {
         self.path.push(Op { site, acquire, ..Op::on(hold, Act::Take, asked_ns) });
     }
 
     /// Adds the release of a lock that is not among the task's holds any more.
+    #[inline]
     pub fn released(&mut self, task: &Task, hold: &LockHold, now_ns: u64) {
         if task.is_at_rest() {
             self.failed = self.path.failed_last();
@@ -372,6 +374,7 @@ impl TaskPath {
     }
 
     /// Adds the release of a lock that never was among the task's holds.
+    #[inline]
     pub fn releases(&mut self, task: &Task, hold: &LockHold, now_ns: u64) {
         self.path.push(Op::on(hold, Act::Release, now_ns));
         self.nothing_held(task);
@@ -384,6 +387,7 @@ impl TaskPath {
     }
 
     /// Prepares for a request or a successful trylock: failed attempts at the same lock belong to it.
+    #[inline]
     pub fn requests(&mut self, lock: Instance, mode: Option<Mode>, acquire: AcquireKind) {
         let TaskPath { failed, path, .. } = self;
         if acquire != AcquireKind::Try {

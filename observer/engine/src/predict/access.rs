@@ -210,6 +210,7 @@ impl Predictions {
     }
 
     /// Records a lock that a task released.
+    #[inline]
     pub fn released(&mut self, world: &World, id: TaskId, hold: &LockHold, now_ns: u64) {
         if !world.rules.unshare_exact() {
             self.pending.released(id, now_ns, hold);
