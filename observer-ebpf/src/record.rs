@@ -77,6 +77,7 @@ impl<'a> Record<'a> {
 
     /// The decoded header and payload, to be changed and written again.
     #[must_use]
+    #[inline]
     pub fn to_buf(self) -> RecordBuf {
         let mut buf = RecordBuf { header: self.header(), words: [0; WORDS_MAX] };
         buf.words.iter_mut().zip(self.words()).for_each(|(to, from)| *to = from);
@@ -106,6 +107,7 @@ impl<'a> Record<'a> {
 impl Header {
     /// Returns the header as it is in a record.
     #[must_use]
+    #[inline]
     pub fn to_bytes(self) -> [u8; HEADER_BYTES] {
         let mut bytes = [0; HEADER_BYTES];
         bytes[..8].copy_from_slice(&self.time_ns.to_le_bytes());
@@ -132,6 +134,7 @@ pub struct RecordBuf {
 
 impl RecordBuf {
     /// Returns the bytes of the record.
+    #[inline]
     pub fn bytes(&self) -> impl Iterator<Item = u8> + use<> {
         let (_, words) = kinds::from_wire(self.header.kind);
         self.header
@@ -140,9 +143,17 @@ impl RecordBuf {
             .chain(self.words.into_iter().take(words).flat_map(u64::to_le_bytes))
     }
 
-    /// Writes the record over one of the same size.
+    /// Writes the record over the bytes of one with as many words.
+    ///
+    /// # Panics
+    /// `over` is shorter than a header.
+    #[inline]
     pub fn write(&self, over: &mut [u8]) {
-        over.iter_mut().zip(self.bytes()).for_each(|(to, from)| *to = from);
+        let (header, words) = over.split_at_mut(HEADER_BYTES);
+        header.copy_from_slice(&self.header.to_bytes());
+        for (to, word) in words.as_chunks_mut().0.iter_mut().zip(self.words) {
+            *to = word.to_le_bytes();
+        }
     }
 }
 
@@ -155,12 +166,14 @@ pub struct Records<'a> {
 impl<'a> Records<'a> {
     /// Reads the records of `batch`.
     #[must_use]
+    #[inline]
     pub fn of(batch: &'a [u8]) -> Records<'a> {
         Records { rest: batch }
     }
 
     /// The bytes that are not read yet; after the last record, those that are not a whole record.
     #[must_use]
+    #[inline]
     pub fn rest(&self) -> &'a [u8] {
         self.rest
     }

@@ -78,7 +78,7 @@ impl LastHold {
 /// Result of asking for a lock's last holder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Last {
-    HoldBasis(LastHold),
+    Known(LastHold),
     /// No holder was seen.
     None,
     /// No holder is remembered, but one may have been forgotten.
@@ -88,7 +88,7 @@ pub(crate) enum Last {
 impl Last {
     fn end_ns(self) -> u64 {
         match self {
-            Last::HoldBasis(last) => last.end_ns,
+            Last::Known(last) => last.end_ns,
             Last::None | Last::Forgotten => 0,
         }
     }
@@ -131,7 +131,7 @@ impl LastHolders {
         if !self.kept.is_empty()
             && let Some(kept) = self.kept.get_mut(&hold.instance.addr)
         {
-            kept.last = Last::HoldBasis(last);
+            kept.last = Last::Known(last);
         }
         self.remember(last);
     }
@@ -151,7 +151,7 @@ impl LastHolders {
         }
         let last = LastHold::new(task, hold, now_ns, Ending::Exited);
         let wanted = self.kept.get(&hold.instance.addr).is_some_and(|kept| kept.wanted);
-        self.keep(hold.instance.addr, Kept { last: Last::HoldBasis(last), wanted });
+        self.keep(hold.instance.addr, Kept { last: Last::Known(last), wanted });
         self.remember(last);
     }
 
@@ -205,7 +205,7 @@ impl LastHolders {
     pub fn prune(&mut self, is_wanted: impl Fn(u64) -> bool) {
         self.kept.retain(|addr, kept| {
             kept.wanted = is_wanted(*addr);
-            let left = matches!(kept.last, Last::HoldBasis(LastHold { ending: Ending::Exited, .. }));
+            let left = matches!(kept.last, Last::Known(LastHold { ending: Ending::Exited, .. }));
             kept.wanted || left
         });
     }
@@ -224,7 +224,7 @@ impl LastHolders {
         let recent = self.recent.get(at).copied().flatten();
         let replaced = self.cut || self.replaced.get(at).copied().unwrap_or(false);
         match recent.filter(|last| last.instance.addr == addr) {
-            Some(last) => Last::HoldBasis(last),
+            Some(last) => Last::Known(last),
             None if replaced => Last::Forgotten,
             None => Last::None,
         }
@@ -233,7 +233,7 @@ impl LastHolders {
     /// Returns the last holder of the folio at an index of a file, even if that was another folio.
     pub fn of_place(&self, mapping: Mapping, index: u64) -> Last {
         let kept = self.kept.values().filter_map(|kept| match kept.last {
-            Last::HoldBasis(last) => Some(last),
+            Last::Known(last) => Some(last),
             _ => None,
         });
         let is_there = |last: &LastHold| {
@@ -241,7 +241,7 @@ impl LastHolders {
         };
         let all = self.recent.iter().flatten().copied().chain(kept).filter(is_there);
         match all.max_by_key(|last| (last.end_ns, last.instance)) {
-            Some(last) => Last::HoldBasis(last),
+            Some(last) => Last::Known(last),
             None if self.cut || self.replaced.iter().any(|r| *r) => Last::Forgotten,
             None => Last::None,
         }
@@ -274,7 +274,7 @@ mod tests {
 
     fn end(last: Last) -> Option<(u64, Ending)> {
         match last {
-            Last::HoldBasis(last) => Some((last.end_ns, last.ending)),
+            Last::Known(last) => Some((last.end_ns, last.ending)),
             _ => None,
         }
     }

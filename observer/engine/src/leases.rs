@@ -71,6 +71,7 @@ pub(crate) struct Hit {
 
 impl Hit {
     /// Creates a hit by an unlink between two times, which are equal if the moment is known.
+    #[inline]
     pub fn new(
         span: Span,
         unlinker: Side,
@@ -215,6 +216,7 @@ impl Lease {
     }
 
     /// Adds an excluder that protected the lookup.
+    #[inline]
     pub fn exclude_by(&mut self, lock: u64) {
         if let Some(place) = self.excluding.iter_mut().find(|l| **l == 0) {
             *place = lock;
@@ -240,6 +242,7 @@ impl Lease {
     }
 
     /// Returns true if an excluder ever protected it.
+    #[inline]
     pub fn is_guarded(&self) -> bool {
         self.guarded
     }
@@ -348,6 +351,7 @@ impl Lease {
 
     /// Handles another lookup by the task in this mm, at `gib`. Returns true if it ends the lease. A lease that was
     /// hit, and is given up in time by this lookup, is kept: that shows if it is used later.
+    #[inline]
     pub fn looked_up_again(&mut self, gib: Addr, now_ns: u64) -> bool {
         if self.sort != LeaseKind::Own || self.retired {
             return false;
@@ -372,6 +376,7 @@ impl Lease {
     }
 
     /// Ends the lease now.
+    #[inline]
     pub fn end(&mut self, end: LeaseEnd) {
         let LeaseEnd { now_ns, seen_ns, by_lock } = end;
         let is_held = by_lock || self.sort == LeaseKind::Callback;

@@ -154,7 +154,7 @@ impl<'a> Orphans<'a> {
         let waiter: &'w Waiter<'w> = waiters.iter().min_by_key(longest)?;
         let (last, class) = (self.last_of(object, waiter), waiter.wait.class);
         let known = match last {
-            Last::HoldBasis(last) => Some(last),
+            Last::Known(last) => Some(last),
             _ => None,
         };
         let end_ns = known.map_or(0, |last| last.end_ns);
@@ -167,7 +167,7 @@ impl<'a> Orphans<'a> {
         match last {
             Last::Forgotten => doubts.push(Doubt::HolderForgotten { releases: RECENT }),
             // Other readers may have held the lock since before the run.
-            Last::HoldBasis(last) if last.mode != Some(Mode::Read) => {}
+            Last::Known(last) if last.mode != Some(Mode::Read) => {}
             _ => doubts.push(Doubt::HolderUnseen),
         }
         doubts.extend(self.may_hold_unseen(waiter, waiters).then_some(Doubt::Inside));
@@ -199,7 +199,7 @@ impl<'a> Orphans<'a> {
                 && waiter.place.is_none_or(|place| !known || place == (last.mapping, last.index))
         };
         match self.last.of(addr) {
-            Last::HoldBasis(last) if !is_same(&last) => Last::None,
+            Last::Known(last) if !is_same(&last) => Last::None,
             other => other,
         }
     }

@@ -28,6 +28,7 @@ pub(crate) struct Cover {
 }
 
 impl Cover {
+    #[inline]
     pub fn new(at_lookup: HoldSet) -> Cover {
         Cover { at_lookup, gone: 0, more: Vec::new(), cut: false }
     }

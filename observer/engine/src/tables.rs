@@ -77,7 +77,7 @@ pub(crate) enum Removal {
     /// The link is removed now.
     New,
     /// This unlink was already reported, with its moment.
-    HoldBasis,
+    Known,
 }
 
 /// The known tables, by address.
@@ -265,7 +265,7 @@ impl Tables {
         let is_it =
             |l: &Link| l.mm == mm && l.gib == gib && l.removed.is_some_and(|(at, _)| span.contains(at));
         if entry.is_some_and(|t| t.links.iter().any(is_it)) {
-            return Removal::HoldBasis;
+            return Removal::Known;
         }
         if entry.is_none_or(|t| t.alive) {
             self.unshared(mm, gib, table, span.to_ns, tid);

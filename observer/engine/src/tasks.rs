@@ -130,6 +130,7 @@ impl Task {
     }
 
     /// Returns true if loss may hide the end of the current operation, or the begin of another.
+    #[inline]
     pub fn is_site_unsure(&self, now_ns: u64) -> bool {
         let is_adrift = self.loss.is_adrift(now_ns) || self.is_doubtful(now_ns);
         self.frames.last().map_or(is_adrift, |f| f.lossy)
@@ -143,6 +144,7 @@ impl Task {
     }
 
     /// Stack of the innermost operation.
+    #[inline]
     pub fn stack(&self) -> Option<u32> {
         let site = self.frames.last()?.site;
         self.stacks.iter().find(|(s, _)| *s == site).map(|(_, stack)| *stack)

@@ -45,7 +45,7 @@ fn two_recordings_without_a_cycle_merge_to_one() {
     assert_eq!(finding["id"], "cycle:i_mmap_rwsem>fault_mutex");
     assert_eq!(finding["evidence"]["recordings"], serde_json::json!([1, 0]));
     // Of one recording it is the report itself, as ever.
-    assert_eq!(json(&observer(&["report", "--format", "json"], a))["schema"], "observer-report/4");
+    assert_eq!(json(&observer(&["report", "--format", "json"], a))["schema"], "observer-report/5");
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn a_difference_is_told_and_fails_only_by_what_came() {
     let value = json(&observer_of(&["diff", "--format", "json"], &[&quiet, &race]));
     let came = &value["findings"][0];
     let id = "window:smaps_hugetlb_range/unmap_hugepage_range";
-    assert_eq!((&came["change"], &came["id"], &came["a"]), (&"came".into(), &id.into(), &().into()));
+    assert_eq!((&came["change"], &came["id"], &came["a"]), (&"new".into(), &id.into(), &().into()));
     assert_eq!(value["worst"], "used");
 }
 

@@ -157,7 +157,7 @@ impl Engine {
         let Unlink { mm, gib: Some(gib), table, span, .. } = unlink else { return };
         self.counts.unlinks_diff += 1;
         match self.tables.unlinked(mm, gib, table, span, event.tid) {
-            Removal::HoldBasis => self.counts.unlinks_both += 1,
+            Removal::Known => self.counts.unlinks_both += 1,
             Removal::New => {
                 self.unlink(id, event, unlink);
                 self.unlink_of_ended(id, event, unlink);
