@@ -71,7 +71,6 @@ pub(crate) struct Hit {
 
 impl Hit {
     /// Creates a hit by an unlink between two times, which are equal if the moment is known.
-    #[inline]
     pub fn new(
         span: Span,
         unlinker: Side,
@@ -115,7 +114,7 @@ impl Taken {
 /// State of one lease.
 #[derive(Clone, Debug)]
 pub(crate) struct Lease {
-    pub sort: LeaseKind,
+    pub kind: LeaseKind,
     pub mm: Mm,
     pub addr: Addr,
     pub pte: Pte,
@@ -165,6 +164,20 @@ pub(crate) struct Pointer {
     pub of: Generation,
 }
 
+/// Begin of a lease.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LeaseStart<'a> {
+    pub kind: LeaseKind,
+    pub pointer: Pointer,
+    pub start_ns: u64,
+    pub cpu: u16,
+    pub site: SiteId,
+    /// Number of frames on the task's stack.
+    pub depth: usize,
+    /// Locks that the task holds.
+    pub holds: &'a [LockHold],
+}
+
 /// End of a lease.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LeaseEnd {
@@ -180,17 +193,11 @@ impl Lease {
         self.dormant
     }
 
-    pub fn new(
-        sort: LeaseKind,
-        pointer: Pointer,
-        start_ns: u64,
-        cpu: u16,
-        site: SiteId,
-        depth: usize,
-        holds: HoldSet,
-    ) -> Lease {
+    #[inline]
+    pub fn new(start: &LeaseStart<'_>) -> Lease {
+        let LeaseStart { kind, pointer, start_ns, cpu, site, depth, holds } = *start;
         Lease {
-            sort,
+            kind,
             mm: pointer.entry.mm,
             addr: pointer.entry.addr,
             pte: pointer.entry.pte,
@@ -199,7 +206,7 @@ impl Lease {
             cpu,
             site,
             depth,
-            cover: Cover::new(holds),
+            cover: Cover::new(HoldSet::of(holds)),
             stack: None,
             excluding: [0; EXCLUDING_MAX],
             dormant: false,
@@ -226,7 +233,7 @@ impl Lease {
 
     /// Passes the pointer of a lookup on to a callback: both are one lease, from the lookup on.
     pub fn hand_over(&mut self, addr: Addr, pte: Pte, site: SiteId, depth: usize) {
-        self.sort = LeaseKind::Callback;
+        self.kind = LeaseKind::Callback;
         (self.addr, self.pte, self.site, self.depth) = (addr, pte, site, depth);
         self.dormant = false;
         self.still_used();
@@ -235,7 +242,7 @@ impl Lease {
     /// Returns true if the pointer may be into the table that this upper-level entry pointed to.
     pub fn reaches(&self, mm: Mm, table: Table, gib: Option<Addr>) -> bool {
         self.mm == mm
-            && match self.sort {
+            && match self.kind {
                 LeaseKind::Walk(to) => gib.is_some_and(|gib| self.addr.gib() <= gib && gib < to),
                 _ => self.of.table == table && gib.is_none_or(|gib| self.addr.gib() == gib),
             }
@@ -298,7 +305,7 @@ impl Lease {
     }
 
     fn sleep(&mut self, now_ns: u64) {
-        if self.sort != LeaseKind::Callback {
+        if self.kind != LeaseKind::Callback {
             self.dormant = true;
             self.active_until_ns = now_ns;
         }
@@ -353,7 +360,7 @@ impl Lease {
     /// hit, and is given up in time by this lookup, is kept: that shows if it is used later.
     #[inline]
     pub fn looked_up_again(&mut self, gib: Addr, now_ns: u64) -> bool {
-        if self.sort != LeaseKind::Own || self.retired {
+        if self.kind != LeaseKind::Own || self.retired {
             return false;
         }
         let under_ptl = self.ptl.is_some() && self.addr.gib() == gib;
@@ -379,7 +386,7 @@ impl Lease {
     #[inline]
     pub fn end(&mut self, end: LeaseEnd) {
         let LeaseEnd { now_ns, seen_ns, by_lock } = end;
-        let is_held = by_lock || self.sort == LeaseKind::Callback;
+        let is_held = by_lock || self.kind == LeaseKind::Callback;
         let until_ns = if is_held { Some(seen_ns) } else { self.ptl.map(|taken| taken.until_ns(seen_ns)) };
         if let (Some(until_ns), false) = (until_ns, self.retired) {
             self.certain_ns = until_ns;

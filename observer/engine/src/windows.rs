@@ -48,7 +48,7 @@ fn rank(lease: &Lease) -> Option<Rank> {
         Rank::Possible
     } else if hit.freed_ns.is_some_and(|at| at <= certain_ns) {
         Rank::Freed
-    } else if lease.sort == LeaseKind::Callback || hit.used != Use::No {
+    } else if lease.kind == LeaseKind::Callback || hit.used != Use::No {
         Rank::Used
     } else {
         Rank::Held
@@ -87,7 +87,7 @@ impl Windows {
             certain_ns: certain_ns.saturating_sub(hit.hi_ns),
             possible_ns: possible_ns.saturating_sub(hit.lo_ns),
             used: match hit.used {
-                Use::No if lease.sort == LeaseKind::Callback && certain_ns > hit.hi_ns => Use::Contract,
+                Use::No if lease.kind == LeaseKind::Callback && certain_ns > hit.hi_ns => Use::Contract,
                 used => used,
             },
             at_use: hit.at_use.clone(),

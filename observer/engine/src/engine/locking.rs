@@ -292,7 +292,7 @@ impl Engine {
         // A lease that ends with the lock was protected by it to its end.
         let mut at = 0;
         while let Some(lease) = self.leases.of(id).get(at) {
-            if lease.sort == LeaseKind::Foreign(class) {
+            if lease.kind == LeaseKind::Foreign(class) {
                 self.end_lease(id, at, LeaseEnd { now_ns, seen_ns: now_ns, by_lock: true });
             } else {
                 at += 1;

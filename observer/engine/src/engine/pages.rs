@@ -4,8 +4,8 @@ use super::Engine;
 use crate::{
     event::{Addr, Class, Event, Mapping, Mm, Pte, SiteId, Table},
     freed::FreedTable,
-    holds::{HoldSet, TaskId},
-    leases::{Entry, Lease, LeaseEnd, LeaseKind, Pointer, Unlink},
+    holds::TaskId,
+    leases::{Entry, Lease, LeaseEnd, LeaseKind, LeaseStart, Pointer, Unlink},
     loss::Span,
     predict::UnlinkAt,
     tables::{Generation, LinkId, Removal},
@@ -36,7 +36,7 @@ impl Engine {
         if foreign.is_some() {
             self.know_mapping(id, pte.table());
         }
-        let sort = match foreign {
+        let kind = match foreign {
             None => LeaseKind::Own,
             Some(class) if self.world.tasks[id].holds.iter().any(|h| h.class.wire() == class) => {
                 LeaseKind::Foreign(class)
@@ -44,7 +44,7 @@ impl Engine {
             // The end of the lease is the release of this lock, which the task does not hold.
             Some(_) => return,
         };
-        self.lease(id, event, sort, Pointer { entry, of });
+        self.lease(id, event, kind, Pointer { entry, of });
     }
 
     /// Ends the task's earlier leases in this mm, which the new lookup replaces.
@@ -79,7 +79,7 @@ impl Engine {
         let site = self.world.on_behalf(id, event.site);
         let depth = self.world.tasks[id].frames.len();
         let stack = self.world.tasks[id].stack();
-        let handed = |l: &&mut Lease| l.sort == LeaseKind::Own && l.mm == mm && l.of.table == pte.table();
+        let handed = |l: &&mut Lease| l.kind == LeaseKind::Own && l.mm == mm && l.of.table == pte.table();
         if let Some(lease) = self.leases.of_mut(id).iter_mut().filter(handed).max_by_key(|l| l.start_ns) {
             lease.hand_over(addr, pte, site, depth);
             lease.stack = stack;
@@ -89,22 +89,31 @@ impl Engine {
         self.lease(id, event, LeaseKind::Callback, Pointer { entry, of });
     }
 
-    fn lease(&mut self, id: TaskId, event: &Event, sort: LeaseKind, pointer: Pointer) {
+    fn lease(&mut self, id: TaskId, event: &Event, kind: LeaseKind, pointer: Pointer) {
         let site = self.world.on_behalf(id, event.site);
         let task = &self.world.tasks[id];
-        let holds = HoldSet::of(&task.holds);
-        let mut lease = Lease::new(sort, pointer, event.time_ns, event.cpu, site, task.frames.len(), holds);
+        let lease = self.leases.begin(
+            id,
+            &LeaseStart {
+                kind,
+                pointer,
+                start_ns: event.time_ns,
+                cpu: event.cpu,
+                site,
+                depth: task.frames.len(),
+                holds: &task.holds,
+            },
+        );
         lease.stack = task.stack();
         let unsure = task.is_doubtful(event.time_ns);
         lease.lossy = task.is_site_unsure(event.time_ns);
         for hold in &task.holds {
-            if self.world.excludes(lease.of.table, hold.class.wire(), hold.mode, hold.instance.addr) {
+            if self.world.excludes(pointer.of.table, hold.class.wire(), hold.mode, hold.instance.addr) {
                 lease.exclude_by(hold.instance.addr);
             }
         }
         // A lock that protects the lookup may be unknown because its records were lost.
-        lease.lossy |= unsure && sort == LeaseKind::Own && !lease.is_guarded();
-        self.leases.begin(id, lease);
+        lease.lossy |= unsure && kind == LeaseKind::Own && !lease.is_guarded();
     }
 
     /// Ends the task's leases for which `over` returns true.

@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Hit, Lease, LeaseKind};
+use super::{Hit, Lease, LeaseKind, LeaseStart};
 use crate::{
     event::{Addr, Class, Event, Mm, Table, Tid},
     finding::TaskRef,
@@ -32,7 +32,7 @@ pub(crate) struct Unlink {
 
 impl Unlink {
     fn concerns(&self, lease: &Lease, generation: u32) -> bool {
-        let same_life = matches!(lease.sort, LeaseKind::Walk(_)) || lease.of.generation == generation;
+        let same_life = matches!(lease.kind, LeaseKind::Walk(_)) || lease.of.generation == generation;
         same_life && lease.start_ns < self.span.to_ns && lease.reaches(self.mm, self.table, self.gib)
     }
 }
@@ -99,14 +99,15 @@ impl Leases {
         self.of_task.iter().map(|task| task.all.len()).sum()
     }
 
+    /// Begins a lease and returns it: it is large, and is completed where it is.
     #[inline]
-    pub fn begin(&mut self, id: TaskId, lease: Lease) {
+    pub fn begin(&mut self, id: TaskId, start: &LeaseStart<'_>) -> &mut Lease {
         self.count += 1;
         let task = &mut self.of_task[id];
-        task.all.push(lease);
         if !std::mem::replace(&mut task.listed, true) {
             self.lessees.push(id);
         }
+        task.all.push_mut(Lease::new(start))
     }
 
     /// Records the table of a lookup. Returns that of the lookup before.

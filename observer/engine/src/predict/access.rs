@@ -108,7 +108,7 @@ impl Predictions {
         let task = &world.tasks[id];
         let cover = &lease.cover;
         let gib = lease.addr.gib();
-        let (from, to, table, certain) = match lease.sort {
+        let (from, to, table, certain) = match lease.kind {
             LeaseKind::Walk(to) => (lease.addr, to, None, true),
             _ => (gib, gib, Some((lease.of.table, lease.of.generation)), lease.is_certain()),
         };
