@@ -67,7 +67,7 @@ const PICTURES: &[Picture] = &[
         name: "order",
         recording: "fault-mutex-folio.obs",
         size: (112, 20),
-        steps: &[("4", "ASKED FOR"), ("m", "row held")],
+        steps: &[("4", "REQUESTED"), ("m", "row held")],
         title: "Lock order as a matrix",
         description: "A row for each class of lock that was held and a column for each that was asked for, outer locks first, with \
                       how often. Marked are the pairs that close a cycle and those against a documented order.",

@@ -28,7 +28,7 @@ pub fn view(screen: &str) -> Option<usize> {
         &["COUNT WHAT", "COUNT FIRST"],
         &["COUNT CERTAIN"],
         &["WHAT ADDRESS"],
-        &["HELD ASKED FOR"],
+        &["HELD REQUESTED"],
         &["TIME CPU"],
         &["ROLE PART"],
         &["WHAT SITE"],

@@ -68,10 +68,10 @@ pub(crate) fn hold(out: &mut Vec<String>, h: &Hold) {
 /// Hold basis in words: how a hold is known.
 pub(crate) fn known(k: HoldBasis) -> &'static str {
     match k {
-        HoldBasis::Requested => "requested",
-        HoldBasis::Requesting => "requested, perhaps not acquired yet",
+        HoldBasis::Requested => "its request was seen",
+        HoldBasis::Requesting => "its request was seen, perhaps not acquired yet",
         HoldBasis::Try => "by trylock",
-        HoldBasis::ReturnedLocked => "returned locked by a lookup",
+        HoldBasis::ReturnedLocked => "returned locked by a page-cache lookup",
         HoldBasis::Contract => "inferred: the function's contract is a locked folio",
         HoldBasis::SlowPath => "after waiting",
         HoldBasis::InferredFromRelease => "inferred: only its release was seen",

@@ -144,7 +144,10 @@ fn a_gate_and_what_is_of_another_lock_are_told() {
     other.to_lock += 0x1000;
     let text = cycle(Rank::ClassOnly, vec![], vec![other, cow()]);
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(text.contains("0xffffea0000041000, not the one that side 2 holds; seen 3 times"), "{text}");
+    assert!(
+        text.contains("0xffffea0000041000, not the one that side 2 holds; this request was seen 3 times"),
+        "{text}"
+    );
     assert!(text.contains("such as side 1 requests"), "{text}");
     assert!(text.contains("if these were the same locks"), "{text}");
 }

@@ -129,7 +129,7 @@ fn rank(f: &Finding, c: &Cycle) -> String {
     let because = match f.rank {
         Rank::Confirmed => "each side was seen waiting for a lock that the next side holds",
         Rank::Feasible => {
-            "each side can block and is a task of its own, and no common lock excludes them; not confirmed, because they \
+            "each side can block, the sides are different tasks, and no lock that both hold keeps them apart; not confirmed, because they \
              were not all seen waiting at the same time"
         }
         Rank::Possible => {

@@ -16,7 +16,10 @@ pub fn rows(out: &mut Vec<String>, side: &Side, stacks: &Stacks) {
     if functions.is_empty() {
         return;
     }
-    out.push(row("", "call stack of the task's first call of this function in the run:"));
+    out.push(row(
+        "",
+        "call stack of the task's first call of this function (a later call may have another):",
+    ));
     let line = |(name, offset): &(&str, u64)| row("", &format!("  {name}+{offset:#x}"));
     out.extend(functions.iter().take(FRAMES_MAX).map(line));
     if functions.len() > FRAMES_MAX {

@@ -33,7 +33,11 @@ pub fn request(out: &mut Vec<String>, s: &Step, next: Option<(&Step, usize)>) {
         }
         _ => String::new(),
     };
-    let often = if s.count == 1 { String::new() } else { format!("; seen {} times", number(s.count)) };
+    let often = if s.count == 1 {
+        String::new()
+    } else {
+        format!("; this request was seen {} times", number(s.count))
+    };
     paragraph(out, "", &format!("{how}{other}{often}"));
 }
 

@@ -20,8 +20,8 @@ pub const VIEW: View = View {
     help: "lock order",
     columns: &[
         left("HELD", 16),
-        left("ASKED FOR", 16),
-        left("BY", 8),
+        left("REQUESTED", 16),
+        left("HOW", 9),
         right("COUNT", 8),
         right("TASKS", 5),
         left("CYCLE", 10),
@@ -64,7 +64,11 @@ fn cells(s: &Snapshot, e: &EdgeView) -> Vec<Cell> {
         Cell::count(e.count),
         Cell::count(e.tasks.into()),
         closes.map_or(Cell::plain("").by(u64::MAX), |r| Cell::new(rank_tone(r), r.name()).by(r as u64)),
-        Cell::new(if order == "AGAINST" { Tone::Caution } else { Tone::Plain }, order),
+        match order {
+            "" => Cell::new(Tone::Faint, "not stated"),
+            "AGAINST" => Cell::new(Tone::Caution, order),
+            _ => Cell::plain(order),
+        },
     ]
 }
 
@@ -88,11 +92,11 @@ fn sentence(s: &Snapshot, e: &EdgeView) -> String {
     format!("{to} {how} while {from} is held{order}{closes}")
 }
 
-/// Short word for how a lock was requested. `try/wait`: trylock, which would have blocked after a failure.
+/// Short word for how a lock was requested. `try/block`: trylock, which would have blocked after a failure.
 fn ask(acquire: AcquireKind) -> &'static str {
     match acquire {
-        AcquireKind::Blocking => "wait",
-        AcquireKind::TryThenBlock => "try/wait",
+        AcquireKind::Blocking => "blocking",
+        AcquireKind::TryThenBlock => "try/block",
         AcquireKind::Try => "try",
     }
 }

@@ -43,7 +43,7 @@ fn help(p: &Prediction) -> String {
     if list.is_empty() {
         return format!("no lock that {unlinker} held would have kept it away");
     }
-    format!("{holder} lacks {list}, from the lookup to the last use")
+    format!("missing in {holder}: {list}, from the lookup to the last use")
 }
 
 /// Lane of one party. Both lanes put the party's own moment in the same column; their times have nothing else in common.

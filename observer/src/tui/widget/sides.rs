@@ -35,9 +35,9 @@ pub fn of_cycle(c: &Cycle, rank: Rank, start_ns: u64, width: usize, glyphs: &Gly
         let same = !merged && step.to_lock == c.steps[next].from_lock;
         let reads = (step.to_mode, c.steps[next].from_mode) == (Some(Mode::Read), Some(Mode::Read));
         let has = match (same, reads) {
-            (true, false) => "has it".to_owned(),
+            (true, false) => "holds it".to_owned(),
             (true, true) => "reads it, behind a writer".to_owned(),
-            (false, _) => "has such a lock".to_owned(),
+            (false, _) => "holds such a lock".to_owned(),
         };
         let asked = if !merged && c.steps[before].to_lock == step.from_lock { "it" } else { "such a lock" };
         let wanted = format!("<- side {} requests {asked}", before + 1);
@@ -47,13 +47,13 @@ pub fn of_cycle(c: &Cycle, rank: Rank, start_ns: u64, width: usize, glyphs: &Gly
         side.notes.extend(c.gate.map(|(_, gate)| (gate, "the gate".to_owned())));
         side.ask.1 = format!("-> side {} {has}", next + 1);
         side.draw(&mut out);
-        let verb = if step.waiting { "waits" } else { "asks" };
+        let verb = if step.waiting { "waits" } else { "would wait" };
         let which = if same { "which" } else { "such as" };
         let comma = if i == 0 { "" } else { "; " };
         closing = closing
             .and(Tone::Plain, format!("{comma}side {} {verb} for ", i + 1))
             .and(Tone::Label, step.to.name());
-        closing = closing.and(Tone::Plain, format!(", {which} side {} has", next + 1));
+        closing = closing.and(Tone::Plain, format!(", {which} side {} holds", next + 1));
     }
     for q in &c.queued {
         writer(&mut out, c, q, start_ns, width, glyphs);
@@ -85,7 +85,7 @@ fn writer(
         notes: Vec::new(),
         ask: (
             (behind.to, Some(Mode::Write), behind.to_lock),
-            format!("side {} asks behind this", q.step + 1),
+            format!("side {} would wait behind this", q.step + 1),
         ),
         waiting: q.waiting,
         acquire: AcquireKind::Blocking,
@@ -119,7 +119,7 @@ pub fn of_relock(r: &Relock, start_ns: u64, width: usize, glyphs: &Glyphs) -> Ve
         side: &r.side,
         from: Some(r.held),
         notes: vec![(r.held.lock, "held already".to_owned())],
-        ask: ((r.held.class, r.requested_mode, r.held.lock), "which it has itself".to_owned()),
+        ask: ((r.held.class, r.requested_mode, r.held.lock), "which it holds itself".to_owned()),
         waiting: false,
         acquire: AcquireKind::Blocking,
         start_ns,

@@ -296,8 +296,8 @@ fn said(out: &mut Vec<Text>, c: &WindowCase, rank: Rank, t: &Times, width: usize
             ),
         ),
         (_, 0) if c.used != Use::No => {
-            Text::new(tone, format!("used when it was stale, for up to {}", span(c.possible_ns)))
-                .and(Tone::Plain, ": how long is not certain")
+            Text::new(tone, format!("used while stale; stale for up to {}", span(c.possible_ns)))
+                .and(Tone::Plain, ", the length is not certain")
         }
         (_, 0) => Text::new(tone, format!("perhaps stale for up to {}", span(c.possible_ns)))
             .and(Tone::Plain, ": no moment of use after the unlink is certain"),
