@@ -422,7 +422,7 @@ fn a_finding_shows_one_case() {
     };
     assert!(w.first != w.longest, "vacuous");
     let (longest, start_ns) = (w.longest.holder.time_ns, stage.state.snapshot().meta.start_ns);
-    let at = observer::sink::words::moment(longest, start_ns);
+    let at = observer::text::moment(longest, start_ns);
     assert!(stage.copied[0].contains(&format!("looked up at {at}")), "{}", stage.copied[0]);
     assert_eq!(stage.copied[0].matches("unlinked at").count(), 1, "{}", stage.copied[0]);
     stage.press("/go to<Enter>");

@@ -26,7 +26,6 @@ pub use self::{
 };
 pub use super::finding::{detail, detail_of_several, seen, summary};
 use crate::text::row;
-pub use crate::text::{moment, number, plural, span, times};
 
 /// Name of a lock and its mode: `i_mmap_rwsem(write)`; no mode if the lock has only one.
 #[must_use]

@@ -4,8 +4,8 @@
 
 use observer_engine::setup::{Coverage, Grade};
 
-use crate::sink::words::number;
 use crate::snapshot::Snapshot;
+use crate::text::number;
 
 /// Roles of a run that are blind, and roles that are partly blind.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! Columns and cells of lists. Decides how columns share the width of the screen.
 
 use super::text::Tone;
-use crate::sink::words::number;
+use crate::text::number;
 
 /// A column of a list.
 #[derive(Clone, Copy, Debug)]

@@ -7,8 +7,8 @@ use observer_engine::{
 };
 
 use super::text::Tone;
-use crate::sink::words::moment;
 use crate::snapshot::Snapshot;
+use crate::text::moment;
 
 /// Name of a task as far as it is known: `task 212 (ex-reader)`.
 #[must_use]

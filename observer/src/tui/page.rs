@@ -20,8 +20,8 @@ use super::names::since_start;
 use super::text::{Text, Tone};
 use super::widget::Glyphs;
 use crate::report::stacks::Stacks;
-use crate::sink::words::times;
 use crate::snapshot::{FindingMark, Position, Snapshot};
+use crate::text::times;
 
 pub use super::target::{Case, EdgeKey, Go, Page};
 

@@ -7,8 +7,8 @@ use super::history::{COLUMN_NS, History};
 use super::text::{Text, Tone, fit};
 use super::widget::Glyphs;
 use super::words::rate;
-use crate::sink::words::number;
 use crate::snapshot::Snapshot;
+use crate::text::number;
 
 /// Number of lines of the panel: a head, and its groups.
 #[must_use]

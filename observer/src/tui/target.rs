@@ -13,7 +13,8 @@ use observer_engine::{
 use super::answers::Look;
 use super::names::mapping_name;
 use crate::events::EventRow;
-use crate::sink::words::{lock, number};
+use crate::sink::words::lock;
+use crate::text::number;
 
 /// A page. Its content follows the run.
 #[derive(Clone, Debug, PartialEq)]

@@ -21,7 +21,7 @@ use super::theme::Theme;
 use super::views::{Empty, FilteredBy};
 use super::widget::timebar::{self, Scale};
 use super::{blind, help, panel};
-use crate::sink::words::{number, plural};
+use crate::text::{number, plural};
 
 /// Draws the whole screen.
 pub fn draw(frame: &mut Frame, state: &State, theme: &Theme) -> Targets {

@@ -17,8 +17,9 @@ use observer_engine::view::{EdgeView, TableView};
 use super::cells::{Cell, Column};
 use super::tab::Tab;
 use super::target::Page;
-use crate::sink::words::{self, number};
+use crate::sink::words;
 use crate::snapshot::Snapshot;
+use crate::text::number;
 
 pub use self::coverage::fired;
 

@@ -1,4 +1,4 @@
-//! Numbers that must fit a column. `sink::words` formats those that have room, as in the reports.
+//! Numbers that must fit a column. `crate::text` formats those that have room, as in the reports.
 
 /// Events per second in at most five characters: `0`, `12.3k`, `4.56M`.
 #[must_use]

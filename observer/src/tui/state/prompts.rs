@@ -185,7 +185,7 @@ impl State {
                 } else {
                     ""
                 };
-                let bytes = crate::sink::words::number(bytes);
+                let bytes = crate::text::number(bytes);
                 self.say(format!("wrote {}{of} to {name}, {bytes} bytes", take.name()));
             }
             Written::Exists => self.prompt = Some(Prompt::new(What::Overwrite(take, name), "")),
@@ -197,7 +197,7 @@ impl State {
         let text = self.shown_text();
         let lines = text.lines().count() as u64;
         self.effects.push(Effect::Copy(text));
-        let what = crate::sink::words::plural(lines, "line");
+        let what = crate::text::plural(lines, "line");
         self.say(format!("copied {what} by OSC 52; where the terminal has no such thing: x p writes a file"));
     }
 

@@ -108,7 +108,7 @@ impl State {
         self.mark = Some(next);
         // Marks count reports, not the findings of the header: a finding that is reported here may have been superseded
         // later.
-        let at = crate::sink::words::moment(mark.told_ns, r.start_ns);
+        let at = crate::text::moment(mark.told_ns, r.start_ns);
         self.say(format!(
             "mark {} of {}: {} first reported at {at}",
             next + 1,

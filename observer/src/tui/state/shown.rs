@@ -197,7 +197,7 @@ impl State {
     pub fn at(&self, s: &Snapshot) -> String {
         let still = self.recording().is_some_and(|r| !r.reading) && self.pace.paused;
         if still {
-            crate::sink::words::moment(s.now_ns, s.meta.start_ns)
+            crate::text::moment(s.now_ns, s.meta.start_ns)
         } else {
             crate::tui::words::clock(s.elapsed_ns())
         }

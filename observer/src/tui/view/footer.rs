@@ -3,7 +3,7 @@
 use ratatui::Frame;
 
 use super::put;
-use crate::sink::words::plural;
+use crate::text::plural;
 use crate::tui::keys::{self, Action};
 use crate::tui::layout::Area;
 use crate::tui::page::Shortcut;

@@ -4,8 +4,8 @@ use ratatui::Frame;
 
 use super::{choose, put};
 use crate::sink::text;
-use crate::sink::words::{number, plural};
 use crate::snapshot::{Position, Snapshot};
+use crate::text::{number, plural};
 use crate::tui::Mode;
 use crate::tui::blind::Blind;
 use crate::tui::groups;

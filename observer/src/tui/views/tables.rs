@@ -5,6 +5,7 @@ use observer_engine::view::{LeaseView, MappingView, TableView};
 use super::{Anchor, Badge, Detail, Empty, FilteredBy, View};
 use crate::sink::words;
 use crate::snapshot::Snapshot;
+use crate::text::plural;
 use crate::tui::cells::{Cell, left, right, wide};
 use crate::tui::names::{mapping_name, since_start, state, task};
 use crate::tui::target::Page;
@@ -91,7 +92,7 @@ fn mapping_cells(s: &Snapshot, m: &MappingView) -> Vec<Cell> {
     let cells = [
         Cell::plain("file"),
         Cell::plain(mapping_name(m.mapping)),
-        Cell::plain(words::plural(m.tables as u64, "table")).by(m.tables as u64),
+        Cell::plain(plural(m.tables as u64, "table")).by(m.tables as u64),
         Cell::count(m.sharers as u64),
         Cell::plain(""),
         Cell::count(m.shares),

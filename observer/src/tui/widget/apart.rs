@@ -10,7 +10,8 @@ use super::super::text::{Text, Tone};
 use super::canvas::{Frame, Row, clip, legend, words};
 use super::glyphs::Glyphs;
 use super::{bars, lane};
-use crate::sink::{finding::prediction, words::moment};
+use crate::sink::finding::prediction;
+use crate::text::moment;
 
 /// Draws both parties. `start_ns`: start of the run.
 #[must_use]

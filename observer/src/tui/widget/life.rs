@@ -12,7 +12,7 @@ use super::super::words::short_span;
 use super::axis::Axis;
 use super::canvas::{Frame, Row, clip, legend, words};
 use super::glyphs::Glyphs;
-use crate::sink::words::{moment, plural, span};
+use crate::text::{moment, plural, span};
 
 /// Links shown, on a narrow and on a wide screen.
 const LINKS: [usize; 2] = [10, 24];

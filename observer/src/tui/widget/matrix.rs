@@ -14,7 +14,7 @@ use observer_engine::{
 use super::super::text::{Text, Tone, fit};
 use super::canvas::{clip, legend, words};
 use super::glyphs::Glyphs;
-use crate::sink::words::{plural, times};
+use crate::text::{plural, times};
 
 /// Order, outermost to innermost, of classes that no document orders.
 const OTHERWISE: [Class; 7] = [

@@ -14,7 +14,8 @@ use super::super::words::short_span;
 use super::canvas::{Frame, Row, clip, words};
 use super::glyphs::Glyphs;
 use super::lane;
-use crate::sink::words::{lock, moment};
+use crate::sink::words::lock;
+use crate::text::moment;
 
 /// Cells of the words at the bars, on a narrow and on a wide screen.
 const NOTES: [usize; 2] = [30, 60];

@@ -8,7 +8,7 @@ use super::super::text::{Text, Tone};
 use super::super::words::clock;
 use super::canvas::{Row, clip};
 use super::glyphs::Glyphs;
-use crate::sink::words::{moment, number};
+use crate::text::{moment, number};
 
 /// Smallest number of cells of a bar.
 const CELLS_MIN: usize = 10;

@@ -18,7 +18,8 @@ use super::canvas::{Frame, Row, clip, legend, words};
 use super::glyphs::Glyphs;
 use super::lane::{self, Lock, Seen};
 use crate::events::EventRow;
-use crate::sink::words::{lock, moment, span};
+use crate::sink::words::lock;
+use crate::text::{moment, span};
 
 /// Draws one window. `events`: known events of its two tasks around it, oldest first; `start_ns`: start of the run.
 #[must_use]
