@@ -6,8 +6,8 @@
 
 use crate::{
     event::{Mapping, SiteId},
+    finding::comm_text,
     fx::FxMap,
-    tasks::comm_text,
     view::{MappingView, TableView, UnsharerView},
 };
 

@@ -12,11 +12,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     event::{Mapping, Mode, Tid},
-    finding::{Doubt, Ended, Evidence, Finding, HoldBasis, LastHolder, OrphanWait, Rank, TaskRef},
+    finding::{Doubt, Ended, Evidence, Finding, HoldBasis, LastHolder, OrphanWait, Rank, TaskRef, comm_text},
     last_holders::{Ending, Last, LastHold, LastHolders, RECENT},
     lock_class::LockClass,
     lock_order::waits,
-    tasks::{Asked, Task, Waiting, comm_text},
+    tasks::{Asked, Task, Waiting},
     world::World,
 };
 

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Maximum number of phases kept. Beyond it, the excluders of a lease are not certain.
-const PHASES_MAX: usize = 16;
+pub(crate) const PHASES_MAX: usize = 16;
 
 /// Phases of one lease. The first is a subset of the locks held at the lookup.
 #[derive(Clone, Debug)]

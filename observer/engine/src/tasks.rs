@@ -4,10 +4,9 @@
 //! some are missing. Rules that keep more of a task have a store of their own
 //! ([`crate::holds::PerTask`]).
 
-pub(crate) use crate::finding::comm_text;
 use crate::{
     event::{Class, Folio, Mapping, Mm, Mode, SiteId, Tid},
-    finding::TaskRef,
+    finding::{TaskRef, comm_text},
     fx::FxMap,
     holds::{LockHold, TaskId},
     lock_class::LockClass,

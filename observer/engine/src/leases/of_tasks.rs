@@ -7,11 +7,11 @@ use std::collections::VecDeque;
 use super::{Hit, Lease, LeaseKind, LeaseStart};
 use crate::{
     event::{Addr, Class, Event, Mm, Table, Tid},
-    finding::TaskRef,
+    finding::{TaskRef, comm_text},
     holds::{HoldSet, Instance, LockHold, PerTask, TaskId},
     loss::{Missing, Span},
     tables::Generation,
-    tasks::{Task, comm_text},
+    tasks::Task,
     view::LeaseView,
     world::World,
 };

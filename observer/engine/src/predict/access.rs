@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     event::{Class, Mm, Mode, SiteId, Table},
-    finding::{Doubt, Evidence, Finding, Prediction, Side, TaskRef},
+    finding::{Doubt, Evidence, Finding, Prediction, Side, TaskRef, comm_text},
     fx::mix,
     holds::{Held, HoldSet, Instance, Key, LockHold, TaskId},
     leases::{Lease, LeaseKind},
@@ -20,7 +20,7 @@ use crate::{
     loss::{Missing, Span},
     protection::Cover,
     tables::LinkId,
-    tasks::{Task, comm_text},
+    tasks::Task,
     windows::Windows,
     world::World,
 };

@@ -16,6 +16,7 @@ use crate::{
     event::{Addr, Mm, SiteId, Table},
     finding::Hold,
     holds::{Key, TaskId},
+    protection::PHASES_MAX,
     tables::LinkId,
 };
 
@@ -25,9 +26,6 @@ const SIGS_MAX: usize = 64;
 const WALKS_MAX: usize = 256;
 /// Maximum number of tasks kept per access.
 const SEEN_MAX: usize = 24;
-
-/// Maximum number of phases of an access that represents dropped ones.
-const PHASES_MAX: usize = 16;
 
 /// A task that made an access, with times and locks of single pages: its last access without another task added or
 /// removed.

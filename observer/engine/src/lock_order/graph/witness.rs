@@ -9,11 +9,10 @@ use std::sync::Arc;
 use super::{Ask, Requester};
 use crate::{
     event::SiteId,
-    finding::{HoldBasis, Side, TaskRef},
+    finding::{HoldBasis, Side, TaskRef, comm_text},
     holds::Instance,
     lock_order::path::{Op, held},
     presence::{Presence, Presences},
-    tasks::comm_text,
 };
 
 /// Maximum number of witnesses per pair of instances.
