@@ -2,14 +2,14 @@
 
 use observer_ebpf::{
     class,
-    config::{arg, field, value},
+    config::{NO_FIELD, arg, field, value},
     kinds, loss,
 };
 
 use crate::{
     emit::Cpu,
     entries,
-    kernel::{Way, argument, argument_number, column, load, pointee, ptl_of, shares_of, value},
+    kernel::{Way, argument, argument_number, column, load, offset, pointee, ptl_of, shares_of, value},
     lock_table::{class_of, retire, watch},
     tasks,
 };
@@ -43,7 +43,7 @@ pub fn lookup<const SITE: usize>(ctx: *const u64) {
     let mm = task.number(argument(ctx, column(SITE, arg::MM)));
     let pte = task.number(ret);
     let addr = argument(ctx, column(SITE, arg::START));
-    (task.mm, task.addr, task.pte) = (mm, addr, pte);
+    (task.mm, task.addr, task.pte, task.allocs) = (mm, addr, pte, 0);
     let table = table_of(pte);
     if task.unlinks_at != 0 {
         entries::looked_up(cpu, task, mm, addr, table);
@@ -61,7 +61,8 @@ pub fn lookup<const SITE: usize>(ctx: *const u64) {
     (task.sent_mm, task.sent_gib, task.sent_table, task.repeats) = (mm, gib, table, 0);
 }
 
-/// Records a share at the function's return. Without a sharing partner the function allocates a table; `allocs` shows that.
+/// Records a share at the function's return. Without a sharing partner the function allocates a table; `allocs` shows that, or,
+/// if the kernel skipped the program that counts there, the table itself: no other page table has it, and its lock is unknown.
 #[inline(always)]
 pub fn share<const SITE: usize>(ctx: *const u64) {
     let Some(cpu) = Cpu::hit::<SITE>() else { return };
@@ -73,14 +74,19 @@ pub fn share<const SITE: usize>(ctx: *const u64) {
         cpu.lose::<{ loss::SLOT_BUSY }>();
         return;
     };
-    if task.allocs != 0 {
+    let is_made = task.allocs != 0;
+    task.allocs = 0;
+    let pte = task.number(ret);
+    let table = table_of(pte);
+    let shares = shares_of(table);
+    let is_alone = offset(field::TABLE_SHARES) != NO_FIELD && u64::from(shares) <= value(value::SHARES_ALONE);
+    if is_made || (is_alone && class_of(ptl_of(table)) != class::PTL) {
         return;
     }
     cpu.outcome::<SITE>();
-    let pte = task.number(ret);
     let mm = argument(ctx, column(SITE, arg::MM));
     let addr = argument(ctx, column(SITE, arg::START));
-    cpu.emit(SITE, kinds::SHARE, shares_of(table_of(pte)), [mm, addr, pte]);
+    cpu.emit(SITE, kinds::SHARE, shares, [mm, addr, pte]);
 }
 
 /// Records an allocated table at the function's return. All memory uses this function, so only watched operations count.

@@ -38,7 +38,7 @@ pub struct Task {
     pub sent_table: u64,
     /// Lookups since then that were not sent.
     pub repeats: u64,
-    /// Tables allocated since the operation began.
+    /// Tables allocated since the operation began, the last lookup or the last attempt to share.
     pub allocs: u64,
     /// Site plus one of the open operation that may unlink; 0 if there is not one.
     pub unlinks_at: u64,
