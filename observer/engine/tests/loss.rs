@@ -244,3 +244,34 @@ hole any 1101..1199 2 skipped
     assert_eq!((lookup.leases, lookup.bare), (1, 0), "{lookup:?}");
     assert!(engine.findings().iter().all(|f| !f.rank.is_alarm()));
 }
+
+/// Releases were lost while a task held a lock: it may have released the lock and acquired it again, or not. So it is not known
+/// if its next lookup was protected.
+#[test]
+fn a_lookup_under_a_lock_whose_release_may_be_lost_is_not_called_unprotected() {
+    let trace: Trace = "
+site 1 operation hugetlb_fault
+site 10 lock down_read
+site 11 lookup huge_pte_offset
+site 12 unshare __huge_pmd_unshare
+site 13 lock up_read
+exclude vma_lock read,write except hugetlb_unshare_pmds
+coverage unshare exact
+900 cpu0 t11 lock_name vma_lock lock=0x200 owner=0xf000
+904 cpu0 t11 task tgid=11 comm=reader mm=0xa000
+910 cpu0 t11 site=down_read ask vma_lock read lock=0x210
+920 cpu0 t11 site=up_read release vma_lock read lock=0x210
+1000 cpu0 t11 site=hugetlb_fault op_begin mm=0xa000
+1010 cpu0 t11 site=down_read ask vma_lock read lock=0x200
+hole any 1020..1030 2 skipped site=up_read
+1100 cpu0 t11 site=huge_pte_offset lookup mm=0xa000 addr=0x40000000 pte=0x7000
+1190 cpu0 t11 site=up_read release vma_lock read lock=0x200
+1200 cpu0 t11 site=hugetlb_fault op_end
+"
+    .parse()
+    .unwrap();
+    let engine = trace.run();
+    let protection = engine.protection();
+    let lookup = protection.lookups.iter().find(|l| &*l.site == "hugetlb_fault").unwrap();
+    assert_eq!((lookup.leases, lookup.bare, lookup.unjudged), (1, 0, 1), "{lookup:?}");
+}

@@ -61,9 +61,8 @@ impl Protection {
             Done::Lease { .. } => {
                 let row = self.lookups.entry(done.what.site).or_default();
                 row.leases += n;
-                // A lock whose release cannot be lost was held, no matter what else was lost.
                 let is_known = done.what.in_operation && done.what.whole;
-                if is_known && (done.what.sure || done.covers.iter().all(|c| *c != 0)) {
+                if is_known && (is_protected(done) || (done.what.sure && is_bare(done))) {
                     add(&mut row.covers, &done.covers, n);
                 } else {
                     row.unjudged += n;
@@ -122,6 +121,17 @@ impl Protection {
         view.pairs.sort_by(|a, b| (&a.lookup, &a.unlink).cmp(&(&b.lookup, &b.unlink)));
         view
     }
+}
+
+/// Returns true if an excluding lock was certainly held in each phase: then it does not matter what else was lost.
+fn is_protected(lease: &Access) -> bool {
+    lease.covers.iter().all(|cover| *cover != 0)
+}
+
+/// Returns true if there is a phase without an excluding lock. It is not known of a lock whose release may be lost.
+fn is_bare(lease: &Access) -> bool {
+    let mut phases = lease.covers.iter().zip(&lease.phases);
+    phases.any(|(cover, held)| *cover == 0 && held.iter().all(|key| !key.doubtful))
 }
 
 fn add(covers: &mut BTreeMap<Vec<u16>, u64>, cover: &[u16], n: u64) {
