@@ -4,7 +4,7 @@
 //! and field offsets at load time, and code for absent ones is pruned.
 
 /// Means "no such argument" in [`arg`] tables.
-pub const NO_ARG: u8 = 0xff;
+pub const NO_ARG: u16 = 0xff;
 /// Means "this kernel has no such field" in the table of [`field`]s.
 pub const NO_FIELD: u64 = u64::MAX;
 
@@ -35,27 +35,31 @@ pub mod arg {
 /// Bits of column [`arg::FLAGS`].
 pub mod flag {
     /// The argument in column `VMA` is a `struct mm_walk`.
-    pub const VMA_IN_WALK: u8 = 1;
-    /// Operation without a VMA: observe it only if the lock of its mm is already watched.
-    pub const KNOWN_MM: u8 = 1;
+    pub const VMA_IN_WALK: u16 = 1 << 0;
     /// Column `END` is a length.
-    pub const END_IS_LENGTH: u8 = 2;
+    pub const END_IS_LENGTH: u16 = 1 << 1;
     /// Compare the upper-level entries behind the function's lookups (see `programs/entries.rs`).
-    pub const DIFF: u8 = 4;
+    pub const DIFF: u16 = 1 << 2;
     /// The function is a callback that receives a pte pointer.
-    pub const CALLBACK: u8 = 8;
+    pub const CALLBACK: u16 = 1 << 3;
     /// The return value has 32 bits.
-    pub const RET_32: u8 = 16;
-    /// The ending object is an inode; for an operation, column `EXTRA` is an inode.
-    pub const INODE: u8 = 32;
+    pub const RET_32: u16 = 1 << 4;
+    /// The ending object is an inode.
+    pub const ENDS_INODE: u16 = 1 << 5;
     /// The ending object is a VMA.
-    pub const VMA: u8 = 64;
-    /// Column `EXTRA` of an operation is a file; with [`INODE`], a directory entry.
-    pub const FILE: u8 = 64;
-    /// The function is called for hugetlbfs only, so its VMA may be not (or not yet) marked as hugetlb.
-    pub const OWN: u8 = 128;
+    pub const ENDS_VMA: u16 = 1 << 6;
+    /// Operation without a VMA: observe it only if the lock of its mm is already watched.
+    pub const KNOWN_MM: u16 = 1 << 7;
+    /// Column `EXTRA` of an operation is a file.
+    pub const FILE: u16 = 1 << 8;
+    /// Column `EXTRA` of an operation is an inode.
+    pub const INODE: u16 = 1 << 9;
+    /// Column `EXTRA` of an operation is a directory entry.
+    pub const DENTRY: u16 = 1 << 10;
     /// Column `EXTRA` of an operation without a VMA is a `vm_area_desc`.
-    pub const DESC: u8 = 128;
+    pub const DESC: u16 = 1 << 11;
+    /// The function is called for hugetlbfs only, so its VMA may be not (or not yet) marked as hugetlb.
+    pub const OWN: u16 = 1 << 12;
 }
 
 macro_rules! fields {

@@ -10,7 +10,7 @@ use observer_ebpf::config::{NO_ARG, NO_FIELD, arg, field, site, value};
 
 /// Argument numbers, indexed by site and column.
 #[unsafe(no_mangle)]
-static ARGS: [[u8; arg::COUNT]; site::COUNT] = [[NO_ARG; arg::COUNT]; site::COUNT];
+static ARGS: [[u16; arg::COUNT]; site::COUNT] = [[NO_ARG; arg::COUNT]; site::COUNT];
 /// Field offsets, indexed by `config::field`.
 #[unsafe(no_mangle)]
 static FIELDS: [u64; field::COUNT] = [NO_FIELD; field::COUNT];
@@ -30,14 +30,14 @@ static PEEKED: Array<u64, { PEEKS + 1 }> = Array::new();
 
 /// Returns the argument number in a site's column, a constant to the verifier.
 #[inline(always)]
-pub fn column(site: usize, column: usize) -> u8 {
+pub fn column(site: usize, column: usize) -> u16 {
     // SAFETY: a read of an initialised static; volatile, since user space sets it after compilation.
     unsafe { read_volatile(&ARGS[site][column]) }
 }
 
 /// Returns true if a site has a flag.
 #[inline(always)]
-pub fn has_flag(site: usize, flag: u8) -> bool {
+pub fn has_flag(site: usize, flag: u16) -> bool {
     let flags = column(site, arg::FLAGS);
     flags != NO_ARG && flags & flag != 0
 }
@@ -59,7 +59,7 @@ pub fn offset(number: usize) -> u64 {
 /// Returns argument `n` of a tracing program, 0 for [`NO_ARG`]. The verifier must see `n` as a constant. Each arm is a load
 /// at a constant offset, in assembly: the compiler would merge the arms into one load at a computed offset.
 #[inline(always)]
-pub fn argument(ctx: *const u64, n: u8) -> u64 {
+pub fn argument(ctx: *const u64, n: u16) -> u64 {
     macro_rules! slot {
         ($at:literal) => {{
             let v: u64;
@@ -84,9 +84,9 @@ pub fn argument(ctx: *const u64, n: u8) -> u64 {
 /// A way to attach a program to a function: the layout of its context, and how the verifier treats its pointers.
 pub trait Way {
     /// Returns argument `n`, 0 for [`NO_ARG`].
-    fn argument(ctx: *const u64, n: u8) -> u64;
+    fn argument(ctx: *const u64, n: u16) -> u64;
     /// Returns the function's return value; `n` is its slot in a tracing program.
-    fn returned(ctx: *const u64, n: u8) -> u64;
+    fn returned(ctx: *const u64, n: u16) -> u64;
     /// Returns the 8 bytes at field `number` of a pointer argument or loaded pointer; 0 if the pointer is bad.
     fn load(pointer: u64, number: usize) -> u64;
 }
@@ -96,11 +96,11 @@ pub struct Traced;
 
 impl Way for Traced {
     #[inline(always)]
-    fn argument(ctx: *const u64, n: u8) -> u64 {
+    fn argument(ctx: *const u64, n: u16) -> u64 {
         argument(ctx, n)
     }
     #[inline(always)]
-    fn returned(ctx: *const u64, n: u8) -> u64 {
+    fn returned(ctx: *const u64, n: u16) -> u64 {
         argument(ctx, n)
     }
     #[inline(always)]
@@ -115,7 +115,7 @@ pub struct Probed;
 impl Way for Probed {
     /// Arguments beyond the sixth are on the stack and read as 0; the plan uses none.
     #[inline(always)]
-    fn argument(ctx: *const u64, n: u8) -> u64 {
+    fn argument(ctx: *const u64, n: u16) -> u64 {
         macro_rules! register {
             ($at:literal) => {{
                 let v: u64;
@@ -135,7 +135,7 @@ impl Way for Probed {
         }
     }
     #[inline(always)]
-    fn returned(ctx: *const u64, n: u8) -> u64 {
+    fn returned(ctx: *const u64, n: u16) -> u64 {
         if n == NO_ARG {
             return 0;
         }
@@ -153,7 +153,7 @@ impl Way for Probed {
 
 /// Returns argument `n` as a number that allows arithmetic: read through the helper, as memory.
 #[inline(always)]
-pub fn argument_number(ctx: *const u64, n: u8) -> u64 {
+pub fn argument_number(ctx: *const u64, n: u16) -> u64 {
     if n == NO_ARG { 0 } else { read(ctx as u64 + 8 * u64::from(n)).unwrap_or(0) }
 }
 

@@ -191,10 +191,10 @@ pub fn wait<const SITE: usize>(ctx: *const u64) {
 pub fn object_end<const SITE: usize>(ctx: *const u64) {
     let Some(cpu) = Cpu::hit::<SITE>() else { return };
     let object = argument(ctx, column(SITE, arg::START));
-    if has_flag(SITE, flag::INODE) {
+    if has_flag(SITE, flag::ENDS_INODE) {
         forget(cpu, SITE, field_of(object, field::INODE_LOCK));
         forget(cpu, SITE, field_of(load(object, field::INODE_MAPPING), field::MAPPING_I_MMAP));
-    } else if has_flag(SITE, flag::VMA) {
+    } else if has_flag(SITE, flag::ENDS_VMA) {
         let private = load(object, field::VMA_PRIVATE);
         if load(object, field::VMA_FLAGS) & value(value::VM_MAYSHARE) != 0 {
             forget(cpu, SITE, field_of(private, field::VMA_LOCK_SEMA));

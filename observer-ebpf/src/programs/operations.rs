@@ -29,10 +29,12 @@ fn vma<const SITE: usize, W: Way>(ctx: *const u64) -> u64 {
 /// Returns the mapping of a file, inode or directory entry.
 #[inline(always)]
 fn mapping_of<const SITE: usize, W: Way>(object: u64) -> u64 {
-    match (has_flag(SITE, flag::INODE), has_flag(SITE, flag::FILE)) {
-        (true, true) => W::load(W::load(object, field::DENTRY_INODE), field::INODE_MAPPING),
-        (true, false) => W::load(object, field::INODE_MAPPING),
-        _ => W::load(object, field::FILE_MAPPING),
+    if has_flag(SITE, flag::DENTRY) {
+        W::load(W::load(object, field::DENTRY_INODE), field::INODE_MAPPING)
+    } else if has_flag(SITE, flag::INODE) {
+        W::load(object, field::INODE_MAPPING)
+    } else {
+        W::load(object, field::FILE_MAPPING)
     }
 }
 
@@ -75,10 +77,10 @@ fn object<const SITE: usize, W: Way>(ctx: *const u64) -> Option<Object> {
     } else if has_flag(SITE, flag::KNOWN_MM) && class_of(field_of(object.mm, field::MM_MMAP_LOCK)) == 0 {
         return None;
     }
-    if !has_flag(SITE, flag::CALLBACK) && has_flag(SITE, flag::INODE | flag::FILE) {
+    if !has_flag(SITE, flag::CALLBACK) && has_flag(SITE, flag::FILE | flag::INODE | flag::DENTRY) {
         object.mapping = mapping_of::<SITE, W>(W::argument(ctx, column(SITE, arg::EXTRA)));
     }
-    if column(SITE, arg::VMA) == NO_ARG && has_flag(SITE, flag::DESC) {
+    if has_flag(SITE, flag::DESC) {
         let desc = W::argument(ctx, column(SITE, arg::EXTRA));
         object.mm = W::load(desc, field::DESC_MM);
         object.mapping = W::load(W::load(desc, field::DESC_FILE), field::FILE_MAPPING);

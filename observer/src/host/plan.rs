@@ -68,7 +68,7 @@ pub struct Way {
     /// Site number, see `observer_ebpf::config::site`.
     pub site: u16,
     pub programs: Vec<Program>,
-    pub args: [u8; arg::COUNT],
+    pub args: [u16; arg::COUNT],
 }
 
 /// A fact row with its site numbers in the object.

@@ -160,7 +160,7 @@ struct Target {
     symbol: String,
     /// Function that ends the walk, for a walk.
     until: Option<String>,
-    args: [u8; arg::COUNT],
+    args: [u16; arg::COUNT],
 }
 
 fn tracepoint(fact: &facts::Site, host: &Host) -> Result<Target, Reason> {
@@ -236,7 +236,7 @@ fn target(fact: &facts::Site, found: &Function, family: &Family, host: &Host) ->
 }
 
 /// Returns the function that ends a walk. It must take the same arguments in the same places.
-fn until(fact: &facts::Site, host: &Host, args: &[u8; arg::COUNT]) -> Result<Option<String>, Reason> {
+fn until(fact: &facts::Site, host: &Host, args: &[u16; arg::COUNT]) -> Result<Option<String>, Reason> {
     let Some(name) = &fact.until else { return Ok(None) };
     let mut end = fact.clone();
     end.function.clone_from(name);
@@ -250,14 +250,14 @@ fn until(fact: &facts::Site, host: &Host, args: &[u8; arg::COUNT]) -> Result<Opt
 }
 
 /// Returns a row without argument numbers.
-fn blank(fact: &facts::Site) -> [u8; arg::COUNT] {
+fn blank(fact: &facts::Site) -> [u16; arg::COUNT] {
     let mut row = [NO_ARG; arg::COUNT];
     row[arg::FLAGS] = flags(fact);
-    row[arg::MODE] = fact.mode.map_or(NO_ARG, |m| mode_number(m) as u8);
+    row[arg::MODE] = fact.mode.map_or(NO_ARG, |m| mode_number(m) as u16);
     row
 }
 
-fn flags(fact: &facts::Site) -> u8 {
+fn flags(fact: &facts::Site) -> u16 {
     let mut flags = 0;
     if !fact.unlinks.is_empty() {
         flags |= flag::DIFF;
@@ -275,18 +275,18 @@ fn flags(fact: &facts::Site) -> u8 {
         flags |= flag::DESC;
     }
     match fact.object {
-        Some(Object::Inode) => flags |= flag::INODE,
-        Some(Object::Vma) => flags |= flag::VMA,
+        Some(Object::Inode) => flags |= flag::ENDS_INODE,
+        Some(Object::Vma) => flags |= flag::ENDS_VMA,
         Some(Object::Mm) | None => {}
     }
     flags
 }
 
 /// Returns the argument numbers by column.
-fn arguments(fact: &facts::Site, signature: &Signature) -> Result<[u8; arg::COUNT], Reason> {
+fn arguments(fact: &facts::Site, signature: &Signature) -> Result<[u16; arg::COUNT], Reason> {
     let mut row = blank(fact);
     let args = &fact.args;
-    let columns: [(&[String], usize, &str, u8); 17] = [
+    let columns: [(&[String], usize, &str, u16); 17] = [
         (&args.mm, arg::MM, "mm_struct *", 0),
         (&args.mapping, arg::MM, "address_space *", 0),
         (&args.vma, arg::VMA, "vm_area_struct *", 0),
@@ -302,7 +302,7 @@ fn arguments(fact: &facts::Site, signature: &Signature) -> Result<[u8; arg::COUN
         (&args.flags, arg::EXTRA, "", 0),
         (&args.file, arg::EXTRA, "file *", flag::FILE),
         (&args.inode, arg::EXTRA, "inode *", flag::INODE),
-        (&args.dentry, arg::EXTRA, "dentry *", flag::FILE | flag::INODE),
+        (&args.dentry, arg::EXTRA, "dentry *", flag::DENTRY),
         (&args.desc, arg::EXTRA, "vm_area_desc *", flag::DESC),
     ];
     for (names, column, ty, flag) in columns {
@@ -313,7 +313,7 @@ fn arguments(fact: &facts::Site, signature: &Signature) -> Result<[u8; arg::COUN
             names.contains(&p.name) && (ty.is_empty() || ty.split('|').any(|t| t == p.ty))
         };
         match signature.params.iter().position(fits) {
-            Some(i) if i < TRACED_ARGS => row[column] = i as u8,
+            Some(i) if i < TRACED_ARGS => row[column] = i as u16,
             Some(i) => {
                 let words = format!("{}: argument {i} is beyond what a program reads", fact.function);
                 return Err(Reason::Arguments(words));
@@ -326,7 +326,7 @@ fn arguments(fact: &facts::Site, signature: &Signature) -> Result<[u8; arg::COUN
         row[arg::FLAGS] |= flag;
     }
     if signature.ret_bytes > 0 && signature.params.len() < TRACED_ARGS {
-        row[arg::RET] = signature.params.len() as u8;
+        row[arg::RET] = signature.params.len() as u16;
         if signature.ret_bytes <= 4 {
             row[arg::FLAGS] |= flag::RET_32;
         }
