@@ -1,8 +1,8 @@
 //! The command line: what can be asked for, and in which words.
 //!
 //! Decides names, defaults and exit codes: 0 done (or nothing found), 1 an error, 2 wrong usage, 3 findings at or above
-//! `--fail-on`; a run with a command after `--` that ended by itself exits as the command did. What the commands do is
-//! in the modules below.
+//! `--fail-on`, 4 what could be read of a recording that is damaged or breaks off; a run with a command after `--` that ended by
+//! itself exits as the command did. What the commands do is in the modules below.
 
 mod doctor;
 mod exercise;
@@ -58,6 +58,8 @@ enum Command {
         /// Play it from the beginning, at this multiple of real time or at max; without it the dashboard shows the end.
         #[arg(long, value_name = "N|max")]
         speed: Option<Speed>,
+        #[command(flatten)]
+        partial: Partial,
     },
     /// Report recordings; for several of one kernel build also the cycles that only all of them together show.
     Report {
@@ -69,6 +71,8 @@ enum Command {
         /// Exit with 3 if there is a finding of this rank or a worse one; never: always exit with 0.
         #[arg(long, default_value = "predicted", value_name = "RANK", value_parser = fail_on)]
         fail_on: FailOn,
+        #[command(flatten)]
+        partial: Partial,
     },
     /// List the findings and lock-order edges that differ between two recordings.
     Diff {
@@ -83,6 +87,8 @@ enum Command {
         /// Exit with 3 if a finding that is new or got worse has this rank or a worse one; never: always exit with 0.
         #[arg(long, default_value = "predicted", value_name = "RANK", value_parser = fail_on)]
         fail_on: FailOn,
+        #[command(flatten)]
+        partial: Partial,
     },
     /// Convert a recording for another program.
     Export {
@@ -97,6 +103,8 @@ enum Command {
         /// Overwrite it if it exists.
         #[arg(long)]
         force: bool,
+        #[command(flatten)]
+        partial: Partial,
     },
     /// Drive the running kernel into the paths of page-table sharing.
     Exercise {
@@ -175,6 +183,14 @@ struct LiveArgs {
     command: Vec<String>,
 }
 
+/// Option of the commands that read recordings.
+#[derive(Clone, Copy, Debug, Args)]
+struct Partial {
+    /// Do not exit with 4 if a recording is damaged or breaks off, so that only a part of it was read.
+    #[arg(long)]
+    accept_partial: bool,
+}
+
 /// Formats of the report.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Format {
@@ -215,6 +231,15 @@ struct FailOn(Option<Rank>);
 
 /// Exit code for findings.
 const FINDINGS: u8 = 3;
+/// Exit code if only a part of a recording was read.
+const PARTIAL: u8 = 4;
+
+impl Partial {
+    /// Exit code of a command that would have exited with `code`.
+    fn code(self, is_partial: bool, code: ExitCode) -> ExitCode {
+        if is_partial && !self.accept_partial { ExitCode::from(PARTIAL) } else { code }
+    }
+}
 
 impl FailOn {
     /// Exit code for a report whose worst finding has this rank.
@@ -257,10 +282,16 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Attach { live, record, force, format } => watch::attach(live, record, force, format),
         Command::Record { live, output, force } => watch::record(live, output, force),
-        Command::Replay { file, speed } => recorded::replay(file, speed),
-        Command::Report { files, format, fail_on } => recorded::report(&files, format, fail_on),
-        Command::Diff { before, after, format, fail_on } => recorded::diff(&before, &after, format, fail_on),
-        Command::Export { file, to, output, force } => recorded::export(&file, to, &output, force),
+        Command::Replay { file, speed, partial } => recorded::replay(file, speed, partial),
+        Command::Report { files, format, fail_on, partial } => {
+            recorded::report(&files, format, fail_on, partial)
+        }
+        Command::Diff { before, after, format, fail_on, partial } => {
+            recorded::diff(&before, &after, format, fail_on, partial)
+        }
+        Command::Export { file, to, output, force, partial } => {
+            recorded::export(&file, to, &output, force, partial)
+        }
         Command::Exercise { scenarios, list, duration, forever, seed } => {
             exercise::exercise(&scenarios, list, duration, forever, seed)
         }

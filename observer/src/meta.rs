@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 
 /// Version of the container's layout: channels, messages, the transform of batches. It is independent of the records'
 /// version, `observer_ebpf::WIRE_VERSION`.
-pub const FORMAT_VERSION: u32 = 1;
+/// Version 2 seals its chunks; version 1 is still read.
+pub const FORMAT_VERSION: u32 = 2;
 
 /// The first message of a recording.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,7 +64,7 @@ pub struct Since {
 impl Since {
     pub(crate) fn notice(&self, start_ns: u64) -> Notice {
         let seconds = self.mark_ns.saturating_sub(start_ns) as f64 / 1e9;
-        Notice(format!(
+        Notice::remark(format!(
             "recording begins {seconds:.1} s after the start of its run: what came before is not in this output"
         ))
     }
@@ -201,4 +202,28 @@ pub struct Symbol {
 
 /// A remark about the source that a reader of the findings must know.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Notice(pub String);
+pub struct Notice {
+    pub text: String,
+    /// The recording was not read to its end, so that the report is one of a part.
+    pub is_partial: bool,
+}
+
+impl Notice {
+    /// Returns a remark that leaves the report complete.
+    #[must_use]
+    pub fn remark(text: String) -> Notice {
+        Notice { text, is_partial: false }
+    }
+
+    /// Returns the reason why the report is one of a part.
+    #[must_use]
+    pub fn partial(text: String) -> Notice {
+        Notice { text, is_partial: true }
+    }
+}
+
+impl std::fmt::Display for Notice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}

@@ -15,14 +15,18 @@
 //! Only the in-memory recording of a live run has `meta.since`: its segment begins in the middle of the run. A first pass
 //! repeats, as records of a nonexistent CPU, the one-time records that later records depend on (the preamble, see [`keep`]).
 //!
-//! Chunks end with a pass. A reader takes a chunk whole or not at all: what a kill, a crash or a full disk leaves behind can
-//! be read up to the last whole chunk.
+//! A reader takes a chunk whole or not at all: what a kill, a crash or a full disk leaves behind can be read up to the last
+//! whole chunk. Behind each chunk is a [`seal`], which proves that everything up to there is as it was written. Format 1 has
+//! no seals; its recordings are still read, and their structure is checked.
 
 pub mod columns;
+mod frames;
 pub mod in_memory;
 pub mod index;
 pub mod input;
+mod printable;
 pub mod reader;
+mod seal;
 pub mod writer;
 
 pub use in_memory::{InMemory, Segments};
@@ -30,6 +34,11 @@ pub use index::Index;
 pub use input::Input;
 pub use reader::Reader;
 pub use writer::Writer;
+
+use crate::meta::Closing;
+
+/// First format in which each chunk has a seal.
+const SEALED: u32 = 2;
 
 /// Profile in the container's header, which distinguishes a recording from other MCAP files.
 const PROFILE: &str = "observer";
@@ -66,6 +75,24 @@ struct WireLoss {
     site: Option<u16>,
     total: u64,
     since_ns: u64,
+}
+
+/// The closing as it is written.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct WireClosing {
+    #[serde(flatten)]
+    closing: Closing,
+    /// Absent in format 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    totals: Option<Totals>,
+}
+
+/// Totals of a recording.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+struct Totals {
+    passes: u64,
+    /// Bytes of all batches.
+    bytes: u64,
 }
 
 /// A stack as it is written.

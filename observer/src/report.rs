@@ -14,7 +14,7 @@ use observer_engine::{
 };
 
 use self::stacks::Stacks;
-use crate::meta::{Closing, Meta, Misses};
+use crate::meta::{Closing, Meta, Misses, Notice};
 
 /// Report of a whole run, or of the readable part of a recording.
 #[derive(Clone, Debug)]
@@ -23,7 +23,7 @@ pub struct Report {
     /// Closing of the run; `None` if the recording breaks off.
     pub closing: Option<Closing>,
     /// Notices about the source.
-    pub notices: Vec<String>,
+    pub notices: Vec<Notice>,
     pub coverage: Vec<Coverage>,
     /// Findings, worst first.
     pub findings: Vec<Finding>,
@@ -55,6 +55,16 @@ impl Report {
     #[must_use]
     pub fn worst(&self) -> Option<Rank> {
         self.findings.iter().map(|f| f.rank).min()
+    }
+
+    /// Reasons why this is the report of a part of a run: its recording was damaged, broke off, or was not read to its end.
+    pub fn partial(&self) -> impl Iterator<Item = &Notice> {
+        self.notices.iter().filter(|notice| notice.is_partial)
+    }
+
+    #[must_use]
+    pub fn is_partial(&self) -> bool {
+        self.partial().next().is_some()
     }
 
     #[must_use]

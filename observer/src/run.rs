@@ -26,7 +26,7 @@ use tokio::{
 use self::pipeline::Pipeline;
 use crate::{
     hint::Hint,
-    meta::{End, Meta},
+    meta::{End, Meta, Notice},
     recording::{InMemory, Writer},
     report::Report,
     sink::line::{Lines, Progress},
@@ -125,7 +125,8 @@ pub async fn run(source: &mut impl Source, mut options: Options) -> anyhow::Resu
     {
         looked.notices.push(not_kept(&why));
     }
-    let notices = source.notices().into_iter().map(|n| n.0).chain(looked.notices).collect();
+    let notices =
+        source.notices().into_iter().chain(looked.notices.into_iter().map(Notice::remark)).collect();
     let report = pipeline.finish(source.meta(), closing, notices);
     if let Some(lines) = &mut options.lines {
         quietly(lines.findings(&report.findings))?;

@@ -146,17 +146,22 @@ fn exit_codes_follow_the_rank_asked_for() {
 fn a_truncated_recording_gives_what_it_holds_and_says_so() {
     let scratch = Scratch::new("cut");
     let (_, bytes) = made::recorded(&made::race());
-    let cut = scratch.file("cut.obs", &bytes[..bytes.len() / 2]);
+    let cut = scratch.file("cut.obs", &bytes[..bytes.len() * 3 / 4]);
     let told = observer(&["report", "--fail-on", "never"], &cut);
-    assert!(told.status.success());
-    let notice = "recording is truncated after 1.8 s: what came later is not in this output";
+    assert_eq!(told.status.code(), Some(4));
+    assert!(observer(&["report", "--fail-on", "never", "--accept-partial"], &cut).status.success());
+    assert_eq!(observer(&["report", "--accept-partial"], &cut).status.code(), Some(3));
+    assert_eq!(observer(&["replay"], &cut).status.code(), Some(4));
+    assert_eq!(observer(&["export", "--to", "dot", "-o", "-"], &cut).status.code(), Some(4));
+    let notice = "recording is truncated after 2.7 s: what came later is not in this output";
     let text = stdout(&told);
-    assert!(text.contains(&format!("\nnotice    {notice}\n")), "{text}");
+    assert!(text.starts_with(&format!("PARTIAL   {notice}\n")), "{text}");
     assert!(text.contains("1. used window: "), "{text}");
     assert_eq!(stderr(&told, &scratch), format!("observer: DIR/cut.obs: {notice}\n"));
     let json = stdout(&observer(&["report", "--fail-on", "never", "--format", "json"], &cut));
     assert!(json.contains(notice), "{json}");
     assert!(json.contains("\"closing\": null"), "{json}");
+    assert!(json.contains("\"partial\": true"), "{json}");
 }
 
 #[test]
@@ -166,9 +171,9 @@ fn a_damaged_recording_says_what_is_wrong_with_it() {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     let told = observer(&["report", "--fail-on", "never"], &scratch.file("damaged.obs", &bytes));
-    assert!(told.status.success());
+    assert_eq!(told.status.code(), Some(4));
     let text = stdout(&told);
-    assert!(text.contains("notice    recording is damaged ("), "{text}");
+    assert!(text.starts_with("PARTIAL   recording is damaged at byte "), "{text}");
 }
 
 #[test]

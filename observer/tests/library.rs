@@ -311,7 +311,7 @@ fn a_recording_is_read_while_it_is_written() {
     library.export(Export::Recording, &to, false).unwrap();
     let (saved, of_saved) = self::passes(&to);
     assert_eq!(of_saved, passes);
-    assert!(saved.notices()[0].0.starts_with("recording has no end after"), "{:?}", saved.notices());
+    assert!(saved.notices()[0].text.starts_with("recording has no end after"), "{:?}", saved.notices());
     writer.finish(reader.closing()).unwrap();
     assert_eq!(all(&library, EVER), whole);
 }
@@ -372,7 +372,7 @@ fn what_is_kept_of_a_run_is_the_end_of_it() {
     library.export(Export::Recording, &to, false).unwrap();
     let (whole, kept) = (report(&fixture("walkers-6.1")), report(&to));
     assert_eq!(kept.loss, whole.loss);
-    assert!(kept.notices[0].starts_with("recording begins "), "{:?}", kept.notices);
+    assert!(kept.notices[0].text.starts_with("recording begins "), "{:?}", kept.notices);
     assert_eq!(kept.closing, whole.closing);
     assert_eq!(kept.findings.iter().filter(|f| f.rank == Rank::Incomplete).count(), 0);
     let mut sides = 0;

@@ -13,6 +13,7 @@ mod recording;
 #[path = "loss/retention.rs"]
 mod retention;
 
+use observer::meta::Notice;
 use observer_engine::finding::{Finding, Kind, Rank};
 
 use self::recording::{Recording, Told, fixtures};
@@ -65,11 +66,15 @@ fn faults(whole: &Told, lossy: &Told) -> Vec<String> {
     if lossy.lost > 0 && says_nothing {
         faults.push("the text says that nothing was lost".into());
     }
-    let notice = |n: &String| lossy.text.contains(&format!("\nnotice    {n}\n"));
+    let notice = |n: &Notice| {
+        let line = if n.is_partial { format!("PARTIAL   {n}\n") } else { format!("\nnotice    {n}\n") };
+        lossy.text.contains(&line)
+    };
     if !lossy.report.notices.iter().all(notice) || (lossy.lost == 0 && lossy.report.notices.is_empty()) {
         faults.push("the text does not say that the end is missing".into());
     }
-    let none = lossy.text.contains("\nFINDINGS  none within this coverage\n");
+    let in_part = "\nFINDINGS  none in the part that was read, within this coverage\n";
+    let none = lossy.text.contains("\nFINDINGS  none within this coverage\n") || lossy.text.contains(in_part);
     if none != lossy.report.findings.is_empty() {
         faults.push("the text says none, and there are some, or the other way round".into());
     }

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Context;
 
-use super::{FailOn, Format, Speed, Target};
+use super::{FailOn, Format, Partial, Speed, Target};
 use crate::{
     diff::Diff,
     hint::Hint,
@@ -26,10 +26,10 @@ use crate::{
 #[cfg(sample)]
 static SAMPLE: &[u8] = include_bytes!(env!("OBSERVER_SAMPLE"));
 
-pub fn replay(file: Option<PathBuf>, speed: Option<Speed>) -> anyhow::Result<ExitCode> {
+pub fn replay(file: Option<PathBuf>, speed: Option<Speed>, partial: Partial) -> anyhow::Result<ExitCode> {
     if file.as_deref() == Some(Path::new("-")) {
         // Standard input can be read only once, so positions cannot be sought.
-        return tell(Replay::open(Path::new("-"))?);
+        return print(Replay::open(Path::new("-"))?, partial);
     }
     let (name, input) = match file {
         Some(path) => (path.display().to_string(), Input::File(path)),
@@ -42,16 +42,21 @@ pub fn replay(file: Option<PathBuf>, speed: Option<Speed>) -> anyhow::Result<Exi
         return Ok(ExitCode::SUCCESS);
     }
     let opened = input.open().with_context(|| format!("open recording {name}"))?;
-    tell(Replay::new(name, opened)?)
+    print(Replay::new(name, opened)?, partial)
 }
 
-fn tell(source: Replay) -> anyhow::Result<ExitCode> {
+fn print(source: Replay, partial: Partial) -> anyhow::Result<ExitCode> {
     let report = read(source)?;
     super::print(|out| text::write(out, &report))?;
-    Ok(ExitCode::SUCCESS)
+    Ok(partial.code(report.is_partial(), ExitCode::SUCCESS))
 }
 
-pub fn report(files: &[PathBuf], format: Format, fail_on: FailOn) -> anyhow::Result<ExitCode> {
+pub fn report(
+    files: &[PathBuf],
+    format: Format,
+    fail_on: FailOn,
+    partial: Partial,
+) -> anyhow::Result<ExitCode> {
     let sources = open(files)?;
     let one = sources.len() == 1;
     let mut parts = Vec::new();
@@ -71,6 +76,7 @@ pub fn report(files: &[PathBuf], format: Format, fail_on: FailOn) -> anyhow::Res
         parts.push(Named { name, report });
     }
     let mut worst: Vec<_> = parts.iter().filter_map(|p| p.report.worst()).collect();
+    let is_partial = parts.iter().any(|p| p.report.is_partial());
     if !one {
         let several = Several::of(parts);
         worst.extend(several.worst());
@@ -79,7 +85,7 @@ pub fn report(files: &[PathBuf], format: Format, fail_on: FailOn) -> anyhow::Res
             Format::Text => text::several::write(out, &several),
         })?;
     }
-    Ok(fail_on.code(worst.into_iter().min()))
+    Ok(partial.code(is_partial, fail_on.code(worst.into_iter().min())))
 }
 
 /// Opens all recordings before anything is printed, since those of different kernels are not reported together.
@@ -100,7 +106,13 @@ fn tell_notices(name: &str, report: &Report) {
     }
 }
 
-pub fn diff(before: &Path, after: &Path, format: Format, fail_on: FailOn) -> anyhow::Result<ExitCode> {
+pub fn diff(
+    before: &Path,
+    after: &Path,
+    format: Format,
+    fail_on: FailOn,
+    partial: Partial,
+) -> anyhow::Result<ExitCode> {
     let sources = [Replay::open(before)?, Replay::open(after)?];
     let names = [before, after].map(|path| path.display().to_string());
     let [a, b] = sources.map(read);
@@ -112,10 +124,16 @@ pub fn diff(before: &Path, after: &Path, format: Format, fail_on: FailOn) -> any
     })?;
     tell_notices(&names[0], &a);
     tell_notices(&names[1], &b);
-    Ok(fail_on.code(diff.worst_that_came()))
+    Ok(partial.code(a.is_partial() || b.is_partial(), fail_on.code(diff.worst_that_came())))
 }
 
-pub fn export(file: &Path, to: Target, output: &Path, force: bool) -> anyhow::Result<ExitCode> {
+pub fn export(
+    file: &Path,
+    to: Target,
+    output: &Path,
+    force: bool,
+    partial: Partial,
+) -> anyhow::Result<ExitCode> {
     let report = read(Replay::open(file)?)?;
     let write = |out: &mut dyn Write| match to {
         Target::Dot => dot::write(out, &report),
@@ -129,7 +147,7 @@ pub fn export(file: &Path, to: Target, output: &Path, force: bool) -> anyhow::Re
         write(&mut out).and_then(|()| out.flush()).with_context(|| format!("write {name}"))?;
     }
     tell_notices(&file.display().to_string(), &report);
-    Ok(ExitCode::SUCCESS)
+    Ok(partial.code(report.is_partial(), ExitCode::SUCCESS))
 }
 
 fn read(mut source: Replay) -> anyhow::Result<Report> {

@@ -174,8 +174,8 @@ pub fn fold(bytes: &[u8]) -> Vec<u8> {
 /// Turns columns back into the batch.
 ///
 /// # Errors
-/// [`Damaged`] if these are not the columns of a batch. Never allocates more than 64 times the size of its input.
-pub fn unfold(mut bytes: &[u8]) -> Result<Vec<u8>, Damaged> {
+/// [`Damaged`] if these are not the columns of a batch, or if the batch is longer than `max` bytes.
+pub fn unfold(mut bytes: &[u8], max: u64) -> Result<Vec<u8>, Damaged> {
     let records = get(&mut bytes)?;
     let mut streams = [&[][..]; STREAMS];
     for stream in &mut streams {
@@ -197,6 +197,9 @@ pub fn unfold(mut bytes: &[u8]) -> Result<Vec<u8>, Damaged> {
     let mut last = Fields { seq: u32::MAX, ..Fields::default() };
     let mut out = Vec::new();
     for _ in 0..records {
+        if out.len() as u64 > max {
+            return Err(Damaged("more records than a file of this size has"));
+        }
         let place = usize::try_from(get(shape)?).map_err(|_| Damaged("place of a shape"))?;
         let shape = shapes.get_mut(place).ok_or(Damaged("place of a shape"))?;
         last.time = last.time.wrapping_add(get_signed(time)? as u64);
@@ -315,14 +318,14 @@ mod tests {
         let mut seed = 0x2545_f491_4f6c_dd1d;
         for _ in 0..500 {
             let mut bytes = batch(&mut seed);
-            assert_eq!(unfold(&fold(&bytes)), Ok(bytes.clone()));
+            assert_eq!(unfold(&fold(&bytes), u64::MAX), Ok(bytes.clone()));
             // Cut anywhere, and with something strange at the end.
             bytes.truncate(random(&mut seed, bytes.len() as u64 + 1) as usize);
-            assert_eq!(unfold(&fold(&bytes)), Ok(bytes.clone()));
+            assert_eq!(unfold(&fold(&bytes), u64::MAX), Ok(bytes.clone()));
             let strange: Vec<u8> = (0..random(&mut seed, 90)).map(|_| random(&mut seed, 256) as u8).collect();
             bytes.extend(&strange);
-            assert_eq!(unfold(&fold(&bytes)), Ok(bytes));
-            assert_eq!(unfold(&fold(&strange)), Ok(strange));
+            assert_eq!(unfold(&fold(&bytes), u64::MAX), Ok(bytes));
+            assert_eq!(unfold(&fold(&strange), u64::MAX), Ok(strange));
         }
     }
 
@@ -334,12 +337,12 @@ mod tests {
             for _ in 0..20 {
                 let at = random(&mut seed, columns.len() as u64) as usize;
                 columns[at] = random(&mut seed, 256) as u8;
-                let _ = unfold(&columns);
+                let _ = unfold(&columns, u64::MAX);
             }
             let cut = random(&mut seed, columns.len() as u64) as usize;
-            let _ = unfold(&columns[..cut]);
+            let _ = unfold(&columns[..cut], u64::MAX);
         }
-        assert_eq!(unfold(&[]), Err(Damaged("a number breaks off")));
-        assert_eq!(unfold(&[0, 200, 1]), Err(Damaged("length of a stream")));
+        assert_eq!(unfold(&[], u64::MAX), Err(Damaged("a number breaks off")));
+        assert_eq!(unfold(&[0, 200, 1], u64::MAX), Err(Damaged("length of a stream")));
     }
 }

@@ -1,10 +1,12 @@
 //! Reads a recording, pass by pass.
 //!
-//! Decides what is still trusted of a file that is cut off or damaged: every chunk before the first one that is not whole or
-//! whose checksum is wrong. Nothing after it is trusted, and the reader says so in words.
+//! Decides what is still trusted of a file that is cut off or damaged: everything before the first fault. [`frames`] checks
+//! chunks; here are checked the messages in them: known channels, passes numbered without a gap, the totals of the closing,
+//! nothing after it. The reader says where the fault is, and its notice makes the report partial.
 //!
-//! The container is read frame by frame, so that the frame of each pass is known (a frame is a record at the top level,
-//! usually a chunk). Another reader can continue from a [`Place`] where this one was.
+//! Another reader can continue from a [`Place`] where this one was.
+//!
+//! [`frames`]: super::frames
 
 use std::{
     io::{self, Read, SeekFrom},
@@ -12,26 +14,21 @@ use std::{
 };
 
 use anyhow::Context;
-use mcap::{
-    McapError,
-    records::Record,
-    sans_io::{LinearReadEvent, LinearReader, LinearReaderOptions},
-};
+use mcap::records::Record;
 use observer_ebpf::WIRE_VERSION;
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 
-use super::{FRAME_HEAD_BYTES, PROFILE, WireLoss, WireStack, columns, frame_bytes, input::ReadSeek, topic};
+use super::{
+    FRAME_HEAD_BYTES, PROFILE, SEALED, Totals, WireClosing, WireLoss, WireStack, columns, frame_bytes,
+    frames::{Chunk, Fault, Frame, Frames, damaged},
+    input::ReadSeek,
+    printable, topic,
+};
 use crate::{
     hint::Hint,
     meta::{Closing, FORMAT_VERSION, Meta, Notice},
     source::{Batch, Loss, Mark, Pass, Stack},
 };
-
-/// Length limit of a record. Our records and chunks are far shorter; a damaged length is not.
-const RECORD_BYTES_MAX: usize = 256 << 20;
-
-/// Minimum number of bytes requested from the file at once.
-const READ_BYTES: usize = 64 << 10;
 
 /// Reason why a file is not shown at all.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +46,8 @@ pub enum Refused {
     OtherVersion { observer: String, format: u32, wire: u16 },
     #[error("the recording breaks off before it says what it is of")]
     NoMeta,
+    #[error("the recording is damaged {0}, where it says what it is of")]
+    Damaged(String),
     #[error("the recording's description of itself is not understood")]
     BadMeta(#[source] serde_json::Error),
     #[error("read")]
@@ -60,6 +59,7 @@ impl Refused {
     #[must_use]
     pub fn hint(&self) -> String {
         match self {
+            Refused::Damaged(_) => "another copy of the file; nothing of this one can be shown".into(),
             Refused::Empty | Refused::NoMeta => {
                 "record again; observer needs a moment to write a recording's beginning".into()
             }
@@ -72,13 +72,6 @@ impl Refused {
             Refused::Io(_) => "whether the file can be read at all".into(),
         }
     }
-}
-
-/// Result of [`Reader::next_message`].
-enum Message {
-    /// Topic and bytes of the message.
-    Data(Arc<str>, Vec<u8>),
-    End,
 }
 
 /// Only the versions, which every format has in the same place.
@@ -100,22 +93,43 @@ pub struct Place {
 
 /// A recording being read.
 pub struct Reader {
-    input: Box<dyn Read + Send>,
-    mcap: LinearReader,
+    frames: Frames,
+    /// Messages of the current chunk, from the next one on.
+    chunk: Messages,
     /// Topics by channel number: only the first chunk that uses a channel describes it.
     topics: Vec<Option<Arc<str>>>,
     meta: Arc<Meta>,
     closing: Option<Closing>,
-    /// Bytes that were read, including those before the start of this reader.
-    read_bytes: u64,
-    /// Bytes left of the frame that is being read.
-    frame_left: u64,
     /// Start of the next pass.
     place: Place,
-    last_ns: u64,
-    /// Reason why reading ended early.
+    /// Offset of the first chunk.
+    first_chunk: u64,
+    passes: Passes,
+    /// Reason why reading ended early, as the end of a sentence.
     broken: Option<String>,
     ended: bool,
+}
+
+/// The records of one chunk that were not taken yet.
+#[derive(Default)]
+struct Messages {
+    bytes: Vec<u8>,
+    at: usize,
+    /// Passes before the end of this chunk, by its seal.
+    sealed_passes: Option<u64>,
+}
+
+/// Topic and content.
+type Message = (Arc<str>, Vec<u8>);
+
+/// Passes so far, by their marks.
+#[derive(Clone, Copy, Debug, Default)]
+struct Passes {
+    /// Number of the last pass; `None` before the first one that this reader has seen.
+    last: Option<u64>,
+    last_ns: u64,
+    /// Number of passes, and of bytes of their batches; not known to a reader that begins in the middle.
+    counted: Option<Totals>,
 }
 
 impl Reader {
@@ -124,27 +138,41 @@ impl Reader {
     /// # Errors
     /// [`Refused`]: this is not a recording that this version can show.
     pub fn new(input: Box<dyn Read + Send>) -> Result<Reader, Refused> {
+        let mut frames = Frames::new(input);
+        match frames.header() {
+            Ok(header) if header.profile == PROFILE => {}
+            Ok(header) => {
+                return Err(Refused::OtherMcap { profile: header.profile, library: header.library });
+            }
+            Err(Fault::Io(why)) => return Err(why.into()),
+            Err(Fault::Cut) if frames.offset() == 0 => return Err(Refused::Empty),
+            Err(Fault::Cut) if frames.offset() > mcap::MAGIC.len() as u64 => return Err(Refused::NoMeta),
+            Err(_) => return Err(Refused::Foreign),
+        }
+        let first_chunk = frames.offset();
         let mut reader = Reader {
-            input,
-            mcap: container(false),
+            frames,
+            chunk: Messages::default(),
             topics: Vec::new(),
             meta: Arc::default(),
             closing: None,
-            read_bytes: 0,
-            frame_left: mcap::MAGIC.len() as u64,
             place: Place::default(),
-            last_ns: 0,
+            first_chunk,
+            passes: Passes { counted: Some(Totals::default()), ..Passes::default() },
             broken: None,
             ended: false,
         };
-        reader.header()?;
-        match reader.next_message()? {
-            Message::Data(topic, bytes) if &*topic == topic::META => {
-                reader.meta = Arc::new(parse_meta(&bytes)?);
-            }
+        let meta = match reader.next_message() {
+            Ok(Some((topic, bytes))) if &*topic == topic::META => parse_meta(&bytes)?,
+            Err(Fault::Io(why)) => return Err(why.into()),
+            Err(Fault::Damaged(why)) => return Err(Refused::Damaged(why)),
             _ => return Err(Refused::NoMeta),
+        };
+        if meta.format_version >= SEALED && !reader.frames.is_sealed() {
+            return Err(Refused::Damaged("in its first chunk (no seal)".into()));
         }
-        reader.last_ns = reader.meta.start_ns;
+        reader.passes.last_ns = meta.start_ns;
+        reader.meta = Arc::new(meta);
         Ok(reader)
     }
 
@@ -153,24 +181,34 @@ impl Reader {
     /// # Errors
     /// The file cannot be read.
     pub fn at(&self, mut input: Box<dyn ReadSeek>, place: Place) -> io::Result<Reader> {
-        if place == Place::default() {
-            // The start also skips the magic, which is not a frame.
-            return self.at(input, Place { offset: mcap::MAGIC.len() as u64, passes: 0 });
-        }
-        input.seek(SeekFrom::Start(place.offset))?;
+        let from_start = place.offset <= self.first_chunk;
+        input.seek(SeekFrom::Start(if from_start { 0 } else { place.offset }))?;
+        let mut frames = if from_start { Frames::new(input) } else { self.frames.at(input, place.offset) };
+        let is_readable = !from_start || frames.header().is_ok();
+        let passes = Passes {
+            last_ns: self.meta.start_ns,
+            counted: from_start.then(Totals::default),
+            ..Passes::default()
+        };
         let mut reader = Reader {
-            input,
-            mcap: container(true),
+            frames,
+            chunk: Messages::default(),
             topics: self.topics.clone(),
             meta: self.meta.clone(),
             closing: None,
-            read_bytes: place.offset,
-            frame_left: 0,
             place: Place { offset: place.offset, passes: 0 },
-            last_ns: self.meta.start_ns,
+            first_chunk: self.first_chunk,
+            passes,
             broken: None,
-            ended: false,
+            ended: !is_readable,
         };
+        if from_start && is_readable {
+            // The description of the run, which is known.
+            match reader.next_message() {
+                Err(Fault::Io(why)) => return Err(why),
+                other => reader.ended = !matches!(other, Ok(Some(_))),
+            }
+        }
         for _ in 0..place.passes {
             reader.pass(false)?;
         }
@@ -214,13 +252,13 @@ impl Reader {
 
     /// Notice about the end of the recording, if it is not complete.
     pub(crate) fn end_notice(&self) -> Option<Notice> {
-        // The closing is the last message: if it is there, only the container's index can be missing.
-        if self.closing.is_some() {
+        if self.closing.is_some() && self.broken.is_none() {
             return None;
         }
-        let seconds = self.last_ns.saturating_sub(self.meta.start_ns) as f64 / 1e9;
+        let seconds = self.passes.last_ns.saturating_sub(self.meta.start_ns) as f64 / 1e9;
         let why = self.broken.as_deref().unwrap_or("has no end");
-        Some(Notice(format!("recording {why} after {seconds:.1} s: what came later is not in this output")))
+        let text = format!("recording {why} after {seconds:.1} s: what came later is not in this output");
+        Some(Notice::partial(text))
     }
 
     /// Returns the next pass; `None` at any kind of end.
@@ -235,41 +273,41 @@ impl Reader {
     fn pass(&mut self, wanted: bool) -> io::Result<Option<Pass>> {
         let mut pass = Pass::default();
         while !self.ended {
-            let (topic, bytes) = match self.next_message() {
-                Ok(Message::Data(topic, bytes)) => (topic, bytes),
-                Ok(Message::End) => break,
-                Err(Refused::Io(e)) => return Err(e),
-                Err(other) => {
-                    self.give_up(&format!("is damaged ({other})"));
-                    break;
+            let step = self.next_message().and_then(|message| match message {
+                Some((topic, bytes)) => self.add(&mut pass, &topic, &bytes, wanted),
+                None => {
+                    self.ended = true;
+                    Ok(false)
                 }
-            };
-            if !wanted && &*topic != topic::PASS {
-                continue;
-            }
-            match self.add(&mut pass, &topic, &bytes) {
+            });
+            match step {
                 Ok(true) => {
-                    self.last_ns = pass.mark.time_ns;
                     self.place.passes += 1;
                     return Ok(Some(pass));
                 }
                 Ok(false) => {}
-                Err(why) => self.give_up(&format!("is damaged ({topic}: {why})")),
+                Err(Fault::Io(why)) => return Err(why),
+                Err(fault) => {
+                    self.broken = Some(fault.to_string());
+                    self.ended = true;
+                }
             }
         }
         Ok(None)
     }
 
-    fn give_up(&mut self, why: &str) {
-        self.broken.get_or_insert_with(|| why.to_owned());
-        self.ended = true;
-    }
-
     /// Adds a message to the pass; returns true if it was the mark that ends it.
-    fn add(&mut self, pass: &mut Pass, topic: &str, bytes: &[u8]) -> anyhow::Result<bool> {
+    fn add(&mut self, pass: &mut Pass, topic: &str, bytes: &[u8], wanted: bool) -> Result<bool, Fault> {
+        let at = self.place.offset;
+        let fault = |why: &dyn std::fmt::Display| damaged(at, format_args!("{topic}: {why}"));
+        if self.closing.is_some() {
+            return Err(fault(&"a message after the closing"));
+        }
         match topic {
             topic::PASS => {
-                pass.mark = parse_mark(bytes).ok_or_else(|| anyhow::anyhow!("not a mark"))?;
+                let mark = parse_mark(bytes).ok_or_else(|| fault(&"not a mark"))?;
+                self.passes.add(mark, self.meta.since.is_some()).map_err(|why| fault(&why))?;
+                pass.mark = mark;
                 return Ok(true);
             }
             topic::LOSS => {
@@ -280,140 +318,148 @@ impl Reader {
                     total: l.total,
                     since_ns: l.since_ns,
                 };
-                pass.loss = serde_json::from_slice::<Vec<_>>(bytes)?.into_iter().map(loss).collect();
+                let all: Vec<WireLoss> = parse(bytes).map_err(|why| fault(&why))?;
+                pass.loss = all.into_iter().map(loss).collect();
             }
             topic::STACKS => {
                 let stack = |s: WireStack| Stack { id: s.id, frames: s.frames };
-                pass.stacks = serde_json::from_slice::<Vec<_>>(bytes)?.into_iter().map(stack).collect();
+                let all: Vec<WireStack> = parse(bytes).map_err(|why| fault(&why))?;
+                pass.stacks = all.into_iter().map(stack).collect();
             }
-            topic::SYMBOLS => pass.symbols = serde_json::from_slice(bytes)?,
-            topic::CLOSING => self.closing = Some(serde_json::from_slice(bytes)?),
+            topic::SYMBOLS => pass.symbols = parse(bytes).map_err(|why| fault(&why))?,
+            topic::CLOSING => {
+                let wire: WireClosing = parse(bytes).map_err(|why| fault(&why))?;
+                if let (Some(counted), Some(totals)) = (self.passes.counted, wire.totals)
+                    && counted != totals
+                {
+                    return Err(fault(&"other totals than the passes have"));
+                }
+                self.closing = Some(wire.closing);
+            }
             _ => {
-                // A channel of a later version of the same format adds something that this version need not know.
-                if let Some(cpu) = topic.strip_prefix(topic::CPU).and_then(|n| n.parse().ok()) {
-                    pass.batches.push(Batch { cpu, bytes: columns::unfold(bytes)? });
+                let cpu = topic.strip_prefix(topic::CPU).and_then(|n| n.parse().ok());
+                let cpu = cpu.ok_or_else(|| fault(&"an unknown topic"))?;
+                // A pass that is skipped counts as little as one of another reader.
+                if wanted || self.passes.counted.is_some() {
+                    let bytes = columns::unfold(bytes, self.frames.room()).map_err(|why| fault(&why))?;
+                    self.frames.unpacks(bytes.len() as u64);
+                    self.passes.counted.iter_mut().for_each(|totals| totals.bytes += bytes.len() as u64);
+                    pass.batches.push(Batch { cpu, bytes });
                 }
             }
         }
         Ok(false)
     }
 
-    /// Reads the magic and the header record.
-    fn header(&mut self) -> Result<(), Refused> {
-        match self.next_record()? {
-            Ok(Some(Record::Header(header))) if header.profile == PROFILE => Ok(()),
-            Ok(Some(Record::Header(header))) => {
-                Err(Refused::OtherMcap { profile: header.profile, library: header.library })
-            }
-            Err(McapError::UnexpectedEof) if self.read_bytes == 0 => Err(Refused::Empty),
-            Err(McapError::UnexpectedEof) if self.read_bytes > mcap::MAGIC.len() as u64 => {
-                Err(Refused::NoMeta)
-            }
-            _ => Err(Refused::Foreign),
-        }
-    }
-
-    fn next_message(&mut self) -> Result<Message, Refused> {
+    /// Returns topic and content of the next message; `None` at the end of the container.
+    fn next_message(&mut self) -> Result<Option<Message>, Fault> {
         loop {
-            match self.next_record()? {
-                Ok(Some(Record::Channel(channel))) => {
-                    let at = usize::from(channel.id);
-                    if self.topics.len() <= at {
-                        self.topics.resize(at + 1, None);
+            let Some((opcode, body)) = self.chunk.next(self.place.offset)? else {
+                if !self.next_chunk()? {
+                    return Ok(None);
+                }
+                continue;
+            };
+            let at = self.place.offset;
+            match mcap::parse_record(opcode, body) {
+                Ok(Record::Channel(channel)) => {
+                    let number = usize::from(channel.id);
+                    if self.topics.len() <= number {
+                        self.topics.resize(number + 1, None);
                     }
-                    self.topics[at] = Some(channel.topic.into());
-                }
-                Ok(Some(Record::Message { header, data })) => {
-                    if let Some(Some(topic)) = self.topics.get(usize::from(header.channel_id)) {
-                        return Ok(Message::Data(topic.clone(), data.into_owned()));
+                    let known = &mut self.topics[number];
+                    if known.as_deref().is_some_and(|topic| topic != channel.topic) {
+                        return Err(damaged(at, "two channels with one number"));
                     }
+                    *known = Some(channel.topic.into());
                 }
-                Ok(Some(_)) => {}
-                Ok(None) => {
-                    self.ended = true;
-                    return Ok(Message::End);
+                Ok(Record::Message { header, data }) => {
+                    let topic = self.topics.get(usize::from(header.channel_id)).cloned().flatten();
+                    let topic = topic.ok_or_else(|| damaged(at, "a message of an unknown channel"))?;
+                    return Ok(Some((topic, data.into_owned())));
                 }
-                Err(why) => {
-                    self.give_up(&match why {
-                        McapError::UnexpectedEof => "is truncated".to_owned(),
-                        other => format!("is damaged ({})", lower(&other.to_string())),
-                    });
-                    return Ok(Message::End);
-                }
+                _ => return Err(damaged(at, format_args!("a record of kind {opcode:#04x} in a chunk"))),
             }
         }
     }
 
-    /// Reads a record. The outer error is the file's, the inner one the container's.
-    fn next_record(&mut self) -> io::Result<Result<Option<Record<'static>>, McapError>> {
-        loop {
-            match self.mcap.next_event() {
-                None => return Ok(Ok(None)),
-                Some(Err(e)) => return Ok(Err(e)),
-                Some(Ok(LinearReadEvent::Record { data, opcode })) => {
-                    return Ok(mcap::parse_record(opcode, data).map(|r| Some(r.into_owned())));
-                }
-                Some(Ok(LinearReadEvent::ReadRequest(need))) => self.feed(need)?,
-            }
+    /// Reads the next chunk, after checking the one before against its seal. Returns false at the end.
+    fn next_chunk(&mut self) -> Result<bool, Fault> {
+        if let (Some(sealed), Some(counted)) = (self.chunk.sealed_passes, self.passes.counted)
+            && sealed != counted.passes
+        {
+            return Err(damaged(self.place.offset, "another number of passes than the seal says"));
         }
+        self.chunk = Messages::default();
+        let next = self.frames.next();
+        // The frame after everything that was read: where another reader continues, when there is more.
+        self.place = Place { offset: self.frames.offset(), passes: 0 };
+        let Frame::Chunk(Chunk { at, records, seal }) = next? else { return Ok(false) };
+        self.place.offset = at;
+        if let Some(seal) = seal
+            && self.meta.format_version >= SEALED
+            && seal.run_ns != self.meta.start_ns
+        {
+            return Err(damaged(at, "a chunk of another recording"));
+        }
+        self.chunk = Messages { bytes: records, at: 0, sealed_passes: seal.map(|seal| seal.passes) };
+        Ok(true)
     }
+}
 
-    /// Feeds bytes to the container, never of two frames at once: if it asks for more, it has used up the frame before.
-    fn feed(&mut self, need: usize) -> io::Result<()> {
-        if self.frame_left == 0 {
-            self.place = Place { offset: self.read_bytes, passes: 0 };
-            let into = self.mcap.insert(FRAME_HEAD_BYTES);
-            let n = fill(&mut self.input, into)?;
-            // The magic at the end is shorter than a head, and not a frame.
-            self.frame_left = into.first_chunk().filter(|_| n == FRAME_HEAD_BYTES).map_or(0, frame_bytes);
-            self.mcap.notify_read(n);
-            self.read_bytes += n as u64;
-            return Ok(());
+impl Messages {
+    /// Returns opcode and content of the next record; `None` at the end of the chunk.
+    fn next(&mut self, chunk: u64) -> Result<Option<(u8, &[u8])>, Fault> {
+        let rest = &self.bytes[self.at..];
+        if rest.is_empty() {
+            return Ok(None);
         }
-        // A damaged length must not make us allocate that much memory.
-        let piece = need.clamp(READ_BYTES, RECORD_BYTES_MAX) as u64;
-        let n = fill(&mut self.input, self.mcap.insert(self.frame_left.min(piece) as usize))?;
-        self.mcap.notify_read(n);
-        self.read_bytes += n as u64;
-        self.frame_left -= n as u64;
+        let (head, rest) = rest.split_first_chunk().ok_or_else(|| damaged(chunk, "half a record"))?;
+        let length = usize::try_from(frame_bytes(head)).unwrap_or(usize::MAX);
+        let body = rest.get(..length).ok_or_else(|| damaged(chunk, "half a record"))?;
+        self.at += FRAME_HEAD_BYTES + length;
+        Ok(Some((head[0], body)))
+    }
+}
+
+impl Passes {
+    /// Takes a mark. Passes are numbered without a gap, from 0 unless the recording begins in the middle of its run, and
+    /// their times do not decrease.
+    fn add(&mut self, mark: Mark, since: bool) -> Result<(), String> {
+        let is_first = self.last.is_none();
+        let expected = match self.last {
+            Some(last) => last.checked_add(1),
+            None if self.counted.is_some() && !since => Some(0),
+            None => Some(mark.number),
+        };
+        if expected != Some(mark.number) {
+            let expected = expected.unwrap_or_default();
+            return Err(format!("pass {} in place of pass {expected}", mark.number));
+        }
+        if !is_first && mark.time_ns < self.last_ns {
+            return Err(format!("pass {} is older than the one before", mark.number));
+        }
+        (self.last, self.last_ns) = (Some(mark.number), mark.time_ns);
+        self.counted.iter_mut().for_each(|totals| totals.passes += 1);
         Ok(())
     }
 }
 
-/// Parser of the container; in the middle of a file it expects no magic.
-fn container(from_the_middle: bool) -> LinearReader {
-    LinearReader::new_with_options(
-        LinearReaderOptions::default()
-            .with_skip_start_magic(from_the_middle)
-            .with_prevalidate_chunk_crcs(true)
-            .with_record_length_limit(RECORD_BYTES_MAX),
-    )
-}
-
-/// Reads until there is no more room or no more input.
-fn fill(input: &mut impl Read, mut into: &mut [u8]) -> io::Result<usize> {
-    let room = into.len();
-    while !into.is_empty() {
-        match input.read(into) {
-            Ok(0) => break,
-            Ok(n) => into = &mut into[n..],
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(room - into.len())
+/// Reads JSON of a recording. No text in it reaches a terminal as it is.
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, serde_json::Error> {
+    serde_json::from_value(printable::value(serde_json::from_slice(bytes)?))
 }
 
 fn parse_meta(bytes: &[u8]) -> Result<Meta, Refused> {
-    let versions: Versions = serde_json::from_slice(bytes).map_err(Refused::BadMeta)?;
-    if versions.format_version != FORMAT_VERSION || versions.wire_version != WIRE_VERSION {
+    let versions: Versions = parse(bytes).map_err(Refused::BadMeta)?;
+    if !(1..=FORMAT_VERSION).contains(&versions.format_version) || versions.wire_version != WIRE_VERSION {
         return Err(Refused::OtherVersion {
             observer: versions.observer_version,
             format: versions.format_version,
             wire: versions.wire_version,
         });
     }
-    serde_json::from_slice(bytes).map_err(Refused::BadMeta)
+    parse(bytes).map_err(Refused::BadMeta)
 }
 
 fn parse_mark(bytes: &[u8]) -> Option<Mark> {
@@ -425,9 +471,4 @@ fn parse_mark(bytes: &[u8]) -> Option<Mark> {
         time_ns: u64::from_le_bytes(*time),
         complete: *complete != 0,
     })
-}
-
-fn lower(text: &str) -> String {
-    let mut chars = text.chars();
-    chars.next().map_or_else(String::new, |c| c.to_lowercase().chain(chars).collect())
 }

@@ -1,8 +1,8 @@
 //! Writes a recording during the run.
 //!
-//! Decides when a chunk ends: with the pass in which it is [`FLUSH_NS`] of event time old or [`FLUSH_BYTES`] long. Chunks are
-//! built in memory and written at once. So the file never contains a chunk whose length is filled in later, and a pipe or a
-//! serial line works as well as a file.
+//! Decides when a chunk ends: with the pass in which it is [`FLUSH_NS`] of event time old, or as soon as it is [`FLUSH_BYTES`] long.
+//! Chunks are built in memory and written at once, with their seal. So the file never contains a chunk whose length is filled
+//! in later, and a pipe or a serial line works as well as a file.
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +16,11 @@ use anyhow::Context;
 use mcap::{records::MessageHeader, write::NoSeek};
 use serde::Serialize;
 
-use super::{PROFILE, WireLoss, WireStack, columns, topic};
+use super::{
+    PROFILE, Totals, WireClosing, WireLoss, WireStack, columns,
+    seal::{self, Checksum, Seal, Summed},
+    topic,
+};
 use crate::{
     hint::Hint,
     meta::{Closing, Meta},
@@ -29,9 +33,16 @@ const FLUSH_NS: u64 = 900_000_000;
 /// Bytes of batches after which a chunk ends.
 const FLUSH_BYTES: usize = 2 << 20;
 
+type Out = NoSeek<BufWriter<Summed<Box<dyn Write>>>>;
+
 /// A recording being written.
 pub struct Writer {
-    out: mcap::Writer<NoSeek<BufWriter<Box<dyn Write>>>>,
+    out: mcap::Writer<Out>,
+    /// Checksum of what was written since the last seal.
+    sum: Checksum,
+    seals: u64,
+    run_ns: u64,
+    totals: Totals,
     channels: BTreeMap<String, u16>,
     /// Event time of the last flush.
     flushed_ns: u64,
@@ -67,9 +78,14 @@ impl Writer {
             .disable_seeking(true)
             .emit_message_indexes(false)
             .calculate_data_section_crc(false);
-        let out = options.create(NoSeek::new(BufWriter::new(out)))?;
+        let sum = Checksum::default();
+        let out = options.create(NoSeek::new(BufWriter::new(Summed::new(out, sum.clone()))))?;
         let mut writer = Writer {
             out,
+            sum,
+            seals: 0,
+            run_ns: meta.start_ns,
+            totals: Totals::default(),
             channels: BTreeMap::new(),
             flushed_ns: meta.start_ns,
             unflushed_bytes: 0,
@@ -77,7 +93,7 @@ impl Writer {
             sequence: 0,
         };
         writer.json(topic::META, meta)?;
-        writer.out.flush()?;
+        writer.flush()?;
         Ok(writer)
     }
 
@@ -107,12 +123,18 @@ impl Writer {
         }
         for batch in &pass.batches {
             self.message(&format!("{}{}", topic::CPU, batch.cpu), "columns", &columns::fold(&batch.bytes))?;
+            self.totals.bytes += batch.bytes.len() as u64;
+            if self.unflushed_bytes >= FLUSH_BYTES {
+                // A pass of many CPUs would make a chunk without bound.
+                self.flush()?;
+            }
         }
         let mut mark = [0; 17];
         mark[..8].copy_from_slice(&pass.mark.number.to_le_bytes());
         mark[8..16].copy_from_slice(&pass.mark.time_ns.to_le_bytes());
         mark[16] = u8::from(pass.mark.complete);
         self.message(topic::PASS, "mark", &mark)?;
+        self.totals.passes += 1;
         if self.unflushed_bytes >= FLUSH_BYTES || self.last_ns >= self.flushed_ns.saturating_add(FLUSH_NS) {
             self.flush()?;
         }
@@ -124,7 +146,16 @@ impl Writer {
     /// # Errors
     /// The file cannot be written.
     pub fn flush(&mut self) -> anyhow::Result<()> {
+        if self.unflushed_bytes == 0 {
+            return Ok(());
+        }
+        // The chunk reaches the checksum here, and the file with its seal.
         self.out.flush()?;
+        let seal = Seal { number: self.seals, passes: self.totals.passes, run_ns: self.run_ns };
+        self.out.write_private_record(seal::OPCODE, &self.sum.seal(seal), Default::default())?;
+        self.out.flush()?;
+        self.sum.restart();
+        self.seals += 1;
         self.flushed_ns = self.last_ns;
         self.unflushed_bytes = 0;
         Ok(())
@@ -142,10 +173,12 @@ impl Writer {
     /// The file cannot be written.
     pub fn finish(mut self, closing: Option<&Closing>) -> anyhow::Result<()> {
         if let Some(closing) = closing {
-            self.json(topic::CLOSING, closing)?;
+            self.json(topic::CLOSING, &WireClosing { closing: closing.clone(), totals: Some(self.totals) })?;
         }
-        self.out.finish()?;
-        self.out.into_inner().into_inner().flush()?;
+        self.flush()?;
+        let mut out = self.out.into_inner().into_inner();
+        out.write_all(END)?;
+        out.flush()?;
         Ok(())
     }
 
@@ -171,19 +204,17 @@ impl Writer {
     }
 }
 
-/// Ends a file of whole chunks that has no end: the end of the data, a footer without a summary, the magic.
+/// The end of the container: the end of the data, a footer without a summary, the magic.
+pub(super) const END: &[u8; 50] = b"\x0f\x04\0\0\0\0\0\0\0\0\0\0\0\
+\x02\x14\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\
+\x89MCAP0\r\n";
+
+/// Ends a file of whole chunks that has no end.
 ///
 /// # Errors
 /// The file cannot be written.
 pub(crate) fn end(out: &mut impl Write) -> io::Result<()> {
-    const DATA_END: (u8, usize) = (0x0f, 4);
-    const FOOTER: (u8, usize) = (0x02, 20);
-    for (number, bytes) in [DATA_END, FOOTER] {
-        out.write_all(&[number])?;
-        out.write_all(&(bytes as u64).to_le_bytes())?;
-        out.write_all(&vec![0; bytes])?;
-    }
-    out.write_all(mcap::MAGIC)
+    out.write_all(END)
 }
 
 /// Opens a file that only its owner can read, because the content has kernel addresses.

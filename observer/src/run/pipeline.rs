@@ -34,9 +34,10 @@ use self::{
 };
 use crate::{
     events::{EventRow, Filter},
-    meta::{Closing, Meta, Since},
+    meta::{Closing, Meta, Notice, Since},
     report::{Report, stacks::Stacks},
     source::{Loss, Pass},
+    text::plural,
 };
 
 /// A run up to now. A clone continues independently.
@@ -152,7 +153,7 @@ impl Pipeline {
 
     /// Ends the run.
     #[must_use]
-    pub fn finish(mut self, meta: &Meta, closing: Option<Closing>, notices: Vec<String>) -> Report {
+    pub fn finish(mut self, meta: &Meta, closing: Option<Closing>, mut notices: Vec<Notice>) -> Report {
         let end_ns = self.end_ns(closing.as_ref());
         self.take(Until::END, usize::MAX);
         if self.ended.is_none() {
@@ -160,6 +161,10 @@ impl Pipeline {
                 (&mut self.engine, &mut self.losses, &mut self.seen, &self.stacks);
             self.order.finish(|item| renumbered(stacks, item, |item| to_engine(engine, losses, seen, item)));
             self.end(end_ns);
+        }
+        let undecodable = self.order.counts().undecodable();
+        if undecodable > 0 {
+            notices.push(Notice::partial(format!("{} could not be decoded", plural(undecodable, "record"))));
         }
         let tables = self.engine.tables();
         Report {

@@ -351,8 +351,8 @@ impl Player {
         if !self.pipeline.has_ended() {
             return Snapshot { now_ns, ..self.pipeline.snapshot(&self.meta, self.position()) };
         }
-        let notices = self.reader.notices().into_iter().map(|n| n.0).collect();
-        let report = self.pipeline.clone().finish(&self.meta, self.reader.closing().cloned(), notices);
+        let report =
+            self.pipeline.clone().finish(&self.meta, self.reader.closing().cloned(), self.reader.notices());
         Snapshot {
             meta: self.meta.clone(),
             fired: self.pipeline.fired(),

@@ -28,8 +28,9 @@ use crate::{
 pub fn write(out: &mut dyn Write, r: &Report) -> io::Result<()> {
     let k = &r.meta.kernel;
     writeln!(out, "digraph lock_order {{")?;
+    let partial: String = r.partial().map(|notice| format!("PARTIAL: {notice}\n")).collect();
     let title = format!(
-        "lock order on {}: held -> requested\\ndashed: only tried; red: against the documented order; bold: in a cycle",
+        "{partial}lock order on {}: held -> requested\ndashed: only tried; red: against the documented order; bold: in a cycle",
         k.release
     );
     writeln!(out, "  graph [rankdir=TB, labelloc=t, fontname=\"sans-serif\", label={}];", quoted(&title))?;
@@ -53,10 +54,10 @@ fn edge(e: &EdgeView, r: &Report) -> String {
     let mut label = format!("{} > {}", mode(e.from_mode), mode(e.to_mode));
     let acquire = words::order::acquire(e.acquire);
     if !acquire.is_empty() {
-        label.push_str(&format!("\\n{acquire}"));
+        label.push_str(&format!("\n{acquire}"));
     }
     let pairs = plural(e.instances as u64, "pair");
-    label.push_str(&format!("\\n{}, {pairs}", times(e.count)));
+    label.push_str(&format!("\n{}, {pairs}", times(e.count)));
     let mut attributes = vec![format!("label={}", quoted(&label))];
     if !waits {
         attributes.push("style=dashed".into());
@@ -73,7 +74,7 @@ fn edge(e: &EdgeView, r: &Report) -> String {
     let mut tooltip = vec![format!("first in {}", e.witness.side.site)];
     tooltip.extend(words::order::documented(e));
     tooltip.extend(cycles);
-    attributes.push(format!("tooltip={}", quoted(&tooltip.join("\\n"))));
+    attributes.push(format!("tooltip={}", quoted(&tooltip.join("\n"))));
     format!("{} -> {} [{}];", quoted(e.from.name()), quoted(e.to.name()), attributes.join(", "))
 }
 
@@ -86,7 +87,17 @@ fn cycles(e: &EdgeView, r: &Report) -> Vec<String> {
     found.map(|f| format!("{} {}", f.rank.name(), f.id)).collect()
 }
 
-/// Quotes a string for Graphviz, in which `\n` is a new line.
+/// Quotes a string for Graphviz. Backslashes and quotes in it do not end it.
 fn quoted(text: &str) -> String {
-    format!("\"{}\"", text.replace('"', "\\\""))
+    let mut quoted = String::from('"');
+    for c in text.chars() {
+        match c {
+            '"' => quoted.push_str("\\\""),
+            '\\' => quoted.push_str("\\\\"),
+            '\n' => quoted.push_str("\\n"),
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
 }

@@ -40,7 +40,9 @@ struct Wire<'a> {
     /// Worst rank found; `null` if there is no finding within this coverage.
     worst: Option<&'static str>,
     alarms: usize,
-    notices: &'a [String],
+    /// The recording was damaged, broke off, or was not read to its end: some of `notices` say how.
+    partial: bool,
+    notices: Vec<&'a str>,
     findings: Vec<finding::Wire>,
     edges: Vec<order::Wire>,
     tables: Vec<Table>,
@@ -138,7 +140,8 @@ fn wire(report: &Report) -> Wire<'_> {
         end_ns: report.end_ns,
         worst: report.worst().map(observer_engine::finding::Rank::name),
         alarms: report.alarms(),
-        notices: &report.notices,
+        partial: report.is_partial(),
+        notices: report.notices.iter().map(|notice| notice.text.as_str()).collect(),
         findings: report.findings.iter().map(|f| finding::wire(f, &[&report.stacks])).collect(),
         edges: report.edges.iter().map(|e| order::wire(e, &report.stacks)).collect(),
         tables: report.tables.iter().map(table).collect(),

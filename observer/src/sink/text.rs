@@ -54,12 +54,14 @@ pub fn summary(out: &mut dyn Write, report: &Report) -> io::Result<()> {
             let alarms = plural(report.alarms() as u64, "alarm");
             writeln!(out, "found     {found}, {alarms}; the worst is {}", worst.name())
         }
-        None if report.stats.bounds().is_empty() => writeln!(out, "found     none within this coverage"),
-        None => writeln!(out, "found     none within this coverage and the bounds that were reached"),
+        None => writeln!(out, "found     {}", none(report)),
     }
 }
 
 fn header(out: &mut dyn Write, r: &Report) -> io::Result<()> {
+    for notice in r.partial() {
+        writeln!(out, "PARTIAL   {notice}")?;
+    }
     let m = &r.meta;
     let build = m.kernel.build_id.as_ref().map_or(String::new(), |id| format!(", build-id {id}"));
     writeln!(out, "kernel    {} ({}){build}", m.kernel.release, m.kernel.machine)?;
@@ -78,10 +80,19 @@ fn header(out: &mut dyn Write, r: &Report) -> io::Result<()> {
         plural(r.edges.len() as u64, "lock-order edge"),
     )?;
     writeln!(out, "lost      {}", lost(r))?;
-    for notice in &r.notices {
+    for notice in r.notices.iter().filter(|notice| !notice.is_partial) {
         writeln!(out, "notice    {notice}")?;
     }
     Ok(())
+}
+
+/// The outcome of a run without findings.
+fn none(r: &Report) -> &'static str {
+    match (r.is_partial(), r.stats.bounds().is_empty()) {
+        (true, _) => "none in the part that was read, within this coverage",
+        (false, true) => "none within this coverage",
+        (false, false) => "none within this coverage and the bounds that were reached",
+    }
 }
 
 /// Losses in words.
@@ -124,7 +135,7 @@ fn findings(out: &mut dyn Write, r: &Report) -> io::Result<()> {
         writeln!(out, "BOUND     {} {what}", number(times))?;
     }
     if r.findings.is_empty() {
-        writeln!(out, "FINDINGS  none within this coverage")?;
+        writeln!(out, "FINDINGS  {}", none(r))?;
         // A part with the same grade as its role adds nothing.
         let of_role = |c: &Coverage| r.coverage.iter().find(|w| w.role == c.role && w.part.is_empty());
         let adds = |c: &&Coverage| {

@@ -68,7 +68,7 @@ impl Source for Replay {
 
     fn notices(&self) -> Vec<Notice> {
         if self.stopped && !self.ended {
-            return vec![Notice("replay was stopped before the recording's end".into())];
+            return vec![Notice::partial("replay was stopped before the recording's end".into())];
         }
         self.reader.notices()
     }

@@ -106,13 +106,16 @@ fn a_recording_that_breaks_off_is_compared_and_merged_with_a_word_on_it() {
     let scratch = Scratch::new("cut");
     let (_, bytes) = made::recorded(&made::race());
     let whole = scratch.file("whole.obs", &bytes);
-    let cut = scratch.file("cut.obs", &bytes[..bytes.len() / 2]);
-    let notice = "recording is truncated after 1.8 s: what came later is not in this output";
+    let cut = scratch.file("cut.obs", &bytes[..bytes.len() * 3 / 4]);
+    let notice = "recording is truncated after 2.7 s: what came later is not in this output";
     let told = observer_of(&["diff"], &[&cut, &whole]);
+    assert_eq!(told.status.code(), Some(4));
     assert!(stdout(&told).contains(&format!("A: {notice}")), "{}", stdout(&told));
     assert_eq!(stderr(&told, &scratch), format!("observer: DIR/cut.obs: {notice}\n"));
     let told = observer_of(&["report", "--fail-on", "never"], &[&cut, &whole]);
     assert!(stdout(&told).contains(notice) && stdout(&told).contains("== merged: "));
+    assert_eq!(told.status.code(), Some(4));
+    let told = observer_of(&["report", "--fail-on", "never", "--accept-partial"], &[&cut, &whole]);
     assert!(told.status.success());
 }
 

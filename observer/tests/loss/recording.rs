@@ -8,7 +8,7 @@ use std::{
 };
 
 use observer::{
-    meta::{Closing, Meta},
+    meta::{Closing, Meta, Notice},
     recording::{Reader, Writer},
     report::Report,
     run::pipeline::Pipeline,
@@ -30,7 +30,7 @@ pub struct Recording {
     meta: Meta,
     passes: Vec<Pass>,
     pub closing: Option<Closing>,
-    notices: Vec<String>,
+    notices: Vec<Notice>,
     /// Records that were taken out.
     pub lost: u64,
 }
@@ -79,7 +79,7 @@ impl Recording {
             meta: reader.meta().clone(),
             passes,
             closing: reader.closing().cloned(),
-            notices: reader.notices().into_iter().map(|n| n.0).collect(),
+            notices: reader.notices(),
             lost: 0,
         })
     }

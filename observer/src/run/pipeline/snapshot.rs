@@ -61,7 +61,7 @@ pub fn last_snapshot(report: &Report, position: Position) -> Snapshot {
         protection: report.protection.clone(),
         coverage: report.coverage.clone(),
         stacks: Arc::new(report.stacks.clone()),
-        notices: report.notices.clone(),
+        notices: report.notices.iter().map(|notice| notice.text.clone()).collect(),
         ..rows(findings, edges, report.tables.clone(), report.mappings.clone())
     }
 }

@@ -44,7 +44,8 @@ struct Run<'a> {
     findings: usize,
     edges: usize,
     loss: Vec<Loss>,
-    notices: &'a [String],
+    partial: bool,
+    notices: Vec<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -112,7 +113,8 @@ fn run<'a>(file: &'a str, r: &'a Report) -> Run<'a> {
         findings: r.findings.len(),
         edges: r.edges.len(),
         loss: super::loss(r),
-        notices: &r.notices,
+        partial: r.is_partial(),
+        notices: r.notices.iter().map(|notice| notice.text.as_str()).collect(),
     }
 }
 

@@ -11,15 +11,22 @@ use crate::report::Report;
 #[derive(Serialize)]
 #[serde(tag = "line", rename_all = "lowercase")]
 enum Wire<'a> {
+    /// The reason why only a part of the recording was read.
+    Partial {
+        notice: &'a str,
+    },
     Finding(&'a finding::Wire),
     Edge(&'a order::Wire),
 }
 
-/// Writes the findings, worst first, then the edges.
+/// Writes why the report is partial, if it is; then the findings, worst first; then the edges.
 ///
 /// # Errors
 /// The output cannot be written.
 pub fn write(out: &mut dyn Write, report: &Report) -> io::Result<()> {
+    for notice in report.partial() {
+        line(out, &Wire::Partial { notice: &notice.text })?;
+    }
     for f in &report.findings {
         line(out, &Wire::Finding(&finding::wire(f, &[&report.stacks])))?;
     }

@@ -14,6 +14,11 @@ use crate::{
 /// # Errors
 /// The output cannot be written.
 pub fn write(out: &mut dyn Write, d: &Diff<'_>, [a, b]: [&str; 2]) -> io::Result<()> {
+    for (name, report) in [("A", d.a), ("B", d.b)] {
+        for notice in report.partial() {
+            writeln!(out, "PARTIAL   {name}: {notice}")?;
+        }
+    }
     run(out, "A", a, d.a)?;
     run(out, "B", b, d.b)?;
     let bears = words::diff::bears(d);

@@ -25,7 +25,9 @@ pub fn bears(d: &Diff<'_>) -> Vec<String> {
         both.iter().filter(|(_, r)| lost(r)).map(|(name, r)| format!("lost in {name}: {}", text::lost(r))),
     );
     for (name, r) in both {
-        out.extend(r.notices.iter().map(|notice| format!("{name}: {notice}")));
+        out.extend(
+            r.notices.iter().filter(|notice| !notice.is_partial).map(|notice| format!("{name}: {notice}")),
+        );
     }
     out.extend(d.coverage.iter().map(coverage));
     out

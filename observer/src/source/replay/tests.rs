@@ -49,7 +49,7 @@ fn a_recording_gives_its_passes_and_ends() {
         }
         assert_eq!(replay.next().await.unwrap(), None);
         replay.stop();
-        assert!(!replay.notices().iter().any(|n| n.0.contains("stopped")));
+        assert!(!replay.notices().iter().any(|n| n.text.contains("stopped")));
     });
 }
 
@@ -60,6 +60,6 @@ fn a_replay_that_was_stopped_says_so() {
         replay.next().await.unwrap();
         replay.stop();
         assert_eq!(replay.next().await.unwrap(), None);
-        assert_eq!(replay.notices()[0].0, "replay was stopped before the recording's end");
+        assert_eq!(replay.notices()[0].text, "replay was stopped before the recording's end");
     });
 }

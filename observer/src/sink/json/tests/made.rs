@@ -17,7 +17,7 @@ use observer_engine::{
 };
 
 use crate::{
-    meta::{Closing, End, Kernel, Meta, Misses, SiteCount, Symbol, setup},
+    meta::{Closing, End, Kernel, Meta, Misses, Notice, SiteCount, Symbol, setup},
     report::{
         Report,
         several::{Named, Several},
@@ -200,7 +200,7 @@ pub fn everything() -> Report {
             misses: vec![Misses { program: "lookup_0".into(), recursion: 1 }],
             loss: BTreeMap::from([("ring-full".into(), 1)]),
         }),
-        notices: vec!["a notice".into()],
+        notices: vec![Notice::remark("a notice".into())],
         coverage: observer_engine::setup::Setup::try_from(&meta().setup).unwrap().coverage,
         findings: findings(),
         edges: edges(),
