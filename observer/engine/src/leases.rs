@@ -25,7 +25,7 @@ mod of_tasks;
 pub(crate) use self::of_tasks::{Leases, Unlink};
 use crate::{
     event::{Addr, Class, Mm, Pte, SiteId, Table},
-    finding::{Side, Use},
+    finding::{Party, Use},
     holds::{HoldSet, LockHold},
     loss::{Missing, Span},
     protection::Cover,
@@ -53,14 +53,14 @@ pub(crate) enum LeaseKind {
 pub(crate) struct Hit {
     pub lo_ns: u64,
     pub hi_ns: u64,
-    pub unlinker: Side,
+    pub unlinker: Party,
     pub unlink_site: SiteId,
     /// The table generation that the pointer is into.
     pub of: Generation,
     /// The table's PTL if the unlinker held it, with the time since which: a later holder acquired it after the unlink.
     pub unlinker_ptl: Option<(u64, u64)>,
     pub used: Use,
-    pub at_use: Option<Box<Side>>,
+    pub at_use: Option<Box<Party>>,
     pub freed_ns: Option<u64>,
     /// The PTL that was acquired after the unlink was released again: the pointer was used unchecked, regardless of
     /// what follows.
@@ -73,7 +73,7 @@ impl Hit {
     /// Creates a hit by an unlink between two times, which are equal if the moment is known.
     pub fn new(
         span: Span,
-        unlinker: Side,
+        unlinker: Party,
         unlink_site: SiteId,
         of: Generation,
         ptl: Option<(u64, u64)>,

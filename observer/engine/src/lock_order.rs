@@ -83,7 +83,7 @@ impl LockOrder {
             instance: hold.instance,
             held: hold.shown(),
             requested,
-            side: world.side(id, site, time_ns),
+            party: world.party(id, site, time_ns),
             presence: Presence::of(task, time_ns, path.ops()),
             path: path.ops().into(),
             lossy: hold.lossy || path.is_lossy(),

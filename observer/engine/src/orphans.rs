@@ -228,7 +228,7 @@ impl<'a> Orphans<'a> {
                 Object::Place(..) => None,
             },
             place: *place,
-            side: waits::side(task, *wait, |site| self.world.name(site)),
+            party: waits::party(task, *wait, |site| self.world.name(site)),
             reported: wait.told,
             waiters: judged.waiters as u64,
             last: judged.last.map(|last| self.last_holder(&last)),

@@ -113,7 +113,7 @@ impl Engine {
         if let Some(used_ns) = lease.ptl_taken(addr, asked_ns, release_seen, &self.world.tasks[id].holds) {
             let site = self.world.on_behalf(id, site);
             if let Some(hit) = &mut lease.hit {
-                hit.at_use = Some(Box::new(self.world.side(id, site, used_ns)));
+                hit.at_use = Some(Box::new(self.world.party(id, site, used_ns)));
             }
         }
     }

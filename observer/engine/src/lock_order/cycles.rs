@@ -228,7 +228,7 @@ impl Found {
         };
         let queued = self.verdict.writers.iter().map(|(step, writer)| Queued {
             step: *step,
-            side: writer.side(&name),
+            party: writer.party(&name),
             waiting: false,
         });
         let mut doubts = self.verdict.doubts.clone();
@@ -315,7 +315,7 @@ fn class_only(
     doubts.extend(steps.iter().filter(|s| !s.sure).map(|s| Doubt::Moment(s.from)));
     let bounded = chain.iter().any(|e| e.is_bounded());
     doubts.extend(bounded.then_some(Doubt::Bound(PAIRS)));
-    let first_ns = steps.iter().map(|s| s.side.time_ns).max().unwrap_or(0);
+    let first_ns = steps.iter().map(|s| s.party.time_ns).max().unwrap_or(0);
     Some(Finding {
         id: id_of_classes(&classes),
         rank: if lossy || bounded { Rank::Incomplete } else { Rank::ClassOnly },

@@ -56,7 +56,7 @@ struct Pick<'a> {
 impl<'a> Pick<'a> {
     /// Returns the only task that made the edge; if several tasks made it, each step can have a task of its own.
     fn alone(&self) -> Option<(&'a str, Tid)> {
-        (self.edge.tasks == 1).then_some((self.boot, self.edge.witness.side.task.tid))
+        (self.edge.tasks == 1).then_some((self.boot, self.edge.witness.party.task.tid))
     }
 }
 
@@ -214,7 +214,7 @@ fn common_gate(steps: &[Step]) -> Option<LockClass> {
         |h: &Hold, class| h.class == class && !h.lossy && h.mode != Some(Mode::Read) && h.mode.is_some();
     PER_FILE.into_iter().find(|class| {
         let of_chain = steps.iter().any(|s| s.from == *class);
-        !of_chain && steps.iter().all(|s| s.side.holds.iter().any(|h| alone(h, *class)))
+        !of_chain && steps.iter().all(|s| s.party.holds.iter().any(|h| alone(h, *class)))
     })
 }
 

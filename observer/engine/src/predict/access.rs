@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     event::{Class, Mm, Mode, SiteId, Table},
-    finding::{Doubt, Evidence, Finding, Prediction, Side, TaskRef, comm_text},
+    finding::{Doubt, Evidence, Finding, Party, Prediction, TaskRef, comm_text},
     fx::mix,
     holds::{Held, HoldSet, Instance, Key, LockHold, TaskId},
     leases::{Lease, LeaseKind},
@@ -314,8 +314,8 @@ impl Predictions {
                     .filter_map(|(is_so, doubt)| is_so.then_some(doubt))
                     .collect(),
                 evidence: Evidence::Prediction(Box::new(Prediction {
-                    holder: side(&pair.holder, lookup),
-                    unlinker: side(&pair.unlinker, unlink),
+                    holder: party(&pair.holder, lookup),
+                    unlinker: party(&pair.unlinker, unlink),
                     mm,
                     gib,
                     table,
@@ -330,8 +330,8 @@ impl Predictions {
     }
 }
 
-fn side(witness: &Witness, site: Arc<str>) -> Side {
+fn party(witness: &Witness, site: Arc<str>) -> Party {
     let Who { tid, tgid, ref comm, cpu, time_ns, stack, .. } = witness.who;
     let task = TaskRef { tid, tgid, comm: comm_text(comm), cpu };
-    Side { task, site, time_ns, stack, holds: witness.holds.clone() }
+    Party { task, site, time_ns, stack, holds: witness.holds.clone() }
 }

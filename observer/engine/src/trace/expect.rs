@@ -245,7 +245,7 @@ fn edge_field(edge: &EdgeView, key: &str) -> Option<String> {
         "count" => edge.count.to_string(),
         "tasks" => edge.tasks.to_string(),
         "instances" => edge.instances.to_string(),
-        "site" => edge.witness.side.site.to_string(),
+        "site" => edge.witness.party.site.to_string(),
         "how" => basis(edge.witness.from_basis).to_owned(),
         "try" => if edge.acquire.can_block() { "no" } else { "yes" }.to_owned(),
         "manner" => acquire(edge.acquire).to_owned(),

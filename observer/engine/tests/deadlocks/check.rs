@@ -90,7 +90,7 @@ pub fn cycles(findings: &[Finding]) -> impl Iterator<Item = (&Finding, &Cycle)> 
 
 /// A step of it is one of the crowd's: nothing that is worth an alarm.
 fn is_of_others(cycle: &Cycle) -> bool {
-    cycle.steps.iter().any(|step| is_of_crowd(step.side.task.tid))
+    cycle.steps.iter().any(|step| is_of_crowd(step.party.task.tid))
 }
 
 /// Time passes, as it does in a live run in which nothing is recorded.
@@ -172,7 +172,7 @@ impl Checked<'_> {
     }
 
     fn task_of(&self, step: &Step) -> Option<TaskNo> {
-        (0..self.programs.len()).find(|t| tid(*t) == step.side.task.tid)
+        (0..self.programs.len()).find(|t| tid(*t) == step.party.task.tid)
     }
 
     /// Whether a step is such a wait.
@@ -181,7 +181,7 @@ impl Checked<'_> {
             let lock = self.case.locks[no];
             // A folio that is told later may have got its name since.
             let late = lock.kind.is_folio() && (Some(lock.kind), lock.addr) == (kind(class), addr);
-            late || self.no_of(class, addr, step.side.time_ns) == Some(no)
+            late || self.no_of(class, addr, step.party.time_ns) == Some(no)
         };
         self.task_of(step) == Some(wait.task)
             && (step.from_mode, step.to_mode) == (Some(wait.from.1), Some(wait.to.1))
@@ -197,7 +197,7 @@ impl Checked<'_> {
                 (0..steps.len()).all(|at| {
                     let wait = &chain[(at + turn) % chain.len()];
                     let asked = self.run.asks.get(&(wait.task, wait.pc)).map(|a| a.time_ns);
-                    self.is_wait(&steps[at], wait) && (!exactly || asked == Some(steps[at].side.time_ns))
+                    self.is_wait(&steps[at], wait) && (!exactly || asked == Some(steps[at].party.time_ns))
                 })
             })
         })
@@ -280,7 +280,7 @@ impl Checked<'_> {
         let asked = |step: &Step| {
             let mut asks = self.run.asks.iter();
             let of = self.task_of(step);
-            asks.find(|((t, _), asked)| Some(*t) == of && asked.time_ns == step.side.time_ns)
+            asks.find(|((t, _), asked)| Some(*t) == of && asked.time_ns == step.party.time_ns)
                 .map(|(at, _)| *at)
         };
         let asks: Vec<(TaskNo, Pc)> = cycle.steps.iter().filter_map(asked).collect();
@@ -300,7 +300,7 @@ impl Checked<'_> {
             self.programs[t].held[pc].iter().filter(is_known)
         };
         let is_step = |no: LockNo| {
-            cycle.steps.iter().any(|s| self.no_of(s.from, s.from_lock, s.side.time_ns) == Some(no))
+            cycle.steps.iter().any(|s| self.no_of(s.from, s.from_lock, s.party.time_ns) == Some(no))
         };
         asks.iter().enumerate().find_map(|(i, a)| {
             let shuts = |h: &Held, o: &Held| {
@@ -319,12 +319,12 @@ impl Checked<'_> {
             let n = cycle.steps.len();
             let closes = (0..n).all(|at| {
                 let (step, next) = (&cycle.steps[at], &cycle.steps[(at + 1) % n]);
-                let (to, from) = (step.side.time_ns, next.side.time_ns);
+                let (to, from) = (step.party.time_ns, next.party.time_ns);
                 self.no_of(step.to, step.to_lock, to) == self.no_of(next.from, next.from_lock, from)
             });
             let is_told = cycle.gate.is_some() == (finding.rank == Rank::Guarded);
             let is_gated = closes && self.gate(cycle).is_some();
-            let is_one = cycle.steps.iter().any(|s| cycle.steps[0].side.task.tid != s.side.task.tid);
+            let is_one = cycle.steps.iter().any(|s| cycle.steps[0].party.task.tid != s.party.task.tid);
             let others = [Doubt::NotTogether, Doubt::FewTasks];
             let is_one = is_one && !others.iter().any(|doubt| finding.doubts.contains(doubt));
             if !is_told || (is_gated && is_one && !matches!(finding.rank, Rank::Guarded | Rank::Confirmed)) {
@@ -341,7 +341,7 @@ impl Checked<'_> {
         for step in &cycle.steps {
             let is_doubtful = finding.rank == Rank::Incomplete && !self.run.unclear.is_empty();
             if !is_doubtful && !self.was_told(step, finding.rank) && !self.is_known(step) {
-                let at = step.side.time_ns;
+                let at = step.party.time_ns;
                 let what = kind(step.from).map_or("?", |k| if k == Kind::Ptl { "of a spinlock" } else { "" });
                 let _ =
                     writeln!(out, "# a step that was not told {what}: at {at}, {}", words(finding, cycle));
@@ -350,7 +350,7 @@ impl Checked<'_> {
     }
 
     fn was_told(&self, step: &Step, rank: Rank) -> bool {
-        let at = step.side.time_ns;
+        let at = step.party.time_ns;
         // Of a folio's lookup the wait and the return stand for the ask, too.
         let mut asks = self.run.asks.iter();
         let asked = asks.find(|(of, asked)| {
@@ -373,7 +373,7 @@ impl Checked<'_> {
 
     /// Whether it is known of the operation that it asks for a folio then, without a word.
     fn is_known(&self, step: &Step) -> bool {
-        let at = step.side.time_ns;
+        let at = step.party.time_ns;
         let Some((t, from)) = self.task_of(step).zip(self.no_of(step.from, step.from_lock, at)) else {
             return false;
         };
@@ -437,8 +437,8 @@ pub fn words(finding: &Finding, cycle: &Cycle) -> String {
         let mode = |m: Option<Mode>| m.map_or("?", Mode::name);
         format!(
             "t{} at {}: {}:{} {:#x} > {}:{} {:#x}",
-            s.side.task.tid.0,
-            s.side.time_ns,
+            s.party.task.tid.0,
+            s.party.time_ns,
             s.from.name(),
             mode(s.from_mode),
             s.from_lock,

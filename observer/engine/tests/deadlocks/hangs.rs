@@ -108,7 +108,7 @@ impl Checked<'_> {
 
     fn is_of(&self, again: &Again, r: &Relock) -> bool {
         let lock = self.case.locks[again.lock];
-        tid(again.task) == r.side.task.tid
+        tid(again.task) == r.party.task.tid
             && (lock.addr, Some(lock.kind)) == (r.held.lock, kind(r.held.class))
             && (Some(again.held), Some(again.asked)) == (r.held.mode, r.requested_mode)
     }

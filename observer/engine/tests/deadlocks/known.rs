@@ -76,9 +76,9 @@ fn what_is_released_before_is_not_held() {
 
 #[test]
 fn readers_wait_for_a_queued_writer_only() {
-    let sides = || vec![vec![read(A), ask(M)], vec![ask(M), read(A)]];
-    assert_eq!(deadlocks(2, sides()), NONE);
-    let third = |act: Act| [sides(), vec![vec![act]]].concat();
+    let parties = || vec![vec![read(A), ask(M)], vec![ask(M), read(A)]];
+    assert_eq!(deadlocks(2, parties()), NONE);
+    let third = |act: Act| [parties(), vec![vec![act]]].concat();
     assert_eq!(deadlocks(3, third(ask(A))), [[0, 1]]);
     assert_eq!(deadlocks(3, third(read(A))), NONE);
     // One who only tries does not queue.
@@ -121,10 +121,10 @@ fn a_gate_keeps_apart_and_readers_of_it_do_not() {
 #[test]
 fn an_inner_deadlock_comes_first() {
     // At the end no lock is common to both, but one has A, and has been through B; the other has B, and has been through A.
-    let side = |first, second, third, last| {
+    let party = |first, second, third, last| {
         vec![ask(first), ask(second), Act::Release { lock: second }, ask(third), ask(last)]
     };
-    let programs: Vec<_> = [side(A, B, M, N), side(B, A, N, M)]
+    let programs: Vec<_> = [party(A, B, M, N), party(B, A, N, M)]
         .into_iter()
         .map(|acts| Builder::program(&LOCKS, &[Segment { op: None, acts }]))
         .collect();

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use observer_engine::{
     event::{Body, How, LockStep, Mode, Tid},
-    finding::{Hold, Side},
+    finding::{Hold, Party},
     lock_class::LockClass,
 };
 
@@ -247,7 +247,7 @@ fn folio_class(mapping: u64) -> LockClass {
 }
 
 /// Adds the holds of the evidence that no bar shows.
-pub fn add_holds(bars: &mut Vec<Bar>, side: &Side) {
+pub fn add_holds(bars: &mut Vec<Bar>, side: &Party) {
     for hold in &side.holds {
         let at_ns = side.time_ns;
         let shown = |b: &&mut Bar| {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::{Ask, Requester};
 use crate::{
     event::SiteId,
-    finding::{HoldBasis, Side, TaskRef, comm_text},
+    finding::{HoldBasis, Party, TaskRef, comm_text},
     holds::Instance,
     lock_order::path::{Op, held},
     presence::{Presence, Presences},
@@ -83,12 +83,12 @@ impl Witness {
         self.presence.time_ns
     }
 
-    pub fn side(&self, name: impl Fn(SiteId) -> Arc<str>) -> Side {
+    pub fn party(&self, name: impl Fn(SiteId) -> Arc<str>) -> Party {
         let (tgid, comm, cpu) = self.task;
         // A long operation can lock and release one folio several times, and each release shows a hold since its begin.
         let mut held = held(&self.path);
         held.dedup_by(|op, before| op.basis.is_inferred() && op.lock == before.lock);
-        Side {
+        Party {
             task: TaskRef { tid: self.presence.tid, tgid, comm: comm_text(&comm), cpu },
             site: name(self.site),
             time_ns: self.time_ns(),

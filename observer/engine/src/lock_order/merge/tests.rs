@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::finding::{HoldBasis, Side, TaskRef};
+use crate::finding::{HoldBasis, Party, TaskRef};
 
 type End = (LockClass, Option<Mode>);
 
@@ -18,7 +18,7 @@ fn hold((class, mode): End) -> Hold {
 
 fn edge(from: End, to: End, tid: u32) -> EdgeView {
     let task = TaskRef { tid: Tid(tid), tgid: tid, comm: "task".into(), cpu: 0 };
-    let side = Side { task, site: Arc::from("site"), time_ns: 5, stack: None, holds: vec![hold(from)] };
+    let party = Party { task, site: Arc::from("site"), time_ns: 5, stack: None, holds: vec![hold(from)] };
     let witness = Step {
         from: from.0,
         from_mode: from.1,
@@ -29,7 +29,7 @@ fn edge(from: End, to: End, tid: u32) -> EdgeView {
         to_lock: 2,
         acquire: AcquireKind::Blocking,
         sure: true,
-        side,
+        party,
         count: 3,
         waiting: false,
     };
@@ -149,7 +149,7 @@ fn readers_need_a_writer_and_it_is_said_whether_one_was_seen() {
 #[test]
 fn a_lock_of_the_file_that_all_sides_hold_alone_is_a_gate() {
     let under = |mut e: EdgeView, gate: End| {
-        e.witness.side.holds.push(hold(gate));
+        e.witness.party.holds.push(hold(gate));
         e
     };
     let rank = |gate: End, other: End| {
