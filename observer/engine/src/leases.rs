@@ -311,16 +311,16 @@ impl Lease {
         }
     }
 
-    /// Handles the acquisition of the table's PTL, requested at `asked_ns`. Returns the time of the first use after the
+    /// Handles the acquisition of the table's PTL, requested at `requested_ns`. Returns the time of the first use after the
     /// unlink, if this is that use.
     pub fn ptl_taken(
         &mut self,
         lock: u64,
-        asked_ns: u64,
+        requested_ns: u64,
         release_seen: bool,
         holds: &[LockHold],
     ) -> Option<u64> {
-        let mut since_ns = asked_ns;
+        let mut since_ns = requested_ns;
         if std::mem::take(&mut self.dormant) {
             self.cover.woken(self.active_until_ns, holds);
         }
@@ -328,12 +328,12 @@ impl Lease {
         if let Some(hit) = &mut self.hit {
             // A spinlock is granted in request order. A task that requested it before the unlinker may have acquired
             // it, and released it unseen, before the unlinker acquired it.
-            let behind = hit
-                .unlinker_ptl
-                .is_some_and(|(ptl, unlinker_ns)| ptl == lock && (release_seen || asked_ns > unlinker_ns));
-            let after = asked_ns >= hit.hi_ns || behind;
+            let behind = hit.unlinker_ptl.is_some_and(|(ptl, unlinker_ns)| {
+                ptl == lock && (release_seen || requested_ns > unlinker_ns)
+            });
+            let after = requested_ns >= hit.hi_ns || behind;
             if after {
-                since_ns = asked_ns.max(hit.hi_ns);
+                since_ns = requested_ns.max(hit.hi_ns);
                 if hit.used == Use::No {
                     hit.used = Use::Seen(since_ns);
                     first_ns = Some(since_ns);

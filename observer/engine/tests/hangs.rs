@@ -47,11 +47,11 @@ impl Run {
 
     /// A task acquires a lock, or waits for it; a wait is reported by the kernel.
     fn acquire(&mut self, tid: u32, lock: (Class, Mode, u64)) {
-        self.lock(tid, LockStep::Ask, lock);
+        self.lock(tid, LockStep::Request, lock);
     }
 
     fn wait(&mut self, tid: u32, lock: (Class, Mode, u64)) {
-        self.lock(tid, LockStep::Ask, lock);
+        self.lock(tid, LockStep::Request, lock);
         self.lock(tid, LockStep::WaitBegin, lock);
     }
 

@@ -199,10 +199,10 @@ impl Cycles {
                 *best = found;
             }
         }
-        let told = |(classes, (found, chains)): (&Vec<LockClass>, &(&Found, usize))| {
+        let weaker = |(classes, (found, chains)): (&Vec<LockClass>, &(&Found, usize))| {
             found.finding(id_of_classes(classes), *chains, graph, &self.last_ns, &name)
         };
-        all.extend(weak.iter().map(told));
+        all.extend(weak.iter().map(weaker));
         let closed: BTreeSet<Vec<LockClass>> = self.found.keys().map(|key| classes_of(key)).collect();
         let classes = class_cycles(graph).into_iter().filter_map(|chain| class_only(&chain, &closed, &name));
         all.extend(classes);

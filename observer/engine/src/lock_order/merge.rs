@@ -63,11 +63,11 @@ impl<'a> Pick<'a> {
 /// Merges the runs.
 #[must_use]
 pub fn merge(parts: &[Part<'_>]) -> Merged {
-    let told: BTreeSet<Vec<LockClass>> = parts.iter().flat_map(|p| p.findings).filter_map(classes).collect();
+    let known: BTreeSet<Vec<LockClass>> = parts.iter().flat_map(|p| p.findings).filter_map(classes).collect();
     let picks = picks(parts);
     let mut findings: Vec<Finding> = class_chains(|from, to| picks.contains_key(&(from, to)))
         .into_iter()
-        .filter(|chain| !told.contains(chain))
+        .filter(|chain| !known.contains(chain))
         .filter_map(|chain| Some(finding(&chain, &choose(&chain, &picks)?, parts)))
         .collect();
     findings.sort_by(|a, b| (a.rank, &a.id).cmp(&(b.rank, &b.id)));

@@ -72,7 +72,7 @@ impl Op {
     }
 
     /// Returns true if the request was seen, with or without success.
-    fn is_ask(&self) -> bool {
+    fn is_request(&self) -> bool {
         match self.act {
             Act::Take => !self.basis.is_inferred(),
             Act::Fail => self.acquire == AcquireKind::Blocking,
@@ -120,7 +120,7 @@ fn step(held: &mut Vec<Op>, op: &Op) {
 }
 
 /// A request, and the task's path up to it.
-pub(crate) struct Request<'a> {
+pub(crate) struct PathRequest<'a> {
     pub op: Op,
     /// The task's operations since it held nothing.
     pub path: &'a [Op],
@@ -162,7 +162,8 @@ impl Path {
         let n = self.ops.len();
         if op.act == Act::Release && n >= self.start + 3 {
             let [take, release, again] = [n - 3, n - 2, n - 1].map(|at| self.ops[at]);
-            let same = take.is_same(&again) && take.is_ask() == again.is_ask() && release.is_same(&op);
+            let same =
+                take.is_same(&again) && take.is_request() == again.is_request() && release.is_same(&op);
             if take.act == Act::Take && same {
                 self.ops.truncate(n - 1);
                 return;
@@ -275,12 +276,12 @@ impl Path {
     }
 
     /// Calls `each` for every request that was seen from a place on.
-    pub fn requests_from(&self, at: usize, mut each: impl FnMut(&Request<'_>)) {
+    pub fn requests_from(&self, at: usize, mut each: impl FnMut(&PathRequest<'_>)) {
         let start = self.empty_before(at);
         let mut held = Vec::with_capacity(8);
         for (i, op) in self.ops.iter().enumerate().skip(start) {
-            if i >= at && op.is_ask() {
-                each(&Request { op: *op, path: &self.ops[start..i], held: &held });
+            if i >= at && op.is_request() {
+                each(&PathRequest { op: *op, path: &self.ops[start..i], held: &held });
             }
             step(&mut held, op);
         }
@@ -358,8 +359,8 @@ impl TaskPath {
 
     /// Adds a lock that the task holds or requests.
     #[inline]
-    pub fn acquired(&mut self, hold: &LockHold, acquire: AcquireKind, site: SiteId, asked_ns: u64) {
-        self.path.push(Op { site, acquire, ..Op::on(hold, Act::Take, asked_ns) });
+    pub fn acquired(&mut self, hold: &LockHold, acquire: AcquireKind, site: SiteId, requested_ns: u64) {
+        self.path.push(Op { site, acquire, ..Op::on(hold, Act::Take, requested_ns) });
     }
 
     /// Adds the release of a lock that is not among the task's holds any more.

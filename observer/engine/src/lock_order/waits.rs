@@ -154,7 +154,7 @@ impl<'a> Waits<'a> {
     fn waits_for_readers(&self, wait: Waiting, lock: &Lock) -> bool {
         let lasts = self.world.now_ns.saturating_sub(wait.since_ns) >= LASTS_NS;
         let writer_first = lock.writer.is_some_and(|(since_ns, _)| since_ns <= wait.since_ns + QUEUES_NS);
-        lasts && (wait.told || (!self.world.rules.waits_reported() && writer_first))
+        lasts && (wait.reported || (!self.world.rules.waits_reported() && writer_first))
     }
 
     /// Judges a circle, from its least rotation on. `None`: a hold is missing, which cannot happen.
@@ -177,7 +177,7 @@ impl<'a> Waits<'a> {
                 behind_unseen: readers && behind.is_none(),
                 // Lost records may show that it acquired the lock, or released one, since then.
                 lossy: hold.lossy || !self.world.losses.are_sparse(task.last_ns, u64::MAX),
-                unseen: !wait.told && (readers || !kept),
+                unseen: !wait.reported && (readers || !kept),
             });
         }
         let mut key: Key = parties.iter().map(|p| (p.hold.class, p.wait.site)).collect();

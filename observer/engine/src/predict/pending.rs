@@ -346,7 +346,7 @@ impl Pending {
                 at += 1;
             }
         }
-        // LeaseKind by time: the order of `busy` depends on when it was last checked.
+        // Sort by time: the order of `busy` depends on when it was last checked.
         due.sort_by_key(|h| h.known_ns);
         due
     }

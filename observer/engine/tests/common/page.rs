@@ -26,8 +26,8 @@ impl Page {
     }
 
     /// The lookup that will return the folio locked.
-    pub fn ask(self) -> Body {
-        Body::FolioAsk { mapping: MAPPING, index: self.index, folio: Folio(0) }
+    pub fn request(self) -> Body {
+        Body::FolioRequest { mapping: MAPPING, index: self.index, folio: Folio(0) }
     }
 
     pub fn held(self) -> Body {

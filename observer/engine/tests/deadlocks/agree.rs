@@ -95,16 +95,16 @@ fn agree(seeds: std::ops::Range<u64>, make: fn(u64) -> Case) -> Tally {
         }
     }
     println!("{tally:#?}");
-    let mut told = String::new();
+    let mut wrong_text = String::new();
     for (sort, (n, seeds)) in &wrong {
         let small = seeds.iter().map(|s| (smallest(make(*s)), *s)).min_by_key(|(text, _)| text.len());
         let (text, seed) = small.unwrap_or_default();
-        told.push_str(&format!(
+        wrong_text.push_str(&format!(
             "{n} times{} such as seeds {seeds:?}; seed {seed}, smallest:\n{text}\n",
             &sort[1..]
         ));
     }
-    assert!(wrong.is_empty(), "of {} cases:\n{told}", tally.cases);
+    assert!(wrong.is_empty(), "of {} cases:\n{wrong_text}", tally.cases);
     tally
 }
 
@@ -165,7 +165,7 @@ fn what_others_do_changes_nothing_in_full() {
 
 /// For whoever looks into a failure: `DEADLOCK_SEED` is the seed, of a case with a crowd where `DEADLOCK_CROWD` is set.
 #[test]
-#[ignore = "for one seed, told by the environment"]
+#[ignore = "for one seed, given by the environment"]
 fn one_seed() {
     let Ok(seed) = std::env::var("DEADLOCK_SEED") else {
         println!("DEADLOCK_SEED says which");

@@ -8,7 +8,7 @@ use super::{
 
 /// What of a run the engine is told.
 #[derive(Clone, Copy, Debug)]
-pub struct Telling {
+pub struct Visibility {
     /// Waits are told as such; else only that nothing more comes.
     pub waits: bool,
     /// Locks are named before they are used.
@@ -25,7 +25,7 @@ pub struct Case {
     pub tasks: Vec<Vec<Segment>>,
     /// The first so many are there from the start; the others are forked.
     pub born: usize,
-    pub telling: Telling,
+    pub visibility: Visibility,
     /// Most steps that a task makes before another has its turn; 0: as many as it likes while it holds something.
     pub run_max: usize,
     /// Killed tasks give up before everything stands still for good.
@@ -39,9 +39,9 @@ pub struct Case {
     pub schedule: u64,
 }
 
-impl Telling {
-    pub fn random(random: &mut Random) -> Telling {
-        Telling {
+impl Visibility {
+    pub fn random(random: &mut Random) -> Visibility {
+        Visibility {
             waits: random.percent(70),
             names: random.percent(50),
             introduced: random.percent(85),
@@ -108,7 +108,7 @@ impl Case {
             locks,
             tasks,
             born,
-            telling: Telling::random(random),
+            visibility: Visibility::random(random),
             run_max: random.pick(&[0, 0, 0, 2, 8, 40]),
             is_killed: random.percent(50),
             is_last_first: false,
@@ -242,14 +242,14 @@ fn smaller(case: &Case) -> Vec<Case> {
     ] {
         all.extend(is.then_some(less));
     }
-    let told = case.telling;
-    for (is, telling) in [
-        (told.exits, Telling { exits: false, ..told }),
-        (told.names, Telling { names: false, ..told }),
-        (!told.introduced, Telling { introduced: true, ..told }),
+    let visibility = case.visibility;
+    for (is, visibility) in [
+        (visibility.exits, Visibility { exits: false, ..visibility }),
+        (visibility.names, Visibility { names: false, ..visibility }),
+        (!visibility.introduced, Visibility { introduced: true, ..visibility }),
     ] {
         if is {
-            all.push(Case { telling, ..case.clone() });
+            all.push(Case { visibility, ..case.clone() });
         }
     }
     all

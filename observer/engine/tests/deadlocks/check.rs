@@ -109,7 +109,7 @@ fn turned(kinds: &[Option<Kind>]) -> Vec<Option<Kind>> {
 impl Checked<'_> {
     /// Differences, in words, of a run that is told without loss.
     pub fn whole(&self, tally: &mut Tally) -> String {
-        let mut engine = Engine::new(sites::setup(&self.case.telling));
+        let mut engine = Engine::new(sites::setup(&self.case.visibility));
         let (mut out, mut before) = (String::new(), String::new());
         // What is known late of a folio may take back what was said before.
         let late = self.case.tasks.iter().flatten().any(|s| is_silent(&s.acts));
@@ -136,7 +136,7 @@ impl Checked<'_> {
         let findings = engine.findings();
         for (finding, cycle) in cycles(&findings).filter(|(_, cycle)| !is_of_others(cycle)) {
             *tally.cycles.entry(finding.rank.name()).or_default() += 1;
-            self.steps_were_told(finding, cycle, &mut out);
+            self.steps_were_reported(finding, cycle, &mut out);
         }
         self.sound(&findings, "", &mut out);
         self.listed(&findings, tally, &mut out);
@@ -196,8 +196,8 @@ impl Checked<'_> {
             (0..steps.len()).any(|turn| {
                 (0..steps.len()).all(|at| {
                     let wait = &chain[(at + turn) % chain.len()];
-                    let asked = self.run.asks.get(&(wait.task, wait.pc)).map(|a| a.time_ns);
-                    self.is_wait(&steps[at], wait) && (!exactly || asked == Some(steps[at].party.time_ns))
+                    let requested = self.run.requests.get(&(wait.task, wait.pc)).map(|a| a.time_ns);
+                    self.is_wait(&steps[at], wait) && (!exactly || requested == Some(steps[at].party.time_ns))
                 })
             })
         })
@@ -218,21 +218,21 @@ impl Checked<'_> {
 
     /// Whether an ask, and that the task had the other lock, were told; and if so, whether at once. Who waits for what it has
     /// itself is told as that.
-    pub fn told(&self, wait: &Wait) -> Option<bool> {
+    pub fn reported(&self, wait: &Wait) -> Option<bool> {
         if self.programs[wait.task].held[wait.pc].iter().any(|h| h.lock == wait.to.0) {
             return None;
         }
-        let asked = self.run.asks.get(&(wait.task, wait.pc)).filter(|a| a.is_told)?;
+        let requested = self.run.requests.get(&(wait.task, wait.pc)).filter(|a| a.is_reported)?;
         let held = self.programs[wait.task].held[wait.pc].iter().find(|h| h.lock == wait.from.0)?;
         let of = (wait.task, held.taken);
         let known_ns = self.run.known_ns.get(&of).or_else(|| self.run.released_ns.get(&of))?;
-        if *known_ns < asked.time_ns {
+        if *known_ns < requested.time_ns {
             return Some(true);
         }
         // Who has released another folio since is taken to have locked this one after that.
         let between = |e: &Event| {
             let is_release = matches!(e.body, Body::FolioRelease { .. });
-            is_release && e.tid == tid(wait.task) && (asked.time_ns..*known_ns).contains(&e.time_ns)
+            is_release && e.tid == tid(wait.task) && (requested.time_ns..*known_ns).contains(&e.time_ns)
         };
         (!self.run.events.iter().any(between)).then_some(false)
     }
@@ -252,10 +252,10 @@ impl Checked<'_> {
     /// What can happen and was told is listed.
     fn listed(&self, findings: &[Finding], tally: &mut Tally, out: &mut String) {
         for chain in self.truth.chains.iter().filter(|chain| chain.len() == 2) {
-            let Some(told) = chain.iter().map(|w| self.told(w)).collect::<Option<Vec<bool>>>() else {
+            let Some(reported) = chain.iter().map(|w| self.reported(w)).collect::<Option<Vec<bool>>>() else {
                 continue;
             };
-            let at_once = told.iter().all(|t| *t);
+            let at_once = reported.iter().all(|t| *t);
             let counts = if at_once { &mut tally.listed } else { &mut tally.late };
             let said = self.said_of(findings, chain);
             *counts.entry(said.map_or("missing", |f| f.rank.name())).or_default() += 1;
@@ -277,13 +277,14 @@ impl Checked<'_> {
 
     /// A lock outside the cycle, that was told to be taken before two of its asks, and lets only one in.
     fn gate(&self, cycle: &Cycle) -> Option<LockNo> {
-        let asked = |step: &Step| {
-            let mut asks = self.run.asks.iter();
+        let requested = |step: &Step| {
+            let mut requests = self.run.requests.iter();
             let of = self.task_of(step);
-            asks.find(|((t, _), asked)| Some(*t) == of && asked.time_ns == step.party.time_ns)
+            requests
+                .find(|((t, _), requested)| Some(*t) == of && requested.time_ns == step.party.time_ns)
                 .map(|(at, _)| *at)
         };
-        let asks: Vec<(TaskNo, Pc)> = cycle.steps.iter().filter_map(asked).collect();
+        let requests: Vec<(TaskNo, Pc)> = cycle.steps.iter().filter_map(requested).collect();
         let sure = |(t, pc): (TaskNo, Pc)| {
             let is_known = move |h: &&Held| {
                 let is_late = match self.programs[t].code[h.taken] {
@@ -294,7 +295,7 @@ impl Checked<'_> {
                 let known_ns = self.run.known_ns.get(&(t, h.taken));
                 !is_late
                     && known_ns.is_some_and(|at| {
-                        self.run.asks.get(&(t, pc)).is_some_and(|asked| *at < asked.time_ns)
+                        self.run.requests.get(&(t, pc)).is_some_and(|requested| *at < requested.time_ns)
                     })
             };
             self.programs[t].held[pc].iter().filter(is_known)
@@ -302,11 +303,11 @@ impl Checked<'_> {
         let is_step = |no: LockNo| {
             cycle.steps.iter().any(|s| self.no_of(s.from, s.from_lock, s.party.time_ns) == Some(no))
         };
-        asks.iter().enumerate().find_map(|(i, a)| {
+        requests.iter().enumerate().find_map(|(i, a)| {
             let shuts = |h: &Held, o: &Held| {
                 h.lock == o.lock && (h.mode != Mode::Read || o.mode != Mode::Read) && !is_step(h.lock)
             };
-            let others = || asks[i + 1..].iter().filter(|b| b.0 != a.0).flat_map(|b| sure(*b));
+            let others = || requests[i + 1..].iter().filter(|b| b.0 != a.0).flat_map(|b| sure(*b));
             sure(*a).find(|h| others().any(|o| shuts(h, o))).map(|h| h.lock)
         })
     }
@@ -322,52 +323,57 @@ impl Checked<'_> {
                 let (to, from) = (step.party.time_ns, next.party.time_ns);
                 self.no_of(step.to, step.to_lock, to) == self.no_of(next.from, next.from_lock, from)
             });
-            let is_told = cycle.gate.is_some() == (finding.rank == Rank::Guarded);
+            let is_reported = cycle.gate.is_some() == (finding.rank == Rank::Guarded);
             let is_gated = closes && self.gate(cycle).is_some();
             let is_one = cycle.steps.iter().any(|s| cycle.steps[0].party.task.tid != s.party.task.tid);
             let others = [Doubt::NotTogether, Doubt::FewTasks];
             let is_one = is_one && !others.iter().any(|doubt| finding.doubts.contains(doubt));
-            if !is_told || (is_gated && is_one && !matches!(finding.rank, Rank::Guarded | Rank::Confirmed)) {
-                let _ = writeln!(out, "# not told to be guarded: {}", words(finding, cycle));
+            if !is_reported
+                || (is_gated && is_one && !matches!(finding.rank, Rank::Guarded | Rank::Confirmed))
+            {
+                let _ = writeln!(out, "# not reported as guarded: {}", words(finding, cycle));
             }
         }
     }
 
     /// Every step of a cycle is one that was told.
-    fn steps_were_told(&self, finding: &Finding, cycle: &Cycle, out: &mut String) {
+    fn steps_were_reported(&self, finding: &Finding, cycle: &Cycle, out: &mut String) {
         if self.programs.len() == 1 && self.case.crowd == 0 {
             let _ = writeln!(out, "# one task alone: {}", words(finding, cycle));
         }
         for step in &cycle.steps {
             let is_doubtful = finding.rank == Rank::Incomplete && !self.run.unclear.is_empty();
-            if !is_doubtful && !self.was_told(step, finding.rank) && !self.is_known(step) {
+            if !is_doubtful && !self.was_reported(step, finding.rank) && !self.is_known(step) {
                 let at = step.party.time_ns;
                 let what = kind(step.from).map_or("?", |k| if k == Kind::Ptl { "of a spinlock" } else { "" });
-                let _ =
-                    writeln!(out, "# a step that was not told {what}: at {at}, {}", words(finding, cycle));
+                let _ = writeln!(
+                    out,
+                    "# a step that was not reported {what}: at {at}, {}",
+                    words(finding, cycle)
+                );
             }
         }
     }
 
-    fn was_told(&self, step: &Step, rank: Rank) -> bool {
+    fn was_reported(&self, step: &Step, rank: Rank) -> bool {
         let at = step.party.time_ns;
         // Of a folio's lookup the wait and the return stand for the ask, too.
-        let mut asks = self.run.asks.iter();
-        let asked = asks.find(|(of, asked)| {
+        let mut requests = self.run.requests.iter();
+        let requested = requests.find(|(of, requested)| {
             let returned =
                 kind(step.to).is_some_and(Kind::is_folio) && self.run.known_ns.get(of) == Some(&at);
             let waited = self.run.folio_waits_ns.get(of) == Some(&at);
-            Some(of.0) == self.task_of(step) && (asked.time_ns == at || returned || waited)
+            Some(of.0) == self.task_of(step) && (requested.time_ns == at || returned || waited)
         });
-        asked.is_some_and(|((t, pc), _)| {
-            let is_asked = self.asks_for(*t, *pc) == self.no_of(step.to, step.to_lock, at);
+        requested.is_some_and(|((t, pc), _)| {
+            let is_requested = self.requested_lock(*t, *pc) == self.no_of(step.to, step.to_lock, at);
             let from = self.no_of(step.from, step.from_lock, at);
             let has = self.programs[*t].held[*pc].iter().any(|h| Some(h.lock) == from);
             // When exactly a folio was locked is not always told.
             let perhaps = rank >= Rank::Possible && kind(step.from).is_some_and(Kind::is_folio);
             // Nor whether another task released a lock for its holder.
             let perhaps = perhaps || rank == Rank::Incomplete;
-            is_asked && (has || perhaps)
+            is_requested && (has || perhaps)
         })
     }
 
@@ -377,23 +383,23 @@ impl Checked<'_> {
         let Some((t, from)) = self.task_of(step).zip(self.no_of(step.from, step.from_lock, at)) else {
             return false;
         };
-        let is_asked = |no: LockNo| {
+        let is_requested = |no: LockNo| {
             let lock = self.case.locks[no];
             (lock.addr, Some(lock.kind)) == (step.to_lock, kind(step.to))
         };
         let program = &self.programs[t];
-        let asks = |pc: Pc| {
-            let silent =
-                matches!(program.code[pc], Ins::Take { lock, way: Way::Silent { .. }, .. } if is_asked(lock));
-            let after = self.run.asks.iter().find(|((of, _), asked)| *of == t && asked.time_ns == at);
+        let requests = |pc: Pc| {
+            let silent = matches!(program.code[pc], Ins::Take { lock, way: Way::Silent { .. }, .. } if is_requested(lock));
+            let after =
+                self.run.requests.iter().find(|((of, _), requested)| *of == t && requested.time_ns == at);
             silent
                 && program.held[pc].iter().any(|h| h.lock == from)
                 && after.is_some_and(|((_, before), _)| before + 1 == pc)
         };
-        (0..program.code.len()).any(asks)
+        (0..program.code.len()).any(requests)
     }
 
-    fn asks_for(&self, t: TaskNo, pc: Pc) -> Option<LockNo> {
+    fn requested_lock(&self, t: TaskNo, pc: Pc) -> Option<LockNo> {
         match self.programs[t].code.get(pc) {
             Some(Ins::Take { lock, .. }) => Some(*lock),
             _ => None,
@@ -413,9 +419,9 @@ impl Checked<'_> {
 
     /// The run as a text trace.
     pub fn text(&self) -> String {
-        let setup = sites::setup(&self.case.telling);
+        let setup = sites::setup(&self.case.visibility);
         let used = |site: u16| self.run.events.iter().any(|e| e.site.0 == site);
-        let mut out = sites::text(&self.case.telling, used);
+        let mut out = sites::text(&self.case.visibility, used);
         for event in &self.run.events {
             let _ = writeln!(out, "{}", trace::line(event, &setup));
         }

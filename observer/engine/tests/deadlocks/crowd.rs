@@ -64,13 +64,13 @@ impl Crowd {
         let page = Page::new(self.random.below(PAGES), self.random.below(PAGES));
         let vma = |step| lock(step, Class::VmaLock, Mode::Read, 0x70_0000);
         let i_mmap = |step| lock(step, Class::IMmap, Mode::Read, 0x70_1000);
-        let (ask, release) = (LockStep::Ask, LockStep::Release);
+        let (request, release) = (LockStep::Request, LockStep::Release);
         send(tid, sites::OPERATIONS[0], Body::OpBegin { mm: Mm(0xb000), start: Addr(0), end: Addr(0) });
-        send(tid, sites::MUTEX_LOCK, page.mutex(ask));
-        send(tid, sites::DOWN_READ, vma(ask));
-        send(tid, sites::LOOKUP_FOLIO, page.ask());
+        send(tid, sites::MUTEX_LOCK, page.mutex(request));
+        send(tid, sites::DOWN_READ, vma(request));
+        send(tid, sites::LOOKUP_FOLIO, page.request());
         send(tid, sites::LOOKUP_FOLIO, page.held());
-        send(tid, sites::DOWN_READ, i_mmap(ask));
+        send(tid, sites::DOWN_READ, i_mmap(request));
         send(tid, sites::RELEASE, i_mmap(release));
         send(tid, sites::FOLIO_RELEASE, page.unlock());
         send(tid, sites::RELEASE, vma(release));

@@ -41,13 +41,13 @@ impl Checked<'_> {
         let Some(end) = self.run.end else { return false };
         let is_over = |t: TaskNo| end.pc(t) >= self.programs[t].code.len() && !end.waits(t);
         self.case.born >= self.programs.len()
-            && self.case.telling.ptl_release
+            && self.case.visibility.ptl_release
             && (0..self.programs.len()).all(is_over)
     }
 
     /// The rank that it has to have at least.
     fn least(&self, chain: &[Wait]) -> Option<Rank> {
-        let is_told = chain.iter().all(|w| self.told(w) == Some(true));
+        let is_reported = chain.iter().all(|w| self.reported(w) == Some(true));
         // Which reader's hold a release by another task ends is not always known.
         let is_lent = |lock: LockNo| {
             let is_it = |ins: &Ins| matches!(ins, Ins::Release { lock: of, lent: true, .. } if *of == lock);
@@ -56,7 +56,7 @@ impl Checked<'_> {
         if chain.iter().any(|w| is_lent(w.from.0)) {
             return None;
         }
-        if !is_told || !self.were_together(chain.iter().map(|w| (w.task, w.pc))) {
+        if !is_reported || !self.were_together(chain.iter().map(|w| (w.task, w.pc))) {
             return None;
         }
         let paths = chain.iter().map(|w| self.path(w.task, w.pc)).collect::<Option<Vec<_>>>()?;
@@ -98,8 +98,9 @@ impl Checked<'_> {
         for t in (0..self.programs.len()).filter(|t| !is_party(*t)) {
             for pc in self.run.trail[t].iter().copied() {
                 let Ins::Take { lock, mode, .. } = self.programs[t].code[pc] else { continue };
-                let is_told = self.run.asks.get(&(t, pc)).is_some_and(|asked| asked.is_told);
-                if mode != Mode::Read && of.contains(&lock) && is_told {
+                let is_reported =
+                    self.run.requests.get(&(t, pc)).is_some_and(|requested| requested.is_reported);
+                if mode != Mode::Read && of.contains(&lock) && is_reported {
                     found.extend(self.path(t, pc).map(|path| ((t, pc), path)));
                 }
             }
@@ -109,8 +110,8 @@ impl Checked<'_> {
 
     /// None of them was seen to exit before the last of the requests.
     fn were_together(&self, mut all: impl Iterator<Item = (TaskNo, Pc)> + Clone) -> bool {
-        let asked_ns = |at| self.run.asks.get(&at).map_or(u64::MAX, |asked| asked.time_ns);
-        let last_ns = all.clone().map(asked_ns).max().unwrap_or(0);
+        let requested_ns = |at| self.run.requests.get(&at).map_or(u64::MAX, |requested| requested.time_ns);
+        let last_ns = all.clone().map(requested_ns).max().unwrap_or(0);
         all.all(|(t, _)| {
             let exits = |body: &Body| matches!(body, Body::TaskExit { .. });
             let mut events = self.run.events.iter();
@@ -158,7 +159,7 @@ impl Checked<'_> {
             match program.code[pc] {
                 Ins::Take { gave_up, .. } if !is_last && gave_up.is_some() && next == gave_up => return None,
                 Ins::Take { lock, mode, way, .. } => {
-                    let is_tried = way == Way::TryThenAsk && !self.run.asks.contains_key(&(t, pc));
+                    let is_tried = way == Way::TryThenRequest && !self.run.requests.contains_key(&(t, pc));
                     path.take(lock, mode, is_tried);
                 }
                 Ins::Try { failed, .. } if next == Some(failed) => return None,
@@ -194,7 +195,7 @@ impl Path {
             // Counted from the end, which is not known yet.
             self.put(Ins::Try { lock, mode, is_silent: false, failed: self.failed.len() })
         } else {
-            self.put(Ins::Take { lock, mode, way: Way::Ask, gave_up: None })
+            self.put(Ins::Take { lock, mode, way: Way::Request, gave_up: None })
         };
         self.now.push(Held { lock, mode, taken: at });
     }

@@ -25,10 +25,10 @@ impl Checked<'_> {
         tally.hangs += usize::from(!hangs.is_empty());
         for chain in hangs.iter().filter(|_| !self.run.is_cut) {
             let is_clear = |w: &Wait| !self.run.unclear.contains(&w.from.0);
-            let is_told = chain.iter().all(|w| is_clear(w) && self.waits_told(w, chain));
+            let is_reported = chain.iter().all(|w| is_clear(w) && self.waits_reported(w, chain));
             let said = self.said_of(findings, chain);
             let (rank, least) = (said.map(|f| f.rank), self.least_rank(chain));
-            if is_told && rank.is_none_or(|rank| rank > least) {
+            if is_reported && rank.is_none_or(|rank| rank > least) {
                 let rank = rank.map_or("nothing", Rank::name);
                 let _ = writeln!(out, "# hangs, and is {rank}: {}", self.truth_words(chain));
             }
@@ -47,7 +47,7 @@ impl Checked<'_> {
         if is_seen { Rank::Confirmed } else { Rank::Feasible }
     }
 
-    fn waits_told(&self, wait: &Wait, chain: &[Wait]) -> bool {
+    fn waits_reported(&self, wait: &Wait, chain: &[Wait]) -> bool {
         let has = |w: &Wait, lock| {
             let held = self.programs[w.task].held[w.pc].iter().find(|h| h.lock == lock);
             held.is_some_and(|h| self.run.known_ns.contains_key(&(w.task, h.taken)))
@@ -59,10 +59,10 @@ impl Checked<'_> {
         };
         let waits = match way {
             // Where waits are not told, who asked to read before the writer did may have got it, and sleep elsewhere.
-            Way::Ask | Way::TryThenBlock | Way::TryThenAsk => {
-                self.case.telling.waits || wait.to.1 != Mode::Read
+            Way::Request | Way::TryThenBlock | Way::TryThenRequest => {
+                self.case.visibility.waits || wait.to.1 != Mode::Read
             }
-            Way::Told => true,
+            Way::Named => true,
             Way::Found => self.case.locks[wait.to.0].kind == Kind::FileFolio,
             Way::Silent { .. } => self.run.waits.contains(&(wait.task, wait.pc)),
         };
@@ -81,7 +81,7 @@ impl Checked<'_> {
             tally.true_relocks += usize::from(self.can_wait(again));
             let kind_of = |r: &Relock| kind(r.held.class) == Some(self.case.locks[again.lock].kind);
             let same = |f: &Finding, r: &Relock| {
-                let modes = (r.held.mode, r.requested_mode) == (Some(again.held), Some(again.asked));
+                let modes = (r.held.mode, r.requested_mode) == (Some(again.held), Some(again.requested));
                 kind_of(r) && modes && f.rank.is_alarm()
             };
             if self.is_demanded(again) && !said.iter().any(|(f, r)| same(f, r)) {
@@ -110,7 +110,7 @@ impl Checked<'_> {
         let lock = self.case.locks[again.lock];
         tid(again.task) == r.party.task.tid
             && (lock.addr, Some(lock.kind)) == (r.held.lock, kind(r.held.class))
-            && (Some(again.held), Some(again.asked)) == (r.held.mode, r.requested_mode)
+            && (Some(again.held), Some(again.requested)) == (r.held.mode, r.requested_mode)
     }
 
     /// Whether a state can be reached in which the task waits there for what it holds.
@@ -125,7 +125,7 @@ impl Checked<'_> {
             end.pc(again.task) == again.pc && machine.waits_for_itself(&end, again.task)
         };
         let is_there = self.run.end.is_some_and(is_at);
-        let same = (Some(again.held), Some(again.asked)) == (r.held.mode, r.requested_mode)
+        let same = (Some(again.held), Some(again.requested)) == (r.held.mode, r.requested_mode)
             && kind(r.held.class) == Some(self.case.locks[again.lock].kind);
         let gave_up = |e: &Event| {
             let addr = self.case.locks[again.lock].addr;
@@ -137,12 +137,12 @@ impl Checked<'_> {
 
     /// Exclusive holds block for certain; of two reads a writer has to be seen that can come between.
     fn is_demanded(&self, again: &Again) -> bool {
-        let is_read = (again.held, again.asked) == (Mode::Read, Mode::Read);
+        let is_read = (again.held, again.requested) == (Mode::Read, Mode::Read);
         self.run.unclear.is_empty() && self.can_wait(again) && (!is_read || self.is_between(again))
     }
 
     fn again_words(&self, again: &Again) -> String {
         let (t, addr) = (tid(again.task).0, self.case.locks[again.lock].addr);
-        format!("t{t} {addr:#x} {:?} {:?}", again.held, again.asked)
+        format!("t{t} {addr:#x} {:?} {:?}", again.held, again.requested)
     }
 }

@@ -31,7 +31,7 @@ impl Checked<'_> {
             lost.iter_mut().zip(&self.run.events).for_each(|(lost, e)| *lost |= names(e));
         }
         let how = random.pick(&[How::Full, How::Full, How::Anywhere, How::Skipped]);
-        let mut engine = Engine::new(sites::setup(&self.case.telling));
+        let mut engine = Engine::new(sites::setup(&self.case.visibility));
         let mut out = String::new();
         for (at, event) in self.run.events.iter().enumerate() {
             if lost[at] {
@@ -53,7 +53,7 @@ impl Checked<'_> {
         if !out.is_empty() {
             let mut text = String::new();
             for (at, event) in self.run.events.iter().enumerate() {
-                let line = trace::line(event, &sites::setup(&self.case.telling));
+                let line = trace::line(event, &sites::setup(&self.case.visibility));
                 if lost[at] {
                     let h = hole(&self.run.events, &lost, at, how);
                     let cpu = if h.cpu == Hole::ANY_CPU { "any".to_owned() } else { format!("cpu{}", h.cpu) };
@@ -74,11 +74,11 @@ impl Checked<'_> {
 
     /// The same run after records of every CPU were lost: none of its tasks was there then, and the same alarms are told.
     pub fn after_loss(&self, findings: &[Finding], tally: &mut Tally) -> String {
-        let telling = self.case.telling;
-        if !telling.introduced || self.case.born < self.programs.len() || self.run.events.is_empty() {
+        let visibility = self.case.visibility;
+        if !visibility.introduced || self.case.born < self.programs.len() || self.run.events.is_empty() {
             return String::new();
         }
-        let mut engine = Engine::new(sites::setup(&telling));
+        let mut engine = Engine::new(sites::setup(&visibility));
         let hole = |cpu, reason, site| Hole { cpu, lo_ns: 100, hi_ns: 105, lost: 1, reason, site };
         (0..3).for_each(|cpu| engine.hole(hole(cpu, "ring-full", None)));
         engine.hole(hole(Hole::ANY_CPU, "skipped", Some(SiteId(sites::RELEASE))));

@@ -40,7 +40,7 @@ impl State {
 /// What became of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    Got,
+    Acquired,
     Waits,
     Failed,
 }
@@ -151,12 +151,12 @@ impl Machine<'_> {
             Some(Ins::Release { lock, .. } | Ins::Downgrade { lock }) => {
                 self.go_to(state, t, pc + 1);
                 self.wake(state, lock);
-                return Outcome::Got;
+                return Outcome::Acquired;
             }
             _ => {}
         }
         self.go_to(state, t, pc + 1);
-        Outcome::Got
+        Outcome::Acquired
     }
 
     /// A killed task waits no more.

@@ -50,13 +50,13 @@ pub struct Lock {
 /// How it is told that a task asks, and has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
-    Ask,
+    Request,
     /// A place that tries first, and blocks if that fails.
     TryThenBlock,
     /// A trylock like any other, after which the code requests the same lock if it failed.
-    TryThenAsk,
+    TryThenRequest,
     /// A lookup that is told which folio it will lock.
-    Told,
+    Named,
     /// A lookup whose folio its return tells.
     Found,
     /// Nothing is told of the taking; `slow`: a wait is.
@@ -247,7 +247,7 @@ impl Builder<'_> {
                 let hangs = held.is_some_and(|held| held != Mode::Read || *mode != Mode::Read);
                 if self.is_atomic()
                     || (hangs && self.depth > 0)
-                    || (held.is_some() && *way != Way::Ask && *way != Way::TryThenBlock)
+                    || (held.is_some() && *way != Way::Request && *way != Way::TryThenBlock)
                 {
                     return;
                 }
@@ -405,7 +405,7 @@ impl<'a> Maker<'a> {
         let before = if self.choice.is_empty() { 0 } else { self.random.below(2) };
         let after = std::mem::replace(&mut self.budget, before);
         let mut acts: Vec<Act> = self.flat();
-        acts.push(Act::Take { lock: mutex, mode, way: Way::Ask, kill: None });
+        acts.push(Act::Take { lock: mutex, mode, way: Way::Request, kill: None });
         let way = Way::Silent { slow: self.random.percent(50) };
         acts.push(Act::Take { lock: folio, mode, way, kill: None });
         self.held.extend([(mutex, mode), (folio, mode)]);
@@ -424,7 +424,7 @@ impl<'a> Maker<'a> {
             if kind.is_rwsem() && self.held.iter().all(|(l, _)| *l != lock) {
                 let mode = self.random.pick(&[Mode::Read, Mode::Write]);
                 self.held.push((lock, mode));
-                acts.push(Act::Take { lock, mode, way: Way::Ask, kill: None });
+                acts.push(Act::Take { lock, mode, way: Way::Request, kill: None });
             }
         }
         acts
@@ -523,14 +523,14 @@ impl<'a> Maker<'a> {
             }
             17..27 => {
                 let (body, _) = self.branches(lock, mode, depth);
-                Act::Take { lock, mode, way: Way::Ask, kill: Some(body) }
+                Act::Take { lock, mode, way: Way::Request, kill: Some(body) }
             }
             _ => {
                 self.held.push((lock, mode));
                 let way = match chance {
                     ..40 if kind.is_rwsem() => Way::TryThenBlock,
-                    40..55 if again.is_none() => Way::TryThenAsk,
-                    _ => Way::Ask,
+                    40..55 if again.is_none() => Way::TryThenRequest,
+                    _ => Way::Request,
                 };
                 Act::Take { lock, mode, way, kill: None }
             }
@@ -539,7 +539,7 @@ impl<'a> Maker<'a> {
 
     fn folio(&mut self, lock: LockNo, mode: Mode, chance: usize, depth: usize) -> Act {
         let way = match chance {
-            0..25 => Way::Told,
+            0..25 => Way::Named,
             25..55 if self.locks[lock].kind == Kind::FileFolio => Way::Found,
             25..85 => Way::Silent { slow: self.random.percent(50) },
             _ => {

@@ -26,10 +26,10 @@ pub fn tid(t: TaskNo) -> Tid {
 
 /// A told ask that can block.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked {
+pub struct Requested {
     pub time_ns: u64,
     /// What is asked for is told too, or will be known by who has it.
-    pub is_told: bool,
+    pub is_reported: bool,
 }
 
 /// What was told in a run.
@@ -37,7 +37,7 @@ pub struct Asked {
 pub struct Run {
     pub events: Vec<Event>,
     /// By the asking instruction.
-    pub asks: BTreeMap<(TaskNo, Pc), Asked>,
+    pub requests: BTreeMap<(TaskNo, Pc), Requested>,
     /// By the taking instruction: when it was told that the task has the lock.
     pub known_ns: BTreeMap<(TaskNo, Pc), u64>,
     /// By the taking instruction: when it was told that a folio is released.
@@ -69,7 +69,7 @@ pub struct Again {
     pub pc: Pc,
     pub lock: LockNo,
     pub held: Mode,
-    pub asked: Mode,
+    pub requested: Mode,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,15 +77,15 @@ enum Phase {
     Fresh,
     /// Tried and failed: will ask.
     Tried,
-    Asked,
+    Requested,
     Releasing,
 }
 
-struct Told {
+struct QueuedRecord {
     site: u16,
     body: Body,
     known: Option<Pc>,
-    asked: Option<Pc>,
+    requested: Option<Pc>,
 }
 
 struct Runner<'a> {
@@ -96,7 +96,7 @@ struct Runner<'a> {
     run: Run,
     now_ns: u64,
     phase: Vec<Phase>,
-    tells: Vec<VecDeque<Told>>,
+    queued: Vec<VecDeque<QueuedRecord>>,
     waiting: Vec<Option<(Pc, Ins)>>,
     cpu: Vec<u16>,
     is_introduced: Vec<bool>,
@@ -116,7 +116,7 @@ pub fn run(case: &Case, programs: &[Program]) -> Run {
         run: Run { trail: vec![Vec::new(); n], ..Run::default() },
         now_ns: 1000,
         phase: vec![Phase::Fresh; n],
-        tells: (0..n).map(|_| VecDeque::new()).collect(),
+        queued: (0..n).map(|_| VecDeque::new()).collect(),
         waiting: vec![None; n],
         cpu: (0..n).map(|_| random.below(CPUS) as u16).collect(),
         is_introduced: vec![false; n],
@@ -137,13 +137,13 @@ pub fn run(case: &Case, programs: &[Program]) -> Run {
 impl Runner<'_> {
     fn begin(&mut self) {
         let born = self.case.born.min(self.machine.programs.len());
-        for t in (0..born).filter(|_| self.case.telling.introduced) {
+        for t in (0..born).filter(|_| self.case.visibility.introduced) {
             self.introduce(t);
         }
         for no in 0..self.case.locks.len() {
             let lock = self.case.locks[no];
             let is_reused = self.case.locks.iter().any(|l| l.after == Some(no));
-            if (self.case.telling.names || is_reused) && lock.after.is_none() && born > 0 {
+            if (self.case.visibility.names || is_reused) && lock.after.is_none() && born > 0 {
                 self.name(0, no);
             }
         }
@@ -219,19 +219,19 @@ impl Runner<'_> {
 
     fn gives_up(&mut self, t: TaskNo) -> bool {
         let Some((_, Ins::Take { lock, mode, gave_up: Some(_), .. })) = self.waiting[t] else { return false };
-        if !self.state.waits(t) || !self.tells[t].is_empty() {
+        if !self.state.waits(t) || !self.queued[t].is_empty() {
             return false;
         }
         let at = self.state.pc(t);
         self.machine.give_up(&mut self.state, t);
         self.waiting[t] = None;
         self.phase[t] = Phase::Fresh;
-        if self.case.telling.waits {
-            self.tell_lock(t, sites::CONTENTION, (LockStep::WaitEnd, lock, Some(mode)), true);
+        if self.case.visibility.waits {
+            self.queue_lock(t, sites::CONTENTION, (LockStep::WaitEnd, lock, Some(mode)), true);
         }
-        self.tell_lock(
+        self.queue_lock(
             t,
-            ask_site(self.case.locks[lock].kind, mode),
+            request_site(self.case.locks[lock].kind, mode),
             (LockStep::GaveUp, lock, Some(mode)),
             false,
         );
@@ -239,7 +239,7 @@ impl Runner<'_> {
         true
     }
 
-    fn tell_lock(
+    fn queue_lock(
         &mut self,
         t: TaskNo,
         site: u16,
@@ -249,17 +249,17 @@ impl Runner<'_> {
         let lock = self.case.locks[no];
         let Some(class) = sleeping(lock.kind) else { return };
         let body = Body::Lock { step, class, mode, lock: LockAddr(lock.addr), failed };
-        self.tells[t].push_back(Told { site, body, known: None, asked: None });
+        self.queued[t].push_back(QueuedRecord { site, body, known: None, requested: None });
     }
 
-    fn send_told(&mut self, t: TaskNo, told: &Told) {
-        let at = self.send(t, told.site, told.body);
-        if let Some(pc) = told.known {
+    fn send_record(&mut self, t: TaskNo, record: &QueuedRecord) {
+        let at = self.send(t, record.site, record.body);
+        if let Some(pc) = record.known {
             self.run.known_ns.entry((t, pc)).or_insert(at);
         }
-        if let Some(pc) = told.asked {
-            self.asked(t, pc, at);
-            if matches!(told.body, Body::FolioWait { .. }) {
+        if let Some(pc) = record.requested {
+            self.requested(t, pc, at);
+            if matches!(record.body, Body::FolioWait { .. }) {
                 self.run.folio_waits_ns.insert((t, pc), at);
             }
         }
@@ -270,8 +270,8 @@ impl Runner<'_> {
         if !self.state.is_born(t) || self.is_gone[t] {
             return false;
         }
-        if let Some(told) = self.tells[t].pop_front() {
-            self.send_told(t, &told);
+        if let Some(record) = self.queued[t].pop_front() {
+            self.send_record(t, &record);
             return true;
         }
         if self.state.waits(t) {
@@ -293,7 +293,7 @@ impl Runner<'_> {
 
     fn leaves(&mut self, t: TaskNo) -> bool {
         self.is_gone[t] = true;
-        if self.case.telling.exits {
+        if self.case.visibility.exits {
             self.send(t, sites::EXIT, Body::TaskExit { tgid: tid(t).0, mm: Mm(0) });
         }
         true
@@ -368,7 +368,7 @@ impl Runner<'_> {
                 self.phase[t] = Phase::Releasing;
             }
             (Phase::Fresh, Ins::Downgrade { lock }) => {
-                self.tell_lock(t, sites::DOWNGRADE, (LockStep::Downgrade, lock, Some(Mode::Read)), false);
+                self.queue_lock(t, sites::DOWNGRADE, (LockStep::Downgrade, lock, Some(Mode::Read)), false);
                 self.phase[t] = Phase::Releasing;
             }
             (Phase::Releasing, Ins::Release { .. } | Ins::Downgrade { .. }) => {
@@ -377,13 +377,13 @@ impl Runner<'_> {
             }
             (_, Ins::Take { lock, mode, way, .. }) => self.take(t, pc, ins, (lock, mode, way)),
             (_, Ins::Try { lock, mode, is_silent, .. }) => {
-                let got = self.machine.attempt(&mut self.state, t) == Outcome::Got;
+                let acquired = self.machine.attempt(&mut self.state, t) == Outcome::Acquired;
                 if !is_silent {
-                    let step = if got { LockStep::Try } else { LockStep::Busy };
+                    let step = if acquired { LockStep::Try } else { LockStep::Busy };
                     let site = try_site(self.case.locks[lock].kind, mode);
-                    self.tell_lock(t, site, (step, lock, Some(mode)), false);
-                    if got && let Some(told) = self.tells[t].back_mut() {
-                        told.known = Some(pc);
+                    self.queue_lock(t, site, (step, lock, Some(mode)), false);
+                    if acquired && let Some(record) = self.queued[t].back_mut() {
+                        record.known = Some(pc);
                     }
                 }
             }
@@ -432,7 +432,7 @@ impl Runner<'_> {
             }
             return;
         };
-        if lock.kind != Kind::Ptl || self.case.telling.ptl_release {
+        if lock.kind != Kind::Ptl || self.case.visibility.ptl_release {
             let (kind, step, lock) = (lock.kind, LockStep::Release, LockAddr(lock.addr));
             let site = match kind {
                 Kind::FaultMutex => sites::MUTEX_UNLOCK,
@@ -479,72 +479,77 @@ impl Runner<'_> {
     fn take(&mut self, t: TaskNo, pc: Pc, ins: Ins, (no, mode, way): (LockNo, Mode, Way)) {
         let lock = self.case.locks[no];
         match (self.phase[t], way) {
-            (Phase::Fresh, Way::TryThenBlock | Way::TryThenAsk) => {
+            (Phase::Fresh, Way::TryThenBlock | Way::TryThenRequest) => {
                 let is_wait = way == Way::TryThenBlock;
                 let site = if is_wait { block_site(mode) } else { try_site(lock.kind, mode) };
                 let mut tried = self.state;
-                if self.machine.attempt(&mut tried, t) == Outcome::Got {
+                if self.machine.attempt(&mut tried, t) == Outcome::Acquired {
                     if is_wait {
                         self.note_relock(t, pc, no, mode);
                     }
                     self.state = tried;
-                    self.tell_lock(t, site, (LockStep::Try, no, Some(mode)), false);
-                    if let Some(told) = self.tells[t].back_mut() {
-                        (told.known, told.asked) = (Some(pc), is_wait.then_some(pc));
+                    self.queue_lock(t, site, (LockStep::Try, no, Some(mode)), false);
+                    if let Some(record) = self.queued[t].back_mut() {
+                        (record.known, record.requested) = (Some(pc), is_wait.then_some(pc));
                     }
                 } else {
-                    self.tell_lock(t, site, (LockStep::Busy, no, Some(mode)), false);
+                    self.queue_lock(t, site, (LockStep::Busy, no, Some(mode)), false);
                     self.phase[t] = Phase::Tried;
                 }
             }
-            (Phase::Fresh | Phase::Tried, Way::Ask | Way::TryThenBlock | Way::TryThenAsk) => {
+            (Phase::Fresh | Phase::Tried, Way::Request | Way::TryThenBlock | Way::TryThenRequest) => {
                 self.note_relock(t, pc, no, mode);
-                self.tell_lock(t, ask_site(lock.kind, mode), (LockStep::Ask, no, Some(mode)), false);
-                if let Some(told) = self.tells[t].back_mut() {
-                    (told.known, told.asked) = (Some(pc), Some(pc));
+                self.queue_lock(t, request_site(lock.kind, mode), (LockStep::Request, no, Some(mode)), false);
+                if let Some(record) = self.queued[t].back_mut() {
+                    (record.known, record.requested) = (Some(pc), Some(pc));
                 }
-                self.phase[t] = Phase::Asked;
+                self.phase[t] = Phase::Requested;
             }
-            (Phase::Fresh, Way::Told | Way::Found) => {
-                let folio = Folio(if way == Way::Told { lock.addr } else { 0 });
+            (Phase::Fresh, Way::Named | Way::Found) => {
+                let folio = Folio(if way == Way::Named { lock.addr } else { 0 });
                 let (mapping, index) = (Mapping(lock.mapping), lock.index);
-                let at = self.send(t, sites::LOOKUP_FOLIO, Body::FolioAsk { mapping, index, folio });
-                self.run.asks.insert((t, pc), Asked { time_ns: at, is_told: way == Way::Told });
-                self.phase[t] = Phase::Asked;
+                let at = self.send(t, sites::LOOKUP_FOLIO, Body::FolioRequest { mapping, index, folio });
+                self.run.requests.insert((t, pc), Requested { time_ns: at, is_reported: way == Way::Named });
+                self.phase[t] = Phase::Requested;
             }
             _ => match self.machine.attempt(&mut self.state, t) {
-                Outcome::Got => self.has(t, pc, lock, way, false),
+                Outcome::Acquired => self.has(t, pc, lock, way, false),
                 _ => self.waits(t, pc, ins, (no, mode, way)),
             },
         }
     }
 
-    fn note_relock(&mut self, t: TaskNo, pc: Pc, lock: LockNo, asked: Mode) {
+    fn note_relock(&mut self, t: TaskNo, pc: Pc, lock: LockNo, requested: Mode) {
         if let Some(held) = self.machine.held(&self.state, t).iter().find(|h| h.lock == lock).map(|h| h.mode)
         {
-            self.run.relocks.push(Again { task: t, pc, lock, held, asked });
+            self.run.relocks.push(Again { task: t, pc, lock, held, requested });
         }
     }
 
-    fn asked(&mut self, t: TaskNo, pc: Pc, at: u64) {
-        self.run.asks.entry((t, pc)).or_insert(Asked { time_ns: at, is_told: true });
+    fn requested(&mut self, t: TaskNo, pc: Pc, at: u64) {
+        self.run.requests.entry((t, pc)).or_insert(Requested { time_ns: at, is_reported: true });
     }
 
     fn waits(&mut self, t: TaskNo, pc: Pc, ins: Ins, (no, mode, way): (LockNo, Mode, Way)) {
         self.waiting[t] = Some((pc, ins));
         let lock = self.case.locks[no];
         match way {
-            Way::Ask | Way::TryThenBlock | Way::TryThenAsk if self.case.telling.waits => {
+            Way::Request | Way::TryThenBlock | Way::TryThenRequest if self.case.visibility.waits => {
                 let mode = self.random.percent(70).then_some(mode);
-                self.tell_lock(t, sites::CONTENTION, (LockStep::WaitBegin, no, mode), false);
+                self.queue_lock(t, sites::CONTENTION, (LockStep::WaitBegin, no, mode), false);
                 self.run.waits.insert((t, pc));
             }
-            Way::Silent { slow: true } | Way::Told | Way::Found
-                if matches!(way, Way::Silent { .. }) || self.case.telling.waits =>
+            Way::Silent { slow: true } | Way::Named | Way::Found
+                if matches!(way, Way::Silent { .. }) || self.case.visibility.waits =>
             {
                 let (folio, mapping) = (Folio(lock.addr), Mapping(lock.mapping));
                 let body = Body::FolioWait { folio, mapping, index: lock.index };
-                self.tells[t].push_back(Told { site: sites::FOLIO_SLOW, body, known: None, asked: Some(pc) });
+                self.queued[t].push_back(QueuedRecord {
+                    site: sites::FOLIO_SLOW,
+                    body,
+                    known: None,
+                    requested: Some(pc),
+                });
                 self.run.waits.insert((t, pc));
             }
             _ => {}
@@ -553,8 +558,9 @@ impl Runner<'_> {
 
     fn wait_over(&mut self, t: TaskNo, pc: Pc, ins: Ins) {
         let Ins::Take { lock: no, mode, way, .. } = ins else { return };
-        if matches!(way, Way::Ask | Way::TryThenBlock | Way::TryThenAsk) && self.case.telling.waits {
-            self.tell_lock(t, sites::CONTENTION, (LockStep::WaitEnd, no, Some(mode)), false);
+        if matches!(way, Way::Request | Way::TryThenBlock | Way::TryThenRequest) && self.case.visibility.waits
+        {
+            self.queue_lock(t, sites::CONTENTION, (LockStep::WaitEnd, no, Some(mode)), false);
         }
         self.has(t, pc, self.case.locks[no], way, true);
     }
@@ -563,14 +569,19 @@ impl Runner<'_> {
     fn has(&mut self, t: TaskNo, pc: Pc, lock: Lock, way: Way, waited: bool) {
         self.phase[t] = Phase::Fresh;
         let (site, how) = match way {
-            Way::Told | Way::Found => (sites::LOOKUP_FOLIO, How::Returned),
+            Way::Named | Way::Found => (sites::LOOKUP_FOLIO, How::Returned),
             Way::Silent { slow: true } if waited => (sites::FOLIO_SLOW, How::SlowPath),
             _ => return,
         };
-        if let Some(asked) = self.run.asks.get_mut(&(t, pc)) {
-            asked.is_told = true;
+        if let Some(requested) = self.run.requests.get_mut(&(t, pc)) {
+            requested.is_reported = true;
         }
-        self.tells[t].push_back(Told { site, body: held_body(lock, how), known: Some(pc), asked: None });
+        self.queued[t].push_back(QueuedRecord {
+            site,
+            body: held_body(lock, how),
+            known: Some(pc),
+            requested: None,
+        });
     }
 }
 
@@ -601,7 +612,7 @@ fn sleeping(kind: Kind) -> Option<Class> {
     }
 }
 
-fn ask_site(kind: Kind, mode: Mode) -> u16 {
+fn request_site(kind: Kind, mode: Mode) -> u16 {
     match (kind, mode) {
         (Kind::Ptl, _) => sites::SPIN_LOCK,
         (_, Mode::Read) => sites::DOWN_READ,

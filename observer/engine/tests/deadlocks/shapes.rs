@@ -3,7 +3,7 @@
 use observer_engine::event::Mode;
 
 use super::{
-    case::{Case, Telling},
+    case::{Case, Visibility},
     machine::TASKS,
     program::{Act, Kind, Lock, LockNo, Segment, Way},
     random::Random,
@@ -38,9 +38,9 @@ fn take(random: &mut Random, locks: &[Lock], no: LockNo) -> Act {
     };
     let way = match kind {
         Kind::FileFolio if random.percent(50) => Way::Found,
-        _ if kind.is_folio() => Way::Told,
-        _ if random.percent(20) => Way::TryThenAsk,
-        _ => Way::Ask,
+        _ if kind.is_folio() => Way::Named,
+        _ if random.percent(20) => Way::TryThenRequest,
+        _ => Way::Request,
     };
     Act::Take { lock: no, mode, way, kill: None }
 }
@@ -56,7 +56,7 @@ pub fn ring(random: &mut Random) -> Case {
     let tasks = (0..n).map(|t| {
         let mut acts = Vec::new();
         if gated.is_some_and(|gated| gated.contains(&t)) {
-            acts.push(Act::Take { lock: n, mode: Mode::Exclusive, way: Way::Ask, kill: None });
+            acts.push(Act::Take { lock: n, mode: Mode::Exclusive, way: Way::Request, kill: None });
         }
         acts.push(take(random, &locks, t));
         if !is_open || t + 1 < n {
@@ -69,7 +69,7 @@ pub fn ring(random: &mut Random) -> Case {
         tasks: tasks.collect(),
         locks,
         born: n,
-        telling: Telling::random(random),
+        visibility: Visibility::random(random),
         run_max: random.pick(&[0, 0, 0, 40]),
         is_killed: false,
         is_last_first: false,
@@ -104,7 +104,7 @@ pub fn moved(random: &mut Random) -> Case {
         tasks: tasks.collect(),
         locks,
         born: n,
-        telling: Telling::random(random),
+        visibility: Visibility::random(random),
         run_max: random.pick(&[0, 0, 0, 8, 40]),
         is_killed: false,
         is_last_first: false,

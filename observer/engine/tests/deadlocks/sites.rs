@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use observer_engine::{setup::Setup, trace::Trace};
 
-use super::case::Telling;
+use super::case::Visibility;
 
 pub const NONE: u16 = 0xffff;
 /// Operations of which it is not known when they lock folios.
@@ -67,20 +67,20 @@ const SITES: &[(u16, &str)] = &[
 ];
 
 /// The head of a text trace, with the sites that are used.
-pub fn text(telling: &Telling, used: impl Fn(u16) -> bool) -> String {
+pub fn text(visibility: &Visibility, used: impl Fn(u16) -> bool) -> String {
     let mut out = String::new();
     for (id, words) in SITES.iter().filter(|(id, _)| used(*id)) {
         let _ = writeln!(out, "site {id} {words}");
     }
-    if !telling.ptl_release {
+    if !visibility.ptl_release {
         out.push_str("coverage ptl/release bounded inline\n");
     }
-    if !telling.waits {
+    if !visibility.waits {
         out.push_str("coverage wait inferred no tracepoint\n");
     }
     out
 }
 
-pub fn setup(telling: &Telling) -> Setup {
-    text(telling, |_| true).parse::<Trace>().unwrap().setup
+pub fn setup(visibility: &Visibility) -> Setup {
+    text(visibility, |_| true).parse::<Trace>().unwrap().setup
 }

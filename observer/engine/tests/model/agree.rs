@@ -95,7 +95,7 @@ fn the_engine_agrees_with_the_oracle_in_full() {
 
 /// For whoever looks into a failure: `MODEL_KERNEL` is the kernel's name, `MODEL_SEED` the seed.
 #[test]
-#[ignore = "for one seed, told by the environment"]
+#[ignore = "for one seed, given by the environment"]
 fn one_seed() {
     let (Ok(kernel), Ok(seed)) = (std::env::var("MODEL_KERNEL"), std::env::var("MODEL_SEED")) else {
         println!("MODEL_KERNEL and MODEL_SEED say which");

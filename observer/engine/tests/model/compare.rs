@@ -10,7 +10,7 @@ use observer_engine::{
 
 use super::{
     kernel::{Kernel, mm_addr},
-    kernels::Told,
+    kernels::UnlinkReport,
     oracle::{self, Window},
     predicted,
     scenario::Scenario,
@@ -191,7 +191,8 @@ pub fn differences(kernel: &Kernel) -> String {
     }
     out.push_str(&predicted_differences(kernel, &engine));
     // Where removals are told late, the engine's list of links may be stale: the kernel's own count stands beside it.
-    let bound = if kernel.protocol.told == Told::Entries { Rank::Predicted } else { Rank::Possible };
+    let bound =
+        if kernel.protocol.unlink_report == UnlinkReport::Entries { Rank::Predicted } else { Rank::Possible };
     for finding in engine
         .findings()
         .iter()

@@ -13,7 +13,7 @@ use observer_engine::{
 };
 
 use super::{
-    kernels::{KERNELS, Told},
+    kernels::{KERNELS, UnlinkReport},
     locks::Lock,
     page::{PAGES, Page, lock},
     random::Random,
@@ -114,12 +114,12 @@ impl Crowd {
         let entry = self.random.below(512) as u64;
         let (addr, pte) = (Addr(gib.0 + (entry << 21)), Pte(table.0 + 8 * entry));
         let i_mmap = |step| lock(step, Class::IMmap, Mode::Read, Lock::IMmap.addr());
-        let (ask, release, sleeping) = (LockStep::Ask, LockStep::Release, Site::Sleeping.id());
+        let (request, release, sleeping) = (LockStep::Request, LockStep::Release, Site::Sleeping.id());
         send(tid, FAULT_ID, Body::OpBegin { mm, start: addr, end: addr });
-        send(tid, sleeping, page.mutex(ask));
-        send(tid, sleeping, i_mmap(ask));
+        send(tid, sleeping, page.mutex(request));
+        send(tid, sleeping, i_mmap(request));
         send(tid, Site::Offset.id(), Body::Lookup { mm, addr, pte, repeats: 0 });
-        send(tid, FOLIO_ID, page.ask());
+        send(tid, FOLIO_ID, page.request());
         send(tid, FOLIO_ID, page.held());
         send(tid, FOLIO_ID, page.unlock());
         send(tid, FAULT_ID, Body::OpEnd { ret: 0 });
@@ -165,7 +165,7 @@ fn said(protocol: &super::kernels::Protocol, events: &[Event], faults: usize, se
 fn nothing_changes(seeds: u64, crowds: &[usize]) {
     let (mut runs, mut faults, mut findings) = (0_u64, 0, 0);
     // Where the moment of a removal is not told, what a crowd looks up after it cannot be told from what it looked up before.
-    for row in KERNELS.iter().filter(|row| row.protocol.told != Told::Entries) {
+    for row in KERNELS.iter().filter(|row| row.protocol.unlink_report != UnlinkReport::Entries) {
         for seed in 0..seeds {
             let kernel = Scenario::random(&row.protocol, !seed).run();
             let (alone, _) = said(&row.protocol, &kernel.events, 0, seed);

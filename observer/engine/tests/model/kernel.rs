@@ -69,12 +69,12 @@ struct Pointer {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Asking {
+struct LockRequest {
     lock: Lock,
     mode: Mode,
-    ask_ns: u64,
+    requested_ns: u64,
     lease: Option<usize>,
-    is_wait_told: bool,
+    is_wait_reported: bool,
     seen: bool,
 }
 
@@ -100,9 +100,9 @@ pub struct Task {
     regs: [Option<Pointer>; REGS],
     held: Vec<Held>,
     frames: Vec<Site>,
-    asking: Option<Asking>,
+    request: Option<LockRequest>,
     /// Got, and not told yet: the next event tells.
-    got: Option<(Asking, u64)>,
+    acquired: Option<(LockRequest, u64)>,
     /// The lookup that was sent last: mm, GiB, table. The same ones after it are counted only.
     sent: Option<(usize, u64, u64)>,
     sent_lease: Option<usize>,
@@ -112,7 +112,7 @@ pub struct Task {
     seen: Option<Seen>,
     /// Sharing that its function's return will tell.
     shared: Option<(Place, usize)>,
-    release_told: bool,
+    release_reported: bool,
     /// Stopped, by an interrupt or another task, while others make so many steps.
     away: usize,
     /// Other mms that it keeps alive.
@@ -168,15 +168,15 @@ impl Kernel {
                 regs: [None; REGS],
                 held: Vec::new(),
                 frames: Vec::new(),
-                asking: None,
-                got: None,
+                request: None,
+                acquired: None,
                 sent: None,
                 sent_lease: None,
                 repeats: 0,
                 last_table: 0,
                 seen: None,
                 shared: None,
-                release_told: false,
+                release_reported: false,
                 away: 0,
                 uses: None,
             })
@@ -253,8 +253,8 @@ impl Kernel {
         if !task.is_born || task.is_gone {
             return false;
         }
-        task.asking.is_none_or(|a| {
-            self.locks.is_free(a.lock, a.mode, no) || (self.protocol.waits && !a.is_wait_told)
+        task.request.is_none_or(|a| {
+            self.locks.is_free(a.lock, a.mode, no) || (self.protocol.waits && !a.is_wait_reported)
         })
     }
 
@@ -279,14 +279,19 @@ impl Kernel {
         }
         self.log.spans[no].birth_ns.get_or_insert(time_ns);
         let still_waits = matches!(body, Body::Lock { step: LockStep::WaitBegin, .. });
-        if !still_waits && let Some((asking, got_ns)) = self.tasks[no].got.take() {
-            let held = self.tasks[no].held.iter().rfind(|h| h.lock == asking.lock);
+        if !still_waits && let Some((request, acquired_ns)) = self.tasks[no].acquired.take() {
+            let held = self.tasks[no].held.iter().rfind(|h| h.lock == request.lock);
             // Released without a record: it was had all the same.
             if let Some(held) = held.copied() {
-                self.deed(no, time_ns, Deed::Got { held });
+                self.deed(no, time_ns, Deed::Acquired { held });
             }
-            if let Some(lease) = asking.lease {
-                let deed = Deed::TookPtl { lease, lock: asking.lock, ask_ns: asking.ask_ns, got_ns };
+            if let Some(lease) = request.lease {
+                let deed = Deed::TookPtl {
+                    lease,
+                    lock: request.lock,
+                    requested_ns: request.requested_ns,
+                    acquired_ns,
+                };
                 self.deed(no, time_ns, deed);
             }
         }
@@ -303,8 +308,8 @@ impl Kernel {
     }
 
     fn step(&mut self, no: TaskNo) {
-        if let Some(asking) = self.tasks[no].asking {
-            return self.step_asking(no, asking);
+        if let Some(request) = self.tasks[no].request {
+            return self.step_request(no, request);
         }
         let Some(ins) = self.tasks[no].program.get(self.tasks[no].pc).copied() else {
             self.tasks[no].is_gone = true;
@@ -313,8 +318,8 @@ impl Kernel {
         self.tasks[no].pc += 1;
         self.execute(no, ins);
         // Whoever has just got a pointer is the one to be stopped.
-        let got = matches!(ins, Ins::Look(reg, ..) if self.tasks[no].regs[reg].is_some());
-        if (got || matches!(ins, Ins::Call(..) | Ins::PtlAsk(_))) && self.random.once_in(4) {
+        let acquired = matches!(ins, Ins::Look(reg, ..) if self.tasks[no].regs[reg].is_some());
+        if (acquired || matches!(ins, Ins::Call(..) | Ins::PtlRequest(_))) && self.random.once_in(4) {
             self.tasks[no].away = 1 + self.random.below(100);
         }
     }
@@ -331,13 +336,13 @@ impl Kernel {
             Ins::BeginSweep(place, to) => self.begin_sweep(no, place, to),
             Ins::End => self.end(no),
             Ins::Call(reg, place) => self.call(no, reg, place),
-            Ins::Ask(lock, mode) => self.ask(no, lock, mode, None),
+            Ins::Request(lock, mode) => self.request(no, lock, mode, None),
             Ins::Try(lock, mode, busy) => self.try_lock(no, lock, mode, busy),
             Ins::Release(lock) => self.release(no, lock),
             Ins::Downgrade(lock) => self.downgrade(no, lock),
-            Ins::PtlAsk(reg) => {
+            Ins::PtlRequest(reg) => {
                 let pointer = self.tasks[no].regs[reg].expect("a pointer");
-                self.ask(no, Lock::Ptl(self.tables[pointer.table].addr), Mode::Exclusive, pointer.lease);
+                self.request(no, Lock::Ptl(self.tables[pointer.table].addr), Mode::Exclusive, pointer.lease);
             }
             Ins::PtlRelease(reg) => {
                 let pointer = self.tasks[no].regs[reg].expect("a pointer");
@@ -424,7 +429,7 @@ impl Kernel {
         }
         if let Some((place, table)) = self.tasks[no].shared.filter(|_| site == Site::Sharing) {
             self.tasks[no].shared = None;
-            self.tell_shared(no, place, table);
+            self.report_shared(no, place, table);
         }
         self.tasks[no].frames.pop();
         self.tasks[no].sent = None;

@@ -2,7 +2,7 @@
 
 /// How the removal of a link is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Told {
+pub enum UnlinkReport {
     Body,
     Both,
     Entries,
@@ -42,7 +42,7 @@ pub struct Protocol {
     pub split_takes_i_mmap: bool,
     /// Moving a mapping unshares without the table's lock.
     pub moves: bool,
-    pub told: Told,
+    pub unlink_report: UnlinkReport,
     pub waits: bool,
     /// Sharing is told at the function's return, after its lock is released.
     pub late_share: bool,
@@ -86,7 +86,7 @@ pub const PROTECTED: Protocol = Protocol {
     split: false,
     split_takes_i_mmap: true,
     moves: true,
-    told: Told::Both,
+    unlink_report: UnlinkReport::Both,
     waits: true,
     late_share: false,
     walk_seen: true,
@@ -111,25 +111,31 @@ const EVERYTHING: Protocol = Protocol {
 
 pub const KERNELS: &[Row] = &[
     clean("protected", PROTECTED),
-    clean("protected, entries only", Protocol { told: Told::Entries, ..PROTECTED }),
-    clean("protected, late share", Protocol { late_share: true, told: Told::Body, ..PROTECTED }),
+    clean("protected, entries only", Protocol { unlink_report: UnlinkReport::Entries, ..PROTECTED }),
+    clean(
+        "protected, late share",
+        Protocol { late_share: true, unlink_report: UnlinkReport::Body, ..PROTECTED },
+    ),
     clean("split", Protocol { split: true, ..PROTECTED }),
     clean("protected, VMA's own lock", Protocol { per_vma: true, ..PROTECTED }),
     clean("protected, slow", Protocol { slow: true, ..PROTECTED }),
     racy("first look", Protocol { first_look: true, ..PROTECTED }),
     racy("split without i_mmap", Protocol { split: true, split_takes_i_mmap: false, ..PROTECTED }),
     racy("walkers without", WALKERS),
-    racy("walkers without, entries only", Protocol { told: Told::Entries, ..WALKERS }),
-    racy("walkers without, body only", Protocol { told: Told::Body, waits: false, ..WALKERS }),
+    racy("walkers without, entries only", Protocol { unlink_report: UnlinkReport::Entries, ..WALKERS }),
+    racy(
+        "walkers without, body only",
+        Protocol { unlink_report: UnlinkReport::Body, waits: false, ..WALKERS },
+    ),
     racy("walkers without, late share", Protocol { late_share: true, ..WALKERS }),
     racy("walkers without, unseen lookups", Protocol { walk_seen: false, ..WALKERS }),
     racy("everything", EVERYTHING),
     racy(
         "everything, entries only",
-        Protocol { told: Told::Entries, split_takes_i_mmap: true, ..EVERYTHING },
+        Protocol { unlink_report: UnlinkReport::Entries, split_takes_i_mmap: true, ..EVERYTHING },
     ),
     racy("no vma lock", OLD),
-    racy("no vma lock, entries only", Protocol { told: Told::Entries, ..OLD }),
+    racy("no vma lock, entries only", Protocol { unlink_report: UnlinkReport::Entries, ..OLD }),
     racy("everything, VMA's own lock", Protocol { per_vma: true, split_takes_i_mmap: true, ..EVERYTHING }),
     racy("everything, slow", Protocol { slow: true, ..EVERYTHING }),
     racy("everything, sweeps", Protocol { sweeps: true, ..EVERYTHING }),

@@ -92,13 +92,13 @@ pub fn life(log: &Log, id: usize) -> Life {
     for (at_ns, deed) in &log.deeds[lease.task][lease.deed..] {
         let at_ns = *at_ns;
         match deed {
-            Deed::TookPtl { lease: of, lock, ask_ns, got_ns } if *of == id => {
+            Deed::TookPtl { lease: of, lock, requested_ns, acquired_ns } if *of == id => {
                 if replaced {
-                    (replaced, l.went_on_ns) = (false, l.went_on_ns.or(Some(*ask_ns)));
+                    (replaced, l.went_on_ns) = (false, l.went_on_ns.or(Some(*requested_ns)));
                 }
                 ptl = Some(*lock);
                 dormant = false;
-                l.takes.push((*ask_ns, *got_ns));
+                l.takes.push((*requested_ns, *acquired_ns));
             }
             Deed::Handed { lease: of, site, depth: inside } if *of == id => {
                 if replaced {
@@ -175,7 +175,7 @@ pub fn life(log: &Log, id: usize) -> Life {
 }
 
 fn met(lease: &Lease, life: &Life, unlink: &Unlink) -> Option<(u64, u64)> {
-    let (lo, hi) = unlink.told_ns?;
+    let (lo, hi) = unlink.reported_ns?;
     let same_link = if lease.sort == Sort::Walk {
         !unlink.freed && lease.is_of_link(unlink)
     } else if unlink.freed {
@@ -204,7 +204,9 @@ fn window(log: &Log, id: usize) -> Option<Window> {
         return None;
     }
     let unlinker_has_ptl = unlink.held.iter().any(|h| h.lock == Lock::Ptl(lease.table)) && lo_ns == hi_ns;
-    let after = |(ask, got): &(u64, u64)| *ask >= hi_ns || (unlinker_has_ptl && *got > hi_ns);
+    let after = |(requested_ns, acquired_ns): &(u64, u64)| {
+        *requested_ns >= hi_ns || (unlinker_has_ptl && *acquired_ns > hi_ns)
+    };
     let first_use = life.takes.iter().position(after);
     let freed_ns = log
         .unlinks

@@ -47,7 +47,7 @@ fn moments(log: &Log, lease: &Lease, life: &Life) -> Vec<Vec<Held>> {
             break;
         }
         match deed {
-            Deed::Got { held: got } => held.push(*got),
+            Deed::Acquired { held: acquired } => held.push(*acquired),
             Deed::Released { lock, .. } => {
                 let at = held.iter().rposition(|h| h.lock == *lock).expect("it was held");
                 held.remove(at);
@@ -93,7 +93,7 @@ fn both_there(log: &Log, lease: &Lease, life: &Life, (unlinker, at_ns): (TaskNo,
 fn one_vma(
     log: &Log,
     (lease, moments): (&Lease, &[Vec<Held>]),
-    (unlink, told_ns): (&Unlink, u64),
+    (unlink, reported_ns): (&Unlink, u64),
 ) -> Option<bool> {
     let gone = |h: &Held, by_ns: u64| {
         let is_vma = h.lock.class() == Class::VmaLock;
@@ -102,10 +102,10 @@ fn one_vma(
     let is_more =
         |m: &Vec<Held>| moments.iter().any(|less| less.len() < m.len() && less.iter().all(|h| m.contains(h)));
     let mut least = moments.iter().filter(|m| !is_more(m)).flatten();
-    if least.any(|h| gone(h, told_ns)) || unlink.held.iter().any(|h| gone(h, lease.start_ns)) {
+    if least.any(|h| gone(h, reported_ns)) || unlink.held.iter().any(|h| gone(h, lease.start_ns)) {
         return Some(false);
     }
-    (!moments.iter().flatten().any(|h| gone(h, told_ns))).then_some(true)
+    (!moments.iter().flatten().any(|h| gone(h, reported_ns))).then_some(true)
 }
 
 /// One side of a prediction: those that are part of it, and what they are like.
@@ -198,22 +198,22 @@ pub fn predictions(log: &Log, seen: &[Window]) -> BTreeMap<(&'static str, &'stat
                 link: (u.place.mm, u.place.gib(), u.table, u.life),
                 locks: least(std::slice::from_ref(&u.held)),
             };
-            Some((u, u.told_ns?.1, like))
+            Some((u, u.reported_ns?.1, like))
         })
         .collect();
     let last_leases = last(leases.iter().zip(&log.leases).map(|((_, _, like), lease)| (lease.task, like)));
     let last_unlinks = last(unlinks.iter().map(|(unlink, _, like)| (unlink.task, like)));
     let mut all: BTreeMap<(Site, Site, Rank), [Members; 2]> = BTreeMap::new();
     for (l, ((life, moments, like), lease)) in leases.iter().zip(&log.leases).enumerate() {
-        for (u, (unlink, told_ns, unlike)) in unlinks.iter().enumerate() {
+        for (u, (unlink, reported_ns, unlike)) in unlinks.iter().enumerate() {
             if !lease.is_of_link(unlink)
                 || lease.task == unlink.task
                 || kept_apart(lease, moments, unlink)
-                || !both_there(log, lease, life, (unlink.task, *told_ns))
+                || !both_there(log, lease, life, (unlink.task, *reported_ns))
             {
                 continue;
             }
-            let vma = one_vma(log, (lease, moments), (unlink, *told_ns));
+            let vma = one_vma(log, (lease, moments), (unlink, *reported_ns));
             if vma != Some(false) {
                 let [ours, theirs] = all.entry((like.site, unlike.site, like.rank)).or_default();
                 let is_sure = vma.is_some()

@@ -24,12 +24,12 @@ pub enum Ins {
     BeginSweep(Place, u64),
     /// A callback begins that is handed the pointer; `End` ends it.
     Call(Reg, Place),
-    Ask(Lock, observer_engine::event::Mode),
+    Request(Lock, observer_engine::event::Mode),
     Try(Lock, observer_engine::event::Mode, Label),
     Release(Lock),
     Downgrade(Lock),
     /// The lock of the table that the pointer points into: this use is the pointer's.
-    PtlAsk(Reg),
+    PtlRequest(Reg),
     PtlRelease(Reg),
     Look(Reg, Place, Site),
     LookPartner(Reg, Place),
@@ -200,11 +200,11 @@ impl<'a> Maker<'a> {
         }
         self.place(busy);
         let out = self.label();
-        self.put(Ins::Ask(Lock::Mmap(place.mm), mode));
+        self.put(Ins::Request(Lock::Mmap(place.mm), mode));
         self.put(Ins::IfUnmapped(place, out));
         if self.protocol.per_vma && mode == Write {
             // Whoever has it for reading is waited for.
-            self.put(Ins::Ask(per_vma, Write));
+            self.put(Ins::Request(per_vma, Write));
             what(self);
             self.put(Ins::Release(per_vma));
         } else {
@@ -217,7 +217,7 @@ impl<'a> Maker<'a> {
 
     fn mmap(&mut self, place: Place) {
         let out = self.label();
-        self.put(Ins::Ask(Lock::Mmap(place.mm), Write));
+        self.put(Ins::Request(Lock::Mmap(place.mm), Write));
         self.put(Ins::IfMapped(place, out));
         self.put(Ins::Map(place));
         self.place(out);
@@ -242,7 +242,7 @@ impl<'a> Maker<'a> {
         let locks = self.protocol.vma_lock && self.protocol.walkers_lock;
         self.put(Ins::Begin(Site::WalkRange, place));
         if locks {
-            self.put(Ins::Ask(vma(place), Read));
+            self.put(Ins::Request(vma(place), Read));
         }
         for _ in 0..1 + self.random.below(2) {
             let none = self.label();
@@ -254,7 +254,7 @@ impl<'a> Maker<'a> {
             self.put(Ins::Call(0, place));
             self.pause();
             if self.random.once_in(2) {
-                self.put(Ins::PtlAsk(0));
+                self.put(Ins::PtlRequest(0));
                 self.put(Ins::PtlRelease(0));
             }
             self.put(Ins::End);
@@ -279,7 +279,7 @@ impl<'a> Maker<'a> {
         let locks = self.protocol.vma_lock && self.protocol.walkers_lock;
         self.put(Ins::Begin(Site::Gup, place));
         if locks {
-            self.put(Ins::Ask(vma(place), Read));
+            self.put(Ins::Request(vma(place), Read));
         }
         for _ in 0..1 + self.random.below(3) {
             let none = self.label();
@@ -287,7 +287,7 @@ impl<'a> Maker<'a> {
             self.put(Ins::IfNull(0, none));
             self.pause();
             if !self.random.once_in(4) {
-                self.put(Ins::PtlAsk(0));
+                self.put(Ins::PtlRequest(0));
                 self.put(Ins::PtlRelease(0));
             }
             self.place(none);
@@ -305,14 +305,14 @@ impl<'a> Maker<'a> {
             if m.protocol.first_look {
                 m.first_look(place, done);
             }
-            m.put(Ins::Ask(Lock::Fault, Exclusive));
+            m.put(Ins::Request(Lock::Fault, Exclusive));
             let lock = if m.protocol.vma_lock { vma(place) } else { Lock::IMmap };
-            m.put(Ins::Ask(lock, Read));
+            m.put(Ins::Request(lock, Read));
             m.alloc(place);
             m.put(Ins::Look(2, place, Site::AllocPte));
             match m.random.below(6) {
                 0 | 1 => {
-                    m.put(Ins::PtlAsk(2));
+                    m.put(Ins::PtlRequest(2));
                     m.put(Ins::PtlRelease(2));
                     m.put(Ins::Release(lock));
                     m.put(Ins::Release(Lock::Fault));
@@ -341,7 +341,7 @@ impl<'a> Maker<'a> {
         self.put(Ins::IfNull(0, none));
         self.pause();
         if self.random.once_in(3) {
-            self.put(Ins::PtlAsk(0));
+            self.put(Ins::PtlRequest(0));
             self.put(Ins::PtlRelease(0));
             self.put(Ins::Sleep);
             self.put(Ins::Goto(done));
@@ -354,7 +354,7 @@ impl<'a> Maker<'a> {
         let alone = self.label();
         self.put(Ins::Begin(Site::Sharing, place));
         if self.protocol.vma_lock {
-            self.put(Ins::Ask(Lock::IMmap, Read));
+            self.put(Ins::Request(Lock::IMmap, Read));
         }
         self.put(Ins::LookPartner(1, place));
         self.put(Ins::IfNull(1, alone));
@@ -374,41 +374,41 @@ impl<'a> Maker<'a> {
         match self.protocol.late {
             Late::Never => {}
             Late::Blindly => {
-                self.put(Ins::PtlAsk(2));
+                self.put(Ins::PtlRequest(2));
                 self.put(Ins::PtlRelease(2));
             }
             Late::Revalidates => {
-                self.put(Ins::PtlAsk(2));
+                self.put(Ins::PtlRequest(2));
                 self.put(look);
                 self.put(Ins::PtlRelease(2));
                 if self.random.once_in(2) {
                     self.put(Ins::IfNull(3, out));
-                    self.put(Ins::PtlAsk(3));
+                    self.put(Ins::PtlRequest(3));
                     self.put(Ins::PtlRelease(3));
                 }
             }
             Late::RevalidatesBefore => {
                 self.put(look);
                 self.put(Ins::IfNull(3, out));
-                self.put(Ins::PtlAsk(3));
+                self.put(Ins::PtlRequest(3));
                 self.put(Ins::PtlRelease(3));
             }
             Late::RevalidatesAfterUse => {
-                self.put(Ins::PtlAsk(2));
+                self.put(Ins::PtlRequest(2));
                 self.put(Ins::PtlRelease(2));
-                self.put(Ins::PtlAsk(2));
+                self.put(Ins::PtlRequest(2));
                 self.put(look);
                 self.put(Ins::PtlRelease(2));
             }
             Late::IgnoresTakesAgain | Late::IgnoresHandsOver => {
                 let other = self.label();
-                self.put(Ins::PtlAsk(2));
+                self.put(Ins::PtlRequest(2));
                 self.put(look);
                 self.put(Ins::PtlRelease(2));
                 self.put(Ins::IfSame(2, 3, out));
                 self.place(other);
                 if self.protocol.late == Late::IgnoresTakesAgain {
-                    self.put(Ins::PtlAsk(2));
+                    self.put(Ins::PtlRequest(2));
                     self.put(Ins::PtlRelease(2));
                 } else {
                     self.put(Ins::Call(2, place));
@@ -421,7 +421,7 @@ impl<'a> Maker<'a> {
 
     /// A walk from the page to all its mappings, under the file's lock.
     fn restore(&mut self) {
-        self.put(Ins::Ask(Lock::IMmap, Read));
+        self.put(Ins::Request(Lock::IMmap, Read));
         for place in self.places {
             let skip = self.label();
             self.put(Ins::IfOutOfTree(*place, skip));
@@ -429,7 +429,7 @@ impl<'a> Maker<'a> {
             let none = self.label();
             self.put(Ins::Look(0, *place, Site::Offset));
             self.put(Ins::IfNull(0, none));
-            self.put(Ins::PtlAsk(0));
+            self.put(Ins::PtlRequest(0));
             self.put(Ins::PtlRelease(0));
             self.place(none);
             self.put(Ins::End);
@@ -440,7 +440,7 @@ impl<'a> Maker<'a> {
 
     fn poison(&mut self, place: Place) {
         let (busy, gone, none, out) = (self.label(), self.label(), self.label(), self.label());
-        self.put(Ins::Ask(Lock::IMmap, Read));
+        self.put(Ins::Request(Lock::IMmap, Read));
         self.put(Ins::IfOutOfTree(place, busy));
         self.put(Ins::Try(vma(place), Read, busy));
         self.put(Ins::IfUnmapped(place, gone));
@@ -449,7 +449,7 @@ impl<'a> Maker<'a> {
         self.put(Ins::Release(Lock::IMmap));
         self.put(Ins::IfNull(0, none));
         self.pause();
-        self.put(Ins::PtlAsk(0));
+        self.put(Ins::PtlRequest(0));
         self.put(Ins::PtlRelease(0));
         self.place(none);
         self.put(Ins::End);
@@ -464,7 +464,7 @@ impl<'a> Maker<'a> {
 
     /// Unshares in every mapping of the file whose lock is free.
     fn file_wide(&mut self, site: Site) {
-        self.put(Ins::Ask(Lock::IMmap, Write));
+        self.put(Ins::Request(Lock::IMmap, Write));
         for place in self.places {
             let skip = self.label();
             self.put(Ins::IfOutOfTree(*place, skip));
@@ -487,7 +487,7 @@ impl<'a> Maker<'a> {
         self.put(Ins::Look(0, place, Site::Offset));
         self.put(Ins::IfNull(0, none));
         if ptl {
-            self.put(Ins::PtlAsk(0));
+            self.put(Ins::PtlRequest(0));
         }
         self.put(Ins::Unshare(0, place));
         if ptl {
@@ -502,9 +502,9 @@ impl<'a> Maker<'a> {
             self.put(Ins::Begin(site, place));
         }
         if self.protocol.vma_lock {
-            self.put(Ins::Ask(vma(place), Write));
+            self.put(Ins::Request(vma(place), Write));
         }
-        self.put(Ins::Ask(Lock::IMmap, Write));
+        self.put(Ins::Request(Lock::IMmap, Write));
         if !inside {
             self.put(Ins::Begin(site, place));
         }
@@ -523,7 +523,7 @@ impl<'a> Maker<'a> {
 
     fn split(&mut self, place: Place) {
         if self.protocol.split_takes_i_mmap {
-            self.put(Ins::Ask(Lock::IMmap, Write));
+            self.put(Ins::Request(Lock::IMmap, Write));
         }
         self.put(Ins::Begin(Site::Split, place));
         self.look_and_unshare(place, true);
@@ -544,9 +544,9 @@ impl<'a> Maker<'a> {
     /// Unshares, or gives the table back if nobody else uses it.
     fn unmap(&mut self, place: Place) {
         if self.protocol.vma_lock {
-            self.put(Ins::Ask(vma(place), Write));
+            self.put(Ins::Request(vma(place), Write));
         }
-        self.put(Ins::Ask(Lock::IMmap, Write));
+        self.put(Ins::Request(Lock::IMmap, Write));
         self.put(Ins::Begin(Site::Unmap, place));
         self.look_and_unshare(place, true);
         self.put(Ins::End);
@@ -555,7 +555,7 @@ impl<'a> Maker<'a> {
         if self.protocol.vma_lock {
             self.put(Ins::Release(vma(place)));
         }
-        self.put(Ins::Ask(Lock::IMmap, Write));
+        self.put(Ins::Request(Lock::IMmap, Write));
         self.put(Ins::OutOfTree(place));
         self.put(Ins::Release(Lock::IMmap));
         self.put(Ins::Free(place));
@@ -568,7 +568,7 @@ impl<'a> Maker<'a> {
         let place = Place { mm, vma: 0 };
         self.put(Ins::Put(mm, out));
         self.put(Ins::Begin(Site::Exit, place));
-        self.put(Ins::Ask(Lock::Mmap(mm), Read));
+        self.put(Ins::Request(Lock::Mmap(mm), Read));
         for place in self.places.iter().filter(|p| p.mm == mm) {
             let skip = self.label();
             self.put(Ins::IfUnmapped(*place, skip));

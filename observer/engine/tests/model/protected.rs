@@ -41,7 +41,7 @@ fn open(kernel: &Kernel, is_lost: impl Fn(u64) -> bool) -> BTreeSet<(String, Str
     for unlink in log.unlinks.iter_mut() {
         let Unlink { task, at_ns: done_ns, .. } = *unlink;
         let is_known = |at_ns: u64| !is_lost(at_ns) && !frames(task, done_ns);
-        unlink.told_ns = unlink.told_ns.filter(|(_, at_ns)| is_known(*at_ns));
+        unlink.reported_ns = unlink.reported_ns.filter(|(_, at_ns)| is_known(*at_ns));
     }
     // Of some the truth is open to both answers: no lock that the lease depends on says whether it was the same VMA.
     let pairs = predicted::predictions(&log, &[]).into_iter();

@@ -5,7 +5,7 @@ use observer_engine::{
     setup::{Coverage, Exclusion, Grade, Role, Setup, Site as Row},
 };
 
-use super::kernels::{Protocol, Told};
+use super::kernels::{Protocol, UnlinkReport};
 
 macro_rules! sites {
     ($($name:ident $role:ident $function:literal)+) => {
@@ -97,9 +97,9 @@ pub fn setup(protocol: &Protocol) -> Setup {
             excludes(Class::Ptl, &[Mode::Exclusive], &[Site::Move]),
         ],
         orders: Vec::new(),
-        coverage: match protocol.told {
-            Told::Entries => Vec::new(),
-            Told::Body | Told::Both => vec![Coverage {
+        coverage: match protocol.unlink_report {
+            UnlinkReport::Entries => Vec::new(),
+            UnlinkReport::Body | UnlinkReport::Both => vec![Coverage {
                 role: Role::Unshare,
                 part: String::new(),
                 grade: Grade::Exact,

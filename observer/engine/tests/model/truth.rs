@@ -71,10 +71,10 @@ pub enum Deed {
     TookPtl {
         lease: usize,
         lock: Lock,
-        ask_ns: u64,
-        got_ns: u64,
+        requested_ns: u64,
+        acquired_ns: u64,
     },
-    Got {
+    Acquired {
         held: Held,
     },
     /// `seen`: by the probes too.
@@ -105,7 +105,7 @@ pub struct Unlink {
     pub life: u32,
     pub at_ns: u64,
     /// Between which times it is told to have happened; `None`: not told yet.
-    pub told_ns: Option<(u64, u64)>,
+    pub reported_ns: Option<(u64, u64)>,
     /// The last link: the page was given back.
     pub freed: bool,
     pub held: Vec<Held>,

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::{Ask, Requester};
+use super::{LockRequest, Requester};
 use crate::{
     event::SiteId,
     finding::{HoldBasis, Party, TaskRef, comm_text},
@@ -62,18 +62,23 @@ pub(crate) struct Witness {
 }
 
 impl Witness {
-    pub(super) fn of(by: Requester<'_>, ask: &Ask, path: &Arc<[Op]>, from_basis: HoldBasis) -> Witness {
+    pub(super) fn of(
+        by: Requester<'_>,
+        request: &LockRequest,
+        path: &Arc<[Op]>,
+        from_basis: HoldBasis,
+    ) -> Witness {
         let task = by.task;
         Witness {
-            presence: Presence::of(task, ask.time_ns, path),
+            presence: Presence::of(task, request.time_ns, path),
             from_basis,
-            site: ask.site,
+            site: request.site,
             task: (task.tgid, task.comm, task.cpu),
             stack: task.stack(),
             path: Arc::clone(path),
             path_cut: by.path.is_cut(),
-            lossy: by.path.is_lossy() || task.is_doubtful(ask.time_ns),
-            site_unsure: task.is_site_unsure(ask.time_ns),
+            lossy: by.path.is_lossy() || task.is_doubtful(request.time_ns),
+            site_unsure: task.is_site_unsure(request.time_ns),
             sure: true,
             signature: Signature::default(),
         }

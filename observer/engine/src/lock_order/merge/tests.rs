@@ -66,7 +66,7 @@ fn merged(runs: &[&[EdgeView]]) -> Merged {
 }
 
 /// Rank, id, and the run of each step.
-fn told(m: &Merged) -> Vec<(Rank, &str, &[usize])> {
+fn listed(m: &Merged) -> Vec<(Rank, &str, &[usize])> {
     let of = |f: &Finding| match &f.evidence {
         Evidence::Cycle(c) => c.recordings.clone(),
         _ => panic!("no cycle"),
@@ -78,9 +78,9 @@ fn told(m: &Merged) -> Vec<(Rank, &str, &[usize])> {
 fn two_runs_without_a_cycle_merge_to_one() {
     let (a, b) = ([edge(FAULT, FOLIO, 1)], [edge(FOLIO, FAULT, 1)]);
     let m = merged(&[&a, &b]);
-    assert_eq!(told(&m), [(Rank::ClassOnly, "cycle:fault_mutex>folio_lock(file)", &[0, 1][..])]);
+    assert_eq!(listed(&m), [(Rank::ClassOnly, "cycle:fault_mutex>folio_lock(file)", &[0, 1][..])]);
     assert!(m.findings[0].doubts.contains(&Doubt::Merged));
-    assert!(told(&merged(&[&a, &a])).is_empty());
+    assert!(listed(&merged(&[&a, &a])).is_empty());
     let both: Vec<&[usize]> = m.edges.iter().map(|e| &*e.recordings).collect();
     assert_eq!(both, [[0], [1]]);
 }
@@ -90,7 +90,7 @@ fn three_runs_merge_to_a_cycle_of_three() {
     let runs = [[edge(FAULT, FOLIO, 1)], [edge(FOLIO, IMMAP_W, 1)], [edge(IMMAP_W, FAULT, 1)]];
     let m = merged(&[&runs[0], &runs[1], &runs[2]]);
     assert_eq!(
-        told(&m),
+        listed(&m),
         [(Rank::ClassOnly, "cycle:i_mmap_rwsem>fault_mutex>folio_lock(file)", &[2, 0, 1][..])]
     );
 }
@@ -122,7 +122,7 @@ fn steps_are_of_two_runs_even_if_one_run_has_them_all() {
     // In the first run one task alone made both, which is no cycle; the second run has another that makes one of them.
     let alone = [edge(FAULT, FOLIO, 1), edge(FOLIO, FAULT, 1)];
     let m = merged(&[&alone, &[edge(FOLIO, FAULT, 1)]]);
-    assert_eq!(told(&m), [(Rank::ClassOnly, "cycle:fault_mutex>folio_lock(file)", &[0, 1][..])]);
+    assert_eq!(listed(&m), [(Rank::ClassOnly, "cycle:fault_mutex>folio_lock(file)", &[0, 1][..])]);
 }
 
 #[test]
@@ -172,7 +172,7 @@ fn loss_makes_it_incomplete_and_is_avoided_where_another_run_has_it_whole() {
     assert_eq!(m.findings[0].rank, Rank::Incomplete);
     assert!(m.findings[0].doubts.contains(&Doubt::Loss));
     let m = merged(&[&a, &lossy, &whole]);
-    assert_eq!(told(&m), [(Rank::ClassOnly, "cycle:fault_mutex>folio_lock(file)", &[0, 2][..])]);
+    assert_eq!(listed(&m), [(Rank::ClassOnly, "cycle:fault_mutex>folio_lock(file)", &[0, 2][..])]);
 }
 
 #[test]
