@@ -92,7 +92,7 @@ fn rings_of_any_length_are_confirmed() {
 
 /// One lock short of a ring: everybody waits, but the last task does work.
 #[test]
-fn a_chain_of_waits_is_no_deadlock() {
+fn a_chain_of_waits_makes_no_deadlock() {
     let mut run = Run::new("");
     (0..40).for_each(|n| run.acquire(100 + n, mutex(n)));
     (0..39).for_each(|n| run.wait(100 + n, mutex(n + 1)));
@@ -101,7 +101,7 @@ fn a_chain_of_waits_is_no_deadlock() {
 
 /// Four holders, and readers by the thousand, any of which closes a circle. Enumerating all circles is not possible here.
 #[test]
-fn crowds_are_judged_in_full() {
+fn thousands_of_readers_are_judged_completely() {
     for readers in [64, 1_000] {
         let mut run = Run::new("");
         (0..4).for_each(|n| run.acquire(10 + n, mutex(n)));
@@ -133,7 +133,7 @@ fn readers(coverage: &str, reported: bool) -> Finding {
 }
 
 #[test]
-fn silence_is_not_waiting() {
+fn a_silent_task_is_not_reported_as_waiting() {
     let (reports, silent) = ("coverage wait exact\n", "coverage wait inferred no tracepoint\n");
     let waiting = |f: &Finding| match &f.evidence {
         Evidence::Cycle(cycle) => cycle.steps.iter().filter(|s| s.waiting).count(),

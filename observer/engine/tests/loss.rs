@@ -155,7 +155,7 @@ fn assert_none(told: &Told) {
 }
 
 #[test]
-fn no_single_record_that_is_lost_invents_a_finding() {
+fn losing_one_record_invents_no_finding() {
     let mut told = Told::new();
     for (name, trace) in traces() {
         let whole = trace.run().findings();
@@ -168,7 +168,7 @@ fn no_single_record_that_is_lost_invents_a_finding() {
 }
 
 #[test]
-fn no_records_that_are_lost_invent_a_finding() {
+fn losing_several_records_invents_no_finding() {
     let mut told = Told::new();
     let mut seed = 0x2545_f491_4f6c_dd1d_u64;
     let mut below = |n: u64| {
@@ -190,7 +190,7 @@ fn no_records_that_are_lost_invent_a_finding() {
 
 /// A test that drops and compares what cannot be lost would see nothing.
 #[test]
-fn loss_that_is_not_told_does_invent_findings() {
+fn unreported_loss_invents_findings() {
     let mut invented_some = 0;
     for (_, trace) in traces() {
         let whole = trace.run().findings();
@@ -206,7 +206,7 @@ fn loss_that_is_not_told_does_invent_findings() {
 /// The acquisition of two read locks was skipped while other tasks hold the same locks for reading. The releases may be
 /// this task's own, so nothing is known of the protection of its lookup.
 #[test]
-fn a_lookup_under_locks_whose_acquisition_was_lost_is_not_called_unprotected() {
+fn a_lookup_after_a_lost_acquisition_is_not_reported_as_unprotected() {
     let trace: Trace = "
 site 1 operation hugetlb_fault
 site 2 operation huge_pmd_share
@@ -248,7 +248,7 @@ hole any 1101..1199 2 skipped
 /// Releases were lost while a task held a lock: it may have released the lock and acquired it again, or not. So it is not known
 /// if its next lookup was protected.
 #[test]
-fn a_lookup_under_a_lock_whose_release_may_be_lost_is_not_called_unprotected() {
+fn a_lookup_after_a_possibly_lost_release_is_not_reported_as_unprotected() {
     let trace: Trace = "
 site 1 operation hugetlb_fault
 site 10 lock down_read

@@ -212,7 +212,7 @@ const WALKER: &str = "smaps_hugetlb_range/__unmap_hugepage_range";
 const PAIR: &str = "cycle:fault_mutex>folio_lock(file)";
 
 #[test]
-fn a_walker_and_a_punch_are_predicted_whatever_is_faulted_between() {
+fn a_walker_and_a_punch_are_predicted_with_any_number_of_faults_between() {
     for crowd in CROWDS {
         for pages in PAGES {
             let mut lines = Lines::new();
@@ -262,7 +262,7 @@ fn a_walker_with_the_vma_lock_is_not_predicted() {
 
 /// The walker comes after a crowd of protected lookups.
 #[test]
-fn the_last_lookup_of_a_crowd_is_predicted_too() {
+fn a_walker_after_a_crowd_of_lookups_is_predicted() {
     for pages in PAGES {
         let mut lines = Lines::new();
         lines.punch();
@@ -276,7 +276,7 @@ fn the_last_lookup_of_a_crowd_is_predicted_too() {
 }
 
 #[test]
-fn parties_of_a_deadlock_are_found_whatever_is_faulted_between() {
+fn a_deadlock_is_found_with_any_number_of_faults_between() {
     for crowd in CROWDS {
         for pages in PAGES {
             let mut lines = Lines::new();
@@ -294,7 +294,7 @@ fn parties_of_a_deadlock_are_found_whatever_is_faulted_between() {
 
 /// The first pair of locks of the edge is the crowd's, not that of the parties.
 #[test]
-fn parties_after_a_crowd_are_found() {
+fn a_deadlock_after_a_crowd_is_found() {
     for pages in PAGES {
         let mut lines = Lines::new();
         lines.crowd(pages, Crowd::OneTask);
@@ -305,7 +305,7 @@ fn parties_after_a_crowd_are_found() {
 }
 
 #[test]
-fn parties_behind_a_gate_are_guarded_whatever_is_faulted_between() {
+fn a_gated_deadlock_is_guarded_with_any_number_of_faults_between() {
     for pages in PAGES {
         let mut lines = Lines::new();
         lines.party(0, 11, false, true);
@@ -335,7 +335,7 @@ fn short_lived(tasks: usize, is_last_alive: bool) -> Vec<Finding> {
 }
 
 #[test]
-fn a_witness_that_exited_is_replaced_by_one_that_lives() {
+fn a_living_witness_replaces_an_exited_one() {
     for tasks in [1, 2, 7, 40, 300, 2_000] {
         let found = ranks(&short_lived(tasks, true), Kind::Cycle, PAIR);
         assert_eq!(found, [Rank::Feasible], "{tasks} tasks, of which the last one lives");

@@ -121,7 +121,7 @@ fn loss_everywhere_leaves_no_alarm() {
 }
 
 #[test]
-fn what_is_dead_is_forgotten() {
+fn dead_objects_are_forgotten() {
     let mut engine = Engine::new(SETUP.parse::<Trace>().expect("the setup is a trace").setup);
     for round in 0..200_000u64 {
         let at = |offset: u64, body| Event {

@@ -45,7 +45,7 @@ fn run(name: &str, text: &str) -> String {
 }
 
 #[test]
-fn every_trace_leads_to_what_it_expects() {
+fn every_trace_meets_its_expectations() {
     let traces = traces();
     assert!(traces.len() >= 25, "only {} traces found", traces.len());
     let wrong: String = traces.iter().map(|(name, text)| run(name, text)).collect();
@@ -53,7 +53,7 @@ fn every_trace_leads_to_what_it_expects() {
 }
 
 #[test]
-fn the_documented_example_is_true() {
+fn the_documented_example_meets_its_expectations() {
     let text = fs::read_to_string(root().join("docs/text-traces.md")).unwrap();
     let example = text.split("## Example").nth(1).unwrap().split("```").nth(1).unwrap();
     assert_eq!(run("example", example.strip_prefix("text").unwrap()), "");
@@ -61,7 +61,7 @@ fn the_documented_example_is_true() {
 
 /// A trace whose findings are all gone, or all there, whatever happens, would test nothing.
 #[test]
-fn an_unexpected_and_a_missing_finding_are_differences() {
+fn unexpected_and_missing_findings_are_differences() {
     let text = fs::read_to_string(root().join("docs/text-traces.md")).unwrap();
     let example = text.split("## Example").nth(1).unwrap().split("```text").nth(1).unwrap();
     let example = example.split("```").next().unwrap();
@@ -72,7 +72,7 @@ fn an_unexpected_and_a_missing_finding_are_differences() {
 }
 
 #[test]
-fn findings_do_not_depend_on_when_they_are_asked_for() {
+fn reading_findings_early_does_not_change_them() {
     for (name, text) in traces() {
         let trace: Trace = text.parse().unwrap();
         let (mut asked, once) = (observer_engine::Engine::new(trace.setup.clone()), trace.run());
@@ -92,7 +92,7 @@ fn findings_do_not_depend_on_when_they_are_asked_for() {
 
 /// Lines are read as the events that they were written from, for every kind there is.
 #[test]
-fn printed_events_read_back() {
+fn printed_events_parse_to_the_same_events() {
     let setup = "site 3 operation hugetlb_fault\nsite 4 lookup huge_pte_alloc\nsite 5 share huge_pte_alloc"
         .parse::<Trace>()
         .unwrap()
@@ -125,7 +125,7 @@ fn printed_events_read_back() {
 
 /// The wire form of a body decodes to it again.
 #[test]
-fn bodies_survive_the_wire() {
+fn event_bodies_survive_encoding_and_decoding() {
     for (name, text) in traces() {
         for step in text.parse::<Trace>().unwrap().steps {
             let Step::Event(event) = step else { continue };
@@ -138,7 +138,7 @@ fn bodies_survive_the_wire() {
 }
 
 #[test]
-fn errors_say_line_and_word() {
+fn errors_name_the_line_and_the_word() {
     for (text, error) in [
         (
             "1000 cpu0 t1 lookup mm=1 adr=2",

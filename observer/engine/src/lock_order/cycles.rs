@@ -544,7 +544,7 @@ mod tests {
     }
 
     #[test]
-    fn the_least_rotation_is_the_one_that_comparing_all_gives() {
+    fn the_least_rotation_equals_the_brute_force_result() {
         // Every circle of up to seven steps over three letters.
         for n in 0..=7u32 {
             for number in 0..3usize.pow(n) {

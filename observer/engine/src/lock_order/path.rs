@@ -446,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_done_again_with_nothing_between_is_kept_once() {
+    fn immediate_repetitions_are_kept_once() {
         let mut path = Path::default();
         path.push(op(Act::Take, 1, LockClass::IMmap));
         for addr in [7, 7, 7, 8, 7] {
@@ -457,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_is_too_long_keeps_what_is_held() {
+    fn a_cut_path_keeps_the_held_locks() {
         let mut path = Path::default();
         path.push(op(Act::Take, 1, LockClass::IMmap));
         for addr in 10..200 {
@@ -471,7 +471,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_that_turns_out_to_be_held_makes_one_path_of_several() {
+    fn a_hold_found_late_joins_several_paths() {
         let mut path = Path::default();
         for addr in [10, 20] {
             takes(addr).into_iter().for_each(|op| path.push(op));
@@ -486,7 +486,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folio_is_locked_after_what_the_operation_takes_before() {
+    fn a_folio_lock_is_placed_after_the_locks_that_precede_it() {
         let mut path = Path::default();
         let classes =
             [LockClass::Ptl, LockClass::FaultMutex, LockClass::Ptl, LockClass::FaultMutex, LockClass::Ptl];

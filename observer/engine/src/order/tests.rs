@@ -104,7 +104,7 @@ fn run(passes: &Passes, mut cut: impl FnMut(usize) -> usize) -> (Vec<Seen>, Coun
 }
 
 #[test]
-fn any_split_of_the_same_passes_gives_the_sorted_stream() {
+fn splitting_the_same_passes_differently_gives_the_same_sorted_stream() {
     let mut r = Random(0x9e37_79b9_7f4a_7c15);
     for _ in 0..200 {
         let (passes, mut all) = passes(&mut r);
@@ -122,7 +122,7 @@ fn any_split_of_the_same_passes_gives_the_sorted_stream() {
 }
 
 #[test]
-fn nothing_is_released_before_a_second_complete_pass_began_after_it() {
+fn events_wait_for_a_second_complete_pass() {
     let mut order = Order::new();
     let mut out = Vec::new();
     order.batch(0, &record(10, 0, 1));
@@ -137,7 +137,7 @@ fn nothing_is_released_before_a_second_complete_pass_began_after_it() {
 }
 
 #[test]
-fn a_late_event_is_handed_on_and_counted() {
+fn late_events_are_released_and_counted() {
     let mut order = Order::new();
     let mut out = Vec::new();
     order.batch(0, &record(10, 0, 1));
@@ -151,7 +151,7 @@ fn a_late_event_is_handed_on_and_counted() {
 }
 
 #[test]
-fn a_gap_comes_in_the_place_of_the_record_before_it() {
+fn a_gap_follows_the_record_before_it() {
     let mut order = Order::new();
     let mut out = Vec::new();
     order.batch(0, &[record(10, 0, 1), record(90, 4, 2)].concat());
@@ -170,7 +170,7 @@ fn a_gap_comes_in_the_place_of_the_record_before_it() {
 }
 
 #[test]
-fn nested_and_repeated_numbers_are_no_gap() {
+fn nested_and_repeated_sequence_numbers_make_no_gap() {
     let mut order = Order::new();
     let mut out = Vec::new();
     let nested = [record(10, 0, 1), record(30, 3, 4), record(29, 2, 3), record(28, 1, 2), record(31, 3, 5)];
@@ -181,7 +181,7 @@ fn nested_and_repeated_numbers_are_no_gap() {
 }
 
 #[test]
-fn numbers_wrap() {
+fn sequence_numbers_wrap() {
     let mut order = Order::new();
     let mut out = Vec::new();
     // A stream that is seen from its 2^32th record on: nothing before it is called lost.
@@ -192,7 +192,7 @@ fn numbers_wrap() {
 }
 
 #[test]
-fn records_that_are_not_understood_are_counted_and_are_no_gap() {
+fn unknown_records_are_counted_and_make_no_gap() {
     let mut order = Order::new();
     let mut out = Vec::new();
     let mut unknown = record(20, 1, 0);
@@ -208,7 +208,7 @@ fn records_that_are_not_understood_are_counted_and_are_no_gap() {
 }
 
 #[test]
-fn what_is_no_record_ends_the_pass_of_its_cpu_only() {
+fn a_malformed_record_ends_the_pass_of_its_cpu_only() {
     let mut order = Order::new();
     let mut out = Vec::new();
     let mut bad = record(20, 1, 0);
@@ -227,7 +227,7 @@ fn what_is_no_record_ends_the_pass_of_its_cpu_only() {
 }
 
 #[test]
-fn a_stream_that_is_never_drained_whole_stays_bounded() {
+fn a_stream_without_complete_passes_stays_bounded() {
     let mut order = Order::new();
     let mut out = Vec::new();
     let mut seq = 0;
@@ -247,7 +247,7 @@ fn a_stream_that_is_never_drained_whole_stays_bounded() {
 /// Holes by the hundred thousand, half of which are filled late, in an order that knows no neighbours. What is open is held against
 /// a set of numbers. Work quadratic in the holes was measured at 41 s here.
 #[test]
-fn holes_by_the_hundred_thousand_are_found_filled_and_handed_on() {
+fn a_hundred_thousand_holes_are_found_filled_and_released() {
     const HOLES: u32 = 200_000;
     let mut r = Random(0x9e37_79b9_7f4a_7c15);
     let mut order = Order::new();
@@ -275,7 +275,7 @@ fn holes_by_the_hundred_thousand_are_found_filled_and_handed_on() {
 /// Damage can make jumps of 2^30 numbers, one after the other: what is behind by a few numbers fills the hole behind it, not an
 /// older one with the same numbers.
 #[test]
-fn numbers_that_wrap_more_than_once_fill_the_newest_hole() {
+fn numbers_that_wrap_repeatedly_fill_the_newest_hole() {
     let mut order = Order::new();
     let mut out = Vec::new();
     let jump = JUMP_MAX - 1;

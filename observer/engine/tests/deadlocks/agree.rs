@@ -124,13 +124,13 @@ fn agree_on_random(seeds: std::ops::Range<u64>) {
 }
 
 #[test]
-fn every_alarm_can_happen_and_what_can_happen_is_listed() {
+fn every_alarm_is_reachable_and_every_reachable_deadlock_is_listed() {
     agree_on_random(0..20_000);
 }
 
 #[test]
 #[ignore = "long: 200,000 cases"]
-fn every_alarm_can_happen_and_what_can_happen_is_listed_in_full() {
+fn every_alarm_is_reachable_and_every_reachable_deadlock_is_listed_in_full() {
     agree_on_random(20_000..220_000);
 }
 
@@ -153,13 +153,13 @@ fn agree_on_crowds(seeds: std::ops::Range<u64>) {
 
 /// Up to 20,000 faults of other tasks between the steps: what has to be found is found all the same.
 #[test]
-fn what_others_do_changes_nothing() {
+fn other_tasks_change_no_verdict() {
     agree_on_crowds(0..60);
 }
 
 #[test]
 #[ignore = "long: 1,000 cases of up to 20,000 faults"]
-fn what_others_do_changes_nothing_in_full() {
+fn other_tasks_change_no_verdict_in_full() {
     agree_on_crowds(60..1_060);
 }
 

@@ -69,13 +69,13 @@ fn two_orders_deadlock_and_one_order_does_not() {
 }
 
 #[test]
-fn what_is_released_before_is_not_held() {
+fn a_released_lock_is_not_held() {
     let released = vec![request(M), Act::Release { lock: M }, request(A)];
     assert_eq!(deadlocks(2, vec![vec![request(A), request(M)], released]), NONE);
 }
 
 #[test]
-fn readers_wait_for_a_queued_writer_only() {
+fn readers_wait_only_for_a_queued_writer() {
     let parties = || vec![vec![read(A), request(M)], vec![request(M), read(A)]];
     assert_eq!(deadlocks(2, parties()), NONE);
     let third = |act: Act| [parties(), vec![vec![act]]].concat();
@@ -106,14 +106,14 @@ fn a_reader_waits_for_itself_only_behind_a_writer() {
 }
 
 #[test]
-fn a_lock_that_is_lent_is_held_by_nobody_after_that() {
+fn a_lock_released_by_another_context_has_no_holder() {
     let lends = |then: Act| vec![Act::Lend { lock: A }, then];
     assert_eq!(selves(vec![lends(request(A))]), [0; 0]);
     assert_eq!(deadlocks(2, vec![lends(request(M)), vec![request(M), request(A)]]), NONE);
 }
 
 #[test]
-fn a_gate_keeps_apart_and_readers_of_it_do_not() {
+fn an_exclusive_gate_excludes_a_deadlock_and_a_shared_gate_does_not() {
     let gated = |gate: fn(LockNo) -> Act| {
         vec![vec![gate(B), request(A), request(M)], vec![gate(B), request(M), request(A)]]
     };
@@ -122,7 +122,7 @@ fn a_gate_keeps_apart_and_readers_of_it_do_not() {
 }
 
 #[test]
-fn an_inner_deadlock_comes_first() {
+fn an_inner_deadlock_happens_before_the_outer_one() {
     // At the end no lock is common to both, but one has A, and has been through B; the other has B, and has been through A.
     let party = |first, second, third, last| {
         vec![request(first), request(second), Act::Release { lock: second }, request(third), request(last)]
@@ -137,7 +137,7 @@ fn an_inner_deadlock_comes_first() {
 }
 
 #[test]
-fn a_trylock_blocks_nobody_and_what_it_got_is_held() {
+fn a_trylock_never_blocks_and_its_lock_is_held() {
     assert_eq!(
         deadlocks(2, vec![vec![request(A), request(M)], vec![request(M), tries(A, vec![], vec![])]]),
         NONE
@@ -153,7 +153,7 @@ fn a_trylock_blocks_nobody_and_what_it_got_is_held() {
 }
 
 #[test]
-fn a_child_is_not_there_before_it_is_made() {
+fn a_child_does_not_exist_before_its_fork() {
     let child = vec![request(M), request(A)];
     let fork = || Act::Fork { child: 1 };
     assert_eq!(deadlocks(1, vec![vec![request(A), request(M), fork()], child.clone()]), [[0, 1]; 0]);

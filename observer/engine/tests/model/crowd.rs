@@ -180,12 +180,12 @@ fn nothing_changes(seeds: u64, crowds: &[usize]) {
 }
 
 #[test]
-fn what_others_do_on_the_same_links_changes_nothing() {
+fn other_tasks_on_the_same_links_change_no_finding() {
     nothing_changes(8, &[300, 3_000]);
 }
 
 #[test]
 #[ignore = "long: up to 20,000 faults in each of 1,400 runs"]
-fn what_others_do_on_the_same_links_changes_nothing_in_full() {
+fn other_tasks_on_the_same_links_change_no_finding_in_full() {
     nothing_changes(50, &[600, 2_500, 10_000, 20_000]);
 }

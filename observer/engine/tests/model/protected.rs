@@ -116,12 +116,12 @@ fn with_loss(row: &Row, kernel: &Kernel, seed: u64, found: &mut Found) -> Vec<St
 }
 
 #[test]
-fn what_is_called_protected_is() {
+fn pairs_reported_as_protected_are_protected() {
     all_are_true(100);
 }
 
 #[test]
 #[ignore = "long"]
-fn what_is_called_protected_is_in_full() {
+fn pairs_reported_as_protected_are_protected_in_full() {
     all_are_true(2000);
 }

@@ -100,12 +100,12 @@ fn all_are_sound(seeds: u64) {
 }
 
 #[test]
-fn what_cannot_be_seen_makes_no_alarm() {
+fn without_ptl_releases_every_alarm_is_true() {
     all_are_sound(100);
 }
 
 #[test]
 #[ignore = "long"]
-fn what_cannot_be_seen_makes_no_alarm_in_full() {
+fn without_ptl_releases_every_alarm_is_true_in_full() {
     all_are_sound(5000);
 }

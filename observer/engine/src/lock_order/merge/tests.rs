@@ -75,7 +75,7 @@ fn listed(m: &Merged) -> Vec<(Rank, &str, &[usize])> {
 }
 
 #[test]
-fn two_runs_without_a_cycle_merge_to_one() {
+fn two_runs_without_a_cycle_merge_into_a_cycle() {
     let (a, b) = ([edge(FAULT, FOLIO, 1)], [edge(FOLIO, FAULT, 1)]);
     let m = merged(&[&a, &b]);
     assert_eq!(listed(&m), [(Rank::ClassOnly, "cycle:fault_mutex>folio_lock(file)", &[0, 1][..])]);
@@ -86,7 +86,7 @@ fn two_runs_without_a_cycle_merge_to_one() {
 }
 
 #[test]
-fn three_runs_merge_to_a_cycle_of_three() {
+fn three_runs_merge_into_a_cycle_of_three() {
     let runs = [[edge(FAULT, FOLIO, 1)], [edge(FOLIO, IMMAP_W, 1)], [edge(IMMAP_W, FAULT, 1)]];
     let m = merged(&[&runs[0], &runs[1], &runs[2]]);
     assert_eq!(
@@ -96,20 +96,20 @@ fn three_runs_merge_to_a_cycle_of_three() {
 }
 
 #[test]
-fn a_trylock_closes_nothing_and_one_that_would_block_does() {
+fn a_trylock_closes_no_cycle_and_try_then_block_does() {
     let a = [edge(FAULT, FOLIO, 1)];
     let close = |acquire| merged(&[&a, &[tried(edge(FOLIO, FAULT, 1), acquire)]]).findings.len();
     assert_eq!([AcquireKind::Try, AcquireKind::TryThenBlock].map(close), [0, 1]);
 }
 
 #[test]
-fn nothing_closes_within_one_class() {
+fn locks_of_one_class_make_no_cycle() {
     assert!(merged(&[&[edge(PTL, PTL, 1)], &[edge(PTL, PTL, 2)]]).findings.is_empty());
     assert!(merged(&[&[edge(IMMAP_W, IMMAP_R, 1)], &[edge(IMMAP_R, IMMAP_W, 2)]]).findings.is_empty());
 }
 
 #[test]
-fn what_one_run_showed_is_told_there() {
+fn a_cycle_of_one_run_is_not_reported_again() {
     let both = [edge(FAULT, FOLIO, 1), edge(FOLIO, FAULT, 2)];
     let shown = merged(&[&both[..1], &both[1..]]).findings;
     let parts =
@@ -118,7 +118,7 @@ fn what_one_run_showed_is_told_there() {
 }
 
 #[test]
-fn steps_are_of_two_runs_even_if_one_run_has_them_all() {
+fn steps_are_from_two_runs_even_if_one_run_has_all() {
     // In the first run one task alone made both, which is no cycle; the second run has another that makes one of them.
     let alone = [edge(FAULT, FOLIO, 1), edge(FOLIO, FAULT, 1)];
     let m = merged(&[&alone, &[edge(FOLIO, FAULT, 1)]]);
@@ -126,7 +126,7 @@ fn steps_are_of_two_runs_even_if_one_run_has_them_all() {
 }
 
 #[test]
-fn one_task_of_one_boot_alone_makes_no_cycle() {
+fn one_task_of_one_boot_makes_no_cycle() {
     let (a, b) = ([edge(FAULT, FOLIO, 7)], [edge(FOLIO, FAULT, 7)]);
     let of = |boot, edges| Part { boot, edges, findings: &[] };
     assert!(merge(&[of("same", &a), of("same", &b)]).findings.is_empty());
@@ -135,7 +135,7 @@ fn one_task_of_one_boot_alone_makes_no_cycle() {
 }
 
 #[test]
-fn readers_need_a_writer_and_it_is_said_whether_one_was_seen() {
+fn readers_need_a_writer_and_the_doubt_says_if_one_was_seen() {
     let doubts = |more: &[EdgeView]| {
         let a: Vec<EdgeView> = [&[edge(IMMAP_R, FOLIO, 1)], more].concat();
         let m = merged(&[&a, &[edge(FOLIO, IMMAP_R, 1)]]);
@@ -147,7 +147,7 @@ fn readers_need_a_writer_and_it_is_said_whether_one_was_seen() {
 }
 
 #[test]
-fn a_lock_of_the_file_that_all_sides_hold_alone_is_a_gate() {
+fn a_file_lock_that_all_parties_hold_exclusively_is_a_gate() {
     let under = |mut e: EdgeView, gate: End| {
         e.witness.party.holds.push(hold(gate));
         e
@@ -165,7 +165,7 @@ fn a_lock_of_the_file_that_all_sides_hold_alone_is_a_gate() {
 }
 
 #[test]
-fn loss_makes_it_incomplete_and_is_avoided_where_another_run_has_it_whole() {
+fn a_lossy_step_is_incomplete_unless_another_run_has_it_complete() {
     let lossy = [EdgeView { lossy: true, ..edge(FOLIO, FAULT, 1) }];
     let (a, whole) = ([edge(FAULT, FOLIO, 1)], [edge(FOLIO, FAULT, 1)]);
     let m = merged(&[&a, &lossy]);
@@ -176,7 +176,7 @@ fn loss_makes_it_incomplete_and_is_avoided_where_another_run_has_it_whole() {
 }
 
 #[test]
-fn an_unsure_or_inferred_hold_is_doubted() {
+fn uncertain_and_inferred_holds_are_doubts() {
     let mut b = edge(FOLIO, FAULT, 1);
     (b.witness.from_basis, b.witness.sure) = (HoldBasis::InferredFromRelease, false);
     let m = merged(&[&[edge(FAULT, FOLIO, 1)], &[b]]);

@@ -35,7 +35,7 @@ fn rings_of_any_length_are_found_once() {
 }
 
 #[test]
-fn a_chain_without_an_end_is_no_circle() {
+fn an_open_chain_of_waits_makes_no_circle() {
     let mut chain = ring(50_000);
     chain.waits_for[49_999] = None;
     let found = circles(&chain, WORK_MAX);
@@ -54,7 +54,7 @@ fn a_longer_circle_hides_no_shorter_one() {
 }
 
 #[test]
-fn every_hold_in_a_circle_is_in_a_listed_one() {
+fn every_hold_in_a_circle_is_in_a_listed_circle() {
     // Task 0 waits for readers 1 and 2; each of them waits for another lock that task 0 holds.
     let found = find(&[0, 1, 2], &[&[1, 2], &[0], &[0]]);
     assert_eq!(rings(&found), [[0, 1], [0, 2]]);
@@ -71,7 +71,7 @@ fn crowd(writers: u32, readers: u32) -> WaitGraph {
 }
 
 #[test]
-fn waiters_by_the_thousand_cost_little() {
+fn thousands_of_waiters_need_little_work() {
     for (writers, readers) in [(4, 64), (4, 1_000), (40, 1_000)] {
         let found = circles(&crowd(writers, readers), WORK_MAX);
         // Every reader closes one circle; no other has that reader.
@@ -84,7 +84,7 @@ fn waiters_by_the_thousand_cost_little() {
 }
 
 #[test]
-fn what_the_bound_leaves_out_is_counted() {
+fn circles_beyond_the_bound_are_counted() {
     let found = circles(&crowd(4, 1_000), 0);
     assert_eq!(found.found.len(), 1);
     assert_eq!(found.found[0].unsearched, 1_003);
@@ -132,7 +132,7 @@ fn random(seed: &mut u64) -> WaitGraph {
 }
 
 #[test]
-fn what_is_listed_agrees_with_all_circles_of_small_graphs() {
+fn listed_circles_agree_with_all_circles_of_small_graphs() {
     let (mut seed, mut with_circles) = (1, 0);
     for case in 0..20_000 {
         let graph = random(&mut seed);
