@@ -1,6 +1,6 @@
 //! Runs every text trace of `fixtures/traces/`, and the example in their documentation.
 //!
-//! Decides nothing about what a trace must say: each file has its own `expect` lines.
+//! Each trace has its own `expect` lines; this file adds no expectation.
 
 #![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "tests read files")]
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
@@ -18,7 +18,7 @@ fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
 }
 
-/// Names and texts of all traces, by name.
+/// Returns the names and texts of all traces, sorted by name.
 fn traces() -> Vec<(String, String)> {
     let mut found: Vec<(String, String)> = fs::read_dir(root().join("fixtures/traces"))
         .unwrap()
@@ -32,7 +32,7 @@ fn traces() -> Vec<(String, String)> {
     found
 }
 
-/// What is wrong with a trace; empty: nothing.
+/// Returns the differences from the expectations. Empty if there are none.
 fn run(name: &str, text: &str) -> String {
     let trace: Trace = match text.parse() {
         Ok(trace) => trace,
@@ -59,7 +59,7 @@ fn the_documented_example_meets_its_expectations() {
     assert_eq!(run("example", example.strip_prefix("text").unwrap()), "");
 }
 
-/// A trace whose findings are all gone, or all there, whatever happens, would test nothing.
+/// Without these differences, the test of the traces could not fail.
 #[test]
 fn unexpected_and_missing_findings_are_differences() {
     let text = fs::read_to_string(root().join("docs/text-traces.md")).unwrap();
@@ -90,7 +90,7 @@ fn reading_findings_early_does_not_change_them() {
     }
 }
 
-/// Lines are read as the events that they were written from, for every kind there is.
+/// Every kind of event, printed as a line, is parsed to the same event.
 #[test]
 fn printed_events_parse_to_the_same_events() {
     let setup = "site 3 operation hugetlb_fault\nsite 4 lookup huge_pte_alloc\nsite 5 share huge_pte_alloc"
@@ -123,7 +123,7 @@ fn printed_events_parse_to_the_same_events() {
     }
 }
 
-/// The wire form of a body decodes to it again.
+/// The wire form of a body decodes to the same body.
 #[test]
 fn event_bodies_survive_encoding_and_decoding() {
     for (name, text) in traces() {

@@ -1,4 +1,4 @@
-//! The search itself: cases whose truth is known without it.
+//! Tests of the search itself, with cases whose truth is known without it.
 
 use observer_engine::event::Mode::{Exclusive, Read, Write};
 
@@ -7,7 +7,7 @@ use super::{
     program::{Act, Builder, Kind, Lock, LockNo, Segment, Way},
 };
 
-/// An rwsem, another, and two mutexes.
+/// Two rwsems and two mutexes.
 const LOCKS: [Lock; 4] = {
     const fn lock(kind: Kind, addr: u64) -> Lock {
         Lock { kind, addr, mapping: 0, index: 0, after: None, twin: None }
@@ -38,7 +38,7 @@ fn tries(lock: LockNo, body: Vec<Act>, other: Vec<Act>) -> Act {
     Act::Try { lock, mode, is_silent: false, body, other }
 }
 
-/// Tasks that can come to wait for what they hold.
+/// Returns the tasks that can wait for a lock that they hold.
 fn selves(tasks: Vec<Vec<Act>>) -> Vec<usize> {
     let programs: Vec<_> =
         tasks.into_iter().map(|acts| Builder::program(&LOCKS, &[Segment { op: None, acts }])).collect();
@@ -46,7 +46,8 @@ fn selves(tasks: Vec<Vec<Act>>) -> Vec<usize> {
     found.into_iter().map(|(task, _)| task).collect()
 }
 
-/// Deadlocks of tasks with one segment each, as the tasks in them; the first `born` are there from the start.
+/// Returns the deadlocks of tasks with one segment each, as the tasks in them. The first `born` tasks exist at the
+/// start.
 fn deadlocks(born: usize, tasks: Vec<Vec<Act>>) -> Vec<Vec<usize>> {
     let programs: Vec<_> =
         tasks.into_iter().map(|acts| Builder::program(&LOCKS, &[Segment { op: None, acts }])).collect();
@@ -81,9 +82,9 @@ fn readers_wait_only_for_a_queued_writer() {
     let third = |act: Act| [parties(), vec![vec![act]]].concat();
     assert_eq!(deadlocks(3, third(request(A))), [[0, 1]]);
     assert_eq!(deadlocks(3, third(read(A))), NONE);
-    // One who only tries does not queue.
+    // A trylock does not queue.
     assert_eq!(deadlocks(3, third(tries(A, vec![], vec![]))), NONE);
-    // A writer that comes out of the same gate as a reader comes too late.
+    // A writer behind the same gate as a reader is too late.
     let gated =
         vec![vec![request(N), read(A), request(M)], vec![request(M), read(A)], vec![request(N), request(A)]];
     assert_eq!(deadlocks(3, gated), NONE);
@@ -96,7 +97,7 @@ fn a_reader_waits_for_itself_only_behind_a_writer() {
     assert_eq!(selves(vec![reader(), reader()]), [0; 0]);
     assert_eq!(selves(vec![reader(), vec![request(A)]]), [0]);
     assert_eq!(selves(vec![reader(), vec![request(B)]]), [0; 0]);
-    // One that only tries does not queue; one behind the reader's gate comes too late.
+    // A trylock does not queue, and a writer behind the reader's gate is too late.
     assert_eq!(selves(vec![reader(), vec![tries(A, vec![], vec![])]]), [0; 0]);
     let gated = [vec![request(M)], reader()].concat();
     assert_eq!(selves(vec![gated, vec![request(M), request(A)]]), [0; 0]);
@@ -123,7 +124,8 @@ fn an_exclusive_gate_excludes_a_deadlock_and_a_shared_gate_does_not() {
 
 #[test]
 fn an_inner_deadlock_happens_before_the_outer_one() {
-    // At the end no lock is common to both, but one has A, and has been through B; the other has B, and has been through A.
+    // At the end the parties have no lock in common. But one holds A and has released B, and the other holds B and
+    // has released A.
     let party = |first, second, third, last| {
         vec![request(first), request(second), Act::Release { lock: second }, request(third), request(last)]
     };
@@ -146,7 +148,7 @@ fn a_trylock_never_blocks_and_its_lock_is_held() {
         deadlocks(2, vec![vec![request(A), request(M)], vec![tries(M, vec![request(A)], vec![])]]),
         [[0, 1]]
     );
-    // What is done for want of the lock is done while another has it.
+    // The branch for a failed trylock runs while another task holds the lock.
     let other = vec![tries(N, vec![], vec![request(M), request(A)])];
     assert_eq!(deadlocks(2, vec![vec![request(A), request(M)], other.clone()]), NONE);
     assert_eq!(deadlocks(3, vec![vec![request(A), request(M)], other, vec![request(N)]]), [[0, 1]]);
@@ -158,7 +160,7 @@ fn a_child_does_not_exist_before_its_fork() {
     let fork = || Act::Fork { child: 1 };
     assert_eq!(deadlocks(1, vec![vec![request(A), request(M), fork()], child.clone()]), [[0, 1]; 0]);
     assert_eq!(deadlocks(1, vec![vec![request(A), fork(), request(M)], child]), [[0, 1]]);
-    // It would have to be through with A before it has M: and there A is taken already.
+    // The task would have to release A before it acquires M, but A is already held there.
     let child = vec![request(A), Act::Release { lock: A }, request(M), request(A)];
     assert_eq!(deadlocks(1, vec![vec![request(A), fork(), request(M)], child.clone()]), NONE);
     assert_eq!(deadlocks(1, vec![vec![fork(), request(A), request(M)], child]), [[0, 1]]);

@@ -1,7 +1,7 @@
-//! One schedule of a case, and the events that real probes would send of it.
+//! One schedule of a case, and the events that real probes would send for it.
 //!
-//! Asking and having, and telling of a release and the release, are two moments: others come between. Writes down what was
-//! told of whom, for the claims; decides nothing about findings.
+//! A request and the acquisition are two moments, and so are the record of a release and the release: other tasks run
+//! in between. This module notes what was recorded, for the claims. It decides nothing about findings.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -24,41 +24,41 @@ pub fn tid(t: TaskNo) -> Tid {
     Tid(11 + t as u32)
 }
 
-/// A told ask that can block.
+/// A recorded request that can block.
 #[derive(Clone, Copy, Debug)]
 pub struct Requested {
     pub time_ns: u64,
-    /// What is asked for is told too, or will be known by who has it.
+    /// The requested lock is recorded, too, or the later hold shows which one it was.
     pub is_reported: bool,
 }
 
-/// What was told in a run.
+/// Records of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Run {
     pub events: Vec<Event>,
-    /// By the asking instruction.
+    /// By requesting instruction.
     pub requests: BTreeMap<(TaskNo, Pc), Requested>,
-    /// By the taking instruction: when it was told that the task has the lock.
+    /// By acquiring instruction: time of the first record which shows that the task holds the lock.
     pub known_ns: BTreeMap<(TaskNo, Pc), u64>,
-    /// By the taking instruction: when it was told that a folio is released.
+    /// By acquiring instruction: time of the record of the folio's release.
     pub released_ns: BTreeMap<(TaskNo, Pc), u64>,
-    /// Waits that were told.
+    /// Recorded waits.
     pub waits: BTreeSet<(TaskNo, Pc)>,
-    /// By the asking instruction: when it was told that the task waits for a folio.
+    /// By requesting instruction: time of the record of a wait for a folio.
     pub folio_waits_ns: BTreeMap<(TaskNo, Pc), u64>,
-    /// Requests, in a way that can block, for what the task holds.
+    /// Blocking requests for locks that the task holds.
     pub relocks: Vec<Again>,
-    /// By task, the instructions that it came to, in order.
+    /// Instructions that each task reached, in order.
     pub trail: Vec<Vec<Pc>>,
-    /// From when on a page that moves there and back is at a place.
+    /// Times at which a moving page arrived at a place.
     pub places: Vec<(u64, LockNo)>,
-    /// When an address became another lock's.
+    /// Times at which an address became that of another lock.
     pub renamed_ns: BTreeMap<LockNo, u64>,
-    /// Locks that a task released for another one, so that the records do not tell whose hold it was.
+    /// Locks that a task released for another one, where the records do not show whose hold it was.
     pub unclear: BTreeSet<LockNo>,
     pub end: Option<State>,
     pub end_ns: u64,
-    /// Somebody could have gone on, but for an address that was not free yet.
+    /// A task could not continue only because an address was still in use.
     pub is_cut: bool,
 }
 
@@ -75,7 +75,7 @@ pub struct Again {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Fresh,
-    /// Tried and failed: will ask.
+    /// A trylock failed; a request follows.
     Tried,
     Requested,
     Releasing,
@@ -104,7 +104,7 @@ struct Runner<'a> {
     crowd: Crowd,
 }
 
-/// Lets it happen.
+/// Runs one random schedule.
 pub fn run(case: &Case, programs: &[Program]) -> Run {
     let machine = Machine { programs, is_eager: false };
     let mut random = Random::new(case.schedule);
@@ -211,7 +211,7 @@ impl Runner<'_> {
         }
     }
 
-    /// Where everything stands still, a killed task may give up.
+    /// If no task can continue, a killed task may give up its request.
     fn is_killed(&mut self) -> bool {
         let n = self.machine.programs.len();
         self.case.is_killed && (0..n).any(|t| self.gives_up(t))
@@ -265,7 +265,7 @@ impl Runner<'_> {
         }
     }
 
-    /// One step of a task; `false`: it cannot go on now.
+    /// Makes one step of a task. Returns false if it cannot continue now.
     fn step(&mut self, t: TaskNo) -> bool {
         if !self.state.is_born(t) || self.is_gone[t] {
             return false;
@@ -299,10 +299,10 @@ impl Runner<'_> {
         true
     }
 
-    /// An address is another lock's when nobody needs the lock before any more.
+    /// Returns true if the previous lock at this address is not needed any more.
     fn is_free(&mut self, t: TaskNo, ins: Ins) -> bool {
         let code = &self.machine.programs[t].code;
-        // What is locked without a word right after is known by what is asked for before.
+        // A lock that is acquired next without a record is inferred from the request before it.
         let next = match (ins, code.get(self.state.pc(t) + 1)) {
             (Ins::Take { .. }, Some(Ins::Take { lock, way: Way::Silent { .. }, .. })) => Some(*lock),
             _ => None,
@@ -334,7 +334,7 @@ impl Runner<'_> {
         true
     }
 
-    /// Whether a task holds the lock, or is about to.
+    /// Returns true if a task holds the lock or is about to acquire it.
     fn is_in_use(&self, lock: LockNo) -> bool {
         (0..self.machine.programs.len()).any(|t| {
             let comes = self.machine.ins(&self.state, t).as_ref().and_then(of_lock) == Some(lock);
@@ -343,7 +343,7 @@ impl Runner<'_> {
         })
     }
 
-    /// The page is at the place of this lock from now on.
+    /// Moves the page to the place of this lock.
     fn is_put(&mut self, lock: LockNo) -> bool {
         let addr = self.case.locks[lock].addr;
         let last = self.run.places.iter().rfind(|(_, no)| self.case.locks[*no].addr == addr);
@@ -443,7 +443,7 @@ impl Runner<'_> {
         }
     }
 
-    /// A task that has nothing to do with the lock, on which an interrupt runs; the task itself if there is none.
+    /// Returns a task that does not use the lock and can be interrupted, or the task itself if there is none.
     fn other_than(&mut self, t: TaskNo, lock: LockNo) -> TaskNo {
         let n = self.machine.programs.len();
         let comes = |t: TaskNo| self.machine.ins(&self.state, t).as_ref().and_then(of_lock) == Some(lock);
@@ -455,8 +455,9 @@ impl Runner<'_> {
         fits.next().unwrap_or(t)
     }
 
-    /// Whether the records tell that the task which releases a lock has none of it itself, and which task has: no other one holds
-    /// the lock, and the releasing one came after it, or a writer had it since.
+    /// Returns true if the records show that the releasing task does not hold the lock, and which task does: it is
+    /// the only holder, and the releasing task started after the lock's first record, or a writer held the lock
+    /// since.
     fn is_clear(&self, by: TaskNo, no: LockNo) -> bool {
         let addr = self.case.locks[no].addr;
         let of_lock = |body: &Body| match *body {
@@ -565,7 +566,7 @@ impl Runner<'_> {
         self.has(t, pc, self.case.locks[no], way, true);
     }
 
-    /// The task has it: what is told of that.
+    /// Records that the task acquired the lock.
     fn has(&mut self, t: TaskNo, pc: Pc, lock: Lock, way: Way, waited: bool) {
         self.phase[t] = Phase::Fresh;
         let (site, how) = match way {
@@ -600,7 +601,7 @@ fn held_body(lock: Lock, how: How) -> Body {
     Body::FolioHeld { folio: Folio(lock.addr), mapping: Mapping(lock.mapping), index: lock.index, how }
 }
 
-/// Class of the locks that have records of their own.
+/// Returns the class of locks that have records of their own.
 fn sleeping(kind: Kind) -> Option<Class> {
     match kind {
         Kind::MmapLock => Some(Class::MmapLock),

@@ -1,4 +1,4 @@
-//! Cases of a shape that chance alone seldom makes: rings of many tasks, and pages that move.
+//! Cases with shapes that are rare at random: rings of many tasks, and pages that move.
 
 use observer_engine::event::Mode;
 
@@ -45,7 +45,7 @@ fn take(random: &mut Random, locks: &[Lock], no: LockNo) -> Act {
     Act::Take { lock: no, mode, way, kill: None }
 }
 
-/// Five to eight tasks, each of which holds a lock and requests that of the next one.
+/// Five to eight tasks. Each holds a lock and requests the lock of the next one.
 pub fn ring(random: &mut Random) -> Case {
     let n = 5 + random.below(TASKS - 4);
     let mut locks: Vec<Lock> = (0..n as u64).map(|no| lock(random, no)).collect();
@@ -79,7 +79,7 @@ pub fn ring(random: &mut Random) -> Case {
     }
 }
 
-/// Two or three tasks that lock a page, at one place of it or the other, and one or two other locks.
+/// Two or three tasks that lock a page, at one of two places, and one or two other locks.
 pub fn moved(random: &mut Random) -> Case {
     let others = 1 + random.below(2);
     let mut locks: Vec<Lock> = (0..others as u64).map(|no| lock(random, no)).collect();

@@ -1,4 +1,4 @@
-//! The probed places of the simulated kernel, as the head of a text trace.
+//! Probed sites of the simulated kernel, as the head of a text trace.
 
 use std::fmt::Write as _;
 
@@ -7,9 +7,9 @@ use observer_engine::{setup::Setup, trace::Trace};
 use super::case::Visibility;
 
 pub const NONE: u16 = 0xffff;
-/// Operations of which it is not known when they lock folios.
+/// Operations that may lock folios at any time.
 pub const OPERATIONS: [u16; 3] = [1, 2, 3];
-/// Locks a folio first of all, or goes on without.
+/// Locks a folio first, or no folio.
 pub const FOLIO_FIRST: u16 = 4;
 /// Locks a folio right after the fault mutex.
 pub const FOLIO_AFTER_MUTEX: u16 = 5;
@@ -26,7 +26,7 @@ pub const DOWNGRADE: u16 = 19;
 pub const LOOKUP_FOLIO: u16 = 20;
 /// Entered right after the folio was locked.
 pub const CONTRACT: u16 = 21;
-/// Entered some time after.
+/// Entered some time after the folio was locked.
 pub const LATE_CONTRACT: u16 = 22;
 pub const FOLIO_SLOW: u16 = 23;
 pub const FOLIO_RELEASE: u16 = 24;
@@ -66,7 +66,7 @@ const SITES: &[(u16, &str)] = &[
     (EXIT, "task sched_process_exit"),
 ];
 
-/// The head of a text trace, with the sites that are used.
+/// Returns the head of a text trace with the sites that are used.
 pub fn text(visibility: &Visibility, used: impl Fn(u16) -> bool) -> String {
     let mut out = String::new();
     for (id, words) in SITES.iter().filter(|(id, _)| used(*id)) {

@@ -1,8 +1,8 @@
 //! The simulated kernel: tables, upper-level entries, locks, and tasks that run programs of atomic steps.
 //!
-//! Every step changes the state, sends the events that real probes would send, and writes down what is true (`truth`).
-//! What is sent and what is kept back (repeated lookups, locks of tables that were given back) follows the eBPF side.
-//! Decides nothing about findings.
+//! Every step changes the state, sends the events that real probes would send, and logs the truth (`truth`). Which
+//! events are sent and which are not (repeated lookups, locks of freed tables) follows the eBPF side. This module
+//! decides nothing about findings.
 
 mod locking;
 mod pages;
@@ -60,7 +60,7 @@ struct MmState {
     users: usize,
 }
 
-/// A pointer in a task's register: into which table, and from which lookup. No lookup: it was not seen.
+/// A pointer in a task's register: its table, and the lookup that returned it. `None`: the lookup was not seen.
 #[derive(Clone, Copy, Debug)]
 struct Pointer {
     table: usize,
@@ -101,21 +101,21 @@ pub struct Task {
     held: Vec<Held>,
     frames: Vec<Site>,
     request: Option<LockRequest>,
-    /// Got, and not told yet: the next event tells.
+    /// Acquired, but not recorded yet: the next event shows it.
     acquired: Option<(LockRequest, u64)>,
-    /// The lookup that was sent last: mm, GiB, table. The same ones after it are counted only.
+    /// The last lookup that was sent: mm, GiB, table. Equal lookups after it are only counted.
     sent: Option<(usize, u64, u64)>,
     sent_lease: Option<usize>,
     repeats: u32,
     /// Table of the last lookup, as the probes remember it.
     last_table: u64,
     seen: Option<Seen>,
-    /// Sharing that its function's return will tell.
+    /// A share that the return of its function will report.
     shared: Option<(Place, usize)>,
     release_reported: bool,
-    /// Stopped, by an interrupt or another task, while others make so many steps.
+    /// Number of steps that others make while an interrupt or another task stops this one.
     away: usize,
-    /// Other mms that it keeps alive.
+    /// Other mms that the task keeps alive.
     uses: Option<usize>,
 }
 
@@ -137,13 +137,13 @@ pub struct Kernel {
     vmas: BTreeMap<Place, Vma>,
     mms: Vec<MmState>,
     named: BTreeSet<u64>,
-    /// Locks of tables that were given back.
+    /// Locks of freed tables.
     retired: BTreeSet<u64>,
     lock_lives: BTreeMap<u64, u32>,
 }
 
 impl Kernel {
-    /// `born`: tasks that run from the start; the others are forked.
+    /// `born`: number of tasks that exist at the start; the others are forked.
     pub fn new(
         protocol: Protocol,
         places: &[Place],
@@ -216,7 +216,7 @@ impl Kernel {
         kernel
     }
 
-    /// Runs until nobody can go on, or so many steps were made. Returns how many.
+    /// Runs until no task can continue, or for `steps_max` steps. Returns the number of steps.
     pub fn run(&mut self, steps_max: usize) -> usize {
         let mut steps = 0;
         self.name_all(0, |_| true);
@@ -243,7 +243,7 @@ impl Kernel {
         steps
     }
 
-    /// Whether every task came to its end: else they wait for each other.
+    /// Returns true if every task exited. Otherwise they wait for each other.
     pub fn is_over(&self) -> bool {
         self.tasks.iter().all(|t| t.is_gone || !t.is_born)
     }
@@ -281,7 +281,7 @@ impl Kernel {
         let still_waits = matches!(body, Body::Lock { step: LockStep::WaitBegin, .. });
         if !still_waits && let Some((request, acquired_ns)) = self.tasks[no].acquired.take() {
             let held = self.tasks[no].held.iter().rfind(|h| h.lock == request.lock);
-            // Released without a record: it was had all the same.
+            // Released without a record, but held all the same.
             if let Some(held) = held.copied() {
                 self.deed(no, time_ns, Deed::Acquired { held });
             }
@@ -317,7 +317,7 @@ impl Kernel {
         };
         self.tasks[no].pc += 1;
         self.execute(no, ins);
-        // Whoever has just got a pointer is the one to be stopped.
+        // A task that just acquired a pointer is stopped most often.
         let acquired = matches!(ins, Ins::Look(reg, ..) if self.tasks[no].regs[reg].is_some());
         if (acquired || matches!(ins, Ins::Call(..) | Ins::PtlRequest(_))) && self.random.once_in(4) {
             self.tasks[no].away = 1 + self.random.below(100);
@@ -440,7 +440,7 @@ impl Kernel {
 
     fn fork(&mut self, no: TaskNo, child: TaskNo) {
         let mm = self.tasks[child].mm;
-        // Numbers of tasks that are gone are used again.
+        // Thread ids of exited tasks are reused.
         let alive = |tid| self.tasks.iter().any(|t| t.tid == tid && t.is_born && !t.is_gone);
         let free: Vec<u32> = self.tasks.iter().map(|t| t.tid).filter(|tid| !alive(*tid)).collect();
         if alive(self.tasks[child].tid) || self.random.once_in(2) {
@@ -455,7 +455,7 @@ impl Kernel {
         self.log.spans[child].birth_ns = Some(now_ns);
         self.mms[mm].users += 1;
         if self.mms[mm].users == 1 {
-            // A process of its own, with a copy of the mappings.
+            // A new process, with a copy of the mappings.
             for (_, vma) in self.vmas.iter_mut().filter(|(p, _)| p.mm == mm) {
                 *vma = Vma { mapped: true, shareable: true, in_tree: true };
             }

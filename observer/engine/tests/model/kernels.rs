@@ -1,6 +1,6 @@
-//! The kernels that are simulated: one that keeps everything apart, and what becomes of it when something is left out.
+//! The simulated kernels: one in which locks exclude every race, and variants in which something is missing.
 
-/// How the removal of a link is told.
+/// How an unlink is recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UnlinkReport {
     Body,
@@ -8,33 +8,33 @@ pub enum UnlinkReport {
     Entries,
 }
 
-/// What a fault does that goes on with its pointer after it gave up the lock.
+/// What a fault does with its pointer after it released the lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Late {
-    /// It does not.
+    /// It does not use the pointer any more.
     Never,
-    /// Takes the table's lock and uses it.
+    /// Acquires the PTL and uses it.
     Blindly,
-    /// Looks up again under the table's lock, and backs out or goes on with the new one.
+    /// Looks up again under the PTL. Backs out, or continues with the new pointer.
     Revalidates,
-    /// Looks up again, and takes the lock after that.
+    /// Looks up again, and acquires the PTL afterwards.
     RevalidatesBefore,
-    /// Uses it, and looks up again after that.
+    /// Uses it, and looks up again afterwards.
     RevalidatesAfterUse,
-    /// Looks up again under the lock and does not compare: takes the old table's lock again.
+    /// Looks up again under the lock and does not compare: acquires the old table's PTL again.
     IgnoresTakesAgain,
-    /// The same, and hands the old pointer to a callback.
+    /// The same, and passes the old pointer to a callback.
     IgnoresHandsOver,
 }
 
 /// A kernel.
 #[derive(Clone, Copy, Debug)]
 pub struct Protocol {
-    /// There is a lock per VMA, and whoever takes a link away has it for writing.
+    /// Each VMA has a lock, and every unlink holds it for writing.
     pub vma_lock: bool,
-    /// Walkers look up under it.
+    /// Walkers hold it during the lookup.
     pub walkers_lock: bool,
-    /// Faults look without a lock first, and use what they found for a migration wait.
+    /// Faults look up without a lock first, and use the result for a migration wait.
     pub first_look: bool,
     pub late: Late,
     /// The split of a VMA unshares without the VMA's lock.
@@ -44,15 +44,15 @@ pub struct Protocol {
     pub moves: bool,
     pub unlink_report: UnlinkReport,
     pub waits: bool,
-    /// Sharing is told at the function's return, after its lock is released.
+    /// A share is recorded at the return of its function, after its lock is released.
     pub late_share: bool,
     /// The walker's lookup is seen, not only its callback.
     pub walk_seen: bool,
-    /// Readers have the VMA's own lock, which no probe sees, instead of the mm's where they can get it.
+    /// Readers hold the VMA's own lock, which no probe sees, instead of the mmap_lock where they can.
     pub per_vma: bool,
-    /// There are walks over whole mms with no lookup function.
+    /// Some walks cover whole mms and have no lookup function.
     pub sweeps: bool,
-    /// A walk by the file gives the file's lock up and goes on under the VMA's.
+    /// A walk by the file releases the file's lock and continues under the VMA's lock.
     pub drops: bool,
     /// Seconds pass between some steps.
     pub slow: bool,
@@ -62,11 +62,11 @@ pub struct Protocol {
     pub run_max: usize,
 }
 
-/// A kernel to run, by name.
+/// A kernel with its name.
 pub struct Row {
     pub name: &'static str,
     pub protocol: Protocol,
-    /// Nothing can go wrong in it: there are no alarms, whatever is lost.
+    /// No race is possible in it: there are no alarms with any loss.
     pub clean: bool,
 }
 

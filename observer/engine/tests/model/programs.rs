@@ -1,6 +1,6 @@
-//! What tasks do, as programs of atomic steps: the paths of the kernel's source, in the variants that it had or could have.
+//! Tasks as programs of atomic steps: the paths of the kernel's source, in variants that existed or could exist.
 //!
-//! Decides which locks a path takes, and in which order. What a step does is the kernel's business (`kernel`).
+//! Decides which locks a path acquires, and in which order. `kernel` decides what a step does.
 
 use observer_engine::event::Mode::{Exclusive, Read, Write};
 
@@ -20,15 +20,15 @@ pub type Reg = usize;
 pub enum Ins {
     Begin(Site, Place),
     End,
-    /// A walk over the range that may look at any entry of it begins.
+    /// Begins a walk that may look up any entry of the range.
     BeginSweep(Place, u64),
-    /// A callback begins that is handed the pointer; `End` ends it.
+    /// Begins a callback that receives the pointer; `End` ends it.
     Call(Reg, Place),
     Request(Lock, observer_engine::event::Mode),
     Try(Lock, observer_engine::event::Mode, Label),
     Release(Lock),
     Downgrade(Lock),
-    /// The lock of the table that the pointer points into: this use is the pointer's.
+    /// Requests the PTL of the table to which the pointer points. This is a use of the pointer.
     PtlRequest(Reg),
     PtlRelease(Reg),
     Look(Reg, Place, Site),
@@ -38,16 +38,16 @@ pub enum Ins {
     Link(Reg, Place),
     Alloc(Place),
     Unshare(Reg, Place),
-    /// The table is given back, if there is one.
+    /// Frees the table, if there is one.
     Free(Place),
     IfNull(Reg, Label),
     IfSame(Reg, Reg, Label),
     IfUnmapped(Place, Label),
     IfMapped(Place, Label),
     IfOutOfTree(Place, Label),
-    /// Becomes a user of the mm, if it has any.
+    /// Becomes a user of the mm, if the mm has one.
     Get(usize, Label),
-    /// Jumps if others are left.
+    /// Jumps if the mm has other users.
     Put(usize, Label),
     Goto(Label),
     Map(Place),
@@ -60,7 +60,7 @@ pub enum Ins {
     Exit,
 }
 
-/// What a task does next.
+/// Next action of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Act {
     Fault(Place),
@@ -72,9 +72,9 @@ pub enum Act {
     Dontneed(Place),
     Munmap(Place),
     Mmap(Place),
-    /// Unmaps, maps anew and touches.
+    /// Unmaps, maps again and touches.
     Remap(Place),
-    /// A walk over all of the mm that no lookup tells of.
+    /// A walk over the whole mm that no lookup reports.
     Sweep(Place),
     /// A walk by the file that keeps only the VMA's lock.
     Poison(Place),
@@ -101,7 +101,7 @@ fn vma(place: Place) -> Lock {
 }
 
 impl<'a> Maker<'a> {
-    /// The program of a task of `mm` that does this and exits.
+    /// Returns the program of a task of `mm` that performs these actions and exits.
     pub fn program(
         protocol: &'a Protocol,
         places: &'a [Place],
@@ -123,7 +123,7 @@ impl<'a> Maker<'a> {
         self.out.push(ins);
     }
 
-    /// Now and then a while in which others may do something.
+    /// Sometimes adds a pause in which other tasks run.
     fn pause(&mut self) {
         for _ in 0..self.random.below(6) {
             self.put(Ins::Sleep);
@@ -139,7 +139,7 @@ impl<'a> Maker<'a> {
         self.labels[label] = self.out.len();
     }
 
-    /// Labels become places in the program.
+    /// Replaces labels by places in the program.
     fn linked(mut self) -> Vec<Ins> {
         for ins in &mut self.out {
             match ins {
@@ -184,7 +184,7 @@ impl<'a> Maker<'a> {
         }
     }
 
-    /// Something under the mm's lock, if the VMA is still there; or under the VMA's own.
+    /// Adds an action under the mmap_lock, if the VMA still exists, or under the VMA's lock.
     fn own(&mut self, place: Place, mode: observer_engine::event::Mode, what: impl Fn(&mut Self)) {
         let per_vma = Lock::PerVma(place.mm, place.vma);
         let (done, gone, busy) = (self.label(), self.label(), self.label());
@@ -203,7 +203,7 @@ impl<'a> Maker<'a> {
         self.put(Ins::Request(Lock::Mmap(place.mm), mode));
         self.put(Ins::IfUnmapped(place, out));
         if self.protocol.per_vma && mode == Write {
-            // Whoever has it for reading is waited for.
+            // Waits for the readers.
             self.put(Ins::Request(per_vma, Write));
             what(self);
             self.put(Ins::Release(per_vma));
@@ -224,7 +224,7 @@ impl<'a> Maker<'a> {
         self.put(Ins::Release(Lock::Mmap(place.mm)));
     }
 
-    /// A walk through an mm, the task's own or another's, which it keeps alive meanwhile.
+    /// A walk through the task's own mm or another one, which the task keeps alive meanwhile.
     fn visit(&mut self, place: Place, what: impl Fn(&mut Self, Place)) {
         let other = place.mm != self.mm;
         let dead = self.label();
@@ -334,7 +334,7 @@ impl<'a> Maker<'a> {
         });
     }
 
-    /// Lockless; the wait for a migration takes the table's lock through it.
+    /// A lockless lookup; the wait for a migration acquires the PTL through it.
     fn first_look(&mut self, place: Place, done: Label) {
         let none = self.label();
         self.put(Ins::Look(0, place, Site::Offset));
@@ -349,7 +349,7 @@ impl<'a> Maker<'a> {
         self.place(none);
     }
 
-    /// Shares a partner's table, or makes one.
+    /// Shares a partner's table, or allocates one.
     fn alloc(&mut self, place: Place) {
         let alone = self.label();
         self.put(Ins::Begin(Site::Sharing, place));
@@ -367,7 +367,7 @@ impl<'a> Maker<'a> {
         self.put(Ins::End);
     }
 
-    /// A fault that gave up its lock and goes on with the pointer in register 2.
+    /// A fault that released its lock and continues with the pointer in register 2.
     fn late(&mut self, place: Place) {
         let out = self.label();
         let look = Ins::Look(3, place, Site::Offset);
@@ -541,7 +541,7 @@ impl<'a> Maker<'a> {
         self.unmap(place);
     }
 
-    /// Unshares, or gives the table back if nobody else uses it.
+    /// Unshares the table, or frees it if it has no other user.
     fn unmap(&mut self, place: Place) {
         if self.protocol.vma_lock {
             self.put(Ins::Request(vma(place), Write));
@@ -562,7 +562,7 @@ impl<'a> Maker<'a> {
         self.put(Ins::Forget(vma(place)));
     }
 
-    /// Stops to use the mm; the last one takes it down.
+    /// Stops using the mm. The last user tears it down.
     fn leave(&mut self, mm: usize) {
         let out = self.label();
         let place = Place { mm, vma: 0 };

@@ -1,4 +1,4 @@
-//! The probed places of the simulated kernel.
+//! Probed sites of the simulated kernel.
 
 use observer_engine::{
     event::{Class, Mode, SiteId},
@@ -58,13 +58,13 @@ impl Site {
         SiteId(Site::ALL.iter().position(|s| *s == self).expect("all are listed") as u16)
     }
 
-    /// The upper-level entries are compared over it.
+    /// Returns true if the upper-level entries are compared during this operation.
     pub fn is_compared(self) -> bool {
         matches!(self, Site::Unmap | Site::Protect | Site::Split | Site::Move | Site::Migrate)
     }
 }
 
-/// What the engine is told of this kernel.
+/// Returns the setup that describes this kernel to the engine.
 pub fn setup(protocol: &Protocol) -> Setup {
     let excludes = |class, modes: &[Mode], except: &[Site]| Exclusion {
         class,

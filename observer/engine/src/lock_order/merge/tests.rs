@@ -57,7 +57,7 @@ fn tried(mut e: EdgeView, acquire: AcquireKind) -> EdgeView {
     e
 }
 
-/// Runs of different boots.
+/// Merges runs of different boots.
 fn merged(runs: &[&[EdgeView]]) -> Merged {
     const BOOTS: [&str; 4] = ["a", "b", "c", "d"];
     let parts: Vec<Part<'_>> =
@@ -65,7 +65,7 @@ fn merged(runs: &[&[EdgeView]]) -> Merged {
     merge(&parts)
 }
 
-/// Rank, id, and the run of each step.
+/// Returns the rank, the id and the run of each step.
 fn listed(m: &Merged) -> Vec<(Rank, &str, &[usize])> {
     let of = |f: &Finding| match &f.evidence {
         Evidence::Cycle(c) => c.recordings.clone(),
@@ -119,7 +119,8 @@ fn a_cycle_of_one_run_is_not_reported_again() {
 
 #[test]
 fn steps_are_from_two_runs_even_if_one_run_has_all() {
-    // In the first run one task alone made both, which is no cycle; the second run has another that makes one of them.
+    // In the first run, one task made both edges, which makes no cycle. In the second run, another task makes one of
+    // them.
     let alone = [edge(FAULT, FOLIO, 1), edge(FOLIO, FAULT, 1)];
     let m = merged(&[&alone, &[edge(FOLIO, FAULT, 1)]]);
     assert_eq!(listed(&m), [(Rank::ClassOnly, "cycle:fault_mutex>folio_lock(file)", &[0, 1][..])]);
@@ -159,7 +160,7 @@ fn a_file_lock_that_all_parties_hold_exclusively_is_a_gate() {
     assert_eq!(rank(INODE, INODE), Rank::Guarded);
     assert_eq!(rank(INODE, IMMAP_W), Rank::ClassOnly);
     assert_eq!(rank(IMMAP_R, IMMAP_R), Rank::ClassOnly);
-    // One mm has nothing to do with another's.
+    // A lock of one mm does not exclude users of another mm.
     let mmap = (LockClass::MmapLock, Some(Mode::Write));
     assert_eq!(rank(mmap, mmap), Rank::ClassOnly);
 }

@@ -1,7 +1,7 @@
-//! Steps that take and release locks, and which of their events the probes send.
+//! Steps that acquire and release locks, and which of their events the probes send.
 //!
-//! A lock is asked for in one step and had in another: others may come in between, and the probe of the asking is no proof of
-//! the having.
+//! A request and the acquisition are two steps, so other tasks may run in between. The event of a request does not
+//! prove a hold.
 
 use observer_engine::event::{Body, Class, LockAddr, LockStep, Mode};
 
@@ -29,7 +29,8 @@ impl Kernel {
         self.emit(no, site, body)
     }
 
-    /// The lock's records are sent: it was announced; of a table that was given back only to whoever looked up in it last.
+    /// Returns true if records of the lock are sent. The lock was announced; that of a freed table is recorded only
+    /// for the task that looked up in it last.
     pub(super) fn is_watched(&self, no: TaskNo, lock: Lock) -> bool {
         match lock {
             Lock::Ptl(table) if self.retired.contains(&lock.addr()) => {
@@ -85,7 +86,7 @@ impl Kernel {
     }
 
     pub(super) fn request(&mut self, no: TaskNo, lock: Lock, mode: Mode, lease: Option<usize>) {
-        // An ask that is not seen cannot be used as evidence.
+        // A request that is not seen cannot be evidence.
         let watched = self.is_watched(no, lock);
         self.look_again(no, lock, watched);
         let requested_ns =
@@ -102,8 +103,8 @@ impl Kernel {
         });
     }
 
-    /// What is looked up under a lock that keeps tables linked, and what is looked up without it, are two things; so are
-    /// lookups before and after a use.
+    /// Starts a new group of lookups: lookups with and without a lock that keeps tables linked are not merged, nor
+    /// are those before and after a use.
     pub(super) fn look_again(&mut self, no: TaskNo, lock: Lock, seen: bool) {
         if seen && matches!(lock.class(), Class::VmaLock | Class::IMmap | Class::Ptl) {
             self.tasks[no].sent = None;
@@ -128,7 +129,7 @@ impl Kernel {
         }
     }
 
-    /// Two steps: the probe is at the entry, the lock goes at the end.
+    /// Two steps: the probe is at the function's entry, and the lock is released at its end.
     pub(super) fn release(&mut self, no: TaskNo, lock: Lock) {
         let at = self.tasks[no].held.iter().rposition(|h| h.lock == lock).expect("it is held");
         let reported = std::mem::replace(&mut self.tasks[no].release_reported, true);
@@ -158,7 +159,7 @@ impl Kernel {
         }
     }
 
-    /// Names the locks of these places, as operations on them before would have.
+    /// Announces the locks of these places, as earlier operations would have.
     pub(super) fn name_all(&mut self, no: TaskNo, which: impl Fn(Place) -> bool) {
         if !self.protocol.named_early {
             return;

@@ -1,4 +1,4 @@
-//! Steps that look up, share, take away and give back page tables.
+//! Steps that look up, share, unlink and free page tables.
 
 use observer_engine::event::{Addr, Body, Mm, Pte, Table};
 
@@ -135,7 +135,7 @@ impl Kernel {
         self.tasks[no].mm == place.mm || self.tasks[no].uses == Some(place.mm)
     }
 
-    /// The walk through the mapping's tree: partners without a table are looked at, too.
+    /// The walk through the mapping's tree. Partners without a table are looked up, too.
     pub(super) fn look_partner(&mut self, no: TaskNo, reg: usize, place: Place) {
         self.tasks[no].regs[reg] = None;
         let partners: Vec<Place> = self
@@ -265,7 +265,7 @@ impl Kernel {
         self.free_pages.push(addr);
     }
 
-    /// A walk begins that may look at any entry up to there.
+    /// Begins a walk that may look up any entry up to `to`.
     pub(super) fn begin_sweep(&mut self, no: TaskNo, place: Place, to: u64) {
         let now_ns = self.begin_range(no, Site::Sweep, place, to);
         self.log.leases.push(Lease {

@@ -1,10 +1,10 @@
-//! Circles of graphs whose circles are known, and what finding them costs.
+//! Graphs whose circles are known, and the work of finding them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Circles, WORK_MAX, WaitGraph, circles};
 
-/// Tasks that wait for locks, in the order of the tasks, and which tasks hold each lock.
+/// `waits_for`: the lock for which each task waits. `holders`: the tasks that hold each lock.
 fn find(waits_for: &[u32], holders: &[&[u32]]) -> Circles {
     let graph = WaitGraph {
         waits_for: waits_for.iter().map(|lock| Some(*lock)).collect(),
@@ -41,14 +41,14 @@ fn an_open_chain_of_waits_makes_no_circle() {
     let found = circles(&chain, WORK_MAX);
     assert!(found.found.is_empty());
     assert!(found.work < 500_000, "{}", found.work);
-    // A task that waits for a party of a circle is no party of it.
+    // A task that waits for a party of a circle is not a party itself.
     let beside = find(&[1, 0, 0], &[&[0], &[1]]);
     assert_eq!(rings(&beside), [[0, 1]]);
 }
 
 #[test]
 fn a_longer_circle_hides_no_shorter_one() {
-    // Tasks 0 and 2 hold what task 1 waits for. One circle has all three tasks, the other only 0 and 1.
+    // Tasks 0 and 2 hold the lock for which task 1 waits. One circle has all three tasks, the other only 0 and 1.
     let found = find(&[0, 1, 2], &[&[1], &[0, 2], &[0]]);
     assert_eq!(rings(&found), [&[0, 1][..], &[0, 1, 2]]);
 }
@@ -90,7 +90,7 @@ fn circles_beyond_the_bound_are_counted() {
     assert_eq!(found.found[0].unsearched, 1_003);
 }
 
-/// Every simple circle, each from its least task on.
+/// Returns every simple circle, starting with its least task.
 fn all_circles(graph: &WaitGraph) -> BTreeSet<Vec<u32>> {
     fn extend(graph: &WaitGraph, way: &mut Vec<u32>, all: &mut BTreeSet<Vec<u32>>) {
         let last = way[way.len() - 1];
@@ -112,7 +112,7 @@ fn all_circles(graph: &WaitGraph) -> BTreeSet<Vec<u32>> {
     all
 }
 
-/// A small graph from a seed. No task waits for what it holds.
+/// Returns a small graph from a seed. No task waits for a lock that it holds.
 fn random(seed: &mut u64) -> WaitGraph {
     let mut below = |n: u64| {
         *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -140,7 +140,7 @@ fn listed_circles_agree_with_all_circles_of_small_graphs() {
         let listed: BTreeSet<Vec<u32>> = found.iter().map(|c| super::from_least(&c.tasks)).collect();
         assert_eq!(listed.len(), found.len(), "case {case}: one is listed twice");
         assert!(listed.is_subset(&all), "case {case}: {listed:?} of {all:?}, {graph:?}");
-        // The shortest circle through each hold: the group, its holder, and how long the circle is.
+        // The shortest circle through each hold: lock, holder, and length.
         let group = |task: u32| graph.waits_for[task as usize];
         let shortest = |circles: &BTreeSet<Vec<u32>>| {
             let mut shortest = BTreeMap::new();
