@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use observer_engine::event::{
-    Addr, Body, Class, Event, Folio, How, LockAddr, LockStep, Mapping, Mm, Mode, SiteId, Tid,
+    Addr, Body, Event, Folio, How, LockAddr, LockStep, Mapping, Mm, Mode, SiteId, Tid,
 };
 
 use super::{
@@ -151,7 +151,7 @@ impl Runner<'_> {
 
     fn name(&mut self, t: TaskNo, no: LockNo) {
         let lock = self.case.locks[no];
-        if let Some(class) = sleeping(lock.kind) {
+        if let Some(class) = sites::class(lock.kind) {
             let owner = 0x10_0000 + 0x100 * no as u64;
             self.send(t, sites::NONE, Body::LockName { class, lock: LockAddr(lock.addr), owner, vma: 0 });
         }
@@ -231,7 +231,7 @@ impl Runner<'_> {
         }
         self.queue_lock(
             t,
-            request_site(self.case.locks[lock].kind, mode),
+            sites::of_request(self.case.locks[lock].kind, mode),
             (LockStep::GaveUp, lock, Some(mode)),
             false,
         );
@@ -247,7 +247,7 @@ impl Runner<'_> {
         failed: bool,
     ) {
         let lock = self.case.locks[no];
-        let Some(class) = sleeping(lock.kind) else { return };
+        let Some(class) = sites::class(lock.kind) else { return };
         let body = Body::Lock { step, class, mode, lock: LockAddr(lock.addr), failed };
         self.queued[t].push_back(QueuedRecord { site, body, known: None, requested: None });
     }
@@ -326,7 +326,7 @@ impl Runner<'_> {
         if !self.run.renamed_ns.contains_key(&lock) {
             self.run.renamed_ns.insert(lock, self.now_ns);
             let before = self.case.locks[old];
-            if let Some(class) = sleeping(before.kind) {
+            if let Some(class) = sites::class(before.kind) {
                 self.send(t, sites::NONE, Body::LockForget { class, lock: LockAddr(before.addr) });
                 self.name(t, lock);
             }
@@ -380,7 +380,7 @@ impl Runner<'_> {
                 let acquired = self.machine.attempt(&mut self.state, t) == Outcome::Acquired;
                 if !is_silent {
                     let step = if acquired { LockStep::Try } else { LockStep::Busy };
-                    let site = try_site(self.case.locks[lock].kind, mode);
+                    let site = sites::of_try(self.case.locks[lock].kind, mode);
                     self.queue_lock(t, site, (step, lock, Some(mode)), false);
                     if acquired && let Some(record) = self.queued[t].back_mut() {
                         record.known = Some(pc);
@@ -417,28 +417,16 @@ impl Runner<'_> {
 
     fn send_release(&mut self, t: TaskNo, no: LockNo, mode: Mode) {
         let lock = self.case.locks[no];
-        let Some(class) = sleeping(lock.kind) else {
-            let at = self.send(
-                t,
-                sites::FOLIO_RELEASE,
-                Body::FolioRelease {
-                    folio: Folio(lock.addr),
-                    mapping: Mapping(lock.mapping),
-                    index: lock.index,
-                },
-            );
+        let Some(class) = sites::class(lock.kind) else {
+            let (folio, mapping, index) = (Folio(lock.addr), Mapping(lock.mapping), lock.index);
+            let at = self.send(t, sites::FOLIO_RELEASE, Body::FolioRelease { folio, mapping, index });
             for held in self.machine.held(&self.state, t).iter().filter(|h| h.lock == no) {
                 self.run.released_ns.insert((t, held.taken), at);
             }
             return;
         };
         if lock.kind != Kind::Ptl || self.case.visibility.ptl_release {
-            let (kind, step, lock) = (lock.kind, LockStep::Release, LockAddr(lock.addr));
-            let site = match kind {
-                Kind::FaultMutex => sites::MUTEX_UNLOCK,
-                Kind::Ptl => sites::SPIN_UNLOCK,
-                _ => sites::RELEASE,
-            };
+            let (site, step, lock) = (sites::of_release(lock.kind), LockStep::Release, LockAddr(lock.addr));
             self.send(t, site, Body::Lock { step, class, mode: Some(mode), lock, failed: false });
         }
     }
@@ -482,7 +470,8 @@ impl Runner<'_> {
         match (self.phase[t], way) {
             (Phase::Fresh, Way::TryThenBlock | Way::TryThenRequest) => {
                 let is_wait = way == Way::TryThenBlock;
-                let site = if is_wait { block_site(mode) } else { try_site(lock.kind, mode) };
+                let site =
+                    if is_wait { sites::of_try_then_block(mode) } else { sites::of_try(lock.kind, mode) };
                 let mut tried = self.state;
                 if self.machine.attempt(&mut tried, t) == Outcome::Acquired {
                     if is_wait {
@@ -500,7 +489,12 @@ impl Runner<'_> {
             }
             (Phase::Fresh | Phase::Tried, Way::Request | Way::TryThenBlock | Way::TryThenRequest) => {
                 self.note_relock(t, pc, no, mode);
-                self.queue_lock(t, request_site(lock.kind, mode), (LockStep::Request, no, Some(mode)), false);
+                self.queue_lock(
+                    t,
+                    sites::of_request(lock.kind, mode),
+                    (LockStep::Request, no, Some(mode)),
+                    false,
+                );
                 if let Some(record) = self.queued[t].back_mut() {
                     (record.known, record.requested) = (Some(pc), Some(pc));
                 }
@@ -599,38 +593,4 @@ fn of_lock(ins: &Ins) -> Option<LockNo> {
 
 fn held_body(lock: Lock, how: How) -> Body {
     Body::FolioHeld { folio: Folio(lock.addr), mapping: Mapping(lock.mapping), index: lock.index, how }
-}
-
-/// Returns the class of locks that have records of their own.
-fn sleeping(kind: Kind) -> Option<Class> {
-    match kind {
-        Kind::MmapLock => Some(Class::MmapLock),
-        Kind::VmaLock => Some(Class::VmaLock),
-        Kind::IMmap => Some(Class::IMmap),
-        Kind::FaultMutex => Some(Class::FaultMutex),
-        Kind::Ptl => Some(Class::Ptl),
-        Kind::FileFolio | Kind::AnonFolio => None,
-    }
-}
-
-fn request_site(kind: Kind, mode: Mode) -> u16 {
-    match (kind, mode) {
-        (Kind::Ptl, _) => sites::SPIN_LOCK,
-        (_, Mode::Read) => sites::DOWN_READ,
-        (_, Mode::Write) => sites::DOWN_WRITE,
-        (_, Mode::Exclusive) => sites::MUTEX_LOCK,
-    }
-}
-
-fn try_site(kind: Kind, mode: Mode) -> u16 {
-    match (kind, mode) {
-        (Kind::Ptl, _) => sites::SPIN_LOCK,
-        (_, Mode::Read) => sites::DOWN_READ_TRYLOCK,
-        (_, Mode::Write) => sites::DOWN_WRITE_TRYLOCK,
-        (_, Mode::Exclusive) => sites::MUTEX_TRYLOCK,
-    }
-}
-
-fn block_site(mode: Mode) -> u16 {
-    if mode == Mode::Read { sites::READ_TRY_THEN_BLOCK } else { sites::WRITE_TRY_THEN_BLOCK }
 }

@@ -2,9 +2,13 @@
 
 use std::fmt::Write as _;
 
-use observer_engine::{setup::Setup, trace::Trace};
+use observer_engine::{
+    event::{Class, Mode},
+    setup::Setup,
+    trace::Trace,
+};
 
-use super::case::Visibility;
+use super::{case::Visibility, program::Kind};
 
 pub const NONE: u16 = 0xffff;
 /// Operations that may lock folios at any time.
@@ -83,4 +87,50 @@ pub fn text(visibility: &Visibility, used: impl Fn(u16) -> bool) -> String {
 
 pub fn setup(visibility: &Visibility) -> Setup {
     text(visibility, |_| true).parse::<Trace>().unwrap().setup
+}
+
+/// Returns the class of locks that have records of their own.
+pub fn class(kind: Kind) -> Option<Class> {
+    match kind {
+        Kind::MmapLock => Some(Class::MmapLock),
+        Kind::VmaLock => Some(Class::VmaLock),
+        Kind::IMmap => Some(Class::IMmap),
+        Kind::FaultMutex => Some(Class::FaultMutex),
+        Kind::Ptl => Some(Class::Ptl),
+        Kind::FileFolio | Kind::AnonFolio => None,
+    }
+}
+
+/// Returns the site of a blocking request.
+pub fn of_request(kind: Kind, mode: Mode) -> u16 {
+    match (kind, mode) {
+        (Kind::Ptl, _) => SPIN_LOCK,
+        (_, Mode::Read) => DOWN_READ,
+        (_, Mode::Write) => DOWN_WRITE,
+        (_, Mode::Exclusive) => MUTEX_LOCK,
+    }
+}
+
+/// Returns the site of a trylock.
+pub fn of_try(kind: Kind, mode: Mode) -> u16 {
+    match (kind, mode) {
+        (Kind::Ptl, _) => SPIN_LOCK,
+        (_, Mode::Read) => DOWN_READ_TRYLOCK,
+        (_, Mode::Write) => DOWN_WRITE_TRYLOCK,
+        (_, Mode::Exclusive) => MUTEX_TRYLOCK,
+    }
+}
+
+/// Returns the site that tries first and blocks if that fails.
+pub fn of_try_then_block(mode: Mode) -> u16 {
+    if mode == Mode::Read { READ_TRY_THEN_BLOCK } else { WRITE_TRY_THEN_BLOCK }
+}
+
+/// Returns the site of a release.
+pub fn of_release(kind: Kind) -> u16 {
+    match kind {
+        Kind::FaultMutex => MUTEX_UNLOCK,
+        Kind::Ptl => SPIN_UNLOCK,
+        _ => RELEASE,
+    }
 }
