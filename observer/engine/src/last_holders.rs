@@ -75,7 +75,7 @@ impl LastHold {
     }
 }
 
-/// Result of asking for a lock's last holder.
+/// The last holder of a lock, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Last {
     Known(LastHold),

@@ -75,18 +75,18 @@ fn unexpected_and_missing_findings_are_differences() {
 fn reading_findings_early_does_not_change_them() {
     for (name, text) in traces() {
         let trace: Trace = text.parse().unwrap();
-        let (mut asked, once) = (observer_engine::Engine::new(trace.setup.clone()), trace.run());
+        let (mut read_early, once) = (observer_engine::Engine::new(trace.setup.clone()), trace.run());
         for step in &trace.steps {
             match step {
-                Step::Event(event) => asked.push(event),
-                Step::Hole(hole) => asked.hole(*hole),
-                Step::Tick(now_ns) => asked.tick(*now_ns),
+                Step::Event(event) => read_early.push(event),
+                Step::Hole(hole) => read_early.hole(*hole),
+                Step::Tick(now_ns) => read_early.tick(*now_ns),
             }
-            let _ = (asked.findings(), asked.tables(), asked.edges(), asked.stats());
+            let _ = (read_early.findings(), read_early.tables(), read_early.edges(), read_early.stats());
         }
-        asked.finish();
-        assert_eq!(asked.findings(), once.findings(), "{name}");
-        assert_eq!(asked.tables(), once.tables(), "{name}");
+        read_early.finish();
+        assert_eq!(read_early.findings(), once.findings(), "{name}");
+        assert_eq!(read_early.tables(), once.tables(), "{name}");
     }
 }
 
