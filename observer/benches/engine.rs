@@ -1,8 +1,7 @@
-//! How many events a second the engine takes, on one core, and what each kind of event costs.
+//! Events per second of the engine on one core, and the cost of each kind of event.
 //!
-//! Decides what is measured and how it is told: a table for people, and one line of JSON for machines at the end.
-//! `cargo xtask bench engine` runs it. Nothing is judged here; the machine is noisy, so best and median of the runs stand
-//! beside each other.
+//! Prints a table for people, and one line of JSON for machines at the end. `cargo xtask bench engine` runs it. It
+//! judges nothing. The machine is noisy, so it shows both the best run and the median.
 
 #[path = "engine/costs.rs"]
 mod costs;
@@ -32,13 +31,13 @@ struct Args {
     /// A recording; without: fixtures/fault-truncate.obs
     #[arg(long, value_name = "FILE")]
     recording: Option<PathBuf>,
-    /// The recording is repeated until it has so many events
+    /// The recording is repeated until it has this many events
     #[arg(long, value_name = "N", default_value_t = 10_000_000)]
     events: u64,
     /// Times that each stage is run
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
     runs: u64,
-    /// Runs one stage alone, by its name in the last line, for whoever looks closer
+    /// Runs one stage alone, by its name in the last line, to examine it
     #[arg(long, value_name = "STAGE", value_parser = STAGES.iter().map(|s| s.name).collect::<Vec<_>>())]
     only: Option<String>,
     /// What cargo says to every bench
@@ -46,7 +45,7 @@ struct Args {
     bench: bool,
 }
 
-/// A stage: what is timed.
+/// A stage that is timed.
 struct Stage {
     /// For machines.
     name: &'static str,
@@ -54,7 +53,7 @@ struct Stage {
     run: fn(&Load, &mut Scratch) -> anyhow::Result<Duration>,
 }
 
-/// Bytes to findings, in memory: what the goal is set for.
+/// Bytes to findings, in memory. The performance goal is for this stage.
 const WHOLE: &str = "decode_order_engine";
 const ENGINE: &str = "engine";
 
@@ -94,11 +93,11 @@ const STAGES: &[Stage] = &[
     },
 ];
 
-/// What stages leave for each other and for the table.
+/// Results that stages leave for each other and for the table.
 #[derive(Default)]
 struct Scratch {
     container: Vec<u8>,
-    /// Resident memory after a tenth and at the end of a run in which no object is ever met again.
+    /// Resident memory after a tenth and at the end of a run whose objects are all new.
     tenth_bytes: Option<u64>,
     end_bytes: Option<u64>,
 }
@@ -136,7 +135,7 @@ fn main() -> anyhow::Result<()> {
     let mut rows: Vec<Row> =
         STAGES.iter().filter(wanted).map(|stage| Row { stage, took: Vec::new() }).collect();
     let mut scratch = Scratch::default();
-    // Stages take turns, so that a bad moment of the machine is shared.
+    // The stages alternate, so that a disturbance of the machine affects all of them.
     for _ in 0..args.runs {
         for row in &mut rows {
             row.took.push((row.stage.run)(&load, &mut scratch)?);
@@ -220,7 +219,7 @@ fn print_memory(scratch: &Scratch) {
     }
 }
 
-/// The last line: all figures, in events a second, nanoseconds and bytes.
+/// Prints the last line: all figures, in events per second, nanoseconds and bytes.
 fn print_line(name: &str, events: u64, rows: &[Row], costs: &Costs, scratch: &Scratch) -> anyhow::Result<()> {
     let rates = |pick: usize| -> BTreeMap<&str, f64> {
         rows.iter().map(|row| (row.stage.name, row.rates(events)[pick].round())).collect()

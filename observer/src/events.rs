@@ -41,7 +41,7 @@ fn lock_of(body: &Body) -> Option<(LockClass, u64, Option<Mode>)> {
         Body::LockName { class, lock, .. } | Body::LockForget { class, lock } => {
             Some((class.into(), lock.0, None))
         }
-        Body::FolioAsk { mapping, folio: page, .. }
+        Body::FolioRequest { mapping, folio: page, .. }
         | Body::FolioHeld { folio: page, mapping, .. }
         | Body::FolioRelease { folio: page, mapping, .. }
         | Body::FolioWait { folio: page, mapping, .. } => folio(mapping, page.0),

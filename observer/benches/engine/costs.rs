@@ -1,10 +1,10 @@
-//! What an event costs, kind by kind.
+//! Cost of an event, by kind.
 //!
-//! Decode is timed in batches of one kind. The engine cannot be: what an event costs depends on those before it. So the
-//! clock is read around one event of eight, chosen at random in a whole run, and what the reading of the clock costs,
-//! measured in the same run between two events, is taken off. A clock that is read makes the processor finish what it
-//! has begun; in a run without clocks, events overlap, and wait for memory. So the mean is not quite that of the table,
-//! and the shares are shares of the sum.
+//! Decode is timed in batches of one kind. The engine cannot be timed like this, because the cost of an event depends
+//! on the events before it. So the clock is read around one of eight events, chosen at random in a whole run. The
+//! cost of reading the clock, measured in the same run between two events, is subtracted. Reading the clock makes the
+//! processor finish earlier instructions; in a run without clocks, events overlap and wait for memory. So the mean
+//! differs slightly from that of the table, and the shares are shares of the sum.
 
 use std::{
     collections::BTreeMap,
@@ -21,9 +21,9 @@ use super::{
     stages::{Load, Step, busy},
 };
 
-/// Longer than any event takes: the machine did something else.
+/// Longer than any event takes: the machine was interrupted.
 const OUTLIER: Duration = Duration::from_micros(50);
-/// Times that a batch of one kind is decoded, at least, in records.
+/// Minimum number of records decoded in batches of one kind.
 const DECODED: usize = 2_000_000;
 
 /// One kind of event.
@@ -35,13 +35,13 @@ pub struct Cost {
     pub engine_ns: f64,
 }
 
-/// All kinds that the recording has, by name.
+/// All kinds in the recording, by name.
 pub struct Costs {
     pub by_kind: BTreeMap<&'static str, Cost>,
-    /// What reading the clock twice costs.
+    /// Cost of reading the clock twice.
     pub clock_ns: f64,
     pub samples: u64,
-    /// Samples that were left out.
+    /// Samples that were discarded.
     pub outliers: u64,
 }
 
@@ -87,7 +87,7 @@ struct Sampled {
     outliers: u64,
 }
 
-/// A run of the engine with a clock around some events, and around nothing as often.
+/// Runs the engine with a clock around some events, and around nothing equally often.
 fn sampled(load: &Load) -> anyhow::Result<Sampled> {
     let mut engine = load.new_engine()?;
     let mut sampled = Sampled::default();

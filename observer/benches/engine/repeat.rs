@@ -1,8 +1,8 @@
-//! A recording, again and again, as one long run.
+//! A recording, repeated as one long run.
 //!
-//! Decides what differs from one time to the next, so that the stream is one that a kernel could have given: times and
-//! marks go on by the recording's length, each CPU's sequence numbers go on where they ended, totals of loss add up.
-//! [`Addresses`] says whether the objects are the same ones each time.
+//! Decides the differences between repetitions, so that a kernel could have sent the stream: times and marks continue
+//! after the recording's length, each CPU's sequence numbers continue, and totals of loss add up. [`Addresses`]
+//! decides if the objects are the same ones each time.
 
 use std::{
     collections::BTreeMap,
@@ -21,20 +21,20 @@ use observer_ebpf::{
     record::{Record, RecordBuf, Records},
 };
 
-/// Of the fixtures, the one whose events are the dearest: two in three are of locks, and it has the most lookups.
+/// The fixture with the most expensive events: two in three are of locks, and it has the most lookups.
 const FIXTURE: &str = "fault-truncate.obs";
 /// Time between two repetitions.
 const PAUSE_NS: u64 = 1_000_000;
-/// What each repetition's kernel addresses are away from those before: more than the memory of a guest.
+/// Distance between the kernel addresses of two repetitions: more than the memory of a guest.
 const FRESH_BYTES: u64 = 1 << 36;
 
-/// Whether a repetition meets the objects of the one before.
+/// Whether a repetition uses the objects of the one before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Addresses {
-    /// The same tasks, mms, tables and locks: a long run of programs that stay. Everything is known and in the caches.
+    /// The same tasks, mms, tables and locks: a long run of programs that stay. All objects are known and cached.
     Same,
-    /// Other tasks, mms, tables and locks each time: nothing is ever met again. No kernel is like that, since it uses
-    /// memory again; no run can be harder on what the engine remembers.
+    /// New tasks, mms, tables and locks each time. No kernel does this, since it reuses memory; no run is harder on
+    /// the engine's memory.
     Fresh,
 }
 
@@ -48,14 +48,14 @@ pub struct Recording {
     passes: Vec<Pass>,
     /// Of its own time, from one repetition to the next.
     pub length_ns: u64,
-    /// What one repetition takes of each CPU's sequence numbers.
+    /// Number of sequence numbers of each CPU in one repetition.
     numbers: BTreeMap<u16, u32>,
     tids: u32,
     totals: BTreeMap<(u16, u16), u64>,
 }
 
 impl Recording {
-    /// The one that was asked for, else the fixture; with its name.
+    /// Returns the requested recording, or else the fixture, with its name.
     pub fn given(path: Option<PathBuf>) -> anyhow::Result<(String, Recording)> {
         let fixture = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../fixtures").join(FIXTURE);
         let path = path.unwrap_or_else(fixture);
@@ -109,7 +109,7 @@ impl Recording {
         self.passes.len() as u64
     }
 
-    /// The passes of repetition `n`, into the room of another one.
+    /// Writes the passes of repetition `n` into the buffers of another one.
     pub fn nth(&self, n: u64, addresses: Addresses, into: &mut Vec<Pass>) {
         into.resize_with(self.passes.len(), Pass::default);
         let later_ns = n * self.length_ns;
@@ -146,7 +146,7 @@ impl Recording {
     }
 }
 
-/// Moves what names an object: kernel addresses, and the ids of tasks.
+/// Moves the names of objects: kernel addresses, and the ids of tasks.
 fn refresh(record: &mut RecordBuf, bytes: u64, tids: u32) {
     record.header.tid = record.header.tid.wrapping_add(tids);
     let first = match kind(record) {

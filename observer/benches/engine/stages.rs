@@ -1,6 +1,6 @@
-//! The stages that an event goes through, each timed over a whole repetition at once: the clock is read twice for
-//! thousands of events. What prepares a stage is not timed. The clock is that of this thread's time on a processor, so
-//! that others who want the processor too do not count.
+//! The stages of an event, each timed over a whole repetition: the clock is read twice for thousands of events.
+//! Preparing a stage is not timed. The clock is this thread's processor time, so other users of the processor do not
+//! count.
 
 use std::{
     cell::RefCell,
@@ -27,13 +27,13 @@ use observer_engine::{
 
 use super::repeat::{Addresses, Recording};
 
-/// A recording so many times.
+/// A recording, repeated.
 pub struct Load<'a> {
     pub recording: &'a Recording,
     pub times: u64,
 }
 
-/// What the engine is told.
+/// Input of the engine.
 pub enum Step {
     Event(Event),
     Hole(Hole),
@@ -68,7 +68,7 @@ impl Load<'_> {
         })
     }
 
-    /// Bytes into events, and those into one order.
+    /// Bytes to sorted events.
     pub fn order(&self) -> anyhow::Result<Duration> {
         let mut order = Order::new();
         let took = self.each(Addresses::Same, |passes| {
@@ -84,7 +84,7 @@ impl Load<'_> {
         Ok(took)
     }
 
-    /// Events that are in order, and nothing else.
+    /// Only sorted events.
     pub fn engine(&self, addresses: Addresses) -> anyhow::Result<Duration> {
         let mut engine = self.new_engine()?;
         let mut took = Duration::ZERO;
@@ -128,7 +128,7 @@ impl Load<'_> {
         Ok(out.0.take())
     }
 
-    /// Container, decompression and columns: passes as they come out of a file; `and_all`: and the pipeline behind.
+    /// Container, decompression and columns: passes as read from a file. `and_all`: also the pipeline behind.
     pub fn read(&self, container: &[u8], and_all: bool) -> anyhow::Result<Duration> {
         let input = Box::new(Cursor::new(container.to_vec()));
         let begun = busy();
@@ -151,7 +151,7 @@ impl Load<'_> {
         Ok(Engine::new(Setup::try_from(&self.recording.meta.setup)?))
     }
 
-    /// What the engine is told, a repetition at a time.
+    /// Input of the engine, one repetition at a time.
     pub fn steps(&self, addresses: Addresses, mut give: impl FnMut(&[Step])) {
         let mut order = Order::new();
         let (mut passes, mut steps) = (Vec::new(), Vec::new());
@@ -173,8 +173,8 @@ impl Load<'_> {
         }
     }
 
-    /// The repetitions are one run without a seam: every event came in its time, and what is missing is missing in the
-    /// recording.
+    /// Checks that the repetitions form one run: every event arrived in time, and only the recording's own losses are
+    /// missing.
     fn check(&self, counts: &observer_engine::order::Counts) -> anyhow::Result<()> {
         let once = Load { recording: self.recording, times: 1 };
         let mut order = Order::new();
@@ -186,9 +186,12 @@ impl Load<'_> {
         }
         order.finish(|_| {});
         let one = order.counts();
-        let told = |c: &observer_engine::order::Counts| [c.events, c.late, c.lost, c.undecodable()];
-        let expected = told(&one).map(|n| n * self.times);
-        ensure!(told(counts) == expected, "the repetitions are no run: {counts:?}, where one is {one:?}");
+        let total_counts = |c: &observer_engine::order::Counts| [c.events, c.late, c.lost, c.undecodable()];
+        let expected = total_counts(&one).map(|n| n * self.times);
+        ensure!(
+            total_counts(counts) == expected,
+            "the repetitions are no run: {counts:?}, where one is {one:?}"
+        );
         Ok(())
     }
 }
@@ -222,19 +225,19 @@ impl Write for Shared {
     }
 }
 
-/// Time for which this thread had a processor.
+/// Returns this thread's processor time.
 pub fn busy() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: writes the timespec that it is given, and cannot fail for this clock.
+    // SAFETY: writes the timespec passed to it, and cannot fail for this clock.
     unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
     Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
 }
 
-/// Resident memory of this process, in bytes; `None`: the kernel does not tell.
+/// Returns the resident memory of this process, in bytes. `None`: the kernel does not report it.
 pub fn resident_bytes() -> Option<u64> {
     let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
     let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
-    // SAFETY: asks for a constant of the system.
+    // SAFETY: returns a constant of the system.
     let page_bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
     Some(pages * u64::try_from(page_bytes).ok()?)
 }

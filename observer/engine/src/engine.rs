@@ -117,8 +117,8 @@ impl Engine {
             }
             Body::LockName { class, lock, owner, .. } => self.lock_named(id, class, lock.0, owner, now_ns),
             Body::LockForget { class, lock } => self.lock_gone(class, lock.0, now_ns),
-            Body::FolioAsk { mapping, index, folio } => {
-                self.folio_ask(id, event, FolioPlace { folio, mapping, index })
+            Body::FolioRequest { mapping, index, folio } => {
+                self.folio_request(id, event, FolioPlace { folio, mapping, index })
             }
             Body::FolioHeld { folio, mapping, index, how } => {
                 self.folio_held(id, event, FolioPlace { folio, mapping, index }, how);

@@ -122,7 +122,7 @@ impl Mode {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum LockStep {
     /// Requested in a way that can block; certainly held from the task's next event on.
-    Ask,
+    Request,
     /// A trylock succeeded.
     Try,
     /// A trylock failed.
@@ -226,7 +226,7 @@ pub enum Body {
         class: Class,
         lock: LockAddr,
     },
-    FolioAsk {
+    FolioRequest {
         mapping: Mapping,
         index: u64,
         folio: Folio,
@@ -271,7 +271,7 @@ impl Body {
             Body::Unlinked { .. } => kinds::UNLINKED,
             Body::TableFree { .. } => kinds::TABLE_FREE,
             Body::Lock { step, .. } => match step {
-                LockStep::Ask => kinds::LOCK_ASK,
+                LockStep::Request => kinds::LOCK_ASK,
                 LockStep::Try => kinds::LOCK_TRY,
                 LockStep::Busy => kinds::LOCK_BUSY,
                 LockStep::GaveUp => kinds::LOCK_GAVE_UP,
@@ -282,7 +282,7 @@ impl Body {
             },
             Body::LockName { .. } => kinds::LOCK_NAME,
             Body::LockForget { .. } => kinds::LOCK_FORGET,
-            Body::FolioAsk { .. } => kinds::FOLIO_ASK,
+            Body::FolioRequest { .. } => kinds::FOLIO_ASK,
             Body::FolioHeld { .. } => kinds::FOLIO_HELD,
             Body::FolioRelease { .. } => kinds::FOLIO_RELEASE,
             Body::FolioWait { .. } => kinds::FOLIO_WAIT,
@@ -320,7 +320,7 @@ impl Body {
             }
             Body::LockName { class, lock, owner, vma } => (class as u32, [lock.0, owner, vma, 0, 0]),
             Body::LockForget { class, lock } => (class as u32, [lock.0, 0, 0, 0, 0]),
-            Body::FolioAsk { mapping, index, folio } => (0, [mapping.0, index, folio.0, 0, 0]),
+            Body::FolioRequest { mapping, index, folio } => (0, [mapping.0, index, folio.0, 0, 0]),
             Body::FolioHeld { folio, mapping, index, how } => (how as u32, [folio.0, mapping.0, index, 0, 0]),
             Body::FolioRelease { folio, mapping, index } | Body::FolioWait { folio, mapping, index } => {
                 (0, [folio.0, mapping.0, index, 0, 0])
@@ -425,7 +425,7 @@ fn body(kind: u16, arg: u32, w: impl Fn(usize) -> u64) -> Option<Body> {
             count: arg,
         },
         kinds::TABLE_FREE => Body::TableFree { mm: Mm(w(0)), table: Table(w(1)), count: arg },
-        kinds::LOCK_ASK => lock(LockStep::Ask)?,
+        kinds::LOCK_ASK => lock(LockStep::Request)?,
         kinds::LOCK_TRY => lock(LockStep::Try)?,
         kinds::LOCK_BUSY => lock(LockStep::Busy)?,
         kinds::LOCK_GAVE_UP => lock(LockStep::GaveUp)?,
@@ -440,7 +440,7 @@ fn body(kind: u16, arg: u32, w: impl Fn(usize) -> u64) -> Option<Body> {
             vma: w(2),
         },
         kinds::LOCK_FORGET => Body::LockForget { class: Class::from_wire(arg & 0xff)?, lock: LockAddr(w(0)) },
-        kinds::FOLIO_ASK => Body::FolioAsk { mapping: Mapping(w(0)), index: w(1), folio: Folio(w(2)) },
+        kinds::FOLIO_ASK => Body::FolioRequest { mapping: Mapping(w(0)), index: w(1), folio: Folio(w(2)) },
         kinds::FOLIO_HELD => Body::FolioHeld {
             folio: Folio(w(0)),
             mapping: Mapping(w(1)),

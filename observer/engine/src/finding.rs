@@ -195,19 +195,19 @@ pub trait Subject {
     fn kind(&self) -> Kind;
 
     /// Returns all parties, each with its label.
-    fn parties(&self) -> Vec<(Cow<'static, str>, &Side)>;
+    fn parties(&self) -> Vec<(Cow<'static, str>, &Party)>;
 
     /// Returns the value of one of [`About::fields`]; `None` if this finding has none.
     fn field(&self, key: &str) -> Option<String>;
 
     /// Returns the first and the last time that the evidence is about. `None` without parties.
     fn span_ns(&self) -> Option<(u64, u64)> {
-        let times = || self.parties().into_iter().map(|(_, side)| side.time_ns);
+        let times = || self.parties().into_iter().map(|(_, party)| party.time_ns);
         Some((times().min()?, times().max()?))
     }
 
     /// Returns the parties of a lookup and of an unlink of the same link.
-    fn accesses(&self) -> Option<(&Side, &Side)> {
+    fn accesses(&self) -> Option<(&Party, &Party)> {
         None
     }
 
@@ -418,7 +418,7 @@ pub struct Hold {
 
 /// One party of a finding: task, site, time and the locks that it held.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Side {
+pub struct Party {
     pub task: TaskRef,
     /// Kernel function to which the event is attributed: the innermost watched operation, else the probed function
     /// itself.
@@ -443,7 +443,7 @@ pub struct Step {
     /// `from` was certainly held when `to` was requested. False if the moment at which a folio was locked is not known.
     pub sure: bool,
     /// The requester, its site and all locks that it held then, `from` included.
-    pub side: Side,
+    pub party: Party,
     /// Number of times that this step was seen, on any lock instance.
     pub count: u64,
     /// The task was seen waiting and was not seen to acquire the lock.
@@ -456,6 +456,6 @@ fn mode_name(mode: Option<Mode>) -> String {
 }
 
 /// Returns a task as text traces name it.
-fn task_name(side: &Side) -> String {
-    format!("t{}", side.task.tid.0)
+fn task_name(party: &Party) -> String {
+    format!("t{}", party.task.tid.0)
 }

@@ -21,7 +21,7 @@ impl FreedTables {
         let FreedTable { mm, table, generation, count } = freed;
         let now_ns = event.time_ns;
         let site = world.on_behalf(id, event.site);
-        let side = world.side(id, site, now_ns);
+        let party = world.party(id, site, now_ns);
         let lossy = count == 0 && world.losses.holes > 0;
         let rank = match (count, lossy) {
             (1.., _) => Rank::Freed,
@@ -29,14 +29,14 @@ impl FreedTables {
             (0, false) => Rank::Possible,
         };
         let finding = Finding {
-            id: format!("freed-shared:{}:{}", side.site, rank.name()),
+            id: format!("freed-shared:{}:{}", party.site, rank.name()),
             rank,
             count: 1,
             first_ns: now_ns,
             last_ns: now_ns,
             doubts: if lossy { vec![Doubt::Loss] } else { Vec::new() },
             evidence: Evidence::FreedShared(FreedShared {
-                side,
+                party,
                 table,
                 generation,
                 mm,

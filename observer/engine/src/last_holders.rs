@@ -75,7 +75,7 @@ impl LastHold {
     }
 }
 
-/// Result of asking for a lock's last holder.
+/// The last holder of a lock, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Last {
     Known(LastHold),
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_that_is_waited_for_outlasts_any_number_of_releases() {
+    fn a_lock_with_waiters_survives_any_number_of_releases() {
         let (mut last, mut tasks) = (LastHolders::default(), Tasks::default());
         let id = tasks.claim(Tid(1), 0);
         assert_eq!(last.of(0x40), Last::None);
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_exit_leaves_is_kept_until_it_is_released() {
+    fn a_lock_held_at_exit_is_kept_until_its_release() {
         let (mut last, mut tasks) = (LastHolders::default(), Tasks::default());
         let id = tasks.claim(Tid(1), 0);
         last.exited(&tasks[id], &hold(0x40), 10);
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_kept_for_want_of_room_is_said() {
+    fn a_lock_without_room_is_reported_as_forgotten() {
         let mut last = LastHolders::default();
         (1..=KEPT_MAX as u64).for_each(|n| last.wanted(0x40 * n));
         assert_eq!(last.of(0x1_000_040), Last::None);
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn what_exits_leave_makes_room_oldest_first() {
+    fn locks_held_at_exit_make_room_oldest_first() {
         let (mut last, mut tasks) = (LastHolders::default(), Tasks::default());
         let id = tasks.claim(Tid(1), 0);
         last.wanted(0x40);

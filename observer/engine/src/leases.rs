@@ -25,7 +25,7 @@ mod of_tasks;
 pub(crate) use self::of_tasks::{Leases, Unlink};
 use crate::{
     event::{Addr, Class, Mm, Pte, SiteId, Table},
-    finding::{Side, Use},
+    finding::{Party, Use},
     holds::{HoldSet, LockHold},
     loss::{Missing, Span},
     protection::Cover,
@@ -53,14 +53,14 @@ pub(crate) enum LeaseKind {
 pub(crate) struct Hit {
     pub lo_ns: u64,
     pub hi_ns: u64,
-    pub unlinker: Side,
+    pub unlinker: Party,
     pub unlink_site: SiteId,
     /// The table generation that the pointer is into.
     pub of: Generation,
     /// The table's PTL if the unlinker held it, with the time since which: a later holder acquired it after the unlink.
     pub unlinker_ptl: Option<(u64, u64)>,
     pub used: Use,
-    pub at_use: Option<Box<Side>>,
+    pub at_use: Option<Box<Party>>,
     pub freed_ns: Option<u64>,
     /// The PTL that was acquired after the unlink was released again: the pointer was used unchecked, regardless of
     /// what follows.
@@ -73,7 +73,7 @@ impl Hit {
     /// Creates a hit by an unlink between two times, which are equal if the moment is known.
     pub fn new(
         span: Span,
-        unlinker: Side,
+        unlinker: Party,
         unlink_site: SiteId,
         of: Generation,
         ptl: Option<(u64, u64)>,
@@ -311,16 +311,16 @@ impl Lease {
         }
     }
 
-    /// Handles the acquisition of the table's PTL, requested at `asked_ns`. Returns the time of the first use after the
+    /// Handles the acquisition of the table's PTL, requested at `requested_ns`. Returns the time of the first use after the
     /// unlink, if this is that use.
     pub fn ptl_taken(
         &mut self,
         lock: u64,
-        asked_ns: u64,
+        requested_ns: u64,
         release_seen: bool,
         holds: &[LockHold],
     ) -> Option<u64> {
-        let mut since_ns = asked_ns;
+        let mut since_ns = requested_ns;
         if std::mem::take(&mut self.dormant) {
             self.cover.woken(self.active_until_ns, holds);
         }
@@ -328,12 +328,12 @@ impl Lease {
         if let Some(hit) = &mut self.hit {
             // A spinlock is granted in request order. A task that requested it before the unlinker may have acquired
             // it, and released it unseen, before the unlinker acquired it.
-            let behind = hit
-                .unlinker_ptl
-                .is_some_and(|(ptl, unlinker_ns)| ptl == lock && (release_seen || asked_ns > unlinker_ns));
-            let after = asked_ns >= hit.hi_ns || behind;
+            let behind = hit.unlinker_ptl.is_some_and(|(ptl, unlinker_ns)| {
+                ptl == lock && (release_seen || requested_ns > unlinker_ns)
+            });
+            let after = requested_ns >= hit.hi_ns || behind;
             if after {
-                since_ns = asked_ns.max(hit.hi_ns);
+                since_ns = requested_ns.max(hit.hi_ns);
                 if hit.used == Use::No {
                     hit.used = Use::Seen(since_ns);
                     first_ns = Some(since_ns);

@@ -20,7 +20,7 @@ pub(crate) mod waits;
 
 use self::{
     cycles::Cycles,
-    graph::{Ask, Graph, Requester},
+    graph::{Graph, LockRequest, Requester},
     path::{Path, TaskPath},
     relocks::{Again, Relocks, Repeat},
 };
@@ -68,9 +68,9 @@ impl LockOrder {
 
     /// Adds the edges of a request from the current holds of the task.
     #[inline]
-    pub fn asked(&mut self, presences: Presences<'_>, id: TaskId, ask: &Ask) {
+    pub fn requested(&mut self, presences: Presences<'_>, id: TaskId, request: &LockRequest) {
         let by = Requester { task: &presences.tasks[id], path: &self.paths[id], presences };
-        self.graph.asked(by, ask);
+        self.graph.requested(by, request);
     }
 
     /// Records that a task requests, or waits for, a lock that it holds.
@@ -83,7 +83,7 @@ impl LockOrder {
             instance: hold.instance,
             held: hold.shown(),
             requested,
-            side: world.side(id, site, time_ns),
+            party: world.party(id, site, time_ns),
             presence: Presence::of(task, time_ns, path.ops()),
             path: path.ops().into(),
             lossy: hold.lossy || path.is_lossy(),

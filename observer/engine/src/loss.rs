@@ -69,7 +69,7 @@ impl Missing {
                 _ => (Missing::ACQUIRES, of_one_type(*class)),
             },
             Body::FolioRelease { .. } => (Missing::RELEASES, of_one_type(Class::Folio)),
-            Body::FolioAsk { .. } | Body::FolioHeld { .. } | Body::FolioWait { .. } => {
+            Body::FolioRequest { .. } | Body::FolioHeld { .. } | Body::FolioWait { .. } => {
                 (Missing::ACQUIRES, of_one_type(Class::Folio))
             }
             Body::Task { .. }

@@ -16,7 +16,7 @@ use crate::{
     last_holders::{Ending, Last, LastHold, LastHolders, RECENT},
     lock_class::LockClass,
     lock_order::waits,
-    tasks::{Asked, Task, Waiting},
+    tasks::{Requested, Task, Waiting},
     world::World,
 };
 
@@ -101,20 +101,20 @@ pub(crate) fn findings(world: &World, last: &LastHolders) -> Vec<Finding> {
 impl<'a> Orphans<'a> {
     /// Returns the current wait of a task, if any.
     fn waiter(&self, task: &'a Task) -> Option<(Object, Waiter<'a>)> {
-        let asked = match task.asked {
-            Some(Asked::Folio { mapping, index, at_ns, site, folio }) => {
+        let requested = match task.requested {
+            Some(Requested::Folio { mapping, index, at_ns, site, folio }) => {
                 Some((mapping, index, at_ns, site, folio))
             }
             _ => None,
         };
-        let place = asked.map(|(mapping, index, ..)| (mapping, index));
+        let place = requested.map(|(mapping, index, ..)| (mapping, index));
         // A lookup outside of all watched operations may have returned long ago without a folio.
         let is_inside = !task.frames.is_empty() || !task.holds.is_empty();
         if let Some(wait) = task.waiting {
-            let counts = wait.told || (wait.class.is_folio() && is_inside);
+            let counts = wait.reported || (wait.class.is_folio() && is_inside);
             return counts.then_some((Object::Address(wait.addr), Waiter { task, wait, place }));
         }
-        let (mapping, index, since_ns, site, folio) = asked.filter(|_| is_inside)?;
+        let (mapping, index, since_ns, site, folio) = requested.filter(|_| is_inside)?;
         let object = if folio.0 == 0 { Object::Place(mapping, index) } else { Object::Address(folio.0) };
         let wait = Waiting {
             addr: folio.0,
@@ -122,7 +122,7 @@ impl<'a> Orphans<'a> {
             mode: Some(Mode::Exclusive),
             since_ns,
             site: self.world.rules.canonical(task.site(site)),
-            told: false,
+            reported: false,
         };
         Some((object, Waiter { task, wait, place }))
     }
@@ -134,7 +134,7 @@ impl<'a> Orphans<'a> {
         for task in self.world.tasks.iter() {
             for hold in &task.holds {
                 let addr = hold.instance.addr;
-                let waits = task.waiting.is_some_and(|wait| wait.told && wait.addr == addr);
+                let waits = task.waiting.is_some_and(|wait| wait.reported && wait.addr == addr);
                 if hold.basis == HoldBasis::Requesting && waits {
                     continue;
                 }
@@ -163,7 +163,7 @@ impl<'a> Orphans<'a> {
         }
         let mut doubts = Vec::new();
         let tid: Tid = waiter.task.tid;
-        doubts.extend((!waiter.wait.told).then_some(Doubt::WaitNotSeen { tid, class }));
+        doubts.extend((!waiter.wait.reported).then_some(Doubt::WaitNotSeen { tid, class }));
         match last {
             Last::Forgotten => doubts.push(Doubt::HolderForgotten { releases: RECENT }),
             // Other readers may have held the lock since before the run.
@@ -228,8 +228,8 @@ impl<'a> Orphans<'a> {
                 Object::Place(..) => None,
             },
             place: *place,
-            side: waits::side(task, *wait, |site| self.world.name(site)),
-            reported: wait.told,
+            party: waits::party(task, *wait, |site| self.world.name(site)),
+            reported: wait.reported,
             waiters: judged.waiters as u64,
             last: judged.last.map(|last| self.last_holder(&last)),
         }

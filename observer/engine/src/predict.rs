@@ -18,8 +18,8 @@ use std::collections::{BTreeMap, VecDeque, btree_map::Entry};
 
 pub(crate) use self::access::UnlinkAt;
 use self::{
-    link_history::{Seen, Sides, Sig, Witness},
-    pending::{Access, Done, Pending, WAIT_NS},
+    link_history::{LinkAccess, LinkHistories, Seen, Witness},
+    pending::{Access, AccessKind, Pending, WAIT_NS},
     report::Protection,
 };
 use crate::{
@@ -92,7 +92,7 @@ pub(crate) struct Pair {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Predictions {
     pending: Pending,
-    by_mm: FxMap<Mm, Sides>,
+    by_mm: FxMap<Mm, LinkHistories>,
     pairs: BTreeMap<PairKey, Pair>,
     protection: Protection,
     /// Recent exits of tasks, by serial.
@@ -105,9 +105,9 @@ pub(crate) struct Predictions {
 
 impl Predictions {
     /// Adds an access that is not pending any more.
-    fn take(&mut self, world: &World, done: &Access) {
-        self.protection.count(done);
-        if !done.what.in_operation {
+    fn take(&mut self, world: &World, access: &Access) {
+        self.protection.count(access);
+        if !access.key.in_operation {
             return;
         }
         let mut context = Context {
@@ -117,7 +117,7 @@ impl Predictions {
             protection: &mut self.protection,
             dropped_walks: &mut self.dropped_walks,
         };
-        self.by_mm.entry(done.what.mm).or_default().take(&mut context, done);
+        self.by_mm.entry(access.key.mm).or_default().take(&mut context, access);
     }
 
     /// Records the free of a table's page.
@@ -127,8 +127,8 @@ impl Predictions {
 
     /// Forgets an mm that was freed, because its address may be reused.
     fn forget_mm(&mut self, mm: Mm) {
-        if let Some(sides) = self.by_mm.remove(&mm) {
-            sides.add_unlinked(&mut self.protection);
+        if let Some(histories) = self.by_mm.remove(&mm) {
+            histories.add_unlinked(&mut self.protection);
         }
     }
 
@@ -140,9 +140,9 @@ impl Predictions {
         while self.died.front().is_some_and(|d| old(d.at_ns)) {
             let Some(died) = self.died.pop_front() else { return };
             for link in died.links {
-                if let Some(sides) = self.by_mm.get_mut(&link.mm) {
-                    sides.link_gone(link, &mut self.protection);
-                    if sides.is_empty() {
+                if let Some(histories) = self.by_mm.get_mut(&link.mm) {
+                    histories.link_gone(link, &mut self.protection);
+                    if histories.is_empty() {
                         self.by_mm.remove(&link.mm);
                     }
                 }
@@ -153,8 +153,8 @@ impl Predictions {
     /// Returns the protection so far, including links that still exist.
     pub fn report(&self) -> Protection {
         let mut report = self.protection.clone();
-        for sides in self.by_mm.values() {
-            sides.add_unlinked(&mut report);
+        for histories in self.by_mm.values() {
+            histories.add_unlinked(&mut report);
         }
         report
     }
@@ -267,7 +267,7 @@ impl Context<'_> {
 
     /// Returns true if the VMAs whose locks the two tasks held both existed at both times. A new mapping at the same
     /// address is another VMA with another lock, even if a partner kept the table.
-    fn one_vma(&self, (lease, a): (&Sig, &Seen), (unlink, b): (&Sig, &Seen)) -> bool {
+    fn one_vma(&self, (lease, a): (&LinkAccess, &Seen), (unlink, b): (&LinkAccess, &Seen)) -> bool {
         let vma = |k: &&Key| k.class == LockClass::VmaLock;
         let gone = |k: &Key, by_ns: u64| self.world.locks.was_gone(k.instance, by_ns);
         let mut of_lease = lease.phases.iter().flatten().filter(vma);
@@ -276,7 +276,7 @@ impl Context<'_> {
     }
 
     /// Returns the worst case of two accesses by two tasks, and the excluders of all others.
-    fn worst(&self, lease: &Sig, unlink: &Sig) -> Worst {
+    fn worst(&self, lease: &LinkAccess, unlink: &LinkAccess) -> Worst {
         let mut worst: Option<Case> = None;
         let (mut any, mut pages) = (Excluders::NOTHING, false);
         for a in &lease.seen {
@@ -290,7 +290,7 @@ impl Context<'_> {
                 let sure = sure && is_one_vma;
                 for (held, taken) in a.variants.iter().flat_map(|h| b.variants.iter().map(move |t| (h, t))) {
                     for phase in 0..lease.phases.len() {
-                        let (by_link, by_link_perhaps) = self.apart(lease, phase, unlink);
+                        let (by_link, by_link_perhaps) = self.excluders_of(lease, phase, unlink);
                         let (by_page, by_page_perhaps) = shared(&held[phase], &taken[0]);
                         any = any.or(by_link).or(by_page);
                         pages |= by_link == Excluders::NOTHING && by_page != Excluders::NOTHING;
@@ -312,38 +312,38 @@ impl Context<'_> {
     }
 
     /// Compares a lease and an unlink of the same link.
-    fn judge(&mut self, link: LinkId, lease: &mut Sig, unlink: &mut Sig) -> Verdict {
+    fn judge(&mut self, link: LinkId, lease: &mut LinkAccess, unlink: &mut LinkAccess) -> Verdict {
         let sites = (lease.site, unlink.site);
         let mut all = Excluders::NOTHING;
         let is_settled = (0..lease.phases.len()).all(|phase| {
-            let (firm, _) = self.apart(lease, phase, unlink);
+            let (firm, _) = self.excluders_of(lease, phase, unlink);
             all = all.or(firm);
             firm != Excluders::NOTHING
         });
         if is_settled && lease.whole {
-            self.protection.kept_apart(sites, all, false);
+            self.protection.excluded(sites, all, false);
             return Verdict::Settled;
         }
         let Worst { case, by, by_page } = self.worst(lease, unlink);
         let Some(case) = case else {
-            let is_cut = |sig: &Sig| sig.is_cut || (by_page && sig.variants_cut);
+            let is_cut = |entry: &LinkAccess| entry.is_cut || (by_page && entry.variants_cut);
             if is_cut(lease) || is_cut(unlink) || !lease.whole {
                 // A task or variant that was dropped may not have been excluded.
                 self.incomplete(sites, link, lease, unlink, false);
             } else if by != Excluders::NOTHING {
-                self.protection.kept_apart(sites, by, false);
+                self.protection.excluded(sites, by, false);
             }
             return Verdict::NotYet;
         };
         let sure = case.meeting == Meeting::Open && lease.sure && unlink.sure;
-        let rank = match lease.done {
+        let rank = match lease.kind {
             _ if !sure => Rank::Incomplete,
-            Done::Lease { revalidated: true, .. } => Rank::Revalidated,
-            Done::Lease { certain: true, .. } => Rank::Predicted,
+            AccessKind::Lease { revalidated: true, .. } => Rank::Revalidated,
+            AccessKind::Lease { certain: true, .. } => Rank::Predicted,
             _ => Rank::Possible,
         };
         if sure {
-            self.protection.kept_apart(sites, Excluders::NOTHING, true);
+            self.protection.excluded(sites, Excluders::NOTHING, true);
         } else {
             self.protection.undecided(sites);
         }
@@ -357,8 +357,8 @@ impl Context<'_> {
         &mut self,
         sites: (SiteId, SiteId),
         link: LinkId,
-        lease: &mut Sig,
-        unlink: &mut Sig,
+        lease: &mut LinkAccess,
+        unlink: &mut LinkAccess,
         lossy: bool,
     ) {
         let at_ns = lease.last_ns().max(unlink.last_ns());
@@ -372,7 +372,14 @@ impl Context<'_> {
         }
     }
 
-    fn predicted(&mut self, key: PairKey, link: LinkId, lease: &mut Sig, unlink: &mut Sig, case: &Case) {
+    fn predicted(
+        &mut self,
+        key: PairKey,
+        link: LinkId,
+        lease: &mut LinkAccess,
+        unlink: &mut LinkAccess,
+        case: &Case,
+    ) {
         let (rules, at_ns) = (&self.world.rules, case.at_ns);
         let [held_pages, taken_pages] = &case.page_locks;
         let held = || lease.phases[case.phase].iter().chain(held_pages);
@@ -387,7 +394,7 @@ impl Context<'_> {
         let (holder, unlinker) = (lease.witness(case.phase, held_pages), unlink.witness(0, taken_pages));
         let lossy = key.2 == Rank::Incomplete && case.meeting != Meeting::Excluded;
         // The witnesses are the earliest pair, not the one that was judged first, and both are of one link.
-        let order = |a: &Witness, b: &Witness, link| (a.who.time_ns.max(b.who.time_ns), link);
+        let order = |a: &Witness, b: &Witness, link| (a.actor.time_ns.max(b.actor.time_ns), link);
         let pair = match self.pairs.entry(key) {
             Entry::Vacant(new) => new.insert(Pair {
                 leases: 0,
@@ -434,7 +441,7 @@ fn is_of(lock: &Key, mm: Mm) -> bool {
 impl Context<'_> {
     /// Returns the excluders of a phase of a lease and an unlink, among the link's locks: the certain ones and the
     /// possible ones.
-    fn apart(&self, lease: &Sig, phase: usize, unlink: &Sig) -> (Excluders, Excluders) {
+    fn excluders_of(&self, lease: &LinkAccess, phase: usize, unlink: &LinkAccess) -> (Excluders, Excluders) {
         let (rules, mm) = (&self.world.rules, lease.mm);
         let phase = &lease.phases[phase];
         let (mut firm, mut perhaps) = shared(phase, &unlink.phases[0]);
@@ -446,7 +453,7 @@ impl Context<'_> {
         }
         let has_mmap_lock = || phase.iter().any(|k| k.class == LockClass::MmapLock && is_of(k, mm));
         let is_user = lease.in_mm || is_locked || has_mmap_lock();
-        if unlink.done == (Done::Unlink { last_user: true }) && is_user {
+        if unlink.kind == (AccessKind::Unlink { last_user: true }) && is_user {
             firm = firm.or(Excluders::LAST_USER);
         }
         (firm, perhaps)

@@ -207,7 +207,7 @@ impl Rules {
     /// unlink.
     pub fn doubts(&self, kind: Kind, is_partial: bool) -> impl Iterator<Item = Doubt> + '_ {
         let partial = is_partial && self.unshare_exact && kind.about().needs.contains(&Role::Unshare);
-        let told = self.doubts.iter().filter(move |(k, _)| *k == kind).flat_map(|(_, d)| d.iter().cloned());
-        told.chain(partial.then(|| Doubt::Coverage("unshare is bounded".into())))
+        let known = self.doubts.iter().filter(move |(k, _)| *k == kind).flat_map(|(_, d)| d.iter().cloned());
+        known.chain(partial.then(|| Doubt::Coverage("unshare is bounded".into())))
     }
 }

@@ -34,7 +34,7 @@ pub(crate) struct Frame {
 
 /// A request of a task that was not seen to succeed yet.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Asked {
+pub(crate) enum Requested {
     Lock {
         addr: u64,
         at_ns: u64,
@@ -51,10 +51,10 @@ pub(crate) enum Asked {
     },
 }
 
-impl Asked {
+impl Requested {
     pub fn at_ns(self) -> u64 {
         match self {
-            Asked::Lock { at_ns, .. } | Asked::Folio { at_ns, .. } => at_ns,
+            Requested::Lock { at_ns, .. } | Requested::Folio { at_ns, .. } => at_ns,
         }
     }
 }
@@ -70,7 +70,7 @@ pub(crate) struct Waiting {
     pub since_ns: u64,
     pub site: SiteId,
     /// The kernel reported the wait. If false, the task has been silent for long.
-    pub told: bool,
+    pub reported: bool,
 }
 
 /// State of one task.
@@ -90,7 +90,7 @@ pub(crate) struct Task {
     pub last_ns: u64,
     pub frames: Vec<Frame>,
     pub holds: Vec<LockHold>,
-    pub asked: Option<Asked>,
+    pub requested: Option<Requested>,
     /// Current wait of the task.
     pub waiting: Option<Waiting>,
     /// Its exit was reported before it gave up its mm: the teardown of the mm follows.
@@ -115,7 +115,7 @@ impl Task {
             last_ns: 0,
             frames: Vec::new(),
             holds: Vec::new(),
-            asked: None,
+            requested: None,
             waiting: None,
             exiting: false,
             loss: TaskLoss::default(),

@@ -30,10 +30,10 @@ pub struct Trace {
 
 /// A line that cannot be parsed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("line {line}: {what}")]
+#[error("line {line}: {message}")]
 pub struct Error {
     pub line: usize,
-    pub what: String,
+    pub message: String,
 }
 
 impl Trace {

@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     event::{SiteId, Table},
-    finding::{Doubt, Evidence, Finding, Rank, Side, TaskRef, Use, Window, WindowCase},
+    finding::{Doubt, Evidence, Finding, Party, Rank, TaskRef, Use, Window, WindowCase},
     leases::{Lease, LeaseKind},
     table_event::TableEvent,
 };
@@ -68,7 +68,7 @@ impl Windows {
         let Some(hit) = &lease.hit else { return };
         let (certain_ns, possible_ns) = lease.ends();
         let case = WindowCase {
-            holder: Side {
+            holder: Party {
                 task: TaskRef { cpu: lease.cpu, ..holder() },
                 site: name(lease.site),
                 time_ns: lease.start_ns,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::{
     event::{Class, Mode, SiteId, Table},
-    finding::Side,
+    finding::Party,
     holds::{HoldSet, TaskId},
     locks::Locks,
     loss::Losses,
@@ -59,9 +59,9 @@ impl World {
     }
 
     /// Returns a party of a finding, in the task's current state.
-    pub fn side(&self, id: TaskId, site: SiteId, time_ns: u64) -> Side {
+    pub fn party(&self, id: TaskId, site: SiteId, time_ns: u64) -> Party {
         let task = &self.tasks[id];
-        Side {
+        Party {
             task: task.reference(),
             site: self.rules.name(site),
             time_ns,

@@ -1,4 +1,4 @@
-//! Hangs with more tasks than a text trace is good for: rings of any length, and crowds that wait for a few locks.
+//! Hangs with more tasks than fit in a text trace: rings of any length, and crowds that wait for a few locks.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
@@ -45,13 +45,13 @@ impl Run {
         });
     }
 
-    /// A task acquires a lock, or waits for it; a wait is reported by the kernel.
+    /// Acquires a lock without waiting.
     fn acquire(&mut self, tid: u32, lock: (Class, Mode, u64)) {
-        self.lock(tid, LockStep::Ask, lock);
+        self.lock(tid, LockStep::Request, lock);
     }
 
     fn wait(&mut self, tid: u32, lock: (Class, Mode, u64)) {
-        self.lock(tid, LockStep::Ask, lock);
+        self.lock(tid, LockStep::Request, lock);
         self.lock(tid, LockStep::WaitBegin, lock);
     }
 
@@ -90,18 +90,19 @@ fn rings_of_any_length_are_confirmed() {
     }
 }
 
-/// One lock short of a ring: everybody waits, but the last task does work.
+/// One lock short of a ring: all tasks wait except the last one.
 #[test]
-fn a_chain_of_waits_is_no_deadlock() {
+fn a_chain_of_waits_makes_no_deadlock() {
     let mut run = Run::new("");
     (0..40).for_each(|n| run.acquire(100 + n, mutex(n)));
     (0..39).for_each(|n| run.wait(100 + n, mutex(n + 1)));
     assert!(run.cycles().iter().all(|(f, _)| f.rank != Rank::Confirmed));
 }
 
-/// Four holders, and readers by the thousand, any of which closes a circle. Enumerating all circles is not possible here.
+/// Four holders and thousands of readers, each of which closes a circle. Enumerating all circles is not possible
+/// here.
 #[test]
-fn crowds_are_judged_in_full() {
+fn thousands_of_readers_are_judged_completely() {
     for readers in [64, 1_000] {
         let mut run = Run::new("");
         (0..4).for_each(|n| run.acquire(10 + n, mutex(n)));
@@ -118,7 +119,8 @@ fn crowds_are_judged_in_full() {
     }
 }
 
-/// Two readers and the writer between them; whether the kernel reports waits, and whether it reported the second reader's.
+/// Returns the cycle of two readers with a writer queued between them. `coverage`: whether the kernel reports waits.
+/// `reported`: whether it reported the second reader's wait.
 fn readers(coverage: &str, reported: bool) -> Finding {
     let mut run = Run::new(coverage);
     run.acquire(11, i_mmap(Mode::Read, 0));
@@ -133,7 +135,7 @@ fn readers(coverage: &str, reported: bool) -> Finding {
 }
 
 #[test]
-fn silence_is_not_waiting() {
+fn a_silent_task_is_not_reported_as_waiting() {
     let (reports, silent) = ("coverage wait exact\n", "coverage wait inferred no tracepoint\n");
     let waiting = |f: &Finding| match &f.evidence {
         Evidence::Cycle(cycle) => cycle.steps.iter().filter(|s| s.waiting).count(),
@@ -144,7 +146,8 @@ fn silence_is_not_waiting() {
     let unseen = readers(silent, false);
     assert_eq!((unseen.rank, waiting(&unseen)), (Rank::Feasible, 1));
     assert!(unseen.doubts.iter().any(|d| matches!(d, Doubt::WaitNotSeen { tid: Tid(12), .. })), "{unseen:?}");
-    // It would have been reported: the reader acquired the lock. The lock order alone makes it feasible.
+    // A wait would have been reported, so the reader acquired the lock. The lock order alone makes the cycle
+    // feasible.
     let at_work = readers(reports, false);
     assert_eq!((at_work.rank, waiting(&at_work)), (Rank::Feasible, 0));
     assert!(!at_work.doubts.iter().any(|d| matches!(d, Doubt::WaitNotSeen { .. })), "{at_work:?}");

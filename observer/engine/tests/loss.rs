@@ -1,7 +1,8 @@
-//! Loss invents nothing: every text trace again, with each of its records lost in turn, and with several at random.
+//! Loss invents no finding: runs every text trace again, with each of its records lost in turn, and with several
+//! random ones lost.
 //!
-//! What is lost is told as a live run tells it, by a hole between the neighbours of the same CPU. A finding may become
-//! less, `incomplete`, or vanish; none may come, or become worse, by what was not seen.
+//! A loss is reported as in a live run, by a hole between the neighbours on the same CPU. A finding may become
+//! `incomplete` or vanish. No finding may appear or get a worse rank.
 
 #![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "tests read files")]
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
@@ -34,29 +35,29 @@ fn traces() -> Vec<(String, Trace)> {
     found
 }
 
-/// Who has the records next to those that are lost.
+/// The task of the records next to the lost ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Neighbours {
-    /// The trace itself: holes reach to the records before and after on their CPU.
+    /// The trace itself: holes reach from the previous to the next record on their CPU.
     OfTheTrace,
-    /// Tasks that have nothing to do with it, and were there just before and just after: holes are as short as can be.
+    /// Unrelated tasks, directly before and after: holes are as short as possible.
     Others,
 }
 
-/// Lost records of one CPU with none between that came.
+/// Consecutive lost records of one CPU.
 struct Lost {
     n: u64,
-    /// Where the hole is told, and from when.
+    /// Place of the hole in the steps, and its begin.
     at: usize,
     since_ns: u64,
-    /// Of the first and the last of them.
+    /// Times of the first and the last of them.
     times: (u64, u64),
 }
 
-/// The trace without these steps, and with the holes that they leave.
+/// Returns the trace without these steps, and with the holes.
 fn without(trace: &Trace, lost: &[bool], neighbours: Neighbours) -> Trace {
     let mut steps = Vec::new();
-    // Time of the last record of each CPU that came, and the place behind it.
+    // Time of the last record received from each CPU, and the place after it.
     let mut last: BTreeMap<u16, (u64, usize)> = BTreeMap::new();
     let mut open: BTreeMap<u16, Lost> = BTreeMap::new();
     let mut holes: Vec<(usize, Hole)> = Vec::new();
@@ -75,7 +76,7 @@ fn without(trace: &Trace, lost: &[bool], neighbours: Neighbours) -> Trace {
         };
         if *is_lost {
             let (since_ns, at) = last.get(&event.cpu).copied().unwrap_or_default();
-            // A neighbour of another task is where the record would be.
+            // A record of another task is at the place of the lost one.
             let at = if neighbours == Neighbours::Others { steps.len() } else { at };
             let fresh = Lost { n: 0, at, since_ns, times: (event.time_ns, event.time_ns) };
             let lost = open.entry(event.cpu).or_insert(fresh);
@@ -90,11 +91,11 @@ fn without(trace: &Trace, lost: &[bool], neighbours: Neighbours) -> Trace {
         last.insert(event.cpu, (event.time_ns, steps.len()));
     }
     for (cpu, lost) in open {
-        // No record of the trace ends it; then the counters tell it, before what comes after is handed on.
+        // No record of the trace ends the hole. The counters report it before the next step.
         let until_ns = lost.times.1;
         close(cpu, lost, until_ns);
     }
-    // The order hands a hole on where the record before it has its place.
+    // The order reports a hole at the place of the record before it.
     holes.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
     for (at, hole) in holes {
         steps.insert(at, Step::Hole(hole));
@@ -102,10 +103,10 @@ fn without(trace: &Trace, lost: &[bool], neighbours: Neighbours) -> Trace {
     Trace { steps, ..trace.clone() }
 }
 
-/// What a finding is about, whatever its rank.
+/// Returns the subject of a finding, without its rank.
 fn subject(finding: &Finding) -> &str {
     if finding.kind() == Kind::Cycle {
-        // In which operation it happened may be among what was lost.
+        // The operation may be among the lost records.
         let classes = finding.id.match_indices(':').nth(1).map_or(finding.id.len(), |(at, _)| at);
         return &finding.id[..classes];
     }
@@ -113,8 +114,8 @@ fn subject(finding: &Finding) -> &str {
     finding.id.strip_suffix(&rank).unwrap_or(&finding.id)
 }
 
-/// Findings that are there with loss only, or worse with it. A window that was seen hides its prediction: where loss took the
-/// window, the prediction shows.
+/// Returns the findings that exist only with loss, or are worse with it. A seen window hides its prediction, so the
+/// prediction of a lost window does not count.
 fn invented(whole: &[Finding], lossy: &[Finding]) -> Vec<String> {
     let hides = |w: &str, f: &str| matches!((w.strip_prefix("window:"), f.strip_prefix("prediction:")), (Some(w), Some(f)) if w == f);
     let same = |w: &str, f: &str| w == f || hides(w, f);
@@ -132,16 +133,22 @@ fn words(trace: &Trace, lost: &[bool]) -> String {
     lost.filter_map(|(step, _)| Some(format!("    lost: {}\n", line(&event(step)?, &trace.setup)))).collect()
 }
 
-/// What was invented, by trace and finding: by the fewest records lost, how many, and in words.
-type Told = BTreeMap<String, (usize, String)>;
+/// Invented findings, by trace and finding: the smallest number of lost records, and these records as text.
+type Inventions = BTreeMap<String, (usize, String)>;
 
-/// Drops so and tells what that invented.
-fn drop_and_tell(name: &str, trace: &Trace, whole: &[Finding], lost: &[bool], told: &mut Told) {
+/// Drops these records and notes the findings that this invented.
+fn drop_and_compare(
+    name: &str,
+    trace: &Trace,
+    whole: &[Finding],
+    lost: &[bool],
+    inventions: &mut Inventions,
+) {
     let n = lost.iter().filter(|lost| **lost).count();
     for neighbours in [Neighbours::OfTheTrace, Neighbours::Others] {
         let engine = without(trace, lost, neighbours).run();
         for finding in invented(whole, &engine.findings()) {
-            let least = told.entry(format!("{name}: {finding}")).or_insert((usize::MAX, String::new()));
+            let least = inventions.entry(format!("{name}: {finding}")).or_insert((usize::MAX, String::new()));
             if n < least.0 {
                 *least = (n, format!("    next to records of {neighbours:?}\n{}", words(trace, lost)));
             }
@@ -149,27 +156,27 @@ fn drop_and_tell(name: &str, trace: &Trace, whole: &[Finding], lost: &[bool], to
     }
 }
 
-fn assert_none(told: &Told) {
-    let text: String = told.iter().map(|(finding, (_, lost))| format!("{finding}\n{lost}")).collect();
+fn assert_none(inventions: &Inventions) {
+    let text: String = inventions.iter().map(|(finding, (_, lost))| format!("{finding}\n{lost}")).collect();
     assert!(text.is_empty(), "\n{text}");
 }
 
 #[test]
-fn no_single_record_that_is_lost_invents_a_finding() {
-    let mut told = Told::new();
+fn losing_one_record_invents_no_finding() {
+    let mut inventions = Inventions::new();
     for (name, trace) in traces() {
         let whole = trace.run().findings();
         for at in (0..trace.steps.len()).filter(|at| matches!(trace.steps[*at], Step::Event(_))) {
             let lost: Vec<bool> = (0..trace.steps.len()).map(|i| i == at).collect();
-            drop_and_tell(&name, &trace, &whole, &lost, &mut told);
+            drop_and_compare(&name, &trace, &whole, &lost, &mut inventions);
         }
     }
-    assert_none(&told);
+    assert_none(&inventions);
 }
 
 #[test]
-fn no_records_that_are_lost_invent_a_finding() {
-    let mut told = Told::new();
+fn losing_several_records_invents_no_finding() {
+    let mut inventions = Inventions::new();
     let mut seed = 0x2545_f491_4f6c_dd1d_u64;
     let mut below = |n: u64| {
         seed ^= seed << 13;
@@ -182,15 +189,15 @@ fn no_records_that_are_lost_invent_a_finding() {
         for _ in 0..CHOICES {
             let one_of = 2 + below(8);
             let lost: Vec<bool> = trace.steps.iter().map(|_| below(one_of) == 0).collect();
-            drop_and_tell(&name, &trace, &whole, &lost, &mut told);
+            drop_and_compare(&name, &trace, &whole, &lost, &mut inventions);
         }
     }
-    assert_none(&told);
+    assert_none(&inventions);
 }
 
-/// A test that drops and compares what cannot be lost would see nothing.
+/// Checks that the tests above can fail.
 #[test]
-fn loss_that_is_not_told_does_invent_findings() {
+fn unreported_loss_invents_findings() {
     let mut invented_some = 0;
     for (_, trace) in traces() {
         let whole = trace.run().findings();
@@ -203,10 +210,10 @@ fn loss_that_is_not_told_does_invent_findings() {
     assert!(invented_some > 20, "only {invented_some} records matter to the traces");
 }
 
-/// The acquisition of two read locks was skipped while other tasks hold the same locks for reading. The releases may be
-/// this task's own, so nothing is known of the protection of its lookup.
+/// The acquisition of two read locks was skipped while other tasks hold the same locks for reading. The releases may
+/// be those of this task, so the protection of its lookup is not known.
 #[test]
-fn a_lookup_under_locks_whose_acquisition_was_lost_is_not_called_unprotected() {
+fn a_lookup_after_a_lost_acquisition_is_not_reported_as_unprotected() {
     let trace: Trace = "
 site 1 operation hugetlb_fault
 site 2 operation huge_pmd_share
@@ -245,10 +252,10 @@ hole any 1101..1199 2 skipped
     assert!(engine.findings().iter().all(|f| !f.rank.is_alarm()));
 }
 
-/// Releases were lost while a task held a lock: it may have released the lock and acquired it again, or not. So it is not known
-/// if its next lookup was protected.
+/// Releases were lost while a task held a lock. It may have released the lock and acquired it again, so it is not
+/// known if its next lookup was protected.
 #[test]
-fn a_lookup_under_a_lock_whose_release_may_be_lost_is_not_called_unprotected() {
+fn a_lookup_after_a_possibly_lost_release_is_not_reported_as_unprotected() {
     let trace: Trace = "
 site 1 operation hugetlb_fault
 site 10 lock down_read

@@ -1,7 +1,8 @@
-//! The traffic of a server between the two parties of a finding: thousands of pages, 512 fault mutexes, tasks that live for one
-//! fault. Whatever comes between, the verdict is that of the two parties alone.
+//! Server traffic between the two parties of a finding: thousands of pages, 512 fault mutexes, and tasks that live
+//! for one fault. The verdict must be that of the two parties alone.
 //!
-//! The traces in `fixtures/traces` decide what the verdict of such a pair is; these tests decide only that amounts do not matter.
+//! The traces in `fixtures/traces` decide the verdict of such a pair. These tests decide only that amounts do not
+//! matter.
 
 use std::fmt::Write as _;
 
@@ -10,7 +11,8 @@ use observer_engine::{
     trace::Trace,
 };
 
-/// Pages between the two parties. Past engines kept 32 groups of accesses per link and 2,048 pairs of locks per edge.
+/// Number of pages between the two parties. Earlier engines kept 32 groups of accesses per link and 2,048 pairs of
+/// locks per edge.
 const PAGES: [usize; 5] = [0, 31, 100, 2_500, 10_000];
 /// Fault mutexes of a kernel with 64 possible CPUs: `num_fault_mutexes` is 8 for each, rounded up to a power of two.
 const MUTEXES: usize = 512;
@@ -42,11 +44,11 @@ const NAMES: &str = "
 906 cpu2 t13 task tgid=13 comm=faults mm=0xa000
 ";
 
-/// Who faults the pages in between.
+/// Tasks that fault the pages in between.
 #[derive(Clone, Copy, Debug)]
 enum Crowd {
     OneTask,
-    /// Each fault is one of a thread that begins, faults and exits.
+    /// Each fault is that of a thread that starts, faults and exits.
     TaskPerPage,
 }
 
@@ -118,7 +120,7 @@ impl Lines {
                 13,
                 &[
                     &format!("lock_name vma_lock lock={lock:#x} owner=0xf000"),
-                    // In the order of the punch.
+                    // In the order of the hole punch.
                     "site=down_read ask i_mmap_rwsem read lock=0x300",
                     &format!("site=down_read ask vma_lock read lock={lock:#x}"),
                     "site=smaps_hugetlb_range callback_begin mm=0xa000 addr=0x40000000 pte=0x7000",
@@ -203,7 +205,7 @@ impl Lines {
     }
 }
 
-/// Ranks of all findings of a kind that are about the path of classes or the sites in `about`.
+/// Returns the ranks of all findings of a kind whose path of classes or sites is `about`.
 fn ranks(findings: &[Finding], kind: Kind, about: &str) -> Vec<Rank> {
     findings.iter().filter(|f| f.kind() == kind && f.id.contains(about)).map(|f| f.rank).collect()
 }
@@ -212,7 +214,7 @@ const WALKER: &str = "smaps_hugetlb_range/__unmap_hugepage_range";
 const PAIR: &str = "cycle:fault_mutex>folio_lock(file)";
 
 #[test]
-fn a_walker_and_a_punch_are_predicted_whatever_is_faulted_between() {
+fn a_walker_and_a_punch_are_predicted_with_any_number_of_faults_between() {
     for crowd in CROWDS {
         for pages in PAGES {
             let mut lines = Lines::new();
@@ -225,7 +227,7 @@ fn a_walker_and_a_punch_are_predicted_whatever_is_faulted_between() {
     }
 }
 
-/// Walks that differ in a lock of the link are different accesses; up to the stated bound none of them makes room.
+/// Walks with different locks of the link are different accesses. Up to the documented bound, none is dropped.
 #[test]
 fn a_walker_is_predicted_among_walks_under_many_vma_locks() {
     for vmas in [3, 31, 62] {
@@ -239,7 +241,7 @@ fn a_walker_is_predicted_among_walks_under_many_vma_locks() {
     }
 }
 
-/// Beyond the bound the verdict says so.
+/// Beyond the bound, the finding is incomplete.
 #[test]
 fn a_walker_beyond_the_bound_is_incomplete_and_not_forgotten() {
     let mut lines = Lines::new();
@@ -262,7 +264,7 @@ fn a_walker_with_the_vma_lock_is_not_predicted() {
 
 /// The walker comes after a crowd of protected lookups.
 #[test]
-fn the_last_lookup_of_a_crowd_is_predicted_too() {
+fn a_walker_after_a_crowd_of_lookups_is_predicted() {
     for pages in PAGES {
         let mut lines = Lines::new();
         lines.punch();
@@ -276,7 +278,7 @@ fn the_last_lookup_of_a_crowd_is_predicted_too() {
 }
 
 #[test]
-fn parties_of_a_deadlock_are_found_whatever_is_faulted_between() {
+fn a_deadlock_is_found_with_any_number_of_faults_between() {
     for crowd in CROWDS {
         for pages in PAGES {
             let mut lines = Lines::new();
@@ -292,9 +294,9 @@ fn parties_of_a_deadlock_are_found_whatever_is_faulted_between() {
     }
 }
 
-/// The first pair of locks of the edge is the crowd's, not that of the parties.
+/// The first pair of locks of the edge is one of the crowd.
 #[test]
-fn parties_after_a_crowd_are_found() {
+fn a_deadlock_after_a_crowd_is_found() {
     for pages in PAGES {
         let mut lines = Lines::new();
         lines.crowd(pages, Crowd::OneTask);
@@ -305,7 +307,7 @@ fn parties_after_a_crowd_are_found() {
 }
 
 #[test]
-fn parties_behind_a_gate_are_guarded_whatever_is_faulted_between() {
+fn a_gated_deadlock_is_guarded_with_any_number_of_faults_between() {
     for pages in PAGES {
         let mut lines = Lines::new();
         lines.party(0, 11, false, true);
@@ -315,7 +317,7 @@ fn parties_behind_a_gate_are_guarded_whatever_is_faulted_between() {
     }
 }
 
-/// The first party is many tasks that exit, one after the other. The second one was there all the time, and comes last.
+/// The first party is many tasks that exit one after the other. The second party exists all the time and acts last.
 fn short_lived(tasks: usize, is_last_alive: bool) -> Vec<Finding> {
     let mut lines = Lines::new();
     let exits = |lines: &mut Lines, tid| lines.event(0, tid, "task_exit tgid=13");
@@ -335,11 +337,11 @@ fn short_lived(tasks: usize, is_last_alive: bool) -> Vec<Finding> {
 }
 
 #[test]
-fn a_witness_that_exited_is_replaced_by_one_that_lives() {
+fn a_living_witness_replaces_an_exited_one() {
     for tasks in [1, 2, 7, 40, 300, 2_000] {
         let found = ranks(&short_lived(tasks, true), Kind::Cycle, PAIR);
         assert_eq!(found, [Rank::Feasible], "{tasks} tasks, of which the last one lives");
-        // All of them were gone before the second party came.
+        // All of them exited before the second party acted.
         let found = ranks(&short_lived(tasks, false), Kind::Cycle, PAIR);
         assert!(found.iter().all(|rank| !rank.is_alarm()), "{tasks} tasks, all gone: {found:?}");
     }

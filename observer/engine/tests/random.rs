@@ -1,6 +1,6 @@
-//! Random streams: whatever comes, the engine does not panic, is deterministic, and forgets what is dead.
+//! Random streams: the engine does not panic, is deterministic, and forgets dead objects.
 //!
-//! What the findings of real sequences are is for the text traces.
+//! The text traces decide the findings of real sequences.
 
 use observer_ebpf::kinds;
 use observer_engine::{
@@ -110,7 +110,7 @@ fn loss_everywhere_leaves_no_alarm() {
         });
         alarms_without_loss += run(&events, &[]).findings().iter().filter(|f| f.rank.is_alarm()).count();
         for finding in run(&events, &holes).findings() {
-            // The kernel's own count at the free is no inference.
+            // The kernel's own count at the free is a fact, not an inference.
             assert!(
                 !finding.rank.is_alarm() || finding.kind() == Kind::FreedShared,
                 "seed {seed}: {finding:#?}"
@@ -121,7 +121,7 @@ fn loss_everywhere_leaves_no_alarm() {
 }
 
 #[test]
-fn what_is_dead_is_forgotten() {
+fn dead_objects_are_forgotten() {
     let mut engine = Engine::new(SETUP.parse::<Trace>().expect("the setup is a trace").setup);
     for round in 0..200_000u64 {
         let at = |offset: u64, body| Event {

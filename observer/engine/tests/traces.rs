@@ -1,6 +1,6 @@
 //! Runs every text trace of `fixtures/traces/`, and the example in their documentation.
 //!
-//! Decides nothing about what a trace must say: each file has its own `expect` lines.
+//! Each trace has its own `expect` lines; this file adds no expectation.
 
 #![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "tests read files")]
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
@@ -18,7 +18,7 @@ fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
 }
 
-/// Names and texts of all traces, by name.
+/// Returns the names and texts of all traces, sorted by name.
 fn traces() -> Vec<(String, String)> {
     let mut found: Vec<(String, String)> = fs::read_dir(root().join("fixtures/traces"))
         .unwrap()
@@ -32,7 +32,7 @@ fn traces() -> Vec<(String, String)> {
     found
 }
 
-/// What is wrong with a trace; empty: nothing.
+/// Returns the differences from the expectations. Empty if there are none.
 fn run(name: &str, text: &str) -> String {
     let trace: Trace = match text.parse() {
         Ok(trace) => trace,
@@ -45,7 +45,7 @@ fn run(name: &str, text: &str) -> String {
 }
 
 #[test]
-fn every_trace_leads_to_what_it_expects() {
+fn every_trace_meets_its_expectations() {
     let traces = traces();
     assert!(traces.len() >= 25, "only {} traces found", traces.len());
     let wrong: String = traces.iter().map(|(name, text)| run(name, text)).collect();
@@ -53,15 +53,15 @@ fn every_trace_leads_to_what_it_expects() {
 }
 
 #[test]
-fn the_documented_example_is_true() {
+fn the_documented_example_meets_its_expectations() {
     let text = fs::read_to_string(root().join("docs/text-traces.md")).unwrap();
     let example = text.split("## Example").nth(1).unwrap().split("```").nth(1).unwrap();
     assert_eq!(run("example", example.strip_prefix("text").unwrap()), "");
 }
 
-/// A trace whose findings are all gone, or all there, whatever happens, would test nothing.
+/// Without these differences, the test of the traces could not fail.
 #[test]
-fn an_unexpected_and_a_missing_finding_are_differences() {
+fn unexpected_and_missing_findings_are_differences() {
     let text = fs::read_to_string(root().join("docs/text-traces.md")).unwrap();
     let example = text.split("## Example").nth(1).unwrap().split("```text").nth(1).unwrap();
     let example = example.split("```").next().unwrap();
@@ -72,27 +72,27 @@ fn an_unexpected_and_a_missing_finding_are_differences() {
 }
 
 #[test]
-fn findings_do_not_depend_on_when_they_are_asked_for() {
+fn reading_findings_early_does_not_change_them() {
     for (name, text) in traces() {
         let trace: Trace = text.parse().unwrap();
-        let (mut asked, once) = (observer_engine::Engine::new(trace.setup.clone()), trace.run());
+        let (mut read_early, once) = (observer_engine::Engine::new(trace.setup.clone()), trace.run());
         for step in &trace.steps {
             match step {
-                Step::Event(event) => asked.push(event),
-                Step::Hole(hole) => asked.hole(*hole),
-                Step::Tick(now_ns) => asked.tick(*now_ns),
+                Step::Event(event) => read_early.push(event),
+                Step::Hole(hole) => read_early.hole(*hole),
+                Step::Tick(now_ns) => read_early.tick(*now_ns),
             }
-            let _ = (asked.findings(), asked.tables(), asked.edges(), asked.stats());
+            let _ = (read_early.findings(), read_early.tables(), read_early.edges(), read_early.stats());
         }
-        asked.finish();
-        assert_eq!(asked.findings(), once.findings(), "{name}");
-        assert_eq!(asked.tables(), once.tables(), "{name}");
+        read_early.finish();
+        assert_eq!(read_early.findings(), once.findings(), "{name}");
+        assert_eq!(read_early.tables(), once.tables(), "{name}");
     }
 }
 
-/// Lines are read as the events that they were written from, for every kind there is.
+/// Every kind of event, printed as a line, is parsed to the same event.
 #[test]
-fn printed_events_read_back() {
+fn printed_events_parse_to_the_same_events() {
     let setup = "site 3 operation hugetlb_fault\nsite 4 lookup huge_pte_alloc\nsite 5 share huge_pte_alloc"
         .parse::<Trace>()
         .unwrap()
@@ -123,9 +123,9 @@ fn printed_events_read_back() {
     }
 }
 
-/// The wire form of a body decodes to it again.
+/// The wire form of a body decodes to the same body.
 #[test]
-fn bodies_survive_the_wire() {
+fn event_bodies_survive_encoding_and_decoding() {
     for (name, text) in traces() {
         for step in text.parse::<Trace>().unwrap().steps {
             let Step::Event(event) = step else { continue };
@@ -138,7 +138,7 @@ fn bodies_survive_the_wire() {
 }
 
 #[test]
-fn errors_say_line_and_word() {
+fn errors_name_the_line_and_the_word() {
     for (text, error) in [
         (
             "1000 cpu0 t1 lookup mm=1 adr=2",

@@ -220,7 +220,7 @@ fn object(row: &EventRow, start_ns: u64) -> String {
             };
             o.folio(mapping, folio.0, index).text(how)
         }
-        Body::FolioAsk { mapping, index, folio }
+        Body::FolioRequest { mapping, index, folio }
         | Body::FolioRelease { folio, mapping, index }
         | Body::FolioWait { folio, mapping, index } => o.folio(mapping, folio.0, index),
         Body::Stack { stack, .. } => o.number("stack", stack.into()),

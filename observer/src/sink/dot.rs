@@ -71,7 +71,7 @@ fn edge(e: &EdgeView, r: &Report) -> String {
     if against || !waits {
         attributes.push("constraint=false".into());
     }
-    let mut tooltip = vec![format!("first in {}", e.witness.side.site)];
+    let mut tooltip = vec![format!("first in {}", e.witness.party.site)];
     tooltip.extend(words::order::documented(e));
     tooltip.extend(cycles);
     attributes.push(format!("tooltip={}", quoted(&tooltip.join("\n"))));

@@ -82,7 +82,7 @@ mod tests {
 
     use observer_engine::{
         event::{Class, Mode, Tid},
-        finding::{Evidence, Hold, HoldBasis, Relock, Side, TaskRef},
+        finding::{Evidence, Hold, HoldBasis, Party, Relock, TaskRef},
         lock_class::LockClass,
     };
 
@@ -105,7 +105,7 @@ mod tests {
         let mode = Some(Mode::Read);
         let held = Hold { class, lock: 1, mode, basis: HoldBasis::Requested, since_ns: 0, lossy: false };
         let task = TaskRef { tid: Tid(7), tgid: 7, comm: "ex".into(), cpu: 0 };
-        let side = Side { task, site: "f".into(), time_ns: 0, stack: None, holds: vec![held] };
+        let party = Party { task, site: "f".into(), time_ns: 0, stack: None, holds: vec![held] };
         Finding {
             id: "relock:f".into(),
             rank,
@@ -113,7 +113,7 @@ mod tests {
             first_ns: 1_000_000_000,
             last_ns: 2_500_000_000,
             doubts: vec![],
-            evidence: Evidence::Relock(Relock { held, requested_mode: mode, side }),
+            evidence: Evidence::Relock(Relock { held, requested_mode: mode, party }),
         }
     }
 

@@ -14,7 +14,7 @@ pub(crate) mod step;
 
 use observer_engine::{
     event::Mode,
-    finding::{Hold, HoldBasis, Side, TaskRef},
+    finding::{Hold, HoldBasis, Party, TaskRef},
     lock_class::LockClass,
 };
 
@@ -45,7 +45,7 @@ pub(crate) fn task(t: &TaskRef) -> String {
     }
 }
 
-pub(crate) fn side(out: &mut Vec<String>, name: &str, s: &Side, what: &str) {
+pub(crate) fn side(out: &mut Vec<String>, name: &str, s: &Party, what: &str) {
     out.push(row(name, &format!("{} on cpu {} in {}, {what}", task(&s.task), s.task.cpu, s.site)));
 }
 

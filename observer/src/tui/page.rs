@@ -251,7 +251,7 @@ fn evidence(lines: Vec<String>) -> impl Iterator<Item = Text> {
 fn comm_of(s: &Snapshot, tid: Tid) -> Option<&str> {
     let sides = s.findings.iter().flat_map(|f| finding::sides(&f.evidence)).map(|side| &side.task);
     let holders = s.leases.iter().map(|l| &l.task);
-    let askers = s.edges.iter().map(|e| &e.witness.side.task);
+    let askers = s.edges.iter().map(|e| &e.witness.party.task);
     let mut told = sides.chain(holders).chain(askers).filter(|t| t.tid == tid).map(|t| &*t.comm);
     let of_events = s.tail.iter().rev().filter(|row| row.event.tid == tid).map(|row| &*row.comm);
     told.find(|comm| !comm.is_empty()).or_else(|| of_events.into_iter().find(|comm| !comm.is_empty()))

@@ -12,7 +12,7 @@ use observer_engine::{
     event::{Mapping, Mode, Tid},
     finding::{
         AcquireKind, AgainstOrder, Cycle, Doubt, Ended, Evidence, Finding, Hold, HoldBasis, LastHolder,
-        OrphanWait, Queued, Rank, Relock, Side, Step, TaskRef,
+        OrphanWait, Party, Queued, Rank, Relock, Step, TaskRef,
     },
     lock_class::LockClass,
 };
@@ -31,13 +31,13 @@ fn hold((class, mode, lock): Lock, basis: HoldBasis) -> Hold {
     Hold { class, lock, mode, basis, since_ns: START_NS, lossy: false }
 }
 
-fn side(tid: u32, comm: &str, site: &str, holds: Vec<Hold>) -> Side {
+fn side(tid: u32, comm: &str, site: &str, holds: Vec<Hold>) -> Party {
     let task = TaskRef { tid: Tid(tid), tgid: tid, comm: comm.into(), cpu: (tid % 2) as u16 };
     let time_ns = START_NS + 1_000_000 * u64::from(tid);
-    Side { task, site: Arc::from(site), time_ns, stack: Some(0), holds }
+    Party { task, site: Arc::from(site), time_ns, stack: Some(0), holds }
 }
 
-fn step(from: Lock, basis: HoldBasis, to: Lock, side: Side) -> Step {
+fn step(from: Lock, basis: HoldBasis, to: Lock, party: Party) -> Step {
     Step {
         from: from.0,
         from_mode: from.1,
@@ -48,7 +48,7 @@ fn step(from: Lock, basis: HoldBasis, to: Lock, side: Side) -> Step {
         to_lock: to.2,
         acquire: AcquireKind::Blocking,
         sure: true,
-        side,
+        party,
         count: 3,
         waiting: false,
     }
@@ -127,7 +127,7 @@ fn readers_have_a_writer_between_them_and_a_try_that_would_block_is_called_so() 
     let writer = Doubt::QueuedWriter { class: LockClass::IMmap, writer_seen: true };
     let doubts = vec![writer, Doubt::Moment(LockClass::FolioFile)];
     let mapper = side(180, "mapper", "hugetlbfs_file_mmap", vec![hold(INODE, HoldBasis::Requested)]);
-    let queued = vec![Queued { step: 1, side: mapper, waiting: false }];
+    let queued = vec![Queued { step: 1, party: mapper, waiting: false }];
     let cycle = Cycle { steps: vec![reader, mover], gate: None, queued, recordings: vec![] };
     insta::assert_snapshot!("splat-readers", told(Rank::Possible, doubts, Evidence::Cycle(cycle)));
 }
@@ -170,7 +170,7 @@ fn an_order_and_a_repeated_ask_read_like_this() {
     let relock = Evidence::Relock(Relock {
         held: hold(READ, HoldBasis::Requested),
         requested_mode: Some(Mode::Read),
-        side: side(160, "reader", "hugetlb_fault", vec![hold(READ, HoldBasis::Requested)]),
+        party: side(160, "reader", "hugetlb_fault", vec![hold(READ, HoldBasis::Requested)]),
     });
     let writer = Doubt::QueuedWriter { class: LockClass::IMmap, writer_seen: false };
     let text = [told(Rank::AgainstOrder, vec![], against), told(Rank::Feasible, vec![writer], relock)];
@@ -178,7 +178,7 @@ fn an_order_and_a_repeated_ask_read_like_this() {
     let relock = Evidence::Relock(Relock {
         held: hold(WRITE, HoldBasis::Requested),
         requested_mode: Some(Mode::Write),
-        side: side(160, "writer", "hugetlbfs_fallocate", vec![]),
+        party: side(160, "writer", "hugetlbfs_fallocate", vec![]),
     });
     assert!(!told(Rank::Feasible, vec![], relock).contains("a writer"));
 }
@@ -192,7 +192,7 @@ fn a_wait_without_a_holder_reads_like_this() {
         mode: FOLIO.1,
         lock: Some(FOLIO.2),
         place: Some((Mapping(0xffff_8880_0777_0000), 3)),
-        side: waiter,
+        party: waiter,
         reported: true,
         waiters: 2,
         last: Some(LastHolder {

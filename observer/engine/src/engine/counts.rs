@@ -66,7 +66,7 @@ impl Counts {
     pub fn add_lock(&mut self, step: LockStep, class: Class) {
         let [takes, releases] = &mut self.by_class[class as usize - 1];
         match step {
-            LockStep::Ask | LockStep::Try | LockStep::Busy => *takes += 1,
+            LockStep::Request | LockStep::Try | LockStep::Busy => *takes += 1,
             LockStep::Release => *releases += 1,
             _ => {}
         }

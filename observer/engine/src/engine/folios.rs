@@ -12,9 +12,9 @@ use crate::{
     finding::{AcquireKind, HoldBasis},
     holds::{Instance, LockHold, TaskId},
     lock_class::LockClass,
-    lock_order::graph::Ask,
+    lock_order::graph::LockRequest,
     locks::FolioPlace,
-    tasks::{Asked, Task, Waiting},
+    tasks::{Requested, Task, Waiting},
 };
 
 fn hold_of(instance: Instance, place: FolioPlace, basis: HoldBasis, since_ns: u64) -> LockHold {
@@ -43,7 +43,7 @@ impl Engine {
             let site = self.world.on_behalf(id, site);
             let (class, mode) = (LockClass::of_folio(mapping), Some(Mode::Exclusive));
             self.world.tasks[id].waiting =
-                Some(Waiting { addr: folio.0, class, mode, since_ns, site, told: false });
+                Some(Waiting { addr: folio.0, class, mode, since_ns, site, reported: false });
             return;
         }
         let held = |t: &Task| {
@@ -55,7 +55,7 @@ impl Engine {
         let Some(hold) = self.world.tasks.iter().find_map(held) else { return };
         let site = self.world.on_behalf(id, site);
         let (class, mode) = (hold.class, Some(Mode::Exclusive));
-        let ask = Ask {
+        let request = LockRequest {
             class,
             instance: hold.instance,
             mode,
@@ -63,24 +63,24 @@ impl Engine {
             time_ns: since_ns,
             site,
         };
-        self.lock_order.asked(self.world.presences(), id, &ask);
+        self.lock_order.requested(self.world.presences(), id, &request);
         let addr = hold.instance.addr;
-        self.world.tasks[id].waiting = Some(Waiting { addr, class, mode, since_ns, site, told: false });
+        self.world.tasks[id].waiting = Some(Waiting { addr, class, mode, since_ns, site, reported: false });
     }
 
-    pub(super) fn folio_ask(&mut self, id: TaskId, event: &Event, place: FolioPlace) {
+    pub(super) fn folio_request(&mut self, id: TaskId, event: &Event, place: FolioPlace) {
         let FolioPlace { folio, mapping, index } = place;
         // A task that holds a spinlock does not sleep, so its release was not seen.
         self.drop_ptls(id, event.time_ns);
         if folio.0 != 0 {
-            self.folio_asked(id, event, place, event.time_ns);
+            self.folio_requested(id, event, place, event.time_ns);
         }
-        self.world.tasks[id].asked =
-            Some(Asked::Folio { mapping, index, at_ns: event.time_ns, site: event.site, folio });
+        self.world.tasks[id].requested =
+            Some(Requested::Folio { mapping, index, at_ns: event.time_ns, site: event.site, folio });
     }
 
     /// Adds the edges of a request for a folio lock that can block.
-    fn folio_asked(&mut self, id: TaskId, event: &Event, place: FolioPlace, time_ns: u64) {
+    fn folio_requested(&mut self, id: TaskId, event: &Event, place: FolioPlace, time_ns: u64) {
         let FolioPlace { folio, mapping, .. } = place;
         let class = LockClass::of_folio(mapping);
         let instance = self.world.locks.folio(place);
@@ -90,8 +90,8 @@ impl Engine {
             return;
         }
         let mode = Some(Mode::Exclusive);
-        let ask = Ask { class, instance, mode, acquire: AcquireKind::Blocking, time_ns, site };
-        self.lock_order.asked(self.world.presences(), id, &ask);
+        let request = LockRequest { class, instance, mode, acquire: AcquireKind::Blocking, time_ns, site };
+        self.lock_order.requested(self.world.presences(), id, &request);
     }
 
     pub(super) fn folio_wait(&mut self, id: TaskId, event: &Event, place: FolioPlace) {
@@ -99,12 +99,15 @@ impl Engine {
         self.drop_ptls(id, event.time_ns);
         self.holders.last.wanted(folio.0);
         // The waiting lookup requested the lock before it waited.
-        let at_ns = match self.world.tasks[id].asked {
-            Some(Asked::Folio { mapping: of, index: at, at_ns, .. }) if (of, at) == (mapping, index) => at_ns,
+        let at_ns = match self.world.tasks[id].requested {
+            Some(Requested::Folio { mapping: of, index: at, at_ns, .. }) if (of, at) == (mapping, index) => {
+                at_ns
+            }
             _ => event.time_ns,
         };
-        self.world.tasks[id].asked = Some(Asked::Folio { mapping, index, at_ns, site: event.site, folio });
-        self.folio_asked(id, event, place, at_ns);
+        self.world.tasks[id].requested =
+            Some(Requested::Folio { mapping, index, at_ns, site: event.site, folio });
+        self.folio_requested(id, event, place, at_ns);
         let site = self.world.on_behalf(id, event.site);
         self.world.tasks[id].waiting = Some(Waiting {
             addr: folio.0,
@@ -112,13 +115,13 @@ impl Engine {
             mode: Some(Mode::Exclusive),
             since_ns: event.time_ns,
             site,
-            told: true,
+            reported: true,
         });
     }
 
     pub(super) fn folio_held(&mut self, id: TaskId, event: &Event, named: FolioPlace, how: How) {
         let FolioPlace { folio, mapping, index } = named;
-        let asked = self.world.tasks[id].asked.take();
+        let requested = self.world.tasks[id].requested.take();
         let instance = self.world.locks.folio(named);
         let holds = &mut self.world.tasks[id].holds;
         if let Some(at) = holds.iter().position(|h| h.instance.addr == folio.0) {
@@ -147,9 +150,9 @@ impl Engine {
             self.drop_folio(other, folio, event.time_ns);
         }
         if how == How::Returned
-            && let Some(Asked::Folio { at_ns, folio: Folio(0), .. }) = asked
+            && let Some(Requested::Folio { at_ns, folio: Folio(0), .. }) = requested
         {
-            self.folio_asked(id, event, named, at_ns);
+            self.folio_requested(id, event, named, at_ns);
         }
         let known = match how {
             How::Returned => HoldBasis::ReturnedLocked,
@@ -165,8 +168,8 @@ impl Engine {
             self.doubt_where_locked(id, event.time_ns);
         }
         let site = self.world.on_behalf(id, event.site);
-        let asked_ns = asked.map_or(event.time_ns, |a| a.at_ns());
-        self.acquired(id, hold, AcquireKind::Blocking, site, asked_ns);
+        let requested_ns = requested.map_or(event.time_ns, |a| a.at_ns());
+        self.acquired(id, hold, AcquireKind::Blocking, site, requested_ns);
     }
 
     /// Handles a release: the folio's lock is free, no matter which task releases it.

@@ -34,9 +34,9 @@ impl Engine {
         hold: LockHold,
         acquire: AcquireKind,
         site: SiteId,
-        asked_ns: u64,
+        requested_ns: u64,
     ) {
-        self.lock_order.task(id).acquired(&hold, acquire, site, asked_ns);
+        self.lock_order.task(id).acquired(&hold, acquire, site, requested_ns);
         self.world.tasks[id].holds.push(hold);
     }
 
@@ -128,11 +128,11 @@ impl Engine {
     pub(super) fn dispute(&mut self, addr: u64) {
         self.holders.disputed.insert(addr);
         for id in self.world.tasks.ids().collect::<Vec<TaskId>>() {
-            let mut had = self.world.tasks[id]
+            let mut holds = self.world.tasks[id]
                 .holds
                 .iter_mut()
                 .filter(|h| h.instance.addr == addr && h.basis != HoldBasis::Requesting);
-            if let Some(hold) = had.next() {
+            if let Some(hold) = holds.next() {
                 (hold.lossy, hold.disputed) = (true, true);
                 self.lock_order.task(id).touched_by_loss();
                 self.leases.doubt_lock(id, addr);

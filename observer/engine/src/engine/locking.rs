@@ -8,11 +8,11 @@ use crate::{
     leases::{LeaseEnd, LeaseKind},
     lock_class::LockClass,
     lock_order::{
-        graph::Ask,
+        graph::LockRequest,
         path::{Act, Op},
         relocks::Repeat,
     },
-    tasks::Asked,
+    tasks::Requested,
 };
 
 /// A lock as an event names it, and the mode of the event.
@@ -54,7 +54,7 @@ impl Engine {
     #[inline]
     pub(super) fn settle(&mut self, id: TaskId, event: &Event) {
         let task = &mut self.world.tasks[id];
-        if task.asked.is_none() && task.waiting.is_none() {
+        if task.requested.is_none() && task.waiting.is_none() {
             return;
         }
         if let Body::Lock { step: LockStep::Release, lock, mode, .. } = event.body
@@ -74,28 +74,28 @@ impl Engine {
         if !matches!(event.body, Body::Lock { step: LockStep::WaitBegin, .. }) {
             task.waiting = None;
         }
-        match task.asked {
-            Some(Asked::Lock { addr, at_ns, .. }) => {
+        match task.requested {
+            Some(Requested::Lock { addr, at_ns, .. }) => {
                 if still == Some(LockAddr(addr)) && !gave_up {
                     return;
                 }
-                task.asked = None;
+                task.requested = None;
                 if !gave_up {
                     self.has_now(id, addr, at_ns, event.site);
                 }
             }
             // A pending lookup reports its result when it returns; any other event means that it found no folio.
-            Some(Asked::Folio { .. })
+            Some(Requested::Folio { .. })
                 if still.is_none()
                     && !matches!(event.body, Body::FolioHeld { .. } | Body::FolioWait { .. }) =>
             {
-                task.asked = None;
+                task.requested = None;
             }
             _ => {}
         }
     }
 
-    fn has_now(&mut self, id: TaskId, addr: u64, asked_ns: u64, site: SiteId) {
+    fn has_now(&mut self, id: TaskId, addr: u64, requested_ns: u64, site: SiteId) {
         let task = &mut self.world.tasks[id];
         let Some(hold) = task.holds.iter_mut().rev().find(|h| h.instance.addr == addr) else { return };
         if hold.basis == HoldBasis::Requesting {
@@ -110,10 +110,11 @@ impl Engine {
         let owner = self.world.locks.get(addr).map_or(0, |l| l.owner);
         let release_seen = !self.world.rules.ptl_release_unseen();
         let Some(lease) = self.leases.last_of(id, owner) else { return };
-        if let Some(used_ns) = lease.ptl_taken(addr, asked_ns, release_seen, &self.world.tasks[id].holds) {
+        if let Some(used_ns) = lease.ptl_taken(addr, requested_ns, release_seen, &self.world.tasks[id].holds)
+        {
             let site = self.world.on_behalf(id, site);
             if let Some(hit) = &mut lease.hit {
-                hit.at_use = Some(Box::new(self.world.side(id, site, used_ns)));
+                hit.at_use = Some(Box::new(self.world.party(id, site, used_ns)));
             }
         }
     }
@@ -121,12 +122,12 @@ impl Engine {
     pub(super) fn lock(&mut self, id: TaskId, event: &Event, step: LockStep, named: NamedLock) {
         let NamedLock { class, mode, addr: lock } = named;
         let class = class.wire();
-        if class == Class::MmapLock && matches!(step, LockStep::Ask | LockStep::Try) {
+        if class == Class::MmapLock && matches!(step, LockStep::Request | LockStep::Try) {
             // A new system call: locks that the task acquired before it named them are released.
             self.world.tasks[id].loss.named_ns = 0;
         }
         match step {
-            LockStep::Ask => {
+            LockStep::Request => {
                 if class != Class::Ptl {
                     // A task that holds a spinlock does not sleep, so its release was not seen.
                     self.drop_ptls(id, event.time_ns);
@@ -137,7 +138,7 @@ impl Engine {
                     self.leases.of_mut(id).iter_mut().for_each(|lease| lease.lossy = true);
                 }
                 let (at_ns, site) = (event.time_ns, event.site);
-                self.world.tasks[id].asked = Some(Asked::Lock { addr: lock, at_ns, mode, site });
+                self.world.tasks[id].requested = Some(Requested::Lock { addr: lock, at_ns, mode, site });
             }
             LockStep::Try => {
                 if self.world.rules.try_then_block(event.site, class) {
@@ -201,8 +202,8 @@ impl Engine {
             self.drop_hold(id, at, event.time_ns);
         }
         self.lock_order.task(id).requests(instance, mode, acquire);
-        let ask = Ask { class, instance, mode, acquire, time_ns: event.time_ns, site };
-        self.lock_order.asked(self.world.presences(), id, &ask);
+        let request = LockRequest { class, instance, mode, acquire, time_ns: event.time_ns, site };
+        self.lock_order.requested(self.world.presences(), id, &request);
         let hold = LockHold {
             class,
             instance,

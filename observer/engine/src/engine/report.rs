@@ -1,6 +1,6 @@
 //! Findings and views: what the engine answers.
 //!
-//! This module decides in which order the rules are asked, and that findings are sorted, worst first.
+//! This module decides in which order the rules report, and that findings are sorted, worst first.
 
 use super::Engine;
 use crate::{

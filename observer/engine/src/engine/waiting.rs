@@ -10,7 +10,7 @@ use crate::{
     holds::TaskId,
     lock_order::{feasible::conflict, relocks::Repeat},
     locks::FolioPlace,
-    tasks::{Asked, Waiting},
+    tasks::{Requested, Waiting},
 };
 
 /// A request counts as a wait if the task has been silent for this long, even where the kernel reports no waits. Folio
@@ -21,14 +21,17 @@ impl Engine {
     /// Marks tasks as waiting that have been silent for too long since a request.
     pub(super) fn find_stuck(&mut self) {
         for id in self.world.tasks.ids().collect::<Vec<TaskId>>() {
-            let (Some(asked), None) = (self.world.tasks[id].asked, self.world.tasks[id].waiting) else {
+            let (Some(requested), None) = (self.world.tasks[id].requested, self.world.tasks[id].waiting)
+            else {
                 continue;
             };
-            match asked {
-                Asked::Lock { addr, at_ns, .. } if self.world.now_ns.saturating_sub(at_ns) >= STUCK_NS => {
+            match requested {
+                Requested::Lock { addr, at_ns, .. }
+                    if self.world.now_ns.saturating_sub(at_ns) >= STUCK_NS =>
+                {
                     self.waits(id, addr, false);
                 }
-                Asked::Folio { mapping, index, at_ns, site, folio }
+                Requested::Folio { mapping, index, at_ns, site, folio }
                     if self.world.now_ns.saturating_sub(at_ns) >= STUCK_NS =>
                 {
                     self.folio_stuck(id, site, FolioPlace { folio, mapping, index }, at_ns);
@@ -40,15 +43,15 @@ impl Engine {
 
     /// Marks the task as waiting for a lock that it requested. If the task holds that lock, it waits for itself. This
     /// counts only if the kernel reported the wait or the two modes conflict; silence alone is not a wait.
-    pub(super) fn waits(&mut self, id: TaskId, addr: u64, told: bool) {
+    pub(super) fn waits(&mut self, id: TaskId, addr: u64, reported: bool) {
         let task = &self.world.tasks[id];
         let Some(at) = task.holds.iter().rposition(|h| h.instance.addr == addr) else { return };
         let hold = task.holds[at];
-        let Some(Asked::Lock { at_ns, site, mode, .. }) = task.asked else { return };
+        let Some(Requested::Lock { at_ns, site, mode, .. }) = task.requested else { return };
         let site = self.world.on_behalf(id, site);
         self.world.tasks[id].waiting =
-            Some(Waiting { addr, class: hold.class, mode, since_ns: at_ns, site, told });
-        if hold.basis != HoldBasis::Requesting && !hold.lossy && (told || conflict(hold.mode, mode)) {
+            Some(Waiting { addr, class: hold.class, mode, since_ns: at_ns, site, reported });
+        if hold.basis != HoldBasis::Requesting && !hold.lossy && (reported || conflict(hold.mode, mode)) {
             self.relocked(id, at, Repeat { site, requested: mode, time_ns: at_ns }, Rank::Confirmed);
         }
     }

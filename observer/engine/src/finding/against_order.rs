@@ -7,7 +7,7 @@
 
 use std::{borrow::Cow, slice};
 
-use super::{About, Kind, Side, Step, Subject};
+use super::{About, Kind, Party, Step, Subject};
 use crate::setup::Role;
 
 pub(super) const ABOUT: About = About {
@@ -30,8 +30,8 @@ impl Subject for AgainstOrder {
         Kind::AgainstOrder
     }
 
-    fn parties(&self) -> Vec<(Cow<'static, str>, &Side)> {
-        vec![("side".into(), &self.step.side)]
+    fn parties(&self) -> Vec<(Cow<'static, str>, &Party)> {
+        vec![("side".into(), &self.step.party)]
     }
 
     fn field(&self, key: &str) -> Option<String> {

@@ -9,7 +9,7 @@
 
 use std::borrow::Cow;
 
-use super::{About, Kind, Side, Step, Subject};
+use super::{About, Kind, Party, Step, Subject};
 use crate::{lock_class::LockClass, setup::Role};
 
 pub(super) const ABOUT: About = About {
@@ -37,7 +37,7 @@ pub struct Cycle {
 pub struct Queued {
     /// Index of the step whose request waits behind it.
     pub step: usize,
-    pub side: Side,
+    pub party: Party,
     /// The task was seen waiting.
     pub waiting: bool,
 }
@@ -47,9 +47,9 @@ impl Subject for Cycle {
         Kind::Cycle
     }
 
-    fn parties(&self) -> Vec<(Cow<'static, str>, &Side)> {
-        let steps = self.steps.iter().enumerate().map(|(i, s)| (format!("side {}", i + 1).into(), &s.side));
-        steps.chain(self.queued.iter().map(|q| ("writer".into(), &q.side))).collect()
+    fn parties(&self) -> Vec<(Cow<'static, str>, &Party)> {
+        let steps = self.steps.iter().enumerate().map(|(i, s)| (format!("side {}", i + 1).into(), &s.party));
+        steps.chain(self.queued.iter().map(|q| ("writer".into(), &q.party))).collect()
     }
 
     fn field(&self, key: &str) -> Option<String> {

@@ -7,7 +7,7 @@
 
 use std::borrow::Cow;
 
-use super::{About, Kind, Side, Subject};
+use super::{About, Kind, Party, Subject};
 use crate::{
     event::{Addr, Mm, Table},
     setup::Role,
@@ -23,7 +23,7 @@ pub(super) const ABOUT: About = About {
 /// A table's page was freed while others use the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FreedShared {
-    pub side: Side,
+    pub party: Party,
     pub table: Table,
     pub generation: u32,
     pub mm: Mm,
@@ -38,8 +38,8 @@ impl Subject for FreedShared {
         Kind::FreedShared
     }
 
-    fn parties(&self) -> Vec<(Cow<'static, str>, &Side)> {
-        vec![("by".into(), &self.side)]
+    fn parties(&self) -> Vec<(Cow<'static, str>, &Party)> {
+        vec![("by".into(), &self.party)]
     }
 
     fn field(&self, key: &str) -> Option<String> {
@@ -47,7 +47,7 @@ impl Subject for FreedShared {
             "table" => self.table.to_string(),
             "links" => self.links.len().to_string(),
             "shared" => self.count.to_string(),
-            "site" => self.side.site.to_string(),
+            "site" => self.party.site.to_string(),
             _ => return None,
         })
     }

@@ -9,7 +9,7 @@
 
 use std::{borrow::Cow, sync::Arc};
 
-use super::{About, HoldBasis, Kind, Side, Subject, TaskRef, task_name};
+use super::{About, HoldBasis, Kind, Party, Subject, TaskRef, task_name};
 use crate::{
     event::{Mapping, Mode},
     lock_class::LockClass,
@@ -35,7 +35,7 @@ pub struct OrphanWait {
     /// Mapping and index of a folio.
     pub place: Option<(Mapping, u64)>,
     /// The task that has waited longest; its time is that of the request.
-    pub side: Side,
+    pub party: Party,
     /// The kernel reported the wait. If false, the task was silent since its request.
     pub reported: bool,
     /// Number of tasks that wait for it, this one included.
@@ -69,16 +69,16 @@ impl Subject for OrphanWait {
         Kind::OrphanWait
     }
 
-    fn parties(&self) -> Vec<(Cow<'static, str>, &Side)> {
-        vec![("waiter".into(), &self.side)]
+    fn parties(&self) -> Vec<(Cow<'static, str>, &Party)> {
+        vec![("waiter".into(), &self.party)]
     }
 
     fn field(&self, key: &str) -> Option<String> {
         let last = self.last.as_ref();
         Some(match key {
             "class" => self.class.name().to_owned(),
-            "site" => self.side.site.to_string(),
-            "waiter" => task_name(&self.side),
+            "site" => self.party.site.to_string(),
+            "waiter" => task_name(&self.party),
             "waiters" => self.waiters.to_string(),
             "last" => last.map_or("none".into(), |last| format!("t{}", last.task.tid.0)),
             "ended" => match last.map(|last| last.ended) {

@@ -9,7 +9,7 @@
 
 use std::borrow::Cow;
 
-use super::{About, Hold, Kind, Side, Subject, task_name};
+use super::{About, Hold, Kind, Party, Subject, task_name};
 use crate::{
     event::{Addr, Mm, Mode, Table},
     lock_class::LockClass,
@@ -27,9 +27,9 @@ pub(super) const ABOUT: About = About {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Prediction {
     /// A task that looked the link up; its holds are those that lasted through the unprotected part of the lease.
-    pub holder: Side,
+    pub holder: Party,
     /// A task that removed the link.
-    pub unlinker: Side,
+    pub unlinker: Party,
     pub mm: Mm,
     /// GiB of the link that both accessed.
     pub gib: Addr,
@@ -61,7 +61,7 @@ impl Subject for Prediction {
         Kind::Prediction
     }
 
-    fn parties(&self) -> Vec<(Cow<'static, str>, &Side)> {
+    fn parties(&self) -> Vec<(Cow<'static, str>, &Party)> {
         vec![("holder".into(), &self.holder), ("unlinker".into(), &self.unlinker)]
     }
 
@@ -79,7 +79,7 @@ impl Subject for Prediction {
         })
     }
 
-    fn accesses(&self) -> Option<(&Side, &Side)> {
+    fn accesses(&self) -> Option<(&Party, &Party)> {
         Some((&self.holder, &self.unlinker))
     }
 

@@ -7,7 +7,7 @@
 
 use std::borrow::Cow;
 
-use super::{About, Hold, Kind, Side, Subject, mode_name};
+use super::{About, Hold, Kind, Party, Subject, mode_name};
 use crate::{event::Mode, lock_class::LockClass, setup::Role};
 
 pub(super) const ABOUT: About = About {
@@ -22,7 +22,7 @@ pub(super) const ABOUT: About = About {
 pub struct Relock {
     pub held: Hold,
     pub requested_mode: Option<Mode>,
-    pub side: Side,
+    pub party: Party,
 }
 
 impl Subject for Relock {
@@ -30,8 +30,8 @@ impl Subject for Relock {
         Kind::Relock
     }
 
-    fn parties(&self) -> Vec<(Cow<'static, str>, &Side)> {
-        vec![("side".into(), &self.side)]
+    fn parties(&self) -> Vec<(Cow<'static, str>, &Party)> {
+        vec![("side".into(), &self.party)]
     }
 
     fn field(&self, key: &str) -> Option<String> {
@@ -39,7 +39,7 @@ impl Subject for Relock {
             "class" => self.held.class.name().to_owned(),
             "held" => mode_name(self.held.mode),
             "asked" => mode_name(self.requested_mode),
-            "site" => self.side.site.to_string(),
+            "site" => self.party.site.to_string(),
             _ => return None,
         })
     }

@@ -11,7 +11,7 @@
 
 use std::borrow::Cow;
 
-use super::{About, Evidence, Kind, Side, Subject, TableEvent, task_name};
+use super::{About, Evidence, Kind, Party, Subject, TableEvent, task_name};
 use crate::{
     event::{Addr, Mm, Pte, Table},
     setup::Role,
@@ -35,9 +35,9 @@ pub struct Window {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WindowCase {
     /// The task that holds the lease; its time is that of the lookup.
-    pub holder: Side,
+    pub holder: Party,
     /// The task that removed the link; its time is `unlink_hi_ns`.
-    pub unlinker: Side,
+    pub unlinker: Party,
     /// The mm of the lookup, not always the holder's own.
     pub mm: Mm,
     pub addr: Addr,
@@ -55,7 +55,7 @@ pub struct WindowCase {
     pub possible_ns: u64,
     pub used: Use,
     /// Only for [`Use::Seen`]: the holder when it acquired the table's PTL after the unlink.
-    pub at_use: Option<Box<Side>>,
+    pub at_use: Option<Box<Party>>,
     /// Time when the table's page was freed, if inside the window.
     pub freed_ns: Option<u64>,
     /// The table's events around the window, oldest first, up to the end of the lease.
@@ -79,7 +79,7 @@ impl Subject for Window {
         Kind::Window
     }
 
-    fn parties(&self) -> Vec<(Cow<'static, str>, &Side)> {
+    fn parties(&self) -> Vec<(Cow<'static, str>, &Party)> {
         self.longest.parties()
     }
 
@@ -91,7 +91,7 @@ impl Subject for Window {
         self.longest.span_ns()
     }
 
-    fn accesses(&self) -> Option<(&Side, &Side)> {
+    fn accesses(&self) -> Option<(&Party, &Party)> {
         self.longest.accesses()
     }
 
@@ -115,7 +115,7 @@ impl Subject for WindowCase {
     }
 
     /// The use of the pointer is a party of its own if the task was in another call by then.
-    fn parties(&self) -> Vec<(Cow<'static, str>, &Side)> {
+    fn parties(&self) -> Vec<(Cow<'static, str>, &Party)> {
         let mut parties = vec![("holder".into(), &self.holder), ("unlinker".into(), &self.unlinker)];
         let at_use = self.at_use.as_deref().filter(|used| used.stack != self.holder.stack);
         parties.extend(at_use.map(|used| ("use".into(), used)));
@@ -143,12 +143,12 @@ impl Subject for WindowCase {
 
     /// The span reaches from the lookup to the end of the possible use.
     fn span_ns(&self) -> Option<(u64, u64)> {
-        let times = || self.parties().into_iter().map(|(_, side)| side.time_ns);
+        let times = || self.parties().into_iter().map(|(_, party)| party.time_ns);
         let end_ns = (self.unlink_hi_ns + self.certain_ns).max(self.unlink_lo_ns + self.possible_ns);
         Some((times().min()?, times().max()?.max(end_ns)))
     }
 
-    fn accesses(&self) -> Option<(&Side, &Side)> {
+    fn accesses(&self) -> Option<(&Party, &Party)> {
         Some((&self.holder, &self.unlinker))
     }
 

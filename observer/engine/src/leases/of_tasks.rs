@@ -216,7 +216,7 @@ impl Leases {
             }
             lease.lossy |= unsure || world.losses.touches(event.cpu, lease.start_ns.min(from_ns), to_ns);
             let span = Span { from_ns: from_ns.max(lease.start_ns), to_ns };
-            lease.hit = Some(Box::new(Hit::new(span, world.side(id, site, to_ns), site, of, None)));
+            lease.hit = Some(Box::new(Hit::new(span, world.party(id, site, to_ns), site, of, None)));
             over(lease, TaskRef { tid: *tid, tgid: *tgid, comm: comm_text(comm), cpu: lease.cpu });
             lease.hit = None;
         }
@@ -289,5 +289,5 @@ fn hit(
     let ptl = ptl.map(|h| (h.instance.addr, h.since_ns));
     let span = Span { from_ns: from_ns.max(lease.start_ns), to_ns };
     lease.lossy |= lossy;
-    lease.hit = Some(Box::new(Hit::new(span, world.side(id, site, to_ns), site, of, ptl)));
+    lease.hit = Some(Box::new(Hit::new(span, world.party(id, site, to_ns), site, of, ptl)));
 }

@@ -199,10 +199,10 @@ impl Cycles {
                 *best = found;
             }
         }
-        let told = |(classes, (found, chains)): (&Vec<LockClass>, &(&Found, usize))| {
+        let weaker = |(classes, (found, chains)): (&Vec<LockClass>, &(&Found, usize))| {
             found.finding(id_of_classes(classes), *chains, graph, &self.last_ns, &name)
         };
-        all.extend(weak.iter().map(told));
+        all.extend(weak.iter().map(weaker));
         let closed: BTreeSet<Vec<LockClass>> = self.found.keys().map(|key| classes_of(key)).collect();
         let classes = class_cycles(graph).into_iter().filter_map(|chain| class_only(&chain, &closed, &name));
         all.extend(classes);
@@ -228,7 +228,7 @@ impl Found {
         };
         let queued = self.verdict.writers.iter().map(|(step, writer)| Queued {
             step: *step,
-            side: writer.side(&name),
+            party: writer.party(&name),
             waiting: false,
         });
         let mut doubts = self.verdict.doubts.clone();
@@ -315,7 +315,7 @@ fn class_only(
     doubts.extend(steps.iter().filter(|s| !s.sure).map(|s| Doubt::Moment(s.from)));
     let bounded = chain.iter().any(|e| e.is_bounded());
     doubts.extend(bounded.then_some(Doubt::Bound(PAIRS)));
-    let first_ns = steps.iter().map(|s| s.side.time_ns).max().unwrap_or(0);
+    let first_ns = steps.iter().map(|s| s.party.time_ns).max().unwrap_or(0);
     Some(Finding {
         id: id_of_classes(&classes),
         rank: if lossy || bounded { Rank::Incomplete } else { Rank::ClassOnly },
@@ -544,7 +544,7 @@ mod tests {
     }
 
     #[test]
-    fn the_least_rotation_is_the_one_that_comparing_all_gives() {
+    fn the_least_rotation_equals_the_brute_force_result() {
         // Every circle of up to seven steps over three letters.
         for n in 0..=7u32 {
             for number in 0..3usize.pow(n) {

@@ -66,20 +66,20 @@ pub(crate) fn views(
 
 /// Compares an edge with each order that names both classes.
 fn beside(edge: &Edge, orders: &[DocumentedOrder], name: impl Fn(SiteId) -> Arc<str>) -> Vec<Documented> {
-    let told = |verdict, source: &str, reason: &str| Documented {
+    let documented = |verdict, source: &str, reason: &str| Documented {
         verdict,
         source: source.to_owned(),
         reason: reason.to_owned(),
     };
     let beside = |order: &DocumentedOrder| {
         if agrees(order, (edge.from.0, edge.to.0))? {
-            return Some(told(Verdict::Agrees, &order.source, ""));
+            return Some(documented(Verdict::Agrees, &order.source, ""));
         }
         let known: Option<Vec<&OrderException>> =
             edge.at.iter().map(|at| exception(order, edge, at, &name)).collect();
         Some(match known.as_deref() {
-            Some([first, ..]) => told(Verdict::Exception, &first.source, &first.reason),
-            _ => told(Verdict::Against, &order.source, ""),
+            Some([first, ..]) => documented(Verdict::Exception, &first.source, &first.reason),
+            _ => documented(Verdict::Against, &order.source, ""),
         })
     };
     orders.iter().filter_map(beside).collect()
@@ -100,7 +100,7 @@ pub(crate) fn against(
                     && exception(order, edge, at, &name).is_none()
             };
             if let Some(order) = orders.iter().find(against) {
-                add(&mut all, told(edge, at, order, &name));
+                add(&mut all, finding(edge, at, order, &name));
             }
         }
     }
@@ -120,7 +120,7 @@ fn add(all: &mut Vec<Finding>, finding: Finding) {
     (known.count, known.last_ns) = (count, last_ns);
 }
 
-fn told(edge: &Edge, at: &At, order: &DocumentedOrder, name: impl Fn(SiteId) -> Arc<str>) -> Finding {
+fn finding(edge: &Edge, at: &At, order: &DocumentedOrder, name: impl Fn(SiteId) -> Arc<str>) -> Finding {
     let (seen, from) = (&at.first, edge.from.0);
     let lossy = seen.lossy || seen.site_unsure;
     let mut doubts = Vec::new();

@@ -151,28 +151,28 @@ mod tests {
     }
 
     #[test]
-    fn two_locks_in_two_orders_are_reached() {
+    fn two_locks_in_two_orders_can_deadlock() {
         assert_eq!(of(&["+1", "+2"]), Reach::Reached);
     }
 
     #[test]
-    fn a_common_lock_keeps_them_apart() {
+    fn a_common_lock_excludes_the_deadlock() {
         assert_eq!(of(&["+9 +1", "+9 +2"]), Reach::Unreachable);
         assert_eq!(of(&["r9 +1", "r9 +2"]), Reach::Reached);
     }
 
     #[test]
-    fn a_lock_that_is_only_passed_is_no_gate() {
+    fn a_lock_released_before_the_cycle_excludes_nothing() {
         assert_eq!(of(&["+9 -9 +1", "+9 +2"]), Reach::Reached);
     }
 
     #[test]
-    fn an_inner_cycle_is_met_first() {
+    fn an_inner_deadlock_happens_first() {
         assert_eq!(of(&["+1 +2 -2", "+2 +1 -1"]), Reach::Unreachable);
     }
 
     #[test]
-    fn what_failed_has_to_fail_again() {
+    fn a_failed_trylock_must_fail_again() {
         assert_eq!(of(&["!2 +1", "+2"]), Reach::Reached);
         assert_eq!(of(&["+1 !3", "+2"]), Reach::Unreachable);
     }

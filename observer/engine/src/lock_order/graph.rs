@@ -26,7 +26,7 @@ use crate::{
     fx::{FxMap, mix},
     holds::Instance,
     lock_class::LockClass,
-    lock_order::path::{Op, Request, TaskPath},
+    lock_order::path::{Op, PathRequest, TaskPath},
     presence::Presences,
     tasks::Task,
     view::EdgeView,
@@ -39,7 +39,7 @@ const WRITERS: usize = 9;
 
 /// A request for a lock.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Ask {
+pub(crate) struct LockRequest {
     pub class: LockClass,
     pub instance: Instance,
     pub mode: Option<Mode>,
@@ -49,10 +49,10 @@ pub(crate) struct Ask {
     pub site: SiteId,
 }
 
-impl Ask {
+impl LockRequest {
     /// Returns an earlier request of a task's path.
-    pub fn of(op: &Op) -> Ask {
-        Ask {
+    pub fn of(op: &Op) -> LockRequest {
+        LockRequest {
             class: op.class,
             instance: op.lock,
             mode: op.mode,
@@ -151,9 +151,9 @@ impl Witnessed {
 const NONE: u32 = u32::MAX;
 
 /// Packs both ends and the kind of request into one small number.
-fn key(from: End, ask: &Ask) -> u32 {
+fn key(from: End, request: &LockRequest) -> u32 {
     let end = |(class, mode): End| (class as u32) << 2 | mode.map_or(0, |m| m as u32);
-    end(from) << 8 | end((ask.class, ask.mode)) << 2 | ask.acquire as u32
+    end(from) << 8 | end((request.class, request.mode)) << 2 | request.acquire as u32
 }
 
 /// Classes of the held locks, one bit each: classes with at least one lock, and classes with two locks.
@@ -257,13 +257,13 @@ impl Graph {
 
     /// Adds the edges of a request from the current holds of the task.
     #[inline]
-    pub fn asked(&mut self, by: Requester<'_>, ask: &Ask) {
+    pub fn requested(&mut self, by: Requester<'_>, request: &LockRequest) {
         let task = by.task;
         if !task.holds.is_empty() {
-            let signature = signature(task, ask.site, locks(task));
+            let signature = signature(task, request.site, locks(task));
             let classes = Classes::of(task.holds.iter().map(|h| h.class));
             let mut path = Shared::new(by.path.ops());
-            for hold in task.holds.iter().filter(|h| h.instance != ask.instance) {
+            for hold in task.holds.iter().filter(|h| h.instance != request.instance) {
                 let from = From {
                     end: (hold.class, hold.mode),
                     instance: hold.instance,
@@ -272,21 +272,21 @@ impl Graph {
                     sure: true,
                     gates: classes.without(hold.class),
                 };
-                self.add(by, from, ask, signature, &mut path);
+                self.add(by, from, request, signature, &mut path);
             }
         }
-        if ask.mode == Some(Mode::Write) && ask.acquire.can_block() {
-            self.writes(by, ask);
+        if request.mode == Some(Mode::Write) && request.acquire.can_block() {
+            self.writes(by, request);
         }
     }
 
     /// Adds an edge of an earlier request: the task turns out to have held `from` then, certainly if `sure`.
-    pub fn asked_before(
+    pub fn requested_before(
         &mut self,
         by: Requester<'_>,
         from: &Op,
         sure: bool,
-        ask: &Ask,
+        request: &LockRequest,
         path: &[Op],
         held: &[Op],
     ) {
@@ -299,12 +299,12 @@ impl Graph {
             sure,
             gates,
         };
-        let signature = signature(by.task, ask.site, held.iter().map(|op| (op.lock, op.class, op.mode)));
-        self.add(by, of, ask, signature, &mut Shared::new(path));
+        let signature = signature(by.task, request.site, held.iter().map(|op| (op.lock, op.class, op.mode)));
+        self.add(by, of, request, signature, &mut Shared::new(path));
     }
 
     /// Updates the witnesses of an earlier request: `task` turns out to have held more locks than was known.
-    pub fn held_more(&mut self, by: Requester<'_>, request: &Request<'_>) {
+    pub fn held_more(&mut self, by: Requester<'_>, request: &PathRequest<'_>) {
         if by.path.witnessed_ns() < request.op.time_ns {
             return;
         }
@@ -344,43 +344,49 @@ impl Graph {
         }
     }
 
-    fn mend(&mut self, by: Requester<'_>, request: &Request<'_>, mended: impl Fn(&Witness) -> Witness) {
-        let ask = &Ask::of(&request.op);
+    fn mend(&mut self, by: Requester<'_>, request: &PathRequest<'_>, mended: impl Fn(&Witness) -> Witness) {
+        let lock_request = &LockRequest::of(&request.op);
         // For repeated operations, the path contains only the first time.
-        let is_it = |w: &&mut Arc<Witness>| w.presence.serial == by.task.serial && w.time_ns() >= ask.time_ns;
+        let is_it = |w: &&mut Arc<Witness>| {
+            w.presence.serial == by.task.serial && w.time_ns() >= lock_request.time_ns
+        };
         for from in request.held {
-            let Some(edge) = self.place(key((from.class, from.mode), ask)) else { continue };
-            let Some(at) = self.edges[edge as usize].pairs.get(&(from.lock, ask.instance)) else { continue };
+            let Some(edge) = self.place(key((from.class, from.mode), lock_request)) else { continue };
+            let Some(at) = self.edges[edge as usize].pairs.get(&(from.lock, lock_request.instance)) else {
+                continue;
+            };
             let pair = &mut self.pairs[*at as usize];
             if let Some(known) = pair.witnesses.iter_mut().find(is_it) {
                 *known = Arc::new(mended(known));
                 pair.known = [Recognised::default(); KNOWN];
-                mark(pair, *at, ask.time_ns, &mut self.fresh);
+                mark(pair, *at, lock_request.time_ns, &mut self.fresh);
             }
         }
-        if let Some(known) = self.writers.get_mut(&ask.instance).and_then(|all| all.iter_mut().find(is_it)) {
+        if let Some(known) =
+            self.writers.get_mut(&lock_request.instance).and_then(|all| all.iter_mut().find(is_it))
+        {
             *known = Arc::new(mended(known));
         }
     }
 
-    fn writes(&mut self, by: Requester<'_>, ask: &Ask) {
+    fn writes(&mut self, by: Requester<'_>, request: &LockRequest) {
         let Requester { task, path, presences } = by;
-        let is_gone = |w: &Arc<Witness>| presences.is_gone(&w.presence, ask.time_ns);
-        if self.writers.len() >= WRITTEN_MAX && !self.writers.contains_key(&ask.instance) {
+        let is_gone = |w: &Arc<Witness>| presences.is_gone(&w.presence, request.time_ns);
+        if self.writers.len() >= WRITTEN_MAX && !self.writers.contains_key(&request.instance) {
             self.writers.retain(|_, all| !all.iter().all(is_gone));
             if self.writers.len() >= WRITTEN_MAX {
-                self.cut_writers.insert(ask.instance);
+                self.cut_writers.insert(request.instance);
                 return;
             }
         }
-        let known = self.writers.entry(ask.instance).or_default();
+        let known = self.writers.entry(request.instance).or_default();
         let ops = || path.ops().into();
         // The held locks of single pages do not make it a different request.
-        let signature = signature(task, ask.site, locks(task));
+        let signature = signature(task, request.site, locks(task));
         let signature = Signature { pages: 0, ..signature };
         let new = |ops: Arc<[Op]>| {
-            path.was_witnessed(ask.time_ns);
-            Arc::new(Witness { signature, ..Witness::of(by, ask, &ops, HoldBasis::Requested) })
+            path.was_witnessed(request.time_ns);
+            Arc::new(Witness { signature, ..Witness::of(by, request, &ops, HoldBasis::Requested) })
         };
         if let Some(old) = known.iter_mut().find(|w| w.signature == signature) {
             // A shorter path, or an occurrence after a hole, replaces the earlier one.
@@ -394,41 +400,48 @@ impl Graph {
         } else if let Some(old) = known.iter_mut().find(|w| is_gone(w)) {
             *old = new(ops());
         } else {
-            if known.iter().filter(|w| w.site == ask.site).count() < 3 {
-                self.cut_writers.insert(ask.instance);
+            if known.iter().filter(|w| w.site == request.site).count() < 3 {
+                self.cut_writers.insert(request.instance);
             }
             return;
         }
         if let Some(of_task) = &mut self.of_task {
-            of_task.entry(task.serial).or_default().written.push(ask.instance);
+            of_task.entry(task.serial).or_default().written.push(request.instance);
         }
-        for at in self.out.get(&ask.instance).into_iter().flatten() {
-            mark(&mut self.pairs[*at as usize], *at, ask.time_ns, &mut self.fresh);
+        for at in self.out.get(&request.instance).into_iter().flatten() {
+            mark(&mut self.pairs[*at as usize], *at, request.time_ns, &mut self.fresh);
         }
     }
 
-    fn add(&mut self, by: Requester<'_>, from: From, ask: &Ask, signature: Signature, path: &mut Shared<'_>) {
+    fn add(
+        &mut self,
+        by: Requester<'_>,
+        from: From,
+        request: &LockRequest,
+        signature: Signature,
+        path: &mut Shared<'_>,
+    ) {
         let task = by.task;
-        let locks = (from.instance, ask.instance);
-        let place = match self.place(key(from.end, ask)) {
+        let locks = (from.instance, request.instance);
+        let place = match self.place(key(from.end, request)) {
             Some(place) => place,
-            None => self.new_edge(from.end, ask),
+            None => self.new_edge(from.end, request),
         };
         let edge = &mut self.edges[place as usize];
         edge.count += 1;
-        edge.last_ns = ask.time_ns;
+        edge.last_ns = request.time_ns;
         let pair =
             if edge.last_pair.0 == locks { Some(edge.last_pair.1) } else { edge.pairs.get(&locks).copied() };
         if let Some(at) = pair {
             edge.last_pair = (locks, at);
         }
-        let lossy = from.lossy || task.is_doubtful(ask.time_ns) || by.path.is_lossy();
+        let lossy = from.lossy || task.is_doubtful(request.time_ns) || by.path.is_lossy();
         let good = from.sure && !lossy;
         let is_better = |at: &At| !at.good && (at.first.lossy, !at.first.sure) > (lossy, !from.sure);
-        let is_new = match edge.at.iter_mut().find(|at| at.site == ask.site) {
+        let is_new = match edge.at.iter_mut().find(|at| at.site == request.site) {
             Some(at) => {
                 at.count += 1;
-                at.last_ns = ask.time_ns;
+                at.last_ns = request.time_ns;
                 at.gates &= from.gates;
                 is_better(at)
             }
@@ -438,7 +451,7 @@ impl Graph {
             && !is_new
         {
             let pair = &mut self.pairs[at as usize];
-            pair.last_ns = ask.time_ns;
+            pair.last_ns = request.time_ns;
             if good && pair.knows(signature, path.ops.len(), self.hole_ns) {
                 return;
             }
@@ -449,19 +462,19 @@ impl Graph {
         }
         let n = path.ops.len();
         let mut witness = || {
-            by.path.was_witnessed(ask.time_ns);
-            let plain = Witness::of(by, ask, path.get(), from.basis);
+            by.path.was_witnessed(request.time_ns);
+            let plain = Witness::of(by, request, path.get(), from.basis);
             Witness { lossy, sure: from.sure, signature, ..plain }
         };
         if is_new {
-            self.seen_at(place, ask, from, good, Arc::new(witness()));
+            self.seen_at(place, request, from, good, Arc::new(witness()));
         }
         match pair {
             Some(at) => {
                 let pair = &mut self.pairs[at as usize];
-                pair.last_ns = ask.time_ns;
+                pair.last_ns = request.time_ns;
                 if pair.again(signature, n, by.presences, self.hole_ns, witness) {
-                    mark(pair, at, ask.time_ns, &mut self.fresh);
+                    mark(pair, at, request.time_ns, &mut self.fresh);
                     if let Some(of_task) = &mut self.of_task {
                         of_task.entry(task.serial).or_default().add(at);
                     }
@@ -472,25 +485,25 @@ impl Graph {
     }
 
     /// Records the first evidence of an edge at a site, or the first better one.
-    fn seen_at(&mut self, edge: u32, ask: &Ask, from: From, good: bool, first: Arc<Witness>) {
-        let locks = (from.instance, ask.instance);
+    fn seen_at(&mut self, edge: u32, request: &LockRequest, from: From, good: bool, first: Arc<Witness>) {
+        let locks = (from.instance, request.instance);
         let edge = &mut self.edges[edge as usize];
-        match edge.at.iter_mut().find(|at| at.site == ask.site) {
+        match edge.at.iter_mut().find(|at| at.site == request.site) {
             Some(at) => (at.first, at.locks, at.good) = (first, locks, good),
             None => {
-                let (site, last_ns, gates) = (ask.site, ask.time_ns, from.gates);
+                let (site, last_ns, gates) = (request.site, request.time_ns, from.gates);
                 edge.at.push(At { site, good, count: 1, last_ns, first, locks, gates });
             }
         }
     }
 
-    fn new_edge(&mut self, from: End, ask: &Ask) -> u32 {
+    fn new_edge(&mut self, from: End, request: &LockRequest) -> u32 {
         self.edges.push(Edge {
             from,
-            to: (ask.class, ask.mode),
-            acquire: ask.acquire,
+            to: (request.class, request.mode),
+            acquire: request.acquire,
             count: 0,
-            first_ns: ask.time_ns,
+            first_ns: request.time_ns,
             last_ns: 0,
             tasks: Vec::new(),
             at: Vec::new(),
@@ -503,11 +516,11 @@ impl Graph {
         // The new edge may close a cycle of classes through pairs that could not close one before.
         for (at, pair) in self.pairs.iter_mut().enumerate() {
             if !pair.witnesses.is_empty() && self.edges[pair.edge as usize].can_close() {
-                mark(pair, at as u32, ask.time_ns, &mut self.fresh);
+                mark(pair, at as u32, request.time_ns, &mut self.fresh);
             }
         }
         let place = (self.edges.len() - 1) as u32;
-        let at = key(from, ask) as usize;
+        let at = key(from, request) as usize;
         if self.by_ends.len() <= at {
             self.by_ends.resize(at + 1, NONE);
         }

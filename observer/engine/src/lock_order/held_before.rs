@@ -6,7 +6,7 @@
 
 use super::{
     LockOrder,
-    graph::{Ask, Requester},
+    graph::{LockRequest, Requester},
     path::{Act, Op, held},
 };
 use crate::{
@@ -50,7 +50,7 @@ impl LockOrder {
         }
         if blocks {
             let is_sure = |op: &Op| !is_lossy && !others.contains(&op.lock);
-            self.asked_blocking(world, (id, site), at, hold, (&held, is_sure));
+            self.requested_blocking(world, (id, site), at, hold, (&held, is_sure));
         }
         let op = Op { site, sure, ..Op::on(hold, Act::Take, hold.since_ns) };
         self.paths[id].insert(at, begin_ns, op);
@@ -59,7 +59,14 @@ impl LockOrder {
         self.relocks.held_more(task.serial, begin_ns, |time_ns| path.until(time_ns).into());
         path.requests_from(at + 1, |request| {
             if request.op.lock != hold.instance {
-                self.graph.asked_before(by, &op, sure, &Ask::of(&request.op), request.path, request.held);
+                self.graph.requested_before(
+                    by,
+                    &op,
+                    sure,
+                    &LockRequest::of(&request.op),
+                    request.path,
+                    request.held,
+                );
                 self.graph.held_more(by, request);
             }
         });
@@ -68,7 +75,7 @@ impl LockOrder {
 
     /// Adds the edges of a blocking request for the folio at this place of the path, under the locks held there. `is_sure` returns
     /// true if the task certainly holds that lock when it requests the folio.
-    fn asked_blocking(
+    fn requested_blocking(
         &mut self,
         world: &World,
         (id, site): (TaskId, SiteId),
@@ -79,7 +86,7 @@ impl LockOrder {
         let by = Requester { task: &world.tasks[id], path: &self.paths[id], presences: world.presences() };
         let path = by.path.to(at);
         let time_ns = path.last().map_or(hold.since_ns, |op| op.time_ns);
-        let ask = Ask {
+        let request = LockRequest {
             class: hold.class,
             instance: hold.instance,
             mode: hold.mode,
@@ -88,7 +95,7 @@ impl LockOrder {
             site,
         };
         for from in held {
-            self.graph.asked_before(by, from, is_sure(from), &ask, path, held);
+            self.graph.requested_before(by, from, is_sure(from), &request, path, held);
         }
     }
 }

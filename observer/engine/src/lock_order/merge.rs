@@ -56,18 +56,18 @@ struct Pick<'a> {
 impl<'a> Pick<'a> {
     /// Returns the only task that made the edge; if several tasks made it, each step can have a task of its own.
     fn alone(&self) -> Option<(&'a str, Tid)> {
-        (self.edge.tasks == 1).then_some((self.boot, self.edge.witness.side.task.tid))
+        (self.edge.tasks == 1).then_some((self.boot, self.edge.witness.party.task.tid))
     }
 }
 
 /// Merges the runs.
 #[must_use]
 pub fn merge(parts: &[Part<'_>]) -> Merged {
-    let told: BTreeSet<Vec<LockClass>> = parts.iter().flat_map(|p| p.findings).filter_map(classes).collect();
+    let known: BTreeSet<Vec<LockClass>> = parts.iter().flat_map(|p| p.findings).filter_map(classes).collect();
     let picks = picks(parts);
     let mut findings: Vec<Finding> = class_chains(|from, to| picks.contains_key(&(from, to)))
         .into_iter()
-        .filter(|chain| !told.contains(chain))
+        .filter(|chain| !known.contains(chain))
         .filter_map(|chain| Some(finding(&chain, &choose(&chain, &picks)?, parts)))
         .collect();
     findings.sort_by(|a, b| (a.rank, &a.id).cmp(&(b.rank, &b.id)));
@@ -214,7 +214,7 @@ fn common_gate(steps: &[Step]) -> Option<LockClass> {
         |h: &Hold, class| h.class == class && !h.lossy && h.mode != Some(Mode::Read) && h.mode.is_some();
     PER_FILE.into_iter().find(|class| {
         let of_chain = steps.iter().any(|s| s.from == *class);
-        !of_chain && steps.iter().all(|s| s.side.holds.iter().any(|h| alone(h, *class)))
+        !of_chain && steps.iter().all(|s| s.party.holds.iter().any(|h| alone(h, *class)))
     })
 }
 

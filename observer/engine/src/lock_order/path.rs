@@ -72,7 +72,7 @@ impl Op {
     }
 
     /// Returns true if the request was seen, with or without success.
-    fn is_ask(&self) -> bool {
+    fn is_request(&self) -> bool {
         match self.act {
             Act::Take => !self.basis.is_inferred(),
             Act::Fail => self.acquire == AcquireKind::Blocking,
@@ -120,7 +120,7 @@ fn step(held: &mut Vec<Op>, op: &Op) {
 }
 
 /// A request, and the task's path up to it.
-pub(crate) struct Request<'a> {
+pub(crate) struct PathRequest<'a> {
     pub op: Op,
     /// The task's operations since it held nothing.
     pub path: &'a [Op],
@@ -162,7 +162,8 @@ impl Path {
         let n = self.ops.len();
         if op.act == Act::Release && n >= self.start + 3 {
             let [take, release, again] = [n - 3, n - 2, n - 1].map(|at| self.ops[at]);
-            let same = take.is_same(&again) && take.is_ask() == again.is_ask() && release.is_same(&op);
+            let same =
+                take.is_same(&again) && take.is_request() == again.is_request() && release.is_same(&op);
             if take.act == Act::Take && same {
                 self.ops.truncate(n - 1);
                 return;
@@ -275,12 +276,12 @@ impl Path {
     }
 
     /// Calls `each` for every request that was seen from a place on.
-    pub fn requests_from(&self, at: usize, mut each: impl FnMut(&Request<'_>)) {
+    pub fn requests_from(&self, at: usize, mut each: impl FnMut(&PathRequest<'_>)) {
         let start = self.empty_before(at);
         let mut held = Vec::with_capacity(8);
         for (i, op) in self.ops.iter().enumerate().skip(start) {
-            if i >= at && op.is_ask() {
-                each(&Request { op: *op, path: &self.ops[start..i], held: &held });
+            if i >= at && op.is_request() {
+                each(&PathRequest { op: *op, path: &self.ops[start..i], held: &held });
             }
             step(&mut held, op);
         }
@@ -358,8 +359,8 @@ impl TaskPath {
 
     /// Adds a lock that the task holds or requests.
     #[inline]
-    pub fn acquired(&mut self, hold: &LockHold, acquire: AcquireKind, site: SiteId, asked_ns: u64) {
-        self.path.push(Op { site, acquire, ..Op::on(hold, Act::Take, asked_ns) });
+    pub fn acquired(&mut self, hold: &LockHold, acquire: AcquireKind, site: SiteId, requested_ns: u64) {
+        self.path.push(Op { site, acquire, ..Op::on(hold, Act::Take, requested_ns) });
     }
 
     /// Adds the release of a lock that is not among the task's holds any more.
@@ -445,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_done_again_with_nothing_between_is_kept_once() {
+    fn immediate_repetitions_are_kept_once() {
         let mut path = Path::default();
         path.push(op(Act::Take, 1, LockClass::IMmap));
         for addr in [7, 7, 7, 8, 7] {
@@ -456,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_is_too_long_keeps_what_is_held() {
+    fn a_cut_path_keeps_the_held_locks() {
         let mut path = Path::default();
         path.push(op(Act::Take, 1, LockClass::IMmap));
         for addr in 10..200 {
@@ -470,7 +471,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_that_turns_out_to_be_held_makes_one_path_of_several() {
+    fn a_hold_found_late_joins_several_paths() {
         let mut path = Path::default();
         for addr in [10, 20] {
             takes(addr).into_iter().for_each(|op| path.push(op));
@@ -485,7 +486,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folio_is_locked_after_what_the_operation_takes_before() {
+    fn a_folio_lock_is_placed_after_the_locks_that_precede_it() {
         let mut path = Path::default();
         let classes =
             [LockClass::Ptl, LockClass::FaultMutex, LockClass::Ptl, LockClass::FaultMutex, LockClass::Ptl];

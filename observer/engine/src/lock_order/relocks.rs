@@ -11,7 +11,7 @@ use std::{
 
 use crate::{
     event::{Mode, SiteId},
-    finding::{Doubt, Evidence, Finding, Hold, Rank, Relock, Side},
+    finding::{Doubt, Evidence, Finding, Hold, Party, Rank, Relock},
     holds::Instance,
     lock_class::LockClass,
     lock_order::{
@@ -44,7 +44,7 @@ pub(crate) struct Again {
     pub instance: Instance,
     pub held: Hold,
     pub requested: Option<Mode>,
-    pub side: Side,
+    pub party: Party,
     pub presence: Presence,
     /// Lock operations of the task since it held nothing, up to the request.
     pub path: Arc<[Op]>,
@@ -161,7 +161,7 @@ impl Relocks {
         name: impl Fn(SiteId) -> Arc<str>,
     ) {
         let key = (again.site, again.held.class, again.held.mode, again.requested, rank);
-        let at_ns = again.side.time_ns;
+        let at_ns = again.party.time_ns;
         if let Some(known) = self.found.get_mut(&key) {
             known.count += 1;
             known.last_ns = known.last_ns.max(at_ns);
@@ -184,7 +184,7 @@ impl Relocks {
             evidence: Evidence::Relock(Relock {
                 held: again.held,
                 requested_mode: again.requested,
-                side: again.side.clone(),
+                party: again.party.clone(),
             }),
         };
         self.found.insert(key, finding);

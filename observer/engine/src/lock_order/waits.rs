@@ -17,7 +17,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use self::circles::{Circle, WORK_MAX, WaitGraph, circles};
 use crate::{
     event::{Mode, SiteId},
-    finding::{AcquireKind, Cycle, Doubt, Evidence, Finding, HoldBasis, Queued, Rank, Side, Step},
+    finding::{AcquireKind, Cycle, Doubt, Evidence, Finding, HoldBasis, Party, Queued, Rank, Step},
     fx::FxMap,
     holds::{LockHold, TaskId},
     lock_class::LockClass,
@@ -57,7 +57,7 @@ struct Waits<'a> {
 
 /// One party of a circle, without the data that only a report needs.
 #[derive(Clone, Copy)]
-struct Party<'a> {
+struct CircleParty<'a> {
     task: &'a Task,
     wait: Waiting,
     /// The hold for which the party before waits.
@@ -73,7 +73,7 @@ struct Party<'a> {
 /// The best circle with one key.
 struct Best<'a> {
     rank: Rank,
-    parties: Vec<Party<'a>>,
+    parties: Vec<CircleParty<'a>>,
     unsearched: usize,
 }
 
@@ -154,7 +154,7 @@ impl<'a> Waits<'a> {
     fn waits_for_readers(&self, wait: Waiting, lock: &Lock) -> bool {
         let lasts = self.world.now_ns.saturating_sub(wait.since_ns) >= LASTS_NS;
         let writer_first = lock.writer.is_some_and(|(since_ns, _)| since_ns <= wait.since_ns + QUEUES_NS);
-        lasts && (wait.told || (!self.world.rules.waits_reported() && writer_first))
+        lasts && (wait.reported || (!self.world.rules.waits_reported() && writer_first))
     }
 
     /// Judges a circle, from its least rotation on. `None`: a hold is missing, which cannot happen.
@@ -169,7 +169,7 @@ impl<'a> Waits<'a> {
             let lock = &self.locks[*self.by_addr.get(&wait.addr)? as usize];
             let behind = lock.writer.filter(|_| readers).map(|(_, writer)| writer);
             let kept = of_next.class != LockClass::Ptl || !self.world.rules.ptl_release_unseen();
-            parties.push(Party {
+            parties.push(CircleParty {
                 task,
                 wait,
                 hold,
@@ -177,7 +177,7 @@ impl<'a> Waits<'a> {
                 behind_unseen: readers && behind.is_none(),
                 // Lost records may show that it acquired the lock, or released one, since then.
                 lossy: hold.lossy || !self.world.losses.are_sparse(task.last_ns, u64::MAX),
-                unseen: !wait.told && (readers || !kept),
+                unseen: !wait.reported && (readers || !kept),
             });
         }
         let mut key: Key = parties.iter().map(|p| (p.hold.class, p.wait.site)).collect();
@@ -196,9 +196,9 @@ impl<'a> Waits<'a> {
 
     fn finding(&self, key: &Key, best: &Best<'_>, name: impl Fn(SiteId) -> Arc<str>) -> Finding {
         let parties = &best.parties;
-        let writer = |(step, party): (usize, &Party<'_>)| {
-            let (task, wait) = self.tasks[party.behind? as usize];
-            Some(Queued { step, side: side(task, wait, &name), waiting: true })
+        let writer = |(step, reader): (usize, &CircleParty<'_>)| {
+            let (task, wait) = self.tasks[reader.behind? as usize];
+            Some(Queued { step, party: party(task, wait, &name), waiting: true })
         };
         let since = parties.iter().map(|p| p.wait.since_ns).max().unwrap_or(0);
         Finding {
@@ -235,7 +235,7 @@ impl Best<'_> {
     }
 }
 
-impl Party<'_> {
+impl CircleParty<'_> {
     fn step(&self, name: impl Fn(SiteId) -> Arc<str>) -> Step {
         Step {
             from: self.hold.class,
@@ -247,7 +247,7 @@ impl Party<'_> {
             to_lock: self.wait.addr,
             acquire: AcquireKind::Blocking,
             sure: true,
-            side: side(self.task, self.wait, name),
+            party: party(self.task, self.wait, name),
             count: 1,
             waiting: !self.unseen,
         }
@@ -255,9 +255,9 @@ impl Party<'_> {
 }
 
 /// Returns a waiting task as a party. Its requested lock is not among its holds.
-pub(crate) fn side(task: &Task, wait: Waiting, name: impl Fn(SiteId) -> Arc<str>) -> Side {
+pub(crate) fn party(task: &Task, wait: Waiting, name: impl Fn(SiteId) -> Arc<str>) -> Party {
     let holds = task.holds.iter().filter(|h| h.basis != HoldBasis::Requesting);
-    Side {
+    Party {
         task: task.reference(),
         site: name(wait.site),
         time_ns: wait.since_ns,

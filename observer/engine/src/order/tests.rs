@@ -1,10 +1,10 @@
-//! The order against a brute-force sort, over random streams.
+//! Compares the order with a brute-force sort, over random streams.
 
 use super::*;
 use crate::event::Tid;
 use observer_ebpf::kinds;
 
-/// A small generator with a fixed seed: failures repeat.
+/// A small generator with a fixed seed, so that failures repeat.
 struct Random(u64);
 
 impl Random {
@@ -16,7 +16,7 @@ impl Random {
     }
 }
 
-/// An `op_end` record; the thread id tells tests which one it is.
+/// Returns an `op_end` record; tests identify it by its thread id.
 fn record(time_ns: u64, seq: u32, tid: u32) -> Vec<u8> {
     let mut bytes = time_ns.to_le_bytes().to_vec();
     bytes.extend(seq.to_le_bytes());
@@ -76,7 +76,7 @@ fn passes(r: &mut Random) -> (Passes, Vec<(u64, u16, u32)>) {
                 seq[usize::from(cpu)] += 1;
                 bytes.extend(record);
             }
-            // A ring whose records were committed only after it was looked at comes with the next pass.
+            // Records that were committed after the read of their ring arrive with the next pass.
             if r.below(5) == 0 { held_back.push((cpu, bytes)) } else { batches.push((cpu, bytes)) }
         }
         passes.push((mark(number, begin + 900, number % 7 != 3), batches));
@@ -104,7 +104,7 @@ fn run(passes: &Passes, mut cut: impl FnMut(usize) -> usize) -> (Vec<Seen>, Coun
 }
 
 #[test]
-fn any_split_of_the_same_passes_gives_the_sorted_stream() {
+fn splitting_the_same_passes_differently_gives_the_same_sorted_stream() {
     let mut r = Random(0x9e37_79b9_7f4a_7c15);
     for _ in 0..200 {
         let (passes, mut all) = passes(&mut r);
@@ -122,7 +122,7 @@ fn any_split_of_the_same_passes_gives_the_sorted_stream() {
 }
 
 #[test]
-fn nothing_is_released_before_a_second_complete_pass_began_after_it() {
+fn events_wait_for_a_second_complete_pass() {
     let mut order = Order::new();
     let mut out = Vec::new();
     order.batch(0, &record(10, 0, 1));
@@ -137,7 +137,7 @@ fn nothing_is_released_before_a_second_complete_pass_began_after_it() {
 }
 
 #[test]
-fn a_late_event_is_handed_on_and_counted() {
+fn late_events_are_released_and_counted() {
     let mut order = Order::new();
     let mut out = Vec::new();
     order.batch(0, &record(10, 0, 1));
@@ -151,7 +151,7 @@ fn a_late_event_is_handed_on_and_counted() {
 }
 
 #[test]
-fn a_gap_comes_in_the_place_of_the_record_before_it() {
+fn a_gap_follows_the_record_before_it() {
     let mut order = Order::new();
     let mut out = Vec::new();
     order.batch(0, &[record(10, 0, 1), record(90, 4, 2)].concat());
@@ -170,7 +170,7 @@ fn a_gap_comes_in_the_place_of_the_record_before_it() {
 }
 
 #[test]
-fn nested_and_repeated_numbers_are_no_gap() {
+fn nested_and_repeated_sequence_numbers_make_no_gap() {
     let mut order = Order::new();
     let mut out = Vec::new();
     let nested = [record(10, 0, 1), record(30, 3, 4), record(29, 2, 3), record(28, 1, 2), record(31, 3, 5)];
@@ -181,10 +181,10 @@ fn nested_and_repeated_numbers_are_no_gap() {
 }
 
 #[test]
-fn numbers_wrap() {
+fn sequence_numbers_wrap() {
     let mut order = Order::new();
     let mut out = Vec::new();
-    // A stream that is seen from its 2^32th record on: nothing before it is called lost.
+    // A stream whose first record is number 2^32: nothing before it counts as lost.
     order.batch(0, &[record(10, u32::MAX, 1), record(20, 0, 2), record(30, 2, 3)].concat());
     order.finish(seen(&mut out));
     assert_eq!(order.counts().lost, 1);
@@ -192,7 +192,7 @@ fn numbers_wrap() {
 }
 
 #[test]
-fn records_that_are_not_understood_are_counted_and_are_no_gap() {
+fn unknown_records_are_counted_and_make_no_gap() {
     let mut order = Order::new();
     let mut out = Vec::new();
     let mut unknown = record(20, 1, 0);
@@ -208,7 +208,7 @@ fn records_that_are_not_understood_are_counted_and_are_no_gap() {
 }
 
 #[test]
-fn what_is_no_record_ends_the_pass_of_its_cpu_only() {
+fn a_malformed_record_ends_the_pass_of_its_cpu_only() {
     let mut order = Order::new();
     let mut out = Vec::new();
     let mut bad = record(20, 1, 0);
@@ -227,7 +227,7 @@ fn what_is_no_record_ends_the_pass_of_its_cpu_only() {
 }
 
 #[test]
-fn a_stream_that_is_never_drained_whole_stays_bounded() {
+fn a_stream_without_complete_passes_stays_bounded() {
     let mut order = Order::new();
     let mut out = Vec::new();
     let mut seq = 0;
@@ -244,15 +244,15 @@ fn a_stream_that_is_never_drained_whole_stays_bounded() {
     assert!(!out.is_empty());
 }
 
-/// Holes by the hundred thousand, half of which are filled late, in an order that knows no neighbours. What is open is held against
-/// a set of numbers. Work quadratic in the holes was measured at 41 s here.
+/// Hundreds of thousands of holes, half of which are filled late, in an order without neighbours. The open holes are
+/// compared with a set of numbers. Quadratic work took 41 s here.
 #[test]
-fn holes_by_the_hundred_thousand_are_found_filled_and_handed_on() {
+fn a_hundred_thousand_holes_are_found_filled_and_released() {
     const HOLES: u32 = 200_000;
     let mut r = Random(0x9e37_79b9_7f4a_7c15);
     let mut order = Order::new();
     let mut out = Vec::new();
-    // Every third number comes; two are missing after each.
+    // Every third number arrives; two are missing after each.
     let there = (0..HOLES).flat_map(|n| record(1_000 + u64::from(n), 3 * n, 0));
     order.batch(0, &there.collect::<Vec<_>>());
     let mut missing: std::collections::BTreeSet<u32> =
@@ -272,10 +272,10 @@ fn holes_by_the_hundred_thousand_are_found_filled_and_handed_on() {
     assert_eq!(order.missing(0), lost);
 }
 
-/// Damage can make jumps of 2^30 numbers, one after the other: what is behind by a few numbers fills the hole behind it, not an
-/// older one with the same numbers.
+/// Damaged data can jump by 2^30 numbers, repeatedly. A slightly older number fills the hole just before it, not an
+/// older hole with the same numbers.
 #[test]
-fn numbers_that_wrap_more_than_once_fill_the_newest_hole() {
+fn numbers_that_wrap_repeatedly_fill_the_newest_hole() {
     let mut order = Order::new();
     let mut out = Vec::new();
     let jump = JUMP_MAX - 1;

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use super::{
     Pair, PairKey, Predictions, key,
     link_history::Witness,
-    pending::{Access, Done, Lately, VARIANTS, Variant, What, Who, add_variant},
+    pending::{Access, AccessKey, AccessKind, Actor, PendingAccesses, VARIANTS, Variant, add_variant},
 };
 use crate::{
     event::{Class, Mm, Mode, SiteId, Table},
-    finding::{Doubt, Evidence, Finding, Prediction, Side, TaskRef, comm_text},
+    finding::{Doubt, Evidence, Finding, Party, Prediction, TaskRef, comm_text},
     fx::mix,
     holds::{Held, HoldSet, Instance, Key, LockHold, TaskId},
     leases::{Lease, LeaseKind},
@@ -53,8 +53,8 @@ fn split<'a>(locks: &Locks, held: impl Iterator<Item = &'a Held>) -> (Vec<Key>, 
 
 /// Returns the signature of an access: the kind of access and the link's locks that were held.
 #[inline]
-fn signature<'a>(what: &What, phases: impl Iterator<Item = impl Iterator<Item = &'a Held>>) -> u64 {
-    let mut hash = what.signature();
+fn signature<'a>(key: &AccessKey, phases: impl Iterator<Item = impl Iterator<Item = &'a Held>>) -> u64 {
+    let mut hash = key.signature();
     for phase in phases {
         // A sum does not depend on the order.
         let mut all = 1_u64;
@@ -87,10 +87,10 @@ fn has_room(variants: &[Variant], cover: &Cover) -> bool {
 }
 
 /// Returns the task of an access.
-fn who(world: &World, id: TaskId, time_ns: u64, cpu: u16, stack: Option<u32>) -> Who {
+fn actor(world: &World, id: TaskId, time_ns: u64, cpu: u16, stack: Option<u32>) -> Actor {
     let Task { serial, tid, tgid, comm, born_ns, made_ns, .. } = world.tasks[id];
     let is_made = made_ns != 0;
-    Who { serial, id, tid, tgid, comm, cpu, born_ns, is_made, time_ns, stack }
+    Actor { serial, id, tid, tgid, comm, cpu, born_ns, is_made, time_ns, stack }
 }
 
 /// Returns the classes of a phase that certainly exclude unlinks of the table.
@@ -112,13 +112,13 @@ impl Predictions {
             LeaseKind::Walk(to) => (lease.addr, to, None, true),
             _ => (gib, gib, Some((lease.of.table, lease.of.generation)), lease.is_certain()),
         };
-        let what = What {
+        let key = AccessKey {
             mm: lease.mm,
             from,
             to,
             table,
             site: lease.site,
-            done: Done::Lease { certain, revalidated: lease.revalidated },
+            kind: AccessKind::Lease { certain, revalidated: lease.revalidated },
             in_operation: lease.depth > 0,
             whole: !cover.is_cut(),
             sure: !lease.lossy && !task.is_doubtful(lease.start_ns),
@@ -126,8 +126,8 @@ impl Predictions {
             epoch: world.tasks.epoch,
         };
         let end_ns = lease.ends().1.max(lease.start_ns);
-        let signature = signature(&what, (0..cover.phases()).map(|n| cover.phase(n)));
-        if let Some(known) = self.pending[id].accesses.find(signature, &what) {
+        let signature = signature(&key, (0..cover.phases()).map(|n| cover.phase(n)));
+        if let Some(known) = self.pending[id].accesses.find(signature, &key) {
             known.count += 1;
             known.last_ns = known.last_ns.max(end_ns);
             if !is_known(&known.variants, cover) && has_room(&known.variants, cover) {
@@ -140,19 +140,19 @@ impl Predictions {
         }
         let (phases, variant): (Vec<_>, Vec<_>) =
             (0..cover.phases()).map(|n| split(&world.locks, cover.phase(n))).unzip();
-        let done = Access {
-            what,
+        let access = Access {
+            key,
             phases,
             variants: vec![variant.into_boxed_slice()],
             is_cut: false,
             covers: (0..cover.phases()).map(|n| excluding(world, lease.of.table, cover.phase(n))).collect(),
             count: 1,
-            who: who(world, id, lease.start_ns, lease.cpu, lease.stack),
+            actor: actor(world, id, lease.start_ns, lease.cpu, lease.stack),
             known_ns: world.now_ns,
             first_ns: lease.start_ns,
             last_ns: end_ns,
         };
-        self.pending.add(id, signature, done);
+        self.pending.add(id, signature, access);
     }
 
     /// Adds an unlink to the task's pending accesses.
@@ -172,41 +172,41 @@ impl Predictions {
             holds.push(*held);
         }
         let last_user = task.frames.iter().any(|f| world.rules.last_user(f.site));
-        let what = What {
+        let key = AccessKey {
             mm: link.mm,
             from: link.gib,
             to: link.gib,
             table: Some((link.table, link.generation)),
             site,
-            done: Done::Unlink { last_user },
+            kind: AccessKind::Unlink { last_user },
             in_operation: true,
             whole: true,
             sure: !lossy && !is_forgotten && !task.is_doubtful(span.to_ns),
             in_mm: task.mm == link.mm,
             epoch: world.tasks.epoch,
         };
-        let signature = signature(&what, std::iter::once(holds.iter()));
+        let signature = signature(&key, std::iter::once(holds.iter()));
         let (phase, pages) = split(&world.locks, holds.iter());
-        let who = who(world, id, span.to_ns, task.cpu, task.stack());
-        if let Some(known) = self.pending[id].accesses.find(signature, &what) {
+        let actor = actor(world, id, span.to_ns, task.cpu, task.stack());
+        if let Some(known) = self.pending[id].accesses.find(signature, &key) {
             known.count += 1;
             known.last_ns = span.to_ns;
             known.is_cut |= !add_variant(&mut known.variants, vec![pages].into_boxed_slice());
             return;
         }
-        let done = Access {
-            what,
+        let access = Access {
+            key,
             phases: vec![phase],
             variants: vec![vec![pages].into_boxed_slice()],
             is_cut: false,
             covers: vec![excluding(world, link.table, holds.iter())],
             count: 1,
-            who,
+            actor,
             known_ns: world.now_ns,
             first_ns: span.to_ns,
             last_ns: span.to_ns,
         };
-        self.pending.add(id, signature, done);
+        self.pending.add(id, signature, access);
     }
 
     /// Records a lock that a task released.
@@ -219,13 +219,13 @@ impl Predictions {
 
     /// Adds a lock whose acquisition was not seen to all pending accesses of the task: it was held during all of them.
     pub fn held_all_the_time(&mut self, id: TaskId, key: Key, excludes: bool) {
-        self.pending[id].accesses.iter_mut().for_each(|done| done.was_held(key, excludes));
+        self.pending[id].accesses.iter_mut().for_each(|access| access.was_held(key, excludes));
     }
 
     /// Confirms that a lock was held all the time, although records were lost meanwhile.
     pub fn redeem(&mut self, world: &World, id: TaskId, lock: Instance) {
-        for done in self.pending[id].accesses.iter_mut() {
-            done.redeem(lock, |key| {
+        for access in self.pending[id].accesses.iter_mut() {
+            access.redeem(lock, |key| {
                 let mode = if key.exclusive { Mode::Write } else { Mode::Read };
                 key.class != LockClass::Ptl && world.rules.excludes(key.class.wire(), Some(mode))
             });
@@ -234,18 +234,18 @@ impl Predictions {
 
     /// Marks all accesses of a task since `since_ns` as doubtful.
     pub fn doubt_since(&mut self, id: TaskId, since_ns: u64) {
-        self.pending[id].accesses.iter_mut().for_each(|done| done.doubt_since(since_ns));
+        self.pending[id].accesses.iter_mut().for_each(|access| access.doubt_since(since_ns));
     }
 
     /// Handles a loss in which records of this task may be missing: a lost release could have shown a hold, of a folio or
     /// of a lock that was acquired before it was named.
     pub fn touched_by_loss(&mut self, task: &Task, id: TaskId, missing: Missing) {
         let begin_ns = task.frames.first().filter(|_| missing.concerns_folios()).map(|frame| frame.begin_ns);
-        for done in self.pending[id].accesses.iter_mut() {
+        for access in self.pending[id].accesses.iter_mut() {
             if let Some(begin_ns) = begin_ns {
-                done.doubt_since(begin_ns);
+                access.doubt_since(begin_ns);
             }
-            done.what.sure &= !task.loss.may_hold_unnamed(done.known_ns);
+            access.key.sure &= !task.loss.may_hold_unnamed(access.known_ns);
         }
     }
 
@@ -274,7 +274,7 @@ impl Predictions {
 
     /// Judges all pending accesses of all tasks.
     pub fn judge_all(&mut self, world: &World) {
-        let due = self.pending.take(Lately::take_all);
+        let due = self.pending.take(PendingAccesses::take_all);
         self.judge_accesses(world, &due);
     }
 
@@ -286,8 +286,8 @@ impl Predictions {
     }
 
     fn judge_accesses(&mut self, world: &World, due: &[Access]) {
-        for done in due {
-            self.take(world, done);
+        for access in due {
+            self.take(world, access);
         }
     }
 
@@ -314,8 +314,8 @@ impl Predictions {
                     .filter_map(|(is_so, doubt)| is_so.then_some(doubt))
                     .collect(),
                 evidence: Evidence::Prediction(Box::new(Prediction {
-                    holder: side(&pair.holder, lookup),
-                    unlinker: side(&pair.unlinker, unlink),
+                    holder: party(&pair.holder, lookup),
+                    unlinker: party(&pair.unlinker, unlink),
                     mm,
                     gib,
                     table,
@@ -330,8 +330,8 @@ impl Predictions {
     }
 }
 
-fn side(witness: &Witness, site: Arc<str>) -> Side {
-    let Who { tid, tgid, ref comm, cpu, time_ns, stack, .. } = witness.who;
+fn party(witness: &Witness, site: Arc<str>) -> Party {
+    let Actor { tid, tgid, ref comm, cpu, time_ns, stack, .. } = witness.actor;
     let task = TaskRef { tid, tgid, comm: comm_text(comm), cpu };
-    Side { task, site, time_ns, stack, holds: witness.holds.clone() }
+    Party { task, site, time_ns, stack, holds: witness.holds.clone() }
 }

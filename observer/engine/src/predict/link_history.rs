@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use super::{
     Context, Verdict,
-    pending::{Access, Done, VARIANTS, Variant, What, Who, is_less},
+    pending::{Access, AccessKey, AccessKind, Actor, VARIANTS, Variant, is_less},
     report::Protection,
 };
 use crate::{
@@ -20,8 +20,8 @@ use crate::{
     tables::LinkId,
 };
 
-/// Maximum number of lookups, and of unlinks, kept per link; one bit each in `Sig::settled`.
-const SIGS_MAX: usize = 64;
+/// Maximum number of lookups, and of unlinks, kept per link; one bit each in `LinkAccess::settled`.
+const ACCESSES_MAX: usize = 64;
 /// Maximum number of walks kept per mm.
 const WALKS_MAX: usize = 256;
 /// Maximum number of tasks kept per access.
@@ -52,16 +52,16 @@ impl Seen {
 /// The earliest of several equal accesses.
 #[derive(Clone, Debug)]
 pub(crate) struct Witness {
-    pub who: Who,
+    pub actor: Actor,
     pub holds: Vec<Hold>,
 }
 
 /// Equal accesses to a link, by one or more tasks.
 #[derive(Clone, Debug)]
-pub(crate) struct Sig {
+pub(crate) struct LinkAccess {
     pub mm: Mm,
     pub site: SiteId,
-    pub done: Done,
+    pub kind: AccessKind,
     pub sure: bool,
     pub in_mm: bool,
     /// Every lock that was held is known.
@@ -74,51 +74,52 @@ pub(crate) struct Sig {
     /// Not all variants are kept.
     pub variants_cut: bool,
     pub count: u64,
-    who: Who,
+    actor: Actor,
     /// Predicted windows that contain this access.
     pub pairs: Vec<super::PairKey>,
     /// Unlinks with which further comparisons cannot change anything, one bit each.
     settled: u64,
 }
 
-impl Sig {
-    fn new(done: &Access) -> Sig {
-        let What { site, done: what, sure, in_mm, whole, .. } = done.what;
-        Sig {
-            mm: done.what.mm,
+impl LinkAccess {
+    fn new(access: &Access) -> LinkAccess {
+        let AccessKey { site, kind, sure, in_mm, whole, .. } = access.key;
+        LinkAccess {
+            mm: access.key.mm,
             site,
-            done: what,
+            kind,
             sure,
             in_mm,
             whole,
-            phases: done.phases.iter().map(|p| p.clone().into_boxed_slice()).collect(),
+            phases: access.phases.iter().map(|p| p.clone().into_boxed_slice()).collect(),
             seen: Vec::new(),
             is_cut: false,
             variants_cut: false,
             count: 0,
-            who: done.who,
+            actor: access.actor,
             pairs: Vec::new(),
             settled: 0,
         }
     }
 
-    fn is(&self, done: &Access) -> bool {
-        let What { site, done: what, sure, in_mm, whole, .. } = done.what;
-        (self.site, self.done, self.sure, self.in_mm, self.whole) == (site, what, sure, in_mm, whole)
-            && self.phases.len() == done.phases.len()
-            && self.phases.iter().zip(&done.phases).all(|(a, b)| **a == **b)
+    fn is(&self, access: &Access) -> bool {
+        let AccessKey { site, kind, sure, in_mm, whole, .. } = access.key;
+        (self.site, self.kind, self.sure, self.in_mm, self.whole) == (site, kind, sure, in_mm, whole)
+            && self.phases.len() == access.phases.len()
+            && self.phases.iter().zip(&access.phases).all(|(a, b)| **a == **b)
     }
 
     /// Adds an occurrence. `is_gone` returns true for a task that nothing later can combine with.
-    fn add(&mut self, done: &Access, is_gone: impl Fn(&Seen) -> bool) {
-        self.count += done.count;
-        self.variants_cut |= done.is_cut;
-        let Who { serial, id, born_ns, is_made, .. } = done.who;
-        if (done.who.time_ns, serial) < (self.who.time_ns, self.who.serial) {
-            self.who = done.who;
+    fn add(&mut self, access: &Access, is_gone: impl Fn(&Seen) -> bool) {
+        self.count += access.count;
+        self.variants_cut |= access.is_cut;
+        let Actor { serial, id, born_ns, is_made, .. } = access.actor;
+        if (access.actor.time_ns, serial) < (self.actor.time_ns, self.actor.serial) {
+            self.actor = access.actor;
         }
-        let (first_ns, last_ns) = (done.first_ns, done.last_ns);
-        let seen = Seen { serial, id, born_ns, is_made, first_ns, last_ns, variants: done.variants.clone() };
+        let (first_ns, last_ns) = (access.first_ns, access.last_ns);
+        let seen =
+            Seen { serial, id, born_ns, is_made, first_ns, last_ns, variants: access.variants.clone() };
         if let Some(known) = self.seen.iter_mut().find(|s| s.serial == serial && seen.replaces(s)) {
             if known.last_ns < last_ns {
                 *known = seen;
@@ -138,14 +139,14 @@ impl Sig {
 
     /// Adds another access of this site. Afterwards an access of the other kind is excluded only if it is excluded from
     /// each of them: the phases are those of both, or the locks that all of them have in common.
-    fn absorb(&mut self, other: Sig) {
-        use Done::{Lease, Unlink};
-        self.done = match (self.done, other.done) {
+    fn absorb(&mut self, other: LinkAccess) {
+        use AccessKind::{Lease, Unlink};
+        self.kind = match (self.kind, other.kind) {
             (Lease { certain: a, revalidated: b }, Lease { certain: c, revalidated: d }) => {
                 Lease { certain: a || c, revalidated: b && d }
             }
             (Unlink { last_user: a }, Unlink { last_user: b }) => Unlink { last_user: a && b },
-            (done, _) => done,
+            (kind, _) => kind,
         };
         // A task of one of them may not have held what another held.
         self.sure = false;
@@ -156,7 +157,7 @@ impl Sig {
                 self.phases.push(phase);
             }
         }
-        if self.phases.len() > PHASES_MAX || matches!(self.done, Unlink { .. }) {
+        if self.phases.len() > PHASES_MAX || matches!(self.kind, Unlink { .. }) {
             let (first, others) = self.phases.split_at(1);
             let in_all = |key: &&Key| others.iter().all(|phase| phase.contains(key));
             self.phases = vec![first[0].iter().filter(in_all).copied().collect()];
@@ -179,19 +180,19 @@ impl Sig {
     /// Returns the evidence for a finding. `page_locks` are those of the reported case.
     pub fn witness(&self, phase: usize, page_locks: &[Key]) -> Witness {
         let holds = self.phases[phase].iter().chain(page_locks).map(|k| k.shown()).collect();
-        Witness { who: self.who, holds }
+        Witness { actor: self.actor, holds }
     }
 }
 
 /// History of one link: lookups and unlinks.
 #[derive(Clone, Debug, Default)]
-struct Link {
-    leases: Vec<Sig>,
-    unlinks: Vec<Sig>,
+struct LinkHistory {
+    leases: Vec<LinkAccess>,
+    unlinks: Vec<LinkAccess>,
     /// Number of leases by site.
     by_site: Vec<(SiteId, u64)>,
     /// Dropped lookups and dropped unlinks whose tasks may still exist; one per site represents the others.
-    rest: [Vec<Sig>; 2],
+    rest: [Vec<LinkAccess>; 2],
 }
 
 /// A walk is an access to all links of a range.
@@ -199,93 +200,93 @@ struct Link {
 struct Walk {
     from: Addr,
     to: Addr,
-    sig: Sig,
+    entry: LinkAccess,
 }
 
 /// Histories of all links of one mm.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Sides {
-    links: BTreeMap<LinkId, Link>,
+pub(crate) struct LinkHistories {
+    links: BTreeMap<LinkId, LinkHistory>,
     walks: Vec<Walk>,
 }
 
 /// Returns the index of the entry for an access, and true if it replaced another entry.
 fn place(
-    sigs: &mut Vec<Sig>,
-    rest: &mut Vec<Sig>,
-    done: &Access,
+    entries: &mut Vec<LinkAccess>,
+    rest: &mut Vec<LinkAccess>,
+    access: &Access,
     is_gone: impl Fn(&Seen) -> bool,
 ) -> (usize, bool) {
-    if let Some(at) = sigs.iter().position(|s| s.is(done)) {
+    if let Some(at) = entries.iter().position(|s| s.is(access)) {
         return (at, false);
     }
-    if sigs.len() < SIGS_MAX {
-        sigs.push(Sig::new(done));
-        return (sigs.len() - 1, false);
+    if entries.len() < ACCESSES_MAX {
+        entries.push(LinkAccess::new(access));
+        return (entries.len() - 1, false);
     }
-    let is_over = |sig: &Sig| !sig.is_cut && sig.seen.iter().all(&is_gone);
-    let age = |i: &usize| (!is_over(&sigs[*i]), sigs[*i].last_ns(), *i);
-    let oldest = (0..sigs.len()).min_by_key(age).unwrap_or(0);
-    let old = std::mem::replace(&mut sigs[oldest], Sig::new(done));
+    let is_over = |entry: &LinkAccess| !entry.is_cut && entry.seen.iter().all(&is_gone);
+    let age = |i: &usize| (!is_over(&entries[*i]), entries[*i].last_ns(), *i);
+    let oldest = (0..entries.len()).min_by_key(age).unwrap_or(0);
+    let old = std::mem::replace(&mut entries[oldest], LinkAccess::new(access));
     if !is_over(&old) {
         match rest.iter_mut().find(|all| all.site == old.site) {
             Some(all) => all.absorb(old),
-            None => rest.push(Sig { is_cut: true, ..old }),
+            None => rest.push(LinkAccess { is_cut: true, ..old }),
         }
     }
     (oldest, true)
 }
 
 /// Updates the predicted windows that already contain this access.
-fn count(context: &mut Context, sig: &Sig, done: &Access) {
-    for key in &sig.pairs {
+fn count(context: &mut Context, entry: &LinkAccess, access: &Access) {
+    for key in &entry.pairs {
         if let Some(pair) = context.pairs.get_mut(key) {
-            match done.what.done {
-                Done::Lease { .. } => pair.leases += done.count,
-                Done::Unlink { .. } => pair.unlinks += done.count,
+            match access.key.kind {
+                AccessKind::Lease { .. } => pair.leases += access.count,
+                AccessKind::Unlink { .. } => pair.unlinks += access.count,
             }
-            pair.last_ns = pair.last_ns.max(done.last_ns);
+            pair.last_ns = pair.last_ns.max(access.last_ns);
         }
     }
 }
 
-impl Link {
-    fn lease(&mut self, context: &mut Context, id: LinkId, done: &Access) {
-        match self.by_site.iter_mut().find(|(site, _)| *site == done.what.site) {
-            Some((_, n)) => *n += done.count,
-            None => self.by_site.push((done.what.site, done.count)),
+impl LinkHistory {
+    fn lease(&mut self, context: &mut Context, id: LinkId, access: &Access) {
+        match self.by_site.iter_mut().find(|(site, _)| *site == access.key.site) {
+            Some((_, n)) => *n += access.count,
+            None => self.by_site.push((access.key.site, access.count)),
         }
         let [rest, unlinks_rest] = &mut self.rest;
-        let (at, _) = place(&mut self.leases, rest, done, |seen| context.is_gone(seen));
-        let sig = &mut self.leases[at];
-        sig.add(done, |seen| context.is_gone(seen));
-        count(context, sig, done);
+        let (at, _) = place(&mut self.leases, rest, access, |seen| context.is_gone(seen));
+        let entry = &mut self.leases[at];
+        entry.add(access, |seen| context.is_gone(seen));
+        count(context, entry, access);
         for (i, unlink) in self.unlinks.iter_mut().enumerate() {
-            if sig.settled & 1_u64 << i == 0 && context.judge(id, sig, unlink) == Verdict::Settled {
-                sig.settled |= 1_u64 << i;
+            if entry.settled & 1_u64 << i == 0 && context.judge(id, entry, unlink) == Verdict::Settled {
+                entry.settled |= 1_u64 << i;
             }
         }
         for unlink in unlinks_rest {
-            context.judge(id, sig, unlink);
+            context.judge(id, entry, unlink);
         }
     }
 
-    fn unlink(&mut self, context: &mut Context, id: LinkId, done: &Access) {
+    fn unlink(&mut self, context: &mut Context, id: LinkId, access: &Access) {
         let [leases_rest, rest] = &mut self.rest;
-        let (at, is_others) = place(&mut self.unlinks, rest, done, |seen| context.is_gone(seen));
+        let (at, is_others) = place(&mut self.unlinks, rest, access, |seen| context.is_gone(seen));
         if is_others {
             self.leases.iter_mut().for_each(|s| s.settled &= !(1_u64 << at));
         }
-        let sig = &mut self.unlinks[at];
-        sig.add(done, |seen| context.is_gone(seen));
-        count(context, sig, done);
+        let entry = &mut self.unlinks[at];
+        entry.add(access, |seen| context.is_gone(seen));
+        count(context, entry, access);
         for lease in &mut self.leases {
-            if lease.settled & 1_u64 << at == 0 && context.judge(id, lease, sig) == Verdict::Settled {
+            if lease.settled & 1_u64 << at == 0 && context.judge(id, lease, entry) == Verdict::Settled {
                 lease.settled |= 1_u64 << at;
             }
         }
         for lease in leases_rest {
-            context.judge(id, lease, sig);
+            context.judge(id, lease, entry);
         }
     }
 
@@ -298,34 +299,38 @@ impl Link {
     }
 }
 
-impl Sides {
-    pub fn take(&mut self, context: &mut Context, done: &Access) {
+impl LinkHistories {
+    pub fn take(&mut self, context: &mut Context, access: &Access) {
         let link = |(table, generation): (Table, u32)| LinkId {
-            mm: done.what.mm,
-            gib: done.what.from,
+            mm: access.key.mm,
+            gib: access.key.from,
             table,
             generation,
         };
-        match (done.what.done, done.what.table.map(link)) {
-            (Done::Lease { .. }, Some(id)) => self.links.entry(id).or_default().lease(context, id, done),
-            (Done::Unlink { .. }, Some(id)) => {
+        match (access.key.kind, access.key.table.map(link)) {
+            (AccessKind::Lease { .. }, Some(id)) => {
+                self.links.entry(id).or_default().lease(context, id, access)
+            }
+            (AccessKind::Unlink { .. }, Some(id)) => {
                 let link = self.links.entry(id).or_default();
-                link.unlink(context, id, done);
-                for walk in
-                    self.walks.iter_mut().filter(|w| w.from.gib() <= done.what.from && done.what.from < w.to)
+                link.unlink(context, id, access);
+                for walk in self
+                    .walks
+                    .iter_mut()
+                    .filter(|w| w.from.gib() <= access.key.from && access.key.from < w.to)
                 {
                     for unlink in &mut link.unlinks {
-                        context.judge(id, &mut walk.sig, unlink);
+                        context.judge(id, &mut walk.entry, unlink);
                     }
                 }
             }
-            (Done::Lease { .. }, None) => self.walk(context, done),
-            (Done::Unlink { .. }, None) => {}
+            (AccessKind::Lease { .. }, None) => self.walk(context, access),
+            (AccessKind::Unlink { .. }, None) => {}
         }
     }
 
-    fn walk(&mut self, context: &mut Context, done: &Access) {
-        let same = |w: &Walk| (w.from, w.to) == (done.what.from, done.what.to) && w.sig.is(done);
+    fn walk(&mut self, context: &mut Context, access: &Access) {
+        let same = |w: &Walk| (w.from, w.to) == (access.key.from, access.key.to) && w.entry.is(access);
         let at = match self.walks.iter().position(same) {
             Some(at) => at,
             None => {
@@ -333,24 +338,28 @@ impl Sides {
                     context.dropped_walk();
                     self.walks.remove(0);
                 }
-                self.walks.push(Walk { from: done.what.from, to: done.what.to, sig: Sig::new(done) });
+                self.walks.push(Walk {
+                    from: access.key.from,
+                    to: access.key.to,
+                    entry: LinkAccess::new(access),
+                });
                 self.walks.len() - 1
             }
         };
-        let sig = &mut self.walks[at].sig;
-        sig.add(done, |seen| context.is_gone(seen));
-        count(context, sig, done);
+        let entry = &mut self.walks[at].entry;
+        entry.add(access, |seen| context.is_gone(seen));
+        count(context, entry, access);
         let mut is_unlinked = false;
         for (id, link) in &mut self.links {
-            if done.what.from.gib() <= id.gib && id.gib < done.what.to {
+            if access.key.from.gib() <= id.gib && id.gib < access.key.to {
                 is_unlinked |= !link.unlinks.is_empty();
                 for unlink in &mut link.unlinks {
-                    context.judge(*id, sig, unlink);
+                    context.judge(*id, entry, unlink);
                 }
             }
         }
         if is_unlinked {
-            context.protection.on_unlinked(done.what.site, done.count);
+            context.protection.on_unlinked(access.key.site, access.count);
         }
     }
 

@@ -28,7 +28,7 @@ const RELEASED_KEPT: usize = 32;
 
 /// Kind of an access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Done {
+pub(crate) enum AccessKind {
     /// A lease that ended.
     Lease {
         /// The pointer was certainly in use at some moment after the lookup.
@@ -45,7 +45,7 @@ pub(crate) enum Done {
 
 /// The actor of an access at its first occurrence.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Who {
+pub(crate) struct Actor {
     pub serial: u64,
     pub id: TaskId,
     pub tid: Tid,
@@ -62,7 +62,7 @@ pub(crate) struct Who {
 
 /// The properties that equal accesses share, except the locks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct What {
+pub(crate) struct AccessKey {
     pub mm: Mm,
     /// The GiB of the link; for a walk, its range.
     pub from: Addr,
@@ -70,7 +70,7 @@ pub(crate) struct What {
     /// `None`: a walk, into any table.
     pub table: Option<(Table, u32)>,
     pub site: SiteId,
-    pub done: Done,
+    pub kind: AccessKind,
     /// The access was in a watched operation.
     pub in_operation: bool,
     /// Every lock that was held is known.
@@ -83,17 +83,17 @@ pub(crate) struct What {
     pub epoch: u64,
 }
 
-impl What {
+impl AccessKey {
     /// Returns a hash of all fields.
     #[inline]
     pub fn signature(&self) -> u64 {
-        let done = match self.done {
-            Done::Lease { certain, revalidated } => u64::from(certain) << 1 | u64::from(revalidated),
-            Done::Unlink { last_user } => 4 | u64::from(last_user),
+        let kind = match self.kind {
+            AccessKind::Lease { certain, revalidated } => u64::from(certain) << 1 | u64::from(revalidated),
+            AccessKind::Unlink { last_user } => 4 | u64::from(last_user),
         };
         let (table, generation) = self.table.map_or((1, 0), |(table, generation)| (table.0, generation));
         let flags = [self.in_operation, self.whole, self.sure, self.in_mm];
-        let flags = flags.iter().fold(done, |all, flag| all << 1 | u64::from(*flag));
+        let flags = flags.iter().fold(kind, |all, flag| all << 1 | u64::from(*flag));
         let words = [
             self.from.0,
             self.to.0,
@@ -137,7 +137,7 @@ pub(crate) fn add_variant(variants: &mut Vec<Variant>, variant: Variant) -> bool
 /// Equal accesses of one task.
 #[derive(Clone, Debug)]
 pub(crate) struct Access {
-    pub what: What,
+    pub key: AccessKey,
     /// Locks of the mm, the VMA, the file or the table, by phase, sorted. An unlink has one phase.
     pub phases: Vec<Vec<Key>>,
     pub variants: Vec<Variant>,
@@ -146,7 +146,7 @@ pub(crate) struct Access {
     /// Classes of the locks that certainly exclude unlinks, by phase.
     pub covers: Vec<u16>,
     pub count: u64,
-    pub who: Who,
+    pub actor: Actor,
     /// End of the first access.
     pub known_ns: u64,
     /// Begin of the first access and end of the last.
@@ -182,7 +182,7 @@ impl Access {
         if self.known_ns < since_ns {
             self.last_ns = self.last_ns.min(since_ns);
         } else {
-            self.what.sure = false;
+            self.key.sure = false;
         }
     }
 
@@ -204,7 +204,7 @@ impl Access {
 
 /// Accesses of one task in the last second, in the order in which they became known.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Lately {
+pub(crate) struct PendingAccesses {
     /// `None`: already judged.
     all: VecDeque<Option<Box<Access>>>,
     /// Number of the first entry in `all`.
@@ -213,31 +213,31 @@ pub(crate) struct Lately {
     by_signature: FxMap<u64, u64>,
 }
 
-impl Lately {
+impl PendingAccesses {
     pub fn is_empty(&self) -> bool {
         self.all.is_empty()
     }
 
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Access> {
-        self.all.iter_mut().flatten().map(|done| &mut **done)
+        self.all.iter_mut().flatten().map(|access| &mut **access)
     }
 
     /// Returns the last access with this signature. An access that became doubtful is not extended.
-    pub fn find(&mut self, signature: u64, what: &What) -> Option<&mut Access> {
+    pub fn find(&mut self, signature: u64, key: &AccessKey) -> Option<&mut Access> {
         let at = self.by_signature.get(&signature)?.checked_sub(self.first)?;
-        self.all.get_mut(at as usize)?.as_deref_mut().filter(|done| done.what == *what)
+        self.all.get_mut(at as usize)?.as_deref_mut().filter(|access| access.key == *key)
     }
 
-    pub fn add(&mut self, signature: u64, done: Access) {
+    pub fn add(&mut self, signature: u64, access: Access) {
         self.by_signature.insert(signature, self.first + self.all.len() as u64);
-        self.all.push_back(Some(Box::new(done)));
+        self.all.push_back(Some(Box::new(access)));
     }
 
     /// Moves accesses that have been pending long enough to `due`.
     pub fn take_due(&mut self, now_ns: u64, due: &mut Vec<Access>) {
-        let is_due = |done: &Access| now_ns.saturating_sub(done.known_ns) >= WAIT_NS;
-        while self.all.front().is_some_and(|done| done.as_ref().is_none_or(|done| is_due(done))) {
-            due.extend(self.all.pop_front().flatten().map(|done| *done));
+        let is_due = |access: &Access| now_ns.saturating_sub(access.known_ns) >= WAIT_NS;
+        while self.all.front().is_some_and(|access| access.as_ref().is_none_or(|access| is_due(access))) {
+            due.extend(self.all.pop_front().flatten().map(|access| *access));
             self.first += 1;
         }
         if self.all.is_empty() {
@@ -247,14 +247,14 @@ impl Lately {
 
     /// Moves all accesses to an mm to `due`.
     pub fn take_of(&mut self, mm: Mm, due: &mut Vec<Access>) {
-        for done in &mut self.all {
-            due.extend(done.take_if(|done| done.what.mm == mm).map(|done| *done));
+        for access in &mut self.all {
+            due.extend(access.take_if(|access| access.key.mm == mm).map(|access| *access));
         }
         self.take_due(0, due);
     }
 
     pub fn take_all(&mut self, due: &mut Vec<Access>) {
-        due.extend(self.all.drain(..).flatten().map(|done| *done));
+        due.extend(self.all.drain(..).flatten().map(|access| *access));
         self.first = 0;
         self.by_signature.clear();
     }
@@ -263,7 +263,7 @@ impl Lately {
 /// Pending accesses of one task, and the locks that it released last.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TaskPending {
-    pub accesses: Lately,
+    pub accesses: PendingAccesses,
     /// The list of tasks with pending accesses contains this task.
     listed: bool,
     /// Locks released last, with their times; only kept if unlinks are known as intervals.
@@ -305,9 +305,9 @@ impl Pending {
         *task = TaskPending { listed: task.listed, ..TaskPending::default() };
     }
 
-    pub fn add(&mut self, id: TaskId, signature: u64, done: Access) {
+    pub fn add(&mut self, id: TaskId, signature: u64, access: Access) {
         let task = &mut self.of_task[id];
-        task.accesses.add(signature, done);
+        task.accesses.add(signature, access);
         if !std::mem::replace(&mut task.listed, true) {
             self.busy.push(id);
         }
@@ -334,7 +334,7 @@ impl Pending {
     }
 
     /// Takes accesses of all tasks, in the order in which they became known.
-    pub fn take(&mut self, take: impl Fn(&mut Lately, &mut Vec<Access>)) -> Vec<Access> {
+    pub fn take(&mut self, take: impl Fn(&mut PendingAccesses, &mut Vec<Access>)) -> Vec<Access> {
         let (mut at, mut due) = (0, Vec::new());
         while at < self.busy.len() {
             let task = &mut self.of_task[self.busy[at]];
@@ -346,7 +346,7 @@ impl Pending {
                 at += 1;
             }
         }
-        // LeaseKind by time: the order of `busy` depends on when it was last checked.
+        // Sort by time: the order of `busy` depends on when it was last checked.
         due.sort_by_key(|h| h.known_ns);
         due
     }

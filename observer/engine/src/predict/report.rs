@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     Excluders,
-    pending::{Access, Done},
+    pending::{Access, AccessKind},
 };
 use crate::{
     event::SiteId,
@@ -55,24 +55,24 @@ pub(crate) struct Protection {
 }
 
 impl Protection {
-    pub fn count(&mut self, done: &Access) {
-        let n = done.count;
-        match done.what.done {
-            Done::Lease { .. } => {
-                let row = self.lookups.entry(done.what.site).or_default();
+    pub fn count(&mut self, access: &Access) {
+        let n = access.count;
+        match access.key.kind {
+            AccessKind::Lease { .. } => {
+                let row = self.lookups.entry(access.key.site).or_default();
                 row.leases += n;
-                let is_known = done.what.in_operation && done.what.whole;
-                if is_known && (is_protected(done) || (done.what.sure && is_bare(done))) {
-                    add(&mut row.covers, &done.covers, n);
+                let is_known = access.key.in_operation && access.key.whole;
+                if is_known && (is_protected(access) || (access.key.sure && is_bare(access))) {
+                    add(&mut row.covers, &access.covers, n);
                 } else {
                     row.unjudged += n;
                 }
             }
-            Done::Unlink { .. } => {
-                let row = self.unlinks.entry(done.what.site).or_default();
+            AccessKind::Unlink { .. } => {
+                let row = self.unlinks.entry(access.key.site).or_default();
                 row.unlinks += n;
-                if done.what.in_operation && done.what.sure {
-                    let held = done.phases.iter().flatten().filter(|k| k.exclusive && k.is_of_link());
+                if access.key.in_operation && access.key.sure {
+                    let held = access.phases.iter().flatten().filter(|k| k.exclusive && k.is_of_link());
                     *row.held.entry(held.fold(0, |all, k| all | 1 << k.class as u16)).or_default() += n;
                 } else {
                     row.unjudged += n;
@@ -91,7 +91,7 @@ impl Protection {
         self.met.entry(sites).or_insert(new)
     }
 
-    pub fn kept_apart(&mut self, sites: (SiteId, SiteId), by: Excluders, is_open: bool) {
+    pub fn excluded(&mut self, sites: (SiteId, SiteId), by: Excluders, is_open: bool) {
         let met = self.met(sites);
         met.open |= is_open;
         if !is_open {
@@ -173,10 +173,13 @@ impl Unlinks {
 
 impl Met {
     fn view(self, lookup: Arc<str>, unlink: Arc<str>) -> PairProtection {
-        let shown = |apart: Excluders| {
-            let locks = apart.classes().map(Excluder::Lock);
-            let vma = apart.has(Excluders::VMA_LOCKED).then_some(Excluder::VmaLocked);
-            locks.chain(vma).chain(apart.has(Excluders::LAST_USER).then_some(Excluder::LastUser)).collect()
+        let shown = |excluders: Excluders| {
+            let locks = excluders.classes().map(Excluder::Lock);
+            let vma = excluders.has(Excluders::VMA_LOCKED).then_some(Excluder::VmaLocked);
+            locks
+                .chain(vma)
+                .chain(excluders.has(Excluders::LAST_USER).then_some(Excluder::LastUser))
+                .collect()
         };
         let all = if self.any == Excluders::NOTHING || self.unsure { Excluders::NOTHING } else { self.all };
         let (open, unsure) = (self.open, self.unsure);

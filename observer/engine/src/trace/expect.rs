@@ -18,11 +18,11 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expectation {
     text: String,
-    what: What,
+    claim: Claim,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum What {
+enum Claim {
     None,
     Finding {
         rank: Rank,
@@ -60,22 +60,22 @@ impl std::str::FromStr for Expectation {
 
     fn from_str(text: &str) -> Result<Expectation, String> {
         let words: Vec<&str> = text.split_whitespace().collect();
-        let what = match words.as_slice() {
-            ["none"] => What::None,
+        let claim = match words.as_slice() {
+            ["none"] => Claim::None,
             ["no", "edge", from, to] => edge(from, to, true, &[])?,
             ["edge", from, to, rest @ ..] => edge(from, to, false, rest)?,
             ["table", address, rest @ ..] => {
-                What::Table { address: number(address)?, fields: fields(rest, TABLE_FIELDS)? }
+                Claim::Table { address: number(address)?, fields: fields(rest, TABLE_FIELDS)? }
             }
-            ["coverage", role, grade] => What::Coverage {
+            ["coverage", role, grade] => Claim::Coverage {
                 role: Role::from_name(role).ok_or_else(|| format!("`{role}` is not a role"))?,
                 grade: Grade::from_name(grade).ok_or_else(|| format!("`{grade}` is not a grade"))?,
             },
-            ["stat", rest @ ..] => What::Stats { fields: fields(rest, STAT_FIELDS)? },
+            ["stat", rest @ ..] => Claim::Stats { fields: fields(rest, STAT_FIELDS)? },
             [rank, kind, rest @ ..] => {
                 let kind =
                     Kind::from_name(kind).ok_or_else(|| format!("`{kind}` is not a kind of finding"))?;
-                What::Finding {
+                Claim::Finding {
                     rank: Rank::from_name(rank).ok_or_else(|| format!("`{rank}` is not a rank"))?,
                     kind,
                     fields: fields(rest, &finding_fields(kind))?,
@@ -83,7 +83,7 @@ impl std::str::FromStr for Expectation {
             }
             _ => return Err("`expect none`, `expect RANK KIND …` or another form was expected".into()),
         };
-        Ok(Expectation { text: words.join(" "), what })
+        Ok(Expectation { text: words.join(" "), claim })
     }
 }
 
@@ -126,7 +126,7 @@ fn fields(words: &[&str], known: &[&str]) -> Result<Vec<(String, String)>, Strin
     Ok(fields)
 }
 
-fn edge(from: &str, to: &str, absent: bool, rest: &[&str]) -> Result<What, String> {
+fn edge(from: &str, to: &str, absent: bool, rest: &[&str]) -> Result<Claim, String> {
     let check = |end: &str| {
         let name = end.split(':').next().unwrap_or("");
         LockClass::from_name(name).map(|_| ()).ok_or_else(|| format!("`{name}` is not a lock class"))
@@ -144,7 +144,7 @@ fn edge(from: &str, to: &str, absent: bool, rest: &[&str]) -> Result<What, Strin
     if !absent && !fields.iter().any(|(key, _)| key == "try") {
         fields.push(("try".into(), "no".into()));
     }
-    Ok(What::Edge { from: from.into(), to: to.into(), absent, fields })
+    Ok(Claim::Edge { from: from.into(), to: to.into(), absent, fields })
 }
 
 /// Returns the differences between expectations and the engine's state.
@@ -155,15 +155,15 @@ pub(super) fn check(expectations: &[Expectation], engine: &Engine) -> Vec<String
     let mut unexpected: Vec<&Finding> = findings.iter().collect();
     let mut differences = Vec::new();
     for expected in expectations {
-        let met = match &expected.what {
-            What::None => findings.is_empty(),
-            What::Finding { rank, kind, fields } => {
+        let met = match &expected.claim {
+            Claim::None => findings.is_empty(),
+            Claim::Finding { rank, kind, fields } => {
                 let fits = |f: &&Finding| {
                     f.rank == *rank && f.kind() == *kind && all(fields, |key| finding_field(f, key))
                 };
                 unexpected.iter().position(fits).map(|at| unexpected.remove(at)).is_some()
             }
-            What::Edge { from, to, absent, fields } => {
+            Claim::Edge { from, to, absent, fields } => {
                 let fits = |e: &EdgeView| {
                     end_fits(from, e.from, e.from_mode)
                         && end_fits(to, e.to, e.to_mode)
@@ -171,11 +171,11 @@ pub(super) fn check(expectations: &[Expectation], engine: &Engine) -> Vec<String
                 };
                 edges.iter().any(fits) != *absent
             }
-            What::Table { address, fields } => {
+            Claim::Table { address, fields } => {
                 tables.iter().any(|t| t.table.0 == *address && all(fields, |key| table_field(t, key)))
             }
-            What::Stats { fields } => all(fields, |key| stat_field(&stats, key)),
-            What::Coverage { role, grade } => {
+            Claim::Stats { fields } => all(fields, |key| stat_field(&stats, key)),
+            Claim::Coverage { role, grade } => {
                 engine.coverage().iter().any(|c| c.role == *role && c.part.is_empty() && c.grade == *grade)
             }
         };
@@ -245,7 +245,7 @@ fn edge_field(edge: &EdgeView, key: &str) -> Option<String> {
         "count" => edge.count.to_string(),
         "tasks" => edge.tasks.to_string(),
         "instances" => edge.instances.to_string(),
-        "site" => edge.witness.side.site.to_string(),
+        "site" => edge.witness.party.site.to_string(),
         "how" => basis(edge.witness.from_basis).to_owned(),
         "try" => if edge.acquire.can_block() { "no" } else { "yes" }.to_owned(),
         "manner" => acquire(edge.acquire).to_owned(),

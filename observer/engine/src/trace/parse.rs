@@ -24,7 +24,7 @@ impl std::str::FromStr for Trace {
         for (at, raw) in text.lines().enumerate() {
             let words = raw.split('#').next().unwrap_or("").trim();
             if !words.is_empty() {
-                statement(&mut trace, words).map_err(|what| Error { line: at + 1, what })?;
+                statement(&mut trace, words).map_err(|message| Error { line: at + 1, message })?;
             }
         }
         Ok(trace)
@@ -146,8 +146,8 @@ fn order(rest: &str) -> Result<DocumentedOrder> {
 
 fn order_exception(rest: &str) -> Result<OrderException> {
     let form = "`order-exception CLASS CLASS [at FUNCTION,…]: REASON` was expected";
-    let (what, reason) = rest.split_once(": ").ok_or(form)?;
-    let words: Vec<&str> = what.split_whitespace().collect();
+    let (classes, reason) = rest.split_once(": ").ok_or(form)?;
+    let words: Vec<&str> = classes.split_whitespace().collect();
     let (from, to, at) = match words.as_slice() {
         [from, to] => (from, to, ""),
         [from, to, "at", at] => (from, to, *at),
@@ -168,10 +168,10 @@ fn order_exception(rest: &str) -> Result<OrderException> {
 
 fn coverage(rest: &str) -> Result<Coverage> {
     let mut words = rest.splitn(3, ' ');
-    let (Some(what), Some(grade)) = (words.next(), words.next()) else {
+    let (Some(part), Some(grade)) = (words.next(), words.next()) else {
         return Err("`coverage ROLE[/PART] GRADE [REASON]` was expected".into());
     };
-    let (role, part) = what.split_once('/').unwrap_or((what, ""));
+    let (role, part) = part.split_once('/').unwrap_or((part, ""));
     Ok(Coverage {
         role: Role::from_name(role).ok_or_else(|| format!("`{role}` is not a role"))?,
         part: part.to_owned(),

@@ -1,7 +1,7 @@
-//! A run as a healthy server records it: one record in ten thousand lost, one program skipped in a second.
+//! A run as a healthy server records it: one record in ten thousand is lost, and one program is skipped per second.
 //!
-//! Decides which records are missing and which holes the engine is given instead, as a live run does, and how much of what the
-//! whole run reports is still reported. Used by the tests of both crates; knows no recording and no model.
+//! Decides which records are missing and which holes replace them, as in a live run, and counts which findings of the
+//! whole run are still reported. The tests of both crates use it. It depends on no recording and no model.
 
 use std::collections::BTreeSet;
 
@@ -15,11 +15,11 @@ use observer_engine::{
     view::{PairProtection, ProtectionView},
 };
 
-/// Nanoseconds between two looks at the counters of skipped programs: a pass of a live run.
+/// Time between two reads of the counters of skipped programs: one pass of a live run.
 const LOOK_NS: u64 = 5_000_000;
 const SECOND_NS: u64 = 1_000_000_000;
 
-/// xorshift64*, so that what is lost is the same everywhere.
+/// xorshift64*, so that the same records are lost on every machine.
 pub struct Random(u64);
 
 impl Random {
@@ -37,13 +37,13 @@ impl Random {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Missing {
-    /// The ring was full: the gap in the CPU's sequence numbers is seen between its neighbours.
+    /// The ring was full. The gap in the CPU's sequence numbers is seen between the neighbours.
     RingFull,
-    /// The kernel skipped the program: only the program's counter rises, between two looks.
+    /// The kernel skipped the program. Only the program's counter rises, between two reads.
     Skipped,
 }
 
-/// Which events are missing: each one with a chance of `one_in`, and one in each second of event time.
+/// Returns the missing events: each one with a probability of 1 in `one_in`, and one in each second of event time.
 pub fn choose(events: &[Event], one_in: u64, random: &mut Random) -> Vec<Option<Missing>> {
     let mut missing: Vec<_> =
         events.iter().map(|_| (random.below(one_in) == 0).then_some(Missing::RingFull)).collect();
@@ -52,7 +52,7 @@ pub fn choose(events: &[Event], one_in: u64, random: &mut Random) -> Vec<Option<
     while from_ns <= end_ns {
         let at = |ns: u64| events.partition_point(|e| e.time_ns < ns);
         let (first, end) = (at(from_ns), at(from_ns + SECOND_NS));
-        // A second that the run is not long enough for has its share of the chance.
+        // A run shorter than the last second has a proportional chance.
         let span_ns = SECOND_NS.min(end_ns + 1 - from_ns);
         if first < end && random.below(SECOND_NS) < span_ns {
             let one = first + random.below((end - first) as u64) as usize;
@@ -65,9 +65,9 @@ pub fn choose(events: &[Event], one_in: u64, random: &mut Random) -> Vec<Option<
     missing
 }
 
-/// What the engine is given: events that came, and a hole for each that did not.
+/// Returns the input of the engine: the received events, and a hole for each missing one.
 pub fn steps(events: &[Event], missing: &[Option<Missing>]) -> Vec<Step> {
-    // Place in `events` before which a step is told, and the step.
+    // Index in `events` before which the engine receives a step, and the step.
     let mut holes: Vec<(usize, Hole)> = Vec::new();
     for (at, event) in events.iter().enumerate() {
         match missing[at] {
@@ -77,7 +77,7 @@ pub fn steps(events: &[Event], missing: &[Option<Missing>]) -> Vec<Step> {
                 let lo_ns = event.time_ns / LOOK_NS * LOOK_NS;
                 let before = events.partition_point(|e| e.time_ns < lo_ns);
                 let reason = loss::REASONS[loss::SKIPPED].0;
-                // The counters are read after the mark of the look.
+                // The counters are read after the mark of the pass.
                 let hi_ns = lo_ns + 2 * LOOK_NS;
                 let site = Some(event.site);
                 holes.push((before, Hole { cpu: Hole::ANY_CPU, lo_ns, hi_ns, lost: 1, reason, site }));
@@ -99,8 +99,8 @@ pub fn steps(events: &[Event], missing: &[Option<Missing>]) -> Vec<Step> {
     out
 }
 
-/// The gap in the numbers of its CPU that a record leaves, given where the record before it has its place. The counter of that
-/// CPU is read every [`LOOK_NS`], which says when.
+/// Returns the gap in its CPU's sequence numbers that a missing record leaves, at the place after the record before
+/// it. The counter of that CPU is read every [`LOOK_NS`], which limits the time.
 fn gap(events: &[Event], missing: &[Option<Missing>], at: usize) -> (usize, Hole) {
     let cpu = events[at].cpu;
     let came = |i: &usize| events[*i].cpu == cpu && missing[*i].is_none();
@@ -113,7 +113,7 @@ fn gap(events: &[Event], missing: &[Option<Missing>], at: usize) -> (usize, Hole
     (before.map_or(0, |i| i + 1), Hole { cpu, lo_ns, hi_ns, lost: 1, reason, site: None })
 }
 
-/// An engine that was given these steps. `end_ns`: event time passes up to there.
+/// Runs an engine on these steps. `end_ns`: event time at the end.
 pub fn run(setup: &Setup, steps: &[Step], end_ns: u64) -> Engine {
     let mut engine = Engine::new(setup.clone());
     for step in steps {
@@ -128,12 +128,12 @@ pub fn run(setup: &Setup, steps: &[Step], end_ns: u64) -> Engine {
     engine
 }
 
-/// Skipped programs of spinlocks are no loss that is counted: their records are of page-table locks.
+/// Returns false for spinlocks: skipped programs of spinlocks are not counted, because they have records of PTLs.
 fn can_be_skipped(event: &Event) -> bool {
     !matches!(event.body, Body::Lock { class: observer_engine::event::Class::Ptl, .. })
 }
 
-/// What a finding is about, whatever its rank. Of a cycle the classes: in which operation it happened may be lost.
+/// Returns the subject of a finding, without its rank. For a cycle, the classes: the operation may be lost.
 pub fn subject(finding: &Finding) -> &str {
     if finding.kind() == Kind::Cycle {
         let classes = finding.id.match_indices(':').nth(1).map_or(finding.id.len(), |(at, _)| at);
@@ -143,13 +143,14 @@ pub fn subject(finding: &Finding) -> &str {
     finding.id.strip_suffix(&rank).unwrap_or(&finding.id)
 }
 
-/// A window hides the prediction of the same sites: where loss took the window, the prediction shows.
+/// Returns true if a window hides this prediction of the same sites. If loss removes the window, the prediction
+/// shows.
 fn hides(window: &str, prediction: &str) -> bool {
     let pair = window.strip_prefix("window:");
     pair.is_some() && pair == prediction.strip_prefix("prediction:")
 }
 
-/// Findings that are worse than, or absent from, those of the whole run.
+/// Returns the findings that are worse than, or absent from, those of the whole run.
 pub fn invented(whole: &[Finding], lossy: &[Finding]) -> Vec<String> {
     let known = |f: &Finding| {
         whole.iter().any(|w| (subject(w) == subject(f) && w.rank <= f.rank) || hides(subject(w), subject(f)))
@@ -158,16 +159,16 @@ pub fn invented(whole: &[Finding], lossy: &[Finding]) -> Vec<String> {
     new.map(|f| format!("{} {}", f.rank.name(), f.id)).collect()
 }
 
-/// Alarms of the whole run that are alarms of the lossy one too, and how many there are in all.
+/// Numbers of alarms in whole runs, and of those that are still alarms in the lossy runs.
 #[derive(Clone, Debug, Default)]
 pub struct Kept {
     pub runs: usize,
-    /// Runs in which anything was missing.
+    /// Runs with at least one missing record.
     pub hit: usize,
     pub missing: usize,
     pub alarms: usize,
     pub kept: usize,
-    /// The same of the runs in which something was missing.
+    /// The same numbers, only for runs with a missing record.
     pub hit_alarms: usize,
     pub hit_kept: usize,
     pub lost: BTreeSet<String>,
@@ -205,7 +206,7 @@ impl Kept {
         self.lost.extend(other.lost);
     }
 
-    /// Alarms kept, per thousand.
+    /// Returns the kept alarms per thousand.
     pub fn share(&self) -> usize {
         share(self.kept, self.alarms)
     }
@@ -228,12 +229,12 @@ impl std::fmt::Display for Kept {
     }
 }
 
-/// Whether the protection report says that these sites were kept apart each time.
+/// Returns true if the protection report shows an excluder for these sites each time.
 pub fn is_protected(pair: &PairProtection) -> bool {
     !pair.open && !pair.always.is_empty()
 }
 
-/// Pairs of sites that are called protected and were open in the whole run.
+/// Returns the pairs of sites that are reported as protected and were open in the whole run.
 pub fn falsely_protected(whole: &ProtectionView, lossy: &ProtectionView) -> Vec<String> {
     let is_open = |p: &PairProtection| {
         whole.pairs.iter().any(|w| w.open && (&w.lookup, &w.unlink) == (&p.lookup, &p.unlink))

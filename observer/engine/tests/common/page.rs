@@ -1,4 +1,4 @@
-//! The page that a fault of a crowd works on: its fault mutex, its folio, its place in the file.
+//! The page on which a fault of a crowd works: its fault mutex, its folio and its place in the file.
 
 use observer_engine::event::{Body, Class, Folio, How, LockAddr, LockStep, Mapping, Mode};
 
@@ -15,19 +15,19 @@ pub struct Page {
 }
 
 impl Page {
-    /// The page with this number, at this index of the file.
+    /// Returns the page with this number, at this index of the file.
     pub fn new(number: usize, index: usize) -> Page {
         Page { folio: Folio(0x9000_0000 + 0x40 * number as u64), index: index as u64 }
     }
 
-    /// A step with the fault mutex of the page's index.
+    /// Returns an event of the fault mutex for the page's index.
     pub fn mutex(self, step: LockStep) -> Body {
         lock(step, Class::FaultMutex, Mode::Exclusive, 0x80_0000 + 0x40 * (self.index % MUTEXES))
     }
 
-    /// The lookup that will return the folio locked.
-    pub fn ask(self) -> Body {
-        Body::FolioAsk { mapping: MAPPING, index: self.index, folio: Folio(0) }
+    /// Returns the request of a lookup that will return the folio locked.
+    pub fn request(self) -> Body {
+        Body::FolioRequest { mapping: MAPPING, index: self.index, folio: Folio(0) }
     }
 
     pub fn held(self) -> Body {
@@ -39,7 +39,7 @@ impl Page {
     }
 }
 
-/// A step with a lock.
+/// Returns an event of a lock.
 pub fn lock(step: LockStep, class: Class, mode: Mode, addr: u64) -> Body {
     Body::Lock { step, class, mode: Some(mode), lock: LockAddr(addr), failed: false }
 }

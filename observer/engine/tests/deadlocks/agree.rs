@@ -1,4 +1,4 @@
-//! Runs many cases, and holds the engine to what can be said of each.
+//! Runs many cases and checks the engine's findings against the truth of each case.
 
 use std::collections::BTreeMap;
 
@@ -10,14 +10,15 @@ use super::{
     run,
 };
 
-/// What is wrong, with the run; empty: nothing.
+/// Returns the differences between findings and truth, with the run. Empty if there are none.
 fn differences(case: &Case, tally: &mut Tally) -> String {
     let programs = case.programs();
     if programs.is_empty() {
         return String::new();
     }
     tally.cases += 1;
-    // The kernel starts a child when its parent has let go of what it held to copy the mm: what orders the two is the fork alone.
+    // The kernel starts a child after its parent has released the locks that it held to copy the mm. Only the fork
+    // orders the two.
     let forks_inside =
         |p: &Program| p.code.iter().zip(&p.held).any(|(i, h)| matches!(i, Ins::Fork { .. }) && !h.is_empty());
     if programs.iter().any(forks_inside) {
@@ -56,8 +57,8 @@ fn differences(case: &Case, tally: &mut Tally) -> String {
     out
 }
 
-/// What kind of difference it is: the first words of the first one.
-fn sort_of(differences: &str) -> String {
+/// Returns the kind of a difference: the first words of its first line.
+fn kind_of(differences: &str) -> String {
     let about = |l: &&str| {
         let begins = ["# can be reached", "# lost:", "# with loss", "# t"];
         l.starts_with("# ") && !begins.iter().any(|begin| l.starts_with(begin))
@@ -67,27 +68,28 @@ fn sort_of(differences: &str) -> String {
 }
 
 fn smallest(case: Case) -> String {
-    let sort = sort_of(&differences(&case, &mut Tally::default()));
-    let fails = |c: &Case| sort_of(&differences(c, &mut Tally::default())) == sort;
+    let kind = kind_of(&differences(&case, &mut Tally::default()));
+    let fails = |c: &Case| kind_of(&differences(c, &mut Tally::default())) == kind;
     let alone = Case { crowd: 0, ..case.clone() };
     if case.crowd > 100 && !fails(&alone) {
-        // As a trace it would be thousands of lines, and takes the crowd: it is made smaller by hand.
-        let said = differences(&case, &mut Tally::default());
-        let said: String = said.lines().filter(|l| l.starts_with("# ")).map(|l| format!("{l}\n")).collect();
-        return format!("# with {} faults of others\n{said}", case.crowd);
+        // A case with a crowd is thousands of lines as a trace, and its failure needs the crowd. Shrink it by hand.
+        let differences = differences(&case, &mut Tally::default());
+        let differences: String =
+            differences.lines().filter(|l| l.starts_with("# ")).map(|l| format!("{l}\n")).collect();
+        return format!("# with {} faults of others\n{differences}", case.crowd);
     }
     let small = shrink(if case.crowd > 100 { alone } else { case }, fails);
     differences(&small, &mut Tally::default())
 }
 
-/// Holds the engine to each of these cases, and returns what there was to find in all of them.
+/// Checks the engine against each of these cases. Returns the counts of all of them.
 fn agree(seeds: std::ops::Range<u64>, make: fn(u64) -> Case) -> Tally {
     let mut tally = Tally::default();
     let mut wrong: BTreeMap<String, (usize, Vec<u64>)> = BTreeMap::new();
     for seed in seeds {
         let differences = differences(&make(seed), &mut tally);
         if !differences.is_empty() {
-            let entry = wrong.entry(sort_of(&differences)).or_default();
+            let entry = wrong.entry(kind_of(&differences)).or_default();
             entry.0 += 1;
             if entry.1.len() < 5 {
                 entry.1.push(seed);
@@ -95,20 +97,20 @@ fn agree(seeds: std::ops::Range<u64>, make: fn(u64) -> Case) -> Tally {
         }
     }
     println!("{tally:#?}");
-    let mut told = String::new();
-    for (sort, (n, seeds)) in &wrong {
+    let mut wrong_text = String::new();
+    for (kind, (n, seeds)) in &wrong {
         let small = seeds.iter().map(|s| (smallest(make(*s)), *s)).min_by_key(|(text, _)| text.len());
         let (text, seed) = small.unwrap_or_default();
-        told.push_str(&format!(
+        wrong_text.push_str(&format!(
             "{n} times{} such as seeds {seeds:?}; seed {seed}, smallest:\n{text}\n",
-            &sort[1..]
+            &kind[1..]
         ));
     }
-    assert!(wrong.is_empty(), "of {} cases:\n{told}", tally.cases);
+    assert!(wrong.is_empty(), "of {} cases:\n{wrong_text}", tally.cases);
     tally
 }
 
-/// Enough of everything happens for the claims to mean something.
+/// Checks random cases. The counts must be high enough for the claims to mean something.
 fn agree_on_random(seeds: std::ops::Range<u64>) {
     let tally = agree(seeds, Case::random);
     let some = |counts: &BTreeMap<&str, usize>, name: &str| counts.get(name).copied().unwrap_or(0);
@@ -124,17 +126,17 @@ fn agree_on_random(seeds: std::ops::Range<u64>) {
 }
 
 #[test]
-fn every_alarm_can_happen_and_what_can_happen_is_listed() {
+fn every_alarm_is_reachable_and_every_reachable_deadlock_is_listed() {
     agree_on_random(0..20_000);
 }
 
 #[test]
 #[ignore = "long: 200,000 cases"]
-fn every_alarm_can_happen_and_what_can_happen_is_listed_in_full() {
+fn every_alarm_is_reachable_and_every_reachable_deadlock_is_listed_in_full() {
     agree_on_random(20_000..220_000);
 }
 
-/// `DEADLOCK_CASES` is how many: a million take some minutes on one core, in a release build.
+/// `DEADLOCK_CASES` is the number of cases. A million cases take some minutes on one core, in a release build.
 #[test]
 #[ignore = "as long as the environment says"]
 fn soak() {
@@ -151,21 +153,21 @@ fn agree_on_crowds(seeds: std::ops::Range<u64>) {
     assert!(tally.demanded * 30 > tally.cases, "too little has to be found: {}", tally.demanded);
 }
 
-/// Up to 20,000 faults of other tasks between the steps: what has to be found is found all the same.
+/// With up to 20,000 faults of other tasks between the steps, every finding that is required must still be reported.
 #[test]
-fn what_others_do_changes_nothing() {
+fn other_tasks_change_no_verdict() {
     agree_on_crowds(0..60);
 }
 
 #[test]
 #[ignore = "long: 1,000 cases of up to 20,000 faults"]
-fn what_others_do_changes_nothing_in_full() {
+fn other_tasks_change_no_verdict_in_full() {
     agree_on_crowds(60..1_060);
 }
 
-/// For whoever looks into a failure: `DEADLOCK_SEED` is the seed, of a case with a crowd where `DEADLOCK_CROWD` is set.
+/// To debug a failure: `DEADLOCK_SEED` is the seed. With `DEADLOCK_CROWD` set, the case has a crowd.
 #[test]
-#[ignore = "for one seed, told by the environment"]
+#[ignore = "for one seed, given by the environment"]
 fn one_seed() {
     let Ok(seed) = std::env::var("DEADLOCK_SEED") else {
         println!("DEADLOCK_SEED says which");
@@ -174,7 +176,7 @@ fn one_seed() {
     let make = if std::env::var_os("DEADLOCK_CROWD").is_some() { Case::crowded } else { Case::random };
     let case = make(seed.parse().expect("a seed is a number"));
     let mut tally = Tally::default();
-    let said = differences(&case, &mut tally);
+    let differences = differences(&case, &mut tally);
     println!("{tally:#?}");
-    assert!(said.is_empty(), "{said}\nsmallest:\n{}", smallest(case));
+    assert!(differences.is_empty(), "{differences}\nsmallest:\n{}", smallest(case));
 }

@@ -1,4 +1,5 @@
-//! One random case: locks, tasks, what they do, and what of it is told. A failing one is made smaller by leaving things away.
+//! One random case: locks, tasks, their operations, and which records the engine receives. A failing case is shrunk
+//! by removing parts.
 
 use super::{
     program::{Act, Builder, Ins, Kind, Lock, LockNo, Maker, Program, Segment, Way},
@@ -6,14 +7,14 @@ use super::{
     shapes, sites,
 };
 
-/// What of a run the engine is told.
+/// Which records of a run the engine receives.
 #[derive(Clone, Copy, Debug)]
-pub struct Telling {
-    /// Waits are told as such; else only that nothing more comes.
+pub struct Visibility {
+    /// Waits have records. Otherwise a waiting task is only silent.
     pub waits: bool,
     /// Locks are named before they are used.
     pub names: bool,
-    /// Tasks that are there from the start are told at the start.
+    /// Tasks that exist at the start are named at the start.
     pub introduced: bool,
     pub ptl_release: bool,
     pub exits: bool,
@@ -23,25 +24,25 @@ pub struct Telling {
 pub struct Case {
     pub locks: Vec<Lock>,
     pub tasks: Vec<Vec<Segment>>,
-    /// The first so many are there from the start; the others are forked.
+    /// Number of tasks that exist at the start; the others are forked.
     pub born: usize,
-    pub telling: Telling,
-    /// Most steps that a task makes before another has its turn; 0: as many as it likes while it holds something.
+    pub visibility: Visibility,
+    /// Maximum number of steps of a task before another task runs. 0: no limit while the task holds a lock.
     pub run_max: usize,
-    /// Killed tasks give up before everything stands still for good.
+    /// A killed task gives up its request when all tasks wait.
     pub is_killed: bool,
-    /// The last task runs alone, to its end, before the others do anything.
+    /// The last task runs first, alone, and to its end.
     pub is_last_first: bool,
-    /// Seconds pass now and then, also while locks are held.
+    /// Seconds pass between some steps, also while locks are held.
     pub is_slow: bool,
-    /// Faults of other tasks on other pages between the steps.
+    /// Number of faults by other tasks on other pages between the steps.
     pub crowd: usize,
     pub schedule: u64,
 }
 
-impl Telling {
-    pub fn random(random: &mut Random) -> Telling {
-        Telling {
+impl Visibility {
+    pub fn random(random: &mut Random) -> Visibility {
+        Visibility {
             waits: random.percent(70),
             names: random.percent(50),
             introduced: random.percent(85),
@@ -52,7 +53,7 @@ impl Telling {
 }
 
 impl Case {
-    /// A case between thousands of faults of other tasks on other pages.
+    /// Returns a case with thousands of faults of other tasks on other pages.
     pub fn crowded(seed: u64) -> Case {
         let case = Case::random(seed);
         Case { crowd: Random::new(!seed).pick(&[600, 2_500, 10_000, 20_000]), ..case }
@@ -68,7 +69,7 @@ impl Case {
         let mut case = Case::of_few(&mut random);
         let n = case.tasks.len();
         if n == 2 && case.born == n && random.percent(20) {
-            // A short-lived task that does what another one does later.
+            // A short-lived task does now what another task does later.
             let copied = case.tasks[random.below(n)].clone();
             case.tasks.push(copied);
             (case.born, case.is_last_first) = (n + 1, true);
@@ -108,7 +109,7 @@ impl Case {
             locks,
             tasks,
             born,
-            telling: Telling::random(random),
+            visibility: Visibility::random(random),
             run_max: random.pick(&[0, 0, 0, 2, 8, 40]),
             is_killed: random.percent(50),
             is_last_first: false,
@@ -122,8 +123,9 @@ impl Case {
         self.tasks.iter().map(|segments| Builder::program(&self.locks, segments)).collect()
     }
 
-    /// As far as it matters to what can be reached. In a ring every party waits in its only segment, at the last lock that it
-    /// requests: what comes after that is left out, since the states of eight tasks are too many.
+    /// Returns the part of the programs that decides which states are reachable. In a ring, each party waits in its
+    /// only segment at the last lock that it requests. The code after that is omitted, because eight tasks have too
+    /// many states.
     pub fn searched(&self, programs: &[Program]) -> Vec<Program> {
         let mut programs = programs.to_vec();
         let is_ring = programs.len() > 4;
@@ -137,7 +139,7 @@ impl Case {
     }
 }
 
-/// Two to five locks; sometimes two of them are at one address, one after the other.
+/// Returns two to five locks. Two of them may have the same address, one after the other.
 fn locks(random: &mut Random) -> Vec<Lock> {
     let kinds = [
         Kind::MmapLock,
@@ -175,7 +177,7 @@ fn locks(random: &mut Random) -> Vec<Lock> {
         }
         if old != new {
             let Lock { kind, addr, mapping, index, .. } = locks[old];
-            // The page is at another index of the file, at the same one of another file, or both are others.
+            // The page moves to another index of its file, to the same index of another file, or both change.
             let (mapping, index) = match random.below(3) {
                 _ if !kind.is_folio() => (0, locks[new].index),
                 0 => (mapping, locks[new].index),
@@ -193,7 +195,7 @@ fn locks(random: &mut Random) -> Vec<Lock> {
     locks
 }
 
-/// A smaller case for which `fails` holds too.
+/// Returns a smaller case for which `fails` is true as well.
 pub fn shrink(case: Case, fails: impl Fn(&Case) -> bool) -> Case {
     let mut small = case;
     'again: loop {
@@ -242,20 +244,20 @@ fn smaller(case: &Case) -> Vec<Case> {
     ] {
         all.extend(is.then_some(less));
     }
-    let told = case.telling;
-    for (is, telling) in [
-        (told.exits, Telling { exits: false, ..told }),
-        (told.names, Telling { names: false, ..told }),
-        (!told.introduced, Telling { introduced: true, ..told }),
+    let visibility = case.visibility;
+    for (is, visibility) in [
+        (visibility.exits, Visibility { exits: false, ..visibility }),
+        (visibility.names, Visibility { names: false, ..visibility }),
+        (!visibility.introduced, Visibility { introduced: true, ..visibility }),
     ] {
         if is {
-            all.push(Case { telling, ..case.clone() });
+            all.push(Case { visibility, ..case.clone() });
         }
     }
     all
 }
 
-/// Whether something is locked without a word: what is released then is known inside operations.
+/// Returns true if a folio is locked without a record. Its release is then known only inside operations.
 pub fn is_silent(acts: &[Act]) -> bool {
     acts.iter().any(|act| match act {
         Act::Take { way: Way::Silent { .. }, .. } | Act::Try { is_silent: true, .. } => true,
@@ -265,7 +267,7 @@ pub fn is_silent(acts: &[Act]) -> bool {
     })
 }
 
-/// These acts, in every way with one less.
+/// Returns all variants of these acts with one act less.
 fn fewer(acts: &[Act]) -> Vec<Vec<Act>> {
     let mut all = Vec::new();
     let mut put = |at: usize, instead: Vec<Act>| {

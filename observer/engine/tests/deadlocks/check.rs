@@ -1,14 +1,17 @@
-//! What may and what must be said of a run, and what the engine said.
+//! Claims on a run: the findings that are allowed and those that are required, compared with the engine's findings.
 //!
-//! 1. A cycle that is `feasible` or `confirmed` can be reached: there is a state in which each step's task has the one lock and
-//!    waits for the other. Whatever was lost.
-//! 2. A deadlock of two tasks that can be reached, and whose asks were all told, is listed, and not as `guarded`.
-//! 3. Every step of every cycle was told: that task asked, then, in a way that can block, and had the other lock.
-//! 4. A run that ends in a deadlock has it `confirmed`, if it was told who waits; what is `confirmed` hangs (`hangs`).
-//! 5. A task that requests, in a way that can block, for what it holds is a `relock` if it can wait there, and nothing else is
-//!    one (`hangs`).
-//! 6. A deadlock that the parties' own paths come to, all told in time, is an alarm, whatever else was told (`demand`).
-//! 7. What is lost makes no alarm, and what was lost before any of the tasks was there takes none away (`lossy`).
+//! 1. A cycle of rank `feasible` or `confirmed` is reachable: in some state, the task of each step holds one lock and
+//!    waits for the other. This holds with any loss.
+//! 2. A deadlock of two tasks is listed, and not as `guarded`, if it is reachable and all its requests were recorded.
+//! 3. Every step of every cycle was recorded: the task requested the lock in a way that can block while it held the
+//!    other lock.
+//! 4. A run that ends in a deadlock has it as `confirmed` if the waits were recorded. A `confirmed` deadlock hangs
+//!    (`hangs`).
+//! 5. A blocking request for a lock that the task holds is a `relock` if the task can wait there. Nothing else is a
+//!    `relock` (`hangs`).
+//! 6. A deadlock that the parties' own paths reach is an alarm if all its records arrived in time. Other records
+//!    change nothing (`demand`).
+//! 7. Lost records make no alarm. Records lost before any of the tasks existed remove no alarm (`lossy`).
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
@@ -29,31 +32,32 @@ use super::{
     sites,
 };
 
-/// After so long without a word a task hangs.
+/// A task that sends no record for this time hangs.
 pub const HUNG_NS: u64 = 2_000_000_000;
 
-/// What there was to find, and what was found, over many cases.
+/// Counts over many cases: deadlocks that exist, and findings that were reported.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
     pub cases: usize,
     pub too_many: usize,
-    /// Left out: a task is made while its parent holds something.
+    /// Skipped cases: a task is forked while its parent holds a lock.
     pub forks_inside: usize,
     pub states: usize,
     pub hangs: usize,
     pub reachable: usize,
-    /// Deadlocks of two tasks that have to be listed, by the rank under which they were; with all that is needed told in time.
+    /// Deadlocks of two tasks that must be listed, by the rank under which they were. All their records arrived in
+    /// time.
     pub listed: BTreeMap<&'static str, usize>,
-    /// The same of those where something of a folio was told late.
+    /// The same for deadlocks with a late record of a folio.
     pub late: BTreeMap<&'static str, usize>,
     pub cycles: BTreeMap<&'static str, usize>,
     pub lossy: BTreeMap<&'static str, usize>,
-    /// Alarms of runs that records were lost before.
+    /// Alarms of runs with lost records before them.
     pub after_loss: usize,
     pub relocks: usize,
-    /// Requests for what is held that can wait.
+    /// Repeated requests for a held lock that can wait.
     pub true_relocks: usize,
-    /// Deadlocks that have to be an alarm.
+    /// Deadlocks that must be an alarm.
     pub demanded: usize,
     pub demanded_rings: usize,
 }
@@ -62,9 +66,10 @@ pub struct Checked<'a> {
     pub case: &'a Case,
     pub programs: &'a [Program],
     pub run: &'a Run,
-    /// Deadlocks that can be reached.
+    /// Reachable deadlocks.
     pub truth: &'a Truth,
-    /// Those too that can be reached where an attempt fails although no task of the case has the lock (`Program::may_fail`).
+    /// Also includes the deadlocks that are reachable only if an attempt fails although no task of the case holds the
+    /// lock (`Program::may_fail`).
     pub allowed: &'a Truth,
 }
 
@@ -88,30 +93,30 @@ pub fn cycles(findings: &[Finding]) -> impl Iterator<Item = (&Finding, &Cycle)> 
     })
 }
 
-/// A step of it is one of the crowd's: nothing that is worth an alarm.
+/// Returns true if a step is by a task of the crowd. Such a cycle must not be an alarm.
 fn is_of_others(cycle: &Cycle) -> bool {
-    cycle.steps.iter().any(|step| is_of_crowd(step.side.task.tid))
+    cycle.steps.iter().any(|step| is_of_crowd(step.party.task.tid))
 }
 
-/// Time passes, as it does in a live run in which nothing is recorded.
+/// Lets time pass without records, as in a live run.
 pub fn quiet(engine: &mut Engine, from_ns: u64, to_ns: u64) {
     const TICK_NS: u64 = 500_000_000;
     let ticks = (to_ns.saturating_sub(from_ns) / TICK_NS).min(20);
     (1..=ticks).for_each(|n| engine.tick(from_ns + n * TICK_NS - 1));
 }
 
-/// Kinds of a chain, so that the same chain has them in the same order.
+/// Rotates the kinds of a chain so that equal chains give equal results.
 fn turned(kinds: &[Option<Kind>]) -> Vec<Option<Kind>> {
     let turns = (0..kinds.len()).map(|at| [&kinds[at..], &kinds[..at]].concat());
     turns.min().unwrap_or_default()
 }
 
 impl Checked<'_> {
-    /// Differences, in words, of a run that is told without loss.
+    /// Returns the differences, as text, of a run without loss.
     pub fn whole(&self, tally: &mut Tally) -> String {
-        let mut engine = Engine::new(sites::setup(&self.case.telling));
+        let mut engine = Engine::new(sites::setup(&self.case.visibility));
         let (mut out, mut before) = (String::new(), String::new());
-        // What is known late of a folio may take back what was said before.
+        // A late record of a folio may withdraw an earlier finding.
         let late = self.case.tasks.iter().flatten().any(|s| is_silent(&s.acts));
         let halfway = !late && self.case.schedule.is_multiple_of(4);
         let mut last_ns = 0;
@@ -128,7 +133,7 @@ impl Checked<'_> {
         } else {
             quiet(&mut engine, self.run.end_ns, self.run.end_ns + HUNG_NS);
             engine.tick(self.run.end_ns + HUNG_NS);
-            // What there is to judge is judged in portions, one at a tick: a crowd leaves some seconds of it.
+            // The engine judges in portions, one at each tick. A crowd leaves several seconds of work.
             if self.case.crowd > 100 {
                 quiet(&mut engine, self.run.end_ns + HUNG_NS, self.run.end_ns + 6 * HUNG_NS);
             }
@@ -136,7 +141,7 @@ impl Checked<'_> {
         let findings = engine.findings();
         for (finding, cycle) in cycles(&findings).filter(|(_, cycle)| !is_of_others(cycle)) {
             *tally.cycles.entry(finding.rank.name()).or_default() += 1;
-            self.steps_were_told(finding, cycle, &mut out);
+            self.steps_were_reported(finding, cycle, &mut out);
         }
         self.sound(&findings, "", &mut out);
         self.listed(&findings, tally, &mut out);
@@ -172,16 +177,16 @@ impl Checked<'_> {
     }
 
     fn task_of(&self, step: &Step) -> Option<TaskNo> {
-        (0..self.programs.len()).find(|t| tid(*t) == step.side.task.tid)
+        (0..self.programs.len()).find(|t| tid(*t) == step.party.task.tid)
     }
 
-    /// Whether a step is such a wait.
+    /// Returns true if a step is this wait.
     fn is_wait(&self, step: &Step, wait: &Wait) -> bool {
         let is = |class: LockClass, addr, no: LockNo| {
             let lock = self.case.locks[no];
-            // A folio that is told later may have got its name since.
+            // The engine may have learnt the name of a folio with a late record only afterwards.
             let late = lock.kind.is_folio() && (Some(lock.kind), lock.addr) == (kind(class), addr);
-            late || self.no_of(class, addr, step.side.time_ns) == Some(no)
+            late || self.no_of(class, addr, step.party.time_ns) == Some(no)
         };
         self.task_of(step) == Some(wait.task)
             && (step.from_mode, step.to_mode) == (Some(wait.from.1), Some(wait.to.1))
@@ -189,21 +194,21 @@ impl Checked<'_> {
             && is(step.to, step.to_lock, wait.to.0)
     }
 
-    /// Whether such a deadlock is among these; `exactly`: by these very requests.
+    /// Returns true if the cycle is one of these deadlocks. `exactly`: by the same requests.
     pub fn is_among(&self, cycle: &Cycle, chains: &[Vec<Wait>], exactly: bool) -> bool {
         let steps = &cycle.steps;
         chains.iter().filter(|chain| chain.len() == steps.len()).any(|chain| {
             (0..steps.len()).any(|turn| {
                 (0..steps.len()).all(|at| {
                     let wait = &chain[(at + turn) % chain.len()];
-                    let asked = self.run.asks.get(&(wait.task, wait.pc)).map(|a| a.time_ns);
-                    self.is_wait(&steps[at], wait) && (!exactly || asked == Some(steps[at].side.time_ns))
+                    let requested = self.run.requests.get(&(wait.task, wait.pc)).map(|a| a.time_ns);
+                    self.is_wait(&steps[at], wait) && (!exactly || requested == Some(steps[at].party.time_ns))
                 })
             })
         })
     }
 
-    /// Nothing that is worth an alarm is false.
+    /// Checks that every alarm is true.
     pub fn sound(&self, findings: &[Finding], when: &str, out: &mut String) {
         for (finding, cycle) in cycles(findings) {
             if matches!(finding.rank, Rank::Feasible | Rank::Confirmed)
@@ -216,23 +221,23 @@ impl Checked<'_> {
         }
     }
 
-    /// Whether an ask, and that the task had the other lock, were told; and if so, whether at once. Who waits for what it has
-    /// itself is told as that.
-    pub fn told(&self, wait: &Wait) -> Option<bool> {
+    /// Returns `None` if the request or the hold of the other lock was not recorded, or if the task waits for a lock
+    /// that it holds. `Some(true)`: both records arrived at once. `Some(false)`: the hold was recorded later.
+    pub fn reported(&self, wait: &Wait) -> Option<bool> {
         if self.programs[wait.task].held[wait.pc].iter().any(|h| h.lock == wait.to.0) {
             return None;
         }
-        let asked = self.run.asks.get(&(wait.task, wait.pc)).filter(|a| a.is_told)?;
+        let requested = self.run.requests.get(&(wait.task, wait.pc)).filter(|a| a.is_reported)?;
         let held = self.programs[wait.task].held[wait.pc].iter().find(|h| h.lock == wait.from.0)?;
         let of = (wait.task, held.taken);
         let known_ns = self.run.known_ns.get(&of).or_else(|| self.run.released_ns.get(&of))?;
-        if *known_ns < asked.time_ns {
+        if *known_ns < requested.time_ns {
             return Some(true);
         }
-        // Who has released another folio since is taken to have locked this one after that.
+        // If the task released another folio since then, the engine assumes that it locked this folio after that.
         let between = |e: &Event| {
             let is_release = matches!(e.body, Body::FolioRelease { .. });
-            is_release && e.tid == tid(wait.task) && (asked.time_ns..*known_ns).contains(&e.time_ns)
+            is_release && e.tid == tid(wait.task) && (requested.time_ns..*known_ns).contains(&e.time_ns)
         };
         (!self.run.events.iter().any(between)).then_some(false)
     }
@@ -242,24 +247,24 @@ impl Checked<'_> {
         turned(&kinds)
     }
 
-    pub fn said_of<'f>(&self, findings: &'f [Finding], chain: &[Wait]) -> Option<&'f Finding> {
+    pub fn finding_of<'f>(&self, findings: &'f [Finding], chain: &[Wait]) -> Option<&'f Finding> {
         let kinds = self.kinds(chain);
         let same =
             |cycle: &Cycle| turned(&cycle.steps.iter().map(|s| kind(s.from)).collect::<Vec<_>>()) == kinds;
         cycles(findings).filter(|(_, cycle)| same(cycle)).map(|(f, _)| f).min_by_key(|f| f.rank)
     }
 
-    /// What can happen and was told is listed.
+    /// Checks that every reachable and recorded deadlock is listed.
     fn listed(&self, findings: &[Finding], tally: &mut Tally, out: &mut String) {
         for chain in self.truth.chains.iter().filter(|chain| chain.len() == 2) {
-            let Some(told) = chain.iter().map(|w| self.told(w)).collect::<Option<Vec<bool>>>() else {
+            let Some(reported) = chain.iter().map(|w| self.reported(w)).collect::<Option<Vec<bool>>>() else {
                 continue;
             };
-            let at_once = told.iter().all(|t| *t);
+            let at_once = reported.iter().all(|t| *t);
             let counts = if at_once { &mut tally.listed } else { &mut tally.late };
-            let said = self.said_of(findings, chain);
-            *counts.entry(said.map_or("missing", |f| f.rank.name())).or_default() += 1;
-            if said.is_none() {
+            let reported = self.finding_of(findings, chain);
+            *counts.entry(reported.map_or("missing", |f| f.rank.name())).or_default() += 1;
+            if reported.is_none() {
                 let late = if at_once { "" } else { " (known late)" };
                 let _ = writeln!(out, "# missing{late}: {}", self.truth_words(chain));
             }
@@ -275,15 +280,17 @@ impl Checked<'_> {
         }
     }
 
-    /// A lock outside the cycle, that was told to be taken before two of its asks, and lets only one in.
+    /// Returns a lock outside the cycle that excludes the deadlock: two parties were recorded to acquire it before
+    /// their requests, in conflicting modes.
     fn gate(&self, cycle: &Cycle) -> Option<LockNo> {
-        let asked = |step: &Step| {
-            let mut asks = self.run.asks.iter();
+        let requested = |step: &Step| {
+            let mut requests = self.run.requests.iter();
             let of = self.task_of(step);
-            asks.find(|((t, _), asked)| Some(*t) == of && asked.time_ns == step.side.time_ns)
+            requests
+                .find(|((t, _), requested)| Some(*t) == of && requested.time_ns == step.party.time_ns)
                 .map(|(at, _)| *at)
         };
-        let asks: Vec<(TaskNo, Pc)> = cycle.steps.iter().filter_map(asked).collect();
+        let requests: Vec<(TaskNo, Pc)> = cycle.steps.iter().filter_map(requested).collect();
         let sure = |(t, pc): (TaskNo, Pc)| {
             let is_known = move |h: &&Held| {
                 let is_late = match self.programs[t].code[h.taken] {
@@ -294,24 +301,25 @@ impl Checked<'_> {
                 let known_ns = self.run.known_ns.get(&(t, h.taken));
                 !is_late
                     && known_ns.is_some_and(|at| {
-                        self.run.asks.get(&(t, pc)).is_some_and(|asked| *at < asked.time_ns)
+                        self.run.requests.get(&(t, pc)).is_some_and(|requested| *at < requested.time_ns)
                     })
             };
             self.programs[t].held[pc].iter().filter(is_known)
         };
         let is_step = |no: LockNo| {
-            cycle.steps.iter().any(|s| self.no_of(s.from, s.from_lock, s.side.time_ns) == Some(no))
+            cycle.steps.iter().any(|s| self.no_of(s.from, s.from_lock, s.party.time_ns) == Some(no))
         };
-        asks.iter().enumerate().find_map(|(i, a)| {
+        requests.iter().enumerate().find_map(|(i, a)| {
             let shuts = |h: &Held, o: &Held| {
                 h.lock == o.lock && (h.mode != Mode::Read || o.mode != Mode::Read) && !is_step(h.lock)
             };
-            let others = || asks[i + 1..].iter().filter(|b| b.0 != a.0).flat_map(|b| sure(*b));
+            let others = || requests[i + 1..].iter().filter(|b| b.0 != a.0).flat_map(|b| sure(*b));
             sure(*a).find(|h| others().any(|o| shuts(h, o))).map(|h| h.lock)
         })
     }
 
-    /// What a lock keeps apart is told so. Of one that another task may have released for its holder that is not known.
+    /// Checks that a cycle is `guarded` if and only if a lock excludes it. That is not known of a lock that another
+    /// task may have released.
     fn gates(&self, findings: &[Finding], out: &mut String) {
         for (finding, cycle) in
             cycles(findings).filter(|(f, cycle)| !is_of_others(cycle) && f.rank != Rank::Incomplete)
@@ -319,81 +327,86 @@ impl Checked<'_> {
             let n = cycle.steps.len();
             let closes = (0..n).all(|at| {
                 let (step, next) = (&cycle.steps[at], &cycle.steps[(at + 1) % n]);
-                let (to, from) = (step.side.time_ns, next.side.time_ns);
+                let (to, from) = (step.party.time_ns, next.party.time_ns);
                 self.no_of(step.to, step.to_lock, to) == self.no_of(next.from, next.from_lock, from)
             });
-            let is_told = cycle.gate.is_some() == (finding.rank == Rank::Guarded);
+            let is_reported = cycle.gate.is_some() == (finding.rank == Rank::Guarded);
             let is_gated = closes && self.gate(cycle).is_some();
-            let is_one = cycle.steps.iter().any(|s| cycle.steps[0].side.task.tid != s.side.task.tid);
+            let is_one = cycle.steps.iter().any(|s| cycle.steps[0].party.task.tid != s.party.task.tid);
             let others = [Doubt::NotTogether, Doubt::FewTasks];
             let is_one = is_one && !others.iter().any(|doubt| finding.doubts.contains(doubt));
-            if !is_told || (is_gated && is_one && !matches!(finding.rank, Rank::Guarded | Rank::Confirmed)) {
-                let _ = writeln!(out, "# not told to be guarded: {}", words(finding, cycle));
+            if !is_reported
+                || (is_gated && is_one && !matches!(finding.rank, Rank::Guarded | Rank::Confirmed))
+            {
+                let _ = writeln!(out, "# not reported as guarded: {}", words(finding, cycle));
             }
         }
     }
 
-    /// Every step of a cycle is one that was told.
-    fn steps_were_told(&self, finding: &Finding, cycle: &Cycle, out: &mut String) {
+    /// Checks that every step of a cycle was recorded.
+    fn steps_were_reported(&self, finding: &Finding, cycle: &Cycle, out: &mut String) {
         if self.programs.len() == 1 && self.case.crowd == 0 {
             let _ = writeln!(out, "# one task alone: {}", words(finding, cycle));
         }
         for step in &cycle.steps {
             let is_doubtful = finding.rank == Rank::Incomplete && !self.run.unclear.is_empty();
-            if !is_doubtful && !self.was_told(step, finding.rank) && !self.is_known(step) {
-                let at = step.side.time_ns;
+            if !is_doubtful && !self.was_reported(step, finding.rank) && !self.is_known(step) {
+                let at = step.party.time_ns;
                 let what = kind(step.from).map_or("?", |k| if k == Kind::Ptl { "of a spinlock" } else { "" });
-                let _ =
-                    writeln!(out, "# a step that was not told {what}: at {at}, {}", words(finding, cycle));
+                let _ = writeln!(
+                    out,
+                    "# a step that was not reported {what}: at {at}, {}",
+                    words(finding, cycle)
+                );
             }
         }
     }
 
-    fn was_told(&self, step: &Step, rank: Rank) -> bool {
-        let at = step.side.time_ns;
-        // Of a folio's lookup the wait and the return stand for the ask, too.
-        let mut asks = self.run.asks.iter();
-        let asked = asks.find(|(of, asked)| {
+    fn was_reported(&self, step: &Step, rank: Rank) -> bool {
+        let at = step.party.time_ns;
+        // For the lookup of a folio, the wait and the return count as the request, too.
+        let mut requests = self.run.requests.iter();
+        let requested = requests.find(|(of, requested)| {
             let returned =
                 kind(step.to).is_some_and(Kind::is_folio) && self.run.known_ns.get(of) == Some(&at);
             let waited = self.run.folio_waits_ns.get(of) == Some(&at);
-            Some(of.0) == self.task_of(step) && (asked.time_ns == at || returned || waited)
+            Some(of.0) == self.task_of(step) && (requested.time_ns == at || returned || waited)
         });
-        asked.is_some_and(|((t, pc), _)| {
-            let is_asked = self.asks_for(*t, *pc) == self.no_of(step.to, step.to_lock, at);
+        requested.is_some_and(|((t, pc), _)| {
+            let is_requested = self.requested_lock(*t, *pc) == self.no_of(step.to, step.to_lock, at);
             let from = self.no_of(step.from, step.from_lock, at);
             let has = self.programs[*t].held[*pc].iter().any(|h| Some(h.lock) == from);
-            // When exactly a folio was locked is not always told.
+            // The exact time at which a folio was locked is not always recorded.
             let perhaps = rank >= Rank::Possible && kind(step.from).is_some_and(Kind::is_folio);
-            // Nor whether another task released a lock for its holder.
+            // A release on behalf of the holder is not always recorded either.
             let perhaps = perhaps || rank == Rank::Incomplete;
-            is_asked && (has || perhaps)
+            is_requested && (has || perhaps)
         })
     }
 
-    /// Whether it is known of the operation that it asks for a folio then, without a word.
+    /// Returns true if the operation is known to lock a folio at this point without a record.
     fn is_known(&self, step: &Step) -> bool {
-        let at = step.side.time_ns;
+        let at = step.party.time_ns;
         let Some((t, from)) = self.task_of(step).zip(self.no_of(step.from, step.from_lock, at)) else {
             return false;
         };
-        let is_asked = |no: LockNo| {
+        let is_requested = |no: LockNo| {
             let lock = self.case.locks[no];
             (lock.addr, Some(lock.kind)) == (step.to_lock, kind(step.to))
         };
         let program = &self.programs[t];
-        let asks = |pc: Pc| {
-            let silent =
-                matches!(program.code[pc], Ins::Take { lock, way: Way::Silent { .. }, .. } if is_asked(lock));
-            let after = self.run.asks.iter().find(|((of, _), asked)| *of == t && asked.time_ns == at);
+        let requests = |pc: Pc| {
+            let silent = matches!(program.code[pc], Ins::Take { lock, way: Way::Silent { .. }, .. } if is_requested(lock));
+            let after =
+                self.run.requests.iter().find(|((of, _), requested)| *of == t && requested.time_ns == at);
             silent
                 && program.held[pc].iter().any(|h| h.lock == from)
                 && after.is_some_and(|((_, before), _)| before + 1 == pc)
         };
-        (0..program.code.len()).any(asks)
+        (0..program.code.len()).any(requests)
     }
 
-    fn asks_for(&self, t: TaskNo, pc: Pc) -> Option<LockNo> {
+    fn requested_lock(&self, t: TaskNo, pc: Pc) -> Option<LockNo> {
         match self.programs[t].code.get(pc) {
             Some(Ins::Take { lock, .. }) => Some(*lock),
             _ => None,
@@ -411,11 +424,11 @@ impl Checked<'_> {
         words.collect::<Vec<_>>().join("; ")
     }
 
-    /// The run as a text trace.
+    /// Returns the run as a text trace.
     pub fn text(&self) -> String {
-        let setup = sites::setup(&self.case.telling);
+        let setup = sites::setup(&self.case.visibility);
         let used = |site: u16| self.run.events.iter().any(|e| e.site.0 == site);
-        let mut out = sites::text(&self.case.telling, used);
+        let mut out = sites::text(&self.case.visibility, used);
         for event in &self.run.events {
             let _ = writeln!(out, "{}", trace::line(event, &setup));
         }
@@ -437,8 +450,8 @@ pub fn words(finding: &Finding, cycle: &Cycle) -> String {
         let mode = |m: Option<Mode>| m.map_or("?", Mode::name);
         format!(
             "t{} at {}: {}:{} {:#x} > {}:{} {:#x}",
-            s.side.task.tid.0,
-            s.side.time_ns,
+            s.party.task.tid.0,
+            s.party.time_ns,
             s.from.name(),
             mode(s.from_mode),
             s.from_lock,

@@ -1,7 +1,7 @@
-//! Faults of other tasks on other pages, between the steps of a case: what a server does all the time.
+//! Faults of other tasks on other pages, between the steps of a case, as on a busy server.
 //!
-//! They share no lock with the case, so that they change nothing of what is true. Their locks are of the same classes. Pages are at
-//! another index each time.
+//! The crowd shares no lock with the case, so it changes nothing in the truth. Its locks are of the same classes.
+//! Each page is at another index.
 
 use observer_engine::event::{Addr, Body, Class, Event, LockStep, Mm, Mode, SiteId, Tid};
 
@@ -12,7 +12,7 @@ use super::{
 };
 
 const FIRST_TID: u32 = 500;
-/// Tasks that stay.
+/// Number of tasks that live through the whole run.
 const STAYING: usize = 6;
 const CPUS: usize = 6;
 
@@ -23,10 +23,10 @@ pub fn is_of_crowd(tid: Tid) -> bool {
 #[derive(Clone, Debug)]
 pub struct Crowd {
     random: Random,
-    /// Faults left.
+    /// Number of faults that remain.
     left: usize,
     all: usize,
-    /// Short-lived tasks so far.
+    /// Number of short-lived tasks so far.
     born: u32,
 }
 
@@ -35,7 +35,7 @@ impl Crowd {
         Crowd { random: Random::new(seed ^ 0x5eed), left: faults, all: faults, born: 0 }
     }
 
-    /// Some faults, if it is time for them.
+    /// Sends a few faults if it is time for them.
     pub fn burst(&mut self, now_ns: &mut u64, events: &mut Vec<Event>) {
         if self.left == 0 || !self.random.percent(15) {
             return;
@@ -64,13 +64,13 @@ impl Crowd {
         let page = Page::new(self.random.below(PAGES), self.random.below(PAGES));
         let vma = |step| lock(step, Class::VmaLock, Mode::Read, 0x70_0000);
         let i_mmap = |step| lock(step, Class::IMmap, Mode::Read, 0x70_1000);
-        let (ask, release) = (LockStep::Ask, LockStep::Release);
+        let (request, release) = (LockStep::Request, LockStep::Release);
         send(tid, sites::OPERATIONS[0], Body::OpBegin { mm: Mm(0xb000), start: Addr(0), end: Addr(0) });
-        send(tid, sites::MUTEX_LOCK, page.mutex(ask));
-        send(tid, sites::DOWN_READ, vma(ask));
-        send(tid, sites::LOOKUP_FOLIO, page.ask());
+        send(tid, sites::MUTEX_LOCK, page.mutex(request));
+        send(tid, sites::DOWN_READ, vma(request));
+        send(tid, sites::LOOKUP_FOLIO, page.request());
         send(tid, sites::LOOKUP_FOLIO, page.held());
-        send(tid, sites::DOWN_READ, i_mmap(ask));
+        send(tid, sites::DOWN_READ, i_mmap(request));
         send(tid, sites::RELEASE, i_mmap(release));
         send(tid, sites::FOLIO_RELEASE, page.unlock());
         send(tid, sites::RELEASE, vma(release));

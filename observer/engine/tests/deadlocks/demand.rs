@@ -1,7 +1,8 @@
-//! What has to be an alarm: a deadlock that the paths of its own parties come to, each told whole and in time.
+//! Deadlocks that must be an alarm: the paths of the parties reach them, and all records arrived completely and in
+//! time.
 //!
-//! A path is what a task did from when it held nothing up to its request, as it ran. The search is the same as that for the
-//! truth; here it is given these paths alone. So neither other tasks nor other segments matter, however many there are.
+//! A path is what a task did from its last moment without locks up to its request, as it ran. The search is the same
+//! as for the truth, but sees only these paths. So other tasks and other segments do not matter.
 
 use std::fmt::Write as _;
 
@@ -27,28 +28,28 @@ impl Checked<'_> {
             let Some(least) = self.least(chain) else { continue };
             tally.demanded += 1;
             tally.demanded_rings += usize::from(chain.len() > 4);
-            let said = self.said_of(findings, chain);
-            if said.is_none_or(|f| f.rank > least) {
-                let rank = said.map_or("nothing", |f| f.rank.name());
+            let reported = self.finding_of(findings, chain);
+            if reported.is_none_or(|f| f.rank > least) {
+                let rank = reported.map_or("nothing", |f| f.rank.name());
                 let n = if chain.len() > 4 { " of a ring" } else { "" };
                 let _ = writeln!(out, "# no alarm{n}, but {rank}: {}", self.truth_words(chain));
             }
         }
     }
 
-    /// Everybody was there from the start, and came to an end: nothing is still going on.
+    /// Returns true if every task existed from the start and exited: nothing is still running.
     fn is_plain(&self) -> bool {
         let Some(end) = self.run.end else { return false };
         let is_over = |t: TaskNo| end.pc(t) >= self.programs[t].code.len() && !end.waits(t);
         self.case.born >= self.programs.len()
-            && self.case.telling.ptl_release
+            && self.case.visibility.ptl_release
             && (0..self.programs.len()).all(is_over)
     }
 
-    /// The rank that it has to have at least.
+    /// Returns the rank that the finding must have at least.
     fn least(&self, chain: &[Wait]) -> Option<Rank> {
-        let is_told = chain.iter().all(|w| self.told(w) == Some(true));
-        // Which reader's hold a release by another task ends is not always known.
+        let is_reported = chain.iter().all(|w| self.reported(w) == Some(true));
+        // It is not always known which reader's hold a release by another task ends.
         let is_lent = |lock: LockNo| {
             let is_it = |ins: &Ins| matches!(ins, Ins::Release { lock: of, lent: true, .. } if *of == lock);
             self.programs.iter().flat_map(|p| &p.code).any(is_it)
@@ -56,7 +57,7 @@ impl Checked<'_> {
         if chain.iter().any(|w| is_lent(w.from.0)) {
             return None;
         }
-        if !is_told || !self.were_together(chain.iter().map(|w| (w.task, w.pc))) {
+        if !is_reported || !self.were_together(chain.iter().map(|w| (w.task, w.pc))) {
             return None;
         }
         let paths = chain.iter().map(|w| self.path(w.task, w.pc)).collect::<Option<Vec<_>>>()?;
@@ -72,13 +73,13 @@ impl Checked<'_> {
             let all = chain.iter().map(|w| (w.task, w.pc)).chain([at]);
             self.were_together(all) && comes(&[paths.clone(), vec![writer]].concat())
         };
-        // Another request of the same writer may be one of which not everything is known.
+        // Another request of the same writer may be known incompletely.
         let late = self.case.tasks.iter().flatten().any(|s| is_silent(&s.acts));
         let mut writers = self.writers(&wanted, |t| chain.iter().any(|w| w.task == t)).into_iter();
         writers.any(is_written).then_some(if late { Rank::Possible } else { Rank::Feasible })
     }
 
-    /// Whether a writer that was told can come between the two requests of a reader.
+    /// Returns true if a recorded writer can queue between the two requests of a reader.
     pub fn is_between(&self, again: &Again) -> bool {
         let Some(path) = self.path(again.task, again.pc) else { return false };
         let last = path.code.len() - 1;
@@ -92,14 +93,16 @@ impl Checked<'_> {
             })
     }
 
-    /// Requests for writing of these locks, told in time, by other tasks: where, and the paths to them.
+    /// Returns the write requests for these locks by other tasks that were recorded in time, each with the path to
+    /// it.
     fn writers(&self, of: &[LockNo], is_party: impl Fn(TaskNo) -> bool) -> Vec<((TaskNo, Pc), Program)> {
         let mut found = Vec::new();
         for t in (0..self.programs.len()).filter(|t| !is_party(*t)) {
             for pc in self.run.trail[t].iter().copied() {
                 let Ins::Take { lock, mode, .. } = self.programs[t].code[pc] else { continue };
-                let is_told = self.run.asks.get(&(t, pc)).is_some_and(|asked| asked.is_told);
-                if mode != Mode::Read && of.contains(&lock) && is_told {
+                let is_reported =
+                    self.run.requests.get(&(t, pc)).is_some_and(|requested| requested.is_reported);
+                if mode != Mode::Read && of.contains(&lock) && is_reported {
                     found.extend(self.path(t, pc).map(|path| ((t, pc), path)));
                 }
             }
@@ -107,10 +110,10 @@ impl Checked<'_> {
         found
     }
 
-    /// None of them was seen to exit before the last of the requests.
+    /// Returns true if no task was seen to exit before the last of the requests.
     fn were_together(&self, mut all: impl Iterator<Item = (TaskNo, Pc)> + Clone) -> bool {
-        let asked_ns = |at| self.run.asks.get(&at).map_or(u64::MAX, |asked| asked.time_ns);
-        let last_ns = all.clone().map(asked_ns).max().unwrap_or(0);
+        let requested_ns = |at| self.run.requests.get(&at).map_or(u64::MAX, |requested| requested.time_ns);
+        let last_ns = all.clone().map(requested_ns).max().unwrap_or(0);
         all.all(|(t, _)| {
             let exits = |body: &Body| matches!(body, Body::TaskExit { .. });
             let mut events = self.run.events.iter();
@@ -118,8 +121,8 @@ impl Checked<'_> {
         })
     }
 
-    /// What the task did from when it held nothing up to this request. `None`: it did not come there, or not all of it was told
-    /// in time.
+    /// Returns what the task did from its last moment without locks up to this request. `None`: it did not reach the
+    /// request, or a record is missing or late.
     fn path(&self, t: TaskNo, pc: Pc) -> Option<Program> {
         let (program, trail) = (&self.programs[t], &self.run.trail[t]);
         let end = trail.iter().rposition(|at| *at == pc)?;
@@ -136,8 +139,8 @@ impl Checked<'_> {
         if trail[first..end].iter().chain(rest).any(is_silent) {
             return None;
         }
-        // An attempt that failed before, at a lock that it requests here, is taken for a part of the path: what it would have done
-        // with the lock was not seen.
+        // A failed attempt at a lock that the task then requests is part of the path. What the task would have done
+        // with the lock is not recorded.
         let requested = |at: &usize| match program.code[trail[*at]] {
             Ins::Take { lock, .. } | Ins::Try { lock, .. } if !is_silent(&trail[*at]) => Some(lock),
             _ => None,
@@ -158,7 +161,7 @@ impl Checked<'_> {
             match program.code[pc] {
                 Ins::Take { gave_up, .. } if !is_last && gave_up.is_some() && next == gave_up => return None,
                 Ins::Take { lock, mode, way, .. } => {
-                    let is_tried = way == Way::TryThenAsk && !self.run.asks.contains_key(&(t, pc));
+                    let is_tried = way == Way::TryThenRequest && !self.run.requests.contains_key(&(t, pc));
                     path.take(lock, mode, is_tried);
                 }
                 Ins::Try { failed, .. } if next == Some(failed) => return None,
@@ -172,12 +175,12 @@ impl Checked<'_> {
     }
 }
 
-/// A straight path. A trylock in it that fails ends it: what would be done then was not told.
+/// A path without branches. A failed trylock ends it, because the other branch was not recorded.
 #[derive(Default)]
 struct Path {
     program: Program,
     now: Vec<Held>,
-    /// What is held where a trylock failed.
+    /// Locks held where a trylock failed.
     failed: Vec<Vec<Held>>,
 }
 
@@ -191,10 +194,10 @@ impl Path {
     fn take(&mut self, lock: LockNo, mode: Mode, is_tried: bool) {
         let at = if is_tried {
             self.failed.push(self.now.clone());
-            // Counted from the end, which is not known yet.
+            // Counted from the end, because the number of instructions is not known yet.
             self.put(Ins::Try { lock, mode, is_silent: false, failed: self.failed.len() })
         } else {
-            self.put(Ins::Take { lock, mode, way: Way::Ask, gave_up: None })
+            self.put(Ins::Take { lock, mode, way: Way::Request, gave_up: None })
         };
         self.now.push(Held { lock, mode, taken: at });
     }
@@ -224,7 +227,7 @@ impl Path {
     }
 }
 
-/// The chain that was found among the paths is this one: each party waits at the end of its path.
+/// Returns true if the chain found among the paths is this chain: each party waits at the end of its path.
 fn is_same(found: &[Wait], chain: &[Wait], paths: &[Program]) -> bool {
     let at_end = |w: &Wait| w.pc + 1 == paths[w.task].code.len() && w.task < chain.len();
     found.len() == chain.len()

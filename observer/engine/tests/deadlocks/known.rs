@@ -1,4 +1,4 @@
-//! The search itself: cases whose truth is known without it.
+//! Tests of the search itself, with cases whose truth is known without it.
 
 use observer_engine::event::Mode::{Exclusive, Read, Write};
 
@@ -7,7 +7,7 @@ use super::{
     program::{Act, Builder, Kind, Lock, LockNo, Segment, Way},
 };
 
-/// An rwsem, another, and two mutexes.
+/// Two rwsems and two mutexes.
 const LOCKS: [Lock; 4] = {
     const fn lock(kind: Kind, addr: u64) -> Lock {
         Lock { kind, addr, mapping: 0, index: 0, after: None, twin: None }
@@ -24,13 +24,13 @@ const B: LockNo = 1;
 const M: LockNo = 2;
 const N: LockNo = 3;
 
-fn ask(lock: LockNo) -> Act {
+fn request(lock: LockNo) -> Act {
     let mode = if LOCKS[lock].kind.is_rwsem() { Write } else { Exclusive };
-    Act::Take { lock, mode, way: Way::Ask, kill: None }
+    Act::Take { lock, mode, way: Way::Request, kill: None }
 }
 
 fn read(lock: LockNo) -> Act {
-    Act::Take { lock, mode: Read, way: Way::Ask, kill: None }
+    Act::Take { lock, mode: Read, way: Way::Request, kill: None }
 }
 
 fn tries(lock: LockNo, body: Vec<Act>, other: Vec<Act>) -> Act {
@@ -38,7 +38,7 @@ fn tries(lock: LockNo, body: Vec<Act>, other: Vec<Act>) -> Act {
     Act::Try { lock, mode, is_silent: false, body, other }
 }
 
-/// Tasks that can come to wait for what they hold.
+/// Returns the tasks that can wait for a lock that they hold.
 fn selves(tasks: Vec<Vec<Act>>) -> Vec<usize> {
     let programs: Vec<_> =
         tasks.into_iter().map(|acts| Builder::program(&LOCKS, &[Segment { op: None, acts }])).collect();
@@ -46,7 +46,8 @@ fn selves(tasks: Vec<Vec<Act>>) -> Vec<usize> {
     found.into_iter().map(|(task, _)| task).collect()
 }
 
-/// Deadlocks of tasks with one segment each, as the tasks in them; the first `born` are there from the start.
+/// Returns the deadlocks of tasks with one segment each, as the tasks in them. The first `born` tasks exist at the
+/// start.
 fn deadlocks(born: usize, tasks: Vec<Vec<Act>>) -> Vec<Vec<usize>> {
     let programs: Vec<_> =
         tasks.into_iter().map(|acts| Builder::program(&LOCKS, &[Segment { op: None, acts }])).collect();
@@ -62,29 +63,30 @@ const NONE: [Vec<usize>; 0] = [];
 
 #[test]
 fn two_orders_deadlock_and_one_order_does_not() {
-    assert_eq!(deadlocks(2, vec![vec![ask(A), ask(M)], vec![ask(M), ask(A)]]), [[0, 1]]);
-    assert_eq!(deadlocks(2, vec![vec![ask(A), ask(M)], vec![ask(A), ask(M)]]), NONE);
-    let ring = vec![vec![ask(A), ask(B)], vec![ask(B), ask(M)], vec![ask(M), ask(A)]];
+    assert_eq!(deadlocks(2, vec![vec![request(A), request(M)], vec![request(M), request(A)]]), [[0, 1]]);
+    assert_eq!(deadlocks(2, vec![vec![request(A), request(M)], vec![request(A), request(M)]]), NONE);
+    let ring = vec![vec![request(A), request(B)], vec![request(B), request(M)], vec![request(M), request(A)]];
     assert_eq!(deadlocks(3, ring), [[0, 1, 2]]);
 }
 
 #[test]
-fn what_is_released_before_is_not_held() {
-    let released = vec![ask(M), Act::Release { lock: M }, ask(A)];
-    assert_eq!(deadlocks(2, vec![vec![ask(A), ask(M)], released]), NONE);
+fn a_released_lock_is_not_held() {
+    let released = vec![request(M), Act::Release { lock: M }, request(A)];
+    assert_eq!(deadlocks(2, vec![vec![request(A), request(M)], released]), NONE);
 }
 
 #[test]
-fn readers_wait_for_a_queued_writer_only() {
-    let sides = || vec![vec![read(A), ask(M)], vec![ask(M), read(A)]];
-    assert_eq!(deadlocks(2, sides()), NONE);
-    let third = |act: Act| [sides(), vec![vec![act]]].concat();
-    assert_eq!(deadlocks(3, third(ask(A))), [[0, 1]]);
+fn readers_wait_only_for_a_queued_writer() {
+    let parties = || vec![vec![read(A), request(M)], vec![request(M), read(A)]];
+    assert_eq!(deadlocks(2, parties()), NONE);
+    let third = |act: Act| [parties(), vec![vec![act]]].concat();
+    assert_eq!(deadlocks(3, third(request(A))), [[0, 1]]);
     assert_eq!(deadlocks(3, third(read(A))), NONE);
-    // One who only tries does not queue.
+    // A trylock does not queue.
     assert_eq!(deadlocks(3, third(tries(A, vec![], vec![]))), NONE);
-    // A writer that comes out of the same gate as a reader comes too late.
-    let gated = vec![vec![ask(N), read(A), ask(M)], vec![ask(M), read(A)], vec![ask(N), ask(A)]];
+    // A writer behind the same gate as a reader is too late.
+    let gated =
+        vec![vec![request(N), read(A), request(M)], vec![request(M), read(A)], vec![request(N), request(A)]];
     assert_eq!(deadlocks(3, gated), NONE);
 }
 
@@ -93,38 +95,41 @@ fn a_reader_waits_for_itself_only_behind_a_writer() {
     let reader = || vec![read(A), read(A)];
     assert_eq!(selves(vec![reader()]), [0; 0]);
     assert_eq!(selves(vec![reader(), reader()]), [0; 0]);
-    assert_eq!(selves(vec![reader(), vec![ask(A)]]), [0]);
-    assert_eq!(selves(vec![reader(), vec![ask(B)]]), [0; 0]);
-    // One that only tries does not queue; one behind the reader's gate comes too late.
+    assert_eq!(selves(vec![reader(), vec![request(A)]]), [0]);
+    assert_eq!(selves(vec![reader(), vec![request(B)]]), [0; 0]);
+    // A trylock does not queue, and a writer behind the reader's gate is too late.
     assert_eq!(selves(vec![reader(), vec![tries(A, vec![], vec![])]]), [0; 0]);
-    let gated = [vec![ask(M)], reader()].concat();
-    assert_eq!(selves(vec![gated, vec![ask(M), ask(A)]]), [0; 0]);
+    let gated = [vec![request(M)], reader()].concat();
+    assert_eq!(selves(vec![gated, vec![request(M), request(A)]]), [0; 0]);
     // The only writer is the reader itself.
-    assert_eq!(selves(vec![vec![ask(A), Act::Release { lock: A }, read(A), read(A)]]), [0; 0]);
-    assert_eq!(selves(vec![vec![ask(A), ask(A)]]), [0]);
+    assert_eq!(selves(vec![vec![request(A), Act::Release { lock: A }, read(A), read(A)]]), [0; 0]);
+    assert_eq!(selves(vec![vec![request(A), request(A)]]), [0]);
 }
 
 #[test]
-fn a_lock_that_is_lent_is_held_by_nobody_after_that() {
+fn a_lock_released_by_another_context_has_no_holder() {
     let lends = |then: Act| vec![Act::Lend { lock: A }, then];
-    assert_eq!(selves(vec![lends(ask(A))]), [0; 0]);
-    assert_eq!(deadlocks(2, vec![lends(ask(M)), vec![ask(M), ask(A)]]), NONE);
+    assert_eq!(selves(vec![lends(request(A))]), [0; 0]);
+    assert_eq!(deadlocks(2, vec![lends(request(M)), vec![request(M), request(A)]]), NONE);
 }
 
 #[test]
-fn a_gate_keeps_apart_and_readers_of_it_do_not() {
-    let gated = |gate: fn(LockNo) -> Act| vec![vec![gate(B), ask(A), ask(M)], vec![gate(B), ask(M), ask(A)]];
-    assert_eq!(deadlocks(2, gated(ask)), NONE);
+fn an_exclusive_gate_excludes_a_deadlock_and_a_shared_gate_does_not() {
+    let gated = |gate: fn(LockNo) -> Act| {
+        vec![vec![gate(B), request(A), request(M)], vec![gate(B), request(M), request(A)]]
+    };
+    assert_eq!(deadlocks(2, gated(request)), NONE);
     assert_eq!(deadlocks(2, gated(read)), [[0, 1]]);
 }
 
 #[test]
-fn an_inner_deadlock_comes_first() {
-    // At the end no lock is common to both, but one has A, and has been through B; the other has B, and has been through A.
-    let side = |first, second, third, last| {
-        vec![ask(first), ask(second), Act::Release { lock: second }, ask(third), ask(last)]
+fn an_inner_deadlock_happens_before_the_outer_one() {
+    // At the end the parties have no lock in common. But one holds A and has released B, and the other holds B and
+    // has released A.
+    let party = |first, second, third, last| {
+        vec![request(first), request(second), Act::Release { lock: second }, request(third), request(last)]
     };
-    let programs: Vec<_> = [side(A, B, M, N), side(B, A, N, M)]
+    let programs: Vec<_> = [party(A, B, M, N), party(B, A, N, M)]
         .into_iter()
         .map(|acts| Builder::program(&LOCKS, &[Segment { op: None, acts }]))
         .collect();
@@ -134,30 +139,38 @@ fn an_inner_deadlock_comes_first() {
 }
 
 #[test]
-fn a_trylock_blocks_nobody_and_what_it_got_is_held() {
-    assert_eq!(deadlocks(2, vec![vec![ask(A), ask(M)], vec![ask(M), tries(A, vec![], vec![])]]), NONE);
-    assert_eq!(deadlocks(2, vec![vec![ask(A), ask(M)], vec![tries(M, vec![ask(A)], vec![])]]), [[0, 1]]);
-    // What is done for want of the lock is done while another has it.
-    let other = vec![tries(N, vec![], vec![ask(M), ask(A)])];
-    assert_eq!(deadlocks(2, vec![vec![ask(A), ask(M)], other.clone()]), NONE);
-    assert_eq!(deadlocks(3, vec![vec![ask(A), ask(M)], other, vec![ask(N)]]), [[0, 1]]);
+fn a_trylock_never_blocks_and_its_lock_is_held() {
+    assert_eq!(
+        deadlocks(2, vec![vec![request(A), request(M)], vec![request(M), tries(A, vec![], vec![])]]),
+        NONE
+    );
+    assert_eq!(
+        deadlocks(2, vec![vec![request(A), request(M)], vec![tries(M, vec![request(A)], vec![])]]),
+        [[0, 1]]
+    );
+    // The branch for a failed trylock runs while another task holds the lock.
+    let other = vec![tries(N, vec![], vec![request(M), request(A)])];
+    assert_eq!(deadlocks(2, vec![vec![request(A), request(M)], other.clone()]), NONE);
+    assert_eq!(deadlocks(3, vec![vec![request(A), request(M)], other, vec![request(N)]]), [[0, 1]]);
 }
 
 #[test]
-fn a_child_is_not_there_before_it_is_made() {
-    let child = vec![ask(M), ask(A)];
+fn a_child_does_not_exist_before_its_fork() {
+    let child = vec![request(M), request(A)];
     let fork = || Act::Fork { child: 1 };
-    assert_eq!(deadlocks(1, vec![vec![ask(A), ask(M), fork()], child.clone()]), [[0, 1]; 0]);
-    assert_eq!(deadlocks(1, vec![vec![ask(A), fork(), ask(M)], child]), [[0, 1]]);
-    // It would have to be through with A before it has M: and there A is taken already.
-    let child = vec![ask(A), Act::Release { lock: A }, ask(M), ask(A)];
-    assert_eq!(deadlocks(1, vec![vec![ask(A), fork(), ask(M)], child.clone()]), NONE);
-    assert_eq!(deadlocks(1, vec![vec![fork(), ask(A), ask(M)], child]), [[0, 1]]);
+    assert_eq!(deadlocks(1, vec![vec![request(A), request(M), fork()], child.clone()]), [[0, 1]; 0]);
+    assert_eq!(deadlocks(1, vec![vec![request(A), fork(), request(M)], child]), [[0, 1]]);
+    // The task would have to release A before it acquires M, but A is already held there.
+    let child = vec![request(A), Act::Release { lock: A }, request(M), request(A)];
+    assert_eq!(deadlocks(1, vec![vec![request(A), fork(), request(M)], child.clone()]), NONE);
+    assert_eq!(deadlocks(1, vec![vec![fork(), request(A), request(M)], child]), [[0, 1]]);
 }
 
 #[test]
 fn a_downgrade_lets_readers_in() {
-    let tasks = |first: Vec<Act>| vec![[vec![ask(A)], first, vec![ask(M)]].concat(), vec![ask(M), read(A)]];
+    let tasks = |first: Vec<Act>| {
+        vec![[vec![request(A)], first, vec![request(M)]].concat(), vec![request(M), read(A)]]
+    };
     assert_eq!(deadlocks(2, tasks(vec![])), [[0, 1]]);
     assert_eq!(deadlocks(2, tasks(vec![Act::Downgrade { lock: A }])), NONE);
 }

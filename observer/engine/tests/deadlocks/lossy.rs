@@ -1,4 +1,4 @@
-//! Claims on runs of which records are lost.
+//! Claims on runs with lost records.
 
 use std::{collections::BTreeSet, fmt::Write as _};
 
@@ -15,23 +15,23 @@ use super::{
     sites,
 };
 
-/// How long before a run records are lost, and the tasks of the run are not there yet.
+/// Records are lost this long before a run, when no task of the run exists yet.
 const BEFORE_NS: u64 = 4_000_000_000;
 
 impl Checked<'_> {
-    /// The same run again with some of its records lost, and the holes told.
+    /// Checks the run again with some of its records lost and the holes reported.
     pub fn lossy(&self, seed: u64, tally: &mut Tally) -> String {
         let mut random = Random::new(seed);
         // Per thousand.
         let share = if self.case.crowd > 100 { 1 } else { random.pick(&[30, 100, 300]) };
         let mut lost: Vec<bool> = self.run.events.iter().map(|_| random.below(1000) < share).collect();
         if random.percent(30) {
-            // That an address is another lock's from now on.
+            // The record that an address belongs to another lock from now on.
             let names = |e: &Event| matches!(e.body, Body::LockForget { .. } | Body::LockName { .. });
             lost.iter_mut().zip(&self.run.events).for_each(|(lost, e)| *lost |= names(e));
         }
         let how = random.pick(&[How::Full, How::Full, How::Anywhere, How::Skipped]);
-        let mut engine = Engine::new(sites::setup(&self.case.telling));
+        let mut engine = Engine::new(sites::setup(&self.case.visibility));
         let mut out = String::new();
         for (at, event) in self.run.events.iter().enumerate() {
             if lost[at] {
@@ -53,7 +53,7 @@ impl Checked<'_> {
         if !out.is_empty() {
             let mut text = String::new();
             for (at, event) in self.run.events.iter().enumerate() {
-                let line = trace::line(event, &sites::setup(&self.case.telling));
+                let line = trace::line(event, &sites::setup(&self.case.visibility));
                 if lost[at] {
                     let h = hole(&self.run.events, &lost, at, how);
                     let cpu = if h.cpu == Hole::ANY_CPU { "any".to_owned() } else { format!("cpu{}", h.cpu) };
@@ -72,13 +72,14 @@ impl Checked<'_> {
         out
     }
 
-    /// The same run after records of every CPU were lost: none of its tasks was there then, and the same alarms are told.
+    /// Checks the run after a loss on every CPU. No task of the run existed then, so the same alarms must be
+    /// reported.
     pub fn after_loss(&self, findings: &[Finding], tally: &mut Tally) -> String {
-        let telling = self.case.telling;
-        if !telling.introduced || self.case.born < self.programs.len() || self.run.events.is_empty() {
+        let visibility = self.case.visibility;
+        if !visibility.introduced || self.case.born < self.programs.len() || self.run.events.is_empty() {
             return String::new();
         }
-        let mut engine = Engine::new(sites::setup(&telling));
+        let mut engine = Engine::new(sites::setup(&visibility));
         let hole = |cpu, reason, site| Hole { cpu, lo_ns: 100, hi_ns: 105, lost: 1, reason, site };
         (0..3).for_each(|cpu| engine.hole(hole(cpu, "ring-full", None)));
         engine.hole(hole(Hole::ANY_CPU, "skipped", Some(SiteId(sites::RELEASE))));
@@ -118,13 +119,13 @@ impl Checked<'_> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum How {
     Full,
-    /// Of which CPU is not known.
+    /// The CPU is not known.
     Anywhere,
-    /// The kernel skipped a program: of which site is known, and not where.
+    /// The kernel skipped a program. The site is known, the place in the stream is not.
     Skipped,
 }
 
-/// From the record before it on its CPU to the one after it.
+/// From the record before it on its CPU to the record after it.
 fn hole(events: &[Event], lost: &[bool], at: usize, how: How) -> Hole {
     let event = &events[at];
     let near = |i: &usize| (how == How::Skipped || events[*i].cpu == event.cpu) && !lost[*i];

@@ -1,8 +1,8 @@
-//! How locks are granted, and every state that tasks can come to.
+//! Grants locks and enumerates all states that the tasks can reach.
 //!
-//! The semantics are those of Linux' rwsem and mutex: a reader waits behind a queued writer, those that wait are served in
-//! the order of their coming, and readers at the head are served together. One definition serves the run that is told to the
-//! engine and the search for what it could have come to.
+//! The semantics are those of Linux' rwsem and mutex. A reader waits behind a queued writer. Waiters are served in
+//! the order of their requests, and readers at the head are served together. One definition serves both the run whose
+//! records the engine receives and the search for all reachable states.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -12,10 +12,10 @@ use super::program::{Held, Ins, LockNo, Pc, Program, TaskNo};
 
 pub const TASKS: usize = 8;
 const UNBORN: u8 = 0xff;
-/// A case with more states than this is left out, and counted.
+/// A case with more states than this is skipped and counted.
 const STATES_MAX: usize = 400_000;
 
-/// Where all tasks are, and in which order those that wait came.
+/// Instruction of each task, and the order of the waiters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct State {
     pc: [u8; TASKS],
@@ -37,15 +37,15 @@ impl State {
     }
 }
 
-/// What became of an attempt.
+/// Result of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    Got,
+    Acquired,
     Waits,
     Failed,
 }
 
-/// One task of a deadlock: it has `from` and waits for `to`, which the next one has.
+/// One task of a deadlock: it holds `from` and waits for `to`, which the next task holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Wait {
     pub task: TaskNo,
@@ -56,12 +56,12 @@ pub struct Wait {
 
 pub struct Machine<'a> {
     pub programs: &'a [Program],
-    /// What takes no time and changes nothing is done at once.
+    /// Steps that take no time and change nothing are made at once.
     pub is_eager: bool,
 }
 
 impl Machine<'_> {
-    /// The first `born` tasks are there.
+    /// Returns the state in which the first `born` tasks exist.
     pub fn begin(&self, born: usize) -> State {
         let mut state = State { pc: [UNBORN; TASKS], came: [0; TASKS] };
         for t in 0..born {
@@ -81,7 +81,7 @@ impl Machine<'_> {
         }
     }
 
-    /// What the task waits for.
+    /// Returns the lock for which the task waits.
     pub fn wanted(&self, state: &State, t: TaskNo) -> Option<(LockNo, Mode)> {
         match self.ins(state, t) {
             Some(Ins::Take { lock, mode, .. }) if state.waits(t) => Some((lock, mode)),
@@ -89,12 +89,13 @@ impl Machine<'_> {
         }
     }
 
-    /// Whether a task waits for what it holds.
+    /// Returns true if a task waits for a lock that it holds.
     pub fn waits_for_itself(&self, state: &State, t: TaskNo) -> bool {
         self.wanted(state, t).is_some_and(|(lock, _)| self.held(state, t).iter().any(|h| h.lock == lock))
     }
 
-    /// States with the same key have the same future: in which order tasks came matters between those that wait for one lock.
+    /// Returns a key: states with the same key have the same future. The order of requests matters only between
+    /// waiters for one lock.
     fn key(&self, state: &State) -> u128 {
         let bytes = |b: [u8; TASKS]| u128::from(u64::from_le_bytes(b));
         let mut places = [0; TASKS];
@@ -134,7 +135,7 @@ impl Machine<'_> {
         }
     }
 
-    /// The lock instruction that the task is at.
+    /// Executes the task's current lock instruction.
     pub fn attempt(&self, state: &mut State, t: TaskNo) -> Outcome {
         let pc = state.pc(t);
         let is_free =
@@ -151,15 +152,15 @@ impl Machine<'_> {
             Some(Ins::Release { lock, .. } | Ins::Downgrade { lock }) => {
                 self.go_to(state, t, pc + 1);
                 self.wake(state, lock);
-                return Outcome::Got;
+                return Outcome::Acquired;
             }
             _ => {}
         }
         self.go_to(state, t, pc + 1);
-        Outcome::Got
+        Outcome::Acquired
     }
 
-    /// A killed task waits no more.
+    /// Ends the wait of a killed task.
     pub fn give_up(&self, state: &mut State, t: TaskNo) {
         let Some(Ins::Take { lock, gave_up: Some(to), .. }) = self.ins(state, t) else { return };
         leave(state, t);
@@ -167,7 +168,7 @@ impl Machine<'_> {
         self.wake(state, lock);
     }
 
-    /// Serves those that wait for a lock, as far as it goes.
+    /// Serves the waiters of a lock as far as possible.
     fn wake(&self, state: &mut State, lock: LockNo) {
         loop {
             let first = (0..self.programs.len())
@@ -185,7 +186,7 @@ impl Machine<'_> {
         }
     }
 
-    /// Tasks that wait for each other.
+    /// Returns the tasks that wait for each other.
     pub fn deadlocks(&self, state: &State) -> Vec<Vec<Wait>> {
         let mut found = Vec::new();
         for t in 0..self.programs.len() {
@@ -194,7 +195,7 @@ impl Machine<'_> {
         found
     }
 
-    /// Chains that begin with their least task.
+    /// Collects the chains that begin with their least task.
     fn chains(&self, state: &State, t: TaskNo, path: &mut Vec<Wait>, found: &mut Vec<Vec<Wait>>) {
         let Some(to) = self.wanted(state, t) else { return };
         let first = path.first().map_or(t, |w| w.task);
@@ -229,7 +230,7 @@ fn leave(state: &mut State, t: TaskNo) {
     state.came.iter_mut().filter(|c| **c > came).for_each(|c| *c -= 1);
 }
 
-/// Whether locks are asked for in orders that close at all: most cases need no search.
+/// Returns true if the lock orders can close at all. Most cases need no search.
 fn closes(programs: &[Program]) -> bool {
     let mut after = [0_u64; 64];
     for program in programs {
@@ -249,23 +250,23 @@ fn closes(programs: &[Program]) -> bool {
     (0..after.len()).any(|lock| after[lock] & 1 << lock != 0)
 }
 
-/// What can be reached, whatever the interleaving.
+/// Everything that any interleaving can reach.
 #[derive(Clone, Debug, Default)]
 pub struct Truth {
-    /// Deadlocks of two tasks and more.
+    /// Deadlocks of two or more tasks.
     pub chains: Vec<Vec<Wait>>,
-    /// Tasks that wait at an instruction for a lock that they hold themselves.
+    /// Instructions at which a task waits for a lock that it holds.
     pub selves: BTreeSet<(TaskNo, Pc)>,
-    /// States that were looked at.
+    /// Number of states visited.
     pub states: usize,
 }
 
-/// Everything that can be reached; `None`: there are too many states.
+/// Returns everything that is reachable. `None`: there are too many states.
 pub fn reachable(programs: &[Program], born: usize) -> Option<Truth> {
     reachable_if(programs, born, |_, _| false)
 }
 
-/// The same, where an attempt at an instruction for which `fails` says so may fail although nobody has the lock.
+/// The same, but an attempt may fail although no task holds the lock if `fails` returns true for its instruction.
 pub fn reachable_if(programs: &[Program], born: usize, fails: impl Fn(TaskNo, Pc) -> bool) -> Option<Truth> {
     let mut truth = Truth::default();
     if !closes(programs) {

@@ -1,14 +1,16 @@
-//! A model of lock order whose truth is known: tasks that take locks as the kernel does, one random schedule of them told to
-//! the engine, and a search through every interleaving for what the same tasks could have come to. What the engine calls
-//! feasible can be reached; what can be reached and was told is listed.
+//! A model of lock order whose truth is known. Tasks acquire locks as the kernel does, the engine receives the
+//! records of one random schedule, and a search visits every interleaving of the same tasks. Every deadlock that the
+//! engine calls feasible is reachable; every reachable deadlock whose records arrived is listed.
 //!
-//! `program` is what tasks do, `case` and `shapes` make it up, `machine` grants locks and searches, `run` tells one schedule as
-//! events, with `crowd` between them. The claims are in `check`, `demand`, `hangs` and `lossy`. No code is shared with the engine.
-//! Everything comes from a seed.
+//! `program` has the operations of a task, `case` and `shapes` generate them, `machine` grants locks and searches,
+//! and `run` turns one schedule into events, with those of `crowd` between them. The claims are in `check`, `demand`,
+//! `hangs` and `lossy`. The model shares no code with the engine. Everything depends on a seed.
 //!
-//! The default is a small part of it. All of it: `cargo test --release -p observer-engine --test deadlocks -- --ignored in_full`.
+//! By default a small part runs. All of it: `cargo test --release -p observer-engine --test deadlocks -- --ignored
+//! in_full`.
 //! A million cases: `DEADLOCK_CASES=1000000 cargo test --release … -- --ignored soak`.
-//! One case again, and the smallest that fails like it: `DEADLOCK_SEED=7 cargo test … -- --ignored one_seed`.
+//! One case again, and its smallest variant with the same failure: `DEADLOCK_SEED=7 cargo test … -- --ignored
+//! one_seed`.
 
 #![allow(
     clippy::disallowed_types,

@@ -1,7 +1,7 @@
-//! What a task does: straight-line code of lock operations, with a way round what a trylock did not get.
+//! Operations of a task: straight-line code of lock operations, with a branch for a failed trylock.
 //!
-//! What is held at an instruction does not depend on the way there: the builder sees to it. So a state of all tasks is where
-//! they are, and who waits since when. Nothing here is known to the engine.
+//! The builder ensures that the locks held at an instruction do not depend on the path to it. So the state of all
+//! tasks is the instruction of each one and the order of the waiters. The engine knows nothing of this.
 
 use observer_engine::event::Mode;
 
@@ -11,7 +11,7 @@ pub type LockNo = usize;
 pub type TaskNo = usize;
 pub type Pc = usize;
 
-/// Kinds of locks. A page-table lock is a spinlock: nobody sleeps under it.
+/// Kinds of locks. A page-table lock is a spinlock: no task sleeps while it holds one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     MmapLock,
@@ -33,33 +33,33 @@ impl Kind {
     }
 }
 
-/// A lock of the simulated kernel. Two may have one address, one after the other.
+/// A lock of the simulated kernel. Two locks may have the same address, one after the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lock {
     pub kind: Kind,
     pub addr: u64,
-    /// Of a folio.
+    /// Only for folios.
     pub mapping: u64,
     pub index: u64,
-    /// Nobody uses it before nobody needs this one any more.
+    /// The lock is used only after all uses of this other lock at the same address.
     pub after: Option<LockNo>,
-    /// Another place at which the same page can be: it moves there and back, whenever nobody uses the lock of either place.
+    /// Another place of the same page. The page moves there and back while no task uses the lock of either place.
     pub twin: Option<LockNo>,
 }
 
-/// How it is told that a task asks, and has.
+/// How the request and the hold are recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
-    Ask,
-    /// A place that tries first, and blocks if that fails.
+    Request,
+    /// A site that tries first and blocks if that fails.
     TryThenBlock,
-    /// A trylock like any other, after which the code requests the same lock if it failed.
-    TryThenAsk,
-    /// A lookup that is told which folio it will lock.
-    Told,
-    /// A lookup whose folio its return tells.
+    /// An ordinary trylock. If it fails, the code requests the same lock in a way that can block.
+    TryThenRequest,
+    /// A lookup whose request names the folio that it will lock.
+    Named,
+    /// A lookup whose return names the folio.
     Found,
-    /// Nothing is told of the taking; `slow`: a wait is.
+    /// The acquisition has no record. `slow`: a wait has one.
     Silent {
         slow: bool,
     },
@@ -67,7 +67,7 @@ pub enum Way {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ins {
-    /// Can block. `gave_up`: where a killed task goes on.
+    /// Can block. `gave_up`: where a killed task continues.
     Take {
         lock: LockNo,
         mode: Mode,
@@ -80,7 +80,7 @@ pub enum Ins {
         is_silent: bool,
         failed: Pc,
     },
-    /// `lent`: by another context than the task that acquired it.
+    /// `lent`: another context than the acquiring task releases it.
     Release {
         lock: LockNo,
         mode: Mode,
@@ -89,7 +89,7 @@ pub enum Ins {
     Downgrade {
         lock: LockNo,
     },
-    /// A function is entered whose contract is the locked folio.
+    /// The task enters a function whose contract is the locked folio.
     Prove {
         lock: LockNo,
     },
@@ -107,7 +107,7 @@ pub enum Ins {
     },
 }
 
-/// A lock that is held at an instruction, and the instruction that took it.
+/// A lock that is held at an instruction, and the instruction that acquired it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Held {
     pub lock: LockNo,
@@ -115,7 +115,7 @@ pub struct Held {
     pub taken: Pc,
 }
 
-/// Code, and what is held before each instruction of it.
+/// The code, and the locks held before each instruction.
 #[derive(Clone, Debug, Default)]
 pub struct Program {
     pub code: Vec<Ins>,
@@ -123,9 +123,10 @@ pub struct Program {
 }
 
 impl Program {
-    /// Whether this is an attempt that may fail although no task of the case has the lock. After its failure the task requests the same
-    /// lock in the same mode, with others released before or not: then the two are taken for one acquisition, which comes to
-    /// the same place either way. Or it goes on with another lock when it holds nothing: then any task of the machine may have had it.
+    /// Returns true for an attempt that may fail although no task of the case holds the lock. After the failure the
+    /// task may request the same lock in the same mode, with or without releasing others first. The two then count as
+    /// one acquisition, which leads to the same instruction either way. Or the task continues with another lock while
+    /// it holds nothing: then any task of the machine may have held the first one.
     pub fn may_fail(&self, pc: Pc) -> bool {
         let Ins::Try { lock, mode, failed, .. } = self.code[pc] else { return false };
         let mut at = failed;
@@ -143,7 +144,7 @@ impl Program {
     }
 }
 
-/// What is done from when nothing is held until nothing is held again. It is what a failing case gets rid of.
+/// An operation of a segment, which begins and ends without locks. Shrinking a failing case removes these.
 #[derive(Clone, Debug)]
 pub enum Act {
     Take {
@@ -162,7 +163,7 @@ pub enum Act {
     Release {
         lock: LockNo,
     },
-    /// Tried for reading; if acquired, an interrupt on another task releases it at once.
+    /// Tried for reading. If acquired, an interrupt on another task releases it at once.
     Lend {
         lock: LockNo,
     },
@@ -177,21 +178,21 @@ pub enum Act {
     },
 }
 
-/// One segment, perhaps inside a watched operation.
+/// One segment, which may be inside a watched operation.
 #[derive(Clone, Debug)]
 pub struct Segment {
     pub op: Option<u16>,
     pub acts: Vec<Act>,
 }
 
-/// Makes code of acts. Acts that make no sense where they stand are left out, so that any act may be taken away.
+/// Compiles acts to code. It omits acts that make no sense in their place, so that any act can be removed.
 pub struct Builder<'a> {
     locks: &'a [Lock],
     program: Program,
     now: Vec<Held>,
-    /// What the other way ends with: by the instructions that took it.
+    /// Locks held at the end of the other branch, by the instructions that acquired them.
     keep: Vec<Pc>,
-    /// Inside what is done only if a lock was got, or was not.
+    /// True inside a branch that depends on the result of a trylock.
     depth: usize,
 }
 
@@ -223,7 +224,7 @@ impl Builder<'_> {
         self.program.code.len()
     }
 
-    /// Everything that is taken in a scope is given back at its end.
+    /// Releases everything at the end of a scope that was acquired in it.
     fn scope(&mut self, acts: &[Act]) {
         let before = self.now.clone();
         for act in acts {
@@ -242,12 +243,12 @@ impl Builder<'_> {
         match act {
             Act::Take { lock, mode, way, kill } => {
                 let held = self.now.iter().find(|h| h.lock == *lock).map(|h| h.mode);
-                // Asked for again: read after read, or a task that hangs for certain and ends there. Not where it can come
-                // to it in some runs only: everything else it does would be done in the others only.
+                // A repeated request: read after read, or a task that certainly hangs and ends there. Not in a branch
+                // that only some runs take, because only the others would run the rest of the code.
                 let hangs = held.is_some_and(|held| held != Mode::Read || *mode != Mode::Read);
                 if self.is_atomic()
                     || (hangs && self.depth > 0)
-                    || (held.is_some() && *way != Way::Ask && *way != Way::TryThenBlock)
+                    || (held.is_some() && *way != Way::Request && *way != Way::TryThenBlock)
                 {
                     return;
                 }
@@ -310,7 +311,7 @@ impl Builder<'_> {
         self.now.remove(at);
     }
 
-    /// The way of who got it at `at`, and the way of who did not. Both end with the same locks held.
+    /// Emits both branches after a trylock at `at`: success and failure. Both end with the same locks held.
     fn split(&mut self, at: Pc, lock: LockNo, mode: Mode, (body, other): (&[Act], &[Act])) {
         let before = self.now.clone();
         self.now.push(Held { lock, mode, taken: at });
@@ -347,13 +348,13 @@ impl Builder<'_> {
     }
 }
 
-/// Makes acts up.
+/// Generates random acts.
 pub struct Maker<'a> {
     pub random: &'a mut Random,
     pub locks: &'a [Lock],
-    /// Children that are still to be made.
+    /// Children that are still to be forked.
     pub forks: Vec<TaskNo>,
-    /// Takes left.
+    /// Number of acquisitions that remain.
     pub budget: usize,
     held: Vec<(LockNo, Mode)>,
     /// Locks to choose from.
@@ -380,7 +381,7 @@ impl<'a> Maker<'a> {
         Segment { op, acts }
     }
 
-    /// An operation of which it is known when it locks a folio without a word: it locks one so, and then.
+    /// Returns an operation of which it is known when it locks a folio without a record. It locks one at that point.
     fn known(&mut self) -> Option<Segment> {
         let of = |kind: fn(Kind) -> bool| -> Vec<LockNo> {
             (0..self.locks.len()).filter(|no| kind(self.locks[*no].kind)).collect()
@@ -405,7 +406,7 @@ impl<'a> Maker<'a> {
         let before = if self.choice.is_empty() { 0 } else { self.random.below(2) };
         let after = std::mem::replace(&mut self.budget, before);
         let mut acts: Vec<Act> = self.flat();
-        acts.push(Act::Take { lock: mutex, mode, way: Way::Ask, kill: None });
+        acts.push(Act::Take { lock: mutex, mode, way: Way::Request, kill: None });
         let way = Way::Silent { slow: self.random.percent(50) };
         acts.push(Act::Take { lock: folio, mode, way, kill: None });
         self.held.extend([(mutex, mode), (folio, mode)]);
@@ -414,7 +415,7 @@ impl<'a> Maker<'a> {
         Some(Segment { op: Some(sites::FOLIO_AFTER_MUTEX), acts })
     }
 
-    /// Takes that nothing goes round.
+    /// Returns acquisitions without branches.
     fn flat(&mut self) -> Vec<Act> {
         let mut acts = Vec::new();
         while self.budget > 0 {
@@ -424,7 +425,7 @@ impl<'a> Maker<'a> {
             if kind.is_rwsem() && self.held.iter().all(|(l, _)| *l != lock) {
                 let mode = self.random.pick(&[Mode::Read, Mode::Write]);
                 self.held.push((lock, mode));
-                acts.push(Act::Take { lock, mode, way: Way::Ask, kill: None });
+                acts.push(Act::Take { lock, mode, way: Way::Request, kill: None });
             }
         }
         acts
@@ -477,7 +478,7 @@ impl<'a> Maker<'a> {
                 }
             }
         }
-        // The rest is given back by the builder, the last one first.
+        // The builder releases the rest, in reverse order.
         while depth == 0 && !self.held.is_empty() && self.random.percent(60) {
             let at = self.random.below(self.held.len());
             let (lock, _) = self.held[at];
@@ -507,7 +508,7 @@ impl<'a> Maker<'a> {
             false => Mode::Exclusive,
         };
         let again = self.held.iter().find(|(l, _)| *l == lock).map(|(_, m)| *m);
-        // An ask that hangs for certain is of use once in a while.
+        // Only few requests hang for certain.
         let mode = if again == Some(Mode::Read) && !self.random.percent(3) { Mode::Read } else { mode };
         if again.is_some_and(|m| (m != Mode::Read || mode != Mode::Read) && !self.random.percent(3)) {
             return Act::Release { lock };
@@ -523,14 +524,14 @@ impl<'a> Maker<'a> {
             }
             17..27 => {
                 let (body, _) = self.branches(lock, mode, depth);
-                Act::Take { lock, mode, way: Way::Ask, kill: Some(body) }
+                Act::Take { lock, mode, way: Way::Request, kill: Some(body) }
             }
             _ => {
                 self.held.push((lock, mode));
                 let way = match chance {
                     ..40 if kind.is_rwsem() => Way::TryThenBlock,
-                    40..55 if again.is_none() => Way::TryThenAsk,
-                    _ => Way::Ask,
+                    40..55 if again.is_none() => Way::TryThenRequest,
+                    _ => Way::Request,
                 };
                 Act::Take { lock, mode, way, kill: None }
             }
@@ -539,11 +540,11 @@ impl<'a> Maker<'a> {
 
     fn folio(&mut self, lock: LockNo, mode: Mode, chance: usize, depth: usize) -> Act {
         let way = match chance {
-            0..25 => Way::Told,
+            0..25 => Way::Named,
             25..55 if self.locks[lock].kind == Kind::FileFolio => Way::Found,
             25..85 => Way::Silent { slow: self.random.percent(50) },
             _ => {
-                // What a task does because of a try that nobody can see is beyond what can be known.
+                // The actions of a task after an unseen trylock cannot be known.
                 let (body, _) = self.branches(lock, mode, depth);
                 return Act::Try { lock, mode, is_silent: true, body, other: Vec::new() };
             }
@@ -557,7 +558,7 @@ impl<'a> Maker<'a> {
         self.held.push((lock, mode));
         let body = self.acts(depth + 1);
         self.held.clone_from(&before);
-        // Who does without the lock may do something else.
+        // A task that continues without the lock may do something else.
         let other = match self.random.percent(40) {
             true => {
                 let left = std::mem::replace(&mut self.budget, 1 + self.random.below(2));

@@ -1,12 +1,12 @@
-//! One schedule of a case, and the events that real probes would send of it.
+//! One schedule of a case, and the events that real probes would send for it.
 //!
-//! Asking and having, and telling of a release and the release, are two moments: others come between. Writes down what was
-//! told of whom, for the claims; decides nothing about findings.
+//! A request and the acquisition are two moments, and so are the record of a release and the release: other tasks run
+//! in between. This module notes what was recorded, for the claims. It decides nothing about findings.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use observer_engine::event::{
-    Addr, Body, Class, Event, Folio, How, LockAddr, LockStep, Mapping, Mm, Mode, SiteId, Tid,
+    Addr, Body, Event, Folio, How, LockAddr, LockStep, Mapping, Mm, Mode, SiteId, Tid,
 };
 
 use super::{
@@ -24,41 +24,41 @@ pub fn tid(t: TaskNo) -> Tid {
     Tid(11 + t as u32)
 }
 
-/// A told ask that can block.
+/// A recorded request that can block.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked {
+pub struct Requested {
     pub time_ns: u64,
-    /// What is asked for is told too, or will be known by who has it.
-    pub is_told: bool,
+    /// The requested lock is recorded, too, or the later hold shows which one it was.
+    pub is_reported: bool,
 }
 
-/// What was told in a run.
+/// Records of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Run {
     pub events: Vec<Event>,
-    /// By the asking instruction.
-    pub asks: BTreeMap<(TaskNo, Pc), Asked>,
-    /// By the taking instruction: when it was told that the task has the lock.
+    /// By requesting instruction.
+    pub requests: BTreeMap<(TaskNo, Pc), Requested>,
+    /// By acquiring instruction: time of the first record which shows that the task holds the lock.
     pub known_ns: BTreeMap<(TaskNo, Pc), u64>,
-    /// By the taking instruction: when it was told that a folio is released.
+    /// By acquiring instruction: time of the record of the folio's release.
     pub released_ns: BTreeMap<(TaskNo, Pc), u64>,
-    /// Waits that were told.
+    /// Recorded waits.
     pub waits: BTreeSet<(TaskNo, Pc)>,
-    /// By the asking instruction: when it was told that the task waits for a folio.
+    /// By requesting instruction: time of the record of a wait for a folio.
     pub folio_waits_ns: BTreeMap<(TaskNo, Pc), u64>,
-    /// Requests, in a way that can block, for what the task holds.
+    /// Blocking requests for locks that the task holds.
     pub relocks: Vec<Again>,
-    /// By task, the instructions that it came to, in order.
+    /// Instructions that each task reached, in order.
     pub trail: Vec<Vec<Pc>>,
-    /// From when on a page that moves there and back is at a place.
+    /// Times at which a moving page arrived at a place.
     pub places: Vec<(u64, LockNo)>,
-    /// When an address became another lock's.
+    /// Times at which an address became that of another lock.
     pub renamed_ns: BTreeMap<LockNo, u64>,
-    /// Locks that a task released for another one, so that the records do not tell whose hold it was.
+    /// Locks that a task released for another one, where the records do not show whose hold it was.
     pub unclear: BTreeSet<LockNo>,
     pub end: Option<State>,
     pub end_ns: u64,
-    /// Somebody could have gone on, but for an address that was not free yet.
+    /// A task could not continue only because an address was still in use.
     pub is_cut: bool,
 }
 
@@ -69,23 +69,23 @@ pub struct Again {
     pub pc: Pc,
     pub lock: LockNo,
     pub held: Mode,
-    pub asked: Mode,
+    pub requested: Mode,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Fresh,
-    /// Tried and failed: will ask.
+    /// A trylock failed; a request follows.
     Tried,
-    Asked,
+    Requested,
     Releasing,
 }
 
-struct Told {
+struct QueuedRecord {
     site: u16,
     body: Body,
     known: Option<Pc>,
-    asked: Option<Pc>,
+    requested: Option<Pc>,
 }
 
 struct Runner<'a> {
@@ -96,7 +96,7 @@ struct Runner<'a> {
     run: Run,
     now_ns: u64,
     phase: Vec<Phase>,
-    tells: Vec<VecDeque<Told>>,
+    queued: Vec<VecDeque<QueuedRecord>>,
     waiting: Vec<Option<(Pc, Ins)>>,
     cpu: Vec<u16>,
     is_introduced: Vec<bool>,
@@ -104,7 +104,7 @@ struct Runner<'a> {
     crowd: Crowd,
 }
 
-/// Lets it happen.
+/// Runs one random schedule.
 pub fn run(case: &Case, programs: &[Program]) -> Run {
     let machine = Machine { programs, is_eager: false };
     let mut random = Random::new(case.schedule);
@@ -116,7 +116,7 @@ pub fn run(case: &Case, programs: &[Program]) -> Run {
         run: Run { trail: vec![Vec::new(); n], ..Run::default() },
         now_ns: 1000,
         phase: vec![Phase::Fresh; n],
-        tells: (0..n).map(|_| VecDeque::new()).collect(),
+        queued: (0..n).map(|_| VecDeque::new()).collect(),
         waiting: vec![None; n],
         cpu: (0..n).map(|_| random.below(CPUS) as u16).collect(),
         is_introduced: vec![false; n],
@@ -137,13 +137,13 @@ pub fn run(case: &Case, programs: &[Program]) -> Run {
 impl Runner<'_> {
     fn begin(&mut self) {
         let born = self.case.born.min(self.machine.programs.len());
-        for t in (0..born).filter(|_| self.case.telling.introduced) {
+        for t in (0..born).filter(|_| self.case.visibility.introduced) {
             self.introduce(t);
         }
         for no in 0..self.case.locks.len() {
             let lock = self.case.locks[no];
             let is_reused = self.case.locks.iter().any(|l| l.after == Some(no));
-            if (self.case.telling.names || is_reused) && lock.after.is_none() && born > 0 {
+            if (self.case.visibility.names || is_reused) && lock.after.is_none() && born > 0 {
                 self.name(0, no);
             }
         }
@@ -151,7 +151,7 @@ impl Runner<'_> {
 
     fn name(&mut self, t: TaskNo, no: LockNo) {
         let lock = self.case.locks[no];
-        if let Some(class) = sleeping(lock.kind) {
+        if let Some(class) = sites::class(lock.kind) {
             let owner = 0x10_0000 + 0x100 * no as u64;
             self.send(t, sites::NONE, Body::LockName { class, lock: LockAddr(lock.addr), owner, vma: 0 });
         }
@@ -211,7 +211,7 @@ impl Runner<'_> {
         }
     }
 
-    /// Where everything stands still, a killed task may give up.
+    /// If no task can continue, a killed task may give up its request.
     fn is_killed(&mut self) -> bool {
         let n = self.machine.programs.len();
         self.case.is_killed && (0..n).any(|t| self.gives_up(t))
@@ -219,19 +219,19 @@ impl Runner<'_> {
 
     fn gives_up(&mut self, t: TaskNo) -> bool {
         let Some((_, Ins::Take { lock, mode, gave_up: Some(_), .. })) = self.waiting[t] else { return false };
-        if !self.state.waits(t) || !self.tells[t].is_empty() {
+        if !self.state.waits(t) || !self.queued[t].is_empty() {
             return false;
         }
         let at = self.state.pc(t);
         self.machine.give_up(&mut self.state, t);
         self.waiting[t] = None;
         self.phase[t] = Phase::Fresh;
-        if self.case.telling.waits {
-            self.tell_lock(t, sites::CONTENTION, (LockStep::WaitEnd, lock, Some(mode)), true);
+        if self.case.visibility.waits {
+            self.queue_lock(t, sites::CONTENTION, (LockStep::WaitEnd, lock, Some(mode)), true);
         }
-        self.tell_lock(
+        self.queue_lock(
             t,
-            ask_site(self.case.locks[lock].kind, mode),
+            sites::of_request(self.case.locks[lock].kind, mode),
             (LockStep::GaveUp, lock, Some(mode)),
             false,
         );
@@ -239,7 +239,7 @@ impl Runner<'_> {
         true
     }
 
-    fn tell_lock(
+    fn queue_lock(
         &mut self,
         t: TaskNo,
         site: u16,
@@ -247,31 +247,31 @@ impl Runner<'_> {
         failed: bool,
     ) {
         let lock = self.case.locks[no];
-        let Some(class) = sleeping(lock.kind) else { return };
+        let Some(class) = sites::class(lock.kind) else { return };
         let body = Body::Lock { step, class, mode, lock: LockAddr(lock.addr), failed };
-        self.tells[t].push_back(Told { site, body, known: None, asked: None });
+        self.queued[t].push_back(QueuedRecord { site, body, known: None, requested: None });
     }
 
-    fn send_told(&mut self, t: TaskNo, told: &Told) {
-        let at = self.send(t, told.site, told.body);
-        if let Some(pc) = told.known {
+    fn send_record(&mut self, t: TaskNo, record: &QueuedRecord) {
+        let at = self.send(t, record.site, record.body);
+        if let Some(pc) = record.known {
             self.run.known_ns.entry((t, pc)).or_insert(at);
         }
-        if let Some(pc) = told.asked {
-            self.asked(t, pc, at);
-            if matches!(told.body, Body::FolioWait { .. }) {
+        if let Some(pc) = record.requested {
+            self.requested(t, pc, at);
+            if matches!(record.body, Body::FolioWait { .. }) {
                 self.run.folio_waits_ns.insert((t, pc), at);
             }
         }
     }
 
-    /// One step of a task; `false`: it cannot go on now.
+    /// Makes one step of a task. Returns false if it cannot continue now.
     fn step(&mut self, t: TaskNo) -> bool {
         if !self.state.is_born(t) || self.is_gone[t] {
             return false;
         }
-        if let Some(told) = self.tells[t].pop_front() {
-            self.send_told(t, &told);
+        if let Some(record) = self.queued[t].pop_front() {
+            self.send_record(t, &record);
             return true;
         }
         if self.state.waits(t) {
@@ -293,16 +293,16 @@ impl Runner<'_> {
 
     fn leaves(&mut self, t: TaskNo) -> bool {
         self.is_gone[t] = true;
-        if self.case.telling.exits {
+        if self.case.visibility.exits {
             self.send(t, sites::EXIT, Body::TaskExit { tgid: tid(t).0, mm: Mm(0) });
         }
         true
     }
 
-    /// An address is another lock's when nobody needs the lock before any more.
+    /// Returns true if the previous lock at this address is not needed any more.
     fn is_free(&mut self, t: TaskNo, ins: Ins) -> bool {
         let code = &self.machine.programs[t].code;
-        // What is locked without a word right after is known by what is asked for before.
+        // A lock that is acquired next without a record is inferred from the request before it.
         let next = match (ins, code.get(self.state.pc(t) + 1)) {
             (Ins::Take { .. }, Some(Ins::Take { lock, way: Way::Silent { .. }, .. })) => Some(*lock),
             _ => None,
@@ -326,7 +326,7 @@ impl Runner<'_> {
         if !self.run.renamed_ns.contains_key(&lock) {
             self.run.renamed_ns.insert(lock, self.now_ns);
             let before = self.case.locks[old];
-            if let Some(class) = sleeping(before.kind) {
+            if let Some(class) = sites::class(before.kind) {
                 self.send(t, sites::NONE, Body::LockForget { class, lock: LockAddr(before.addr) });
                 self.name(t, lock);
             }
@@ -334,7 +334,7 @@ impl Runner<'_> {
         true
     }
 
-    /// Whether a task holds the lock, or is about to.
+    /// Returns true if a task holds the lock or is about to acquire it.
     fn is_in_use(&self, lock: LockNo) -> bool {
         (0..self.machine.programs.len()).any(|t| {
             let comes = self.machine.ins(&self.state, t).as_ref().and_then(of_lock) == Some(lock);
@@ -343,7 +343,7 @@ impl Runner<'_> {
         })
     }
 
-    /// The page is at the place of this lock from now on.
+    /// Moves the page to the place of this lock.
     fn is_put(&mut self, lock: LockNo) -> bool {
         let addr = self.case.locks[lock].addr;
         let last = self.run.places.iter().rfind(|(_, no)| self.case.locks[*no].addr == addr);
@@ -368,7 +368,7 @@ impl Runner<'_> {
                 self.phase[t] = Phase::Releasing;
             }
             (Phase::Fresh, Ins::Downgrade { lock }) => {
-                self.tell_lock(t, sites::DOWNGRADE, (LockStep::Downgrade, lock, Some(Mode::Read)), false);
+                self.queue_lock(t, sites::DOWNGRADE, (LockStep::Downgrade, lock, Some(Mode::Read)), false);
                 self.phase[t] = Phase::Releasing;
             }
             (Phase::Releasing, Ins::Release { .. } | Ins::Downgrade { .. }) => {
@@ -377,13 +377,13 @@ impl Runner<'_> {
             }
             (_, Ins::Take { lock, mode, way, .. }) => self.take(t, pc, ins, (lock, mode, way)),
             (_, Ins::Try { lock, mode, is_silent, .. }) => {
-                let got = self.machine.attempt(&mut self.state, t) == Outcome::Got;
+                let acquired = self.machine.attempt(&mut self.state, t) == Outcome::Acquired;
                 if !is_silent {
-                    let step = if got { LockStep::Try } else { LockStep::Busy };
-                    let site = try_site(self.case.locks[lock].kind, mode);
-                    self.tell_lock(t, site, (step, lock, Some(mode)), false);
-                    if got && let Some(told) = self.tells[t].back_mut() {
-                        told.known = Some(pc);
+                    let step = if acquired { LockStep::Try } else { LockStep::Busy };
+                    let site = sites::of_try(self.case.locks[lock].kind, mode);
+                    self.queue_lock(t, site, (step, lock, Some(mode)), false);
+                    if acquired && let Some(record) = self.queued[t].back_mut() {
+                        record.known = Some(pc);
                     }
                 }
             }
@@ -417,33 +417,21 @@ impl Runner<'_> {
 
     fn send_release(&mut self, t: TaskNo, no: LockNo, mode: Mode) {
         let lock = self.case.locks[no];
-        let Some(class) = sleeping(lock.kind) else {
-            let at = self.send(
-                t,
-                sites::FOLIO_RELEASE,
-                Body::FolioRelease {
-                    folio: Folio(lock.addr),
-                    mapping: Mapping(lock.mapping),
-                    index: lock.index,
-                },
-            );
+        let Some(class) = sites::class(lock.kind) else {
+            let (folio, mapping, index) = (Folio(lock.addr), Mapping(lock.mapping), lock.index);
+            let at = self.send(t, sites::FOLIO_RELEASE, Body::FolioRelease { folio, mapping, index });
             for held in self.machine.held(&self.state, t).iter().filter(|h| h.lock == no) {
                 self.run.released_ns.insert((t, held.taken), at);
             }
             return;
         };
-        if lock.kind != Kind::Ptl || self.case.telling.ptl_release {
-            let (kind, step, lock) = (lock.kind, LockStep::Release, LockAddr(lock.addr));
-            let site = match kind {
-                Kind::FaultMutex => sites::MUTEX_UNLOCK,
-                Kind::Ptl => sites::SPIN_UNLOCK,
-                _ => sites::RELEASE,
-            };
+        if lock.kind != Kind::Ptl || self.case.visibility.ptl_release {
+            let (site, step, lock) = (sites::of_release(lock.kind), LockStep::Release, LockAddr(lock.addr));
             self.send(t, site, Body::Lock { step, class, mode: Some(mode), lock, failed: false });
         }
     }
 
-    /// A task that has nothing to do with the lock, on which an interrupt runs; the task itself if there is none.
+    /// Returns a task that does not use the lock and can be interrupted, or the task itself if there is none.
     fn other_than(&mut self, t: TaskNo, lock: LockNo) -> TaskNo {
         let n = self.machine.programs.len();
         let comes = |t: TaskNo| self.machine.ins(&self.state, t).as_ref().and_then(of_lock) == Some(lock);
@@ -455,8 +443,9 @@ impl Runner<'_> {
         fits.next().unwrap_or(t)
     }
 
-    /// Whether the records tell that the task which releases a lock has none of it itself, and which task has: no other one holds
-    /// the lock, and the releasing one came after it, or a writer had it since.
+    /// Returns true if the records show that the releasing task does not hold the lock, and which task does: it is
+    /// the only holder, and the releasing task started after the lock's first record, or a writer held the lock
+    /// since.
     fn is_clear(&self, by: TaskNo, no: LockNo) -> bool {
         let addr = self.case.locks[no].addr;
         let of_lock = |body: &Body| match *body {
@@ -479,72 +468,83 @@ impl Runner<'_> {
     fn take(&mut self, t: TaskNo, pc: Pc, ins: Ins, (no, mode, way): (LockNo, Mode, Way)) {
         let lock = self.case.locks[no];
         match (self.phase[t], way) {
-            (Phase::Fresh, Way::TryThenBlock | Way::TryThenAsk) => {
+            (Phase::Fresh, Way::TryThenBlock | Way::TryThenRequest) => {
                 let is_wait = way == Way::TryThenBlock;
-                let site = if is_wait { block_site(mode) } else { try_site(lock.kind, mode) };
+                let site =
+                    if is_wait { sites::of_try_then_block(mode) } else { sites::of_try(lock.kind, mode) };
                 let mut tried = self.state;
-                if self.machine.attempt(&mut tried, t) == Outcome::Got {
+                if self.machine.attempt(&mut tried, t) == Outcome::Acquired {
                     if is_wait {
                         self.note_relock(t, pc, no, mode);
                     }
                     self.state = tried;
-                    self.tell_lock(t, site, (LockStep::Try, no, Some(mode)), false);
-                    if let Some(told) = self.tells[t].back_mut() {
-                        (told.known, told.asked) = (Some(pc), is_wait.then_some(pc));
+                    self.queue_lock(t, site, (LockStep::Try, no, Some(mode)), false);
+                    if let Some(record) = self.queued[t].back_mut() {
+                        (record.known, record.requested) = (Some(pc), is_wait.then_some(pc));
                     }
                 } else {
-                    self.tell_lock(t, site, (LockStep::Busy, no, Some(mode)), false);
+                    self.queue_lock(t, site, (LockStep::Busy, no, Some(mode)), false);
                     self.phase[t] = Phase::Tried;
                 }
             }
-            (Phase::Fresh | Phase::Tried, Way::Ask | Way::TryThenBlock | Way::TryThenAsk) => {
+            (Phase::Fresh | Phase::Tried, Way::Request | Way::TryThenBlock | Way::TryThenRequest) => {
                 self.note_relock(t, pc, no, mode);
-                self.tell_lock(t, ask_site(lock.kind, mode), (LockStep::Ask, no, Some(mode)), false);
-                if let Some(told) = self.tells[t].back_mut() {
-                    (told.known, told.asked) = (Some(pc), Some(pc));
+                self.queue_lock(
+                    t,
+                    sites::of_request(lock.kind, mode),
+                    (LockStep::Request, no, Some(mode)),
+                    false,
+                );
+                if let Some(record) = self.queued[t].back_mut() {
+                    (record.known, record.requested) = (Some(pc), Some(pc));
                 }
-                self.phase[t] = Phase::Asked;
+                self.phase[t] = Phase::Requested;
             }
-            (Phase::Fresh, Way::Told | Way::Found) => {
-                let folio = Folio(if way == Way::Told { lock.addr } else { 0 });
+            (Phase::Fresh, Way::Named | Way::Found) => {
+                let folio = Folio(if way == Way::Named { lock.addr } else { 0 });
                 let (mapping, index) = (Mapping(lock.mapping), lock.index);
-                let at = self.send(t, sites::LOOKUP_FOLIO, Body::FolioAsk { mapping, index, folio });
-                self.run.asks.insert((t, pc), Asked { time_ns: at, is_told: way == Way::Told });
-                self.phase[t] = Phase::Asked;
+                let at = self.send(t, sites::LOOKUP_FOLIO, Body::FolioRequest { mapping, index, folio });
+                self.run.requests.insert((t, pc), Requested { time_ns: at, is_reported: way == Way::Named });
+                self.phase[t] = Phase::Requested;
             }
             _ => match self.machine.attempt(&mut self.state, t) {
-                Outcome::Got => self.has(t, pc, lock, way, false),
+                Outcome::Acquired => self.has(t, pc, lock, way, false),
                 _ => self.waits(t, pc, ins, (no, mode, way)),
             },
         }
     }
 
-    fn note_relock(&mut self, t: TaskNo, pc: Pc, lock: LockNo, asked: Mode) {
+    fn note_relock(&mut self, t: TaskNo, pc: Pc, lock: LockNo, requested: Mode) {
         if let Some(held) = self.machine.held(&self.state, t).iter().find(|h| h.lock == lock).map(|h| h.mode)
         {
-            self.run.relocks.push(Again { task: t, pc, lock, held, asked });
+            self.run.relocks.push(Again { task: t, pc, lock, held, requested });
         }
     }
 
-    fn asked(&mut self, t: TaskNo, pc: Pc, at: u64) {
-        self.run.asks.entry((t, pc)).or_insert(Asked { time_ns: at, is_told: true });
+    fn requested(&mut self, t: TaskNo, pc: Pc, at: u64) {
+        self.run.requests.entry((t, pc)).or_insert(Requested { time_ns: at, is_reported: true });
     }
 
     fn waits(&mut self, t: TaskNo, pc: Pc, ins: Ins, (no, mode, way): (LockNo, Mode, Way)) {
         self.waiting[t] = Some((pc, ins));
         let lock = self.case.locks[no];
         match way {
-            Way::Ask | Way::TryThenBlock | Way::TryThenAsk if self.case.telling.waits => {
+            Way::Request | Way::TryThenBlock | Way::TryThenRequest if self.case.visibility.waits => {
                 let mode = self.random.percent(70).then_some(mode);
-                self.tell_lock(t, sites::CONTENTION, (LockStep::WaitBegin, no, mode), false);
+                self.queue_lock(t, sites::CONTENTION, (LockStep::WaitBegin, no, mode), false);
                 self.run.waits.insert((t, pc));
             }
-            Way::Silent { slow: true } | Way::Told | Way::Found
-                if matches!(way, Way::Silent { .. }) || self.case.telling.waits =>
+            Way::Silent { slow: true } | Way::Named | Way::Found
+                if matches!(way, Way::Silent { .. }) || self.case.visibility.waits =>
             {
                 let (folio, mapping) = (Folio(lock.addr), Mapping(lock.mapping));
                 let body = Body::FolioWait { folio, mapping, index: lock.index };
-                self.tells[t].push_back(Told { site: sites::FOLIO_SLOW, body, known: None, asked: Some(pc) });
+                self.queued[t].push_back(QueuedRecord {
+                    site: sites::FOLIO_SLOW,
+                    body,
+                    known: None,
+                    requested: Some(pc),
+                });
                 self.run.waits.insert((t, pc));
             }
             _ => {}
@@ -553,24 +553,30 @@ impl Runner<'_> {
 
     fn wait_over(&mut self, t: TaskNo, pc: Pc, ins: Ins) {
         let Ins::Take { lock: no, mode, way, .. } = ins else { return };
-        if matches!(way, Way::Ask | Way::TryThenBlock | Way::TryThenAsk) && self.case.telling.waits {
-            self.tell_lock(t, sites::CONTENTION, (LockStep::WaitEnd, no, Some(mode)), false);
+        if matches!(way, Way::Request | Way::TryThenBlock | Way::TryThenRequest) && self.case.visibility.waits
+        {
+            self.queue_lock(t, sites::CONTENTION, (LockStep::WaitEnd, no, Some(mode)), false);
         }
         self.has(t, pc, self.case.locks[no], way, true);
     }
 
-    /// The task has it: what is told of that.
+    /// Records that the task acquired the lock.
     fn has(&mut self, t: TaskNo, pc: Pc, lock: Lock, way: Way, waited: bool) {
         self.phase[t] = Phase::Fresh;
         let (site, how) = match way {
-            Way::Told | Way::Found => (sites::LOOKUP_FOLIO, How::Returned),
+            Way::Named | Way::Found => (sites::LOOKUP_FOLIO, How::Returned),
             Way::Silent { slow: true } if waited => (sites::FOLIO_SLOW, How::SlowPath),
             _ => return,
         };
-        if let Some(asked) = self.run.asks.get_mut(&(t, pc)) {
-            asked.is_told = true;
+        if let Some(requested) = self.run.requests.get_mut(&(t, pc)) {
+            requested.is_reported = true;
         }
-        self.tells[t].push_back(Told { site, body: held_body(lock, how), known: Some(pc), asked: None });
+        self.queued[t].push_back(QueuedRecord {
+            site,
+            body: held_body(lock, how),
+            known: Some(pc),
+            requested: None,
+        });
     }
 }
 
@@ -587,38 +593,4 @@ fn of_lock(ins: &Ins) -> Option<LockNo> {
 
 fn held_body(lock: Lock, how: How) -> Body {
     Body::FolioHeld { folio: Folio(lock.addr), mapping: Mapping(lock.mapping), index: lock.index, how }
-}
-
-/// Class of the locks that have records of their own.
-fn sleeping(kind: Kind) -> Option<Class> {
-    match kind {
-        Kind::MmapLock => Some(Class::MmapLock),
-        Kind::VmaLock => Some(Class::VmaLock),
-        Kind::IMmap => Some(Class::IMmap),
-        Kind::FaultMutex => Some(Class::FaultMutex),
-        Kind::Ptl => Some(Class::Ptl),
-        Kind::FileFolio | Kind::AnonFolio => None,
-    }
-}
-
-fn ask_site(kind: Kind, mode: Mode) -> u16 {
-    match (kind, mode) {
-        (Kind::Ptl, _) => sites::SPIN_LOCK,
-        (_, Mode::Read) => sites::DOWN_READ,
-        (_, Mode::Write) => sites::DOWN_WRITE,
-        (_, Mode::Exclusive) => sites::MUTEX_LOCK,
-    }
-}
-
-fn try_site(kind: Kind, mode: Mode) -> u16 {
-    match (kind, mode) {
-        (Kind::Ptl, _) => sites::SPIN_LOCK,
-        (_, Mode::Read) => sites::DOWN_READ_TRYLOCK,
-        (_, Mode::Write) => sites::DOWN_WRITE_TRYLOCK,
-        (_, Mode::Exclusive) => sites::MUTEX_TRYLOCK,
-    }
-}
-
-fn block_site(mode: Mode) -> u16 {
-    if mode == Mode::Read { sites::READ_TRY_THEN_BLOCK } else { sites::WRITE_TRY_THEN_BLOCK }
 }

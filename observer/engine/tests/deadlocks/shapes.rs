@@ -1,9 +1,9 @@
-//! Cases of a shape that chance alone seldom makes: rings of many tasks, and pages that move.
+//! Cases with shapes that are rare at random: rings of many tasks, and pages that move.
 
 use observer_engine::event::Mode;
 
 use super::{
-    case::{Case, Telling},
+    case::{Case, Visibility},
     machine::TASKS,
     program::{Act, Kind, Lock, LockNo, Segment, Way},
     random::Random,
@@ -38,14 +38,14 @@ fn take(random: &mut Random, locks: &[Lock], no: LockNo) -> Act {
     };
     let way = match kind {
         Kind::FileFolio if random.percent(50) => Way::Found,
-        _ if kind.is_folio() => Way::Told,
-        _ if random.percent(20) => Way::TryThenAsk,
-        _ => Way::Ask,
+        _ if kind.is_folio() => Way::Named,
+        _ if random.percent(20) => Way::TryThenRequest,
+        _ => Way::Request,
     };
     Act::Take { lock: no, mode, way, kill: None }
 }
 
-/// Five to eight tasks, each of which holds a lock and requests that of the next one.
+/// Five to eight tasks. Each holds a lock and requests the lock of the next one.
 pub fn ring(random: &mut Random) -> Case {
     let n = 5 + random.below(TASKS - 4);
     let mut locks: Vec<Lock> = (0..n as u64).map(|no| lock(random, no)).collect();
@@ -56,7 +56,7 @@ pub fn ring(random: &mut Random) -> Case {
     let tasks = (0..n).map(|t| {
         let mut acts = Vec::new();
         if gated.is_some_and(|gated| gated.contains(&t)) {
-            acts.push(Act::Take { lock: n, mode: Mode::Exclusive, way: Way::Ask, kill: None });
+            acts.push(Act::Take { lock: n, mode: Mode::Exclusive, way: Way::Request, kill: None });
         }
         acts.push(take(random, &locks, t));
         if !is_open || t + 1 < n {
@@ -69,7 +69,7 @@ pub fn ring(random: &mut Random) -> Case {
         tasks: tasks.collect(),
         locks,
         born: n,
-        telling: Telling::random(random),
+        visibility: Visibility::random(random),
         run_max: random.pick(&[0, 0, 0, 40]),
         is_killed: false,
         is_last_first: false,
@@ -79,7 +79,7 @@ pub fn ring(random: &mut Random) -> Case {
     }
 }
 
-/// Two or three tasks that lock a page, at one place of it or the other, and one or two other locks.
+/// Two or three tasks that lock a page, at one of two places, and one or two other locks.
 pub fn moved(random: &mut Random) -> Case {
     let others = 1 + random.below(2);
     let mut locks: Vec<Lock> = (0..others as u64).map(|no| lock(random, no)).collect();
@@ -104,7 +104,7 @@ pub fn moved(random: &mut Random) -> Case {
         tasks: tasks.collect(),
         locks,
         born: n,
-        telling: Telling::random(random),
+        visibility: Visibility::random(random),
         run_max: random.pick(&[0, 0, 0, 8, 40]),
         is_killed: false,
         is_last_first: false,

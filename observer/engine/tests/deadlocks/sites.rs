@@ -1,15 +1,19 @@
-//! The probed places of the simulated kernel, as the head of a text trace.
+//! Probed sites of the simulated kernel, as the head of a text trace.
 
 use std::fmt::Write as _;
 
-use observer_engine::{setup::Setup, trace::Trace};
+use observer_engine::{
+    event::{Class, Mode},
+    setup::Setup,
+    trace::Trace,
+};
 
-use super::case::Telling;
+use super::{case::Visibility, program::Kind};
 
 pub const NONE: u16 = 0xffff;
-/// Operations of which it is not known when they lock folios.
+/// Operations that may lock folios at any time.
 pub const OPERATIONS: [u16; 3] = [1, 2, 3];
-/// Locks a folio first of all, or goes on without.
+/// Locks a folio first, or no folio.
 pub const FOLIO_FIRST: u16 = 4;
 /// Locks a folio right after the fault mutex.
 pub const FOLIO_AFTER_MUTEX: u16 = 5;
@@ -26,7 +30,7 @@ pub const DOWNGRADE: u16 = 19;
 pub const LOOKUP_FOLIO: u16 = 20;
 /// Entered right after the folio was locked.
 pub const CONTRACT: u16 = 21;
-/// Entered some time after.
+/// Entered some time after the folio was locked.
 pub const LATE_CONTRACT: u16 = 22;
 pub const FOLIO_SLOW: u16 = 23;
 pub const FOLIO_RELEASE: u16 = 24;
@@ -66,21 +70,67 @@ const SITES: &[(u16, &str)] = &[
     (EXIT, "task sched_process_exit"),
 ];
 
-/// The head of a text trace, with the sites that are used.
-pub fn text(telling: &Telling, used: impl Fn(u16) -> bool) -> String {
+/// Returns the head of a text trace with the sites that are used.
+pub fn text(visibility: &Visibility, used: impl Fn(u16) -> bool) -> String {
     let mut out = String::new();
     for (id, words) in SITES.iter().filter(|(id, _)| used(*id)) {
         let _ = writeln!(out, "site {id} {words}");
     }
-    if !telling.ptl_release {
+    if !visibility.ptl_release {
         out.push_str("coverage ptl/release bounded inline\n");
     }
-    if !telling.waits {
+    if !visibility.waits {
         out.push_str("coverage wait inferred no tracepoint\n");
     }
     out
 }
 
-pub fn setup(telling: &Telling) -> Setup {
-    text(telling, |_| true).parse::<Trace>().unwrap().setup
+pub fn setup(visibility: &Visibility) -> Setup {
+    text(visibility, |_| true).parse::<Trace>().unwrap().setup
+}
+
+/// Returns the class of locks that have records of their own.
+pub fn class(kind: Kind) -> Option<Class> {
+    match kind {
+        Kind::MmapLock => Some(Class::MmapLock),
+        Kind::VmaLock => Some(Class::VmaLock),
+        Kind::IMmap => Some(Class::IMmap),
+        Kind::FaultMutex => Some(Class::FaultMutex),
+        Kind::Ptl => Some(Class::Ptl),
+        Kind::FileFolio | Kind::AnonFolio => None,
+    }
+}
+
+/// Returns the site of a blocking request.
+pub fn of_request(kind: Kind, mode: Mode) -> u16 {
+    match (kind, mode) {
+        (Kind::Ptl, _) => SPIN_LOCK,
+        (_, Mode::Read) => DOWN_READ,
+        (_, Mode::Write) => DOWN_WRITE,
+        (_, Mode::Exclusive) => MUTEX_LOCK,
+    }
+}
+
+/// Returns the site of a trylock.
+pub fn of_try(kind: Kind, mode: Mode) -> u16 {
+    match (kind, mode) {
+        (Kind::Ptl, _) => SPIN_LOCK,
+        (_, Mode::Read) => DOWN_READ_TRYLOCK,
+        (_, Mode::Write) => DOWN_WRITE_TRYLOCK,
+        (_, Mode::Exclusive) => MUTEX_TRYLOCK,
+    }
+}
+
+/// Returns the site that tries first and blocks if that fails.
+pub fn of_try_then_block(mode: Mode) -> u16 {
+    if mode == Mode::Read { READ_TRY_THEN_BLOCK } else { WRITE_TRY_THEN_BLOCK }
+}
+
+/// Returns the site of a release.
+pub fn of_release(kind: Kind) -> u16 {
+    match kind {
+        Kind::FaultMutex => MUTEX_UNLOCK,
+        Kind::Ptl => SPIN_UNLOCK,
+        _ => RELEASE,
+    }
 }

@@ -1,4 +1,4 @@
-//! Runs every kernel many times, and holds the engine to what the oracle says of each run.
+//! Runs every kernel many times and checks the engine against the oracle.
 
 use std::{collections::BTreeMap, ops::Range};
 
@@ -9,7 +9,7 @@ use super::{
     scenario::{Scenario, shrink},
 };
 
-/// What there was to find in the runs of one kernel.
+/// Counts of the windows and predictions in the runs of one kernel.
 #[derive(Default)]
 struct Found {
     leases: usize,
@@ -48,7 +48,7 @@ fn run(row: &Row, seeds: Range<u64>) -> Result<Found, String> {
     Ok(found)
 }
 
-/// Runs all kernels with so many seeds each.
+/// Runs all kernels with this number of seeds each.
 fn agree(seeds: u64) {
     let (mut failed, mut ranks, mut runs) = (Vec::new(), BTreeMap::<&str, usize>::new(), 0);
     for row in KERNELS {
@@ -93,9 +93,9 @@ fn the_engine_agrees_with_the_oracle_in_full() {
     agree(5000);
 }
 
-/// For whoever looks into a failure: `MODEL_KERNEL` is the kernel's name, `MODEL_SEED` the seed.
+/// To debug a failure: `MODEL_KERNEL` is the kernel's name, `MODEL_SEED` the seed.
 #[test]
-#[ignore = "for one seed, told by the environment"]
+#[ignore = "for one seed, given by the environment"]
 fn one_seed() {
     let (Ok(kernel), Ok(seed)) = (std::env::var("MODEL_KERNEL"), std::env::var("MODEL_SEED")) else {
         println!("MODEL_KERNEL and MODEL_SEED say which");

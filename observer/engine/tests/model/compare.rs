@@ -1,4 +1,4 @@
-//! The engine's findings held against the oracle's.
+//! Compares the findings of the engine with those of the oracle.
 
 use std::fmt::Write as _;
 
@@ -10,14 +10,14 @@ use observer_engine::{
 
 use super::{
     kernel::{Kernel, mm_addr},
-    kernels::Told,
+    kernels::UnlinkReport,
     oracle::{self, Window},
     predicted,
     scenario::Scenario,
     sites,
 };
 
-/// The engine after all events of a run.
+/// Returns the engine after all events of a run.
 pub fn engine(kernel: &Kernel) -> Engine {
     let mut engine = Engine::new(sites::setup(&kernel.protocol));
     for (no, event) in kernel.events.iter().enumerate() {
@@ -30,7 +30,7 @@ pub fn engine(kernel: &Kernel) -> Engine {
     engine
 }
 
-fn case_said(case: &WindowCase) -> String {
+fn case_by_engine(case: &WindowCase) -> String {
     let used = match case.used {
         Use::No => "no".to_owned(),
         Use::Contract => "contract".to_owned(),
@@ -76,33 +76,35 @@ fn case_true(kernel: &Kernel, w: &Window) -> String {
     )
 }
 
-/// Windows of one pair of sites and rank, in words. Several cases can be the first, or the longest.
-struct Said {
-    what: String,
+/// Windows of one pair of sites and rank, as text. Several cases can be the first, or the longest.
+struct Windows {
+    subject: String,
     first: Vec<String>,
     longest: Vec<String>,
 }
 
-impl Said {
-    fn agrees(&self, other: &Said) -> bool {
+impl Windows {
+    fn agrees(&self, other: &Windows) -> bool {
         let meet = |a: &[String], b: &[String]| a.iter().any(|case| b.contains(case));
-        self.what == other.what && meet(&self.first, &other.first) && meet(&self.longest, &other.longest)
+        self.subject == other.subject
+            && meet(&self.first, &other.first)
+            && meet(&self.longest, &other.longest)
     }
 
     fn text(&self) -> String {
         format!(
             "{}\n  first {}\n  longest {}",
-            self.what,
+            self.subject,
             self.first.join("\n   or "),
             self.longest.join("\n   or ")
         )
     }
 }
 
-fn said(engine: &Engine) -> Vec<Said> {
+fn by_engine(engine: &Engine) -> Vec<Windows> {
     let windows = engine.findings().into_iter().filter_map(|f| match &f.evidence {
-        Evidence::Window(w) => Some(Said {
-            what: format!(
+        Evidence::Window(w) => Some(Windows {
+            subject: format!(
                 "{} {}/{} count={} {}..{}",
                 f.rank.name(),
                 w.first.holder.site,
@@ -111,15 +113,15 @@ fn said(engine: &Engine) -> Vec<Said> {
                 f.first_ns,
                 f.last_ns
             ),
-            first: vec![case_said(&w.first)],
-            longest: vec![case_said(&w.longest)],
+            first: vec![case_by_engine(&w.first)],
+            longest: vec![case_by_engine(&w.longest)],
         }),
         _ => None,
     });
     windows.collect()
 }
 
-fn truth(kernel: &Kernel) -> Vec<Said> {
+fn truth(kernel: &Kernel) -> Vec<Windows> {
     let merged = oracle::merged(oracle::windows(&kernel.log)).into_iter();
     let words = merged.map(|((lookup, unlink, rank), windows)| {
         let first_ns = windows.iter().map(|w| w.hi_ns).min();
@@ -128,8 +130,8 @@ fn truth(kernel: &Kernel) -> Vec<Said> {
         let cases = |which: &dyn Fn(&Window) -> bool| {
             windows.iter().filter(|w| which(w)).map(|w| case_true(kernel, w)).collect()
         };
-        Said {
-            what: format!(
+        Windows {
+            subject: format!(
                 "{} {lookup}/{unlink} count={} {}..{}",
                 rank.name(),
                 windows.len(),
@@ -143,55 +145,56 @@ fn truth(kernel: &Kernel) -> Vec<Said> {
     words.collect()
 }
 
-/// A prediction in words, and how many leases and unlinks are part of it.
+/// A prediction as text, and the numbers of its leases and unlinks.
 type Predicted = (String, u64, u64);
 
-fn predicted_said(engine: &Engine) -> Vec<Predicted> {
+fn predicted_by_engine(engine: &Engine) -> Vec<Predicted> {
     let predictions = engine.findings().into_iter().filter_map(|f| match &f.evidence {
         Evidence::Prediction(p) => {
-            let what = format!("{} prediction {}/{}", f.rank.name(), p.holder.site, p.unlinker.site);
-            Some((what, p.leases, p.unlinks))
+            let subject = format!("{} prediction {}/{}", f.rank.name(), p.holder.site, p.unlinker.site);
+            Some((subject, p.leases, p.unlinks))
         }
         _ => None,
     });
     predictions.collect()
 }
 
-/// Predictions that are not the same on both sides. Things that the engine cannot tell from each other count together.
+/// Returns the predictions that differ. Accesses that the engine cannot distinguish count together.
 fn predicted_differences(kernel: &Kernel, engine: &Engine) -> String {
-    let mut said = predicted_said(engine);
+    let mut by_engine = predicted_by_engine(engine);
     let mut out = String::new();
     for ((lookup, unlink, rank), p) in predicted::predictions(&kernel.log, &oracle::windows(&kernel.log)) {
-        let what = format!("{} prediction {lookup}/{unlink}", rank.name());
+        let subject = format!("{} prediction {lookup}/{unlink}", rank.name());
         let within = |n: u64, (least, most): (usize, usize)| (least as u64..=most as u64).contains(&n);
-        let agrees = |(said, leases, unlinks): &Predicted| {
-            *said == what && within(*leases, p.leases) && within(*unlinks, p.unlinks)
+        let agrees = |(by_engine, leases, unlinks): &Predicted| {
+            *by_engine == subject && within(*leases, p.leases) && within(*unlinks, p.unlinks)
         };
-        match said.iter().position(agrees) {
-            Some(at) => drop(said.swap_remove(at)),
+        match by_engine.iter().position(agrees) {
+            Some(at) => drop(by_engine.swap_remove(at)),
             None if p.leases.0 == 0 => {}
-            None => drop(writeln!(out, "# truth: {what} leases={:?} unlinks={:?}", p.leases, p.unlinks)),
+            None => drop(writeln!(out, "# truth: {subject} leases={:?} unlinks={:?}", p.leases, p.unlinks)),
         }
     }
-    for (what, leases, unlinks) in said {
-        let _ = writeln!(out, "# engine: {what} leases={leases} unlinks={unlinks}");
+    for (subject, leases, unlinks) in by_engine {
+        let _ = writeln!(out, "# engine: {subject} leases={leases} unlinks={unlinks}");
     }
     out
 }
 
-/// What the engine says and should not, and the other way round; empty: they agree.
+/// Returns the findings that only one of the two reports. Empty: they agree.
 pub fn differences(kernel: &Kernel) -> String {
     let engine = engine(kernel);
-    let (said, truth) = (said(&engine), truth(kernel));
+    let (by_engine, truth) = (by_engine(&engine), truth(kernel));
     let mut out = String::new();
-    for (who, these, those) in [("engine", &said, &truth), ("truth", &truth, &said)] {
+    for (source, these, those) in [("engine", &by_engine, &truth), ("truth", &truth, &by_engine)] {
         for one in these.iter().filter(|one| !those.iter().any(|other| one.agrees(other))) {
-            let _ = writeln!(out, "# {who}: {}", one.text().replace('\n', "\n# "));
+            let _ = writeln!(out, "# {source}: {}", one.text().replace('\n', "\n# "));
         }
     }
     out.push_str(&predicted_differences(kernel, &engine));
-    // Where removals are told late, the engine's list of links may be stale: the kernel's own count stands beside it.
-    let bound = if kernel.protocol.told == Told::Entries { Rank::Predicted } else { Rank::Possible };
+    // If unlinks are recorded late, the engine's list of links may be stale. The kernel's own count is more exact.
+    let bound =
+        if kernel.protocol.unlink_report == UnlinkReport::Entries { Rank::Predicted } else { Rank::Possible };
     for finding in engine
         .findings()
         .iter()
@@ -202,7 +205,7 @@ pub fn differences(kernel: &Kernel) -> String {
     out
 }
 
-/// The run as a text trace.
+/// Returns the run as a text trace.
 pub fn text(scenario: &Scenario, kernel: &Kernel) -> String {
     let setup = sites::setup(&scenario.protocol);
     let mut out = String::new();

@@ -1,7 +1,7 @@
-//! Thousands of faults of other tasks on the same links, between the steps of a run: what a server does all the time.
+//! Thousands of faults of other tasks on the same links, between the steps of a run, as on a busy server.
 //!
-//! Each is under the file's lock and under one of 512 fault mutexes, and over before anything else happens, so that it changes
-//! nothing of what is true of the others. Every finding that is not about the crowd is the same with it as without.
+//! Each fault holds the file's lock and one of 512 fault mutexes, and ends before the next step. So it changes
+//! nothing for the other tasks: every finding that is not about the crowd must be the same without it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,7 @@ use observer_engine::{
 };
 
 use super::{
-    kernels::{KERNELS, Told},
+    kernels::{KERNELS, UnlinkReport},
     locks::Lock,
     page::{PAGES, Page, lock},
     random::Random,
@@ -22,9 +22,9 @@ use super::{
 };
 
 const FIRST_TID: u32 = 5_000;
-/// Tasks that stay.
+/// Number of tasks that live through the whole run.
 const STAYING: usize = 6;
-/// The function on whose behalf the crowd looks up.
+/// The function in which the crowd looks up.
 const FAULT: &str = "crowd_fault";
 const FAULT_ID: SiteId = SiteId(100);
 const FOLIO_ID: SiteId = SiteId(101);
@@ -49,7 +49,7 @@ fn setup(protocol: &super::kernels::Protocol) -> Setup {
     setup
 }
 
-/// Links that are in place, by mm and GiB, as far as the records tell.
+/// Links that exist according to the records, by mm and GiB.
 #[derive(Default)]
 struct Links {
     tables: BTreeMap<(Mm, Addr), Table>,
@@ -80,7 +80,7 @@ impl Links {
 
 struct Crowd {
     random: Random,
-    /// Short-lived tasks so far.
+    /// Number of short-lived tasks so far.
     born: u32,
     introduced: BTreeSet<u32>,
     faults: usize,
@@ -114,12 +114,12 @@ impl Crowd {
         let entry = self.random.below(512) as u64;
         let (addr, pte) = (Addr(gib.0 + (entry << 21)), Pte(table.0 + 8 * entry));
         let i_mmap = |step| lock(step, Class::IMmap, Mode::Read, Lock::IMmap.addr());
-        let (ask, release, sleeping) = (LockStep::Ask, LockStep::Release, Site::Sleeping.id());
+        let (request, release, sleeping) = (LockStep::Request, LockStep::Release, Site::Sleeping.id());
         send(tid, FAULT_ID, Body::OpBegin { mm, start: addr, end: addr });
-        send(tid, sleeping, page.mutex(ask));
-        send(tid, sleeping, i_mmap(ask));
+        send(tid, sleeping, page.mutex(request));
+        send(tid, sleeping, i_mmap(request));
         send(tid, Site::Offset.id(), Body::Lookup { mm, addr, pte, repeats: 0 });
-        send(tid, FOLIO_ID, page.ask());
+        send(tid, FOLIO_ID, page.request());
         send(tid, FOLIO_ID, page.held());
         send(tid, FOLIO_ID, page.unlock());
         send(tid, FAULT_ID, Body::OpEnd { ret: 0 });
@@ -131,11 +131,16 @@ impl Crowd {
     }
 }
 
-/// What is said of those that are not of the crowd: id, rank, how often. Which of several occurrences is shown may be another, since
-/// those between which no task came or went are one.
-type Said = Vec<(String, Rank, u64)>;
+/// Findings about other tasks: id, rank and count. The shown occurrence may differ, because occurrences are merged if
+/// no task was added or removed in between.
+type Reported = Vec<(String, Rank, u64)>;
 
-fn said(protocol: &super::kernels::Protocol, events: &[Event], faults: usize, seed: u64) -> (Said, usize) {
+fn reported(
+    protocol: &super::kernels::Protocol,
+    events: &[Event],
+    faults: usize,
+    seed: u64,
+) -> (Reported, usize) {
     let mut engine = Engine::new(setup(protocol));
     let (mut links, mut left) = (Links::default(), faults);
     let mut crowd = Crowd { random: Random(seed), born: 0, introduced: BTreeSet::new(), faults: 0 };
@@ -164,13 +169,13 @@ fn said(protocol: &super::kernels::Protocol, events: &[Event], faults: usize, se
 
 fn nothing_changes(seeds: u64, crowds: &[usize]) {
     let (mut runs, mut faults, mut findings) = (0_u64, 0, 0);
-    // Where the moment of a removal is not told, what a crowd looks up after it cannot be told from what it looked up before.
-    for row in KERNELS.iter().filter(|row| row.protocol.told != Told::Entries) {
+    // If the moment of an unlink is not recorded, lookups of a crowd before and after it cannot be distinguished.
+    for row in KERNELS.iter().filter(|row| row.protocol.unlink_report != UnlinkReport::Entries) {
         for seed in 0..seeds {
             let kernel = Scenario::random(&row.protocol, !seed).run();
-            let (alone, _) = said(&row.protocol, &kernel.events, 0, seed);
+            let (alone, _) = reported(&row.protocol, &kernel.events, 0, seed);
             let crowd = crowds[seed as usize % crowds.len()];
-            let (among, came) = said(&row.protocol, &kernel.events, crowd, seed);
+            let (among, came) = reported(&row.protocol, &kernel.events, crowd, seed);
             assert_eq!(alone, among, "{}, seed {seed}, with a crowd of {came}", row.name);
             (runs, faults, findings) = (runs + 1, faults + came, findings + alone.len());
         }
@@ -180,12 +185,12 @@ fn nothing_changes(seeds: u64, crowds: &[usize]) {
 }
 
 #[test]
-fn what_others_do_on_the_same_links_changes_nothing() {
+fn other_tasks_on_the_same_links_change_no_finding() {
     nothing_changes(8, &[300, 3_000]);
 }
 
 #[test]
 #[ignore = "long: up to 20,000 faults in each of 1,400 runs"]
-fn what_others_do_on_the_same_links_changes_nothing_in_full() {
+fn other_tasks_on_the_same_links_change_no_finding_in_full() {
     nothing_changes(50, &[600, 2_500, 10_000, 20_000]);
 }

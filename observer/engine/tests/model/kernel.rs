@@ -1,8 +1,8 @@
 //! The simulated kernel: tables, upper-level entries, locks, and tasks that run programs of atomic steps.
 //!
-//! Every step changes the state, sends the events that real probes would send, and writes down what is true (`truth`).
-//! What is sent and what is kept back (repeated lookups, locks of tables that were given back) follows the eBPF side.
-//! Decides nothing about findings.
+//! Every step changes the state, sends the events that real probes would send, and logs the truth (`truth`). Which
+//! events are sent and which are not (repeated lookups, locks of freed tables) follows the eBPF side. This module
+//! decides nothing about findings.
 
 mod locking;
 mod pages;
@@ -60,7 +60,7 @@ struct MmState {
     users: usize,
 }
 
-/// A pointer in a task's register: into which table, and from which lookup. No lookup: it was not seen.
+/// A pointer in a task's register: its table, and the lookup that returned it. `None`: the lookup was not seen.
 #[derive(Clone, Copy, Debug)]
 struct Pointer {
     table: usize,
@@ -69,12 +69,12 @@ struct Pointer {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Asking {
+struct LockRequest {
     lock: Lock,
     mode: Mode,
-    ask_ns: u64,
+    requested_ns: u64,
     lease: Option<usize>,
-    is_wait_told: bool,
+    is_wait_reported: bool,
     seen: bool,
 }
 
@@ -100,22 +100,22 @@ pub struct Task {
     regs: [Option<Pointer>; REGS],
     held: Vec<Held>,
     frames: Vec<Site>,
-    asking: Option<Asking>,
-    /// Got, and not told yet: the next event tells.
-    got: Option<(Asking, u64)>,
-    /// The lookup that was sent last: mm, GiB, table. The same ones after it are counted only.
+    request: Option<LockRequest>,
+    /// Acquired, but not recorded yet: the next event shows it.
+    acquired: Option<(LockRequest, u64)>,
+    /// The last lookup that was sent: mm, GiB, table. Equal lookups after it are only counted.
     sent: Option<(usize, u64, u64)>,
     sent_lease: Option<usize>,
     repeats: u32,
     /// Table of the last lookup, as the probes remember it.
     last_table: u64,
     seen: Option<Seen>,
-    /// Sharing that its function's return will tell.
+    /// A share that the return of its function will report.
     shared: Option<(Place, usize)>,
-    release_told: bool,
-    /// Stopped, by an interrupt or another task, while others make so many steps.
+    release_reported: bool,
+    /// Number of steps that others make while an interrupt or another task stops this one.
     away: usize,
-    /// Other mms that it keeps alive.
+    /// Other mms that the task keeps alive.
     uses: Option<usize>,
 }
 
@@ -137,13 +137,13 @@ pub struct Kernel {
     vmas: BTreeMap<Place, Vma>,
     mms: Vec<MmState>,
     named: BTreeSet<u64>,
-    /// Locks of tables that were given back.
+    /// Locks of freed tables.
     retired: BTreeSet<u64>,
     lock_lives: BTreeMap<u64, u32>,
 }
 
 impl Kernel {
-    /// `born`: tasks that run from the start; the others are forked.
+    /// `born`: number of tasks that exist at the start; the others are forked.
     pub fn new(
         protocol: Protocol,
         places: &[Place],
@@ -168,15 +168,15 @@ impl Kernel {
                 regs: [None; REGS],
                 held: Vec::new(),
                 frames: Vec::new(),
-                asking: None,
-                got: None,
+                request: None,
+                acquired: None,
                 sent: None,
                 sent_lease: None,
                 repeats: 0,
                 last_table: 0,
                 seen: None,
                 shared: None,
-                release_told: false,
+                release_reported: false,
                 away: 0,
                 uses: None,
             })
@@ -216,7 +216,7 @@ impl Kernel {
         kernel
     }
 
-    /// Runs until nobody can go on, or so many steps were made. Returns how many.
+    /// Runs until no task can continue, or for `steps_max` steps. Returns the number of steps.
     pub fn run(&mut self, steps_max: usize) -> usize {
         let mut steps = 0;
         self.name_all(0, |_| true);
@@ -243,7 +243,7 @@ impl Kernel {
         steps
     }
 
-    /// Whether every task came to its end: else they wait for each other.
+    /// Returns true if every task exited. Otherwise they wait for each other.
     pub fn is_over(&self) -> bool {
         self.tasks.iter().all(|t| t.is_gone || !t.is_born)
     }
@@ -253,8 +253,8 @@ impl Kernel {
         if !task.is_born || task.is_gone {
             return false;
         }
-        task.asking.is_none_or(|a| {
-            self.locks.is_free(a.lock, a.mode, no) || (self.protocol.waits && !a.is_wait_told)
+        task.request.is_none_or(|a| {
+            self.locks.is_free(a.lock, a.mode, no) || (self.protocol.waits && !a.is_wait_reported)
         })
     }
 
@@ -279,14 +279,19 @@ impl Kernel {
         }
         self.log.spans[no].birth_ns.get_or_insert(time_ns);
         let still_waits = matches!(body, Body::Lock { step: LockStep::WaitBegin, .. });
-        if !still_waits && let Some((asking, got_ns)) = self.tasks[no].got.take() {
-            let held = self.tasks[no].held.iter().rfind(|h| h.lock == asking.lock);
-            // Released without a record: it was had all the same.
+        if !still_waits && let Some((request, acquired_ns)) = self.tasks[no].acquired.take() {
+            let held = self.tasks[no].held.iter().rfind(|h| h.lock == request.lock);
+            // Released without a record, but held all the same.
             if let Some(held) = held.copied() {
-                self.deed(no, time_ns, Deed::Got { held });
+                self.deed(no, time_ns, Deed::Acquired { held });
             }
-            if let Some(lease) = asking.lease {
-                let deed = Deed::TookPtl { lease, lock: asking.lock, ask_ns: asking.ask_ns, got_ns };
+            if let Some(lease) = request.lease {
+                let deed = Deed::TookPtl {
+                    lease,
+                    lock: request.lock,
+                    requested_ns: request.requested_ns,
+                    acquired_ns,
+                };
                 self.deed(no, time_ns, deed);
             }
         }
@@ -303,8 +308,8 @@ impl Kernel {
     }
 
     fn step(&mut self, no: TaskNo) {
-        if let Some(asking) = self.tasks[no].asking {
-            return self.step_asking(no, asking);
+        if let Some(request) = self.tasks[no].request {
+            return self.step_request(no, request);
         }
         let Some(ins) = self.tasks[no].program.get(self.tasks[no].pc).copied() else {
             self.tasks[no].is_gone = true;
@@ -312,9 +317,9 @@ impl Kernel {
         };
         self.tasks[no].pc += 1;
         self.execute(no, ins);
-        // Whoever has just got a pointer is the one to be stopped.
-        let got = matches!(ins, Ins::Look(reg, ..) if self.tasks[no].regs[reg].is_some());
-        if (got || matches!(ins, Ins::Call(..) | Ins::PtlAsk(_))) && self.random.once_in(4) {
+        // A task that just acquired a pointer is stopped most often.
+        let acquired = matches!(ins, Ins::Look(reg, ..) if self.tasks[no].regs[reg].is_some());
+        if (acquired || matches!(ins, Ins::Call(..) | Ins::PtlRequest(_))) && self.random.once_in(4) {
             self.tasks[no].away = 1 + self.random.below(100);
         }
     }
@@ -331,13 +336,13 @@ impl Kernel {
             Ins::BeginSweep(place, to) => self.begin_sweep(no, place, to),
             Ins::End => self.end(no),
             Ins::Call(reg, place) => self.call(no, reg, place),
-            Ins::Ask(lock, mode) => self.ask(no, lock, mode, None),
+            Ins::Request(lock, mode) => self.request(no, lock, mode, None),
             Ins::Try(lock, mode, busy) => self.try_lock(no, lock, mode, busy),
             Ins::Release(lock) => self.release(no, lock),
             Ins::Downgrade(lock) => self.downgrade(no, lock),
-            Ins::PtlAsk(reg) => {
+            Ins::PtlRequest(reg) => {
                 let pointer = self.tasks[no].regs[reg].expect("a pointer");
-                self.ask(no, Lock::Ptl(self.tables[pointer.table].addr), Mode::Exclusive, pointer.lease);
+                self.request(no, Lock::Ptl(self.tables[pointer.table].addr), Mode::Exclusive, pointer.lease);
             }
             Ins::PtlRelease(reg) => {
                 let pointer = self.tasks[no].regs[reg].expect("a pointer");
@@ -424,7 +429,7 @@ impl Kernel {
         }
         if let Some((place, table)) = self.tasks[no].shared.filter(|_| site == Site::Sharing) {
             self.tasks[no].shared = None;
-            self.tell_shared(no, place, table);
+            self.report_shared(no, place, table);
         }
         self.tasks[no].frames.pop();
         self.tasks[no].sent = None;
@@ -435,7 +440,7 @@ impl Kernel {
 
     fn fork(&mut self, no: TaskNo, child: TaskNo) {
         let mm = self.tasks[child].mm;
-        // Numbers of tasks that are gone are used again.
+        // Thread ids of exited tasks are reused.
         let alive = |tid| self.tasks.iter().any(|t| t.tid == tid && t.is_born && !t.is_gone);
         let free: Vec<u32> = self.tasks.iter().map(|t| t.tid).filter(|tid| !alive(*tid)).collect();
         if alive(self.tasks[child].tid) || self.random.once_in(2) {
@@ -450,7 +455,7 @@ impl Kernel {
         self.log.spans[child].birth_ns = Some(now_ns);
         self.mms[mm].users += 1;
         if self.mms[mm].users == 1 {
-            // A process of its own, with a copy of the mappings.
+            // A new process, with a copy of the mappings.
             for (_, vma) in self.vmas.iter_mut().filter(|(p, _)| p.mm == mm) {
                 *vma = Vma { mapped: true, shareable: true, in_tree: true };
             }

@@ -1,40 +1,40 @@
-//! The kernels that are simulated: one that keeps everything apart, and what becomes of it when something is left out.
+//! The simulated kernels: one in which locks exclude every race, and variants in which something is missing.
 
-/// How the removal of a link is told.
+/// How an unlink is recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Told {
+pub enum UnlinkReport {
     Body,
     Both,
     Entries,
 }
 
-/// What a fault does that goes on with its pointer after it gave up the lock.
+/// What a fault does with its pointer after it released the lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Late {
-    /// It does not.
+    /// It does not use the pointer any more.
     Never,
-    /// Takes the table's lock and uses it.
+    /// Acquires the PTL and uses it.
     Blindly,
-    /// Looks up again under the table's lock, and backs out or goes on with the new one.
+    /// Looks up again under the PTL. Backs out, or continues with the new pointer.
     Revalidates,
-    /// Looks up again, and takes the lock after that.
+    /// Looks up again, and acquires the PTL afterwards.
     RevalidatesBefore,
-    /// Uses it, and looks up again after that.
+    /// Uses it, and looks up again afterwards.
     RevalidatesAfterUse,
-    /// Looks up again under the lock and does not compare: takes the old table's lock again.
+    /// Looks up again under the lock and does not compare: acquires the old table's PTL again.
     IgnoresTakesAgain,
-    /// The same, and hands the old pointer to a callback.
+    /// The same, and passes the old pointer to a callback.
     IgnoresHandsOver,
 }
 
 /// A kernel.
 #[derive(Clone, Copy, Debug)]
 pub struct Protocol {
-    /// There is a lock per VMA, and whoever takes a link away has it for writing.
+    /// Each VMA has a lock, and every unlink holds it for writing.
     pub vma_lock: bool,
-    /// Walkers look up under it.
+    /// Walkers hold it during the lookup.
     pub walkers_lock: bool,
-    /// Faults look without a lock first, and use what they found for a migration wait.
+    /// Faults look up without a lock first, and use the result for a migration wait.
     pub first_look: bool,
     pub late: Late,
     /// The split of a VMA unshares without the VMA's lock.
@@ -42,17 +42,17 @@ pub struct Protocol {
     pub split_takes_i_mmap: bool,
     /// Moving a mapping unshares without the table's lock.
     pub moves: bool,
-    pub told: Told,
+    pub unlink_report: UnlinkReport,
     pub waits: bool,
-    /// Sharing is told at the function's return, after its lock is released.
+    /// A share is recorded at the return of its function, after its lock is released.
     pub late_share: bool,
     /// The walker's lookup is seen, not only its callback.
     pub walk_seen: bool,
-    /// Readers have the VMA's own lock, which no probe sees, instead of the mm's where they can get it.
+    /// Readers hold the VMA's own lock, which no probe sees, instead of the mmap_lock where they can.
     pub per_vma: bool,
-    /// There are walks over whole mms with no lookup function.
+    /// Some walks cover whole mms and have no lookup function.
     pub sweeps: bool,
-    /// A walk by the file gives the file's lock up and goes on under the VMA's.
+    /// A walk by the file releases the file's lock and continues under the VMA's lock.
     pub drops: bool,
     /// Seconds pass between some steps.
     pub slow: bool,
@@ -62,11 +62,11 @@ pub struct Protocol {
     pub run_max: usize,
 }
 
-/// A kernel to run, by name.
+/// A kernel with its name.
 pub struct Row {
     pub name: &'static str,
     pub protocol: Protocol,
-    /// Nothing can go wrong in it: there are no alarms, whatever is lost.
+    /// No race is possible in it: there are no alarms with any loss.
     pub clean: bool,
 }
 
@@ -86,7 +86,7 @@ pub const PROTECTED: Protocol = Protocol {
     split: false,
     split_takes_i_mmap: true,
     moves: true,
-    told: Told::Both,
+    unlink_report: UnlinkReport::Both,
     waits: true,
     late_share: false,
     walk_seen: true,
@@ -111,25 +111,31 @@ const EVERYTHING: Protocol = Protocol {
 
 pub const KERNELS: &[Row] = &[
     clean("protected", PROTECTED),
-    clean("protected, entries only", Protocol { told: Told::Entries, ..PROTECTED }),
-    clean("protected, late share", Protocol { late_share: true, told: Told::Body, ..PROTECTED }),
+    clean("protected, entries only", Protocol { unlink_report: UnlinkReport::Entries, ..PROTECTED }),
+    clean(
+        "protected, late share",
+        Protocol { late_share: true, unlink_report: UnlinkReport::Body, ..PROTECTED },
+    ),
     clean("split", Protocol { split: true, ..PROTECTED }),
     clean("protected, VMA's own lock", Protocol { per_vma: true, ..PROTECTED }),
     clean("protected, slow", Protocol { slow: true, ..PROTECTED }),
     racy("first look", Protocol { first_look: true, ..PROTECTED }),
     racy("split without i_mmap", Protocol { split: true, split_takes_i_mmap: false, ..PROTECTED }),
     racy("walkers without", WALKERS),
-    racy("walkers without, entries only", Protocol { told: Told::Entries, ..WALKERS }),
-    racy("walkers without, body only", Protocol { told: Told::Body, waits: false, ..WALKERS }),
+    racy("walkers without, entries only", Protocol { unlink_report: UnlinkReport::Entries, ..WALKERS }),
+    racy(
+        "walkers without, body only",
+        Protocol { unlink_report: UnlinkReport::Body, waits: false, ..WALKERS },
+    ),
     racy("walkers without, late share", Protocol { late_share: true, ..WALKERS }),
     racy("walkers without, unseen lookups", Protocol { walk_seen: false, ..WALKERS }),
     racy("everything", EVERYTHING),
     racy(
         "everything, entries only",
-        Protocol { told: Told::Entries, split_takes_i_mmap: true, ..EVERYTHING },
+        Protocol { unlink_report: UnlinkReport::Entries, split_takes_i_mmap: true, ..EVERYTHING },
     ),
     racy("no vma lock", OLD),
-    racy("no vma lock, entries only", Protocol { told: Told::Entries, ..OLD }),
+    racy("no vma lock, entries only", Protocol { unlink_report: UnlinkReport::Entries, ..OLD }),
     racy("everything, VMA's own lock", Protocol { per_vma: true, split_takes_i_mmap: true, ..EVERYTHING }),
     racy("everything, slow", Protocol { slow: true, ..EVERYTHING }),
     racy("everything, sweeps", Protocol { sweeps: true, ..EVERYTHING }),

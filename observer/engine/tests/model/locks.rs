@@ -1,6 +1,6 @@
-//! Locks as the kernel has them: readers, a writer, and readers that wait behind a queued writer.
+//! Locks as in the kernel: readers, a writer, and readers that wait behind a queued writer.
 //!
-//! Decides who has what. Which events tell of it is the kernel's business (`kernel`).
+//! Decides which task holds a lock. `kernel` decides which events show it.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +23,7 @@ pub enum Lock {
 impl Lock {
     pub fn class(self) -> Class {
         match self {
-            // It has no class of its own: it stands for a part of the mm's.
+            // It has no class of its own: it is a part of the mm's lock.
             Lock::Mmap(_) | Lock::PerVma(..) => Class::MmapLock,
             Lock::Vma(..) => Class::VmaLock,
             Lock::IMmap => Class::IMmap,
@@ -44,7 +44,7 @@ impl Lock {
     }
 }
 
-/// Who has a lock and who waits for it to write.
+/// Holders of a lock, and the task that waits to write.
 #[derive(Clone, Debug, Default)]
 struct State {
     readers: Vec<TaskNo>,
@@ -68,7 +68,7 @@ impl Locks {
         let Some(state) = self.0.get(&lock) else { return true };
         let others_queue = state.queued_writers.iter().any(|t| *t != task);
         let is_next = state.queued_writers.first().is_none_or(|first| *first == task);
-        // A spinlock is given in the order of the asks.
+        // A spinlock is granted in the order of the requests.
         if matches!(lock, Lock::Ptl(_)) && !is_next {
             return false;
         }

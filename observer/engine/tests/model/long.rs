@@ -1,7 +1,7 @@
-//! Runs without end: what is dead is forgotten, and memory stays flat.
+//! Runs without end: dead objects are forgotten, and memory stays flat.
 //!
-//! One engine sees run after run. In each everything is new: tasks, mms, VMAs and their locks; pages of tables come back, since a
-//! machine has only so many. When a run is over nothing of it is alive.
+//! One engine receives run after run. In each run, everything is new: tasks, mms, VMAs and their locks. Pages of
+//! tables are reused, since a machine has a limited number. At the end of a run no object of it exists.
 
 use std::fs;
 
@@ -20,11 +20,11 @@ fn resident_kb() -> u64 {
     statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).expect("a number of pages") * 4
 }
 
-/// Makes the things of a run others than those of the runs before, and puts it after them.
+/// Gives the objects of a run other names than in earlier runs, and moves the run behind them in time.
 struct Round {
     since_ns: u64,
     no: u64,
-    /// Tables of this round are moved by so much: pages are used again after many rounds.
+    /// Offset of the tables of this round. Pages are reused after many rounds.
     pages: u64,
 }
 
@@ -71,7 +71,7 @@ impl Round {
     }
 }
 
-/// Pages that tables can be in, so many times the room of a run.
+/// Number of different pages for tables, in multiples of those of one run.
 const ROOMS: u64 = 512;
 
 fn rounds(events_max: u64) {
@@ -88,7 +88,7 @@ fn rounds(events_max: u64) {
             }
             since_ns = event.time_ns;
         }
-        // The file goes, and its lock.
+        // The file is removed, and its lock with it.
         let lock = LockAddr(0x3_0000 + (no << 24));
         let last = kernel.events.last().expect("something happens");
         let body = Body::LockForget { class: Class::IMmap, lock };

@@ -1,11 +1,13 @@
-//! A model of page-table sharing whose truth is known, and a brute-force oracle: whatever the interleaving, the engine finds
-//! every window that was there, none that was not, and says the same of it; and it predicts what could have been.
+//! A model of page-table sharing whose truth is known, and a brute-force oracle. For every interleaving, the engine
+//! must find every window that existed and no other, with the same evidence, and predict every window that could have
+//! existed.
 //!
-//! `kernel` simulates, `programs` has the paths of the kernel in their variants, `kernels` lists the kernels, `oracle` says what
-//! there is to find and `compare` holds the engine to it. Everything comes from a seed. A failure prints its seed, and the
-//! smallest run that fails too as a text trace.
+//! `kernel` simulates, `programs` has the paths of the kernel in their variants, `kernels` lists the kernels,
+//! `oracle` derives the expected findings, and `compare` checks the engine against it. Everything depends on a seed.
+//! A failure prints its seed and the smallest failing run as a text trace.
 //!
-//! The default is a small part of it. All of it: `cargo test --release -p observer-engine --test model -- --ignored`. One run again:
+//! By default a small part runs. All of it: `cargo test --release -p observer-engine --test model -- --ignored`. One
+//! run again:
 //! `MODEL_KERNEL="late, everything" MODEL_SEED=7 cargo test … -- --ignored one_seed`.
 
 #![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "tests read files")]

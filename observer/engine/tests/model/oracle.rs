@@ -1,7 +1,7 @@
-//! Which findings there have to be: every lease held against every unlink, by the meaning of the words alone.
+//! The findings that must exist: compares every lease with every unlink, by the definitions alone.
 //!
-//! Shares no code with the engine and reads no event: it reads what the simulated kernel wrote down (`truth`). It is slow
-//! and short on purpose.
+//! Shares no code with the engine and reads no event, only what the simulated kernel logged (`truth`). It is slow and
+//! short on purpose.
 
 use std::collections::BTreeMap;
 
@@ -17,22 +17,22 @@ use super::{
     truth::{Deed, Held, Lease, Log, Sort, Unlink},
 };
 
-/// How a lease went.
+/// Life of a lease.
 #[derive(Clone, Debug)]
 pub struct Life {
     pub site: Site,
-    /// In use for certain up to here; 0: at no time.
+    /// End of its certain use; 0: it was never certainly used.
     pub certain_ns: u64,
-    /// Perhaps in use up to here.
+    /// End of its possible use.
     pub possible_ns: u64,
-    /// Nothing of it can be known after this.
+    /// Nothing is known of the lease after this time.
     pub over_ns: u64,
     pub is_callback: bool,
-    /// Asked for and got: the locks of the table that were taken for it.
+    /// PTLs acquired for this lease: time of the request and of the acquisition.
     takes: Vec<(u64, u64)>,
-    /// When it was looked up again under which of `takes`.
+    /// Time of a repeated lookup, and which of `takes` protected it.
     again: Vec<(u64, usize)>,
-    /// When it was used after it had been replaced.
+    /// Time of the first use after another lookup replaced the pointer.
     pub went_on_ns: Option<u64>,
     pub revalidated: bool,
 }
@@ -86,19 +86,19 @@ pub fn life(log: &Log, id: usize) -> Life {
     let mut depth = lease.depth;
     let mut ptl = None;
     let (mut dormant, mut replaced) = (false, false);
-    // It was used when nothing kept removals away, and nothing had been looked up again.
+    // The pointer was used while no lock excluded unlinks, and before another lookup.
     let mut unchecked = false;
     let mut end_ns = log.end_ns;
     for (at_ns, deed) in &log.deeds[lease.task][lease.deed..] {
         let at_ns = *at_ns;
         match deed {
-            Deed::TookPtl { lease: of, lock, ask_ns, got_ns } if *of == id => {
+            Deed::TookPtl { lease: of, lock, requested_ns, acquired_ns } if *of == id => {
                 if replaced {
-                    (replaced, l.went_on_ns) = (false, l.went_on_ns.or(Some(*ask_ns)));
+                    (replaced, l.went_on_ns) = (false, l.went_on_ns.or(Some(*requested_ns)));
                 }
                 ptl = Some(*lock);
                 dormant = false;
-                l.takes.push((*ask_ns, *got_ns));
+                l.takes.push((*requested_ns, *acquired_ns));
             }
             Deed::Handed { lease: of, site, depth: inside } if *of == id => {
                 if replaced {
@@ -129,7 +129,7 @@ pub fn life(log: &Log, id: usize) -> Life {
                 }
             }
             Deed::Looked { place, partner: false, .. } if place.mm == lease.place.mm => {
-                // Before anything else was done with it.
+                // Before any other use of the new pointer.
                 if lease.sort == Sort::Own && !l.is_callback && !replaced {
                     l.revalidated = ptl.is_some() && place.gib() == lease.place.gib() && !unchecked;
                 }
@@ -144,7 +144,7 @@ pub fn life(log: &Log, id: usize) -> Life {
                     if !dormant {
                         l.possible_ns = at_ns;
                     }
-                    // What it takes through it from now on is an offence of its own.
+                    // Later acquisitions through the pointer are windows of their own.
                     ptl = None;
                     dormant = true;
                     l.over_ns = at_ns;
@@ -175,7 +175,7 @@ pub fn life(log: &Log, id: usize) -> Life {
 }
 
 fn met(lease: &Lease, life: &Life, unlink: &Unlink) -> Option<(u64, u64)> {
-    let (lo, hi) = unlink.told_ns?;
+    let (lo, hi) = unlink.reported_ns?;
     let same_link = if lease.sort == Sort::Walk {
         !unlink.freed && lease.is_of_link(unlink)
     } else if unlink.freed {
@@ -190,7 +190,7 @@ fn met(lease: &Lease, life: &Life, unlink: &Unlink) -> Option<(u64, u64)> {
     meets.then_some((lo.max(lease.start_ns), hi))
 }
 
-/// All windows, in the order of the leases.
+/// Returns all windows, in the order of the leases.
 pub fn windows(log: &Log) -> Vec<Window> {
     (0..log.leases.len()).filter_map(|id| window(log, id)).collect()
 }
@@ -204,7 +204,9 @@ fn window(log: &Log, id: usize) -> Option<Window> {
         return None;
     }
     let unlinker_has_ptl = unlink.held.iter().any(|h| h.lock == Lock::Ptl(lease.table)) && lo_ns == hi_ns;
-    let after = |(ask, got): &(u64, u64)| *ask >= hi_ns || (unlinker_has_ptl && *got > hi_ns);
+    let after = |(requested_ns, acquired_ns): &(u64, u64)| {
+        *requested_ns >= hi_ns || (unlinker_has_ptl && *acquired_ns > hi_ns)
+    };
     let first_use = life.takes.iter().position(after);
     let freed_ns = log
         .unlinks
@@ -217,7 +219,7 @@ fn window(log: &Log, id: usize) -> Option<Window> {
         None if life.is_callback && life.certain_ns > hi_ns => Use::Contract,
         None => Use::No,
     };
-    // Under the first lock that was taken for it after the unlink, and not used for anything else.
+    // Under the first PTL acquired for the lease after the unlink, without any other use.
     let revalidated = first_use.is_some_and(|take| life.again.iter().any(|(_, under)| *under == take))
         && life.went_on_ns.is_none();
     let rank = if revalidated {
@@ -251,7 +253,7 @@ fn window(log: &Log, id: usize) -> Option<Window> {
     })
 }
 
-/// Windows of one pair of sites and one rank.
+/// Groups windows by pair of sites and by rank.
 pub fn merged(windows: Vec<Window>) -> BTreeMap<(&'static str, &'static str, Rank), Vec<Window>> {
     let mut merged: BTreeMap<_, Vec<Window>> = BTreeMap::new();
     for window in windows {

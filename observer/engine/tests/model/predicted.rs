@@ -1,6 +1,7 @@
-//! Which windows there have to be predictions of: every lease and every removal of its link that nothing keeps apart.
+//! The windows that must be predicted: every lease and every unlink of its link that no lock excludes.
 //!
-//! As brute as the rest of the oracle: the locks that a lease's task had at each moment, against those of each removal.
+//! Brute force like the rest of the oracle: compares the locks of a lease's task at each moment with the locks of
+//! each unlink.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,7 +19,7 @@ use super::{
 };
 
 impl Life {
-    /// Rank of what may happen to it.
+    /// Returns the rank of a predicted window of this lease.
     fn predicted(&self, lease: &Lease) -> Rank {
         if self.revalidated && self.went_on_ns.is_none() {
             Rank::Revalidated
@@ -30,15 +31,15 @@ impl Life {
     }
 }
 
-/// What nothing keeps from happening: by pair of sites and rank.
+/// A predicted window, by pair of sites and rank.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Prediction {
-    /// Leases and unlinks that are part of it, and those like them: at least and at most so many may be told.
+    /// Minimum and maximum of the numbers of leases and unlinks that may be reported, including equal ones.
     pub leases: (usize, usize),
     pub unlinks: (usize, usize),
 }
 
-/// The locks that a lease's task had, at every moment at which it had the pointer.
+/// Returns the locks of a lease's task at every moment at which it held the pointer.
 fn moments(log: &Log, lease: &Lease, life: &Life) -> Vec<Vec<Held>> {
     let mut held = lease.held.clone();
     let mut moments = vec![held.clone()];
@@ -47,7 +48,7 @@ fn moments(log: &Log, lease: &Lease, life: &Life) -> Vec<Vec<Held>> {
             break;
         }
         match deed {
-            Deed::Got { held: got } => held.push(*got),
+            Deed::Acquired { held: acquired } => held.push(*acquired),
             Deed::Released { lock, .. } => {
                 let at = held.iter().rposition(|h| h.lock == *lock).expect("it was held");
                 held.remove(at);
@@ -59,22 +60,22 @@ fn moments(log: &Log, lease: &Lease, life: &Life) -> Vec<Vec<Held>> {
     moments
 }
 
-/// Whether the two can be had at once.
+/// Returns true if the two holds exclude each other.
 fn conflict(held: &Held, taken: &Held) -> bool {
-    // Whoever has the mm's lock for writing and then for reading has hidden the VMA meanwhile.
+    // A task that downgraded the mmap_lock removed the VMA from the mm before that.
     let writes = |h: &Held| h.mode != Mode::Read;
     let hides = taken.downgraded && taken.lock.class() == Class::MmapLock;
     (held.lock, held.life) == (taken.lock, taken.life) && (writes(held) || writes(taken) || hides)
 }
 
-fn kept_apart(lease: &Lease, moments: &[Vec<Held>], unlink: &Unlink) -> bool {
+fn are_excluded(lease: &Lease, moments: &[Vec<Held>], unlink: &Unlink) -> bool {
     (unlink.last_user && lease.is_user)
         || moments.iter().all(|held| held.iter().any(|h| unlink.held.iter().any(|u| conflict(h, u))))
 }
 
-/// Whether the task of a lease and the task of a removal were both there: they met, or the later one was born when the earlier
-/// thing happened, and the earlier one had not exited when the later one did.
-fn both_there(log: &Log, lease: &Lease, life: &Life, (unlinker, at_ns): (TaskNo, u64)) -> bool {
+/// Returns true if both tasks existed at both moments: the lease and the unlink overlapped, or the later task was
+/// born before the earlier access ended, and the earlier task exited after the later access.
+fn both_existed(log: &Log, lease: &Lease, life: &Life, (unlinker, at_ns): (TaskNo, u64)) -> bool {
     let (holder, from_ns) = (lease.task, lease.start_ns);
     let to_ns = life.possible_ns.max(from_ns);
     let (first, second) = if at_ns < from_ns {
@@ -88,12 +89,12 @@ fn both_there(log: &Log, lease: &Lease, life: &Life, (unlinker, at_ns): (TaskNo,
         && log.spans[first.0].exit_ns.is_none_or(|at| at >= second.1)
 }
 
-/// Whether the two were in one VMA: the VMA's lock that the one had was not gone when the other happened. `None`: they were
-/// not, and only a lock that the lease does not depend on tells.
+/// Returns true if both tasks held the lock of the same VMA: neither lock was gone at the time of the other access.
+/// `None`: one was gone, but the lease does not depend on it.
 fn one_vma(
     log: &Log,
     (lease, moments): (&Lease, &[Vec<Held>]),
-    (unlink, told_ns): (&Unlink, u64),
+    (unlink, reported_ns): (&Unlink, u64),
 ) -> Option<bool> {
     let gone = |h: &Held, by_ns: u64| {
         let is_vma = h.lock.class() == Class::VmaLock;
@@ -102,13 +103,13 @@ fn one_vma(
     let is_more =
         |m: &Vec<Held>| moments.iter().any(|less| less.len() < m.len() && less.iter().all(|h| m.contains(h)));
     let mut least = moments.iter().filter(|m| !is_more(m)).flatten();
-    if least.any(|h| gone(h, told_ns)) || unlink.held.iter().any(|h| gone(h, lease.start_ns)) {
+    if least.any(|h| gone(h, reported_ns)) || unlink.held.iter().any(|h| gone(h, lease.start_ns)) {
         return Some(false);
     }
-    (!moments.iter().flatten().any(|h| gone(h, told_ns))).then_some(true)
+    (!moments.iter().flatten().any(|h| gone(h, reported_ns))).then_some(true)
 }
 
-/// One side of a prediction: those that are part of it, and what they are like.
+/// Leases or unlinks of one prediction.
 #[derive(Default)]
 struct Members<'a> {
     sure: BTreeSet<usize>,
@@ -128,7 +129,7 @@ impl<'a> Members<'a> {
     }
 }
 
-/// Things that cannot be told from each other are counted together: by site, link and locks.
+/// Accesses that cannot be distinguished count together: by site, link and locks.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Like {
     site: Site,
@@ -139,7 +140,7 @@ struct Like {
     locks: BTreeSet<BTreeSet<(Lock, u32, bool)>>,
 }
 
-/// The least sets of locks.
+/// Returns the sets of locks that contain no other set.
 fn least(sets: &[Vec<Held>]) -> BTreeSet<BTreeSet<(Lock, u32, bool)>> {
     let hides = |h: &Held| h.downgraded && h.lock.class() == Class::MmapLock;
     let key = |h: &Held| (h.lock, h.life, h.mode != Mode::Read || hides(h));
@@ -150,8 +151,8 @@ fn least(sets: &[Vec<Held>]) -> BTreeSet<BTreeSet<(Lock, u32, bool)>> {
     sets.iter().filter(is_least).cloned().collect()
 }
 
-/// Whether it was known soon enough after the end of a task or table what the two sides were: such an end is remembered for a
-/// while, and a lease that lasts longer comes too late.
+/// Returns true if the lease ended soon enough after the end of a task or table. The engine remembers such an end
+/// only for a while.
 fn is_remembered(log: &Log, lease: &Lease, life: &Life, unlink: &Unlink) -> bool {
     const REMEMBERED_NS: u64 = 900_000_000;
     let exits = [lease.task, unlink.task].map(|task| log.spans[task].exit_ns);
@@ -161,13 +162,13 @@ fn is_remembered(log: &Log, lease: &Lease, life: &Life, unlink: &Unlink) -> bool
     ends.all(|at_ns| life.over_ns <= at_ns + REMEMBERED_NS)
 }
 
-/// Of each task what it did last of things that are like each other: the others need not be known any more.
+/// Returns the last access of each task of each kind. The engine may have forgotten the earlier ones.
 fn last<'a>(all: impl Iterator<Item = (TaskNo, &'a Like)>) -> BTreeSet<usize> {
     let last: BTreeMap<(TaskNo, &Like), usize> = all.enumerate().map(|(no, what)| (what, no)).collect();
     last.into_values().collect()
 }
 
-/// All predictions, those of which something as bad was seen left out.
+/// Returns all predictions, without those for which a window of the same or a worse rank was seen.
 pub fn predictions(log: &Log, seen: &[Window]) -> BTreeMap<(&'static str, &'static str, Rank), Prediction> {
     let leases: Vec<(Life, Vec<Vec<Held>>, Like)> = (0..log.leases.len())
         .map(|l| {
@@ -198,22 +199,22 @@ pub fn predictions(log: &Log, seen: &[Window]) -> BTreeMap<(&'static str, &'stat
                 link: (u.place.mm, u.place.gib(), u.table, u.life),
                 locks: least(std::slice::from_ref(&u.held)),
             };
-            Some((u, u.told_ns?.1, like))
+            Some((u, u.reported_ns?.1, like))
         })
         .collect();
     let last_leases = last(leases.iter().zip(&log.leases).map(|((_, _, like), lease)| (lease.task, like)));
     let last_unlinks = last(unlinks.iter().map(|(unlink, _, like)| (unlink.task, like)));
     let mut all: BTreeMap<(Site, Site, Rank), [Members; 2]> = BTreeMap::new();
     for (l, ((life, moments, like), lease)) in leases.iter().zip(&log.leases).enumerate() {
-        for (u, (unlink, told_ns, unlike)) in unlinks.iter().enumerate() {
+        for (u, (unlink, reported_ns, unlike)) in unlinks.iter().enumerate() {
             if !lease.is_of_link(unlink)
                 || lease.task == unlink.task
-                || kept_apart(lease, moments, unlink)
-                || !both_there(log, lease, life, (unlink.task, *told_ns))
+                || are_excluded(lease, moments, unlink)
+                || !both_existed(log, lease, life, (unlink.task, *reported_ns))
             {
                 continue;
             }
-            let vma = one_vma(log, (lease, moments), (unlink, *told_ns));
+            let vma = one_vma(log, (lease, moments), (unlink, *reported_ns));
             if vma != Some(false) {
                 let [ours, theirs] = all.entry((like.site, unlike.site, like.rank)).or_default();
                 let is_sure = vma.is_some()

@@ -1,6 +1,6 @@
-//! What tasks do, as programs of atomic steps: the paths of the kernel's source, in the variants that it had or could have.
+//! Tasks as programs of atomic steps: the paths of the kernel's source, in variants that existed or could exist.
 //!
-//! Decides which locks a path takes, and in which order. What a step does is the kernel's business (`kernel`).
+//! Decides which locks a path acquires, and in which order. `kernel` decides what a step does.
 
 use observer_engine::event::Mode::{Exclusive, Read, Write};
 
@@ -20,16 +20,16 @@ pub type Reg = usize;
 pub enum Ins {
     Begin(Site, Place),
     End,
-    /// A walk over the range that may look at any entry of it begins.
+    /// Begins a walk that may look up any entry of the range.
     BeginSweep(Place, u64),
-    /// A callback begins that is handed the pointer; `End` ends it.
+    /// Begins a callback that receives the pointer; `End` ends it.
     Call(Reg, Place),
-    Ask(Lock, observer_engine::event::Mode),
+    Request(Lock, observer_engine::event::Mode),
     Try(Lock, observer_engine::event::Mode, Label),
     Release(Lock),
     Downgrade(Lock),
-    /// The lock of the table that the pointer points into: this use is the pointer's.
-    PtlAsk(Reg),
+    /// Requests the PTL of the table to which the pointer points. This is a use of the pointer.
+    PtlRequest(Reg),
     PtlRelease(Reg),
     Look(Reg, Place, Site),
     LookPartner(Reg, Place),
@@ -38,16 +38,16 @@ pub enum Ins {
     Link(Reg, Place),
     Alloc(Place),
     Unshare(Reg, Place),
-    /// The table is given back, if there is one.
+    /// Frees the table, if there is one.
     Free(Place),
     IfNull(Reg, Label),
     IfSame(Reg, Reg, Label),
     IfUnmapped(Place, Label),
     IfMapped(Place, Label),
     IfOutOfTree(Place, Label),
-    /// Becomes a user of the mm, if it has any.
+    /// Becomes a user of the mm, if the mm has one.
     Get(usize, Label),
-    /// Jumps if others are left.
+    /// Jumps if the mm has other users.
     Put(usize, Label),
     Goto(Label),
     Map(Place),
@@ -60,7 +60,7 @@ pub enum Ins {
     Exit,
 }
 
-/// What a task does next.
+/// Next action of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Act {
     Fault(Place),
@@ -72,9 +72,9 @@ pub enum Act {
     Dontneed(Place),
     Munmap(Place),
     Mmap(Place),
-    /// Unmaps, maps anew and touches.
+    /// Unmaps, maps again and touches.
     Remap(Place),
-    /// A walk over all of the mm that no lookup tells of.
+    /// A walk over the whole mm that no lookup reports.
     Sweep(Place),
     /// A walk by the file that keeps only the VMA's lock.
     Poison(Place),
@@ -101,7 +101,7 @@ fn vma(place: Place) -> Lock {
 }
 
 impl<'a> Maker<'a> {
-    /// The program of a task of `mm` that does this and exits.
+    /// Returns the program of a task of `mm` that performs these actions and exits.
     pub fn program(
         protocol: &'a Protocol,
         places: &'a [Place],
@@ -123,7 +123,7 @@ impl<'a> Maker<'a> {
         self.out.push(ins);
     }
 
-    /// Now and then a while in which others may do something.
+    /// Sometimes adds a pause in which other tasks run.
     fn pause(&mut self) {
         for _ in 0..self.random.below(6) {
             self.put(Ins::Sleep);
@@ -139,7 +139,7 @@ impl<'a> Maker<'a> {
         self.labels[label] = self.out.len();
     }
 
-    /// Labels become places in the program.
+    /// Replaces labels by places in the program.
     fn linked(mut self) -> Vec<Ins> {
         for ins in &mut self.out {
             match ins {
@@ -184,7 +184,7 @@ impl<'a> Maker<'a> {
         }
     }
 
-    /// Something under the mm's lock, if the VMA is still there; or under the VMA's own.
+    /// Adds an action under the mmap_lock, if the VMA still exists, or under the VMA's lock.
     fn own(&mut self, place: Place, mode: observer_engine::event::Mode, what: impl Fn(&mut Self)) {
         let per_vma = Lock::PerVma(place.mm, place.vma);
         let (done, gone, busy) = (self.label(), self.label(), self.label());
@@ -200,11 +200,11 @@ impl<'a> Maker<'a> {
         }
         self.place(busy);
         let out = self.label();
-        self.put(Ins::Ask(Lock::Mmap(place.mm), mode));
+        self.put(Ins::Request(Lock::Mmap(place.mm), mode));
         self.put(Ins::IfUnmapped(place, out));
         if self.protocol.per_vma && mode == Write {
-            // Whoever has it for reading is waited for.
-            self.put(Ins::Ask(per_vma, Write));
+            // Waits for the readers.
+            self.put(Ins::Request(per_vma, Write));
             what(self);
             self.put(Ins::Release(per_vma));
         } else {
@@ -217,14 +217,14 @@ impl<'a> Maker<'a> {
 
     fn mmap(&mut self, place: Place) {
         let out = self.label();
-        self.put(Ins::Ask(Lock::Mmap(place.mm), Write));
+        self.put(Ins::Request(Lock::Mmap(place.mm), Write));
         self.put(Ins::IfMapped(place, out));
         self.put(Ins::Map(place));
         self.place(out);
         self.put(Ins::Release(Lock::Mmap(place.mm)));
     }
 
-    /// A walk through an mm, the task's own or another's, which it keeps alive meanwhile.
+    /// A walk through the task's own mm or another one, which the task keeps alive meanwhile.
     fn visit(&mut self, place: Place, what: impl Fn(&mut Self, Place)) {
         let other = place.mm != self.mm;
         let dead = self.label();
@@ -242,7 +242,7 @@ impl<'a> Maker<'a> {
         let locks = self.protocol.vma_lock && self.protocol.walkers_lock;
         self.put(Ins::Begin(Site::WalkRange, place));
         if locks {
-            self.put(Ins::Ask(vma(place), Read));
+            self.put(Ins::Request(vma(place), Read));
         }
         for _ in 0..1 + self.random.below(2) {
             let none = self.label();
@@ -254,7 +254,7 @@ impl<'a> Maker<'a> {
             self.put(Ins::Call(0, place));
             self.pause();
             if self.random.once_in(2) {
-                self.put(Ins::PtlAsk(0));
+                self.put(Ins::PtlRequest(0));
                 self.put(Ins::PtlRelease(0));
             }
             self.put(Ins::End);
@@ -279,7 +279,7 @@ impl<'a> Maker<'a> {
         let locks = self.protocol.vma_lock && self.protocol.walkers_lock;
         self.put(Ins::Begin(Site::Gup, place));
         if locks {
-            self.put(Ins::Ask(vma(place), Read));
+            self.put(Ins::Request(vma(place), Read));
         }
         for _ in 0..1 + self.random.below(3) {
             let none = self.label();
@@ -287,7 +287,7 @@ impl<'a> Maker<'a> {
             self.put(Ins::IfNull(0, none));
             self.pause();
             if !self.random.once_in(4) {
-                self.put(Ins::PtlAsk(0));
+                self.put(Ins::PtlRequest(0));
                 self.put(Ins::PtlRelease(0));
             }
             self.place(none);
@@ -305,14 +305,14 @@ impl<'a> Maker<'a> {
             if m.protocol.first_look {
                 m.first_look(place, done);
             }
-            m.put(Ins::Ask(Lock::Fault, Exclusive));
+            m.put(Ins::Request(Lock::Fault, Exclusive));
             let lock = if m.protocol.vma_lock { vma(place) } else { Lock::IMmap };
-            m.put(Ins::Ask(lock, Read));
+            m.put(Ins::Request(lock, Read));
             m.alloc(place);
             m.put(Ins::Look(2, place, Site::AllocPte));
             match m.random.below(6) {
                 0 | 1 => {
-                    m.put(Ins::PtlAsk(2));
+                    m.put(Ins::PtlRequest(2));
                     m.put(Ins::PtlRelease(2));
                     m.put(Ins::Release(lock));
                     m.put(Ins::Release(Lock::Fault));
@@ -334,14 +334,14 @@ impl<'a> Maker<'a> {
         });
     }
 
-    /// Lockless; the wait for a migration takes the table's lock through it.
+    /// A lockless lookup; the wait for a migration acquires the PTL through it.
     fn first_look(&mut self, place: Place, done: Label) {
         let none = self.label();
         self.put(Ins::Look(0, place, Site::Offset));
         self.put(Ins::IfNull(0, none));
         self.pause();
         if self.random.once_in(3) {
-            self.put(Ins::PtlAsk(0));
+            self.put(Ins::PtlRequest(0));
             self.put(Ins::PtlRelease(0));
             self.put(Ins::Sleep);
             self.put(Ins::Goto(done));
@@ -349,12 +349,12 @@ impl<'a> Maker<'a> {
         self.place(none);
     }
 
-    /// Shares a partner's table, or makes one.
+    /// Shares a partner's table, or allocates one.
     fn alloc(&mut self, place: Place) {
         let alone = self.label();
         self.put(Ins::Begin(Site::Sharing, place));
         if self.protocol.vma_lock {
-            self.put(Ins::Ask(Lock::IMmap, Read));
+            self.put(Ins::Request(Lock::IMmap, Read));
         }
         self.put(Ins::LookPartner(1, place));
         self.put(Ins::IfNull(1, alone));
@@ -367,48 +367,48 @@ impl<'a> Maker<'a> {
         self.put(Ins::End);
     }
 
-    /// A fault that gave up its lock and goes on with the pointer in register 2.
+    /// A fault that released its lock and continues with the pointer in register 2.
     fn late(&mut self, place: Place) {
         let out = self.label();
         let look = Ins::Look(3, place, Site::Offset);
         match self.protocol.late {
             Late::Never => {}
             Late::Blindly => {
-                self.put(Ins::PtlAsk(2));
+                self.put(Ins::PtlRequest(2));
                 self.put(Ins::PtlRelease(2));
             }
             Late::Revalidates => {
-                self.put(Ins::PtlAsk(2));
+                self.put(Ins::PtlRequest(2));
                 self.put(look);
                 self.put(Ins::PtlRelease(2));
                 if self.random.once_in(2) {
                     self.put(Ins::IfNull(3, out));
-                    self.put(Ins::PtlAsk(3));
+                    self.put(Ins::PtlRequest(3));
                     self.put(Ins::PtlRelease(3));
                 }
             }
             Late::RevalidatesBefore => {
                 self.put(look);
                 self.put(Ins::IfNull(3, out));
-                self.put(Ins::PtlAsk(3));
+                self.put(Ins::PtlRequest(3));
                 self.put(Ins::PtlRelease(3));
             }
             Late::RevalidatesAfterUse => {
-                self.put(Ins::PtlAsk(2));
+                self.put(Ins::PtlRequest(2));
                 self.put(Ins::PtlRelease(2));
-                self.put(Ins::PtlAsk(2));
+                self.put(Ins::PtlRequest(2));
                 self.put(look);
                 self.put(Ins::PtlRelease(2));
             }
             Late::IgnoresTakesAgain | Late::IgnoresHandsOver => {
                 let other = self.label();
-                self.put(Ins::PtlAsk(2));
+                self.put(Ins::PtlRequest(2));
                 self.put(look);
                 self.put(Ins::PtlRelease(2));
                 self.put(Ins::IfSame(2, 3, out));
                 self.place(other);
                 if self.protocol.late == Late::IgnoresTakesAgain {
-                    self.put(Ins::PtlAsk(2));
+                    self.put(Ins::PtlRequest(2));
                     self.put(Ins::PtlRelease(2));
                 } else {
                     self.put(Ins::Call(2, place));
@@ -421,7 +421,7 @@ impl<'a> Maker<'a> {
 
     /// A walk from the page to all its mappings, under the file's lock.
     fn restore(&mut self) {
-        self.put(Ins::Ask(Lock::IMmap, Read));
+        self.put(Ins::Request(Lock::IMmap, Read));
         for place in self.places {
             let skip = self.label();
             self.put(Ins::IfOutOfTree(*place, skip));
@@ -429,7 +429,7 @@ impl<'a> Maker<'a> {
             let none = self.label();
             self.put(Ins::Look(0, *place, Site::Offset));
             self.put(Ins::IfNull(0, none));
-            self.put(Ins::PtlAsk(0));
+            self.put(Ins::PtlRequest(0));
             self.put(Ins::PtlRelease(0));
             self.place(none);
             self.put(Ins::End);
@@ -440,7 +440,7 @@ impl<'a> Maker<'a> {
 
     fn poison(&mut self, place: Place) {
         let (busy, gone, none, out) = (self.label(), self.label(), self.label(), self.label());
-        self.put(Ins::Ask(Lock::IMmap, Read));
+        self.put(Ins::Request(Lock::IMmap, Read));
         self.put(Ins::IfOutOfTree(place, busy));
         self.put(Ins::Try(vma(place), Read, busy));
         self.put(Ins::IfUnmapped(place, gone));
@@ -449,7 +449,7 @@ impl<'a> Maker<'a> {
         self.put(Ins::Release(Lock::IMmap));
         self.put(Ins::IfNull(0, none));
         self.pause();
-        self.put(Ins::PtlAsk(0));
+        self.put(Ins::PtlRequest(0));
         self.put(Ins::PtlRelease(0));
         self.place(none);
         self.put(Ins::End);
@@ -464,7 +464,7 @@ impl<'a> Maker<'a> {
 
     /// Unshares in every mapping of the file whose lock is free.
     fn file_wide(&mut self, site: Site) {
-        self.put(Ins::Ask(Lock::IMmap, Write));
+        self.put(Ins::Request(Lock::IMmap, Write));
         for place in self.places {
             let skip = self.label();
             self.put(Ins::IfOutOfTree(*place, skip));
@@ -487,7 +487,7 @@ impl<'a> Maker<'a> {
         self.put(Ins::Look(0, place, Site::Offset));
         self.put(Ins::IfNull(0, none));
         if ptl {
-            self.put(Ins::PtlAsk(0));
+            self.put(Ins::PtlRequest(0));
         }
         self.put(Ins::Unshare(0, place));
         if ptl {
@@ -502,9 +502,9 @@ impl<'a> Maker<'a> {
             self.put(Ins::Begin(site, place));
         }
         if self.protocol.vma_lock {
-            self.put(Ins::Ask(vma(place), Write));
+            self.put(Ins::Request(vma(place), Write));
         }
-        self.put(Ins::Ask(Lock::IMmap, Write));
+        self.put(Ins::Request(Lock::IMmap, Write));
         if !inside {
             self.put(Ins::Begin(site, place));
         }
@@ -523,7 +523,7 @@ impl<'a> Maker<'a> {
 
     fn split(&mut self, place: Place) {
         if self.protocol.split_takes_i_mmap {
-            self.put(Ins::Ask(Lock::IMmap, Write));
+            self.put(Ins::Request(Lock::IMmap, Write));
         }
         self.put(Ins::Begin(Site::Split, place));
         self.look_and_unshare(place, true);
@@ -541,12 +541,12 @@ impl<'a> Maker<'a> {
         self.unmap(place);
     }
 
-    /// Unshares, or gives the table back if nobody else uses it.
+    /// Unshares the table, or frees it if it has no other user.
     fn unmap(&mut self, place: Place) {
         if self.protocol.vma_lock {
-            self.put(Ins::Ask(vma(place), Write));
+            self.put(Ins::Request(vma(place), Write));
         }
-        self.put(Ins::Ask(Lock::IMmap, Write));
+        self.put(Ins::Request(Lock::IMmap, Write));
         self.put(Ins::Begin(Site::Unmap, place));
         self.look_and_unshare(place, true);
         self.put(Ins::End);
@@ -555,20 +555,20 @@ impl<'a> Maker<'a> {
         if self.protocol.vma_lock {
             self.put(Ins::Release(vma(place)));
         }
-        self.put(Ins::Ask(Lock::IMmap, Write));
+        self.put(Ins::Request(Lock::IMmap, Write));
         self.put(Ins::OutOfTree(place));
         self.put(Ins::Release(Lock::IMmap));
         self.put(Ins::Free(place));
         self.put(Ins::Forget(vma(place)));
     }
 
-    /// Stops to use the mm; the last one takes it down.
+    /// Stops using the mm. The last user tears it down.
     fn leave(&mut self, mm: usize) {
         let out = self.label();
         let place = Place { mm, vma: 0 };
         self.put(Ins::Put(mm, out));
         self.put(Ins::Begin(Site::Exit, place));
-        self.put(Ins::Ask(Lock::Mmap(mm), Read));
+        self.put(Ins::Request(Lock::Mmap(mm), Read));
         for place in self.places.iter().filter(|p| p.mm == mm) {
             let skip = self.label();
             self.put(Ins::IfUnmapped(*place, skip));

@@ -1,8 +1,8 @@
-//! Every "protected" is true: where the report says that a lookup site and an unlink site were kept apart each time, and where it
-//! counts a lease under a lock, nothing that was recorded shows otherwise. Also when records are lost.
+//! Every "protected" in the report is true. If a lookup site and an unlink site are reported as excluded each time,
+//! or a lease as protected by a lock, no recorded access contradicts it. This holds with lost records, too.
 //!
-//! A lookup or an unlink of which the very record is lost, or that of the operation in which it is, belongs to no site that is
-//! known: it is no part of the claim.
+//! The claim does not cover a lookup or an unlink whose own record, or that of its operation, is lost: its site is
+//! not known.
 
 use std::collections::BTreeSet;
 
@@ -22,14 +22,14 @@ use super::{
 #[derive(Debug, Default)]
 struct Found {
     runs: usize,
-    /// Runs in which a pair of sites was truly open, and all of those pairs.
+    /// Runs in which a pair of sites was truly open, and all those pairs.
     open_runs: usize,
     open: usize,
     protected: usize,
     covered: u64,
 }
 
-/// Pairs of sites that were open, by what was recorded.
+/// Returns the pairs of sites that were open, according to the records.
 fn open(kernel: &Kernel, is_lost: impl Fn(u64) -> bool) -> BTreeSet<(String, String)> {
     let mut log: Log = kernel.log.clone();
     let frames = |task: TaskNo, at_ns: u64| is_frame_lost(kernel, task, at_ns, &is_lost);
@@ -41,16 +41,16 @@ fn open(kernel: &Kernel, is_lost: impl Fn(u64) -> bool) -> BTreeSet<(String, Str
     for unlink in log.unlinks.iter_mut() {
         let Unlink { task, at_ns: done_ns, .. } = *unlink;
         let is_known = |at_ns: u64| !is_lost(at_ns) && !frames(task, done_ns);
-        unlink.told_ns = unlink.told_ns.filter(|(_, at_ns)| is_known(*at_ns));
+        unlink.reported_ns = unlink.reported_ns.filter(|(_, at_ns)| is_known(*at_ns));
     }
-    // Of some the truth is open to both answers: no lock that the lease depends on says whether it was the same VMA.
+    // For some, both answers are right: no lock on which the lease depends shows if the VMA was the same.
     let pairs = predicted::predictions(&log, &[]).into_iter();
     let is_sure = |p: &predicted::Prediction| p.leases.0 > 0 && p.unlinks.0 > 0;
     let sure = pairs.filter(|(_, prediction)| is_sure(prediction));
     sure.map(|((lookup, unlink, _), _)| (lookup.to_owned(), unlink.to_owned())).collect()
 }
 
-/// Whether the begin or the end of an operation of this task was lost since it was in none.
+/// Returns true if the begin or the end of an operation was lost since the task was last outside all operations.
 fn is_frame_lost(kernel: &Kernel, task: TaskNo, at_ns: u64, is_lost: impl Fn(u64) -> bool) -> bool {
     let tid = kernel.tasks[task].tid;
     let (mut depth, mut any) = (0_usize, false);
@@ -61,7 +61,7 @@ fn is_frame_lost(kernel: &Kernel, task: TaskNo, at_ns: u64, is_lost: impl Fn(u64
             _ => continue,
         }
         any |= is_lost(event.time_ns);
-        // What was lost at the end of an operation still stands for the next one.
+        // A loss at the end of an operation counts for the next operation, too.
         any &= depth > 0 || is_lost(event.time_ns);
     }
     any
@@ -89,8 +89,8 @@ fn all_are_true(seeds: u64) {
         for seed in 0..seeds {
             let kernel = Scenario::random(&row.protocol, seed).run();
             let engine = compare::engine(&kernel);
-            let said = claims(&engine.protection(), &open(&kernel, |_| false), &mut whole);
-            wrong.extend(said.into_iter().map(|w| format!("{}, seed {seed}: {w}", row.name)));
+            let differences = claims(&engine.protection(), &open(&kernel, |_| false), &mut whole);
+            wrong.extend(differences.into_iter().map(|w| format!("{}, seed {seed}: {w}", row.name)));
             wrong.extend(with_loss(row, &kernel, seed, &mut lossy));
         }
     }
@@ -111,17 +111,17 @@ fn with_loss(row: &Row, kernel: &Kernel, seed: u64, found: &mut Found) -> Vec<St
     }
     let lost_ns: BTreeSet<u64> = kernel.events.iter().filter(|e| holes.lose(e)).map(|e| e.time_ns).collect();
     let open = open(kernel, |at_ns| lost_ns.contains(&at_ns));
-    let said = claims(&engine.protection(), &open, found);
-    said.into_iter().map(|w| format!("{}, seed {seed}, {holes:?}: {w}", row.name)).collect()
+    let differences = claims(&engine.protection(), &open, found);
+    differences.into_iter().map(|w| format!("{}, seed {seed}, {holes:?}: {w}", row.name)).collect()
 }
 
 #[test]
-fn what_is_called_protected_is() {
+fn pairs_reported_as_protected_are_protected() {
     all_are_true(100);
 }
 
 #[test]
 #[ignore = "long"]
-fn what_is_called_protected_is_in_full() {
+fn pairs_reported_as_protected_are_protected_in_full() {
     all_are_true(2000);
 }

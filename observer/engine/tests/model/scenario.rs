@@ -1,5 +1,5 @@
-//! One random run: a kernel, tasks, and what they do. Everything comes from the seed; a smaller scenario that fails too is
-//! found by leaving tasks and acts away.
+//! One random run: a kernel, tasks and their actions. Everything depends on the seed. Shrinking removes tasks and
+//! actions while the run still fails.
 
 use super::{
     kernel::{Kernel, Place},
@@ -8,7 +8,7 @@ use super::{
     random::Random,
 };
 
-/// What one task does, and whether it is there from the start or forked by another.
+/// One task: its mm and its actions.
 #[derive(Clone, Debug)]
 pub struct Role {
     pub mm: usize,
@@ -21,7 +21,7 @@ pub struct Scenario {
     pub protocol: Protocol,
     pub places: Vec<Place>,
     pub roles: Vec<Role>,
-    /// The first so many are there from the start.
+    /// Number of tasks that exist at the start.
     pub born: usize,
     pub schedule: u64,
     pub steps_max: usize,
@@ -55,7 +55,7 @@ impl Scenario {
         Scenario { protocol: *protocol, places, roles, born, schedule: random.next(), steps_max: 100_000 }
     }
 
-    /// Lets it happen.
+    /// Runs it.
     pub fn run(&self) -> Kernel {
         let programs = self
             .roles
@@ -114,7 +114,7 @@ fn act(protocol: &Protocol, places: &[Place], mm: usize, random: &mut Random) ->
     }
 }
 
-/// A smaller scenario for which `fails` holds too.
+/// Returns a smaller scenario for which `fails` is true as well.
 pub fn shrink(scenario: Scenario, fails: impl Fn(&Scenario) -> bool) -> Scenario {
     let mut small = scenario;
     'again: loop {
@@ -130,7 +130,7 @@ pub fn shrink(scenario: Scenario, fails: impl Fn(&Scenario) -> bool) -> Scenario
         }
         break;
     }
-    // The first step at which it fails: what comes after is of no interest.
+    // The first step at which it fails; later steps do not matter.
     let steps = (1..4000).find(|n| fails(&Scenario { steps_max: *n, ..small.clone() }));
     Scenario { steps_max: steps.unwrap_or(small.steps_max), ..small }
 }

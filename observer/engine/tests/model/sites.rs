@@ -1,11 +1,11 @@
-//! The probed places of the simulated kernel.
+//! Probed sites of the simulated kernel.
 
 use observer_engine::{
     event::{Class, Mode, SiteId},
     setup::{Coverage, Exclusion, Grade, Role, Setup, Site as Row},
 };
 
-use super::kernels::{Protocol, Told};
+use super::kernels::{Protocol, UnlinkReport};
 
 macro_rules! sites {
     ($($name:ident $role:ident $function:literal)+) => {
@@ -58,13 +58,13 @@ impl Site {
         SiteId(Site::ALL.iter().position(|s| *s == self).expect("all are listed") as u16)
     }
 
-    /// The upper-level entries are compared over it.
+    /// Returns true if the upper-level entries are compared during this operation.
     pub fn is_compared(self) -> bool {
         matches!(self, Site::Unmap | Site::Protect | Site::Split | Site::Move | Site::Migrate)
     }
 }
 
-/// What the engine is told of this kernel.
+/// Returns the setup that describes this kernel to the engine.
 pub fn setup(protocol: &Protocol) -> Setup {
     let excludes = |class, modes: &[Mode], except: &[Site]| Exclusion {
         class,
@@ -97,9 +97,9 @@ pub fn setup(protocol: &Protocol) -> Setup {
             excludes(Class::Ptl, &[Mode::Exclusive], &[Site::Move]),
         ],
         orders: Vec::new(),
-        coverage: match protocol.told {
-            Told::Entries => Vec::new(),
-            Told::Body | Told::Both => vec![Coverage {
+        coverage: match protocol.unlink_report {
+            UnlinkReport::Entries => Vec::new(),
+            UnlinkReport::Body | UnlinkReport::Both => vec![Coverage {
                 role: Role::Unshare,
                 part: String::new(),
                 grade: Grade::Exact,

@@ -1,7 +1,7 @@
-//! Runs that come the way they come from a kernel: as bytes of each CPU's ring, cut into passes at random places, and with
-//! records missing.
+//! Runs in the form in which a kernel sends them: as bytes of each CPU's ring, cut into passes at random places, and
+//! with lost records.
 //!
-//! However a run is cut, the findings are the same, byte for byte. Whatever is missing, there is no alarm that is not true.
+//! The findings are the same, byte for byte, for every cut. Every alarm is true for every loss.
 
 use observer_engine::{
     Engine, Hole,
@@ -20,10 +20,10 @@ use super::{
     sites,
 };
 
-/// A run as it goes through the rings: the engine after it, and how many records were found missing.
+/// Sends a run through the rings. Returns the engine, and the number of records found missing.
 ///
-/// What a pass lost is told with the pass, as by the counters of loss, since the gap in the numbers is not known before another
-/// record comes from that CPU.
+/// Each pass reports its own loss, as the loss counters do. The gap in the sequence numbers is not known before the
+/// next record of that CPU.
 pub fn through_rings(kernel: &Kernel, lost: impl Fn(&Event) -> bool, random: &mut Random) -> (Engine, u64) {
     let mut engine = Engine::new(sites::setup(&kernel.protocol));
     let mut order = Order::new();
@@ -49,7 +49,7 @@ pub fn through_rings(kernel: &Kernel, lost: impl Fn(&Event) -> bool, random: &mu
         }
         number += 1;
         let complete = !random.once_in(5);
-        // A mark is read before the rings are: what came since is of the pass too.
+        // A mark is read before the rings: later records may belong to the same pass.
         let until_ns = order.mark(Mark { number, time_ns: lo_ns, complete }, |item| take(&mut engine, item));
         if let Some(until_ns) = until_ns {
             engine.tick(until_ns);
@@ -68,7 +68,8 @@ fn take(engine: &mut Engine, item: Item<'_>) {
 }
 
 fn same_however_it_is_cut(seeds: u64) {
-    // Where seconds pass, what is judged at a tick depends on when the ticks are: on the marks, which are a part of the stream.
+    // If seconds pass, judgements depend on the times of the ticks. These follow the marks, which are a part of the
+    // stream.
     for row in KERNELS.iter().filter(|row| !row.protocol.slow) {
         for seed in 0..seeds {
             let kernel = Scenario::random(&row.protocol, seed).run();
@@ -80,7 +81,7 @@ fn same_however_it_is_cut(seeds: u64) {
     }
 }
 
-/// What a finding is said to be, if it is about a lookup and an unlink.
+/// Returns the identity of a finding about a lookup and an unlink.
 fn pair(finding: &Finding) -> Option<(String, String, Rank)> {
     match &finding.evidence {
         Evidence::Window(w) => {
@@ -93,11 +94,11 @@ fn pair(finding: &Finding) -> Option<(String, String, Rank)> {
     }
 }
 
-/// Rings that are full for a while, now and then: CPU, and the times of the first and the last record that find no room.
+/// Rings that are sometimes full: CPU, and the times of the first and the last record that find no room.
 #[derive(Debug)]
 pub struct Holes {
     full: Vec<(u16, u64, u64)>,
-    /// Time of the last record of each CPU. What is lost last cannot be missed: nothing comes after it.
+    /// Time of the last record of each CPU. A loss after it cannot be detected.
     last_ns: Vec<u64>,
 }
 
@@ -119,7 +120,7 @@ impl Holes {
     }
 }
 
-/// A run with some of its records lost. Returns how many findings it left sure, and how many it made incomplete.
+/// Runs with some records lost. Returns the numbers of findings that stayed certain and that became incomplete.
 fn lossy(row: &Row, seed: u64) -> (usize, usize) {
     let kernel = Scenario::random(&row.protocol, seed).run();
     let mut random = Random(seed);

@@ -1,6 +1,6 @@
-//! What really happened: written down by the simulated kernel as it happens, and read by the oracle.
+//! The truth: logged by the simulated kernel as it happens, and read by the oracle.
 //!
-//! Decides nothing. A pointer knows which lookup gave it, so that nobody has to guess for what a lock is taken.
+//! Decides nothing. A pointer names the lookup that returned it, so the purpose of a lock is always known.
 
 use observer_engine::event::Mode;
 
@@ -10,31 +10,31 @@ use super::{
     sites::Site,
 };
 
-/// A lock that a task has. `life` tells it from others that had the address before.
+/// A lock that a task holds. `life` distinguishes it from earlier locks at the same address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Held {
     pub lock: Lock,
     pub life: u32,
     pub mode: Mode,
-    /// It was had for writing before.
+    /// It was held for writing before.
     pub downgraded: bool,
-    /// The probes saw it taken.
+    /// The probes saw the acquisition.
     pub seen: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sort {
-    /// Looked up in a mm that the task works on.
+    /// Looked up in an mm on which the task works.
     Own,
-    /// A look at a partner's mm, for sharing.
+    /// A lookup in a partner's mm, for sharing.
     Partner,
-    /// Handed to a callback; the lookup was not seen.
+    /// Passed to a callback; the lookup was not seen.
     Callback,
-    /// A walk: some pointer of the range, some of the time.
+    /// A walk: any pointer of the range, at some time.
     Walk,
 }
 
-/// A pointer that a lookup gave to a task.
+/// A pointer that a lookup returned to a task.
 #[derive(Clone, Debug)]
 pub struct Lease {
     pub task: TaskNo,
@@ -42,60 +42,60 @@ pub struct Lease {
     pub site: Site,
     pub place: Place,
     pub addr: u64,
-    /// Of a walk: the end of its range.
+    /// Only for a walk: the end of its range.
     pub to: u64,
     pub table: u64,
-    /// Which table at this address.
+    /// Generation of the table at this address.
     pub life: u32,
     pub start_ns: u64,
-    /// Operations that the task was inside.
+    /// Operations in which the task was.
     pub depth: usize,
     pub held: Vec<Held>,
-    /// The task is a user of the mm: it is not taken down meanwhile.
+    /// The task is a user of the mm, which is not torn down meanwhile.
     pub is_user: bool,
     /// The mm is the task's own.
     pub is_own: bool,
-    /// Place in the task's deeds; those after it may concern the lease.
+    /// Index in the task's deeds. Later deeds may concern the lease.
     pub deed: usize,
 }
 
-/// What a task did, as far as it bears on leases.
+/// A deed of a task that concerns leases.
 #[derive(Clone, Debug)]
 pub enum Deed {
-    /// A lookup returned, whatever it returned.
+    /// A lookup returned, with or without a pointer.
     Looked {
         place: Place,
         partner: bool,
     },
-    /// It has the lock of the table of this lease's pointer, asked for and got at these times.
+    /// The task acquired the PTL of this lease's table, with the times of the request and the acquisition.
     TookPtl {
         lease: usize,
         lock: Lock,
-        ask_ns: u64,
-        got_ns: u64,
+        requested_ns: u64,
+        acquired_ns: u64,
     },
-    Got {
+    Acquired {
         held: Held,
     },
-    /// `seen`: by the probes too.
+    /// `seen`: the probes saw it, too.
     Released {
         lock: Lock,
         seen: bool,
     },
-    /// The pointer is handed to a callback.
+    /// The pointer is passed to a callback.
     Handed {
         lease: usize,
         site: Site,
         depth: usize,
     },
-    /// An operation ended; so many are left.
+    /// An operation ended; this is the number of those that remain.
     Left {
         depth: usize,
     },
     Exited,
 }
 
-/// A link that went away.
+/// A link that was removed.
 #[derive(Clone, Debug)]
 pub struct Unlink {
     pub task: TaskNo,
@@ -104,14 +104,14 @@ pub struct Unlink {
     pub table: u64,
     pub life: u32,
     pub at_ns: u64,
-    /// Between which times it is told to have happened; `None`: not told yet.
-    pub told_ns: Option<(u64, u64)>,
-    /// The last link: the page was given back.
+    /// Interval in which the records place the unlink. `None`: not recorded yet.
+    pub reported_ns: Option<(u64, u64)>,
+    /// It was the last link: the page was freed.
     pub freed: bool,
     pub held: Vec<Held>,
     /// The mm is the task's own.
     pub is_own: bool,
-    /// Inside the operation of a mm's last user.
+    /// Inside the operation of the mm's last user.
     pub last_user: bool,
 }
 
@@ -129,13 +129,13 @@ pub struct Log {
     pub unlinks: Vec<Unlink>,
     /// By task.
     pub spans: Vec<Span>,
-    /// Locks of VMAs that are no more, and since when.
+    /// Locks of VMAs that do not exist any more, with the times of their ends.
     pub gone: Vec<(Lock, u32, u64)>,
     pub end_ns: u64,
 }
 
 impl Lease {
-    /// Whether it is a pointer through the entry that was removed.
+    /// Returns true if the pointer was returned through the removed entry.
     pub fn is_of_link(&self, unlink: &Unlink) -> bool {
         let gib = unlink.place.gib();
         self.place.mm == unlink.place.mm

@@ -1,7 +1,7 @@
-//! A kernel in which the release of page-table locks cannot be seen, as 5.10 is: the same runs without those records.
+//! A kernel in which the release of a PTL is invisible, as in 5.10: the same runs without those records.
 //!
-//! What is said for certain then is less, and never more than the truth: each alarm is a window in which the pointer was in use
-//! after the removal, and none is longer than it was.
+//! Less is certain then, but everything that is reported must be true: each alarm is a window in which the pointer
+//! was used after the unlink, and none is longer than in truth.
 
 use std::collections::BTreeMap;
 
@@ -20,8 +20,8 @@ use super::{
     sites,
 };
 
-/// Windows that are alarms, by unlink site: how many, and the longest that is certain. On whose behalf the pointer was looked up
-/// may be told otherwise: that it was handed on is less certain too.
+/// Windows that are alarms, by unlink site: count, and the longest certain time. The lookup site may be another one,
+/// because it is less certain that a pointer was passed on.
 type Alarms = BTreeMap<String, (u64, u64)>;
 
 fn is_ptl_release(event: &Event) -> bool {
@@ -47,7 +47,7 @@ fn add(alarms: &mut Alarms, unlink: &str, count: u64, certain_ns: u64) {
     *alarm = (alarm.0 + count, alarm.1.max(certain_ns));
 }
 
-fn said(kernel: &Kernel) -> Alarms {
+fn reported(kernel: &Kernel) -> Alarms {
     let mut alarms = Alarms::new();
     for finding in findings(kernel).into_iter().filter(|f| f.rank.is_alarm()) {
         if let Evidence::Window(w) = finding.evidence {
@@ -60,7 +60,7 @@ fn said(kernel: &Kernel) -> Alarms {
 fn truth(kernel: &Kernel) -> Alarms {
     let mut alarms = Alarms::new();
     for w in oracle::windows(&kernel.log) {
-        // Who looked up again under the lock before using it did use the lock of a table that was not his any more.
+        // A task that looked up again under the PTL before any use did use the PTL of the old table.
         if w.rank.is_alarm() || w.rank == Rank::Revalidated {
             add(&mut alarms, w.unlink.function(), 1, w.certain_ns);
         }
@@ -68,14 +68,14 @@ fn truth(kernel: &Kernel) -> Alarms {
     alarms
 }
 
-/// Alarms said and true ones in so many runs.
+/// Returns the numbers of reported and of true alarms in this number of runs.
 fn is_sound(row: &Row, seeds: u64) -> (u64, u64) {
     let total = |alarms: &Alarms| alarms.values().map(|(count, _)| count).sum::<u64>();
     let mut found = (0, 0);
     for seed in 0..seeds {
         let kernel = Scenario::random(&row.protocol, seed).run();
-        let (said, truth) = (said(&kernel), truth(&kernel));
-        for (unlink, (count, certain_ns)) in &said {
+        let (reported, truth) = (reported(&kernel), truth(&kernel));
+        for (unlink, (count, certain_ns)) in &reported {
             let (most, longest_ns) = truth.get(unlink).copied().unwrap_or_default();
             assert!(
                 *count <= most && *certain_ns <= longest_ns,
@@ -83,29 +83,29 @@ fn is_sound(row: &Row, seeds: u64) -> (u64, u64) {
                 row.name
             );
         }
-        found = (found.0 + total(&said), found.1 + total(&truth));
+        found = (found.0 + total(&reported), found.1 + total(&truth));
     }
     found
 }
 
 fn all_are_sound(seeds: u64) {
-    let (mut said, mut true_ones) = (0, 0);
+    let (mut reported, mut true_ones) = (0, 0);
     for row in KERNELS {
         let (s, t) = is_sound(row, seeds);
         assert!(!row.clean || s == 0, "{}", row.name);
-        (said, true_ones) = (said + s, true_ones + t);
+        (reported, true_ones) = (reported + s, true_ones + t);
     }
-    println!("{said} of {true_ones} alarms without the releases");
-    assert!(2 * said > true_ones, "what is not seen should not hide most of it");
+    println!("{reported} of {true_ones} alarms without the releases");
+    assert!(2 * reported > true_ones, "the missing records should hide less than half of the alarms");
 }
 
 #[test]
-fn what_cannot_be_seen_makes_no_alarm() {
+fn without_ptl_releases_every_alarm_is_true() {
     all_are_sound(100);
 }
 
 #[test]
 #[ignore = "long"]
-fn what_cannot_be_seen_makes_no_alarm_in_full() {
+fn without_ptl_releases_every_alarm_is_true_in_full() {
     all_are_sound(5000);
 }

@@ -19,7 +19,7 @@ impl Explain for AgainstOrder {
             "{} requested while {} is held, in {}",
             step::requested(&self.step),
             step::held(&self.step),
-            self.step.side.site
+            self.step.party.site
         )
     }
 
@@ -28,7 +28,7 @@ impl Explain for AgainstOrder {
         // The finding has the count; the step also counts requests at other sites.
         step::request(out, &Step { count: 1, ..self.step.clone() }, None);
         step::holds(out, &self.step, "");
-        stack::rows(out, &self.step.side, run.stacks);
+        stack::rows(out, &self.step.party, run.stacks);
         let (outer, inner) = (self.step.to.name(), self.step.from.name());
         paragraph(out, "order", &format!("{outer} comes before {inner}, as documented in {}", self.source));
         let rank = match f.rank {

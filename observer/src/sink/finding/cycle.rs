@@ -42,7 +42,7 @@ impl Explain for Cycle {
             let same = self.recordings.is_empty() && self.steps[before].to_lock == s.from_lock;
             let wanted = if same { "which" } else { "such as" };
             step::holds(out, s, &format!(", {wanted} side {} requests", before + 1));
-            stack::rows(out, &s.side, run.stacks);
+            stack::rows(out, &s.party, run.stacks);
         }
         for q in &self.queued {
             writer(out, q, &self.steps[q.step], run);
@@ -70,15 +70,15 @@ impl Explain for Cycle {
 
 /// Describes a writer that queues between two readers: behind it, the requesting reader waits for the holding one.
 fn writer(out: &mut Vec<String>, q: &EngineQueued, behind: &Step, run: Run<'_>) {
-    let (t, at) = (&q.side.task, moment(q.side.time_ns, run.start_ns));
-    paragraph(out, "writer", &format!("{} on cpu {} in {}, at {at}", task(t), t.cpu, q.side.site));
+    let (t, at) = (&q.party.task, moment(q.party.time_ns, run.start_ns));
+    paragraph(out, "writer", &format!("{} on cpu {} in {}, at {at}", task(t), t.cpu, q.party.site));
     let asks = if q.waiting { "waits for" } else { "requested" };
     let what = format!("{} {:#x}", lock(behind.to, Some(Mode::Write)), behind.to_lock);
     paragraph(out, "", &format!("{asks} {what}; side {} requests it behind this", q.step + 1));
-    for h in q.side.holds.iter().filter(|h| h.lock != behind.to_lock) {
+    for h in q.party.holds.iter().filter(|h| h.lock != behind.to_lock) {
         hold(out, h);
     }
-    stack::rows(out, &q.side, run.stacks);
+    stack::rows(out, &q.party, run.stacks);
 }
 
 /// Draws the scenario.
@@ -186,7 +186,7 @@ struct Queued {
 }
 
 fn queued(q: &EngineQueued, stacks: &Stacks) -> Queued {
-    Queued { step: q.step, waiting: q.waiting, side: parts::side(&q.side, stacks) }
+    Queued { step: q.step, waiting: q.waiting, side: parts::side(&q.party, stacks) }
 }
 
 #[cfg(test)]
@@ -203,7 +203,7 @@ pub(super) mod tests {
         Evidence::Cycle(Cycle {
             steps: vec![step(Some(Mode::Write)), step(None)],
             gate: Some((LockClass::Inode, 3)),
-            queued: vec![EngineQueued { step: 0, side: side(), waiting: true }],
+            queued: vec![EngineQueued { step: 0, party: side(), waiting: true }],
             recordings: vec![0, 1],
         })
     }

@@ -15,18 +15,22 @@ use crate::{
 
 impl Explain for FreedShared {
     fn headline(&self, _: &Finding) -> String {
-        format!("{} freed a table's page that others still use, in {}", task(&self.side.task), self.side.site)
+        format!(
+            "{} freed a table's page that others still use, in {}",
+            task(&self.party.task),
+            self.party.site
+        )
     }
 
     fn detail(&self, out: &mut Vec<String>, _: &Finding, run: Run<'_>, _: &[Run<'_>]) {
         side(
             out,
             "task",
-            &self.side,
-            &format!("freed the page at {}", moment(self.side.time_ns, run.start_ns)),
+            &self.party,
+            &format!("freed the page at {}", moment(self.party.time_ns, run.start_ns)),
         );
-        holding(out, &self.side.holds);
-        stack::rows(out, &self.side, run.stacks);
+        holding(out, &self.party.holds);
+        stack::rows(out, &self.party, run.stacks);
         let table = format!("{}, generation {} at this address, mm {}", self.table, self.generation, self.mm);
         out.push(row("table", &format!("{table}; the kernel's share count was {}", self.count)));
         for (mm, gib) in &self.links {
@@ -36,7 +40,7 @@ impl Explain for FreedShared {
 
     fn wire(&self, stacks: &Stacks, _: &[&Stacks]) -> super::Wire {
         super::Wire::FreedShared(Box::new(Wire {
-            side: parts::side(&self.side, stacks),
+            side: parts::side(&self.party, stacks),
             table: self.table.to_string(),
             generation: self.generation,
             mm: self.mm.to_string(),
@@ -71,7 +75,7 @@ pub(super) mod tests {
 
     pub fn sample() -> Evidence {
         Evidence::FreedShared(FreedShared {
-            side: side(),
+            party: side(),
             table: Table(4),
             generation: 1,
             mm: Mm(1),

@@ -15,17 +15,17 @@ use crate::{
 
 impl Explain for OrphanWait {
     fn headline(&self, f: &Finding) -> String {
-        let waited = span(f.last_ns.saturating_sub(self.side.time_ns));
+        let waited = span(f.last_ns.saturating_sub(self.party.time_ns));
         format!(
             "{} waits for {} in {}, for {waited}, and no task is known to hold it",
-            task(&self.side.task),
+            task(&self.party.task),
             lock(self.class, self.mode),
-            self.side.site
+            self.party.site
         )
     }
 
     fn detail(&self, out: &mut Vec<String>, f: &Finding, run: Run<'_>, _: &[Run<'_>]) {
-        let s = &self.side;
+        let s = &self.party;
         let at = moment(s.time_ns, run.start_ns);
         paragraph(
             out,
@@ -68,7 +68,7 @@ impl Explain for OrphanWait {
             lock: self.lock.map(address),
             mapping: self.place.map(|(mapping, _)| mapping.to_string()),
             index: self.place.map(|(_, index)| index),
-            side: parts::side(&self.side, stacks),
+            side: parts::side(&self.party, stacks),
             reported: self.reported,
             waiters: self.waiters,
             last_holder: self.last.as_ref().map(wire_last_holder),
@@ -165,7 +165,7 @@ pub(super) mod tests {
             mode: Some(Mode::Exclusive),
             lock: Some(7),
             place: Some((Mapping(9), 8)),
-            side: side(),
+            party: side(),
             reported: true,
             waiters: 2,
             last: Some(EngineLastHolder {

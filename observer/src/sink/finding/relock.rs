@@ -24,11 +24,11 @@ impl Explain for Relock {
     fn headline(&self, _: &Finding) -> String {
         let (asked, held) =
             (lock(self.held.class, self.requested_mode), lock(self.held.class, self.held.mode));
-        format!("{asked} requested by the task that holds it as {held}, in {}", self.side.site)
+        format!("{asked} requested by the task that holds it as {held}, in {}", self.party.site)
     }
 
     fn detail(&self, out: &mut Vec<String>, f: &Finding, run: Run<'_>, _: &[Run<'_>]) {
-        let (s, at) = (&self.side, moment(self.side.time_ns, run.start_ns));
+        let (s, at) = (&self.party, moment(self.party.time_ns, run.start_ns));
         let who = format!("{} on cpu {} in {}, at {at}", task(&s.task), s.task.cpu, s.site);
         paragraph(out, "side", &who);
         let again = format!("requested {} {:#x}", lock(self.held.class, self.requested_mode), self.held.lock);
@@ -48,7 +48,7 @@ impl Explain for Relock {
         super::Wire::Relock(Box::new(Wire {
             held: parts::hold(&self.held),
             requested_mode: parts::mode(self.requested_mode),
-            side: parts::side(&self.side, stacks),
+            side: parts::side(&self.party, stacks),
         }))
     }
 }
@@ -86,7 +86,7 @@ pub(super) mod tests {
         Evidence::Relock(Relock {
             held: hold(HoldBasis::Requested),
             requested_mode: Some(Mode::Write),
-            side: side(),
+            party: side(),
         })
     }
 

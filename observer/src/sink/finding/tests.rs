@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use observer_engine::{
     event::{Mode, Tid},
-    finding::{AcquireKind, Evidence, Finding, Hold, HoldBasis, Rank, Side, Step, TaskRef},
+    finding::{AcquireKind, Evidence, Finding, Hold, HoldBasis, Party, Rank, Step, TaskRef},
     lock_class::LockClass,
 };
 
@@ -40,8 +40,8 @@ pub fn hold(basis: HoldBasis) -> Hold {
 }
 
 /// A party with a hold of every basis.
-pub fn side() -> Side {
-    Side {
+pub fn side() -> Party {
+    Party {
         task: TaskRef { tid: Tid(11), tgid: 10, comm: "walker".into(), cpu: 1 },
         site: Arc::from("smaps_hugetlb_range"),
         time_ns: 1,
@@ -61,7 +61,7 @@ pub fn step(to_mode: Option<Mode>) -> Step {
         to_lock: 2,
         acquire: AcquireKind::TryThenBlock,
         sure: true,
-        side: side(),
+        party: side(),
         count: 1,
         waiting: true,
     }

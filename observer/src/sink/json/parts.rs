@@ -2,7 +2,7 @@
 
 use observer_engine::{
     event::{Addr, Mm, Mode},
-    finding::{Hold as EngineHold, Side as EngineSide, Step as EngineStep},
+    finding::{Hold as EngineHold, Party as EngineParty, Step as EngineStep},
 };
 use serde::Serialize;
 
@@ -63,7 +63,7 @@ impl Link {
     }
 }
 
-pub fn side(s: &EngineSide, stacks: &Stacks) -> Side {
+pub fn side(s: &EngineParty, stacks: &Stacks) -> Side {
     Side {
         tid: s.task.tid.0,
         tgid: s.task.tgid,
@@ -101,7 +101,7 @@ pub fn step(s: &EngineStep, stacks: &Stacks) -> Step {
         sure: s.sure,
         waiting: s.waiting,
         count: s.count,
-        side: side(&s.side, stacks),
+        side: side(&s.party, stacks),
     }
 }
 

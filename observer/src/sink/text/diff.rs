@@ -96,7 +96,7 @@ fn edge(out: &mut dyn Write, c: &EdgeChange<'_>) -> io::Result<()> {
         "" => String::new(),
         acquire => format!(" ({acquire})"),
     };
-    let (times, site) = (times(e.count), &e.witness.side.site);
+    let (times, site) = (times(e.count), &e.witness.party.site);
     writeln!(out, "  {sign} {from:<20} {to:<20} {times}, first in {site}{acquire}")?;
     // Edges that agree with the documents, or are not documented, need no explanation.
     let news = ["AGAINST", "perhaps", "exception"].contains(&words::order::verdict(e));

@@ -69,7 +69,7 @@ fn edge(out: &mut dyn Write, e: &EdgeView) -> io::Result<()> {
     let (times, tasks) = (number(e.count), format!("{}{more}", e.tasks));
     let line = format!("    {from:<20} {to:<20} {times:>9} {tasks:>5} {:>5}  ", e.instances);
     let notes = notes(e);
-    let site = &e.witness.side.site;
+    let site = &e.witness.party.site;
     if notes.is_empty() {
         writeln!(out, "{line}{site}")
     } else if line.len() + site.len() + notes.len() + 3 <= WIDTH {

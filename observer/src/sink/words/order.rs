@@ -53,9 +53,9 @@ pub fn documented(e: &EdgeView) -> Vec<String> {
 /// Evidence of an edge.
 #[must_use]
 pub fn edge_detail(e: &EdgeView, start_ns: u64) -> Vec<String> {
-    let (w, at) = (&e.witness, moment(e.witness.side.time_ns, start_ns));
+    let (w, at) = (&e.witness, moment(e.witness.party.time_ns, start_ns));
     let mut out = Vec::new();
-    let who = format!("{} on cpu {} in {}, at {at}", task(&w.side.task), w.side.task.cpu, w.side.site);
+    let who = format!("{} on cpu {} in {}, at {at}", task(&w.party.task), w.party.task.cpu, w.party.site);
     paragraph(&mut out, "first", &who);
     step::request(&mut out, &Step { count: 1, ..w.clone() }, None);
     step::holds(&mut out, w, "");

@@ -3,7 +3,7 @@
 //! Decides how much of a stack is worth reading: frames from the function itself outwards, and hardly any of the kernel
 //! entry. The stack is from the task's first call, which need not be this one; the words say so.
 
-use observer_engine::finding::Side;
+use observer_engine::finding::Party;
 
 use crate::{report::stacks::Stacks, text::row};
 
@@ -11,7 +11,7 @@ use crate::{report::stacks::Stacks, text::row};
 const FRAMES_MAX: usize = 10;
 
 /// Adds the call stack of a party's operation.
-pub fn rows(out: &mut Vec<String>, side: &Side, stacks: &Stacks) {
+pub fn rows(out: &mut Vec<String>, side: &Party, stacks: &Stacks) {
     let functions = stacks.functions(side.stack);
     if functions.is_empty() {
         return;

@@ -10,10 +10,10 @@ use crate::{
 
 /// Describes a party: its task, site and time.
 pub fn party(out: &mut Vec<String>, name: &str, s: &Step, run: &Run<'_>) {
-    let t = &s.side.task;
+    let t = &s.party.task;
     let of = run.name.map_or(String::new(), |name| format!(", in {name}"));
-    let at = moment(s.side.time_ns, run.start_ns);
-    paragraph(out, name, &format!("{} on cpu {} in {}, at {at}{of}", task(t), t.cpu, s.side.site));
+    let at = moment(s.party.time_ns, run.start_ns);
+    paragraph(out, name, &format!("{} on cpu {} in {}, at {at}{of}", task(t), t.cpu, s.party.site));
 }
 
 /// Describes the request of a party. `next`: the party that holds such a lock.
@@ -46,7 +46,7 @@ pub fn holds(out: &mut Vec<String>, s: &Step, wanted: &str) {
     let sure = if s.sure { "" } else { "; perhaps acquired only after the request" };
     let from = format!("{} {:#x} ({}{sure}){wanted}", held(s), s.from_lock, known(s.from_basis));
     paragraph(out, "", &format!("holding {from}"));
-    for h in s.side.holds.iter().filter(|h| h.lock != s.from_lock && h.lock != s.to_lock) {
+    for h in s.party.holds.iter().filter(|h| h.lock != s.from_lock && h.lock != s.to_lock) {
         hold(out, h);
     }
 }

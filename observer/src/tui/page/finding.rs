@@ -1,6 +1,6 @@
 //! Pages of findings: the event as a picture and in words, the lease, and the stacks of all parties.
 
-use observer_engine::finding::{Evidence, Finding, Side, Subject, Use, WindowCase};
+use observer_engine::finding::{Evidence, Finding, Party, Subject, Use, WindowCase};
 
 use super::{Case, Context, Go, Line, Page, Shortcut, evidence, link, named, plain, wrapped};
 use crate::sink::{finding as worded, words};
@@ -206,7 +206,7 @@ pub fn lease(c: &Context<'_>, f: &Finding, which: Case) -> Vec<Line> {
 }
 
 /// Locks that a party held.
-fn holds(c: &Context<'_>, side: &Side, name: &str) -> Vec<Line> {
+fn holds(c: &Context<'_>, side: &Party, name: &str) -> Vec<Line> {
     let text = |h: &observer_engine::finding::Hold| {
         let since = since_start(c.snapshot, h.since_ns);
         format!("{} {:#x} since {since} ({})", words::lock(h.class, h.mode), h.lock, h.basis.name())
@@ -269,7 +269,7 @@ fn beside(c: &Context<'_>, blocks: Vec<Vec<Text>>) -> Vec<Line> {
 }
 
 /// Returns the parties of all cases of a finding, the first case first.
-pub fn sides(evidence: &Evidence) -> Vec<&Side> {
+pub fn sides(evidence: &Evidence) -> Vec<&Party> {
     let subject = evidence.subject();
     let of_cases = subject.cases().into_iter().rev().flat_map(|case| case.parties());
     of_cases.chain(subject.parties()).map(|(_, side)| side).collect()

@@ -49,7 +49,7 @@ fn one(c: &Context<'_>, e: &EdgeView) -> Vec<Line> {
 }
 
 fn stack(c: &Context<'_>, e: &EdgeView) -> Vec<Line> {
-    let frames = c.snapshot.stacks.symbolised(e.witness.side.stack);
+    let frames = c.snapshot.stacks.symbolised(e.witness.party.stack);
     if frames.is_empty() {
         return Vec::new();
     }
@@ -91,7 +91,7 @@ pub fn classes(c: &Context<'_>, (from, to): (LockClass, LockClass)) -> Vec<Line>
 }
 
 pub fn shortcut(s: &Snapshot, e: &EdgeView, to: Shortcut) -> Option<Page> {
-    let side = &e.witness.side;
+    let side = &e.witness.party;
     match to {
         Shortcut::Events => {
             let title = format!("of {} around it", task(&side.task.comm, side.task.tid));

@@ -2,7 +2,7 @@
 //! as a row in the lane that lacks it, next to the rows of held locks.
 
 use observer_engine::{
-    finding::{Prediction, Rank, Side},
+    finding::{Party, Prediction, Rank},
     lock_class::LockClass,
 };
 
@@ -49,7 +49,7 @@ fn help(p: &Prediction) -> String {
 
 /// Lane of one party. Both lanes put the party's own moment in the same column; their times have nothing else in common.
 struct Lane<'a> {
-    side: &'a Side,
+    side: &'a Party,
     /// True for the holder.
     looks_up: bool,
     start_ns: u64,

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use observer_engine::{
     event::{Body, How, LockStep, Mode, Tid},
-    finding::{Hold, Side},
+    finding::{Hold, Party},
     lock_class::LockClass,
 };
 
@@ -139,7 +139,7 @@ pub fn of_task(events: &[EventRow], tid: Tid) -> Vec<Bar> {
                 bars.wait(lock, Some(row.event.time_ns));
             }
             step(&mut bars, row);
-            if let Body::Lock { step: LockStep::Ask, class, lock, .. } = row.event.body
+            if let Body::Lock { step: LockStep::Request, class, lock, .. } = row.event.body
                 && spins_for(class.into())
             {
                 bars.wait(lock.0, None);
@@ -154,7 +154,7 @@ pub fn of_task(events: &[EventRow], tid: Tid) -> Vec<Bar> {
     let asked_last = last.is_some_and(|i| {
         matches!(
             events[i].event.body,
-            Body::Lock { step: LockStep::Ask | LockStep::WaitBegin, .. } | Body::FolioWait { .. }
+            Body::Lock { step: LockStep::Request | LockStep::WaitBegin, .. } | Body::FolioWait { .. }
         )
     });
     if asked_last && let Some(i) = bars.open.last() {
@@ -191,7 +191,7 @@ fn step(bars: &mut Bars, row: &EventRow) {
         Body::Lock { step, class, mode, lock, failed } => {
             let class = LockClass::from(class);
             match step {
-                LockStep::Ask | LockStep::Try => {
+                LockStep::Request | LockStep::Try => {
                     // A task does not request a lock that it holds, except to read: the release in between was not seen.
                     let open = bars.open_mut(lock.0).filter(|b| b.is_alone());
                     if let Some(at_ns) = open.map(|b| b.got_ns.or(b.begin_ns).unwrap_or(0)) {
@@ -247,7 +247,7 @@ fn folio_class(mapping: u64) -> LockClass {
 }
 
 /// Adds the holds of the evidence that no bar shows.
-pub fn add_holds(bars: &mut Vec<Bar>, side: &Side) {
+pub fn add_holds(bars: &mut Vec<Bar>, side: &Party) {
     for hold in &side.holds {
         let at_ns = side.time_ns;
         let shown = |b: &&mut Bar| {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use observer_engine::{
     event::{Mode, Tid},
-    finding::Side,
+    finding::Party,
     lock_class::LockClass,
 };
 
@@ -44,7 +44,7 @@ pub struct Seen {
 
 /// Title of a lane: `HOLDER   ex-vmread (99) on cpu 1 in follow_hugetlb_page`.
 #[must_use]
-pub fn title(name: &str, side: &Side, also: &str) -> Text {
+pub fn title(name: &str, side: &Party, also: &str) -> Text {
     let comm = if side.task.comm.is_empty() { "?" } else { &side.task.comm };
     // The watched task chose its name: its control characters must not reach the terminal.
     let comm: String = comm.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
@@ -60,7 +60,7 @@ pub fn title(name: &str, side: &Side, also: &str) -> Text {
 #[must_use]
 pub fn locks(
     bars: Vec<Bar>,
-    side: &Side,
+    side: &Party,
     at_ns: &[u64],
     wanted: impl Fn(LockClass) -> bool,
     edges: (u64, u64),

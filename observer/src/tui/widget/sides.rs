@@ -5,7 +5,7 @@
 
 use observer_engine::{
     event::Mode,
-    finding::{AcquireKind, AgainstOrder, Cycle, Hold, Rank, Relock, Side, Step},
+    finding::{AcquireKind, AgainstOrder, Cycle, Hold, Party, Rank, Relock, Step},
     lock_class::LockClass,
 };
 
@@ -81,7 +81,7 @@ fn writer(
     let Some(behind) = c.steps.get(q.step) else { return };
     Lane {
         name: "WRITER",
-        side: &q.side,
+        side: &q.party,
         from: None,
         notes: Vec::new(),
         ask: (
@@ -117,7 +117,7 @@ pub fn of_relock(r: &Relock, start_ns: u64, width: usize, glyphs: &Glyphs) -> Ve
     let mut out = Vec::new();
     Lane {
         name: "SIDE",
-        side: &r.side,
+        side: &r.party,
         from: Some(r.held),
         notes: vec![(r.held.lock, "held already".to_owned())],
         ask: ((r.held.class, r.requested_mode, r.held.lock), "which it holds itself".to_owned()),
@@ -137,7 +137,7 @@ pub fn of_relock(r: &Relock, start_ns: u64, width: usize, glyphs: &Glyphs) -> Ve
 
 struct Lane<'a> {
     name: &'a str,
-    side: &'a Side,
+    side: &'a Party,
     /// Lock that the finding is about, if it is not among the holds of the party.
     from: Option<Hold>,
     /// Words at held locks, by lock.
@@ -157,12 +157,12 @@ impl<'a> Lane<'a> {
             lock: step.from_lock,
             mode: step.from_mode,
             basis: step.from_basis,
-            since_ns: step.side.time_ns,
+            since_ns: step.party.time_ns,
             lossy: false,
         };
         Lane {
             name,
-            side: &step.side,
+            side: &step.party,
             from: Some(from),
             notes: Vec::new(),
             ask: ((step.to, step.to_mode, step.to_lock), String::new()),

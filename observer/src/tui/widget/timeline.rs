@@ -5,7 +5,7 @@
 
 use observer_engine::{
     event::{Body, Mode, SiteId, Tid},
-    finding::{Hold, Rank, Side, Use, WindowCase},
+    finding::{Hold, Party, Rank, Use, WindowCase},
     lock_class::LockClass,
     setup::{Exclusion, Role, Setup},
 };
@@ -159,7 +159,7 @@ impl Picture<'_> {
     }
 
     /// Draws the operation that contains the moment, if the events have it.
-    fn operation(&self, out: &mut Vec<Text>, axis: &Axis, events: &[EventRow], side: &Side, at_ns: u64) {
+    fn operation(&self, out: &mut Vec<Text>, axis: &Axis, events: &[EventRow], side: &Party, at_ns: u64) {
         let Some((begin_ns, end_ns)) = operation(events, self.setup, side, at_ns) else { return };
         let mut row = Row::new(self.frame.cells);
         let (from_ns, to_ns) = axis.edges();
@@ -258,7 +258,7 @@ impl Picture<'_> {
 }
 
 /// Begin and end of the innermost operation of this party's site around a moment.
-fn operation(events: &[EventRow], setup: &Setup, side: &Side, at_ns: u64) -> Option<(u64, Option<u64>)> {
+fn operation(events: &[EventRow], setup: &Setup, side: &Party, at_ns: u64) -> Option<(u64, Option<u64>)> {
     let is_it = |site: SiteId| {
         let it = setup.sites.iter().find(|s| s.id == site);
         it.is_some_and(|s| {

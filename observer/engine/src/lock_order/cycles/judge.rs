@@ -149,20 +149,20 @@ impl Judge<'_> {
     }
 
     fn verdict(&self, choice: &[Arc<Witness>]) -> Verdict {
-        let told = |rank, doubts| Verdict { rank, doubts, gate: None, writers: Vec::new() };
+        let verdict = |rank, doubts| Verdict { rank, doubts, gate: None, writers: Vec::new() };
         if choice.iter().any(|w| w.lossy) {
-            return told(Rank::Incomplete, vec![Doubt::Loss]);
+            return verdict(Rank::Incomplete, vec![Doubt::Loss]);
         }
         let together = self.all_together(choice);
         if together.is_some() && !self.are_same_locks(choice) {
-            return told(Rank::Incomplete, vec![Doubt::Loss]);
+            return verdict(Rank::Incomplete, vec![Doubt::Loss]);
         }
         if let Some(gate) = self.gate(choice) {
-            return Verdict { gate: Some(gate), ..told(Rank::Guarded, Vec::new()) };
+            return Verdict { gate: Some(gate), ..verdict(Rank::Guarded, Vec::new()) };
         }
         match together {
-            None => return told(Rank::ClassOnly, vec![Doubt::NotTogether]),
-            Some(false) => return told(Rank::Incomplete, vec![Doubt::Loss]),
+            None => return verdict(Rank::ClassOnly, vec![Doubt::NotTogether]),
+            Some(false) => return verdict(Rank::Incomplete, vec![Doubt::Loss]),
             Some(true) => {}
         }
         let behind = self.behind_writers(choice);
@@ -174,7 +174,7 @@ impl Judge<'_> {
             })
             .collect();
         if behind.iter().any(|(_, _, writers)| writers.is_empty()) {
-            return self.without_writer(choice, told(Rank::ClassOnly, doubts));
+            return self.without_writer(choice, verdict(Rank::ClassOnly, doubts));
         }
         let tried = reach_with(choice, &behind);
         let all = || choice.iter().chain(tried.writers.iter().map(|(_, writer)| writer));
@@ -193,7 +193,7 @@ impl Judge<'_> {
         let unsure = self.chain.iter().zip(choice).filter(|(_, w)| !w.sure);
         let class = |(at, _): (&u32, _)| self.edge(*at).from.0;
         doubts.extend(unsure.map(class).chain(tried.unsure).map(Doubt::Moment));
-        let verdict = Verdict { writers: tried.writers, ..told(rank, doubts) };
+        let verdict = Verdict { writers: tried.writers, ..verdict(rank, doubts) };
         if rank == Rank::ClassOnly { self.without_writer(choice, verdict) } else { verdict }
     }
 
@@ -219,8 +219,8 @@ impl Judge<'_> {
         let mut steps = Vec::new();
         for (at, pair) in self.chain.iter().enumerate() {
             let next = self.at_hand.graph.pair(self.chain[(at + 1) % self.chain.len()]);
-            let (asked, held) = (self.edge(*pair).to, self.at_hand.graph.edge(next).from);
-            if asked.1 != Some(Mode::Read) || held.1 != Some(Mode::Read) {
+            let (requested, held) = (self.edge(*pair).to, self.at_hand.graph.edge(next).from);
+            if requested.1 != Some(Mode::Read) || held.1 != Some(Mode::Read) {
                 continue;
             }
             let fits = |w: &&Arc<Witness>| {
@@ -231,7 +231,7 @@ impl Judge<'_> {
                 !w.lossy && choice.iter().all(is_other) && choice.iter().all(are_there)
             };
             let writers = self.at_hand.graph.writers(next.from).iter().filter(fits).cloned().collect();
-            steps.push((at, asked.0, writers));
+            steps.push((at, requested.0, writers));
         }
         steps
     }

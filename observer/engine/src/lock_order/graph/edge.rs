@@ -100,7 +100,7 @@ impl Edge {
             to_lock: locks.1.addr,
             acquire: self.acquire,
             sure: seen.sure,
-            side: seen.side(name),
+            party: seen.party(name),
             count: self.count,
             waiting: false,
         }

@@ -6,10 +6,10 @@
 
 use std::sync::Arc;
 
-use super::{Ask, Requester};
+use super::{LockRequest, Requester};
 use crate::{
     event::SiteId,
-    finding::{HoldBasis, Side, TaskRef, comm_text},
+    finding::{HoldBasis, Party, TaskRef, comm_text},
     holds::Instance,
     lock_order::path::{Op, held},
     presence::{Presence, Presences},
@@ -62,18 +62,23 @@ pub(crate) struct Witness {
 }
 
 impl Witness {
-    pub(super) fn of(by: Requester<'_>, ask: &Ask, path: &Arc<[Op]>, from_basis: HoldBasis) -> Witness {
+    pub(super) fn of(
+        by: Requester<'_>,
+        request: &LockRequest,
+        path: &Arc<[Op]>,
+        from_basis: HoldBasis,
+    ) -> Witness {
         let task = by.task;
         Witness {
-            presence: Presence::of(task, ask.time_ns, path),
+            presence: Presence::of(task, request.time_ns, path),
             from_basis,
-            site: ask.site,
+            site: request.site,
             task: (task.tgid, task.comm, task.cpu),
             stack: task.stack(),
             path: Arc::clone(path),
             path_cut: by.path.is_cut(),
-            lossy: by.path.is_lossy() || task.is_doubtful(ask.time_ns),
-            site_unsure: task.is_site_unsure(ask.time_ns),
+            lossy: by.path.is_lossy() || task.is_doubtful(request.time_ns),
+            site_unsure: task.is_site_unsure(request.time_ns),
             sure: true,
             signature: Signature::default(),
         }
@@ -83,12 +88,12 @@ impl Witness {
         self.presence.time_ns
     }
 
-    pub fn side(&self, name: impl Fn(SiteId) -> Arc<str>) -> Side {
+    pub fn party(&self, name: impl Fn(SiteId) -> Arc<str>) -> Party {
         let (tgid, comm, cpu) = self.task;
         // A long operation can lock and release one folio several times, and each release shows a hold since its begin.
         let mut held = held(&self.path);
         held.dedup_by(|op, before| op.basis.is_inferred() && op.lock == before.lock);
-        Side {
+        Party {
             task: TaskRef { tid: self.presence.tid, tgid, comm: comm_text(&comm), cpu },
             site: name(self.site),
             time_ns: self.time_ns(),

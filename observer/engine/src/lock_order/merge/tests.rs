@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::finding::{HoldBasis, Side, TaskRef};
+use crate::finding::{HoldBasis, Party, TaskRef};
 
 type End = (LockClass, Option<Mode>);
 
@@ -18,7 +18,7 @@ fn hold((class, mode): End) -> Hold {
 
 fn edge(from: End, to: End, tid: u32) -> EdgeView {
     let task = TaskRef { tid: Tid(tid), tgid: tid, comm: "task".into(), cpu: 0 };
-    let side = Side { task, site: Arc::from("site"), time_ns: 5, stack: None, holds: vec![hold(from)] };
+    let party = Party { task, site: Arc::from("site"), time_ns: 5, stack: None, holds: vec![hold(from)] };
     let witness = Step {
         from: from.0,
         from_mode: from.1,
@@ -29,7 +29,7 @@ fn edge(from: End, to: End, tid: u32) -> EdgeView {
         to_lock: 2,
         acquire: AcquireKind::Blocking,
         sure: true,
-        side,
+        party,
         count: 3,
         waiting: false,
     };
@@ -57,7 +57,7 @@ fn tried(mut e: EdgeView, acquire: AcquireKind) -> EdgeView {
     e
 }
 
-/// Runs of different boots.
+/// Merges runs of different boots.
 fn merged(runs: &[&[EdgeView]]) -> Merged {
     const BOOTS: [&str; 4] = ["a", "b", "c", "d"];
     let parts: Vec<Part<'_>> =
@@ -65,8 +65,8 @@ fn merged(runs: &[&[EdgeView]]) -> Merged {
     merge(&parts)
 }
 
-/// Rank, id, and the run of each step.
-fn told(m: &Merged) -> Vec<(Rank, &str, &[usize])> {
+/// Returns the rank, the id and the run of each step.
+fn listed(m: &Merged) -> Vec<(Rank, &str, &[usize])> {
     let of = |f: &Finding| match &f.evidence {
         Evidence::Cycle(c) => c.recordings.clone(),
         _ => panic!("no cycle"),
@@ -75,41 +75,41 @@ fn told(m: &Merged) -> Vec<(Rank, &str, &[usize])> {
 }
 
 #[test]
-fn two_runs_without_a_cycle_merge_to_one() {
+fn two_runs_without_a_cycle_merge_into_a_cycle() {
     let (a, b) = ([edge(FAULT, FOLIO, 1)], [edge(FOLIO, FAULT, 1)]);
     let m = merged(&[&a, &b]);
-    assert_eq!(told(&m), [(Rank::ClassOnly, "cycle:fault_mutex>folio_lock(file)", &[0, 1][..])]);
+    assert_eq!(listed(&m), [(Rank::ClassOnly, "cycle:fault_mutex>folio_lock(file)", &[0, 1][..])]);
     assert!(m.findings[0].doubts.contains(&Doubt::Merged));
-    assert!(told(&merged(&[&a, &a])).is_empty());
+    assert!(listed(&merged(&[&a, &a])).is_empty());
     let both: Vec<&[usize]> = m.edges.iter().map(|e| &*e.recordings).collect();
     assert_eq!(both, [[0], [1]]);
 }
 
 #[test]
-fn three_runs_merge_to_a_cycle_of_three() {
+fn three_runs_merge_into_a_cycle_of_three() {
     let runs = [[edge(FAULT, FOLIO, 1)], [edge(FOLIO, IMMAP_W, 1)], [edge(IMMAP_W, FAULT, 1)]];
     let m = merged(&[&runs[0], &runs[1], &runs[2]]);
     assert_eq!(
-        told(&m),
+        listed(&m),
         [(Rank::ClassOnly, "cycle:i_mmap_rwsem>fault_mutex>folio_lock(file)", &[2, 0, 1][..])]
     );
 }
 
 #[test]
-fn a_trylock_closes_nothing_and_one_that_would_block_does() {
+fn a_trylock_closes_no_cycle_and_try_then_block_does() {
     let a = [edge(FAULT, FOLIO, 1)];
     let close = |acquire| merged(&[&a, &[tried(edge(FOLIO, FAULT, 1), acquire)]]).findings.len();
     assert_eq!([AcquireKind::Try, AcquireKind::TryThenBlock].map(close), [0, 1]);
 }
 
 #[test]
-fn nothing_closes_within_one_class() {
+fn locks_of_one_class_make_no_cycle() {
     assert!(merged(&[&[edge(PTL, PTL, 1)], &[edge(PTL, PTL, 2)]]).findings.is_empty());
     assert!(merged(&[&[edge(IMMAP_W, IMMAP_R, 1)], &[edge(IMMAP_R, IMMAP_W, 2)]]).findings.is_empty());
 }
 
 #[test]
-fn what_one_run_showed_is_told_there() {
+fn a_cycle_of_one_run_is_not_reported_again() {
     let both = [edge(FAULT, FOLIO, 1), edge(FOLIO, FAULT, 2)];
     let shown = merged(&[&both[..1], &both[1..]]).findings;
     let parts =
@@ -118,15 +118,16 @@ fn what_one_run_showed_is_told_there() {
 }
 
 #[test]
-fn steps_are_of_two_runs_even_if_one_run_has_them_all() {
-    // In the first run one task alone made both, which is no cycle; the second run has another that makes one of them.
+fn steps_are_from_two_runs_even_if_one_run_has_all() {
+    // In the first run, one task made both edges, which makes no cycle. In the second run, another task makes one of
+    // them.
     let alone = [edge(FAULT, FOLIO, 1), edge(FOLIO, FAULT, 1)];
     let m = merged(&[&alone, &[edge(FOLIO, FAULT, 1)]]);
-    assert_eq!(told(&m), [(Rank::ClassOnly, "cycle:fault_mutex>folio_lock(file)", &[0, 1][..])]);
+    assert_eq!(listed(&m), [(Rank::ClassOnly, "cycle:fault_mutex>folio_lock(file)", &[0, 1][..])]);
 }
 
 #[test]
-fn one_task_of_one_boot_alone_makes_no_cycle() {
+fn one_task_of_one_boot_makes_no_cycle() {
     let (a, b) = ([edge(FAULT, FOLIO, 7)], [edge(FOLIO, FAULT, 7)]);
     let of = |boot, edges| Part { boot, edges, findings: &[] };
     assert!(merge(&[of("same", &a), of("same", &b)]).findings.is_empty());
@@ -135,7 +136,7 @@ fn one_task_of_one_boot_alone_makes_no_cycle() {
 }
 
 #[test]
-fn readers_need_a_writer_and_it_is_said_whether_one_was_seen() {
+fn readers_need_a_writer_and_the_doubt_says_if_one_was_seen() {
     let doubts = |more: &[EdgeView]| {
         let a: Vec<EdgeView> = [&[edge(IMMAP_R, FOLIO, 1)], more].concat();
         let m = merged(&[&a, &[edge(FOLIO, IMMAP_R, 1)]]);
@@ -147,9 +148,9 @@ fn readers_need_a_writer_and_it_is_said_whether_one_was_seen() {
 }
 
 #[test]
-fn a_lock_of_the_file_that_all_sides_hold_alone_is_a_gate() {
+fn a_file_lock_that_all_parties_hold_exclusively_is_a_gate() {
     let under = |mut e: EdgeView, gate: End| {
-        e.witness.side.holds.push(hold(gate));
+        e.witness.party.holds.push(hold(gate));
         e
     };
     let rank = |gate: End, other: End| {
@@ -159,24 +160,24 @@ fn a_lock_of_the_file_that_all_sides_hold_alone_is_a_gate() {
     assert_eq!(rank(INODE, INODE), Rank::Guarded);
     assert_eq!(rank(INODE, IMMAP_W), Rank::ClassOnly);
     assert_eq!(rank(IMMAP_R, IMMAP_R), Rank::ClassOnly);
-    // One mm has nothing to do with another's.
+    // A lock of one mm does not exclude users of another mm.
     let mmap = (LockClass::MmapLock, Some(Mode::Write));
     assert_eq!(rank(mmap, mmap), Rank::ClassOnly);
 }
 
 #[test]
-fn loss_makes_it_incomplete_and_is_avoided_where_another_run_has_it_whole() {
+fn a_lossy_step_is_incomplete_unless_another_run_has_it_complete() {
     let lossy = [EdgeView { lossy: true, ..edge(FOLIO, FAULT, 1) }];
     let (a, whole) = ([edge(FAULT, FOLIO, 1)], [edge(FOLIO, FAULT, 1)]);
     let m = merged(&[&a, &lossy]);
     assert_eq!(m.findings[0].rank, Rank::Incomplete);
     assert!(m.findings[0].doubts.contains(&Doubt::Loss));
     let m = merged(&[&a, &lossy, &whole]);
-    assert_eq!(told(&m), [(Rank::ClassOnly, "cycle:fault_mutex>folio_lock(file)", &[0, 2][..])]);
+    assert_eq!(listed(&m), [(Rank::ClassOnly, "cycle:fault_mutex>folio_lock(file)", &[0, 2][..])]);
 }
 
 #[test]
-fn an_unsure_or_inferred_hold_is_doubted() {
+fn uncertain_and_inferred_holds_are_doubts() {
     let mut b = edge(FOLIO, FAULT, 1);
     (b.witness.from_basis, b.witness.sure) = (HoldBasis::InferredFromRelease, false);
     let m = merged(&[&[edge(FAULT, FOLIO, 1)], &[b]]);

@@ -1,11 +1,11 @@
-//! Steps that take and release locks, and which of their events the probes send.
+//! Steps that acquire and release locks, and which of their events the probes send.
 //!
-//! A lock is asked for in one step and had in another: others may come in between, and the probe of the asking is no proof of
-//! the having.
+//! A request and the acquisition are two steps, so other tasks may run in between. The event of a request does not
+//! prove a hold.
 
 use observer_engine::event::{Body, Class, LockAddr, LockStep, Mode};
 
-use super::{Asking, Kernel, Place, TaskNo, mm_addr};
+use super::{Kernel, LockRequest, Place, TaskNo, mm_addr};
 use crate::{
     locks::Lock,
     sites::Site,
@@ -29,7 +29,8 @@ impl Kernel {
         self.emit(no, site, body)
     }
 
-    /// The lock's records are sent: it was announced; of a table that was given back only to whoever looked up in it last.
+    /// Returns true if records of the lock are sent. The lock was announced; that of a freed table is recorded only
+    /// for the task that looked up in it last.
     pub(super) fn is_watched(&self, no: TaskNo, lock: Lock) -> bool {
         match lock {
             Lock::Ptl(table) if self.retired.contains(&lock.addr()) => {
@@ -63,41 +64,48 @@ impl Kernel {
         Held { lock, life, mode, downgraded: false, seen: false }
     }
 
-    pub(super) fn step_asking(&mut self, no: TaskNo, mut asking: Asking) {
-        if !self.locks.is_free(asking.lock, asking.mode, no) {
-            asking.is_wait_told = true;
-            self.tasks[no].asking = Some(asking);
-            if self.is_watched(no, asking.lock) {
-                self.lock_event(no, LockStep::WaitBegin, asking.lock, asking.mode);
+    pub(super) fn step_request(&mut self, no: TaskNo, mut request: LockRequest) {
+        if !self.locks.is_free(request.lock, request.mode, no) {
+            request.is_wait_reported = true;
+            self.tasks[no].request = Some(request);
+            if self.is_watched(no, request.lock) {
+                self.lock_event(no, LockStep::WaitBegin, request.lock, request.mode);
             }
             return;
         }
-        self.locks.take(no, asking.lock, asking.mode);
-        let held = Held { seen: asking.seen, ..self.held(asking.lock, asking.mode) };
-        let got_ns = self.advance();
+        self.locks.take(no, request.lock, request.mode);
+        let held = Held { seen: request.seen, ..self.held(request.lock, request.mode) };
+        let acquired_ns = self.advance();
         let task = &mut self.tasks[no];
-        task.asking = None;
+        task.request = None;
         task.held.push(held);
-        task.got = Some((asking, got_ns));
-        if asking.is_wait_told && self.is_watched(no, asking.lock) {
-            self.lock_event(no, LockStep::WaitEnd, asking.lock, asking.mode);
+        task.acquired = Some((request, acquired_ns));
+        if request.is_wait_reported && self.is_watched(no, request.lock) {
+            self.lock_event(no, LockStep::WaitEnd, request.lock, request.mode);
         }
     }
 
-    pub(super) fn ask(&mut self, no: TaskNo, lock: Lock, mode: Mode, lease: Option<usize>) {
-        // An ask that is not seen cannot be used as evidence.
+    pub(super) fn request(&mut self, no: TaskNo, lock: Lock, mode: Mode, lease: Option<usize>) {
+        // A request that is not seen cannot be evidence.
         let watched = self.is_watched(no, lock);
-        self.look_anew(no, lock, watched);
-        let ask_ns = if watched { self.lock_event(no, LockStep::Ask, lock, mode) } else { self.now_ns };
+        self.look_again(no, lock, watched);
+        let requested_ns =
+            if watched { self.lock_event(no, LockStep::Request, lock, mode) } else { self.now_ns };
         self.locks.queue(no, lock, mode);
         let lease = lease.filter(|_| watched);
-        self.tasks[no].asking =
-            Some(Asking { lock, mode, ask_ns, lease, is_wait_told: !self.protocol.waits, seen: watched });
+        self.tasks[no].request = Some(LockRequest {
+            lock,
+            mode,
+            requested_ns,
+            lease,
+            is_wait_reported: !self.protocol.waits,
+            seen: watched,
+        });
     }
 
-    /// What is looked up under a lock that keeps tables linked, and what is looked up without it, are two things; so are
-    /// lookups before and after a use.
-    pub(super) fn look_anew(&mut self, no: TaskNo, lock: Lock, seen: bool) {
+    /// Starts a new group of lookups: lookups with and without a lock that keeps tables linked are not merged, nor
+    /// are those before and after a use.
+    pub(super) fn look_again(&mut self, no: TaskNo, lock: Lock, seen: bool) {
         if seen && matches!(lock.class(), Class::VmaLock | Class::IMmap | Class::Ptl) {
             self.tasks[no].sent = None;
         }
@@ -112,29 +120,29 @@ impl Kernel {
         } else {
             self.jump(no, busy);
         }
-        self.look_anew(no, lock, held.seen && free);
+        self.look_again(no, lock, held.seen && free);
         if held.seen {
             self.lock_event(no, if free { LockStep::Try } else { LockStep::Busy }, lock, mode);
         }
         if free {
-            self.deed(no, self.now_ns, Deed::Got { held });
+            self.deed(no, self.now_ns, Deed::Acquired { held });
         }
     }
 
-    /// Two steps: the probe is at the entry, the lock goes at the end.
+    /// Two steps: the probe is at the function's entry, and the lock is released at its end.
     pub(super) fn release(&mut self, no: TaskNo, lock: Lock) {
         let at = self.tasks[no].held.iter().rposition(|h| h.lock == lock).expect("it is held");
-        let told = std::mem::replace(&mut self.tasks[no].release_told, true);
-        if !told && self.is_watched(no, lock) {
+        let reported = std::mem::replace(&mut self.tasks[no].release_reported, true);
+        if !reported && self.is_watched(no, lock) {
             let mode = self.tasks[no].held[at].mode;
-            self.look_anew(no, lock, true);
+            self.look_again(no, lock, true);
             let now_ns = self.lock_event(no, LockStep::Release, lock, mode);
             self.deed(no, now_ns, Deed::Released { lock, seen: true });
             self.tasks[no].pc -= 1;
             return;
         }
-        self.tasks[no].release_told = false;
-        if !told && self.tasks[no].got.is_none_or(|(asking, _)| asking.lock != lock) {
+        self.tasks[no].release_reported = false;
+        if !reported && self.tasks[no].acquired.is_none_or(|(request, _)| request.lock != lock) {
             let now_ns = self.now_ns;
             self.deed(no, now_ns, Deed::Released { lock, seen: false });
         }
@@ -151,7 +159,7 @@ impl Kernel {
         }
     }
 
-    /// Names the locks of these places, as operations on them before would have.
+    /// Announces the locks of these places, as earlier operations would have.
     pub(super) fn name_all(&mut self, no: TaskNo, which: impl Fn(Place) -> bool) {
         if !self.protocol.named_early {
             return;

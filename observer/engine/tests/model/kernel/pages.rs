@@ -1,10 +1,10 @@
-//! Steps that look up, share, take away and give back page tables.
+//! Steps that look up, share, unlink and free page tables.
 
 use observer_engine::event::{Addr, Body, Mm, Pte, Table};
 
 use super::{Kernel, PageTable, Place, Pointer, Seen, TaskNo, mm_addr};
 use crate::{
-    kernels::Told,
+    kernels::UnlinkReport,
     locks::Lock,
     sites::Site,
     truth::{Deed, Lease, Sort, Unlink},
@@ -53,7 +53,7 @@ impl Kernel {
         let now = self.entries.get(&seen.place).copied();
         let now_addr = now.map_or(0, |t| self.tables[t].addr);
         let PageTable { addr, life, links } = self.tables[seen.table];
-        if !seen.shared || now_addr == addr || self.protocol.told == Told::Body {
+        if !seen.shared || now_addr == addr || self.protocol.unlink_report == UnlinkReport::Body {
             return;
         }
         let site = *self.tasks[no].frames.last().expect("inside an operation");
@@ -66,13 +66,13 @@ impl Kernel {
             count: links.saturating_sub(1) as u32,
         };
         let hi_ns = self.emit(no, site, body);
-        let told = |u: &&mut Unlink| {
+        let is_this_unlink = |u: &&mut Unlink| {
             (u.place, u.table, u.life) == (seen.place, addr, life)
                 && u.at_ns >= seen.at_ns
-                && u.told_ns.is_none()
+                && u.reported_ns.is_none()
         };
-        if let Some(unlink) = self.log.unlinks.iter_mut().find(told) {
-            unlink.told_ns = Some((seen.at_ns, hi_ns));
+        if let Some(unlink) = self.log.unlinks.iter_mut().find(is_this_unlink) {
+            unlink.reported_ns = Some((seen.at_ns, hi_ns));
         }
     }
 
@@ -135,7 +135,7 @@ impl Kernel {
         self.tasks[no].mm == place.mm || self.tasks[no].uses == Some(place.mm)
     }
 
-    /// The walk through the mapping's tree: partners without a table are looked at, too.
+    /// The walk through the mapping's tree. Partners without a table are looked up, too.
     pub(super) fn look_partner(&mut self, no: TaskNo, reg: usize, place: Place) {
         self.tasks[no].regs[reg] = None;
         let partners: Vec<Place> = self
@@ -169,11 +169,11 @@ impl Kernel {
         self.tables[table].links += 1;
         match self.protocol.late_share {
             true => self.tasks[no].shared = Some((place, table)),
-            false => self.tell_shared(no, place, table),
+            false => self.report_shared(no, place, table),
         }
     }
 
-    pub(super) fn tell_shared(&mut self, no: TaskNo, place: Place, table: usize) {
+    pub(super) fn report_shared(&mut self, no: TaskNo, place: Place, table: usize) {
         let PageTable { addr, links, .. } = self.tables[table];
         let body = Body::Share {
             mm: Mm(mm_addr(place.mm)),
@@ -214,15 +214,15 @@ impl Kernel {
         self.tables[pointer.table].links -= 1;
         let PageTable { addr, life, .. } = self.tables[pointer.table];
         self.tasks[no].sent = None;
-        let told = self.protocol.told != Told::Entries;
-        let now_ns = if told {
+        let is_reported = self.protocol.unlink_report != UnlinkReport::Entries;
+        let now_ns = if is_reported {
             let pte = Pte(addr + (pointer.addr >> 21 & 511) * 8);
             let body = Body::Unshare { mm: Mm(mm_addr(place.mm)), addr: Addr(pointer.addr), pte };
             self.emit(no, Site::Body, body)
         } else {
             self.advance()
         };
-        self.unlinked(no, place, (addr, life), now_ns, told, false);
+        self.unlinked(no, place, (addr, life), now_ns, is_reported, false);
     }
 
     pub(super) fn unlinked(
@@ -231,7 +231,7 @@ impl Kernel {
         place: Place,
         (table, life): (u64, u32),
         at_ns: u64,
-        told: bool,
+        is_reported: bool,
         freed: bool,
     ) {
         let task = &self.tasks[no];
@@ -242,7 +242,7 @@ impl Kernel {
             table,
             life,
             at_ns,
-            told_ns: told.then_some((at_ns, at_ns)),
+            reported_ns: is_reported.then_some((at_ns, at_ns)),
             freed,
             held: task.held.clone(),
             is_own: task.mm == place.mm,
@@ -265,7 +265,7 @@ impl Kernel {
         self.free_pages.push(addr);
     }
 
-    /// A walk begins that may look at any entry up to there.
+    /// Begins a walk that may look up any entry up to `to`.
     pub(super) fn begin_sweep(&mut self, no: TaskNo, place: Place, to: u64) {
         let now_ns = self.begin_range(no, Site::Sweep, place, to);
         self.log.leases.push(Lease {

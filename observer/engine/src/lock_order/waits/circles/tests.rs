@@ -1,10 +1,10 @@
-//! Circles of graphs whose circles are known, and what finding them costs.
+//! Graphs whose circles are known, and the work of finding them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Circles, WORK_MAX, WaitGraph, circles};
 
-/// Tasks that wait for locks, in the order of the tasks, and which tasks hold each lock.
+/// `waits_for`: the lock for which each task waits. `holders`: the tasks that hold each lock.
 fn find(waits_for: &[u32], holders: &[&[u32]]) -> Circles {
     let graph = WaitGraph {
         waits_for: waits_for.iter().map(|lock| Some(*lock)).collect(),
@@ -35,26 +35,26 @@ fn rings_of_any_length_are_found_once() {
 }
 
 #[test]
-fn a_chain_without_an_end_is_no_circle() {
+fn an_open_chain_of_waits_makes_no_circle() {
     let mut chain = ring(50_000);
     chain.waits_for[49_999] = None;
     let found = circles(&chain, WORK_MAX);
     assert!(found.found.is_empty());
     assert!(found.work < 500_000, "{}", found.work);
-    // A task that waits for a party of a circle is no party of it.
+    // A task that waits for a party of a circle is not a party itself.
     let beside = find(&[1, 0, 0], &[&[0], &[1]]);
     assert_eq!(rings(&beside), [[0, 1]]);
 }
 
 #[test]
 fn a_longer_circle_hides_no_shorter_one() {
-    // Tasks 0 and 2 hold what task 1 waits for. One circle has all three tasks, the other only 0 and 1.
+    // Tasks 0 and 2 hold the lock for which task 1 waits. One circle has all three tasks, the other only 0 and 1.
     let found = find(&[0, 1, 2], &[&[1], &[0, 2], &[0]]);
     assert_eq!(rings(&found), [&[0, 1][..], &[0, 1, 2]]);
 }
 
 #[test]
-fn every_hold_in_a_circle_is_in_a_listed_one() {
+fn every_hold_in_a_circle_is_in_a_listed_circle() {
     // Task 0 waits for readers 1 and 2; each of them waits for another lock that task 0 holds.
     let found = find(&[0, 1, 2], &[&[1, 2], &[0], &[0]]);
     assert_eq!(rings(&found), [[0, 1], [0, 2]]);
@@ -71,7 +71,7 @@ fn crowd(writers: u32, readers: u32) -> WaitGraph {
 }
 
 #[test]
-fn waiters_by_the_thousand_cost_little() {
+fn thousands_of_waiters_need_little_work() {
     for (writers, readers) in [(4, 64), (4, 1_000), (40, 1_000)] {
         let found = circles(&crowd(writers, readers), WORK_MAX);
         // Every reader closes one circle; no other has that reader.
@@ -84,13 +84,13 @@ fn waiters_by_the_thousand_cost_little() {
 }
 
 #[test]
-fn what_the_bound_leaves_out_is_counted() {
+fn circles_beyond_the_bound_are_counted() {
     let found = circles(&crowd(4, 1_000), 0);
     assert_eq!(found.found.len(), 1);
     assert_eq!(found.found[0].unsearched, 1_003);
 }
 
-/// Every simple circle, each from its least task on.
+/// Returns every simple circle, starting with its least task.
 fn all_circles(graph: &WaitGraph) -> BTreeSet<Vec<u32>> {
     fn extend(graph: &WaitGraph, way: &mut Vec<u32>, all: &mut BTreeSet<Vec<u32>>) {
         let last = way[way.len() - 1];
@@ -112,7 +112,7 @@ fn all_circles(graph: &WaitGraph) -> BTreeSet<Vec<u32>> {
     all
 }
 
-/// A small graph from a seed. No task waits for what it holds.
+/// Returns a small graph from a seed. No task waits for a lock that it holds.
 fn random(seed: &mut u64) -> WaitGraph {
     let mut below = |n: u64| {
         *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -132,7 +132,7 @@ fn random(seed: &mut u64) -> WaitGraph {
 }
 
 #[test]
-fn what_is_listed_agrees_with_all_circles_of_small_graphs() {
+fn listed_circles_agree_with_all_circles_of_small_graphs() {
     let (mut seed, mut with_circles) = (1, 0);
     for case in 0..20_000 {
         let graph = random(&mut seed);
@@ -140,7 +140,7 @@ fn what_is_listed_agrees_with_all_circles_of_small_graphs() {
         let listed: BTreeSet<Vec<u32>> = found.iter().map(|c| super::from_least(&c.tasks)).collect();
         assert_eq!(listed.len(), found.len(), "case {case}: one is listed twice");
         assert!(listed.is_subset(&all), "case {case}: {listed:?} of {all:?}, {graph:?}");
-        // The shortest circle through each hold: the group, its holder, and how long the circle is.
+        // The shortest circle through each hold: lock, holder, and length.
         let group = |task: u32| graph.waits_for[task as usize];
         let shortest = |circles: &BTreeSet<Vec<u32>>| {
             let mut shortest = BTreeMap::new();
