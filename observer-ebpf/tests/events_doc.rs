@@ -49,7 +49,7 @@ fn render() -> String {
 }
 
 #[test]
-fn the_document_is_what_the_code_says() {
+fn the_document_matches_the_code() {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/events.md");
     let text = render();
     if std::env::var_os("OBSERVER_BLESS").is_some() {

@@ -66,7 +66,7 @@ mod tests {
     use anyhow::Context;
 
     #[test]
-    fn the_chain_is_told_once_and_the_hint_after_it() {
+    fn the_error_chain_is_printed_once_and_then_the_hint() {
         let low = std::io::Error::other("operation not permitted");
         let err =
             Err::<(), _>(low).context("load program").hint("run it as root").context("attach").unwrap_err();

@@ -63,7 +63,7 @@ fn stderr(output: &Output, scratch: &Scratch) -> String {
 }
 
 #[test]
-fn live_report_and_those_of_its_recording_are_the_same_bytes() {
+fn the_live_report_equals_the_report_of_its_recording() {
     let scratch = Scratch::new("same");
     for run in [made::race(), made::predicted()] {
         same_bytes(&scratch, &run);
@@ -85,14 +85,14 @@ fn same_bytes(scratch: &Scratch, run: &made::Run) {
 }
 
 #[test]
-fn the_report_reads_like_this() {
+fn text_of_a_report() {
     let (live, _) = made::recorded(&made::race());
     insta::assert_snapshot!("race.txt", live.text);
     insta::assert_snapshot!("race.json", live.json);
 }
 
 #[test]
-fn a_prediction_reads_like_this() {
+fn text_of_a_prediction() {
     let (live, _) = made::recorded(&made::predicted());
     assert!(live.text.contains("1. predicted prediction: "), "{}", live.text);
     insta::assert_snapshot!("predicted.txt", live.text);
@@ -113,20 +113,20 @@ fn a_common_lock_in_doubt_is_named() {
 }
 
 #[test]
-fn none_never_stands_without_its_coverage() {
+fn a_report_without_findings_shows_its_coverage() {
     let (live, _) = made::recorded(&made::quiet());
     insta::assert_snapshot!("quiet.txt", live.text);
     assert!(!live.text.contains("clean"));
 }
 
 #[test]
-fn loss_is_told_and_reaches_the_findings() {
+fn loss_is_reported_and_affects_the_findings() {
     let (live, _) = made::recorded(&made::lossy());
     insta::assert_snapshot!("lossy.txt", live.text);
 }
 
 #[test]
-fn exit_codes_follow_the_rank_asked_for() {
+fn exit_codes_follow_the_requested_rank() {
     let scratch = Scratch::new("codes");
     let race = scratch.file("race.obs", &made::recorded(&made::race()).1);
     let quiet = scratch.file("quiet.obs", &made::recorded(&made::quiet()).1);
@@ -143,7 +143,7 @@ fn exit_codes_follow_the_rank_asked_for() {
 }
 
 #[test]
-fn a_truncated_recording_gives_what_it_holds_and_says_so() {
+fn a_truncated_recording_gives_its_whole_part_and_a_notice() {
     let scratch = Scratch::new("cut");
     let (_, bytes) = made::recorded(&made::race());
     let cut = scratch.file("cut.obs", &bytes[..bytes.len() / 2]);
@@ -160,7 +160,7 @@ fn a_truncated_recording_gives_what_it_holds_and_says_so() {
 }
 
 #[test]
-fn a_damaged_recording_says_what_is_wrong_with_it() {
+fn the_report_of_a_damaged_recording_names_the_damage() {
     let scratch = Scratch::new("damaged");
     let (_, mut bytes) = made::recorded(&made::race());
     let middle = bytes.len() / 2;
@@ -172,7 +172,7 @@ fn a_damaged_recording_says_what_is_wrong_with_it() {
 }
 
 #[test]
-fn what_cannot_be_shown_is_refused_with_a_next_step() {
+fn an_unreadable_file_is_refused_with_a_next_step() {
     let scratch = Scratch::new("refused");
     let other = {
         let mut out = mcap::WriteOptions::new()
@@ -209,7 +209,7 @@ fn what_cannot_be_shown_is_refused_with_a_next_step() {
 }
 
 #[test]
-fn a_reader_that_goes_away_is_no_error() {
+fn a_closed_output_pipe_is_not_an_error() {
     let scratch = Scratch::new("pipe");
     let file = scratch.file("race.obs", &made::recorded(&made::race()).1);
     let script =

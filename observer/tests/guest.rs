@@ -127,25 +127,25 @@ mod on_every_kernel {
 
     #[test]
     #[ignore = "needs a guest"]
-    fn windows_are_seen_where_nothing_protects_and_only_there() {
+    fn windows_occur_only_without_protection() {
         stale::race();
     }
 
     #[test]
     #[ignore = "needs a guest"]
-    fn predictions_need_no_luck() {
+    fn predictions_do_not_depend_on_timing() {
         stale::turns();
     }
 
     #[test]
     #[ignore = "needs a guest"]
-    fn everything_that_userfaultfd_looks_up_is_inside_an_operation() {
+    fn every_lookup_of_userfaultfd_is_inside_an_operation() {
         identity::userfaultfd();
     }
 
     #[test]
     #[ignore = "needs a guest"]
-    fn a_task_that_executes_another_program_is_told_again() {
+    fn a_task_that_executes_another_program_is_recorded_again() {
         identity::exec();
     }
 
@@ -155,25 +155,25 @@ mod on_every_kernel {
 
         #[test]
         #[ignore = "needs a guest"]
-        fn a_fault_and_a_migration_can_wait_for_each_other_where_they_do() {
+        fn a_fault_and_a_migration_deadlock_on_affected_kernels() {
             order::migrate();
         }
 
         #[test]
         #[ignore = "needs a guest"]
-        fn a_copy_and_a_fault_can_wait_for_each_other_where_they_do() {
+        fn a_copy_and_a_fault_deadlock_on_affected_kernels() {
             order::fault_mutex();
         }
 
         #[test]
         #[ignore = "needs a guest"]
-        fn a_punch_and_a_migration_can_wait_for_each_other_where_they_do() {
+        fn a_punch_and_a_migration_deadlock_on_affected_kernels() {
             order::punch_migrate();
         }
 
         #[test]
         #[ignore = "needs a guest"]
-        fn what_is_against_the_documented_order_is_explained_or_told() {
+        fn a_violation_of_the_documented_order_is_explained_or_reported() {
             order::documented();
         }
     }
@@ -187,7 +187,7 @@ fn counts_equal_an_independent_witness() {
 
 #[test]
 #[ignore = "needs a guest"]
-fn the_comparison_fails_when_a_probe_is_taken_away() {
+fn the_comparison_fails_without_a_probe() {
     assert_eq!(compare(&["--without", "huge_pte_alloc"]), ["lookup"]);
     assert_eq!(compare(&["--without", "__unmap_hugepage_range"]), ["unshare by the entries"]);
 }
@@ -356,7 +356,7 @@ fn doctor_finds_every_essential_role_and_the_kernel_attaches_them() {
 
 #[test]
 #[ignore = "needs a guest"]
-fn doctor_says_what_really_fires() {
+fn doctor_lists_the_roles_that_fire() {
     let output = run(observer().args(["doctor", "--exercise", "--format", "json"]));
     let doctor: Value = serde_json::from_slice(&output.stdout).unwrap();
     let exercised = &doctor["exercised"];
@@ -389,7 +389,7 @@ const HIDDEN: [(&str, &str, &[&str]); 6] = [
 
 #[test]
 #[ignore = "needs a guest"]
-fn what_is_hidden_is_blind_and_no_finding_claims_otherwise() {
+fn a_hidden_function_makes_its_role_blind_and_its_findings_doubtful() {
     for (function, role, kinds) in HIDDEN {
         record("/tmp/hidden.obs", &["--without", function], &["share", "abba-fault-mutex", "punch"]);
         let report = report("/tmp/hidden.obs");

@@ -39,7 +39,7 @@ fn whole(coverage: &[Graded], role: Role) -> &Graded {
 }
 
 #[test]
-fn a_row_serves_where_it_says_so_and_nowhere_else() {
+fn a_row_serves_exactly_the_kernels_that_it_declares() {
     let facts = facts::load().unwrap();
     let mut wrong = Vec::new();
     for (kernel, host, answers) in kernels() {
@@ -97,7 +97,7 @@ fn is_told(
 }
 
 #[test]
-fn what_is_hidden_is_said_to_be_blind() {
+fn a_hidden_function_makes_its_role_blind() {
     let facts = facts::load().unwrap();
     let mut wrong = Vec::new();
     for (kernel, host, answers) in kernels() {
@@ -122,7 +122,7 @@ fn what_is_hidden_is_said_to_be_blind() {
 }
 
 #[test]
-fn a_symbol_that_a_kernel_lacks_is_said_to_be_missing() {
+fn a_symbol_that_a_kernel_lacks_is_reported_as_missing() {
     let facts = facts::load().unwrap();
     let mut wrong = Vec::new();
     for kernel in MEASURED {
@@ -155,7 +155,7 @@ fn a_symbol_that_a_kernel_lacks_is_said_to_be_missing() {
 }
 
 #[test]
-fn arguments_that_are_others_are_as_loud_as_a_missing_function() {
+fn changed_arguments_are_reported_like_a_missing_function() {
     let facts = facts::load().unwrap();
     let (mut wrong, mut tried) = (Vec::new(), 0);
     for kernel in MEASURED {
@@ -186,7 +186,7 @@ fn arguments_that_are_others_are_as_loud_as_a_missing_function() {
 
 /// What mmap of hugetlbfs is called, and of what, differs on 6.19.
 #[test]
-fn a_function_that_another_row_serves_is_not_missed() {
+fn a_function_that_another_row_serves_is_not_reported_as_missing() {
     let facts = facts::load().unwrap();
     let kept = saved("7.3");
     let answers = kept.refused().unwrap();
@@ -267,7 +267,7 @@ fn every_caller_of_a_lookup_function_is_known() {
 }
 
 #[test]
-fn a_caller_that_no_row_knows_is_said_to_be_blind() {
+fn a_caller_without_a_row_is_reported_as_blind() {
     let mut facts = facts::load().unwrap();
     let kept = saved("6.12");
     let answers = kept.refused().unwrap();
@@ -290,7 +290,7 @@ fn a_caller_that_no_row_knows_is_said_to_be_blind() {
 }
 
 #[test]
-fn doctor_judges_a_saved_kernel_as_it_would_on_its_machine() {
+fn doctor_judges_a_saved_kernel_as_on_its_machine() {
     for kernel in MEASURED {
         let from = format!("{}/../fixtures/kernels/{kernel}.json", env!("CARGO_MANIFEST_DIR"));
         let doctor = |without: &[&str]| {
@@ -310,7 +310,7 @@ fn doctor_judges_a_saved_kernel_as_it_would_on_its_machine() {
 }
 
 #[test]
-fn a_foreign_file_is_no_saved_kernel() {
+fn a_foreign_file_is_not_a_saved_kernel() {
     let text = Saved::read(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")).unwrap_err();
     assert!(format!("{text:#}").contains("is not a saved kernel"), "{text:#}");
 }

@@ -121,7 +121,7 @@ fn in_small_chunks(passes: &[Pass], meta: &Meta, path: &Path) {
 }
 
 #[test]
-fn every_event_is_found_with_its_number_wherever_one_begins() {
+fn a_search_finds_every_event_and_its_number_from_any_start() {
     let dir = Dir::new("numbers");
     for name in FIXTURES {
         let (original, passes) = passes(&fixture(name));
@@ -142,7 +142,7 @@ fn every_event_is_found_with_its_number_wherever_one_begins() {
 }
 
 #[test]
-fn a_page_has_its_limit_and_tells_whether_there_is_more() {
+fn a_page_is_limited_and_shows_that_more_events_follow() {
     let (reader, passes) = passes(&fixture("share-unmap"));
     let rows = rows(&passes, true);
     let library = Library::file(fixture("share-unmap"));
@@ -158,7 +158,7 @@ fn a_page_has_its_limit_and_tells_whether_there_is_more() {
 }
 
 #[test]
-fn a_page_around_a_moment_has_what_is_nearest() {
+fn a_page_around_a_moment_has_the_nearest_events() {
     let (_, passes) = passes(&fixture("share-unmap"));
     let rows = rows(&passes, true);
     let library = Library::file(fixture("share-unmap"));
@@ -211,7 +211,7 @@ fn check_window(library: &Library, setup: &Setup, case: &WindowCase) -> bool {
 }
 
 #[test]
-fn a_search_by_table_finds_what_a_window_is_made_of() {
+fn a_search_by_table_finds_the_events_of_a_window() {
     let path = fixture("walkers-5.10");
     let library = Library::file(path.clone());
     let setup = setup(reader(&path).meta());
@@ -227,7 +227,7 @@ fn a_search_by_table_finds_what_a_window_is_made_of() {
 }
 
 #[test]
-fn a_search_by_table_finds_both_sides_of_what_is_predicted() {
+fn a_search_by_table_finds_both_accesses_of_a_prediction() {
     let mut sides = 0;
     for name in ["walkers-6.1", "walkers-5.10"] {
         let path = fixture(name);
@@ -254,7 +254,7 @@ fn observer(args: &[&str]) -> Vec<u8> {
 }
 
 #[test]
-fn exports_are_what_the_command_line_writes() {
+fn exports_equal_the_output_of_the_command_line() {
     use std::os::unix::fs::PermissionsExt;
     let dir = Dir::new("exports");
     let path = fixture("walkers-6.1");
@@ -317,7 +317,7 @@ fn a_recording_is_read_while_it_is_written() {
 }
 
 #[test]
-fn a_cut_recording_gives_what_is_whole() {
+fn a_cut_recording_gives_its_whole_passes() {
     let dir = Dir::new("cut");
     let (original, all_passes) = passes(&fixture("share-unmap"));
     let path = dir.path("whole.obs");
@@ -355,7 +355,7 @@ fn keep(passes: &[Pass], reader: &Reader, segment_bytes: u64) -> Library {
 }
 
 #[test]
-fn what_is_kept_of_a_run_is_the_end_of_it() {
+fn an_in_memory_recording_has_the_end_of_the_run() {
     let dir = Dir::new("kept");
     let (reader, passes) = passes(&fixture("walkers-6.1"));
     let rows = rows(&passes, true);
@@ -394,7 +394,7 @@ fn what_is_kept_of_a_run_is_the_end_of_it() {
 
 /// The number of a stack is given to another one: what was told under it before must not be shown with the new frames.
 #[test]
-fn a_stack_whose_number_was_given_away_is_not_told_again() {
+fn a_stack_whose_number_was_reused_is_not_repeated() {
     let (reader, mut passes) = passes(&fixture("walkers-6.1"));
     let at = passes.iter().position(|p| p.mark.time_ns > reader.meta().start_ns + 1_900_000_000).unwrap();
     let wrong = vec![0xdead_0000];
@@ -420,7 +420,7 @@ fn a_stack_whose_number_was_given_away_is_not_told_again() {
 
 /// What was lost before a segment begins is counted there too, and makes no hole in it.
 #[test]
-fn loss_of_before_is_told_and_touches_nothing() {
+fn loss_before_a_segment_is_reported_and_affects_no_finding() {
     let (reader, mut passes) = passes(&fixture("walkers-6.1"));
     let since_ns = reader.meta().start_ns;
     passes[2].loss.push(Loss { cpu: 0, reason: loss::RING_FULL as u16, site: None, total: 5, since_ns });
@@ -434,7 +434,7 @@ fn loss_of_before_is_told_and_touches_nothing() {
 }
 
 #[test]
-fn a_dropped_segment_stays_while_somebody_looks_and_no_longer() {
+fn a_dropped_segment_is_freed_after_its_last_reader() {
     let (reader, passes) = passes(&fixture("walkers-6.1"));
     let length = fixture("walkers-6.1").metadata().unwrap().len();
     let mut keep = InMemory::in_segments(reader.meta(), length / 8).unwrap();
@@ -451,10 +451,10 @@ fn a_dropped_segment_stays_while_somebody_looks_and_no_longer() {
     assert_eq!(kept.look().segments.len(), 2);
 }
 
-/// `cargo test -p observer --release --test library -- --ignored --nocapture cost_of_keeping`
+/// `cargo test -p observer --release --test library -- --ignored --nocapture cost_of_the_in_memory_recording`
 #[test]
 #[ignore = "a measurement"]
-fn cost_of_keeping() {
+fn cost_of_the_in_memory_recording() {
     let dir = Dir::new("cost");
     let (reader, passes) = passes(&fixture("walkers-5.10"));
     let events = rows(&passes, true).len();

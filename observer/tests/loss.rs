@@ -108,7 +108,7 @@ fn check(ways: impl Fn(&Recording) -> Vec<(String, Told)>) {
 }
 
 #[test]
-fn records_lost_here_and_there_invent_nothing_and_are_told() {
+fn scattered_loss_invents_no_finding_and_is_reported() {
     check(|recording| {
         let shares =
             [1, 10, 100].into_iter().flat_map(|permille| (0..SEEDS).map(move |seed| (permille, seed)));
@@ -125,7 +125,7 @@ fn records_lost_here_and_there_invent_nothing_and_are_told() {
 
 /// As a ring that is full for a while does it.
 #[test]
-fn runs_of_records_lost_on_a_cpu_invent_nothing_and_are_told() {
+fn loss_of_runs_on_a_cpu_invents_no_finding_and_is_reported() {
     check(|recording| {
         let told = (0..3 * SEEDS).filter_map(|seed| {
             let mut random = Random::new(seed + 100);
@@ -146,7 +146,7 @@ fn runs_of_records_lost_on_a_cpu_invent_nothing_and_are_told() {
 }
 
 #[test]
-fn passes_that_are_lost_invent_nothing_and_are_told() {
+fn loss_of_passes_invents_no_finding_and_is_reported() {
     check(|recording| {
         let told = (0..SEEDS).map(|seed| {
             let mut random = Random::new(seed + 200);
@@ -162,7 +162,7 @@ fn passes_that_are_lost_invent_nothing_and_are_told() {
 
 /// What a report stands on, kind by kind.
 #[test]
-fn kinds_that_are_lost_invent_nothing_and_are_told() {
+fn loss_of_kinds_invents_no_finding_and_is_reported() {
     check(|recording| {
         let kinds = recording.kinds();
         let told = kinds.into_iter().map(|kind| {
@@ -176,7 +176,7 @@ fn kinds_that_are_lost_invent_nothing_and_are_told() {
 
 /// A kill or a crash: the file ends somewhere.
 #[test]
-fn a_tail_that_is_cut_off_invents_nothing_and_is_told() {
+fn a_cut_tail_invents_no_finding_and_is_reported() {
     check(|recording| {
         let bytes = recording.bytes();
         let mut random = Random::new(300);
@@ -196,7 +196,7 @@ fn a_tail_that_is_cut_off_invents_nothing_and_is_told() {
 }
 
 #[test]
-fn how_a_pass_is_cut_into_batches_makes_no_difference() {
+fn the_report_does_not_depend_on_the_batches_of_a_pass() {
     for (name, recording) in fixtures() {
         let whole = recording.told();
         for (cut, records) in [("a batch for each record", 1), ("three records to a batch", 3)] {
@@ -209,7 +209,7 @@ fn how_a_pass_is_cut_into_batches_makes_no_difference() {
 
 /// Without this, a filter that never drops, or a report that always says the same, would pass.
 #[test]
-fn everything_lost_is_a_report_without_findings_that_says_so() {
+fn total_loss_gives_a_report_of_loss_without_findings() {
     for (name, recording) in fixtures() {
         let lossy = recording.without(|_| true).told();
         assert!(lossy.report.findings.is_empty(), "{name}");

@@ -116,7 +116,7 @@ impl Picture {
 }
 
 #[test]
-fn the_pictures_show_what_the_program_shows() {
+fn the_pictures_match_the_program() {
     let bless = std::env::var_os("OBSERVER_BLESS").is_some();
     for picture in PICTURES {
         let terminal = picture.show();
@@ -140,7 +140,7 @@ fn the_pictures_show_what_the_program_shows() {
 }
 
 #[test]
-fn pictures_are_small_and_stand_alone() {
+fn pictures_are_small_and_self_contained() {
     let mut names: Vec<String> = Vec::new();
     for file in fs::read_dir(root().join("docs/pictures")).unwrap() {
         let path = file.unwrap().path();

@@ -173,7 +173,7 @@ fn headless(source: &str) -> Vec<&str> {
 }
 
 #[test]
-fn idioms_do_not_become_more() {
+fn idioms_do_not_increase() {
     let read = |path: &PathBuf| fs::read_to_string(path).unwrap();
     let sources: Vec<String> = files(".rs").iter().map(read).collect();
     let documents: Vec<String> = files(".md").iter().map(read).collect();

@@ -129,7 +129,7 @@ fn scenes_of_a_replay() {
 }
 
 #[test]
-fn scenes_made() {
+fn scenes_of_made_up_runs() {
     let of = |made: fn() -> Snapshot| move |size| Stage::new(made(), size);
     scene("thousands-filtered", of(thousands), "&mincore<Enter>");
     scene("lossy-window", of(lossy), "2<Enter>");
@@ -138,7 +138,7 @@ fn scenes_made() {
 
 /// Runs that are all of one kind, in every view and the matrix.
 #[test]
-fn every_view_of_made_runs() {
+fn every_view_of_made_up_runs() {
     type Made = fn() -> Snapshot;
     let runs: [(&str, Made); 5] = [
         ("empty", empty),
@@ -206,7 +206,7 @@ fn loss_and_blindness_are_on_every_screen() {
 }
 
 #[test]
-fn the_help_has_every_key_and_only_keys_that_are_there() {
+fn the_help_lists_exactly_the_existing_keys() {
     for mode in [Mode::Live, Mode::Replay] {
         let help: Vec<String> =
             help::lines(mode, 300, Theme::PLAIN.glyphs()).iter().map(|l| l.plain()).collect();
@@ -224,7 +224,7 @@ fn the_help_has_every_key_and_only_keys_that_are_there() {
 
 /// From a finding to its lease, table, events and stacks, and all the way back.
 #[test]
-fn a_finding_leads_on_and_back() {
+fn links_of_a_finding_lead_forward_and_back() {
     let mut stage = Stage::over("walkers-5.10", (120, 40));
     let shown = |stage: &mut Stage, keys: &str, text: &str| {
         let picture = stage.press(keys).picture();
@@ -259,7 +259,7 @@ fn a_selection_follows_its_row() {
 }
 
 #[test]
-fn frozen_rows_stay_and_the_header_goes_on() {
+fn frozen_rows_stay_while_the_header_updates() {
     let mut stage = Stage::new(live("walkers-5.10", 0.3), (80, 24));
     let rows = stage.state.shown_list().visible.len();
     stage.press("f");
@@ -296,7 +296,7 @@ fn rows_are_searched_filtered_and_sorted() {
 }
 
 #[test]
-fn a_filter_that_is_given_up_leaves_that_of_its_own_list() {
+fn a_cancelled_filter_restores_the_filter_of_its_list() {
     let mut stage = Stage::new(thousands(), (80, 24));
     stage.press("&mincore<Enter>2&zzz<Esc>");
     assert_eq!(stage.state.shown_list().filter, "");
@@ -307,7 +307,7 @@ fn a_filter_that_is_given_up_leaves_that_of_its_own_list() {
 }
 
 #[test]
-fn a_search_begins_where_the_page_is() {
+fn a_search_begins_on_each_page() {
     let mut stage = Stage::over("walkers-5.10", (80, 24));
     stage.press("2<Enter>/holding ptl<Enter>");
     assert!(stage.state.top().unwrap().found.unwrap() > 20);
@@ -316,7 +316,7 @@ fn a_search_begins_where_the_page_is() {
 }
 
 #[test]
-fn a_recording_is_moved_in() {
+fn keys_move_in_a_recording() {
     let mut stage = Stage::over("walkers-5.10", (80, 24));
     stage.press(" ");
     assert_eq!(stage.sent, [Command::Pause(false)]);
@@ -340,7 +340,7 @@ fn a_recording_is_moved_in() {
 }
 
 #[test]
-fn a_step_tells_which_event_it_took() {
+fn a_step_shows_the_event_it_took() {
     let mut stage = Stage::played("sample", (80, 24));
     for (keys, event) in [("@#500<Enter>", "#500 +"), (".", "#501 +"), (",,", "#499 +")] {
         let shown = stage.press(keys).picture();
@@ -362,7 +362,7 @@ fn a_step_tells_which_event_it_took() {
 
 /// How one came to a place, and how fast, is no fact of the recording.
 #[test]
-fn a_place_is_told_the_same_whatever_way_led_there() {
+fn a_position_is_shown_the_same_by_every_way_to_it() {
     for size in [(80, 24), (160, 50)] {
         let at = |keys| {
             let mut stage = Stage::played("sample", size);
@@ -380,7 +380,7 @@ fn a_place_is_told_the_same_whatever_way_led_there() {
 
 /// Each is where the finding that it names is listed; they are not the findings that the header counts.
 #[test]
-fn marks_are_gone_through() {
+fn keys_move_between_marks() {
     let mut stage = Stage::played("sample", (110, 30));
     let Position::Replay(end) = stage.state.snapshot().position.clone() else { panic!("no replay") };
     stage.press("@#0<Enter>");
@@ -393,7 +393,7 @@ fn marks_are_gone_through() {
 }
 
 #[test]
-fn a_finding_is_to_be_read_before_it_is_told() {
+fn a_finding_can_be_read_before_it_is_reported() {
     let mut stage = Stage::played("sample", (110, 40));
     let told = stage.press("2<Enter>").picture();
     assert!(told.contains("held a pte pointer") && !told.contains("not reported yet"), "{told}");
@@ -432,7 +432,7 @@ fn a_finding_shows_one_case() {
 }
 
 #[test]
-fn what_nothing_keeps_apart_leads_to_its_finding() {
+fn an_unexcluded_pair_leads_to_its_finding() {
     let mut stage = Stage::over("walkers-6.1", (120, 40));
     let shown = stage.press("7/by nothing<Enter><Enter>").picture();
     assert!(shown.contains("> pair ") && shown.contains("finding   "), "{shown}");
@@ -444,7 +444,7 @@ fn what_nothing_keeps_apart_leads_to_its_finding() {
 }
 
 #[test]
-fn what_is_not_seen_comes_first_and_counts_nothing() {
+fn blind_roles_are_listed_first_and_without_counts() {
     let shown = Stage::over("walkers-5.10", (160, 24)).press("6").picture();
     let first = shown.lines().find(|l| l.starts_with(">lookup")).unwrap();
     assert!(
@@ -472,7 +472,7 @@ fn the_badge_counts_the_roles_that_the_header_names() {
 
 /// What led to a table is among what happened to it, and its tasks have names.
 #[test]
-fn a_table_tells_what_led_to_it() {
+fn the_page_of_a_table_lists_its_accesses() {
     let shown = Stage::over("walkers-5.10", (200, 50)).press("2<Enter>t").picture();
     let here = shown.lines().position(|l| l.contains("what is looked at from here"));
     let removed = shown.lines().position(|l| l.contains("unlinked by ex-migrate (98)"));
@@ -481,7 +481,7 @@ fn a_table_tells_what_led_to_it() {
 }
 
 #[test]
-fn the_last_line_has_what_is_needed_first() {
+fn the_footer_shows_the_most_important_keys() {
     let last = |stage: &Stage| stage.picture().lines().last().unwrap().to_owned();
     let mut stage = Stage::played("sample", (80, 24));
     for keys in ["", "2<Enter>"] {
@@ -498,7 +498,7 @@ fn the_last_line_has_what_is_needed_first() {
 }
 
 #[test]
-fn what_is_copied_is_the_finding_as_text() {
+fn a_copied_finding_is_plain_text() {
     let mut stage = Stage::over("walkers-5.10", (80, 24));
     stage.press("2y");
     let text = &stage.copied[0];
@@ -507,7 +507,7 @@ fn what_is_copied_is_the_finding_as_text() {
 }
 
 #[test]
-fn a_task_cannot_name_itself_into_the_terminal() {
+fn a_task_name_cannot_contain_control_characters() {
     let mut snapshot = recorded("walkers-5.10");
     for f in &mut snapshot.findings {
         if let observer_engine::finding::Evidence::Window(w) = &mut f.evidence {
@@ -523,7 +523,7 @@ fn a_task_cannot_name_itself_into_the_terminal() {
 }
 
 #[test]
-fn the_matrix_is_walked_and_opened() {
+fn keys_move_in_the_matrix_and_open_a_cell() {
     let mut stage = Stage::over("fault-mutex-folio", (120, 40));
     stage.press("4m");
     assert_eq!(stage.state.body(), Body::Matrix);

@@ -144,7 +144,7 @@ fn windows() {
 }
 
 #[test]
-fn sides_that_did_not_meet() {
+fn predictions() {
     compare("predictions-6.1", &Run::of("walkers-6.1").pictures(&[Kind::Prediction]));
 }
 
@@ -221,7 +221,7 @@ fn a_window_without_events_is_drawn_from_its_evidence() {
 
 /// Shapes that no recording has: a window of three microseconds in a lease of four seconds, many locks, one site on both sides.
 #[test]
-fn windows_made_up() {
+fn made_up_windows() {
     let run = Run::of_trace("window-freed");
     let finding = run.findings.iter().find(|f| f.kind() == Kind::Window).unwrap();
     let Evidence::Window(window) = &finding.evidence else { panic!("no window") };
@@ -254,7 +254,7 @@ fn windows_made_up() {
 }
 
 #[test]
-fn ascii_is_all_that_a_plain_terminal_gets() {
+fn a_plain_terminal_shows_ascii_only() {
     let run = Run::of("walkers-5.10");
     let finding = run.findings.iter().find(|f| f.kind() == Kind::Window).unwrap();
     let shown = run.picture(finding, 80, &Glyphs::ASCII);
@@ -307,7 +307,7 @@ fn time_bars() {
 
 /// A click on a cell goes to a time that the bar shows in that cell.
 #[test]
-fn a_click_lands_where_it_looks() {
+fn a_click_lands_on_the_drawn_position() {
     for width in 0..260 {
         let mut cells = 0;
         let scale = timebar::drawn(&BAR, width, &Glyphs::ASCII).1;
@@ -326,7 +326,7 @@ fn a_click_lands_where_it_looks() {
 
 /// No width makes a line wider, and none panics; findings of all kinds, with events and without.
 #[test]
-fn no_width_is_too_small() {
+fn every_width_can_be_drawn() {
     let mut runs = ["walkers-6.1", "walkers-5.10", "hang-fault-mutex-6.1", "share-unmap"]
         .map(Run::of)
         .into_iter()
@@ -379,7 +379,7 @@ fn damaged_times_do_not_panic() {
 }
 
 #[test]
-fn the_cell_of_a_matrix_has_its_edges() {
+fn every_edge_is_in_its_cell_of_the_matrix() {
     let run = Run::of("hang-fault-mutex-6.1");
     let matrix = matrix::of(&run.edges, &run.findings, &run.setup.orders);
     let mut all = Vec::new();

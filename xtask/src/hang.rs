@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deadlock_is_confirmed_by_all_who_wait_up_to_the_end() {
+    fn a_deadlock_is_confirmed_if_all_parties_wait_up_to_the_end() {
         let good = judged(|_| ());
         assert_eq!(
             good,
@@ -300,7 +300,7 @@ mod tests {
         assert!(judged(|r| r.report["closing"] = json!({})).contains("did not hang"));
     }
     #[test]
-    fn one_whose_readers_are_silent_is_feasible_and_the_others_wait() {
+    fn a_deadlock_with_unseen_readers_is_feasible_if_the_others_wait() {
         let feasible = |steps: Value| {
             judged_as(Some("b"), |r| {
                 r.report["findings"][0]["rank"] = json!("feasible");

@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn each_kernel_gets_the_matrix_and_the_tests_that_its_row_says() {
+    fn each_kernel_runs_the_matrix_and_the_tests_of_its_row() {
         let all = parts(&[]);
         assert_eq!(all[0], "6.12 tests");
         for row in rows() {
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_filter_leaves_out_what_it_does_not_name() {
+    fn a_filter_selects_only_the_named_tests() {
         assert_eq!(parts(&["--filter", "counts"]), ["6.12 tests"]);
         assert_eq!(parts(&["--filter", "counts", "--kernel", "6.1"]), ["6.1 tests"]);
         let everywhere = parts(&["--filter", "on_every_kernel::windows"]);

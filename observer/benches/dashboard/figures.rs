@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn percentiles_are_values_that_were_there() {
+    fn percentiles_are_measured_values() {
         let values: Vec<f64> = (1..=200).rev().map(f64::from).collect();
         assert_eq!([50, 95, 99, 100].map(|p| percentile(&values, p)), [100.0, 190.0, 198.0, 200.0]);
         assert_eq!(percentile(&[7.0], 50), 7.0);
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_read_as_the_header_has_them() {
+    fn numbers_of_the_header_are_parsed() {
         let header = "events/s 498k  total 1,234,567  findings 3 (1 alarm)\nloss 12 (ring-full 12)";
         assert_eq!(number_after(header, "total"), Some(1_234_567));
         assert_eq!(number_after(header, "loss"), Some(12));
@@ -108,14 +108,14 @@ mod tests {
     }
 
     #[test]
-    fn a_view_is_told_by_its_heads() {
+    fn a_view_is_recognised_by_its_column_heads() {
         assert_eq!(view("1 Overview\nRANK          KIND         COUNT WHAT"), Some(0));
         assert_eq!(view("RANK         KIND       COUNT  CERTAIN POSSIBLE          FIRST WHAT"), Some(1));
         assert_eq!(view("a page of something"), None);
     }
 
     #[test]
-    fn this_process_is_busy() {
+    fn processor_time_of_this_process_is_measured() {
         let mut busy = Busy::of(std::process::id());
         busy.look().unwrap();
         let (view, all) = busy.ns();

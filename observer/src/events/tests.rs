@@ -79,7 +79,7 @@ fn passing(text: &str) -> Vec<&'static str> {
 }
 
 #[test]
-fn every_kind_has_words() {
+fn every_kind_has_a_text() {
     for kind in kinds::TABLE {
         let words = words(&row(kind.number), &setup(), START_NS);
         assert!(words.what.len() > 3 && !words.what.contains("{}"), "{}: {words:?}", kind.name);
@@ -91,7 +91,7 @@ fn every_kind_has_words() {
 }
 
 #[test]
-fn every_address_of_an_event_is_in_its_words() {
+fn the_text_of_an_event_shows_its_addresses() {
     for kind in kinds::TABLE {
         let words = words(&row(kind.number), &setup(), START_NS);
         let addresses = event(kind.number).body.wire().1.into_iter().filter(|w| w >> 40 != 0);
@@ -122,7 +122,7 @@ fn rows_read_well() {
 }
 
 #[test]
-fn kinds_and_groups() {
+fn filters_by_kind_and_group() {
     for kind in kinds::TABLE {
         assert_eq!(passing(&format!("kind={}", kind.name)), [kind.name]);
     }
@@ -138,7 +138,7 @@ fn kinds_and_groups() {
 }
 
 #[test]
-fn tasks_cpus_and_times() {
+fn filters_by_task_cpu_and_time() {
     let all = kinds::TABLE.len();
     let count = |text| passing(text).len();
     for (text, expected) in [
@@ -165,7 +165,7 @@ fn tasks_cpus_and_times() {
 }
 
 #[test]
-fn objects_are_compared_whole() {
+fn object_addresses_must_match_completely() {
     let mm = [
         "task",
         "task_exit",
@@ -205,7 +205,7 @@ fn objects_are_compared_whole() {
 }
 
 #[test]
-fn addresses_are_of_a_page_or_of_a_gib() {
+fn addresses_match_by_page_or_gib() {
     let at = ["op_begin", "callback_begin", "lookup", "share", "table_alloc", "unshare", "unlinked"];
     assert_eq!(passing("addr=0x7f0040200000"), at);
     assert_eq!(passing("addr=0x7f0040201234"), at);
@@ -216,7 +216,7 @@ fn addresses_are_of_a_page_or_of_a_gib() {
 }
 
 #[test]
-fn classes_by_name_short_or_whole() {
+fn filters_by_short_or_full_class_name() {
     assert_eq!(passing("class=vma_lock").len(), 10);
     assert_eq!(passing("class=vma").len(), 10);
     assert_eq!(passing("class=ptl").len(), 0);
@@ -227,7 +227,7 @@ fn classes_by_name_short_or_whole() {
 }
 
 #[test]
-fn sites_and_operations() {
+fn filters_by_site_and_operation() {
     assert_eq!(passing("site=find_pte"), ["lookup"]);
     assert_eq!(passing("site=find_*"), ["lookup"]);
     assert_eq!(passing("site=*_fault").len(), kinds::TABLE.len() - 1);
@@ -236,7 +236,7 @@ fn sites_and_operations() {
 }
 
 #[test]
-fn bare_words_are_text_of_the_row() {
+fn bare_words_match_the_text_of_the_row() {
     assert_eq!(passing("looked"), ["lookup"]);
     assert_eq!(passing("FIND_"), ["lookup"]);
     assert_eq!(passing("vma_lock(read)").len(), 8);
@@ -249,7 +249,7 @@ fn bare_words_are_text_of_the_row() {
 }
 
 #[test]
-fn what_is_not_understood_is_told_with_what_is() {
+fn the_error_of_an_unknown_filter_lists_the_known_ones() {
     let why = |text: &str| Filter::parse(text, &setup()).unwrap_err();
     assert!(why("foo=1").starts_with("foo= is not known; known are kind= task= "));
     assert!(why("kind=nope").contains("known are task, task_exit, fork"));
@@ -265,7 +265,7 @@ fn what_is_not_understood_is_told_with_what_is() {
 }
 
 #[test]
-fn help_names_every_word_that_is_known() {
+fn help_lists_every_filter_word() {
     let known = Filter::parse("foo=1", &setup()).unwrap_err();
     let told: String = filter::HELP.iter().map(|(word, what)| format!("{word} {what} ")).collect();
     for key in known.split_whitespace().filter_map(|w| w.strip_suffix('=')).filter(|k| *k != "foo") {
@@ -295,7 +295,7 @@ fn recorded(fixture: &str) -> (Setup, u64, Vec<EventRow>) {
 
 /// Each word finds as many of a real run's events as a look at the events themselves does.
 #[test]
-fn words_find_what_a_real_run_has() {
+fn filters_find_the_events_of_real_recordings() {
     let (setup, start_ns, rows) = recorded("walkers-6.1.obs");
     let names: BTreeSet<&str> = setup.sites.iter().map(|s| s.function.as_str()).collect();
     let of = |row: &EventRow| kinds::by_number(row.event.body.kind()).unwrap();

@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn readers_have_places_of_their_own() {
+    fn each_reader_has_its_own_position() {
         let path = std::env::temp_dir().join(format!("observer-input-{}", std::process::id()));
         let mut file =
             File::options().read(true).write(true).create(true).truncate(true).open(&path).unwrap();

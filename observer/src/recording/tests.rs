@@ -107,7 +107,7 @@ fn read(bytes: &[u8]) -> (Reader, Vec<Pass>) {
 }
 
 #[test]
-fn everything_comes_back_as_it_was() {
+fn a_recording_reads_back_unchanged() {
     let written = passes(40);
     let (reader, read) = read(&write(&written));
     assert_eq!(read, written);
@@ -134,7 +134,7 @@ fn a_killed_writer_loses_at_most_the_last_second() {
 }
 
 #[test]
-fn cut_anywhere_it_gives_whole_passes_and_says_so() {
+fn a_cut_recording_gives_whole_passes_and_a_notice() {
     let written = passes(25);
     let bytes = write(&written);
     let mut most = 0;
@@ -156,7 +156,7 @@ fn cut_anywhere_it_gives_whole_passes_and_says_so() {
 }
 
 #[test]
-fn nothing_behind_a_flipped_bit_is_believed() {
+fn nothing_after_a_flipped_bit_is_read() {
     let written = passes(25);
     let bytes = write(&written);
     let (mut damaged, mut silent) = (0, 0);
@@ -187,7 +187,7 @@ fn refused(bytes: Vec<u8>) -> Refused {
 }
 
 #[test]
-fn what_is_no_recording_is_named() {
+fn a_file_that_is_not_a_recording_is_named() {
     assert!(matches!(refused(vec![]), Refused::Empty));
     assert!(matches!(refused(b"ELF?".to_vec()), Refused::Foreign));
     assert!(matches!(refused(vec![0; 4096]), Refused::Foreign));
@@ -252,7 +252,7 @@ fn leak(bytes: &[u8]) -> Input {
 }
 
 #[test]
-fn reading_can_begin_at_any_pass_that_was_read() {
+fn reading_can_begin_at_any_earlier_pass() {
     let written = passes(25);
     let bytes = write(&written);
     // Whole, and cut in the last chunks.
@@ -278,7 +278,7 @@ fn reading_can_begin_at_any_pass_that_was_read() {
 }
 
 #[test]
-fn the_index_has_the_chunks_that_are_whole() {
+fn the_index_lists_whole_chunks() {
     let written = passes(40);
     let bytes = write(&written);
     let whole = Index::read(&mut Cursor::new(&bytes)).unwrap();
@@ -317,7 +317,7 @@ fn a_damaged_length_ends_the_index() {
 }
 
 #[test]
-fn loss_of_before_names_no_site() {
+fn loss_before_a_segment_has_no_site() {
     let of_before: Vec<WireLoss> =
         serde_json::from_str(r#"[{"cpu":65535,"reason":7,"total":3,"since_ns":8}]"#).unwrap();
     assert_eq!(of_before[0].site, None);

@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_finding_is_told_when_it_is_news_and_progress_every_five_seconds() {
+    fn new_findings_are_printed_at_once_and_progress_every_five_seconds() {
         let out = Written::default();
         let mut lines = Lines::new(Box::new(out.clone()), 1_000_000_000);
         for rank in [Rank::Possible, Rank::Possible, Rank::Feasible, Rank::Possible] {

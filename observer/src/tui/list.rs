@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_changed_is_worded_again() {
+    fn only_changed_rows_are_formatted_again() {
         let mut list = List::of(Tab::Tables.view());
         list.filter = "by task 4242".into();
         let first = tables(1..100);

@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_is_typed_as_in_a_shell() {
+    fn keys_edit_text_as_in_a_shell() {
         let mut p = Prompt::new(What::Search, "one two");
         let control = |c| KeyEvent::new(KeyCode::Char(c), KeyModifiers::CONTROL);
         assert_eq!((p.key(control('w')), p.text.as_str()), (Typed::On, "one "));

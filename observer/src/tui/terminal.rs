@@ -174,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_terminal_without_a_size_gets_one() {
+    fn a_terminal_without_a_size_has_a_default_size() {
         assert_eq!(size((132, 50), (Some(9), Some(9))), (132, 50));
         assert_eq!(size((0, 0), (None, None)), (80, 24));
         assert_eq!(size((0, 0), (Some(120), Some(0))), (120, 24));

@@ -102,13 +102,13 @@ fn cycle(rank: Rank, doubts: Vec<Doubt>, steps: Vec<Step>) -> String {
 }
 
 #[test]
-fn a_deadlock_that_did_not_happen_reads_like_this() {
+fn text_of_a_feasible_deadlock() {
     let doubts = vec![Doubt::InferredHold(LockClass::FolioFile)];
     insta::assert_snapshot!("splat-feasible", cycle(Rank::Feasible, doubts, vec![fault(), cow()]));
 }
 
 #[test]
-fn a_deadlock_that_happens_reads_like_this() {
+fn text_of_a_confirmed_deadlock() {
     let waiting = |s: Step| Step { waiting: true, count: 1, ..s };
     let text = cycle(Rank::Confirmed, vec![], vec![waiting(fault()), waiting(cow())]);
     assert!(text.contains("waits for folio_lock(file) ") && text.contains("how it hangs"), "{text}");
@@ -116,7 +116,7 @@ fn a_deadlock_that_happens_reads_like_this() {
 }
 
 #[test]
-fn readers_have_a_writer_between_them_and_a_try_that_would_block_is_called_so() {
+fn text_of_a_queued_writer_and_of_a_try_then_block() {
     let reader = step(READ, HoldBasis::Requested, FOLIO, side(160, "reader", "hugetlb_fault", vec![]));
     let holds = vec![hold(FOLIO, HoldBasis::InferredFromRelease)];
     let mover = Step {
@@ -133,7 +133,7 @@ fn readers_have_a_writer_between_them_and_a_try_that_would_block_is_called_so() 
 }
 
 #[test]
-fn a_gate_and_what_is_of_another_lock_are_told() {
+fn text_of_a_gate_and_of_another_lock_of_the_class() {
     let gate = Some((LockClass::Inode, INODE.2));
     let evidence = |steps| Evidence::Cycle(Cycle { steps, gate, queued: vec![], recordings: vec![] });
     let text = told(Rank::Guarded, vec![], evidence(vec![fault(), cow()]));
@@ -153,7 +153,7 @@ fn a_gate_and_what_is_of_another_lock_are_told() {
 }
 
 #[test]
-fn many_sides_stand_under_each_other() {
+fn many_parties_are_listed_below_each_other() {
     let at = |lock: Lock, n: u64| (lock.0, lock.1, lock.2 + n);
     let locks: Vec<Lock> = (0..4).map(|n| at(FOLIO, n * 0x1000)).collect();
     let step = |n: usize| {
@@ -164,7 +164,7 @@ fn many_sides_stand_under_each_other() {
 }
 
 #[test]
-fn an_order_and_a_repeated_ask_read_like_this() {
+fn text_of_an_order_violation_and_of_a_relock() {
     let source = "mm/rmap.c, 6.1:48, 6.12:49: hugetlbfs pages".to_owned();
     let against = Evidence::AgainstOrder(Box::new(AgainstOrder { step: cow(), source }));
     let relock = Evidence::Relock(Relock {
@@ -184,7 +184,7 @@ fn an_order_and_a_repeated_ask_read_like_this() {
 }
 
 #[test]
-fn a_wait_without_a_holder_reads_like_this() {
+fn text_of_a_wait_without_a_holder() {
     let waiter = side(160, "puncher", "remove_inode_hugepages", vec![hold(FAULT, HoldBasis::Requested)]);
     let last = side(159, "reader", "hugetlb_fault", vec![]);
     let orphan = OrphanWait {

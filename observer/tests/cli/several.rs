@@ -23,7 +23,7 @@ fn json(output: &Output) -> serde_json::Value {
 }
 
 #[test]
-fn two_recordings_without_a_cycle_merge_to_one() {
+fn two_recordings_without_a_cycle_merge_to_a_cycle() {
     let scratch = Scratch::new("merge");
     let files = both_orders(&scratch);
     let [a, b] = paths(&files);
@@ -49,7 +49,7 @@ fn two_recordings_without_a_cycle_merge_to_one() {
 }
 
 #[test]
-fn the_same_recording_twice_makes_nothing_new() {
+fn a_recording_merged_with_itself_adds_nothing() {
     let scratch = Scratch::new("twice");
     let files = both_orders(&scratch);
     let text = stdout(&observer_of(&["report"], &[&files[0], &files[0]]));
@@ -71,7 +71,7 @@ fn recordings_of_different_kernels_are_not_merged() {
 }
 
 #[test]
-fn a_difference_is_told_and_fails_only_by_what_came() {
+fn a_diff_fails_only_by_new_findings() {
     let scratch = Scratch::new("diff");
     let quiet = scratch.file("quiet.obs", &made::recorded(&made::quiet()).1);
     let lossy = scratch.file("lossy.obs", &made::recorded(&made::lossy()).1);
@@ -93,7 +93,7 @@ fn a_difference_is_told_and_fails_only_by_what_came() {
 }
 
 #[test]
-fn edges_that_came_and_went_are_told() {
+fn new_and_removed_edges_are_listed() {
     let scratch = Scratch::new("edges");
     let files = both_orders(&scratch);
     let text = stdout(&observer_of(&["diff"], &paths(&files)));
@@ -102,7 +102,7 @@ fn edges_that_came_and_went_are_told() {
 }
 
 #[test]
-fn a_recording_that_breaks_off_is_compared_and_merged_with_a_word_on_it() {
+fn a_truncated_recording_is_compared_and_merged_with_a_notice() {
     let scratch = Scratch::new("cut");
     let (_, bytes) = made::recorded(&made::race());
     let whole = scratch.file("whole.obs", &bytes);
@@ -117,7 +117,7 @@ fn a_recording_that_breaks_off_is_compared_and_merged_with_a_word_on_it() {
 }
 
 #[test]
-fn what_is_no_recording_is_refused_before_anything_is_told() {
+fn a_file_that_is_not_a_recording_is_refused_before_output() {
     let scratch = Scratch::new("bad");
     let good = scratch.file("good.obs", &made::recorded(&made::quiet()).1);
     let foreign = scratch.file("foreign.obs", b"\x7fELF and so on, long enough for a header");
@@ -171,7 +171,7 @@ fn exported_lines_are_the_findings_and_edges_of_the_report() {
 }
 
 #[test]
-fn every_fixture_exports_a_graph_that_is_one() {
+fn every_fixture_exports_a_valid_graph() {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures");
     for file in std::fs::read_dir(&fixtures).unwrap().map(|e| e.unwrap().path()) {
         if file.extension().is_none_or(|e| e != "obs") {

@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn runs_tell_where_they_are_and_how_long() {
+    fn runs_have_a_position_and_a_length() {
         let svg = drawn("ab cd   \x1b[1;31mx<y\x1b[m z");
         assert!(svg.contains("<text x=\"14\" y=\"27\" textLength=\"40\">ab cd</text>"), "{svg}");
         assert!(
@@ -235,20 +235,20 @@ mod tests {
     }
 
     #[test]
-    fn reverse_is_a_ground_with_dark_letters() {
+    fn reversed_text_is_dark_on_a_bright_ground() {
         let svg = drawn("\x1b[36;7mHEAD  \x1b[m");
         assert!(svg.contains("<path fill=\"#56d4dd\" d=\"M14 14h48v17h-48z\"/>"), "{svg}");
         assert!(svg.contains(&format!("fill=\"{BACKGROUND}\">HEAD</text>")), "{svg}");
     }
 
     #[test]
-    fn dim_and_underlined_look_so() {
+    fn dim_and_underlined_text_are_styled() {
         assert!(drawn("\x1b[2mx\x1b[m").contains(" opacity=\".62\">x</text>"));
         assert!(drawn("\x1b[4mxy\x1b[m").contains("d=\"M14 29h16v1h-16z\""));
     }
 
     #[test]
-    fn bars_are_drawn_and_not_written() {
+    fn bars_are_shapes_instead_of_text() {
         let svg = drawn("a█\x1b[32m▄─b");
         assert!(!svg.contains(['█', '▄', '─']), "{svg}");
         assert!(svg.contains(">a</text>") && svg.contains(">b</text>"), "{svg}");

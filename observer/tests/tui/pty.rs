@@ -300,7 +300,7 @@ fn set_size(master: impl AsFd, (columns, rows): (u16, u16)) {
 }
 
 #[test]
-fn a_frame_may_come_in_pieces() {
+fn a_frame_may_arrive_in_pieces() {
     let mut seen = Seen { wanted: Some(Box::new(|s| s.contents().contains("two"))), ..Seen::default() };
     let start = Instant::now();
     let at = |ms| start + Duration::from_millis(ms);

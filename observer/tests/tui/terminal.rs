@@ -96,7 +96,7 @@ fn a_panic_elsewhere_is_read_on_the_restored_screen() {
 }
 
 #[test]
-fn another_size_is_drawn_for_at_once() {
+fn a_new_size_is_drawn_at_once() {
     let terminal = Terminal::start(&mut command("run"), Some((80, 24)));
     let is_drawn_for = |rows: u16| {
         terminal.wait("keys in the last line", |screen| {

@@ -67,13 +67,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_leaves_the_directory() {
+    fn received_files_stay_in_the_directory() {
         assert_eq!(below("/etc/passwd"), Path::new("etc/passwd"));
         assert_eq!(below("../../a/./b"), Path::new("a/b"));
     }
 
     #[test]
-    fn files_are_there_as_soon_as_their_bytes_are() {
+    fn received_files_exist_as_soon_as_their_bytes_arrive() {
         let root = std::env::temp_dir().join(format!("xtask-received-{}", std::process::id()));
         fs::create_dir_all(&root).unwrap();
         let line = root.join("line");

@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_count_says_whether_the_witness_agrees() {
+    fn a_count_shows_the_agreement_with_the_witness() {
         let measure =
             |witness, observer| count(&Measure { name: "lookup".into(), witness, observer, skipped: 0 });
         assert_eq!(measure(Some(7), 7), "7 =");

@@ -149,7 +149,7 @@ mod tests {
     use crate::matrix::fixture::{JSON, report};
 
     #[test]
-    fn the_fixture_reads() {
+    fn the_fixture_parses() {
         let report = report();
         assert_eq!((report.row.as_str(), report.coverage.len()), ("6.12", 4));
         assert_eq!(report.coverage[1].grade, Grade::Blind);
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_the_schema_is_refused() {
+    fn a_report_against_the_schema_is_refused() {
         for (from, to) in [
             ("observer-matrix/1", "observer-matrix/2"),
             ("\"row\": \"6.12\",", ""),

@@ -48,7 +48,7 @@ fn a_report_comes_out_of_the_guest_and_is_judged() {
 }
 
 #[test]
-fn a_run_that_could_not_be_is_a_failure() {
+fn a_guest_that_did_not_run_is_a_failure() {
     let run = Run {
         outcome: Outcome::failed("cannot run QEMU".into()),
         report: Err("the guest did not run".into()),

@@ -59,7 +59,7 @@ fn without(plan: &Plan, function: &str) -> Vec<Outcome> {
 const MORE: (&str, &str) = ("more", "");
 
 #[test]
-fn arguments_are_found_by_name_and_type_wherever_they_stand() {
+fn arguments_are_found_by_name_and_type_at_any_position() {
     let four = host(&[("huge_pte_alloc", &[MM, VMA, ("addr", ""), ("sz", "")])], &[]);
     let three = host(&[("huge_pte_alloc", &[MM, ("addr", ""), ("sz", "")])], &[]);
     for (host, row) in [(four, [0, NO_ARG, 2, NO_ARG, 3, 4]), (three, [0, NO_ARG, 1, NO_ARG, 2, 3])] {
@@ -113,7 +113,7 @@ fn an_argument_on_the_stack_is_out_of_reach_of_a_probe() {
 }
 
 #[test]
-fn what_the_kernel_does_not_list_as_traceable_is_not_tried() {
+fn a_function_not_listed_as_traceable_is_not_tried() {
     let mut host = host(&[("huge_pte_alloc", &[MM, ("addr", ""), ("sz", "")])], &[]);
     for (list, served) in
         [(None, true), (Some(vec!["huge_pte_alloc".to_owned()]), true), (Some(vec![]), false)]
@@ -153,7 +153,7 @@ const LOOKUPS: [(&str, &[(&str, &str)]); 2] = [
 ];
 
 #[test]
-fn the_body_of_unshare_is_found_under_its_compiler_made_name_and_the_wrapper_left_out() {
+fn the_compiler_made_body_of_unshare_is_found_and_its_wrapper_left_out() {
     let wrapper: (&str, &[(&str, &str)]) = ("huge_pmd_unshare", &[VMA]);
     let both = host(&[LOOKUPS[1], wrapper], &["__huge_pmd_unshare.constprop.0.isra.0"]);
     let plan = plan_of(&both, Level::Full);
@@ -207,7 +207,7 @@ fn a_row_whose_need_is_not_watched_is_not_watched_either() {
 }
 
 #[test]
-fn levels_leave_roles_out_and_say_so() {
+fn levels_leave_roles_out_with_a_reason() {
     let locks: &[(&str, &[(&str, &str)])] = &[
         ("up_read", &[("sem", "rw_semaphore")]),
         ("_raw_spin_lock", &[("lock", "raw_spinlock")]),
@@ -239,7 +239,7 @@ fn levels_leave_roles_out_and_say_so() {
 }
 
 #[test]
-fn what_is_essential_makes_the_role_blind_and_what_is_not_a_part() {
+fn a_refused_essential_site_makes_the_role_blind() {
     let plan = plan_of(&host(&LOOKUPS, &[]), Level::Full);
     assert_eq!(rows(&plan, &plan.untried(), Role::Lookup)[0].1, Grade::Exact);
     let lookup = &rows(&plan, &without(&plan, "huge_pte_alloc"), Role::Lookup)[0];
@@ -345,7 +345,7 @@ fn a_lock_class_needs_its_address_its_functions_and_its_end() {
 }
 
 #[test]
-fn contention_that_no_tracepoint_tells_is_inferred_and_an_unseen_release_bounded() {
+fn without_contention_tracepoints_waits_are_inferred() {
     let spin: &[(&str, &str)] = &[("lock", "raw_spinlock")];
     let plan = plan_of(&host(&[("_raw_spin_lock", spin)], &[]), Level::Full);
     let wait = &rows(&plan, &plan.untried(), Role::Wait)[0];
@@ -366,14 +366,14 @@ fn with_preempt_rt_the_page_table_lock_is_another_function() {
 }
 
 #[test]
-fn the_documented_order_is_the_one_of_a_kernel_with_or_without_vma_lock() {
+fn the_documented_order_depends_on_the_vma_lock() {
     let with = plan_of(&host(&[], &[]), Level::Full);
     assert!(with.orders.iter().any(|o| o.source.contains("6.12:49")));
     assert!(!with.orders.iter().any(|o| o.source.contains("5.10:48")));
 }
 
 #[test]
-fn a_try_that_stands_for_a_wait_and_a_known_exception_reach_the_engine() {
+fn try_then_block_sites_and_known_exceptions_reach_the_engine() {
     let sem: &[(&str, &str)] = &[("sem", "rw_semaphore")];
     let functions =
         ["down_read_trylock", "down_write_trylock", "up_read", "up_write"].map(|name| (name, sem));
@@ -393,7 +393,7 @@ fn a_try_that_stands_for_a_wait_and_a_known_exception_reach_the_engine() {
 }
 
 #[test]
-fn an_operation_that_unlinks_compares_and_others_do_not() {
+fn only_operations_that_unlink_compare_entries() {
     let args: &[(&str, &str)] = &[VMA, ("start", ""), ("end", "")];
     let host = host(&[LOOKUPS[1], ("__unmap_hugepage_range", args), ("hugetlbfs_file_mmap", args)], &[]);
     let plan = plan_of(&host, Level::Full);
@@ -414,7 +414,7 @@ fn every_program_of_a_plan_has_its_own_place() {
 }
 
 #[test]
-fn a_function_to_leave_out_has_to_be_one_that_would_be_watched() {
+fn only_a_watched_function_can_be_left_out() {
     let facts = facts::load().unwrap();
     let check = |name: &str| {
         let without = [name.to_owned()];
@@ -451,7 +451,7 @@ fn a_walk_has_two_ends_with_the_same_arguments() {
 }
 
 #[test]
-fn who_is_called_for_everybody_asks_whether_the_mm_is_known() {
+fn a_function_called_for_every_mm_checks_that_the_mm_is_watched() {
     let plan = plan_of(&host(&[("exit_mmap", &[MM])], &[]), Level::Full);
     let args = planned(&plan, "exit_mmap").unwrap().ways[0].args;
     assert_eq!((args[arg::VMA], args[arg::FLAGS]), (NO_ARG, flag::KNOWN_MM));
@@ -464,7 +464,7 @@ fn who_is_called_for_everybody_asks_whether_the_mm_is_known() {
 }
 
 #[test]
-fn whoever_walks_from_the_mm_has_its_lock_or_the_vmas() {
+fn walks_from_the_mm_hold_mmap_lock_or_the_vma_lock() {
     for site in facts::load().unwrap().sites {
         let walks = matches!(site.role, Role::Callback | Role::Walk);
         // What comes by the file has the file's lock.

@@ -103,7 +103,7 @@ impl Dice {
 const FIXTURES: [&str; 3] = ["share-unmap.obs", "fault-truncate.obs", "walkers-6.1.obs"];
 
 #[test]
-fn a_place_is_the_same_whatever_way_led_there() {
+fn a_position_is_the_same_by_every_way_to_it() {
     let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
     for name in FIXTURES {
         let input = fixture(name);
@@ -137,7 +137,7 @@ fn a_place_is_the_same_whatever_way_led_there() {
 }
 
 #[test]
-fn at_a_time_everything_up_to_it_was_taken() {
+fn a_seek_to_a_time_takes_all_events_up_to_it() {
     let mut dice = Dice(7);
     for name in FIXTURES {
         let input = fixture(name);
@@ -171,7 +171,7 @@ fn as_report(snapshot: &Snapshot) -> String {
 }
 
 #[test]
-fn at_its_end_it_is_the_report() {
+fn the_state_at_the_end_is_the_report() {
     let mut inputs: Vec<Input> = FIXTURES.map(fixture).to_vec();
     inputs.extend([300, 700, 950].map(|permille| cut("walkers-6.12.obs", permille)));
     inputs.push(fixture("hang-fault-mutex-6.1.obs"));
@@ -194,7 +194,7 @@ fn at_its_end_it_is_the_report() {
 }
 
 #[test]
-fn steps_lead_back_from_the_end_and_on_again() {
+fn steps_go_back_from_the_end_and_forward_again() {
     let input = fixture("share-unmap.obs");
     let mut player = read(&input);
     let total = player.checkpoints.events;
@@ -213,7 +213,7 @@ fn steps_lead_back_from_the_end_and_on_again() {
 }
 
 #[test]
-fn a_recording_of_nothing_is_at_its_end() {
+fn an_empty_recording_is_at_its_end() {
     // The description of the run alone.
     let Input::Static(bytes) = cut("share-unmap.obs", 1000) else { unreachable!() };
     let index = Index::read(&mut std::io::Cursor::new(bytes)).unwrap();
@@ -280,7 +280,7 @@ fn the_tail_is_full_after_a_seek() {
 }
 
 #[test]
-fn rows_know_what_was_told_before_they_were_kept() {
+fn a_late_tail_knows_the_names_recorded_before_it() {
     for name in ["migrate.obs", "walkers-6.1.obs", "hang-fault-mutex-6.1.obs"] {
         let input = fixture(name);
         let mut player = read(&input);
@@ -294,7 +294,7 @@ fn rows_know_what_was_told_before_they_were_kept() {
 }
 
 #[test]
-fn the_first_reading_can_be_interrupted_and_is_gone_on_with() {
+fn the_first_reading_can_be_interrupted_and_resumed() {
     let input = fixture("fault-truncate.obs");
     let total = read(&input).checkpoints.events;
     let mut player = open(&input);
@@ -323,7 +323,7 @@ fn the_first_reading_can_be_interrupted_and_is_gone_on_with() {
 }
 
 #[test]
-fn at_a_speed_it_is_read_first_and_played_then() {
+fn a_recording_is_read_before_it_is_played_at_a_speed() {
     let input = fixture("share-unmap.obs");
     let whole = read(&input);
     let span_ns = whole.end_ns() - whole.meta.start_ns;
@@ -352,7 +352,7 @@ fn at_a_speed_it_is_read_first_and_played_then() {
 }
 
 #[test]
-fn a_dashboard_is_told_what_it_asks_for() {
+fn the_dashboard_receives_the_positions_it_requests() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let (snapshots, mut shown) = tokio::sync::watch::channel(Arc::new(Snapshot::default()));
@@ -375,7 +375,7 @@ fn a_dashboard_is_told_what_it_asks_for() {
 }
 
 #[test]
-fn nobody_has_to_look_at_nothing_for_long() {
+fn long_gaps_without_events_are_skipped() {
     let mut player = read(&fixture("share-unmap.obs"));
     // So slow that there is no event in this test's time.
     player.command(Command::Speed(Some(1e-6)));

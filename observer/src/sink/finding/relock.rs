@@ -91,7 +91,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn it_names_both_modes() {
+    fn the_text_names_both_modes() {
         let f = finding(Rank::Confirmed, sample());
         let headline = "i_mmap_rwsem(write) requested by the task that holds it as i_mmap_rwsem(read), in \
                         smaps_hugetlb_range";

@@ -175,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_are_read_as_they_are_shown() {
+    fn a_typed_position_reads_as_it_is_shown() {
         let r = Replay { start_ns: 1_000_000_000, end_ns: 11_000_000_000, ..Replay::default() };
         let read = |text| place(text, &r);
         assert_eq!(read("+1.25"), Some(To::Time(2_250_000_000)));
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn speeds_have_ends() {
+    fn speeds_have_a_minimum_and_a_maximum() {
         assert_eq!(faster(Some(1024.0)), None);
         assert_eq!(slower(None), Some(1024.0));
         assert_eq!(slower(Some(SPEEDS.0)), Some(SPEEDS.0));

@@ -438,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn classes_have_short_names_of_their_own() {
+    fn each_class_has_its_own_short_name() {
         let mut names = LockClass::ALL.map(short_name);
         assert!(names.iter().all(|n| n.len() <= COUNT + MARKS), "{names:?}");
         names.sort_unstable();
@@ -446,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn documents_order_the_classes() {
+    fn classes_are_in_the_documented_order() {
         let order = |outer_to_inner: &[Class]| DocumentedOrder {
             source: String::new(),
             outer_to_inner: outer_to_inner.to_vec(),
