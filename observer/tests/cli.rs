@@ -75,9 +75,9 @@ fn same_bytes(scratch: &Scratch, run: &made::Run) {
     let file = scratch.file("same.obs", &bytes);
     for (format, live) in [("text", &live.text), ("json", &live.json)] {
         for _ in 0..2 {
-            let told = observer(&["report", "--fail-on", "never", "--format", format], &file);
-            assert_eq!(&stdout(&told), live);
-            assert!(told.status.success());
+            let output = observer(&["report", "--fail-on", "never", "--format", format], &file);
+            assert_eq!(&stdout(&output), live);
+            assert!(output.status.success());
         }
     }
     // Without a terminal, replay is the report.
@@ -147,13 +147,13 @@ fn a_truncated_recording_gives_its_whole_part_and_a_notice() {
     let scratch = Scratch::new("cut");
     let (_, bytes) = made::recorded(&made::race());
     let cut = scratch.file("cut.obs", &bytes[..bytes.len() / 2]);
-    let told = observer(&["report", "--fail-on", "never"], &cut);
-    assert!(told.status.success());
+    let output = observer(&["report", "--fail-on", "never"], &cut);
+    assert!(output.status.success());
     let notice = "recording is truncated after 1.8 s: what came later is not in this output";
-    let text = stdout(&told);
+    let text = stdout(&output);
     assert!(text.contains(&format!("\nnotice    {notice}\n")), "{text}");
     assert!(text.contains("1. used window: "), "{text}");
-    assert_eq!(stderr(&told, &scratch), format!("observer: DIR/cut.obs: {notice}\n"));
+    assert_eq!(stderr(&output, &scratch), format!("observer: DIR/cut.obs: {notice}\n"));
     let json = stdout(&observer(&["report", "--fail-on", "never", "--format", "json"], &cut));
     assert!(json.contains(notice), "{json}");
     assert!(json.contains("\"closing\": null"), "{json}");
@@ -165,9 +165,9 @@ fn the_report_of_a_damaged_recording_names_the_damage() {
     let (_, mut bytes) = made::recorded(&made::race());
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
-    let told = observer(&["report", "--fail-on", "never"], &scratch.file("damaged.obs", &bytes));
-    assert!(told.status.success());
-    let text = stdout(&told);
+    let output = observer(&["report", "--fail-on", "never"], &scratch.file("damaged.obs", &bytes));
+    assert!(output.status.success());
+    let text = stdout(&output);
     assert!(text.contains("notice    recording is damaged ("), "{text}");
 }
 
@@ -197,11 +197,11 @@ fn an_unreadable_file_is_refused_with_a_next_step() {
     let mut text = String::new();
     for file in &files {
         for command in ["report", "replay"] {
-            let told = observer(&[command], file);
-            assert_eq!(told.status.code(), Some(1));
-            assert!(told.stdout.is_empty());
+            let output = observer(&[command], file);
+            assert_eq!(output.status.code(), Some(1));
+            assert!(output.stdout.is_empty());
             if command == "report" {
-                text.push_str(&stderr(&told, &scratch));
+                text.push_str(&stderr(&output, &scratch));
             }
         }
     }
@@ -214,8 +214,8 @@ fn a_closed_output_pipe_is_not_an_error() {
     let file = scratch.file("race.obs", &made::recorded(&made::race()).1);
     let script =
         format!("'{}' report --fail-on never '{}' | true", env!("CARGO_BIN_EXE_observer"), file.display());
-    let told = Command::new("bash").args(["-c", &format!("set -o pipefail; {script}")]).output().unwrap();
-    assert_eq!((told.status.code(), stderr(&told, &scratch)), (Some(0), String::new()));
+    let output = Command::new("bash").args(["-c", &format!("set -o pipefail; {script}")]).output().unwrap();
+    assert_eq!((output.status.code(), stderr(&output, &scratch)), (Some(0), String::new()));
 }
 
 #[test]
@@ -225,7 +225,7 @@ fn fixtures_give_their_expected_findings() {
     files.sort();
     for file in files.iter().filter(|f| f.extension().is_some_and(|e| e == "obs")) {
         let expected = std::fs::read_to_string(file.with_extension("expected.json")).unwrap();
-        let told = observer(&["report", "--fail-on", "never", "--format", "json"], file);
-        assert!(stdout(&told) == expected, "{} differs from its expected findings", file.display());
+        let output = observer(&["report", "--fail-on", "never", "--format", "json"], file);
+        assert!(stdout(&output) == expected, "{} differs from its expected findings", file.display());
     }
 }

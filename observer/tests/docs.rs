@@ -82,12 +82,12 @@ fn documents() -> Vec<(String, String)> {
 #[test]
 fn the_finding_in_the_readme_is_a_real_one() {
     let fixture = root().join("fixtures/fault-mutex-folio.obs");
-    let told = Command::new(env!("CARGO_BIN_EXE_observer"))
+    let output = Command::new(env!("CARGO_BIN_EXE_observer"))
         .args(["report", "--fail-on", "never"])
         .arg(&fixture)
         .output()
         .unwrap();
-    let report = String::from_utf8(told.stdout).unwrap();
+    let report = String::from_utf8(output.stdout).unwrap();
     let first =
         report.lines().skip_while(|line| !line.starts_with("  1. ")).take_while(|line| !line.is_empty());
     let finding = first.collect::<Vec<_>>().join("\n");

@@ -79,7 +79,7 @@ fn the_coverage_of_each_kernel_is_as_recorded() {
 
 /// A function that is not watched: its role is not exact any more if it is essential, else a part is not; and the reason
 /// names it.
-fn is_told(
+fn check_reported(
     before: &[Graded],
     after: &[Graded],
     role: Role,
@@ -113,7 +113,7 @@ fn a_hidden_function_makes_its_role_blind() {
                 hidden.sites.iter().all(|s| s.fact.name() != name),
                 "{kernel}: {name} is planned all the same"
             );
-            if let Err(what) = is_told(&before, &after, site.role, essential, &name) {
+            if let Err(what) = check_reported(&before, &after, site.role, essential, &name) {
                 wrong.push(format!("{kernel}: {name} as {}: {what}", site.role.name()));
             }
         }
@@ -143,7 +143,7 @@ fn a_symbol_that_a_kernel_lacks_is_reported_as_missing() {
             // Operations that are only the context of others may be missing without a word where their row says why.
             let is_context =
                 site.role == Role::Operation && site.looks_up.is_empty() && site.absent.is_some();
-            match is_told(&before, &after, site.role, essential, &site.function) {
+            match check_reported(&before, &after, site.role, essential, &site.function) {
                 Err(what) if !is_context && site.object.is_none() => {
                     wrong.push(format!("{kernel}: {} as {}: {what}", site.function, site.role.name()));
                 }
@@ -173,7 +173,7 @@ fn changed_arguments_are_reported_like_a_missing_function() {
             let (_, after) = planned(&facts, &other.host(), &answers, &[]);
             let essential = site.essential && site.role != Role::Operation;
             tried += 1;
-            if let Err(what) = is_told(&before, &after, site.role, essential, &site.function)
+            if let Err(what) = check_reported(&before, &after, site.role, essential, &site.function)
                 && site.object.is_none()
             {
                 wrong.push(format!("{kernel}: {} as {}: {what}", site.function, site.role.name()));
@@ -200,8 +200,8 @@ fn a_function_that_another_row_serves_is_not_reported_as_missing() {
     assert_eq!(missed(&renamed), None);
     let mut other = kept.clone();
     other.rename("hugetlbfs_file_mmap", "hugetlbfs_file_mmap_prepare", &[("other", "vm_area_desc *")]);
-    let told = missed(&other).unwrap().coverage;
-    assert_eq!((told.role, told.grade), (Role::Operation, Grade::Blind));
+    let row = missed(&other).unwrap().coverage;
+    assert_eq!((row.role, row.grade), (Role::Operation, Grade::Blind));
     let mut gone = kept;
     gone.forget("hugetlbfs_file_mmap");
     assert_eq!(missed(&gone).unwrap().coverage.grade, Grade::Blind);
@@ -277,11 +277,11 @@ fn a_caller_without_a_row_is_reported_as_blind() {
     for (caller, callee) in
         [("mfill_atomic_continue", "huge_pte_alloc"), ("write_protect_page", "page_vma_mapped_walk")]
     {
-        let told =
+        let row =
             coverage.iter().find(|g| g.coverage.role == Role::Lookup && g.coverage.part == caller).unwrap();
-        assert_eq!(told.coverage.grade, Grade::Blind);
-        assert!(told.coverage.reason.contains(&format!("{caller} calls {callee}")), "{told:?}");
-        assert!(told.advice.contains(caller), "{told:?}");
+        assert_eq!(row.coverage.grade, Grade::Blind);
+        assert!(row.coverage.reason.contains(&format!("{caller} calls {callee}")), "{row:?}");
+        assert!(row.advice.contains(caller), "{row:?}");
     }
     // An operation that others count on, and that is not watched.
     let without = ["memory_failure".to_owned()];

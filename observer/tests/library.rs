@@ -12,7 +12,7 @@ use std::{
 };
 
 use observer::{
-    events::{EventRow, Filter, Told},
+    events::{Context, EventRow, Filter},
     library::{Export, Library, Page, Query},
     meta::Meta,
     recording::{InMemory, Reader, Writer},
@@ -72,11 +72,11 @@ fn passes(path: &Path) -> (Reader, Vec<Pass>) {
 
 /// All events in their order, by the order alone; without the rest that no pass releases if it is not `whole`.
 fn rows(passes: &[Pass], whole: bool) -> Vec<EventRow> {
-    let (mut order, mut told, mut rows) = (Order::new(), Told::default(), Vec::new());
+    let (mut order, mut context, mut rows) = (Order::new(), Context::default(), Vec::new());
     let mut take = |item: Item<'_>| {
         if let Item::Event(event) = item {
             let number = rows.len() as u64 + 1;
-            rows.extend(told.pick(number, event, &Filter::default()));
+            rows.extend(context.pick(number, event, &Filter::default()));
         }
     };
     for pass in passes {

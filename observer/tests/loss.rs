@@ -15,7 +15,7 @@ mod retention;
 
 use observer_engine::finding::{Finding, Kind, Rank};
 
-use self::recording::{Recording, Told, fixtures};
+use self::recording::{Outputs, Recording, fixtures};
 
 /// Seeds for each share of lost records.
 const SEEDS: u64 = 6;
@@ -48,7 +48,7 @@ fn subject(finding: &Finding) -> &str {
 }
 
 /// What is wrong with a lossy report, beside that of the whole recording; one line each.
-fn faults(whole: &Told, lossy: &Told) -> Vec<String> {
+fn faults(whole: &Outputs, lossy: &Outputs) -> Vec<String> {
     let mut faults = Vec::new();
     // A window that was seen hides its prediction: where loss took the window, the prediction shows.
     let hides = |w: &Finding, f: &Finding| {
@@ -79,20 +79,20 @@ fn faults(whole: &Told, lossy: &Told) -> Vec<String> {
         faults.push("the text says none without the loss beside it".into());
     }
     let json: serde_json::Value = serde_json::from_str(&lossy.json).unwrap();
-    let is_told =
+    let is_reported =
         !json["loss"].as_array().unwrap().is_empty() || !json["notices"].as_array().unwrap().is_empty();
-    if !is_told {
+    if !is_reported {
         faults.push("the JSON tells no loss".into());
     }
     faults
 }
 
 /// Holds each way of losing records of each fixture against the fixture itself.
-fn check(ways: impl Fn(&Recording) -> Vec<(String, Told)>) {
+fn check(ways: impl Fn(&Recording) -> Vec<(String, Outputs)>) {
     let mut wrong = String::new();
     let mut checked = 0;
     for (name, recording) in fixtures() {
-        let whole = recording.told();
+        let whole = recording.outputs();
         let before = checked;
         assert!(whole.text.contains("lost      nothing\n"), "{name} is no whole recording");
         for (way, lossy) in ways(&recording) {
@@ -113,13 +113,13 @@ fn scattered_loss_invents_no_finding_and_is_reported() {
         let shares =
             [1, 10, 100].into_iter().flat_map(|permille| (0..SEEDS).map(move |seed| (permille, seed)));
         // One in a thousand of a short recording may be none.
-        let told = shares.filter_map(|(permille, seed)| {
+        let outputs = shares.filter_map(|(permille, seed)| {
             let mut random = Random::new(seed + 1);
             let lossy = recording.without(|_| random.below(1000) < permille);
             assert!(lossy.lost > 0 || permille < 10, "{permille} per mille and seed {seed} lose nothing");
-            (lossy.lost > 0).then(|| (format!("{permille} per mille, seed {seed}"), lossy.told()))
+            (lossy.lost > 0).then(|| (format!("{permille} per mille, seed {seed}"), lossy.outputs()))
         });
-        told.collect()
+        outputs.collect()
     });
 }
 
@@ -127,7 +127,7 @@ fn scattered_loss_invents_no_finding_and_is_reported() {
 #[test]
 fn loss_of_runs_on_a_cpu_invents_no_finding_and_is_reported() {
     check(|recording| {
-        let told = (0..3 * SEEDS).filter_map(|seed| {
+        let outputs = (0..3 * SEEDS).filter_map(|seed| {
             let mut random = Random::new(seed + 100);
             let mut left = [0_u64; 64];
             let lossy = recording.without(|at| {
@@ -139,24 +139,24 @@ fn loss_of_runs_on_a_cpu_invents_no_finding_and_is_reported() {
                 *left > 0
             });
             // A short recording may be over before the first.
-            (lossy.lost > 0).then(|| (format!("runs, seed {seed}"), lossy.told()))
+            (lossy.lost > 0).then(|| (format!("runs, seed {seed}"), lossy.outputs()))
         });
-        told.collect()
+        outputs.collect()
     });
 }
 
 #[test]
 fn loss_of_passes_invents_no_finding_and_is_reported() {
     check(|recording| {
-        let told = (0..SEEDS).map(|seed| {
+        let outputs = (0..SEEDS).map(|seed| {
             let mut random = Random::new(seed + 200);
             let lost: Vec<bool> = (0..recording.passes()).map(|_| random.below(10) == 0).collect();
             let busiest = recording.busiest();
             let lossy = recording.without(|at| lost[at.pass] || at.pass == busiest);
             assert!(lossy.lost > 0, "seed {seed} loses nothing");
-            (format!("passes, seed {seed}"), lossy.told())
+            (format!("passes, seed {seed}"), lossy.outputs())
         });
-        told.collect()
+        outputs.collect()
     });
 }
 
@@ -165,12 +165,12 @@ fn loss_of_passes_invents_no_finding_and_is_reported() {
 fn loss_of_kinds_invents_no_finding_and_is_reported() {
     check(|recording| {
         let kinds = recording.kinds();
-        let told = kinds.into_iter().map(|kind| {
+        let outputs = kinds.into_iter().map(|kind| {
             let mut random = Random::new(u64::from(kind));
             let lossy = recording.without(|at| at.kind == kind && random.below(2) == 0);
             (format!("half of kind {kind}"), lossy)
         });
-        told.filter(|(_, lossy)| lossy.lost > 0).map(|(way, lossy)| (way, lossy.told())).collect()
+        outputs.filter(|(_, lossy)| lossy.lost > 0).map(|(way, lossy)| (way, lossy.outputs())).collect()
     });
 }
 
@@ -180,29 +180,29 @@ fn a_cut_tail_invents_no_finding_and_is_reported() {
     check(|recording| {
         let bytes = recording.bytes();
         let mut random = Random::new(300);
-        let mut told = Vec::new();
+        let mut outputs = Vec::new();
         for _ in 0..2 * SEEDS {
             let at = random.below(bytes.len() as u64) as usize;
             // Before its description of the run a file is refused; that is another test's.
             if let Some(cut) = Recording::read(&bytes[..at])
                 && cut.closing.is_none()
             {
-                told.push((format!("cut at byte {at} of {}", bytes.len()), cut.told()));
+                outputs.push((format!("cut at byte {at} of {}", bytes.len()), cut.outputs()));
             }
         }
-        assert!(told.len() as u64 >= SEEDS, "only {} cuts", told.len());
-        told
+        assert!(outputs.len() as u64 >= SEEDS, "only {} cuts", outputs.len());
+        outputs
     });
 }
 
 #[test]
 fn the_report_does_not_depend_on_the_batches_of_a_pass() {
     for (name, recording) in fixtures() {
-        let whole = recording.told();
+        let whole = recording.outputs();
         for (cut, records) in [("a batch for each record", 1), ("three records to a batch", 3)] {
-            let told = recording.with_batches_of(records).told();
-            assert!(told.json == whole.json, "{name}, {cut}: other JSON");
-            assert!(told.text == whole.text, "{name}, {cut}: other text");
+            let outputs = recording.with_batches_of(records).outputs();
+            assert!(outputs.json == whole.json, "{name}, {cut}: other JSON");
+            assert!(outputs.text == whole.text, "{name}, {cut}: other text");
         }
     }
 }
@@ -211,9 +211,9 @@ fn the_report_does_not_depend_on_the_batches_of_a_pass() {
 #[test]
 fn total_loss_gives_a_report_of_loss_without_findings() {
     for (name, recording) in fixtures() {
-        let lossy = recording.without(|_| true).told();
+        let lossy = recording.without(|_| true).outputs();
         assert!(lossy.report.findings.is_empty(), "{name}");
         assert_eq!(lossy.report.stats.events, 0, "{name}");
-        assert_eq!(faults(&recording.told(), &lossy), Vec::<String>::new(), "{name}");
+        assert_eq!(faults(&recording.outputs(), &lossy), Vec::<String>::new(), "{name}");
     }
 }

@@ -329,7 +329,8 @@ fn keys_move_in_a_recording() {
     stage.sent.clear();
     stage.press("[");
     let Position::Replay(r) = stage.state.snapshot().position.clone() else { panic!("no replay") };
-    let last = r.marks.iter().rev().find(|m| m.told_ns < stage.state.snapshot().now_ns).unwrap().told_ns;
+    let last =
+        r.marks.iter().rev().find(|m| m.reported_ns < stage.state.snapshot().now_ns).unwrap().reported_ns;
     assert_eq!(stage.sent, [Command::Seek(To::Time(last))]);
     stage.sent.clear();
     stage.press("*-");
@@ -395,8 +396,8 @@ fn keys_move_between_marks() {
 #[test]
 fn a_finding_can_be_read_before_it_is_reported() {
     let mut stage = Stage::played("sample", (110, 40));
-    let told = stage.press("2<Enter>").picture();
-    assert!(told.contains("held a pte pointer") && !told.contains("not reported yet"), "{told}");
+    let shown = stage.press("2<Enter>").picture();
+    assert!(shown.contains("held a pte pointer") && !shown.contains("not reported yet"), "{shown}");
     let shown = stage.press("/go to<Enter><Enter><Home>").picture();
     assert!(shown.contains("this case is reported later than this time of the recording"), "{shown}");
     assert!(shown.contains("held a pte pointer") && shown.contains("HOLDER"), "{shown}");

@@ -18,11 +18,11 @@ use crate::{build, host};
 #[derive(Args)]
 pub struct Bench {
     #[command(subcommand)]
-    what: What,
+    subject: Subject,
 }
 
 #[derive(Subcommand)]
-enum What {
+enum Subject {
     /// Events a second, from bytes to findings, on one core; and what each kind of event costs
     Engine(Engine),
     /// How the dashboard keeps up with a recording that is played: frames a second, key to frame, processor time
@@ -59,9 +59,9 @@ struct Line {
 
 impl Bench {
     pub fn run(self) -> Result<()> {
-        host::run(&mut match self.what {
-            What::Engine(engine) => engine.command()?,
-            What::Dashboard(dashboard) => dashboard.command()?,
+        host::run(&mut match self.subject {
+            Subject::Engine(engine) => engine.command()?,
+            Subject::Dashboard(dashboard) => dashboard.command()?,
         })
     }
 }

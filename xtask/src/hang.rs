@@ -128,12 +128,12 @@ impl Hang {
             deadlock(report, self).with_context(|| format!("no {rank} deadlock in what was recorded"))?;
         let waits = waits(found, self.silent)?;
         ensure!(report["closing"].is_null(), "the guest ended in order: it did not hang");
-        let told = span_s(report)?;
+        let recorded_s = span_s(report)?;
         ensure!(
-            told + LOST_MAX.as_secs_f64() >= *seconds,
-            "of {seconds:.1} s that the guest lived after the recording was there, {told:.1} s are in it"
+            recorded_s + LOST_MAX.as_secs_f64() >= *seconds,
+            "of {seconds:.1} s that the guest lived after the recording was there, {recorded_s:.1} s are in it"
         );
-        Ok(format!("{rank} {}: {waits}; {told:.1} s of {seconds:.1} s recorded", self.finding))
+        Ok(format!("{rank} {}: {waits}; {recorded_s:.1} s of {seconds:.1} s recorded", self.finding))
     }
 }
 

@@ -174,10 +174,10 @@ impl Playing {
         let shown = self.terminal.screen();
         self.terminal.press("\x0c");
         self.terminal.settle(WARM);
-        let anew = self.terminal.screen();
-        let is_right = cells(&shown) == cells(&anew);
-        let [shown, anew] = [shown, anew].map(|screen| screen.contents());
-        ensure!(is_right, "drawn anew, the picture is another one:\n{shown}\n--- anew:\n{anew}");
+        let redrawn = self.terminal.screen();
+        let is_right = cells(&shown) == cells(&redrawn);
+        let [shown, redrawn] = [shown, redrawn].map(|screen| screen.contents());
+        ensure!(is_right, "drawn anew, the picture is another one:\n{shown}\n--- anew:\n{redrawn}");
         Ok(bytes)
     }
 

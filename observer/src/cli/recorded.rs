@@ -29,7 +29,7 @@ static SAMPLE: &[u8] = include_bytes!(env!("OBSERVER_SAMPLE"));
 pub fn replay(file: Option<PathBuf>, speed: Option<Speed>) -> anyhow::Result<ExitCode> {
     if file.as_deref() == Some(Path::new("-")) {
         // Standard input can be read only once, so positions cannot be sought.
-        return tell(Replay::open(Path::new("-"))?);
+        return print_report(Replay::open(Path::new("-"))?);
     }
     let (name, input) = match file {
         Some(path) => (path.display().to_string(), Input::File(path)),
@@ -42,10 +42,10 @@ pub fn replay(file: Option<PathBuf>, speed: Option<Speed>) -> anyhow::Result<Exi
         return Ok(ExitCode::SUCCESS);
     }
     let opened = input.open().with_context(|| format!("open recording {name}"))?;
-    tell(Replay::new(name, opened)?)
+    print_report(Replay::new(name, opened)?)
 }
 
-fn tell(source: Replay) -> anyhow::Result<ExitCode> {
+fn print_report(source: Replay) -> anyhow::Result<ExitCode> {
     let report = read(source)?;
     super::print(|out| text::write(out, &report))?;
     Ok(ExitCode::SUCCESS)
@@ -67,7 +67,7 @@ pub fn report(files: &[PathBuf], format: Format, fail_on: FailOn) -> anyhow::Res
                 writeln!(out)
             }
         })?;
-        tell_notices(&name, &report);
+        print_notices(&name, &report);
         parts.push(Named { name, report });
     }
     let mut worst: Vec<_> = parts.iter().filter_map(|p| p.report.worst()).collect();
@@ -92,7 +92,7 @@ fn open(files: &[PathBuf]) -> anyhow::Result<Vec<(String, Replay)>> {
 }
 
 /// Prints notices to standard error if the report goes to a pipe or file, so that a person sees what is missing.
-fn tell_notices(name: &str, report: &Report) {
+fn print_notices(name: &str, report: &Report) {
     if !std::io::stdout().is_terminal() {
         for notice in &report.notices {
             eprintln!("observer: {name}: {notice}");
@@ -110,8 +110,8 @@ pub fn diff(before: &Path, after: &Path, format: Format, fail_on: FailOn) -> any
         Format::Json => json::diff::write(out, &diff, names.each_ref().map(String::as_str)),
         Format::Text => text::diff::write(out, &diff, names.each_ref().map(String::as_str)),
     })?;
-    tell_notices(&names[0], &a);
-    tell_notices(&names[1], &b);
+    print_notices(&names[0], &a);
+    print_notices(&names[1], &b);
     Ok(fail_on.code(diff.worst_that_came()))
 }
 
@@ -128,7 +128,7 @@ pub fn export(file: &Path, to: Target, output: &Path, force: bool) -> anyhow::Re
         let mut out = BufWriter::new(writer::open(output, force).with_context(|| format!("create {name}"))?);
         write(&mut out).and_then(|()| out.flush()).with_context(|| format!("write {name}"))?;
     }
-    tell_notices(&file.display().to_string(), &report);
+    print_notices(&file.display().to_string(), &report);
     Ok(ExitCode::SUCCESS)
 }
 

@@ -83,8 +83,8 @@ fn every_kind_has_a_text() {
     for kind in kinds::TABLE {
         let words = words(&row(kind.number), &setup(), START_NS);
         assert!(words.what.len() > 3 && !words.what.contains("{}"), "{}: {words:?}", kind.name);
-        let tells_all = kind.words.is_empty() || !words.object.is_empty();
-        assert!(tells_all, "{}: {words:?}", kind.name);
+        let is_complete = kind.words.is_empty() || !words.object.is_empty();
+        assert!(is_complete, "{}: {words:?}", kind.name);
         assert!(words.line().starts_with("+0.002500 s  cpu 3  task 212 ex-reader  "), "{}", words.line());
         assert!(trace_line(&row(kind.number), &setup()).contains(kind.name));
     }
@@ -267,9 +267,9 @@ fn the_error_of_an_unknown_filter_lists_the_known_ones() {
 #[test]
 fn help_lists_every_filter_word() {
     let known = Filter::parse("foo=1", &setup()).unwrap_err();
-    let told: String = filter::HELP.iter().map(|(word, what)| format!("{word} {what} ")).collect();
+    let help: String = filter::HELP.iter().map(|(word, what)| format!("{word} {what} ")).collect();
     for key in known.split_whitespace().filter_map(|w| w.strip_suffix('=')).filter(|k| *k != "foo") {
-        assert!(told.contains(&format!("{key}=")), "{key}=");
+        assert!(help.contains(&format!("{key}=")), "{key}=");
     }
 }
 
@@ -277,11 +277,11 @@ fn help_lists_every_filter_word() {
 fn recorded(fixture: &str) -> (Setup, u64, Vec<EventRow>) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures").join(fixture);
     let mut reader = Reader::new(Box::new(std::fs::File::open(path).unwrap())).unwrap();
-    let (mut order, mut told, mut rows) = (Order::new(), Told::default(), Vec::new());
+    let (mut order, mut context, mut rows) = (Order::new(), Context::default(), Vec::new());
     let mut take = |item: Item<'_>| {
         if let Item::Event(event) = item {
             let number = rows.len() as u64 + 1;
-            rows.push(told.pick(number, event, &Filter::default()).unwrap());
+            rows.push(context.pick(number, event, &Filter::default()).unwrap());
         }
     };
     while let Some(pass) = reader.next_pass().unwrap() {

@@ -61,7 +61,7 @@ pub fn words(row: &EventRow, setup: &Setup, start_ns: u64) -> Words {
         time: moment(event.time_ns, start_ns),
         cpu: event.cpu.to_string(),
         task: format!("{} {comm}", event.tid.0),
-        what: what(event, setup),
+        what: action(event, setup),
         object: object(row, start_ns),
         site: site.unwrap_or_default().to_owned(),
     }
@@ -113,7 +113,7 @@ pub(super) fn lock_words(class: LockClass, mode: Option<Mode>) -> String {
     mode.map_or_else(|| class.name().to_owned(), |mode| lock(class, Some(mode)))
 }
 
-fn what(event: &Event, setup: &Setup) -> String {
+fn action(event: &Event, setup: &Setup) -> String {
     let verb = match event.body {
         Body::Lock { step: LockStep::WaitEnd, failed: true, .. } => "stopped waiting, without {}",
         _ => verb(event.body.kind()),

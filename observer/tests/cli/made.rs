@@ -68,7 +68,7 @@ impl Run {
 }
 
 /// What came out of a run live.
-pub struct Told {
+pub struct Outputs {
     pub text: String,
     pub json: String,
 }
@@ -361,7 +361,7 @@ impl Write for Shared {
 }
 
 /// Runs it with a recorder: what is told live, and the recording.
-pub fn recorded(made: &Run) -> (Told, Vec<u8>) {
+pub fn recorded(made: &Run) -> (Outputs, Vec<u8>) {
     let mut source = made.source();
     let file = Shared::default();
     let recorder = Writer::new(Box::new(file.clone()), source.meta()).unwrap();
@@ -371,7 +371,7 @@ pub fn recorded(made: &Run) -> (Told, Vec<u8>) {
     let (mut text, mut json) = (Vec::new(), Vec::new());
     text::write(&mut text, &report).unwrap();
     json::write(&mut json, &report).unwrap();
-    let told = Told { text: String::from_utf8(text).unwrap(), json: String::from_utf8(json).unwrap() };
+    let outputs = Outputs { text: String::from_utf8(text).unwrap(), json: String::from_utf8(json).unwrap() };
     let bytes = file.0.lock().unwrap().clone();
-    (told, bytes)
+    (outputs, bytes)
 }

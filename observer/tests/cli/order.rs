@@ -82,11 +82,11 @@ fn stacks() -> Stacks {
     stacks
 }
 
-fn told(rank: Rank, doubts: Vec<Doubt>, evidence: Evidence) -> String {
-    told_at(START_NS, rank, doubts, evidence)
+fn text_of(rank: Rank, doubts: Vec<Doubt>, evidence: Evidence) -> String {
+    text_at(START_NS, rank, doubts, evidence)
 }
 
-fn told_at(last_ns: u64, rank: Rank, doubts: Vec<Doubt>, evidence: Evidence) -> String {
+fn text_at(last_ns: u64, rank: Rank, doubts: Vec<Doubt>, evidence: Evidence) -> String {
     let first_ns = START_NS;
     let finding = Finding { id: "made".into(), rank, count: 1, first_ns, last_ns, doubts, evidence };
     let mut lines = vec![format!("{} {}: {}", rank.name(), finding.kind().name(), words::summary(&finding))];
@@ -98,7 +98,7 @@ fn told_at(last_ns: u64, rank: Rank, doubts: Vec<Doubt>, evidence: Evidence) -> 
 }
 
 fn cycle(rank: Rank, doubts: Vec<Doubt>, steps: Vec<Step>) -> String {
-    told(rank, doubts, Evidence::Cycle(Cycle { steps, gate: None, queued: vec![], recordings: vec![] }))
+    text_of(rank, doubts, Evidence::Cycle(Cycle { steps, gate: None, queued: vec![], recordings: vec![] }))
 }
 
 #[test]
@@ -129,14 +129,14 @@ fn text_of_a_queued_writer_and_of_a_try_then_block() {
     let mapper = side(180, "mapper", "hugetlbfs_file_mmap", vec![hold(INODE, HoldBasis::Requested)]);
     let queued = vec![Queued { step: 1, side: mapper, waiting: false }];
     let cycle = Cycle { steps: vec![reader, mover], gate: None, queued, recordings: vec![] };
-    insta::assert_snapshot!("splat-readers", told(Rank::Possible, doubts, Evidence::Cycle(cycle)));
+    insta::assert_snapshot!("splat-readers", text_of(Rank::Possible, doubts, Evidence::Cycle(cycle)));
 }
 
 #[test]
 fn text_of_a_gate_and_of_another_lock_of_the_class() {
     let gate = Some((LockClass::Inode, INODE.2));
     let evidence = |steps| Evidence::Cycle(Cycle { steps, gate, queued: vec![], recordings: vec![] });
-    let text = told(Rank::Guarded, vec![], evidence(vec![fault(), cow()]));
+    let text = text_of(Rank::Guarded, vec![], evidence(vec![fault(), cow()]));
     assert!(text.contains("gate      two sides hold inode_lock 0xffff888007770100, which"), "{text}");
     assert!(text.contains("scenario without the gate"), "{text}");
 
@@ -173,14 +173,14 @@ fn text_of_an_order_violation_and_of_a_relock() {
         side: side(160, "reader", "hugetlb_fault", vec![hold(READ, HoldBasis::Requested)]),
     });
     let writer = Doubt::QueuedWriter { class: LockClass::IMmap, writer_seen: false };
-    let text = [told(Rank::AgainstOrder, vec![], against), told(Rank::Feasible, vec![writer], relock)];
+    let text = [text_of(Rank::AgainstOrder, vec![], against), text_of(Rank::Feasible, vec![writer], relock)];
     insta::assert_snapshot!("splat-others", text.join("\n\n"));
     let relock = Evidence::Relock(Relock {
         held: hold(WRITE, HoldBasis::Requested),
         requested_mode: Some(Mode::Write),
         side: side(160, "writer", "hugetlbfs_fallocate", vec![]),
     });
-    assert!(!told(Rank::Feasible, vec![], relock).contains("a writer"));
+    assert!(!text_of(Rank::Feasible, vec![], relock).contains("a writer"));
 }
 
 #[test]
@@ -205,7 +205,7 @@ fn text_of_a_wait_without_a_holder() {
     };
     let at_ns = START_NS + 12_000_000_000;
     let text = |rank, doubts, orphan: OrphanWait| {
-        told_at(at_ns, rank, doubts, Evidence::OrphanWait(Box::new(orphan)))
+        text_at(at_ns, rank, doubts, Evidence::OrphanWait(Box::new(orphan)))
     };
     let known = text(Rank::Confirmed, vec![], orphan.clone());
     let exited = orphan.last.clone().map(|last| LastHolder { ended: Ended::Exited(START_NS), ..last });

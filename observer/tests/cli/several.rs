@@ -30,16 +30,16 @@ fn two_recordings_without_a_cycle_merge_to_a_cycle() {
     for file in [a, b] {
         assert_eq!(observer(&["report", "--fail-on", "revalidated"], file).status.code(), Some(0));
     }
-    let told = observer_of(&["report", "--fail-on", "class-only"], &[a, b]);
-    assert_eq!(told.status.code(), Some(3));
-    let text = without_folder(&stdout(&told), &scratch);
+    let output = observer_of(&["report", "--fail-on", "class-only"], &[a, b]);
+    assert_eq!(output.status.code(), Some(3));
+    let text = without_folder(&stdout(&output), &scratch);
     let (_, merged) = text.split_once("== merged: ").unwrap();
     insta::assert_snapshot!("merged", merged);
     assert!(text.starts_with("== DIR/fault-first.obs\nkernel    6.12.0-made"), "{text}");
 
-    let told = observer_of(&["report", "--format", "json"], &[a, b]);
-    assert_eq!(told.status.code(), Some(0), "no merged finding is an alarm");
-    let value = json(&told);
+    let output = observer_of(&["report", "--format", "json"], &[a, b]);
+    assert_eq!(output.status.code(), Some(0), "no merged finding is an alarm");
+    let value = json(&output);
     assert_eq!(value["reports"].as_array().unwrap().len(), 2);
     let finding = &value["merged"]["findings"][0];
     assert_eq!(finding["id"], "cycle:i_mmap_rwsem>fault_mutex");
@@ -61,13 +61,13 @@ fn recordings_of_different_kernels_are_not_merged() {
     let scratch = Scratch::new("builds");
     let ours = scratch.file("ours.obs", &made::recorded(&made::ordered(true)).1);
     let other = scratch.file("other.obs", &made::recorded(&made::ordered(false).on("11ee")).1);
-    let told = observer_of(&["report"], &[&ours, &other]);
-    assert_eq!((told.status.code(), stdout(&told)), (Some(1), String::new()));
-    insta::assert_snapshot!("builds", stderr(&told, &scratch));
+    let output = observer_of(&["report"], &[&ours, &other]);
+    assert_eq!((output.status.code(), stdout(&output)), (Some(1), String::new()));
+    insta::assert_snapshot!("builds", stderr(&output, &scratch));
     // Held against each other they may be.
-    let told = observer_of(&["diff"], &[&ours, &other]);
-    assert_eq!(told.status.code(), Some(0));
-    assert!(stdout(&told).contains("kernels   are different ones"), "{}", stdout(&told));
+    let output = observer_of(&["diff"], &[&ours, &other]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(stdout(&output).contains("kernels   are different ones"), "{}", stdout(&output));
 }
 
 #[test]
@@ -108,12 +108,12 @@ fn a_truncated_recording_is_compared_and_merged_with_a_notice() {
     let whole = scratch.file("whole.obs", &bytes);
     let cut = scratch.file("cut.obs", &bytes[..bytes.len() / 2]);
     let notice = "recording is truncated after 1.8 s: what came later is not in this output";
-    let told = observer_of(&["diff"], &[&cut, &whole]);
-    assert!(stdout(&told).contains(&format!("A: {notice}")), "{}", stdout(&told));
-    assert_eq!(stderr(&told, &scratch), format!("observer: DIR/cut.obs: {notice}\n"));
-    let told = observer_of(&["report", "--fail-on", "never"], &[&cut, &whole]);
-    assert!(stdout(&told).contains(notice) && stdout(&told).contains("== merged: "));
-    assert!(told.status.success());
+    let output = observer_of(&["diff"], &[&cut, &whole]);
+    assert!(stdout(&output).contains(&format!("A: {notice}")), "{}", stdout(&output));
+    assert_eq!(stderr(&output, &scratch), format!("observer: DIR/cut.obs: {notice}\n"));
+    let output = observer_of(&["report", "--fail-on", "never"], &[&cut, &whole]);
+    assert!(stdout(&output).contains(notice) && stdout(&output).contains("== merged: "));
+    assert!(output.status.success());
 }
 
 #[test]
@@ -125,14 +125,14 @@ fn a_file_that_is_not_a_recording_is_refused_before_output() {
     for bad in [&foreign, &missing] {
         for command in ["report", "diff"] {
             for files in [[&good, bad], [bad, &good]] {
-                let told = observer_of(&[command], &files.map(PathBuf::as_path));
-                assert_eq!((told.status.code(), stdout(&told)), (Some(1), String::new()));
-                let said = stderr(&told, &scratch);
+                let output = observer_of(&[command], &files.map(PathBuf::as_path));
+                assert_eq!((output.status.code(), stdout(&output)), (Some(1), String::new()));
+                let said = stderr(&output, &scratch);
                 assert!(said.contains(bad.file_name().unwrap().to_str().unwrap()), "{said}");
             }
         }
-        let told = observer(&["export", "--to", "dot", "-o", "-"], bad);
-        assert_eq!((told.status.code(), stdout(&told)), (Some(1), String::new()));
+        let output = observer(&["export", "--to", "dot", "-o", "-"], bad);
+        assert_eq!((output.status.code(), stdout(&output)), (Some(1), String::new()));
     }
 }
 
@@ -160,13 +160,14 @@ fn exported_lines_are_the_findings_and_edges_of_the_report() {
     let file = scratch.file("race.obs", &made::recorded(&made::race()).1);
     let report = json(&observer(&["report", "--fail-on", "never", "--format", "json"], &file));
     let lines = stdout(&observer(&["export", "--to", "jsonl", "-o", "-"], &file));
-    let mut told: Vec<serde_json::Value> = lines.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let mut output: Vec<serde_json::Value> =
+        lines.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
     let take = |value: &mut serde_json::Value| value.as_object_mut().unwrap().remove("line").unwrap();
-    let what: Vec<serde_json::Value> = told.iter_mut().map(take).collect();
+    let what: Vec<serde_json::Value> = output.iter_mut().map(take).collect();
     let expected = ["findings", "edges"].map(|list| report[list].as_array().unwrap().clone());
     let (findings, edges) = (expected[0].len(), expected[1].len());
     assert!(findings > 0 && edges > 0);
-    assert_eq!(told, expected.concat());
+    assert_eq!(output, expected.concat());
     assert_eq!(what, [vec!["finding"; findings], vec!["edge"; edges]].concat());
 }
 

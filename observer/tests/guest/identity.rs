@@ -46,13 +46,13 @@ pub fn exec() {
     let output = run(observer().args(["record", "--force", "-o", RECORDING, "--", "sh", "-c", &script]));
     assert!(output.status.success());
     let (task, events) = of_program(events(), "busybox");
-    let told: Vec<String> = events.iter().filter_map(step).collect();
-    println!("task {}: {}", task.0, told.join(", "));
+    let steps: Vec<String> = events.iter().filter_map(step).collect();
+    println!("task {}: {}", task.0, steps.join(", "));
     let at =
-        |what: &str| told.iter().position(|s| s == what).unwrap_or_else(|| panic!("no {what}: {told:?}"));
+        |what: &str| steps.iter().position(|s| s == what).unwrap_or_else(|| panic!("no {what}: {steps:?}"));
     let (shell, program) = (at("sh"), at("busybox"));
-    assert!(told[shell..program].contains(&"operation".to_owned()), "{told:?}");
-    assert!(told[program..].contains(&"operation".to_owned()), "{told:?}");
+    assert!(steps[shell..program].contains(&"operation".to_owned()), "{steps:?}");
+    assert!(steps[program..].contains(&"operation".to_owned()), "{steps:?}");
     let mms: Vec<u64> = events.iter().filter_map(|e| mm(&e.body)).collect();
     assert_eq!(mms.len(), 2, "{mms:x?}");
     assert!(mms[0] != mms[1] && !mms.contains(&0), "{mms:x?}");
@@ -81,9 +81,9 @@ fn of_program(events: Vec<Event>, program: &str) -> (Tid, Vec<Event>) {
     for event in events {
         by_task.entry(event.tid.0).or_default().push(event);
     }
-    let told = |e: &Event| if let Body::Task { comm, .. } = e.body { Some(name(&comm)) } else { None };
-    let names: Vec<String> = by_task.values().flatten().filter_map(told).collect();
-    let is_it = |e: &Event| told(e).is_some_and(|name| name == program);
+    let comm_of = |e: &Event| if let Body::Task { comm, .. } = e.body { Some(name(&comm)) } else { None };
+    let names: Vec<String> = by_task.values().flatten().filter_map(comm_of).collect();
+    let is_it = |e: &Event| comm_of(e).is_some_and(|name| name == program);
     let found = by_task.into_iter().find(|(_, events)| events.iter().any(is_it));
     let (tid, mut events) = found.unwrap_or_else(|| panic!("no task is called {program}: {names:?}"));
     events.sort_by_key(|e| (e.time_ns, e.seq));

@@ -195,8 +195,8 @@ pub fn documented() {
     against.dedup();
     let findings = report["findings"].as_array().unwrap();
     for edge in &against {
-        let told = format!("order:{edge}:");
-        assert!(findings.iter().any(|f| text(&f["id"]).starts_with(&told)), "{edge} is told");
+        let prefix = format!("order:{edge}:");
+        assert!(findings.iter().any(|f| text(&f["id"]).starts_with(&prefix)), "{edge} is told");
     }
     // Migration maps again without the i_mmap_rwsem that it had got by a trylock; memory failure looks for tasks by the file, under
     // the folio's lock (6.12 memory-failure.c:654, 2127).

@@ -118,8 +118,8 @@ fn run(file: &str, scenarios: &[String], duration: &str) -> Value {
 
 /// What was found, but for what loss left incomplete.
 fn sure(report: &Value) -> Vec<Found> {
-    let is_told = |f: &Found| has_loss(report) && f.rank == "incomplete" && !f.alarm;
-    found(report).into_iter().filter(|f| !is_told(f)).collect()
+    let is_lost = |f: &Found| has_loss(report) && f.rank == "incomplete" && !f.alarm;
+    found(report).into_iter().filter(|f| !is_lost(f)).collect()
 }
 
 /// Rounds of all that was not found yet; each site gets a minute at most.

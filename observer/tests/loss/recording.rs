@@ -36,7 +36,7 @@ pub struct Recording {
 }
 
 /// What comes out of it.
-pub struct Told {
+pub struct Outputs {
     pub report: Report,
     pub text: String,
     pub json: String,
@@ -104,7 +104,7 @@ impl Recording {
         written.clone()
     }
 
-    pub fn told(&self) -> Told {
+    pub fn outputs(&self) -> Outputs {
         let mut pipeline = Pipeline::new(&self.meta).unwrap();
         self.passes.iter().for_each(|pass| pipeline.pass(pass));
         let report = pipeline.finish(&self.meta, self.closing.clone(), self.notices.clone());
@@ -112,7 +112,7 @@ impl Recording {
         text::write(&mut words, &report).unwrap();
         json::write(&mut data, &report).unwrap();
         let (text, json) = (String::from_utf8(words).unwrap(), String::from_utf8(data).unwrap());
-        Told { report, text, json, lost: self.lost }
+        Outputs { report, text, json, lost: self.lost }
     }
 
     /// Its events in order, and the setup that they are understood by.

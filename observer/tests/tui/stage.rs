@@ -38,10 +38,10 @@ pub fn recorded(name: &str) -> Snapshot {
         id: f.id.clone(),
         rank: f.rank,
         at_ns: f.first_ns,
-        told_ns: f.last_ns,
+        reported_ns: f.last_ns,
     };
     let mut marks: Vec<FindingMark> = report.findings.iter().map(mark).collect();
-    marks.sort_by_key(|m| m.told_ns);
+    marks.sort_by_key(|m| m.reported_ns);
     let place = Replay {
         file: format!("{name}.obs"),
         start_ns: report.meta.start_ns,

@@ -90,10 +90,10 @@ mod tests {
         let now = || fs::read_to_string(root.join("out/a.obs")).unwrap();
         assert_eq!((now().as_str(), received.exit), ("one two", None));
         let mut end = File::options().append(true).open(&line).unwrap();
-        end.write_all(&file(0, "anew").to_bytes()).unwrap();
+        end.write_all(&file(0, "next").to_bytes()).unwrap();
         end.write_all(&Frame::Exit { code: 7 }.to_bytes()).unwrap();
         received.poll().unwrap();
-        assert_eq!((now().as_str(), received.exit), ("anew", Some(7)));
+        assert_eq!((now().as_str(), received.exit), ("next", Some(7)));
         fs::remove_dir_all(root).unwrap();
     }
 }

@@ -55,7 +55,7 @@ fn a_guest_that_did_not_run_is_a_failure() {
         ..fixture::run()
     };
     let mut tally = Tally::default();
-    tell(&[run], &[], &Books::default(), &mut tally);
+    print_results(&[run], &[], &Books::default(), &mut tally);
     assert_eq!(
         tally.failures,
         ["6.12: no matrix.json: the guest did not run", "6.12: the guest failed: cannot run QEMU"]
@@ -65,7 +65,7 @@ fn a_guest_that_did_not_run_is_a_failure() {
 #[test]
 fn budgets_and_grades_are_judged_with_the_rest() {
     let mut tally = Tally::default();
-    tell(&[fixture::run()], &["share".into()], &Books::default(), &mut tally);
+    print_results(&[fixture::run()], &["share".into()], &Books::default(), &mut tally);
     assert_eq!(tally.passed, 2);
     let of = |what: &str| tally.failures.iter().filter(|failure| failure.contains(what)).count();
     assert_eq!((of("has no budget"), of("docs/coverage.md says nothing of it")), (3, 1));

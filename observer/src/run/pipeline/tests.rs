@@ -46,8 +46,8 @@ fn totals_are_the_highest_known_counts() {
     losses.gaps.insert(1, 5);
     losses.rose(&loss(loss::READ_FAULT, 1, 0), 0, 0);
     assert_eq!(losses.by_reason(None), [("ring-full", 5), ("read-fault", 1)]);
-    let told = BTreeMap::from([("read-fault".to_owned(), 8)]);
-    let closing = Closing { end: End::Source, end_ns: 0, sites: vec![], misses: vec![], loss: told };
+    let lost = BTreeMap::from([("read-fault".to_owned(), 8)]);
+    let closing = Closing { end: End::Source, end_ns: 0, sites: vec![], misses: vec![], loss: lost };
     assert_eq!(losses.by_reason(Some(&closing)), [("ring-full", 5), ("read-fault", 8)]);
 }
 

@@ -146,11 +146,11 @@ fn a_seek_to_a_time_takes_all_events_up_to_it() {
         for _ in 0..20 {
             let span_ns = player.end_ns() - player.meta.start_ns;
             let ns = player.meta.start_ns + dice.below(span_ns);
-            let got = seek(&mut player, To::Time(ns));
-            assert!(got.tail.last().is_none_or(|row| row.event.time_ns <= ns));
-            assert_eq!(got.now_ns, ns, "{name}");
+            let sought = seek(&mut player, To::Time(ns));
+            assert!(sought.tail.last().is_none_or(|row| row.event.time_ns <= ns));
+            assert_eq!(sought.now_ns, ns, "{name}");
             let expected = Snapshot { now_ns: ns, ..fresh(&input, Until::Time(ns)) };
-            assert_eq!(picture(&got), picture(&expected), "{name}: {ns}");
+            assert_eq!(picture(&sought), picture(&expected), "{name}: {ns}");
             let next = seek(&mut player, To::Steps(1));
             assert!(place(&next).ended || next.tail.last().unwrap().event.time_ns > ns);
         }
@@ -237,14 +237,14 @@ fn a_finding_is_listed_at_its_mark() {
         let mut player = read(&fixture(name));
         let end = player.snapshot();
         let marks = place(&end).marks;
-        assert!(marks.is_sorted_by_key(|mark| mark.told_ns));
+        assert!(marks.is_sorted_by_key(|mark| mark.reported_ns));
         for finding in &end.findings {
             assert_eq!(marks.iter().filter(|mark| mark.id == finding.id).count(), 1, "{}", finding.id);
         }
-        before_the_end += marks.iter().filter(|mark| mark.told_ns < place(&end).end_ns).count();
+        before_the_end += marks.iter().filter(|mark| mark.reported_ns < place(&end).end_ns).count();
         for mark in marks.iter() {
-            assert!(mark.at_ns <= mark.told_ns);
-            let then = seek(&mut player, To::Time(mark.told_ns));
+            assert!(mark.at_ns <= mark.reported_ns);
+            let then = seek(&mut player, To::Time(mark.reported_ns));
             assert!(then.findings.iter().any(|f| f.id == mark.id), "{name}: {mark:?}");
         }
     }

@@ -212,7 +212,7 @@ impl Matrix {
             words(&mut out, Text::new(Tone::Caution, text), width);
         }
         if let Some((row, column)) = selected {
-            self.told(&mut out, row, column, width);
+            self.describe_cell(&mut out, row, column, width);
         }
         self.legend(&mut out, &layout, width, glyphs);
         out.into_iter().map(|line| clip(line, width)).collect()
@@ -244,7 +244,7 @@ impl Matrix {
     }
 
     /// Describes a cell in words.
-    fn told(&self, out: &mut Vec<Text>, row: usize, column: usize, width: usize) {
+    fn describe_cell(&self, out: &mut Vec<Text>, row: usize, column: usize, width: usize) {
         let (Some(held), Some(asked), Some(cell)) =
             (self.class(row), self.class(column), self.at(row, column))
         else {
