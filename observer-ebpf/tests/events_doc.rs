@@ -1,4 +1,4 @@
-//! `docs/events.md` says what the code says. `OBSERVER_BLESS=1 cargo test -p observer-ebpf` writes it anew.
+//! Checks that `docs/events.md` matches the code. `OBSERVER_BLESS=1 cargo test -p observer-ebpf` writes the file.
 
 use std::{fmt::Write as _, fs, path::PathBuf};
 

@@ -1,9 +1,9 @@
-//! The command line over recordings: what it prints and how it exits. No root, no kernel.
+//! Tests of the command line over recordings: output and exit codes. They need no root and no kernel.
 //!
-//! The recordings of `fixtures/` are held against their expected findings; those made here, by hand, show what a file
-//! can be besides whole.
+//! The recordings of `fixtures/` are compared with their expected findings. Recordings that are made by hand show damaged and
+//! incomplete files.
 
-// Helpers of a test may fail like the test itself.
+// Helpers are not `#[test]` functions for clippy; a test that fails shows the place.
 #![allow(clippy::unwrap_used)]
 
 #[path = "cli/dot.rs"]
@@ -22,7 +22,7 @@ use std::{
 
 use observer::{meta::Meta, recording::Writer};
 
-/// A folder of this test's own, gone with it.
+/// A folder of this test, removed when it is dropped.
 struct Scratch(PathBuf);
 
 impl Scratch {

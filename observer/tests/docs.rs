@@ -1,8 +1,8 @@
-//! The documents say what the code says.
+//! Checks that the documents match the code.
 //!
-//! `docs/cli.md` is written from the command line's own help, and the finding in the README from a fixture:
-//! `OBSERVER_BLESS=1 cargo test -p observer --test docs`. Commands and links in all documents are tried. The tests of
-//! `sink::json` hold `docs/findings.md` against reports.
+//! `docs/cli.md` is written from the command line's help, and the finding in the README from a fixture: `OBSERVER_BLESS=1 cargo
+//! test -p observer --test docs`. Commands and links in all documents are tried. The tests of `sink::json` compare
+//! `docs/findings.md` with reports.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
@@ -66,7 +66,7 @@ fn documents() -> Vec<(String, String)> {
         ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"].map(String::from).to_vec();
     for entry in fs::read_dir(root().join("docs")).unwrap() {
         let entry = entry.unwrap();
-        // Beside documents there are their pictures.
+        // The folder also contains pictures.
         if entry.file_type().unwrap().is_file() {
             names.push(format!("docs/{}", entry.file_name().to_str().unwrap()));
         }

@@ -1,5 +1,5 @@
-//! The plan on the five measured kernels, as `fixtures/kernels` keeps them (made by `cargo xtask matrix --write`): what serves
-//! is what the facts say, the coverage is as recorded, and whatever is hidden is said to be blind.
+//! Tests of the plan on the five measured kernels of `fixtures/kernels` (made by `cargo xtask matrix --write`). Each row serves
+//! the kernels that the facts declare, the coverage is as recorded, and a hidden function makes its role blind.
 #![allow(clippy::unwrap_used, reason = "a failed test says where")]
 
 use std::{collections::BTreeSet, path::Path};
@@ -20,7 +20,7 @@ fn saved(kernel: &str) -> Saved {
     Saved::read(path.to_str().unwrap()).unwrap()
 }
 
-/// Each kernel with its answers to attempts to attach.
+/// Each kernel with its recorded answers to attempts to attach.
 fn kernels() -> impl Iterator<Item = (&'static str, Host, Vec<plan::Failure>)> {
     MEASURED.into_iter().map(|kernel| {
         let saved = saved(kernel);
@@ -77,8 +77,8 @@ fn the_coverage_of_each_kernel_is_as_recorded() {
     }
 }
 
-/// A function that is not watched: its role is not exact any more if it is essential, else a part is not; and the reason
-/// names it.
+/// Checks the coverage without one function. Its role is not exact if the function is essential, otherwise a part is not, and
+/// the reason names the function.
 fn check_reported(
     before: &[Graded],
     after: &[Graded],
@@ -103,7 +103,7 @@ fn a_hidden_function_makes_its_role_blind() {
     for (kernel, host, answers) in kernels() {
         let (plan, before) = planned(&facts, &host, &answers, &[]);
         for site in plan.sites.iter().map(|s| &s.fact) {
-            // Without a vma_lock nothing depends on where one ends.
+            // Without a vma_lock, nothing depends on its end.
             if kernel == "5.10" && site.name() == "hugetlb_vm_op_close" {
                 continue;
             }
@@ -134,13 +134,13 @@ fn a_symbol_that_a_kernel_lacks_is_reported_as_missing() {
             lacking.forget(&site.function);
             let (_, after) = planned(&facts, &lacking.host(), &answers, &[]);
             let essential = site.essential && site.role != Role::Operation;
-            // That a function of another name unmaps for memory failure instead cannot be told from symbols.
+            // Symbols do not show that a function of another name unmaps for memory failure instead.
             if site.function == "try_to_unmap_poisoned_hugetlb_one"
                 || (kernel == "5.10" && site.object.is_some())
             {
                 continue;
             }
-            // Operations that are only the context of others may be missing without a word where their row says why.
+            // An operation that is only the context of others may be missing without a notice if its row says why.
             let is_context =
                 site.role == Role::Operation && site.looks_up.is_empty() && site.absent.is_some();
             match check_reported(&before, &after, site.role, essential, &site.function) {
@@ -164,7 +164,7 @@ fn changed_arguments_are_reported_like_a_missing_function() {
         let (plan, before) = planned(&facts, &kept.host(), &answers, &[]);
         let outcomes = plan.answered(&answers);
         for site in plan.working(&outcomes).map(|(s, _)| &s.fact).filter(|s| !s.args.is_empty()) {
-            // As in the test of symbols.
+            // The test of symbols skips it too.
             if kernel == "5.10" && site.object.is_some() {
                 continue;
             }
@@ -184,7 +184,7 @@ fn changed_arguments_are_reported_like_a_missing_function() {
     assert!(tried > 300, "vacuous: {tried}");
 }
 
-/// What mmap of hugetlbfs is called, and of what, differs on 6.19.
+/// The mmap function of hugetlbfs has another name and argument on 6.19.
 #[test]
 fn a_function_that_another_row_serves_is_not_reported_as_missing() {
     let facts = facts::load().unwrap();
@@ -207,7 +207,7 @@ fn a_function_that_another_row_serves_is_not_reported_as_missing() {
     assert_eq!(missed(&gone).unwrap().coverage.grade, Grade::Blind);
 }
 
-/// Functions among the callers of a lookup function, through those that pass on what it returned.
+/// Callers of a lookup function, including those behind functions that return its result.
 fn callers_of(facts: &Facts, kept: &Saved, callee: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let mut to_visit = vec![callee.to_owned()];
@@ -223,7 +223,7 @@ fn callers_of(facts: &Facts, kept: &Saved, callee: &str) -> BTreeSet<String> {
     found
 }
 
-/// Lookups that a row names and some kernels lack: the function is there and does not look up by itself.
+/// Lookups that a row names and some kernels lack: the function exists and does not look up by itself.
 const ABSENT_LOOKUPS: [(&str, &str, &[&str]); 2] = [
     ("hugetlb_fault", "huge_pte_offset", &["6.12", "6.18", "7.3"]),
     ("pagemap_scan_pte_hole", "huge_pte_alloc", &["6.12", "6.18"]),
@@ -250,7 +250,7 @@ fn every_caller_of_a_lookup_function_is_known() {
         let (plan, coverage) = planned(&facts, &kept.host(), &answers, &[]);
         let not_watched = coverage.iter().filter(|g| g.coverage.reason.contains("and is not watched"));
         wrong.extend(not_watched.map(|g| format!("{kernel}: {}", g.coverage.reason)));
-        // The other way round: what a row says that it looks up through is in the text.
+        // The other direction: each lookup function of a row is called in the kernel's code.
         for site in plan.sites.iter().map(|s| &s.fact) {
             for through in site.looks_up.iter().filter_map(|l| l.through.as_deref()) {
                 let callers = callers_of(&facts, &kept, through);
@@ -283,7 +283,7 @@ fn a_caller_without_a_row_is_reported_as_blind() {
         assert!(row.coverage.reason.contains(&format!("{caller} calls {callee}")), "{row:?}");
         assert!(row.advice.contains(caller), "{row:?}");
     }
-    // An operation that others count on, and that is not watched.
+    // An operation that others depend on, and that is not watched.
     let without = ["memory_failure".to_owned()];
     let (_, coverage) = planned(&facts::load().unwrap(), &kept.host(), &answers, &without);
     assert!(coverage.iter().any(|g| g.coverage.part == "collect_procs" && g.coverage.grade == Grade::Blind));

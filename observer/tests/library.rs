@@ -1,6 +1,6 @@
-//! Looking back: events found again in recordings, in growing ones, and in what a live run keeps of itself.
+//! Tests of searches for past events: in recordings, in growing ones, and in the in-memory recording of a live run.
 
-// Helpers of a test may fail like the test itself.
+// Helpers are not `#[test]` functions for clippy; a test that fails shows the place.
 #![allow(clippy::unwrap_used)]
 
 use std::{
@@ -36,7 +36,7 @@ fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures").join(format!("{name}.obs"))
 }
 
-/// A directory of this test, gone when it is dropped.
+/// A directory of this test, removed when it is dropped.
 struct Dir(PathBuf);
 
 impl Dir {
@@ -70,7 +70,7 @@ fn passes(path: &Path) -> (Reader, Vec<Pass>) {
     (reader, passes)
 }
 
-/// All events in their order, by the order alone; without the rest that no pass releases if it is not `whole`.
+/// All events in order, by the order alone. If not `whole`, without the rest that no pass releases.
 fn rows(passes: &[Pass], whole: bool) -> Vec<EventRow> {
     let (mut order, mut context, mut rows) = (Order::new(), Context::default(), Vec::new());
     let mut take = |item: Item<'_>| {
@@ -110,7 +110,7 @@ fn report(path: &Path) -> Report {
         .report
 }
 
-/// Writes passes as chunks of their own, so that there are many places to begin at.
+/// Writes each pass as a separate chunk, so that reading can begin at many positions.
 fn in_small_chunks(passes: &[Pass], meta: &Meta, path: &Path) {
     let mut writer = Writer::create(path, true, meta).unwrap();
     for pass in passes {
@@ -177,7 +177,7 @@ fn a_page_around_a_moment_has_the_nearest_events() {
     assert_eq!(around(at(n / 2), n), (rows.clone(), false, false));
 }
 
-/// Events of the page at this time, by this task.
+/// Events of the page at this time by this task.
 fn there(page: &Page, time_ns: u64, tid: u32) -> Vec<&Body> {
     let rows = page.events.iter().filter(|r| r.event.time_ns == time_ns && r.event.tid.0 == tid);
     rows.map(|r| &r.event.body).collect()
@@ -201,7 +201,7 @@ fn check_window(library: &Library, setup: &Setup, case: &WindowCase) -> bool {
     let by_pte = find(&format!("pte={}", case.pte));
     assert!(!there(&by_pte, case.holder.time_ns, case.holder.task.tid.0).is_empty(), "by pte: {case:?}");
     let (Use::Seen(_), Some(used)) = (case.used, &case.at_use) else { return false };
-    // Taken then, or held when the link went away.
+    // Acquired then, or held when the link was unlinked.
     let ptl = used.holds.iter().find(|h| h.class == LockClass::Ptl).unwrap();
     let taken = |b: &Body| matches!(b, Body::Lock { lock, .. } if lock.0 == ptl.lock);
     let times = [used.time_ns, ptl.since_ns];
@@ -246,7 +246,7 @@ fn a_search_by_table_finds_both_accesses_of_a_prediction() {
     assert!(sides >= 10, "{sides}");
 }
 
-/// What the command line writes.
+/// Output of the command line.
 fn observer(args: &[&str]) -> Vec<u8> {
     let out = Command::new(env!("CARGO_BIN_EXE_observer")).args(args).output().unwrap();
     assert!(out.status.success(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
@@ -306,7 +306,7 @@ fn a_recording_is_read_while_it_is_written() {
         }
     }
     assert!(found > whole.len() / 2);
-    // What is there is a whole recording already.
+    // The written part is already a whole recording.
     let to = dir.path("saved.obs");
     library.export(Export::Recording, &to, false).unwrap();
     let (saved, of_saved) = self::passes(&to);
@@ -345,7 +345,7 @@ fn a_cut_recording_gives_its_whole_passes() {
     assert!(observer::hint::explain(&why).contains("\ntry: "), "{why:#}");
 }
 
-/// Keeps a run in segments that are so small that the first ones are dropped.
+/// Records a run in memory, in segments so small that the first ones are dropped.
 fn keep(passes: &[Pass], reader: &Reader, segment_bytes: u64) -> Library {
     let mut keep = InMemory::in_segments(reader.meta(), segment_bytes).unwrap();
     let library = Library::in_memory(keep.handle());
@@ -362,7 +362,7 @@ fn an_in_memory_recording_has_the_end_of_the_run() {
     let length = fixture("walkers-6.1").metadata().unwrap().len();
     let library = keep(&passes, &reader, length / 3);
     let from_ns = library.kept_from_ns().expect("nothing was dropped");
-    // An event that is later than the pass with which the segment begins.
+    // An event later than the pass with which the segment begins.
     let first = passes.iter().map(|p| p.mark.time_ns).find(|t| *t > from_ns).unwrap();
     let expected: Vec<_> = rows.iter().filter(|r| r.event.time_ns >= first).cloned().collect();
     assert!(expected.len() > 100 && expected.len() < rows.len());
@@ -385,14 +385,14 @@ fn an_in_memory_recording_has_the_end_of_the_run() {
         }
     }
     assert!(sides >= 2, "{sides} sides in what is kept");
-    // The export of findings says what the saved recording says.
+    // The export of findings equals the report of the saved recording.
     let json = dir.path("kept.json");
     library.export(Export::Json, &json, false).unwrap();
     let saved = observer(&["report", to.to_str().unwrap(), "--format", "json", "--fail-on", "never"]);
     assert_eq!(std::fs::read(json).unwrap(), saved);
 }
 
-/// The number of a stack is given to another one: what was told under it before must not be shown with the new frames.
+/// The number of a stack is reused: findings recorded under it before must not show the new frames.
 #[test]
 fn a_stack_whose_number_was_reused_is_not_repeated() {
     let (reader, mut passes) = passes(&fixture("walkers-6.1"));
@@ -418,7 +418,7 @@ fn a_stack_whose_number_was_reused_is_not_repeated() {
     }
 }
 
-/// What was lost before a segment begins is counted there too, and makes no hole in it.
+/// Loss before the start of a segment is counted in the segment, and makes no hole in it.
 #[test]
 fn loss_before_a_segment_is_reported_and_affects_no_finding() {
     let (reader, mut passes) = passes(&fixture("walkers-6.1"));

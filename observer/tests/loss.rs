@@ -1,9 +1,9 @@
-//! What loss does to a report, on every recording of `fixtures/`: it invents nothing, and it is never kept quiet.
+//! Tests of loss, on every recording of `fixtures/`: it invents no finding, and the report always shows it.
 //!
-//! Records are taken out of a recording as a full ring loses them: their sequence numbers stay taken, and the CPU's
-//! counter tells how many were lost with the pass that lost them. The same pipeline, text and JSON as those of a run.
+//! Records are removed from a recording as a full ring loses them: their sequence numbers remain used, and the CPU's counter
+//! has the number of lost records in the same pass. Pipeline, text and JSON are those of a run.
 
-// Helpers of a test may fail like the test itself.
+// Helpers are not `#[test]` functions for clippy; a test that fails shows the place.
 #![allow(clippy::unwrap_used)]
 
 #[path = "../engine/tests/common/lossy.rs"]
@@ -17,10 +17,10 @@ use observer_engine::finding::{Finding, Kind, Rank};
 
 use self::recording::{Outputs, Recording, fixtures};
 
-/// Seeds for each share of lost records.
+/// Number of seeds for each share of lost records.
 const SEEDS: u64 = 6;
 
-/// xorshift64, so that what is lost is the same everywhere.
+/// xorshift64, so that the same records are lost on every machine.
 struct Random(u64);
 
 impl Random {
@@ -36,10 +36,10 @@ impl Random {
     }
 }
 
-/// What a finding is about, whatever its rank.
+/// The subject of a finding, without its rank.
 fn subject(finding: &Finding) -> &str {
     if finding.kind() == Kind::Cycle {
-        // In which operation it happened may be among what was lost.
+        // The record of the operation may be lost.
         let classes = finding.id.match_indices(':').nth(1).map_or(finding.id.len(), |(at, _)| at);
         return &finding.id[..classes];
     }
@@ -47,10 +47,10 @@ fn subject(finding: &Finding) -> &str {
     finding.id.strip_suffix(&rank).unwrap_or(&finding.id)
 }
 
-/// What is wrong with a lossy report, beside that of the whole recording; one line each.
+/// Faults of a lossy report, compared with that of the whole recording; one line each.
 fn faults(whole: &Outputs, lossy: &Outputs) -> Vec<String> {
     let mut faults = Vec::new();
-    // A window that was seen hides its prediction: where loss took the window, the prediction shows.
+    // A reported window hides its prediction: if loss removes the window, the prediction shows.
     let hides = |w: &Finding, f: &Finding| {
         let pair = subject(w).strip_prefix("window:");
         pair.is_some() && pair == subject(f).strip_prefix("prediction:")
@@ -87,7 +87,7 @@ fn faults(whole: &Outputs, lossy: &Outputs) -> Vec<String> {
     faults
 }
 
-/// Holds each way of losing records of each fixture against the fixture itself.
+/// Compares each fixture with its lossy variants.
 fn check(ways: impl Fn(&Recording) -> Vec<(String, Outputs)>) {
     let mut wrong = String::new();
     let mut checked = 0;
@@ -112,7 +112,7 @@ fn scattered_loss_invents_no_finding_and_is_reported() {
     check(|recording| {
         let shares =
             [1, 10, 100].into_iter().flat_map(|permille| (0..SEEDS).map(move |seed| (permille, seed)));
-        // One in a thousand of a short recording may be none.
+        // A short recording may lose no record at one in a thousand.
         let outputs = shares.filter_map(|(permille, seed)| {
             let mut random = Random::new(seed + 1);
             let lossy = recording.without(|_| random.below(1000) < permille);
@@ -123,7 +123,7 @@ fn scattered_loss_invents_no_finding_and_is_reported() {
     });
 }
 
-/// As a ring that is full for a while does it.
+/// A ring that is full for a while loses records like this.
 #[test]
 fn loss_of_runs_on_a_cpu_invents_no_finding_and_is_reported() {
     check(|recording| {
@@ -138,7 +138,7 @@ fn loss_of_runs_on_a_cpu_invents_no_finding_and_is_reported() {
                 *left = left.saturating_sub(1);
                 *left > 0
             });
-            // A short recording may be over before the first.
+            // A short recording may end before the first run of lost records.
             (lossy.lost > 0).then(|| (format!("runs, seed {seed}"), lossy.outputs()))
         });
         outputs.collect()
@@ -160,7 +160,7 @@ fn loss_of_passes_invents_no_finding_and_is_reported() {
     });
 }
 
-/// What a report stands on, kind by kind.
+/// Loses all records of one kind, for each kind that a report uses.
 #[test]
 fn loss_of_kinds_invents_no_finding_and_is_reported() {
     check(|recording| {
@@ -174,7 +174,7 @@ fn loss_of_kinds_invents_no_finding_and_is_reported() {
     });
 }
 
-/// A kill or a crash: the file ends somewhere.
+/// A killed or crashed observer leaves a file that ends anywhere.
 #[test]
 fn a_cut_tail_invents_no_finding_and_is_reported() {
     check(|recording| {
@@ -183,7 +183,7 @@ fn a_cut_tail_invents_no_finding_and_is_reported() {
         let mut outputs = Vec::new();
         for _ in 0..2 * SEEDS {
             let at = random.below(bytes.len() as u64) as usize;
-            // Before its description of the run a file is refused; that is another test's.
+            // A file that ends before the description of the run is refused; another test covers that.
             if let Some(cut) = Recording::read(&bytes[..at])
                 && cut.closing.is_none()
             {
@@ -207,7 +207,7 @@ fn the_report_does_not_depend_on_the_batches_of_a_pass() {
     }
 }
 
-/// Without this, a filter that never drops, or a report that always says the same, would pass.
+/// Without this test, a filter that drops nothing or a report that never changes would pass.
 #[test]
 fn total_loss_gives_a_report_of_loss_without_findings() {
     for (name, recording) in fixtures() {

@@ -1,7 +1,7 @@
-//! The dashboard: keys in, pictures out, without a terminal; and on one, that it gives it back.
+//! Tests of the dashboard: keys in, pictures out, without a terminal; and on a terminal, that it is restored.
 //!
-//! Pictures are compared with the ones under `tests/snapshots`.
-//! `INSTA_UPDATE=always cargo test -p observer --test tui` writes them anew; the difference is there to be read.
+//! Pictures are compared with the ones under `tests/snapshots`. `INSTA_UPDATE=always cargo test -p observer --test tui` writes
+//! them; review the difference.
 
 #![allow(clippy::unwrap_used)]
 
@@ -27,7 +27,7 @@ use stage::{Stage, live, recorded};
 
 const SIZES: [(u16, u16); 3] = [(80, 24), (200, 50), (20, 5)];
 
-/// Every size of one scene in one file.
+/// Draws one scene at every size into one file.
 fn scene(name: &str, stage: impl Fn((u16, u16)) -> Stage, keys: &str) {
     let mut text = String::new();
     for size in SIZES {
@@ -40,12 +40,12 @@ fn scene(name: &str, stage: impl Fn((u16, u16)) -> Stage, keys: &str) {
     });
 }
 
-/// A run in which nothing has happened yet.
+/// A run without any event so far.
 fn empty() -> Snapshot {
     live("share-unmap", 0.0)
 }
 
-/// More of everything than any screen holds, and than the snapshot holds.
+/// More rows than any screen and than a snapshot can hold.
 fn thousands() -> Snapshot {
     let mut s = recorded("walkers-6.1");
     let (findings, edges, tables) = (s.findings.clone(), s.edges.clone(), s.tables.clone());
@@ -65,7 +65,7 @@ fn thousands() -> Snapshot {
     s
 }
 
-/// One of everything.
+/// A run with one row in every list.
 fn one_row() -> Snapshot {
     let mut s = live("walkers-5.10", 0.9);
     s.findings.truncate(1);
@@ -136,7 +136,7 @@ fn scenes_of_made_up_runs() {
     scene("blind-role", of(blind), "6<Enter>");
 }
 
-/// Runs that are all of one kind, in every view and the matrix.
+/// Draws extreme runs in every view and in the matrix.
 #[test]
 fn every_view_of_made_up_runs() {
     type Made = fn() -> Snapshot;
@@ -152,7 +152,7 @@ fn every_view_of_made_up_runs() {
         let mut text = String::new();
         for size in [(80, 24), (200, 50)] {
             for keys in ["1", "2", "3", "4", "4m", "5", "6", "7"] {
-                // A list of thousands is looked at in its middle.
+                // A long list is shown in its middle.
                 let keys = if name == "thousands" { format!("{keys}<PgDn>") } else { keys.to_owned() };
                 let mut stage = Stage::new(snapshot.clone(), size);
                 let picture = stage.press(&keys).picture();
@@ -222,7 +222,7 @@ fn the_help_lists_exactly_the_existing_keys() {
     }
 }
 
-/// From a finding to its lease, table, events and stacks, and all the way back.
+/// Opens the lease, table, events and stacks of a finding, and goes all the way back.
 #[test]
 fn links_of_a_finding_lead_forward_and_back() {
     let mut stage = Stage::over("walkers-5.10", (120, 40));
@@ -351,7 +351,7 @@ fn a_step_shows_the_event_it_took() {
         assert!(shown.lines().next().unwrap().ends_with(&time), "{time} is the clock\n{shown}");
         assert!(shown.lines().any(|l| l.starts_with(&time) && l.contains("PAUSED")), "{time}\n{shown}");
     }
-    // Whatever passes the filter of the list, and while a page is open.
+    // The step shows its event, whether or not it passes the filter of the list, and while a page is open.
     let shown = stage.press("5&kind=unshare<Enter>1<Enter>.").picture();
     assert!(
         shown.contains("#500 +") && shown.contains("> finding") == stage.state.top().is_some(),
@@ -361,7 +361,7 @@ fn a_step_shows_the_event_it_took() {
     assert!(!shown.contains("PAUSED"), "{shown}");
 }
 
-/// How one came to a place, and how fast, is no fact of the recording.
+/// The way to a position and the speed do not change its picture.
 #[test]
 fn a_position_is_shown_the_same_by_every_way_to_it() {
     for size in [(80, 24), (160, 50)] {
@@ -379,7 +379,7 @@ fn a_position_is_shown_the_same_by_every_way_to_it() {
     assert!(Stage::new(live("walkers-5.10", 0.5), (80, 24)).picture().contains("PEAK/s"));
 }
 
-/// Each is where the finding that it names is listed; they are not the findings that the header counts.
+/// Each mark is at the moment at which its finding is listed; the header counts other findings.
 #[test]
 fn keys_move_between_marks() {
     let mut stage = Stage::played("sample", (110, 30));
@@ -412,7 +412,7 @@ fn a_finding_can_be_read_before_it_is_reported() {
     assert!(back.contains("held a pte pointer") && !back.contains("not reported yet"), "{back}");
 }
 
-/// The page, its picture and where it goes to are about one case.
+/// The page, its picture and its links show the same case.
 #[test]
 fn a_finding_shows_one_case() {
     let mut stage = Stage::played("sample", (110, 40));
@@ -439,7 +439,7 @@ fn an_unexcluded_pair_leads_to_its_finding() {
     assert!(shown.contains("> pair ") && shown.contains("finding   "), "{shown}");
     let shown = stage.press("<Enter>").picture();
     assert!(shown.contains("> finding") && shown.contains("HOLDER"), "{shown}");
-    // Under no lock, and yet in no finding.
+    // A lookup without a lock that is in no finding.
     let shown = stage.press("7<Home><Enter>").picture();
     assert!(shown.contains("follow_huge_pmd_pte") && shown.contains("in no finding: "), "{shown}");
 }
@@ -454,7 +454,7 @@ fn blind_roles_are_listed_first_and_without_counts() {
     );
 }
 
-/// One role is blind as a whole or in parts, and is called the same and counted the same everywhere.
+/// A role that is blind, as a whole or in parts, has one name and one count on all screens.
 #[test]
 fn the_badge_counts_the_roles_that_the_header_names() {
     let mut s = recorded("walkers-5.10");
@@ -471,7 +471,7 @@ fn the_badge_counts_the_roles_that_the_header_names() {
     assert!(Stage::new(s, (20, 5)).picture().contains("loss 0 blind 1, 2"));
 }
 
-/// What led to a table is among what happened to it, and its tasks have names.
+/// The history of a table contains its lookups, and its tasks have names.
 #[test]
 fn the_page_of_a_table_lists_its_accesses() {
     let shown = Stage::over("walkers-5.10", (200, 50)).press("2<Enter>t").picture();

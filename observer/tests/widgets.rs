@@ -1,8 +1,8 @@
-//! The pictures of the dashboard, over the recordings of `fixtures/`.
+//! Tests of the dashboard's pictures, over the recordings of `fixtures/`.
 //!
-//! `INSTA_UPDATE=always cargo test -p observer --test widgets` draws them anew; the difference is there to be read.
+//! `INSTA_UPDATE=always cargo test -p observer --test widgets` writes the snapshots; review the difference.
 
-// Helpers of a test may fail like the test itself.
+// Helpers are not `#[test]` functions for clippy; a test that fails shows the place.
 #![allow(clippy::unwrap_used)]
 
 use std::{
@@ -27,7 +27,7 @@ use observer_engine::{
     view::{EdgeView, TableView},
 };
 
-/// What a terminal without tones shows.
+/// Text of a picture, as a terminal without styles shows it.
 macro_rules! text {
     ($lines:expr) => {
         $lines
@@ -80,7 +80,7 @@ impl Run {
         }
     }
 
-    /// Events of the two tasks of a window, from a little before it to a little after it.
+    /// Events of the two tasks of a window, from shortly before it to shortly after it.
     fn around(&self, c: &WindowCase) -> Vec<EventRow> {
         let end_ns = (c.unlink_hi_ns + c.certain_ns).max(c.unlink_lo_ns + c.possible_ns);
         let pad = 10_000_000;
@@ -96,7 +96,7 @@ impl Run {
         self.events.iter().filter(wanted).enumerate().map(row).collect()
     }
 
-    /// A text trace, run to its end.
+    /// Runs a text trace to its end.
     fn of_trace(name: &str) -> Run {
         let path = fixtures().join(format!("traces/{name}.trace"));
         let trace: Trace = std::fs::read_to_string(path).unwrap().parse().unwrap();
@@ -116,7 +116,7 @@ impl Run {
         text!(lines)
     }
 
-    /// Every finding of some kinds, at every width.
+    /// Draws every finding of some kinds, at every width.
     fn pictures(&self, kinds: &[Kind]) -> String {
         let mut out = String::new();
         for f in self.findings.iter().filter(|f| kinds.contains(&f.kind())) {
@@ -171,7 +171,7 @@ fn lock_order() {
     }
 }
 
-/// The tasks of the recordings have numbers around 100: some of them have names here.
+/// Names some of the tasks of the recordings, whose ids are around 100.
 fn life(table: &TableView, start_ns: u64) -> Life<'_> {
     let here_ns = Some(table.birth_ns + (table.last_ns - table.birth_ns) / 3);
     let comm = &|tid: Tid| tid.0.is_multiple_of(2).then(|| format!("ex-{}", tid.0));
@@ -219,7 +219,8 @@ fn a_window_without_events_is_drawn_from_its_evidence() {
     compare("windows-5.10-no-events", &run.pictures(&[Kind::Window]));
 }
 
-/// Shapes that no recording has: a window of three microseconds in a lease of four seconds, many locks, one site on both sides.
+/// Shapes that no recording has: a window of three microseconds in a lease of four seconds, many locks, one site for both
+/// parties.
 #[test]
 fn made_up_windows() {
     let run = Run::of_trace("window-freed");
@@ -305,7 +306,7 @@ fn time_bars() {
     compare("timebar", &out);
 }
 
-/// A click on a cell goes to a time that the bar shows in that cell.
+/// A click on a cell seeks to a time that the bar shows in that cell.
 #[test]
 fn a_click_lands_on_the_drawn_position() {
     for width in 0..260 {
@@ -324,7 +325,7 @@ fn a_click_lands_on_the_drawn_position() {
     }
 }
 
-/// No width makes a line wider, and none panics; findings of all kinds, with events and without.
+/// No line is wider than its width, and no width panics: findings of all kinds, with events and without.
 #[test]
 fn every_width_can_be_drawn() {
     let mut runs = ["walkers-6.1", "walkers-5.10", "hang-fault-mutex-6.1", "share-unmap"]
@@ -356,7 +357,7 @@ fn every_width_can_be_drawn() {
     }
 }
 
-/// Times that no kernel tells, from a damaged recording, are drawn somewhere.
+/// Impossible times, from a damaged recording, are drawn somewhere.
 #[test]
 fn damaged_times_do_not_panic() {
     let run = Run::of_trace("window-freed");

@@ -1,4 +1,4 @@
-//! What filters let through and how events read, kind by kind and over real recordings.
+//! Tests of filters and of the text of events, for each kind and over real recordings.
 
 use std::{collections::BTreeSet, path::Path};
 
@@ -27,7 +27,7 @@ fn setup() -> Setup {
     Setup { sites, ..Setup::default() }
 }
 
-/// An event of a kind, with what differs between words in every field.
+/// An event of a kind, with distinct values in all fields.
 fn event(kind: u16) -> Event {
     let row = kinds::by_number(kind).unwrap();
     let arg = match row.arg.name {
@@ -71,7 +71,7 @@ fn rows() -> Vec<EventRow> {
     kinds::TABLE.iter().map(|k| row(k.number)).collect()
 }
 
-/// Names of the kinds of which the made event passes.
+/// Names of the kinds whose sample event passes the filter.
 fn passing(text: &str) -> Vec<&'static str> {
     let filter = Filter::parse(text, &setup()).unwrap().since(START_NS);
     let name = |row: &EventRow| kinds::by_number(row.event.body.kind()).unwrap().name;
@@ -273,7 +273,7 @@ fn help_lists_every_filter_word() {
     }
 }
 
-/// All events of a recording in their order, with what is known of them.
+/// All events of a recording in order, with their known context.
 fn recorded(fixture: &str) -> (Setup, u64, Vec<EventRow>) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures").join(fixture);
     let mut reader = Reader::new(Box::new(std::fs::File::open(path).unwrap())).unwrap();
@@ -293,7 +293,7 @@ fn recorded(fixture: &str) -> (Setup, u64, Vec<EventRow>) {
     (setup, reader.meta().start_ns, rows)
 }
 
-/// Each word finds as many of a real run's events as a look at the events themselves does.
+/// Each filter word finds as many events of a real run as a direct comparison.
 #[test]
 fn filters_find_the_events_of_real_recordings() {
     let (setup, start_ns, rows) = recorded("walkers-6.1.obs");

@@ -316,7 +316,7 @@ mod tests {
         for _ in 0..500 {
             let mut bytes = batch(&mut seed);
             assert_eq!(unfold(&fold(&bytes)), Ok(bytes.clone()));
-            // Cut anywhere, and with something strange at the end.
+            // Cut at a random place, with damaged bytes at the end.
             bytes.truncate(random(&mut seed, bytes.len() as u64 + 1) as usize);
             assert_eq!(unfold(&fold(&bytes)), Ok(bytes.clone()));
             let strange: Vec<u8> = (0..random(&mut seed, 90)).map(|_| random(&mut seed, 256) as u8).collect();

@@ -1,4 +1,4 @@
-//! Recordings there and back, whole, cut and damaged.
+//! Tests of recordings: written and read, whole, cut and damaged.
 
 use std::{
     collections::BTreeMap,
@@ -14,7 +14,7 @@ use crate::{
     source::{Batch, Loss, Mark, Pass, Stack},
 };
 
-/// Bytes that a writer wrote, looked at while it writes.
+/// Output of a writer, readable while it writes.
 #[derive(Clone, Default)]
 struct Shared(Arc<Mutex<Vec<u8>>>);
 
@@ -237,7 +237,7 @@ fn an_event_takes_at_most_eight_bytes() {
     assert!(bytes <= 8 * events, "{} bytes an event", bytes as f64 / events as f64);
 }
 
-/// What a reader gives that begins at a place.
+/// The passes that a reader returns if it begins at a position.
 fn rest(reader: &Reader, input: &Input, place: super::reader::Place) -> (Reader, Vec<Pass>) {
     let mut reader = reader.at(input.open().unwrap(), place).unwrap();
     let mut passes = Vec::new();
@@ -255,7 +255,7 @@ fn leak(bytes: &[u8]) -> Input {
 fn reading_can_begin_at_any_earlier_pass() {
     let written = passes(25);
     let bytes = write(&written);
-    // Whole, and cut in the last chunks.
+    // The whole recording, and recordings that are cut in a late chunk.
     for cut in [bytes.len(), bytes.len() * 9 / 10, bytes.len() / 2] {
         let input = leak(&bytes[..cut]);
         let mut reader = Reader::new(input.open().unwrap()).unwrap();
@@ -283,7 +283,7 @@ fn the_index_lists_whole_chunks() {
     let bytes = write(&written);
     let whole = Index::read(&mut Cursor::new(&bytes)).unwrap();
     assert_eq!(whole.end_ns(), Some(written[39].mark.time_ns));
-    // The description of the run is a chunk of its own; the others end with a pass.
+    // The description of the run is a chunk by itself; the others end with a pass.
     let (meta_alone, with_passes) = whole.chunks().split_first().unwrap();
     assert_eq!((meta_alone.start_ns, meta_alone.end_ns), (meta().start_ns, meta().start_ns));
     assert!(with_passes.len() >= 4);
@@ -299,7 +299,7 @@ fn the_index_lists_whole_chunks() {
     for cut in (0..bytes.len()).step_by(61) {
         let part = Index::read(&mut Cursor::new(&bytes[..cut])).unwrap();
         assert_eq!(part.chunks(), &whole.chunks()[..part.chunks().len()]);
-        // A chunk ends where the next one begins.
+        // A chunk ends where the next begins.
         let cut_off = whole.chunks().get(part.chunks().len() + 1);
         assert!(cut_off.is_none_or(|next| next.offset > cut as u64), "cut at {cut}");
     }

@@ -1,4 +1,4 @@
-//! How a run ends.
+//! Tests of the end of a run.
 
 use super::*;
 use crate::{
@@ -6,7 +6,7 @@ use crate::{
     source::Mark,
 };
 
-/// A kernel on which nothing happens.
+/// A source without events.
 struct Endless {
     meta: Meta,
     stopped: bool,

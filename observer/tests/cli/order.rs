@@ -1,4 +1,4 @@
-//! How lock order reads: a report made by hand has what no run of a test could be made to have.
+//! Tests of the text of lock order. A report made by hand has findings that no run in a test can produce.
 
 use std::sync::Arc;
 
@@ -54,13 +54,13 @@ fn step(from: Lock, basis: HoldBasis, to: Lock, side: Side) -> Step {
     }
 }
 
-/// A fault, as it asks for the folio's lock.
+/// A fault that requests the folio lock.
 fn fault() -> Step {
     let holds = vec![hold(FAULT, HoldBasis::Requested), hold(READ, HoldBasis::Requested)];
     step(FAULT, HoldBasis::Requested, FOLIO, side(159, "reader", "hugetlb_fault", holds))
 }
 
-/// A copy-on-write, as it takes the fault mutex again.
+/// A copy-on-write that acquires the fault mutex again.
 fn cow() -> Step {
     let holds = vec![hold(FOLIO, HoldBasis::ReturnedLocked)];
     step(FOLIO, HoldBasis::ReturnedLocked, FAULT, side(158, "owner", "hugetlb_wp", holds))

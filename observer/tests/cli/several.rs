@@ -1,4 +1,4 @@
-//! Several recordings: merged, held against each other, exported.
+//! Tests of several recordings: merged, compared and exported.
 
 use std::path::{Path, PathBuf};
 
@@ -44,7 +44,7 @@ fn two_recordings_without_a_cycle_merge_to_a_cycle() {
     let finding = &value["merged"]["findings"][0];
     assert_eq!(finding["id"], "cycle:i_mmap_rwsem>fault_mutex");
     assert_eq!(finding["evidence"]["recordings"], serde_json::json!([1, 0]));
-    // Of one recording it is the report itself, as ever.
+    // For one recording it is the report itself.
     assert_eq!(json(&observer(&["report", "--format", "json"], a))["schema"], "observer-report/5");
 }
 
@@ -64,7 +64,7 @@ fn recordings_of_different_kernels_are_not_merged() {
     let output = observer_of(&["report"], &[&ours, &other]);
     assert_eq!((output.status.code(), stdout(&output)), (Some(1), String::new()));
     insta::assert_snapshot!("builds", stderr(&output, &scratch));
-    // Held against each other they may be.
+    // They may be compared.
     let output = observer_of(&["diff"], &[&ours, &other]);
     assert_eq!(output.status.code(), Some(0));
     assert!(stdout(&output).contains("kernels   are different ones"), "{}", stdout(&output));

@@ -102,7 +102,7 @@ mod tests {
     use super::*;
     use crate::kernels::{Package, offer, tests::row};
 
-    /// Suites with package names and versions, as an archive has them.
+    /// Suites with package names and versions of an archive.
     fn archive() -> Vec<Offer> {
         [
             ("bullseye", "image-5.10.0-30-cloud-amd64", "5.10.218-1"),
@@ -138,7 +138,7 @@ mod tests {
         for (name, known, expected) in [
             ("6.12", Some("6.12.95"), "6.12.95-1~bpo12+1"),
             ("6.12", Some("6.12.94"), "6.12.95-1~bpo12+1"),
-            // The first suite that has the series wins, though the second one is nearer.
+            // The first suite with the series wins, though the second one is nearer.
             ("6.12", Some("6.12.107"), "6.12.95-1~bpo12+1"),
             ("6.12", None, "6.12.95-1~bpo12+1"),
             ("5.10", Some("5.10.100"), "5.10.218-1"),

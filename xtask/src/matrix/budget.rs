@@ -188,7 +188,7 @@ op_begin = { verified = 1234, translated = 567 }
     fn a_program_within_its_budget_is_not_a_failure() {
         let budget = Budget::parse(ROOMY).unwrap();
         assert_eq!(budget.judge(&run(|_, _| ())), Vec::<String>::new());
-        // Where the kernel does not tell, nothing is held against the budget.
+        // If the kernel does not report a figure, the budget is not checked.
         assert_eq!(budget.judge(&run(|_, programs| programs[0].verified = None)), Vec::<String>::new());
     }
 
@@ -220,7 +220,7 @@ op_begin = { verified = 1234, translated = 567 }
         let failures = budget.judge(&run(|_, programs| programs[0].family = "op_end".into()));
         assert_eq!(failures.len(), 2, "{failures:?}");
         assert!(failures[0].contains("op_end has no budget"), "{failures:?}");
-        // A kernel that is in no row has the default, even if it is called as a row is.
+        // A kernel without a row has the default, even if its name looks like a row.
         let other = budget.judge(&run(|run, _| run.kernel.is_row = false));
         assert!(other.iter().all(|failure| failure.contains("op_begin has no budget")), "{other:?}");
     }

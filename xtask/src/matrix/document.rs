@@ -154,7 +154,7 @@ mod tests {
         assert_eq!(wrapped("- a\nb"), "- a b\n");
     }
 
-    /// Nobody edits it by hand.
+    /// The document is generated, not edited by hand.
     #[test]
     fn the_document_of_the_project_is_made_from_its_data() {
         let read = |name: &str| std::fs::read_to_string(host::workspace().join(name));

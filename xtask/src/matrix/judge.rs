@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn a_good_run_has_no_failure() {
         assert_eq!(judged(|_, _| ()), Verdict { passed: 2, skipped: 1, failures: vec![] });
-        // A witness that cannot count, a reason for each hole, and a kernel of no row are no failures.
+        // A witness that cannot count, a reason for each hole, and a kernel without a row are not failures.
         let other = judged(|run, report| {
             run.kernel.is_row = false;
             report.row = "7.1".into();

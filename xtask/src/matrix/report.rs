@@ -174,7 +174,7 @@ mod tests {
             let changed = JSON.replacen(from, to, 1);
             assert!(Report::parse(&changed).is_err(), "{from} as {to:?}");
         }
-        // What arrived of a guest that died while it wrote.
+        // A guest that died while it wrote leaves a cut file.
         assert!(Report::parse(&JSON[..JSON.len() / 2]).is_err());
     }
 }

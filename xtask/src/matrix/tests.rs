@@ -1,10 +1,10 @@
-//! The way through, with a script in the place of the test binary.
+//! Tests of the whole way from guest to verdict, with a script in place of the test binary.
 
 use std::os::unix::fs::PermissionsExt as _;
 
 use super::{fixture::JSON, *};
 
-/// A test binary that writes this and ends so.
+/// A test binary that writes this text and ends with this exit code.
 fn script(name: &str, text: &str) -> std::path::PathBuf {
     let path = std::env::temp_dir().join(format!("xtask-matrix-{}-{name}", std::process::id()));
     fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
@@ -12,7 +12,7 @@ fn script(name: &str, text: &str) -> std::path::PathBuf {
     path
 }
 
-/// Needs QEMU and kernels in the cache, hence not among the quick ones: `cargo test -p xtask -- --ignored`.
+/// Needs QEMU and kernels in the cache, so it is not a quick test: `cargo test -p xtask -- --ignored`.
 #[test]
 #[ignore = "boots guests"]
 fn a_report_comes_out_of_the_guest_and_is_judged() {

@@ -266,7 +266,7 @@ mod tests {
         let names = [
             entry_name(&six, &choice("6.12.95-1~bpo12+1", "cloud-amd64")),
             entry_name(&Selection::Row(row("6.12", "6.12.96")), &choice("6.12.107-1", "cloud-amd64")),
-            // What stands for another series is not kept as the row's own.
+            // A substitute from another series is not stored as the row's kernel.
             entry_name(&six, &choice("6.16.3-1~bpo13+1", "cloud-amd64")),
             entry_name(&wanted("6.12.95"), &choice("6.12.95-1~bpo12+1", "cloud-amd64")),
             entry_name(&wanted("6.12.95-amd64"), &choice("6.12.95-1~bpo12+1", "amd64")),
@@ -277,7 +277,7 @@ mod tests {
             assert!(!names[..index].contains(name), "{name}");
         }
         assert_eq!(names[0], "kernels/6.12-cloud-amd64-6.12.95");
-        // The same kernel by another name is the same entry.
+        // The same kernel under another name has the same entry.
         let again = entry_name(&wanted("6.12.95+deb12"), &choice("6.12.95-1~bpo12+1", "cloud-amd64"));
         assert_eq!(again, names[3]);
     }

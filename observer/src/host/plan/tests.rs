@@ -1,4 +1,4 @@
-//! The plan as a table: what a kernel has, and what becomes of it.
+//! Tests of the plan as a table: the functions of a kernel, and the plan that follows.
 
 use observer_ebpf::config::{NO_ARG, flag, site};
 use observer_engine::{event::Class, lock_class::LockClass, setup::Grade};
@@ -98,7 +98,7 @@ fn a_function_is_traced_and_probed_only_where_tracing_may_be_refused() {
         [traced("follow_hugetlb_page"), probed("follow_hugetlb_page")],
         "nine arguments: a trampoline may refuse"
     );
-    // A copy that the compiler made has no types; the row asks for no argument.
+    // A copy made by the compiler has no types; the row needs no argument.
     assert_eq!(attempts("hugetlb_vma_maps_page"), [probed("hugetlb_vma_maps_page.isra.0")]);
     let ways = &planned(&plan, "follow_hugetlb_page").unwrap().ways;
     assert!(usize::from(ways[0].site) < site::OP_PROBED && usize::from(ways[1].site) >= site::OP_PROBED);
@@ -168,7 +168,7 @@ fn the_compiler_made_body_of_unshare_is_found_and_its_wrapper_left_out() {
     let attempts: Vec<_> = ways.iter().map(|w| w.programs[0].attempt()).collect();
     assert_eq!(attempts, ["fexit on huge_pmd_unshare", "kretprobe on huge_pmd_unshare"]);
 
-    // What has no more code than a call is a wrapper, whatever the body is called.
+    // A function with no more code than a call is the wrapper, whichever name the body has.
     let table =
         "ffffffff81000000 T huge_pte_offset\nffffffff81000100 T huge_pmd_unshare\nffffffff81000130 T next\n";
     let mut small = host(&[LOOKUPS[1], wrapper], &[]);
@@ -179,7 +179,7 @@ fn the_compiler_made_body_of_unshare_is_found_and_its_wrapper_left_out() {
         Some(&Reason::Wrapper { symbol: "huge_pmd_unshare".into(), bytes: 48 })
     );
 
-    // Hidden from us, the body is not taken to be the wrapper.
+    // If the body is hidden, the wrapper is not taken for it.
     let names = ["__huge_pmd_unshare.constprop.0.isra.0".to_owned()];
     let hidden =
         super::plan(&facts::load().unwrap(), &both, Options { without: &names, ..Options::default() });
@@ -194,12 +194,12 @@ fn the_compiler_made_body_of_unshare_is_found_and_its_wrapper_left_out() {
 #[test]
 fn a_row_whose_need_is_not_watched_is_not_watched_either() {
     let body: (&str, &[(&str, &str)]) = ("huge_pmd_unshare", &[VMA]);
-    // No lookup function at all: what an unshare is about could not be told.
+    // Without any lookup function, the object of an unshare is unknown.
     let plan = plan_of(&host(&[body], &[]), Level::Full);
     assert!(
         matches!(refused(&plan, "huge_pmd_unshare"), Some(Reason::Needs { what, .. }) if what == "huge_pte_offset")
     );
-    // Asks without releases would be held for ever.
+    // Without releases, requested locks would count as held forever.
     let plan = plan_of(&host(&[("down_read", &[("sem", "rw_semaphore")])], &[]), Level::Full);
     let lock = &rows(&plan, &plan.untried(), Role::Lock)[0];
     assert_eq!(lock.1, Grade::Blind);
@@ -244,7 +244,7 @@ fn a_refused_essential_site_makes_the_role_blind() {
     assert_eq!(rows(&plan, &plan.untried(), Role::Lookup)[0].1, Grade::Exact);
     let lookup = &rows(&plan, &without(&plan, "huge_pte_alloc"), Role::Lookup)[0];
     assert_eq!((lookup.1, lookup.2.as_str()), (Grade::Blind, "fexit on huge_pte_alloc: EBUSY"));
-    // What was refused is not among the sites that the engine is told.
+    // A refused site is not in the engine's setup.
     let setup = plan.setup(&without(&plan, "huge_pte_alloc"));
     assert!(setup.sites.iter().all(|s| s.function != "huge_pte_alloc"));
     assert!(setup.coverage.iter().any(|c| c.role == Role::Lookup && c.grade == Grade::Blind));
@@ -289,13 +289,13 @@ fn an_unlink_site_is_served_by_the_function_that_this_kernel_has_for_it() {
     assert_eq!(old, (Grade::Bounded, "the entries behind the lookups of try_to_unmap_one".into()));
     let new = migration(&[LOOKUPS[1], one("try_to_unmap_one"), one("try_to_migrate_one")], &[]);
     assert_eq!(new, (Grade::Bounded, "the entries behind the lookups of try_to_migrate_one".into()));
-    // Where the newer one exists and is not watched, the older one is no excuse.
+    // If the newer function exists and is not watched, the older one does not replace it.
     let hidden = ["try_to_migrate_one".to_owned()];
     let blind = migration(&[LOOKUPS[1], one("try_to_unmap_one"), one("try_to_migrate_one")], &hidden);
     assert_eq!(blind, (Grade::Blind, "try_to_migrate_one is not to be watched (--without)".into()));
 }
 
-/// All lock functions, with the fields that their classes are known by.
+/// All lock functions, and the fields that identify their classes.
 fn locks_host(more: &[&str]) -> Host {
     let mut btf = Build::default();
     let sem: &[(&str, &str)] = &[("sem", "rw_semaphore")];
@@ -340,7 +340,7 @@ fn a_lock_class_needs_its_address_its_functions_and_its_end() {
     let (grade, reason) = class(&without(&plan, "hugetlbfs_evict_inode"), "i_mmap_rwsem");
     assert_eq!(grade, Grade::Inferred);
     assert!(reason.starts_with("needs the end of its object, which is not watched: fentry on"), "{reason}");
-    // One of its functions is not watched: the whole role is blind, and has no parts to trust.
+    // If one of its functions is not watched, the whole role is blind and has no usable parts.
     assert_eq!(rows(&plan, &without(&plan, "down_write"), Role::Lock)[0].1, Grade::Blind);
 }
 
@@ -386,7 +386,7 @@ fn try_then_block_sites_and_known_exceptions_reach_the_engine() {
     let covered = |from, to, site| exceptions.iter().any(|e| e.covers((from, to), site));
     assert!(covered(LockClass::MmapLock, LockClass::Inode, "hugetlbfs_file_mmap"));
     assert!(covered(LockClass::FolioAnon, LockClass::FaultMutex, "hugetlb_wp"));
-    // The deadlocks of stock kernels are none.
+    // The stock kernels' deadlocks are not exceptions.
     assert!(!covered(LockClass::FolioFile, LockClass::FaultMutex, "hugetlb_wp"));
     assert!(!covered(LockClass::FolioFile, LockClass::IMmap, "hugetlb_wp"));
     assert!(!covered(LockClass::FolioFile, LockClass::IMmap, "migrate_pages"));
@@ -467,7 +467,7 @@ fn a_function_called_for_every_mm_checks_that_the_mm_is_watched() {
 fn walks_from_the_mm_hold_mmap_lock_or_the_vma_lock() {
     for site in facts::load().unwrap().sites {
         let walks = matches!(site.role, Role::Callback | Role::Walk);
-        // What comes by the file has the file's lock.
+        // A walk by the file holds the file's lock.
         let by_the_file = !site.unlinks.is_empty() && site.name().starts_with("try_to_");
         assert!(!walks || site.vma_locked, "{}", site.name());
         assert!(!by_the_file || !site.vma_locked, "{}", site.name());

@@ -1,4 +1,4 @@
-//! What the engine is told of loss.
+//! Tests of the losses that the pipeline passes to the engine.
 
 use std::collections::BTreeMap;
 
@@ -55,7 +55,7 @@ fn totals_are_the_highest_known_counts() {
 fn a_full_ring_is_counted_before_its_gap_in_the_numbers_is_visible() {
     let mut losses = Losses::default();
     losses.rose(&loss(loss::RING_FULL, 9, 50), 10, 7);
-    // Nothing is counted twice: the numbers will be counted when they are passed over, or in the end.
+    // The hole has no count, so that no record counts twice: numbers are counted when they are passed over, or at the end.
     assert_eq!(
         losses.open,
         [Hole { cpu: 1, lo_ns: 50, hi_ns: 50, lost: 0, reason: "ring-full", site: None }]
@@ -70,7 +70,7 @@ fn a_skipped_program_is_a_hole_of_each_site() {
     losses.rose(&skipped(Some(3), 2, 50), 10, 0);
     losses.rose(&skipped(Some(7), 1, 50), 10, 0);
     losses.rose(&skipped(Some(3), 5, 90), 10, 0);
-    // A recording of before does not know the program.
+    // An older recording does not name the program.
     losses.rose(&skipped(None, 4, 90), 10, 0);
     let hole = |lo_ns, lost, site: Option<u16>| Hole {
         cpu: Hole::ANY_CPU,
@@ -99,7 +99,7 @@ fn skips_before_an_in_memory_segment_are_not_lost_again_in_it() {
     assert_eq!(losses.open.iter().map(|h| (h.lost, h.site)).collect::<Vec<_>>(), [(2, Some(SiteId(4)))]);
 }
 
-/// A CPU that was quiet for ten seconds: the counter says in which few milliseconds the record was lost.
+/// On a CPU that was quiet for ten seconds, the counter shows the few milliseconds in which the record was lost.
 #[test]
 fn the_counter_of_a_quiet_cpu_narrows_its_gap() {
     let mut losses = Losses::default();
@@ -109,7 +109,7 @@ fn the_counter_of_a_quiet_cpu_narrows_its_gap() {
     let gap = Gap { cpu: 1, lo_ns: second, hi_ns: 11 * second, lost: 1 };
     let hole = |lo_ns, hi_ns, lost| Hole { cpu: 1, lo_ns, hi_ns, lost, reason: "ring-full", site: None };
     assert_eq!(losses.narrowed(gap), [hole(4 * second, 4 * second + 5_000_000, 1)]);
-    // Where the numbers and the counters do not agree, the numbers count.
+    // If numbers and counters disagree, the numbers count.
     losses.rose(&loss(loss::RING_FULL, 2, 12 * second), 0, 1);
     let gap = Gap { cpu: 1, lo_ns: 11 * second, hi_ns: 20 * second, lost: 3 };
     assert_eq!(losses.narrowed(gap), [hole(11 * second, 20 * second, 3)]);

@@ -1,4 +1,4 @@
-//! Places of a recording, whatever way led there.
+//! Tests of seeks: the state at a position is the same by every way to it.
 
 use std::path::PathBuf;
 
@@ -19,7 +19,7 @@ fn open(input: &Input) -> Player {
     Player::open("made".into(), input.clone(), None).unwrap()
 }
 
-/// Works until there is nothing to do.
+/// Works until nothing is left to do.
 fn settle(player: &mut Player) {
     for _ in 0..100_000 {
         match player.work(SLICE).unwrap() {
@@ -50,7 +50,7 @@ fn place(snapshot: &Snapshot) -> Replay {
     }
 }
 
-/// What has to be the same at one place.
+/// The part of a snapshot that must be equal at one position.
 fn picture(s: &Snapshot) -> String {
     format!(
         "{:?}",
@@ -62,7 +62,7 @@ fn picture(s: &Snapshot) -> String {
     )
 }
 
-/// A run that was never anywhere else, pass by pass and then event by event.
+/// A run without any seek, pass by pass and then event by event.
 fn fresh(input: &Input, until: Until) -> Snapshot {
     fresh_with(input, until, None)
 }
@@ -77,7 +77,7 @@ fn fresh_with(input: &Input, until: Until, tail: Option<Filter>) -> Snapshot {
             Taken::There => break,
             Taken::More => {}
             Taken::Hungry => match reader.next_pass().unwrap() {
-                // Never a whole pass at once.
+                // Passes are fed as a whole and taken event by event.
                 Some(pass) => pipeline.feed(&pass),
                 None => pipeline.feed_end(reader.closing()),
             },
@@ -88,7 +88,7 @@ fn fresh_with(input: &Input, until: Until, tail: Option<Filter>) -> Snapshot {
     Snapshot { now_ns: pipeline.event_ns(), ..pipeline.snapshot(&meta, position) }
 }
 
-/// Xorshift, always the same.
+/// Xorshift with a fixed seed.
 struct Dice(u64);
 
 impl Dice {
@@ -164,7 +164,7 @@ fn report(input: &Input) -> Snapshot {
     last_snapshot(&outcome.report, Position::Replay(Replay::default()))
 }
 
-/// As a report has it, which has no counts of sites.
+/// The state in the form of a report, which has no counts of sites.
 fn as_report(snapshot: &Snapshot) -> String {
     let position = Position::Replay(Replay::default());
     picture(&Snapshot { position, fired: Vec::new(), ..snapshot.clone() })
@@ -203,7 +203,7 @@ fn steps_go_back_from_the_end_and_forward_again() {
         assert_eq!(place(&snapshot).event, total - back);
         assert!(!place(&snapshot).ended);
     }
-    // Faster than they are taken.
+    // Commands arrive faster than the player takes them.
     for _ in 0..5 {
         player.command(Command::Seek(To::Steps(1)));
     }
@@ -214,7 +214,7 @@ fn steps_go_back_from_the_end_and_forward_again() {
 
 #[test]
 fn an_empty_recording_is_at_its_end() {
-    // The description of the run alone.
+    // Only the description of the run.
     let Input::Static(bytes) = cut("share-unmap.obs", 1000) else { unreachable!() };
     let index = Index::read(&mut std::io::Cursor::new(bytes)).unwrap();
     let input = Input::Static(&bytes[..index.chunks()[1].offset as usize]);
@@ -267,7 +267,7 @@ fn the_tail_is_full_after_a_seek() {
             assert!(snapshot.tail.iter().filter(|row| row.comm.is_empty()).count() < numbers.len() / 4);
         }
     }
-    // Looked through anew where it stands.
+    // A new filter at the same position.
     seek(&mut player, To::Event(5000));
     let filter = Filter::parse("kind=lookup", &Default::default()).unwrap();
     player.command(Command::Tail(filter.clone()));
@@ -327,7 +327,7 @@ fn a_recording_is_read_before_it_is_played_at_a_speed() {
     let input = fixture("share-unmap.obs");
     let whole = read(&input);
     let span_ns = whole.end_ns() - whole.meta.start_ns;
-    // So that it takes a third of a second.
+    // At this speed the recording takes a third of a second.
     let speed = span_ns as f32 / 0.33e9;
     let mut player = Player::open("made".into(), input, Some(Some(speed))).unwrap();
     while player.reading {
@@ -377,7 +377,7 @@ fn the_dashboard_receives_the_positions_it_requests() {
 #[test]
 fn long_gaps_without_events_are_skipped() {
     let mut player = read(&fixture("share-unmap.obs"));
-    // So slow that there is no event in this test's time.
+    // The speed is so low that no event is due during this test.
     player.command(Command::Speed(Some(1e-6)));
     seek(&mut player, To::Event(1000));
     player.command(Command::Pause(false));

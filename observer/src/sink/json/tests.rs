@@ -1,5 +1,5 @@
-//! `docs/findings.md` says what the code says: every rank, kind, word and key that a report has is documented, and every one that is
-//! documented occurs.
+//! Checks that `docs/findings.md` matches the code: every rank, kind, word and key of a report is documented, and every
+//! documented one occurs.
 
 mod made;
 mod schema;

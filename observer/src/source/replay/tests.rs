@@ -1,4 +1,4 @@
-//! What a recording is as a source.
+//! Tests of a recording as a source.
 
 use std::{
     io::{Cursor, Write},

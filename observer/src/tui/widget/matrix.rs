@@ -462,7 +462,7 @@ mod tests {
         assert!(
             place(Class::MmapLock) < place(Class::IMmap) && place(Class::IMmap) < place(Class::FaultMutex)
         );
-        // Two documents that contradict each other end as well.
+        // Documents that contradict each other must not loop for ever.
         assert_eq!(
             outer_to_inner(&[
                 orders[0].clone(),
