@@ -10,7 +10,7 @@ mod play;
 #[allow(dead_code, reason = "tests need more of a terminal than this")]
 #[path = "../tests/tui/pty.rs"]
 mod pty;
-#[allow(dead_code, reason = "what the other bench tells of a recording is not told here")]
+#[allow(dead_code, reason = "this bench prints less about a recording than the other")]
 #[path = "engine/repeat.rs"]
 mod repeat;
 #[allow(dead_code, reason = "the stages of the other bench are not run here")]

@@ -3,7 +3,7 @@
 //! Decides what is measured: the first reading, and seeks to random events, forward and back, each with its snapshot. It
 //! measures wall-clock time, because that is how long a person waits.
 
-#[allow(dead_code, reason = "what the other bench tells of a recording is not told here")]
+#[allow(dead_code, reason = "this bench prints less about a recording than the other")]
 #[path = "engine/repeat.rs"]
 mod repeat;
 #[allow(dead_code, reason = "the stages of the other bench are not run here")]

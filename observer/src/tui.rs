@@ -222,7 +222,7 @@ impl Hands {
                 // A full channel means that many commands wait for the run already: dropping this one does no harm.
                 Effect::Send(command) => drop(self.commands.try_send(command)),
                 Effect::Look(look, query) => self.work.look_up(look, query),
-                Effect::Export { what, to, force } => self.work.export(what, to, force),
+                Effect::Export { export, to, force } => self.work.export(export, to, force),
                 Effect::Write { text, to, force } => self.work.write(text, to, force),
                 Effect::Copy(text) => screen.copy(text).context("cannot write to the terminal")?,
                 Effect::Mouse(on) => screen.mouse(on).context("cannot write to the terminal")?,

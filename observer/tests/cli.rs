@@ -3,8 +3,7 @@
 //! The recordings of `fixtures/` are compared with their expected findings. Recordings that are made by hand show damaged and
 //! incomplete files.
 
-// Helpers are not `#[test]` functions for clippy; a test that fails shows the place.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "helpers of tests are not `#[test]` functions for clippy")]
 
 #[path = "cli/dot.rs"]
 mod dot;

@@ -4,7 +4,7 @@
 //! test -p observer --test docs`. Commands and links in all documents are tried. The tests of `sink::json` compare
 //! `docs/findings.md` with reports.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests are not `#[test]` functions for clippy")]
 
 use std::{
     fmt::Write as _,

@@ -2,7 +2,7 @@
 //!
 //! They compare observer's results with witnesses that share no code with it: tracefs counts, the kernel's own lists of
 //! programs, maps and links, the kernel log.
-#![allow(clippy::unwrap_used, reason = "a failed test says where")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests are not `#[test]` functions for clippy")]
 
 mod guest {
     pub mod bpf;

@@ -1,6 +1,6 @@
 //! Tests of the plan on the five measured kernels of `fixtures/kernels` (made by `cargo xtask matrix --write`). Each row serves
 //! the kernels that the facts declare, the coverage is as recorded, and a hidden function makes its role blind.
-#![allow(clippy::unwrap_used, reason = "a failed test says where")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests are not `#[test]` functions for clippy")]
 
 use std::{collections::BTreeSet, path::Path};
 

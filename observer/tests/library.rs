@@ -1,7 +1,6 @@
 //! Tests of searches for past events: in recordings, in growing ones, and in the in-memory recording of a live run.
 
-// Helpers are not `#[test]` functions for clippy; a test that fails shows the place.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "helpers of tests are not `#[test]` functions for clippy")]
 
 use std::{
     fs::File,

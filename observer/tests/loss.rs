@@ -3,8 +3,7 @@
 //! Records are removed from a recording as a full ring loses them: their sequence numbers remain used, and the CPU's counter
 //! has the number of lost records in the same pass. Pipeline, text and JSON are those of a run.
 
-// Helpers are not `#[test]` functions for clippy; a test that fails shows the place.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "helpers of tests are not `#[test]` functions for clippy")]
 
 #[path = "../engine/tests/common/lossy.rs"]
 mod lossy;

@@ -3,7 +3,7 @@
 //! Decides the content of each picture. The test compares them with those in `docs/pictures/`; `cargo xtask pictures` writes
 //! them. Nothing on them may depend on time or on the machine.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests are not `#[test]` functions for clippy")]
 
 #[allow(dead_code, reason = "other tests and benches need more of a terminal than this")]
 #[path = "tui/pty.rs"]

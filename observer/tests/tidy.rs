@@ -5,7 +5,7 @@
 //! limit is the count that is left; lower it with every text that improves.
 
 #![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "tests read files")]
-#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests are not `#[test]` functions for clippy")]
 
 use std::{
     fs,

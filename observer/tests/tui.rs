@@ -3,7 +3,7 @@
 //! Pictures are compared with the ones under `tests/snapshots`. `INSTA_UPDATE=always cargo test -p observer --test tui` writes
 //! them; review the difference.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "helpers of tests are not `#[test]` functions for clippy")]
 
 #[allow(dead_code, reason = "the bench has its tests here, since it is none itself")]
 #[path = "../benches/dashboard/figures.rs"]

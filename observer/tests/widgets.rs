@@ -2,8 +2,7 @@
 //!
 //! `INSTA_UPDATE=always cargo test -p observer --test widgets` writes the snapshots; review the difference.
 
-// Helpers are not `#[test]` functions for clippy; a test that fails shows the place.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "helpers of tests are not `#[test]` functions for clippy")]
 
 use std::{
     fs::File,

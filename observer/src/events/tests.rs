@@ -82,7 +82,7 @@ fn passing(text: &str) -> Vec<&'static str> {
 fn every_kind_has_a_text() {
     for kind in kinds::TABLE {
         let words = words(&row(kind.number), &setup(), START_NS);
-        assert!(words.what.len() > 3 && !words.what.contains("{}"), "{}: {words:?}", kind.name);
+        assert!(words.action.len() > 3 && !words.action.contains("{}"), "{}: {words:?}", kind.name);
         let is_complete = kind.words.is_empty() || !words.object.is_empty();
         assert!(is_complete, "{}: {words:?}", kind.name);
         assert!(words.line().starts_with("+0.002500 s  cpu 3  task 212 ex-reader  "), "{}", words.line());
@@ -118,7 +118,7 @@ fn rows_read_well() {
             .unwrap();
     ptl.owner = 0x2000;
     let ptl = words(&ptl, &setup(), START_NS);
-    assert_eq!((ptl.what.as_str(), ptl.object.as_str()), ("released ptl", "lock 0x30, table 0x2000"));
+    assert_eq!((ptl.action.as_str(), ptl.object.as_str()), ("released ptl", "lock 0x30, table 0x2000"));
 }
 
 #[test]

@@ -44,7 +44,7 @@ pub enum Effect {
     Look(Look, Query),
     /// An export to be written; the answer goes to [`State::written`].
     Export {
-        what: Export,
+        export: Export,
         to: PathBuf,
         force: bool,
     },

@@ -157,8 +157,8 @@ fn many_parties_are_listed_below_each_other() {
     let at = |lock: Lock, n: u64| (lock.0, lock.1, lock.2 + n);
     let locks: Vec<Lock> = (0..4).map(|n| at(FOLIO, n * 0x1000)).collect();
     let step = |n: usize| {
-        let who = side(200 + n as u32, "task", "hugetlb_fault", vec![]);
-        step(locks[n], HoldBasis::Contract, locks[(n + 1) % 4], who)
+        let party = side(200 + n as u32, "task", "hugetlb_fault", vec![]);
+        step(locks[n], HoldBasis::Contract, locks[(n + 1) % 4], party)
     };
     insta::assert_snapshot!("splat-four", cycle(Rank::Feasible, vec![], (0..4).map(step).collect()));
 }

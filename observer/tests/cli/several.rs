@@ -163,12 +163,12 @@ fn exported_lines_are_the_findings_and_edges_of_the_report() {
     let mut output: Vec<serde_json::Value> =
         lines.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
     let take = |value: &mut serde_json::Value| value.as_object_mut().unwrap().remove("line").unwrap();
-    let what: Vec<serde_json::Value> = output.iter_mut().map(take).collect();
+    let kinds: Vec<serde_json::Value> = output.iter_mut().map(take).collect();
     let expected = ["findings", "edges"].map(|list| report[list].as_array().unwrap().clone());
     let (findings, edges) = (expected[0].len(), expected[1].len());
     assert!(findings > 0 && edges > 0);
     assert_eq!(output, expected.concat());
-    assert_eq!(what, [vec!["finding"; findings], vec!["edge"; edges]].concat());
+    assert_eq!(kinds, [vec!["finding"; findings], vec!["edge"; edges]].concat());
 }
 
 #[test]

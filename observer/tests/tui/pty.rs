@@ -3,8 +3,7 @@
 //! Decides what a frame is: the output up to the end of a synchronized update, with the time at which that end was read. Does
 //! not judge the content. Tests and benches share it.
 
-// Helpers are not `#[test]` functions for clippy; a test that fails shows the place.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "helpers of tests are not `#[test]` functions for clippy")]
 
 use std::{
     fs::File,

@@ -3,8 +3,7 @@
 //! The pseudo terminal reports no size and answers no query, as a serial line does. The dashboard runs in a second process of
 //! this test, because it takes over signals and the panic hook.
 
-// Helpers are not `#[test]` functions for clippy; a test that fails shows the place.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "helpers of tests are not `#[test]` functions for clippy")]
 
 use std::{process::Command, sync::Arc, time::Duration};
 

@@ -29,8 +29,8 @@ impl Explain for Relock {
 
     fn detail(&self, out: &mut Vec<String>, f: &Finding, run: Run<'_>, _: &[Run<'_>]) {
         let (s, at) = (&self.side, moment(self.side.time_ns, run.start_ns));
-        let who = format!("{} on cpu {} in {}, at {at}", task(&s.task), s.task.cpu, s.site);
-        paragraph(out, "side", &who);
+        let party = format!("{} on cpu {} in {}, at {at}", task(&s.task), s.task.cpu, s.site);
+        paragraph(out, "side", &party);
         let again = format!("requested {} {:#x}", lock(self.held.class, self.requested_mode), self.held.lock);
         paragraph(out, "", &format!("{again}, which it holds"));
         holding(out, &s.holds);

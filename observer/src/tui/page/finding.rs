@@ -223,8 +223,8 @@ fn holds(c: &Context<'_>, side: &Side, name: &str) -> Vec<Line> {
 pub fn stacks(c: &Context<'_>, f: &Finding) -> Vec<Line> {
     let mut blocks = Vec::new();
     for (name, side) in subject(f, Case::Longest).parties() {
-        let who = format!("{} in {}", task(&side.task.comm, side.task.tid), side.site);
-        let mut block = vec![Text::new(Tone::Label, format!("{name}: ")).and(Tone::Plain, who)];
+        let place = format!("{} in {}", task(&side.task.comm, side.task.tid), side.site);
+        let mut block = vec![Text::new(Tone::Label, format!("{name}: ")).and(Tone::Plain, place)];
         let frames = c.stacks.symbolised(side.stack);
         if frames.is_empty() {
             block.push(Text::new(Tone::Faint, "  no stack was recorded"));

@@ -170,7 +170,7 @@ impl State {
     fn write(&mut self, take: Take, path: PathBuf, force: bool) {
         self.say(format!("writing {} to {} ...", take.name(), path.display()));
         self.effects.push(match take {
-            Take::Of(what) => Effect::Export { what, to: path, force },
+            Take::Of(export) => Effect::Export { export, to: path, force },
             Take::Shown => Effect::Write { text: self.shown_text(), to: path, force },
         });
     }
@@ -197,8 +197,10 @@ impl State {
         let text = self.shown_text();
         let lines = text.lines().count() as u64;
         self.effects.push(Effect::Copy(text));
-        let what = crate::text::plural(lines, "line");
-        self.say(format!("copied {what} by OSC 52; where the terminal has no such thing: x p writes a file"));
+        let copied = crate::text::plural(lines, "line");
+        self.say(format!(
+            "copied {copied} by OSC 52; where the terminal has no such thing: x p writes a file"
+        ));
     }
 
     /// Text of the page, of the page that the selected row opens, or of the whole help.

@@ -117,8 +117,8 @@ impl Bars {
 
     /// Handles a release whose acquisition was not seen: the lock was held before the events begin. A folio lock may be
     /// acquired unseen at any time.
-    fn release_or_before(&mut self, what: (LockClass, Option<Mode>, u64), now_ns: u64) {
-        let (class, mode, lock) = what;
+    fn release_or_before(&mut self, released: (LockClass, Option<Mode>, u64), now_ns: u64) {
+        let (class, mode, lock) = released;
         if !self.release(lock, now_ns) {
             let acquired_ns = Some(if class.is_folio() { now_ns } else { 0 });
             self.push(Bar { class, mode, lock, begin_ns: None, acquired_ns, end: End::At(now_ns) });
@@ -227,8 +227,8 @@ fn step(bars: &mut Bars, row: &EventRow) {
             bars.push(Bar { acquired_ns: None, ..bar });
         }
         Body::FolioRelease { folio, mapping, .. } => {
-            let what = (folio_class(mapping.0), Some(Mode::Exclusive), folio.0);
-            bars.release_or_before(what, now_ns);
+            let released = (folio_class(mapping.0), Some(Mode::Exclusive), folio.0);
+            bars.release_or_before(released, now_ns);
         }
         _ => {}
     }
