@@ -419,7 +419,7 @@ fn a_hidden_function_makes_its_role_blind_and_its_findings_doubtful() {
 
 #[test]
 #[ignore = "needs a guest"]
-fn without_privilege_the_refusal_says_what_to_do() {
+fn a_refusal_without_privilege_has_a_next_step() {
     for arguments in [&["attach", "--duration", "1s"][..], &["doctor"]] {
         let output = observer().args(arguments).uid(65_534).gid(65_534).output().unwrap();
         assert!(!output.status.success());

@@ -135,7 +135,7 @@ fn a_search_finds_every_event_and_its_number_from_any_start() {
             let expected: Vec<_> =
                 rows.iter().filter(|r| times.contains(&r.event.time_ns)).cloned().collect();
             assert_eq!(all(&warm, times.clone()), expected, "{name} {part}");
-            assert_eq!(all(&Library::file(path.clone()), times), expected, "{name} {part}, anew");
+            assert_eq!(all(&Library::file(path.clone()), times), expected, "{name} {part}, opened again");
         }
     }
 }

@@ -81,7 +81,7 @@ fn faults(whole: &Outputs, lossy: &Outputs) -> Vec<String> {
     let is_reported =
         !json["loss"].as_array().unwrap().is_empty() || !json["notices"].as_array().unwrap().is_empty();
     if !is_reported {
-        faults.push("the JSON tells no loss".into());
+        faults.push("the JSON reports no loss".into());
     }
     faults
 }

@@ -125,7 +125,7 @@ fn scenes_of_a_replay() {
     scene("replay", sample, "@#9,000<Enter>");
     scene("replay-events", sample, "@#9,000<Enter>5<Home>");
     scene("replay-locks", sample, "4");
-    scene("replay-not-told", sample, "2<Enter>/go to<Enter><Enter><Home>");
+    scene("replay-not-reported", sample, "2<Enter>/go to<Enter><Enter><Home>");
 }
 
 #[test]

@@ -102,7 +102,7 @@ fn the_text_of_an_event_shows_its_addresses() {
 }
 
 #[test]
-fn rows_read_well() {
+fn format_of_rows() {
     let line = |kind| words(&row(kind), &setup(), START_NS).line();
     assert_eq!(
         line(kinds::LOOKUP),
@@ -312,7 +312,7 @@ fn filters_find_the_events_of_real_recordings() {
     let expect = |text: &str, is: &dyn Fn(&EventRow) -> bool| {
         let expected = rows.iter().filter(|row| is(row)).count();
         assert_eq!(count(text), expected, "{text}");
-        assert!(expected > 0 && expected < rows.len(), "{text} tells nothing apart: {expected}");
+        assert!(expected > 0 && expected < rows.len(), "{text} selects all or nothing: {expected}");
     };
     for kind in rows.iter().map(|r| of(r).name).collect::<BTreeSet<_>>() {
         expect(&format!("kind={kind}"), &|r| of(r).name == kind);

@@ -196,7 +196,7 @@ pub fn documented() {
     let findings = report["findings"].as_array().unwrap();
     for edge in &against {
         let prefix = format!("order:{edge}:");
-        assert!(findings.iter().any(|f| text(&f["id"]).starts_with(&prefix)), "{edge} is told");
+        assert!(findings.iter().any(|f| text(&f["id"]).starts_with(&prefix)), "{edge} is reported");
     }
     // Migration maps again without the i_mmap_rwsem that it acquired by a trylock. Memory failure looks for tasks by the file,
     // under the folio lock (6.12 memory-failure.c:654, 2127).

@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn noise_and_damage_cost_their_frame_only() {
+    fn noise_and_damage_lose_only_their_frame() {
         let mut bytes = b"OGO".to_vec();
         for (index, frame) in samples().iter().enumerate() {
             let mut frame = frame.to_bytes();

@@ -192,7 +192,7 @@ fn the_compiler_made_body_of_unshare_is_found_and_its_wrapper_left_out() {
 }
 
 #[test]
-fn a_row_whose_need_is_not_watched_is_not_watched_either() {
+fn a_row_is_watched_only_with_the_functions_that_it_needs() {
     let body: (&str, &[(&str, &str)]) = ("huge_pmd_unshare", &[VMA]);
     // Without any lookup function, the object of an unshare is unknown.
     let plan = plan_of(&host(&[body], &[]), Level::Full);
@@ -273,7 +273,7 @@ fn a_lookup_site_needs_its_operation_and_its_lookup_function() {
 }
 
 #[test]
-fn an_unlink_site_is_served_by_the_function_that_this_kernel_has_for_it() {
+fn each_kernel_has_its_own_function_for_an_unlink_site() {
     let one = |name: &'static str| -> (&'static str, &'static [(&'static str, &'static str)]) {
         (name, &[VMA, ("address", "")])
     };

@@ -233,7 +233,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_possession_without_a_certain_part_is_an_upper_limit() {
+    fn a_window_without_a_certain_part_is_an_upper_limit() {
         let case = WindowCase { certain_ns: 0, ..case(Use::No) };
         let evidence = Evidence::Window(Box::new(Window { first: case.clone(), longest: case }));
         let f = finding(Rank::Possible, evidence);
