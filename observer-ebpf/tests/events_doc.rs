@@ -1,4 +1,4 @@
-//! `docs/events.md` says what the code says. `OBSERVER_BLESS=1 cargo test -p observer-ebpf` writes it anew.
+//! Checks that `docs/events.md` matches the code. `OBSERVER_BLESS=1 cargo test -p observer-ebpf` writes the file.
 
 use std::{fmt::Write as _, fs, path::PathBuf};
 
@@ -49,7 +49,7 @@ fn render() -> String {
 }
 
 #[test]
-fn the_document_is_what_the_code_says() {
+fn the_document_matches_the_code() {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/events.md");
     let text = render();
     if std::env::var_os("OBSERVER_BLESS").is_some() {

@@ -1,8 +1,7 @@
-//! How the dashboard keeps up: the real program on a terminal of its own, playing a long recording at the pace of a busy
-//! machine.
+//! Benchmark of the dashboard: the real program on a pseudo terminal plays a long recording at the pace of a busy machine.
 //!
-//! Decides what is measured and how it is told: a table for people, and one line of JSON for machines at the end. `cargo
-//! xtask bench dashboard` runs it. Figures are not judged here; that the dashboard does not work is a failure.
+//! Decides what is measured and how it is printed: a table for people, and one line of JSON for machines at the end. `cargo
+//! xtask bench dashboard` runs it. Figures are not judged here; a dashboard that does not work is a failure.
 
 #[path = "dashboard/figures.rs"]
 mod figures;
@@ -11,7 +10,7 @@ mod play;
 #[allow(dead_code, reason = "tests need more of a terminal than this")]
 #[path = "../tests/tui/pty.rs"]
 mod pty;
-#[allow(dead_code, reason = "what the other bench tells of a recording is not told here")]
+#[allow(dead_code, reason = "this bench prints less about a recording than the other")]
 #[path = "engine/repeat.rs"]
 mod repeat;
 #[allow(dead_code, reason = "the stages of the other bench are not run here")]
@@ -32,17 +31,17 @@ use self::{
     stages::Load,
 };
 
-/// Events a second for which the goals are set.
+/// Events per second for which the goals are set.
 const RATE: f64 = 500_000.0;
-/// Frames a second.
+/// Goal in frames per second.
 const FRAMES_GOAL: f64 = 30.0;
-/// From a key to the end of the frame that shows what came of it, at the median.
+/// Time from a key to the end of the frame that shows its effect, at the median.
 const KEY_GOAL_MS: f64 = 50.0;
-/// Of one core, for the threads of the view.
+/// Share of one core that the threads of the view use.
 const VIEW_GOAL: f64 = 0.25;
 
 const SIZES: [(u16, u16); 2] = [(80, 24), (200, 50)];
-/// The recording is longer than what is measured at a stretch, by so much.
+/// Seconds by which the recording is longer than the measurement without a pause.
 const SPARE_S: f64 = 6.0;
 
 /// Measures how the dashboard keeps up with a recording that is played.
@@ -59,12 +58,12 @@ struct Args {
     bench: bool,
 }
 
-/// What was measured at one size.
+/// Measurements at one size of the terminal.
 struct Measured {
     size: (u16, u16),
-    /// View by view, nobody touching a key.
+    /// Measurements of each view, without a key press.
     views: Vec<Part>,
-    /// From view to view.
+    /// Measurements while keys switch the view.
     keys: Part,
     keys_ms: Vec<f64>,
 }
@@ -77,7 +76,7 @@ fn main() -> anyhow::Result<()> {
     let events = RATE * (half_s.max(play::SLOW.as_secs_f64()) + SPARE_S);
     let load = Load { recording: &recording, times: (events / recording.events as f64).ceil() as u64 };
     let speed = RATE * recording.length_ns as f64 / 1e9 / recording.events as f64;
-    // As the program shows it, so that it can be found on the screen.
+    // Rounded as the program shows it, so that it can be found on the screen.
     let speed = (speed * 1e3).round() as f32 / 1e3;
     let file = Scratch::new(&load.container()?)?;
     println!(
@@ -91,12 +90,12 @@ fn main() -> anyhow::Result<()> {
     println!("\n{line}");
     let figure = |name: &str| line.pointer(name).and_then(Value::as_u64);
     anyhow::ensure!(figure("/idle_bytes") == Some(0), "a paused dashboard writes");
-    // A recording may have losses of its own.
+    // A given recording may contain losses.
     anyhow::ensure!(given || figure("/slow/lost") == Some(0), "events are lost on a slow terminal");
     Ok(())
 }
 
-/// The long recording, gone with this.
+/// File of the long recording; removed when this is dropped.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -109,7 +108,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // What cannot be removed is the machine's to clear.
+        // A file that cannot be removed stays in the temporary directory.
         let _ = std::fs::remove_file(&self.0);
     }
 }
@@ -144,12 +143,12 @@ fn measure(file: &Path, speed: f32, half_s: f64) -> anyhow::Result<Value> {
 }
 
 impl Measured {
-    /// All views together.
+    /// Measurements of all views together.
     fn views(&self) -> Part {
         self.views.iter().fold(Part::default(), |sum, part| sum.and(part))
     }
 
-    /// With keys or without, whichever is more.
+    /// Share of a core, with or without keys: the larger one.
     fn view_share(&self) -> f64 {
         self.views().view_share().max(self.keys.view_share())
     }
@@ -225,7 +224,7 @@ fn words(size: (u16, u16)) -> String {
     format!("{}x{}", size.0, size.1)
 }
 
-/// What else the machine does: the first number of its load.
+/// Load of the machine: the first number of its load average.
 fn machine_load() -> String {
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     load.split(' ').next().unwrap_or_default().to_owned()

@@ -1,9 +1,9 @@
-//! How long it takes to come to a place in a long recording, and what having read it takes of memory.
+//! Benchmark of seeks in a long recording, and of the memory that its checkpoints take.
 //!
-//! Decides what is measured: the first reading, seeks to random events, forward and back, each with its snapshot. The clock
-//! on the wall is looked at, since that is what a person waits for.
+//! Decides what is measured: the first reading, and seeks to random events, forward and back, each with its snapshot. It
+//! measures wall-clock time, because that is how long a person waits.
 
-#[allow(dead_code, reason = "what the other bench tells of a recording is not told here")]
+#[allow(dead_code, reason = "this bench prints less about a recording than the other")]
 #[path = "engine/repeat.rs"]
 mod repeat;
 #[allow(dead_code, reason = "the stages of the other bench are not run here")]
@@ -97,7 +97,7 @@ fn measure(file: &std::path::Path, seeks: u64) -> anyhow::Result<serde_json::Val
     }))
 }
 
-/// Until there is nothing to do, and the picture of that.
+/// Works until nothing is left to do; returns the time until the snapshot was ready.
 fn settle(player: &mut Player) -> anyhow::Result<Duration> {
     let begun = Instant::now();
     while player.work(SLICE)? != Next::Idle {}

@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn every_rank_can_be_failed_on() {
+    fn fail_on_accepts_every_rank() {
         for rank in Rank::ALL {
             assert_eq!(fail_on(rank.name()).unwrap().0, Some(rank));
         }

@@ -38,7 +38,7 @@ impl Change {
 
 /// A finding in one of the runs, merged over all its ranks.
 #[derive(Clone, Copy, Debug)]
-pub struct Told<'a> {
+pub struct RunFinding<'a> {
     /// The finding with the worst rank.
     pub finding: &'a Finding,
     pub count: u64,
@@ -50,8 +50,8 @@ pub struct FindingChange<'a> {
     pub change: Change,
     /// The id without the rank.
     pub id: &'a str,
-    pub a: Option<Told<'a>>,
-    pub b: Option<Told<'a>>,
+    pub a: Option<RunFinding<'a>>,
+    pub b: Option<RunFinding<'a>>,
 }
 
 /// An edge that differs between the runs.
@@ -101,7 +101,7 @@ impl<'a> Diff<'a> {
 impl FindingChange<'_> {
     /// The rank in the second run, if it is worse than in the first.
     fn came(&self) -> Option<Rank> {
-        let rank = |told: &Option<Told<'_>>| told.map(|t| t.finding.rank);
+        let rank = |found: &Option<RunFinding<'_>>| found.map(|f| f.finding.rank);
         rank(&self.b).filter(|b| rank(&self.a).is_none_or(|a| *b < a))
     }
 
@@ -117,20 +117,20 @@ fn key(f: &Finding) -> &str {
     f.id.strip_suffix(f.rank.name()).and_then(|id| id.strip_suffix(':')).unwrap_or(&f.id)
 }
 
-fn told(r: &Report) -> BTreeMap<&str, Told<'_>> {
-    let mut all: BTreeMap<&str, Told<'_>> = BTreeMap::new();
+fn by_id(r: &Report) -> BTreeMap<&str, RunFinding<'_>> {
+    let mut all: BTreeMap<&str, RunFinding<'_>> = BTreeMap::new();
     for finding in &r.findings {
-        let told = all.entry(key(finding)).or_insert(Told { finding, count: 0 });
-        told.count += finding.count;
-        if finding.rank < told.finding.rank {
-            told.finding = finding;
+        let merged = all.entry(key(finding)).or_insert(RunFinding { finding, count: 0 });
+        merged.count += finding.count;
+        if finding.rank < merged.finding.rank {
+            merged.finding = finding;
         }
     }
     all
 }
 
 fn findings<'a>(a: &'a Report, b: &'a Report) -> (Vec<FindingChange<'a>>, usize) {
-    let (a, b) = (told(a), told(b));
+    let (a, b) = (by_id(a), by_id(b));
     let mut same = 0;
     let mut changes = Vec::new();
     for (id, was) in &a {

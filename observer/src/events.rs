@@ -2,10 +2,11 @@
 //!
 //! Decides which context an event's row has. The dashboard's tail of a run and searches in a recording ([`crate::library`])
 //! both use it, so that both find and show the same. Modules: [`filter`], the meaning of a filter's words; [`words`], how an
-//! event reads; [`told`], the context that earlier events give about its task and lock.
+//! event reads; [`context`], the names and owners that earlier events give
+//! its task and lock.
 
+pub mod context;
 pub mod filter;
-pub mod told;
 pub mod words;
 
 use std::sync::Arc;
@@ -16,8 +17,8 @@ use observer_engine::{
 };
 
 pub use self::{
+    context::Context,
     filter::Filter,
-    told::Told,
     words::{Words, trace_line, words},
 };
 

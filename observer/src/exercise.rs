@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_unique_and_groups_are_no_scenarios() {
+    fn names_of_scenarios_and_groups_are_unique() {
         let names: HashSet<&str> = list().iter().map(|scenario| scenario.name.as_ref()).collect();
         assert_eq!(names.len(), list().len());
         for (group, _) in GROUPS {
@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_deterministic_says_how_many_unshares_it_makes() {
+    fn deterministic_scenarios_declare_their_unshares() {
         let unknown = |scenario: &&Scenario| scenario.unshares.is_none();
         let fixed = |scenario: &&Scenario| matches!(scenario.kind, Kind::Path | Kind::Once);
         let names: Vec<&str> = list().iter().filter(fixed).filter(unknown).map(|s| s.name.as_ref()).collect();
@@ -383,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn every_reader_has_a_pass_of_its_own() {
+    fn every_reader_has_its_own_pass() {
         for name in
             ["smaps", "pagemap", "numa_maps", "mincore", "vmread", "movestat", "mbind", "pagemap-scan"]
         {
@@ -400,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_hang_is_in_no_group() {
+    fn scenarios_that_can_hang_are_in_no_group() {
         let hang = |scenario: &&Scenario| scenario.kind == Kind::Hang;
         let hanging: Vec<String> = list().iter().filter(hang).map(|s| s.name.to_string()).collect();
         assert!(hanging.len() >= 4, "{hanging:?}");
@@ -413,19 +413,19 @@ mod tests {
     }
 
     #[test]
-    fn poison_is_the_last_of_all() {
+    fn poison_runs_last() {
         assert_eq!(selected(&["all"])[0], "share");
         assert!(selected(&["all"]).contains(&"fault-truncate"));
         assert_eq!(*selected(&["all"]).last().unwrap(), "hwpoison");
     }
 
     #[test]
-    fn names_keep_the_order_asked_for() {
+    fn scenarios_run_in_the_requested_order() {
         assert_eq!(selected(&["punch", "share", "punch"]), ["punch", "share", "punch"]);
     }
 
     #[test]
-    fn an_unknown_name_says_what_to_do() {
+    fn an_unknown_name_is_refused_with_a_next_step() {
         for names in [vec!["punsh".to_string()], vec!["race:smaps".to_string()], vec![]] {
             let error = select(&names).err().unwrap().to_string();
             assert!(error.ends_with("try: observer exercise --list"), "{error}");
@@ -433,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn the_list_names_all() {
+    fn the_list_has_every_scenario() {
         let mut text = Vec::new();
         write_list(&mut text).unwrap();
         let text = String::from_utf8(text).unwrap();

@@ -513,7 +513,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn facts_parse_and_cover_what_the_programs_read() {
+    fn facts_parse_and_have_a_row_for_every_field_of_the_programs() {
         let facts = load().unwrap();
         for name in observer_ebpf::config::field::NAMES {
             let has_row = facts.fields.iter().any(|f| f.name == *name);
@@ -537,7 +537,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_that_names_what_is_not_there_is_refused() {
+    fn a_row_with_a_dangling_reference_is_refused() {
         let broken = |change: fn(&mut Facts)| {
             let mut facts = load().unwrap();
             change(&mut facts);

@@ -33,7 +33,7 @@ impl<T, E: Into<anyhow::Error>> Hint<T> for Result<T, E> {
 pub fn explain(error: &anyhow::Error) -> String {
     let mut text = String::from("observer");
     let mut hint = None;
-    tell(error, &mut text, &mut hint);
+    write_chain(error, &mut text, &mut hint);
     text.push('\n');
     if let Some(hint) = hint {
         let _ = writeln!(text, "try: {hint}");
@@ -45,16 +45,16 @@ pub fn explain(error: &anyhow::Error) -> String {
 #[must_use]
 pub fn one_line(error: &anyhow::Error) -> String {
     let (mut text, mut hint) = (String::new(), None);
-    tell(error, &mut text, &mut hint);
+    write_chain(error, &mut text, &mut hint);
     let hint = hint.map(|hint| format!("; try: {hint}")).unwrap_or_default();
     text.trim_start_matches(": ").to_owned() + &hint
 }
 
-fn tell<'a>(error: &'a anyhow::Error, text: &mut String, hint: &mut Option<&'a str>) {
+fn write_chain<'a>(error: &'a anyhow::Error, text: &mut String, hint: &mut Option<&'a str>) {
     for link in error.chain() {
         if let Some(hinted) = link.downcast_ref::<Hinted>() {
             hint.get_or_insert(&hinted.hint);
-            return tell(&hinted.error, text, hint);
+            return write_chain(&hinted.error, text, hint);
         }
         let _ = write!(text, ": {link}");
     }
@@ -66,7 +66,7 @@ mod tests {
     use anyhow::Context;
 
     #[test]
-    fn the_chain_is_told_once_and_the_hint_after_it() {
+    fn the_error_chain_is_printed_once_and_then_the_hint() {
         let low = std::io::Error::other("operation not permitted");
         let err =
             Err::<(), _>(low).context("load program").hint("run it as root").context("attach").unwrap_err();

@@ -76,8 +76,8 @@ impl Report {
     /// those of spinlock functions, which interrupts cause.
     #[must_use]
     pub fn missed(&self) -> u64 {
-        let told = self.loss.iter().any(|(reason, _)| *reason == REASONS[SKIPPED].0);
-        let missed = self.misses().filter(|m| !told && !m.is_of_spinlocks()).map(|m| m.recursion);
+        let has_skipped = self.loss.iter().any(|(reason, _)| *reason == REASONS[SKIPPED].0);
+        let missed = self.misses().filter(|m| !has_skipped && !m.is_of_spinlocks()).map(|m| m.recursion);
         missed.fold(0, u64::saturating_add)
     }
 

@@ -106,7 +106,7 @@ pub struct Replay {
     pub speed: Option<f32>,
     /// True at the end: the findings are final.
     pub ended: bool,
-    /// Findings of everything that was read, by `told_ns`.
+    /// Findings of everything that was read, by `reported_ns`.
     pub marks: Arc<Vec<FindingMark>>,
 }
 
@@ -118,7 +118,7 @@ pub struct FindingMark {
     /// Event time of its first occurrence.
     pub at_ns: u64,
     /// Event time at which it was first reported.
-    pub told_ns: u64,
+    pub reported_ns: u64,
 }
 
 /// A person's command from the dashboard to the run.

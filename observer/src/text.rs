@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spans_and_numbers_read_well() {
+    fn format_of_spans_and_numbers() {
         let spans = [0, 999, 1_000, 1_400_500, 61_000_000_000].map(span);
         assert_eq!(spans, ["0 ns", "999 ns", "1.000 us", "1.400 ms", "61.000 s"]);
         assert_eq!([0, 999, 1_000, 1_234_567].map(number), ["0", "999", "1,000", "1,234,567"]);

@@ -103,7 +103,7 @@ pub async fn run(
         .context("cannot start the dashboard's thread")?;
     let result = tokio::select! {
         result = &mut ended => result,
-        () = end_asked(&mut signals, snapshots) => {
+        () = end_requested(&mut signals, snapshots) => {
             let _ = stop.send(());
             let _ = commands.try_send(Command::Quit);
             match tokio::time::timeout(PATIENCE, ended).await {
@@ -137,7 +137,7 @@ impl Signals {
 }
 
 /// Waits for a reason to end other than a key press.
-async fn end_asked(signals: &mut Signals, mut snapshots: watch::Receiver<Arc<Snapshot>>) {
+async fn end_requested(signals: &mut Signals, mut snapshots: watch::Receiver<Arc<Snapshot>>) {
     let Signals([interrupt, terminate, hangup]) = signals;
     let gone = async { while snapshots.changed().await.is_ok() {} };
     tokio::select! {
@@ -198,7 +198,7 @@ async fn show(
                 wanted = None;
             }
             Some(done) = done.recv() => {
-                done.tell(&mut state);
+                done.apply(&mut state);
                 wanted.get_or_insert(KEY_FRAME);
             }
             changed = snapshots.changed() => {
@@ -222,7 +222,7 @@ impl Hands {
                 // A full channel means that many commands wait for the run already: dropping this one does no harm.
                 Effect::Send(command) => drop(self.commands.try_send(command)),
                 Effect::Look(look, query) => self.work.look_up(look, query),
-                Effect::Export { what, to, force } => self.work.export(what, to, force),
+                Effect::Export { export, to, force } => self.work.export(export, to, force),
                 Effect::Write { text, to, force } => self.work.write(text, to, force),
                 Effect::Copy(text) => screen.copy(text).context("cannot write to the terminal")?,
                 Effect::Mouse(on) => screen.mouse(on).context("cannot write to the terminal")?,
@@ -233,7 +233,7 @@ impl Hands {
 }
 
 impl Done {
-    fn tell(self, state: &mut State) {
+    fn apply(self, state: &mut State) {
         match self {
             Done::Looked(look, answer) => state.found(&look, answer),
             Done::Written(take, path, how) => state.written(take, &path, how),

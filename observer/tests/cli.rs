@@ -1,10 +1,9 @@
-//! The command line over recordings: what it prints and how it exits. No root, no kernel.
+//! Tests of the command line over recordings: output and exit codes. They need no root and no kernel.
 //!
-//! The recordings of `fixtures/` are held against their expected findings; those made here, by hand, show what a file
-//! can be besides whole.
+//! The recordings of `fixtures/` are compared with their expected findings. Recordings that are made by hand show damaged and
+//! incomplete files.
 
-// Helpers of a test may fail like the test itself.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "helpers of tests are not `#[test]` functions for clippy")]
 
 #[path = "cli/dot.rs"]
 mod dot;
@@ -22,7 +21,7 @@ use std::{
 
 use observer::{meta::Meta, recording::Writer};
 
-/// A folder of this test's own, gone with it.
+/// A folder of this test, removed when it is dropped.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -63,7 +62,7 @@ fn stderr(output: &Output, scratch: &Scratch) -> String {
 }
 
 #[test]
-fn live_report_and_those_of_its_recording_are_the_same_bytes() {
+fn the_live_report_equals_the_report_of_its_recording() {
     let scratch = Scratch::new("same");
     for run in [made::race(), made::predicted()] {
         same_bytes(&scratch, &run);
@@ -75,9 +74,9 @@ fn same_bytes(scratch: &Scratch, run: &made::Run) {
     let file = scratch.file("same.obs", &bytes);
     for (format, live) in [("text", &live.text), ("json", &live.json)] {
         for _ in 0..2 {
-            let told = observer(&["report", "--fail-on", "never", "--format", format], &file);
-            assert_eq!(&stdout(&told), live);
-            assert!(told.status.success());
+            let output = observer(&["report", "--fail-on", "never", "--format", format], &file);
+            assert_eq!(&stdout(&output), live);
+            assert!(output.status.success());
         }
     }
     // Without a terminal, replay is the report.
@@ -85,14 +84,14 @@ fn same_bytes(scratch: &Scratch, run: &made::Run) {
 }
 
 #[test]
-fn the_report_reads_like_this() {
+fn text_of_a_report() {
     let (live, _) = made::recorded(&made::race());
     insta::assert_snapshot!("race.txt", live.text);
     insta::assert_snapshot!("race.json", live.json);
 }
 
 #[test]
-fn a_prediction_reads_like_this() {
+fn text_of_a_prediction() {
     let (live, _) = made::recorded(&made::predicted());
     assert!(live.text.contains("1. predicted prediction: "), "{}", live.text);
     insta::assert_snapshot!("predicted.txt", live.text);
@@ -113,20 +112,20 @@ fn a_common_lock_in_doubt_is_named() {
 }
 
 #[test]
-fn none_never_stands_without_its_coverage() {
+fn a_report_without_findings_shows_its_coverage() {
     let (live, _) = made::recorded(&made::quiet());
     insta::assert_snapshot!("quiet.txt", live.text);
     assert!(!live.text.contains("clean"));
 }
 
 #[test]
-fn loss_is_told_and_reaches_the_findings() {
+fn loss_is_reported_and_affects_the_findings() {
     let (live, _) = made::recorded(&made::lossy());
     insta::assert_snapshot!("lossy.txt", live.text);
 }
 
 #[test]
-fn exit_codes_follow_the_rank_asked_for() {
+fn exit_codes_follow_the_requested_rank() {
     let scratch = Scratch::new("codes");
     let race = scratch.file("race.obs", &made::recorded(&made::race()).1);
     let quiet = scratch.file("quiet.obs", &made::recorded(&made::quiet()).1);
@@ -143,21 +142,21 @@ fn exit_codes_follow_the_rank_asked_for() {
 }
 
 #[test]
-fn a_truncated_recording_gives_what_it_holds_and_says_so() {
+fn a_truncated_recording_gives_its_whole_part_and_a_notice() {
     let scratch = Scratch::new("cut");
     let (_, bytes) = made::recorded(&made::race());
     let cut = scratch.file("cut.obs", &bytes[..bytes.len() * 3 / 4]);
-    let told = observer(&["report", "--fail-on", "never"], &cut);
-    assert_eq!(told.status.code(), Some(4));
+    let output = observer(&["report", "--fail-on", "never"], &cut);
+    assert_eq!(output.status.code(), Some(4));
     assert!(observer(&["report", "--fail-on", "never", "--accept-partial"], &cut).status.success());
     assert_eq!(observer(&["report", "--accept-partial"], &cut).status.code(), Some(3));
     assert_eq!(observer(&["replay"], &cut).status.code(), Some(4));
     assert_eq!(observer(&["export", "--to", "dot", "-o", "-"], &cut).status.code(), Some(4));
     let notice = "recording is truncated after 2.7 s: what came later is not in this output";
-    let text = stdout(&told);
+    let text = stdout(&output);
     assert!(text.starts_with(&format!("PARTIAL   {notice}\n")), "{text}");
     assert!(text.contains("1. used window: "), "{text}");
-    assert_eq!(stderr(&told, &scratch), format!("observer: DIR/cut.obs: {notice}\n"));
+    assert_eq!(stderr(&output, &scratch), format!("observer: DIR/cut.obs: {notice}\n"));
     let json = stdout(&observer(&["report", "--fail-on", "never", "--format", "json"], &cut));
     assert!(json.contains(notice), "{json}");
     assert!(json.contains("\"closing\": null"), "{json}");
@@ -165,19 +164,19 @@ fn a_truncated_recording_gives_what_it_holds_and_says_so() {
 }
 
 #[test]
-fn a_damaged_recording_says_what_is_wrong_with_it() {
+fn the_report_of_a_damaged_recording_names_the_damage() {
     let scratch = Scratch::new("damaged");
     let (_, mut bytes) = made::recorded(&made::race());
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
-    let told = observer(&["report", "--fail-on", "never"], &scratch.file("damaged.obs", &bytes));
-    assert_eq!(told.status.code(), Some(4));
-    let text = stdout(&told);
+    let output = observer(&["report", "--fail-on", "never"], &scratch.file("damaged.obs", &bytes));
+    assert_eq!(output.status.code(), Some(4));
+    let text = stdout(&output);
     assert!(text.starts_with("PARTIAL   recording is damaged at byte "), "{text}");
 }
 
 #[test]
-fn what_cannot_be_shown_is_refused_with_a_next_step() {
+fn an_unreadable_file_is_refused_with_a_next_step() {
     let scratch = Scratch::new("refused");
     let other = {
         let mut out = mcap::WriteOptions::new()
@@ -202,11 +201,11 @@ fn what_cannot_be_shown_is_refused_with_a_next_step() {
     let mut text = String::new();
     for file in &files {
         for command in ["report", "replay"] {
-            let told = observer(&[command], file);
-            assert_eq!(told.status.code(), Some(1));
-            assert!(told.stdout.is_empty());
+            let output = observer(&[command], file);
+            assert_eq!(output.status.code(), Some(1));
+            assert!(output.stdout.is_empty());
             if command == "report" {
-                text.push_str(&stderr(&told, &scratch));
+                text.push_str(&stderr(&output, &scratch));
             }
         }
     }
@@ -214,13 +213,13 @@ fn what_cannot_be_shown_is_refused_with_a_next_step() {
 }
 
 #[test]
-fn a_reader_that_goes_away_is_no_error() {
+fn a_closed_output_pipe_is_not_an_error() {
     let scratch = Scratch::new("pipe");
     let file = scratch.file("race.obs", &made::recorded(&made::race()).1);
     let script =
         format!("'{}' report --fail-on never '{}' | true", env!("CARGO_BIN_EXE_observer"), file.display());
-    let told = Command::new("bash").args(["-c", &format!("set -o pipefail; {script}")]).output().unwrap();
-    assert_eq!((told.status.code(), stderr(&told, &scratch)), (Some(0), String::new()));
+    let output = Command::new("bash").args(["-c", &format!("set -o pipefail; {script}")]).output().unwrap();
+    assert_eq!((output.status.code(), stderr(&output, &scratch)), (Some(0), String::new()));
 }
 
 #[test]
@@ -230,7 +229,7 @@ fn fixtures_give_their_expected_findings() {
     files.sort();
     for file in files.iter().filter(|f| f.extension().is_some_and(|e| e == "obs")) {
         let expected = std::fs::read_to_string(file.with_extension("expected.json")).unwrap();
-        let told = observer(&["report", "--fail-on", "never", "--format", "json"], file);
-        assert!(stdout(&told) == expected, "{} differs from its expected findings", file.display());
+        let output = observer(&["report", "--fail-on", "never", "--format", "json"], file);
+        assert!(stdout(&output) == expected, "{} differs from its expected findings", file.display());
     }
 }

@@ -4,8 +4,7 @@
 //! The recordings are those of `fixtures/`. Each is changed in every way in which a file gets damaged: bits flipped, chunks missing, repeated,
 //! exchanged, the end cut off. The witness is the list of passes that the undamaged file has.
 
-// Helpers of a test may fail like the test itself.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a helper of a test may fail like the test itself")]
 
 use std::{collections::BTreeSet, io::Cursor, ops::Range, path::Path};
 

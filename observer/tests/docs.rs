@@ -1,10 +1,10 @@
-//! The documents say what the code says.
+//! Checks that the documents match the code.
 //!
-//! `docs/cli.md` is written from the command line's own help, and the finding in the README from a fixture:
-//! `OBSERVER_BLESS=1 cargo test -p observer --test docs`. Commands and links in all documents are tried. The tests of
-//! `sink::json` hold `docs/findings.md` against reports.
+//! `docs/cli.md` is written from the command line's help, and the finding in the README from a fixture: `OBSERVER_BLESS=1 cargo
+//! test -p observer --test docs`. Commands and links in all documents are tried. The tests of `sink::json` compare
+//! `docs/findings.md` with reports.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests are not `#[test]` functions for clippy")]
 
 use std::{
     fmt::Write as _,
@@ -67,7 +67,7 @@ fn documents() -> Vec<(String, String)> {
         ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"].map(String::from).to_vec();
     for entry in fs::read_dir(root().join("docs")).unwrap() {
         let entry = entry.unwrap();
-        // Beside documents there are their pictures.
+        // The folder also contains pictures.
         if entry.file_type().unwrap().is_file() {
             names.push(format!("docs/{}", entry.file_name().to_str().unwrap()));
         }
@@ -83,12 +83,12 @@ fn documents() -> Vec<(String, String)> {
 #[test]
 fn the_finding_in_the_readme_is_a_real_one() {
     let fixture = root().join("fixtures/fault-mutex-folio.obs");
-    let told = Command::new(env!("CARGO_BIN_EXE_observer"))
+    let output = Command::new(env!("CARGO_BIN_EXE_observer"))
         .args(["report", "--fail-on", "never"])
         .arg(&fixture)
         .output()
         .unwrap();
-    let report = String::from_utf8(told.stdout).unwrap();
+    let report = String::from_utf8(output.stdout).unwrap();
     let first =
         report.lines().skip_while(|line| !line.starts_with("  1. ")).take_while(|line| !line.is_empty());
     let finding = first.collect::<Vec<_>>().join("\n");
@@ -108,7 +108,7 @@ fn the_finding_in_the_readme_is_a_real_one() {
 }
 
 #[test]
-fn commands_in_documents_are_understood() {
+fn commands_in_documents_are_valid() {
     let mut tried = 0;
     for (name, text) in documents() {
         let blocks = text.split("```").skip(1).step_by(2).filter_map(|block| block.strip_prefix("sh\n"));
@@ -126,7 +126,7 @@ fn commands_in_documents_are_understood() {
 }
 
 #[test]
-fn links_between_documents_lead_somewhere() {
+fn links_between_documents_have_targets() {
     for (name, text) in documents() {
         let folder = root().join(&name).parent().unwrap().to_owned();
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {

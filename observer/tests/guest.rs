@@ -1,8 +1,8 @@
 //! Tests on a real kernel, as root inside a guest: `cargo xtask test` boots one and runs them.
 //!
-//! What observer says is compared with witnesses that share no code with it: tracefs counts, the kernel's own lists of
+//! They compare observer's results with witnesses that share no code with it: tracefs counts, the kernel's own lists of
 //! programs, maps and links, the kernel log.
-#![allow(clippy::unwrap_used, reason = "a failed test says where")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests are not `#[test]` functions for clippy")]
 
 mod guest {
     pub mod bpf;
@@ -82,7 +82,7 @@ fn count(report: &Value, role: &str, counter: &str) -> u64 {
     sites.iter().filter(|s| s["role"] == role).map(|s| s[counter].as_u64().unwrap()).sum()
 }
 
-/// Names of the roles whose count is not the witness's.
+/// Names of the roles whose count differs from the witness.
 fn compare(options: &[&str]) -> Vec<&'static str> {
     let witness = Witness::start(&[]).unwrap();
     record("/tmp/compare.obs", options, &SCENARIOS);
@@ -90,10 +90,10 @@ fn compare(options: &[&str]) -> Vec<&'static str> {
     let [lookups, shares, unshares] = ["lookup", "share", "unshare"].map(|name| seen.get(name));
     drop(witness);
     let report = report("/tmp/compare.obs");
-    // A function that is not watched leaves its lookups without an operation, which is told as loss.
+    // If a function is not watched, its lookups have no operation, which is reported as loss.
     assert!(!options.is_empty() || report["loss"] == Value::Array(Vec::new()), "loss: {}", report["loss"]);
     assert!(unshares > 50 && shares > 50 && lookups > 5_000, "vacuous: {seen:?}");
-    // By the comparison of upper-level entries, a probe of another kind and on other functions than the witness's.
+    // This comparison of upper-level entries uses another kind of probe, on other functions than the witness.
     let by_diff = count(&report, "operation", "outcomes");
     let by_body = count(&report, "unshare", "outcomes");
     let rows = [
@@ -115,7 +115,7 @@ fn matrix_of_this_kernel() {
     guest::matrix::run().unwrap();
 }
 
-/// What `cargo xtask test` runs on every kernel, beside the matrix.
+/// Tests that `cargo xtask test` runs on every kernel, beside the matrix.
 mod on_every_kernel {
     use crate::guest::{dashboard, identity, stale};
 
@@ -127,53 +127,53 @@ mod on_every_kernel {
 
     #[test]
     #[ignore = "needs a guest"]
-    fn windows_are_seen_where_nothing_protects_and_only_there() {
+    fn windows_occur_only_without_protection() {
         stale::race();
     }
 
     #[test]
     #[ignore = "needs a guest"]
-    fn predictions_need_no_luck() {
+    fn predictions_do_not_depend_on_timing() {
         stale::turns();
     }
 
     #[test]
     #[ignore = "needs a guest"]
-    fn everything_that_userfaultfd_looks_up_is_inside_an_operation() {
+    fn every_lookup_of_userfaultfd_is_inside_an_operation() {
         identity::userfaultfd();
     }
 
     #[test]
     #[ignore = "needs a guest"]
-    fn a_task_that_executes_another_program_is_told_again() {
+    fn a_task_that_executes_another_program_is_recorded_again() {
         identity::exec();
     }
 
-    /// These run on kernels too that are there for one deadlock alone.
+    /// Tests that also run on kernels that are listed for one deadlock only.
     mod order {
         use crate::guest::order;
 
         #[test]
         #[ignore = "needs a guest"]
-        fn a_fault_and_a_migration_can_wait_for_each_other_where_they_do() {
+        fn a_fault_and_a_migration_deadlock_on_affected_kernels() {
             order::migrate();
         }
 
         #[test]
         #[ignore = "needs a guest"]
-        fn a_copy_and_a_fault_can_wait_for_each_other_where_they_do() {
+        fn a_copy_and_a_fault_deadlock_on_affected_kernels() {
             order::fault_mutex();
         }
 
         #[test]
         #[ignore = "needs a guest"]
-        fn a_punch_and_a_migration_can_wait_for_each_other_where_they_do() {
+        fn a_punch_and_a_migration_deadlock_on_affected_kernels() {
             order::punch_migrate();
         }
 
         #[test]
         #[ignore = "needs a guest"]
-        fn what_is_against_the_documented_order_is_explained_or_told() {
+        fn a_violation_of_the_documented_order_is_explained_or_reported() {
             order::documented();
         }
     }
@@ -187,7 +187,7 @@ fn counts_equal_an_independent_witness() {
 
 #[test]
 #[ignore = "needs a guest"]
-fn the_comparison_fails_when_a_probe_is_taken_away() {
+fn the_comparison_fails_without_a_probe() {
     assert_eq!(compare(&["--without", "huge_pte_alloc"]), ["lookup"]);
     assert_eq!(compare(&["--without", "__unmap_hugepage_range"]), ["unshare by the entries"]);
 }
@@ -266,7 +266,7 @@ fn live_findings_and_two_replays_are_byte_identical() {
     }
 }
 
-/// A load that goes on until it is dropped.
+/// A load that runs until it is dropped.
 struct Load(Child);
 
 impl Load {
@@ -284,7 +284,7 @@ impl Drop for Load {
     }
 }
 
-/// Waits until something holds, or the time is over.
+/// Waits until the condition is true or the time is over.
 fn wait_for(limit: Duration, holds: impl Fn() -> bool) {
     let begun = Instant::now();
     while !holds() && begun.elapsed() < limit {
@@ -307,11 +307,11 @@ fn fifty_attaches_under_load_leave_nothing_behind() {
         let file = "/tmp/fifty.obs";
         let _ = fs::remove_file(file);
         let mut attach = observer().args(["record", "-o", file]).stderr(Stdio::null()).spawn().unwrap();
-        // Most end while they still load and attach, at all stages of it; every fifth runs first.
+        // Most are ended while they load and attach, at all stages of it; every fifth runs first.
         let running = n % 5 == 0;
         if running {
             wait_for(Duration::from_secs(120), || fs::metadata(file).is_ok());
-            // The recording is made a moment before the run listens to signals.
+            // The recording is created a moment before the run handles signals.
             std::thread::sleep(Duration::from_secs(1));
         } else {
             std::thread::sleep(Duration::from_millis(100 + 137 * (n % 20)));
@@ -320,7 +320,7 @@ fn fifty_attaches_under_load_leave_nothing_behind() {
         // SAFETY: a child of ours that was not waited for.
         unsafe { libc::kill(attach.id() as i32, signal) };
         let status = attach.wait().unwrap();
-        // Ctrl-C ends a run in order; one that still attaches dies of it as any program does.
+        // Ctrl-C ends a run in order. A program that still attaches has no handler and is killed by it.
         let in_order = running && signal == libc::SIGINT;
         assert!(
             if in_order { status.success() } else { status.signal() == Some(signal) },
@@ -356,7 +356,7 @@ fn doctor_finds_every_essential_role_and_the_kernel_attaches_them() {
 
 #[test]
 #[ignore = "needs a guest"]
-fn doctor_says_what_really_fires() {
+fn doctor_lists_the_roles_that_fire() {
     let output = run(observer().args(["doctor", "--exercise", "--format", "json"]));
     let doctor: Value = serde_json::from_slice(&output.stdout).unwrap();
     let exercised = &doctor["exercised"];
@@ -369,7 +369,7 @@ fn doctor_says_what_really_fires() {
     let total: u64 = scenarios.iter().map(unshares).sum();
     println!("{} scenarios, {total} unshares", scenarios.len());
     assert!(scenarios.len() > 30 && total > 200, "vacuous");
-    // Where the one who knows the scenarios best is wrong about one, doctor says so: without its probe nothing fires.
+    // If a declared path does not fire, doctor reports it: without the probe nothing fires.
     let hidden =
         observer().args(["doctor", "--exercise", "--without", "__unmap_hugepage_range"]).output().unwrap();
     let said = String::from_utf8_lossy(&hidden.stdout);
@@ -377,7 +377,7 @@ fn doctor_says_what_really_fires() {
     assert!(said.contains("  munmap, exit, MADV_DONTNEED, truncate, hole punch\n"), "{said}");
 }
 
-/// Functions to hide, each with the role that is blind then and the kinds of findings that count on that role.
+/// Functions to hide, each with the role that becomes blind and the kinds of findings that depend on that role.
 const HIDDEN: [(&str, &str, &[&str]); 6] = [
     ("huge_pte_offset", "unshare", &["window", "freed-shared"]),
     ("__huge_pmd_unshare", "unshare", &["window", "freed-shared"]),
@@ -389,7 +389,7 @@ const HIDDEN: [(&str, &str, &[&str]); 6] = [
 
 #[test]
 #[ignore = "needs a guest"]
-fn what_is_hidden_is_blind_and_no_finding_claims_otherwise() {
+fn a_hidden_function_makes_its_role_blind_and_its_findings_doubtful() {
     for (function, role, kinds) in HIDDEN {
         record("/tmp/hidden.obs", &["--without", function], &["share", "abba-fault-mutex", "punch"]);
         let report = report("/tmp/hidden.obs");
@@ -400,9 +400,9 @@ fn what_is_hidden_is_blind_and_no_finding_claims_otherwise() {
             .unwrap();
         assert_eq!(row["grade"], "blind", "{function}: {row}");
         assert!(row["reason"].as_str().unwrap().contains(function), "{function}: {row}");
-        // Nothing is recorded of it either, so that nothing can be wrong about it.
+        // A blind role records no events.
         let seen = count(&report, role, "outcomes") + count(&report, role, "hits");
-        // Of these other functions still count: their releases, and the calls that are no shares.
+        // Other functions of these roles still count: their releases, and the calls that do not share.
         let is_all_gone = !["lock", "share", "ptl"].contains(&role);
         assert!(!is_all_gone || seen == 0, "{function}: {seen} of {role}");
         for finding in report["findings"].as_array().unwrap() {
@@ -419,7 +419,7 @@ fn what_is_hidden_is_blind_and_no_finding_claims_otherwise() {
 
 #[test]
 #[ignore = "needs a guest"]
-fn without_privilege_the_refusal_says_what_to_do() {
+fn a_refusal_without_privilege_has_a_next_step() {
     for arguments in [&["attach", "--duration", "1s"][..], &["doctor"]] {
         let output = observer().args(arguments).uid(65_534).gid(65_534).output().unwrap();
         assert!(!output.status.success());

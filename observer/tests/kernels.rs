@@ -1,6 +1,6 @@
-//! The plan on the five measured kernels, as `fixtures/kernels` keeps them (made by `cargo xtask matrix --write`): what serves
-//! is what the facts say, the coverage is as recorded, and whatever is hidden is said to be blind.
-#![allow(clippy::unwrap_used, reason = "a failed test says where")]
+//! Tests of the plan on the five measured kernels of `fixtures/kernels` (made by `cargo xtask matrix --write`). Each row serves
+//! the kernels that the facts declare, the coverage is as recorded, and a hidden function makes its role blind.
+#![allow(clippy::unwrap_used, reason = "helpers of tests are not `#[test]` functions for clippy")]
 
 use std::{collections::BTreeSet, path::Path};
 
@@ -20,7 +20,7 @@ fn saved(kernel: &str) -> Saved {
     Saved::read(path.to_str().unwrap()).unwrap()
 }
 
-/// Each kernel with its answers to attempts to attach.
+/// Each kernel with its recorded answers to attempts to attach.
 fn kernels() -> impl Iterator<Item = (&'static str, Host, Vec<plan::Failure>)> {
     MEASURED.into_iter().map(|kernel| {
         let saved = saved(kernel);
@@ -39,7 +39,7 @@ fn whole(coverage: &[Graded], role: Role) -> &Graded {
 }
 
 #[test]
-fn a_row_serves_where_it_says_so_and_nowhere_else() {
+fn a_row_serves_exactly_the_kernels_that_it_declares() {
     let facts = facts::load().unwrap();
     let mut wrong = Vec::new();
     for (kernel, host, answers) in kernels() {
@@ -77,9 +77,9 @@ fn the_coverage_of_each_kernel_is_as_recorded() {
     }
 }
 
-/// A function that is not watched: its role is not exact any more if it is essential, else a part is not; and the reason
-/// names it.
-fn is_told(
+/// Checks the coverage without one function. Its role is not exact if the function is essential, otherwise a part is not, and
+/// the reason names the function.
+fn check_reported(
     before: &[Graded],
     after: &[Graded],
     role: Role,
@@ -97,13 +97,13 @@ fn is_told(
 }
 
 #[test]
-fn what_is_hidden_is_said_to_be_blind() {
+fn a_hidden_function_makes_its_role_blind() {
     let facts = facts::load().unwrap();
     let mut wrong = Vec::new();
     for (kernel, host, answers) in kernels() {
         let (plan, before) = planned(&facts, &host, &answers, &[]);
         for site in plan.sites.iter().map(|s| &s.fact) {
-            // Without a vma_lock nothing depends on where one ends.
+            // Without a vma_lock, nothing depends on its end.
             if kernel == "5.10" && site.name() == "hugetlb_vm_op_close" {
                 continue;
             }
@@ -113,7 +113,7 @@ fn what_is_hidden_is_said_to_be_blind() {
                 hidden.sites.iter().all(|s| s.fact.name() != name),
                 "{kernel}: {name} is planned all the same"
             );
-            if let Err(what) = is_told(&before, &after, site.role, essential, &name) {
+            if let Err(what) = check_reported(&before, &after, site.role, essential, &name) {
                 wrong.push(format!("{kernel}: {name} as {}: {what}", site.role.name()));
             }
         }
@@ -122,7 +122,7 @@ fn what_is_hidden_is_said_to_be_blind() {
 }
 
 #[test]
-fn a_symbol_that_a_kernel_lacks_is_said_to_be_missing() {
+fn a_symbol_that_a_kernel_lacks_is_reported_as_missing() {
     let facts = facts::load().unwrap();
     let mut wrong = Vec::new();
     for kernel in MEASURED {
@@ -134,16 +134,16 @@ fn a_symbol_that_a_kernel_lacks_is_said_to_be_missing() {
             lacking.forget(&site.function);
             let (_, after) = planned(&facts, &lacking.host(), &answers, &[]);
             let essential = site.essential && site.role != Role::Operation;
-            // That a function of another name unmaps for memory failure instead cannot be told from symbols.
+            // Symbols do not show that a function of another name unmaps for memory failure instead.
             if site.function == "try_to_unmap_poisoned_hugetlb_one"
                 || (kernel == "5.10" && site.object.is_some())
             {
                 continue;
             }
-            // Operations that are only the context of others may be missing without a word where their row says why.
+            // An operation that is only the context of others may be missing without a notice if its row says why.
             let is_context =
                 site.role == Role::Operation && site.looks_up.is_empty() && site.absent.is_some();
-            match is_told(&before, &after, site.role, essential, &site.function) {
+            match check_reported(&before, &after, site.role, essential, &site.function) {
                 Err(what) if !is_context && site.object.is_none() => {
                     wrong.push(format!("{kernel}: {} as {}: {what}", site.function, site.role.name()));
                 }
@@ -155,7 +155,7 @@ fn a_symbol_that_a_kernel_lacks_is_said_to_be_missing() {
 }
 
 #[test]
-fn arguments_that_are_others_are_as_loud_as_a_missing_function() {
+fn changed_arguments_are_reported_like_a_missing_function() {
     let facts = facts::load().unwrap();
     let (mut wrong, mut tried) = (Vec::new(), 0);
     for kernel in MEASURED {
@@ -164,7 +164,7 @@ fn arguments_that_are_others_are_as_loud_as_a_missing_function() {
         let (plan, before) = planned(&facts, &kept.host(), &answers, &[]);
         let outcomes = plan.answered(&answers);
         for site in plan.working(&outcomes).map(|(s, _)| &s.fact).filter(|s| !s.args.is_empty()) {
-            // As in the test of symbols.
+            // The test of symbols skips it too.
             if kernel == "5.10" && site.object.is_some() {
                 continue;
             }
@@ -173,7 +173,7 @@ fn arguments_that_are_others_are_as_loud_as_a_missing_function() {
             let (_, after) = planned(&facts, &other.host(), &answers, &[]);
             let essential = site.essential && site.role != Role::Operation;
             tried += 1;
-            if let Err(what) = is_told(&before, &after, site.role, essential, &site.function)
+            if let Err(what) = check_reported(&before, &after, site.role, essential, &site.function)
                 && site.object.is_none()
             {
                 wrong.push(format!("{kernel}: {} as {}: {what}", site.function, site.role.name()));
@@ -184,9 +184,9 @@ fn arguments_that_are_others_are_as_loud_as_a_missing_function() {
     assert!(tried > 300, "vacuous: {tried}");
 }
 
-/// What mmap of hugetlbfs is called, and of what, differs on 6.19.
+/// The mmap function of hugetlbfs has another name and argument on 6.19.
 #[test]
-fn a_function_that_another_row_serves_is_not_missed() {
+fn a_function_that_another_row_serves_is_not_reported_as_missing() {
     let facts = facts::load().unwrap();
     let kept = saved("7.3");
     let answers = kept.refused().unwrap();
@@ -200,14 +200,14 @@ fn a_function_that_another_row_serves_is_not_missed() {
     assert_eq!(missed(&renamed), None);
     let mut other = kept.clone();
     other.rename("hugetlbfs_file_mmap", "hugetlbfs_file_mmap_prepare", &[("other", "vm_area_desc *")]);
-    let told = missed(&other).unwrap().coverage;
-    assert_eq!((told.role, told.grade), (Role::Operation, Grade::Blind));
+    let row = missed(&other).unwrap().coverage;
+    assert_eq!((row.role, row.grade), (Role::Operation, Grade::Blind));
     let mut gone = kept;
     gone.forget("hugetlbfs_file_mmap");
     assert_eq!(missed(&gone).unwrap().coverage.grade, Grade::Blind);
 }
 
-/// Functions among the callers of a lookup function, through those that pass on what it returned.
+/// Callers of a lookup function, including those behind functions that return its result.
 fn callers_of(facts: &Facts, kept: &Saved, callee: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let mut to_visit = vec![callee.to_owned()];
@@ -223,7 +223,7 @@ fn callers_of(facts: &Facts, kept: &Saved, callee: &str) -> BTreeSet<String> {
     found
 }
 
-/// Lookups that a row names and some kernels lack: the function is there and does not look up by itself.
+/// Lookups that a row names and some kernels lack: the function exists and does not look up by itself.
 const ABSENT_LOOKUPS: [(&str, &str, &[&str]); 2] = [
     ("hugetlb_fault", "huge_pte_offset", &["6.12", "6.18", "7.3"]),
     ("pagemap_scan_pte_hole", "huge_pte_alloc", &["6.12", "6.18"]),
@@ -250,7 +250,7 @@ fn every_caller_of_a_lookup_function_is_known() {
         let (plan, coverage) = planned(&facts, &kept.host(), &answers, &[]);
         let not_watched = coverage.iter().filter(|g| g.coverage.reason.contains("and is not watched"));
         wrong.extend(not_watched.map(|g| format!("{kernel}: {}", g.coverage.reason)));
-        // The other way round: what a row says that it looks up through is in the text.
+        // The other direction: each lookup function of a row is called in the kernel's code.
         for site in plan.sites.iter().map(|s| &s.fact) {
             for through in site.looks_up.iter().filter_map(|l| l.through.as_deref()) {
                 let callers = callers_of(&facts, &kept, through);
@@ -267,7 +267,7 @@ fn every_caller_of_a_lookup_function_is_known() {
 }
 
 #[test]
-fn a_caller_that_no_row_knows_is_said_to_be_blind() {
+fn a_caller_without_a_row_is_reported_as_blind() {
     let mut facts = facts::load().unwrap();
     let kept = saved("6.12");
     let answers = kept.refused().unwrap();
@@ -277,20 +277,20 @@ fn a_caller_that_no_row_knows_is_said_to_be_blind() {
     for (caller, callee) in
         [("mfill_atomic_continue", "huge_pte_alloc"), ("write_protect_page", "page_vma_mapped_walk")]
     {
-        let told =
+        let row =
             coverage.iter().find(|g| g.coverage.role == Role::Lookup && g.coverage.part == caller).unwrap();
-        assert_eq!(told.coverage.grade, Grade::Blind);
-        assert!(told.coverage.reason.contains(&format!("{caller} calls {callee}")), "{told:?}");
-        assert!(told.advice.contains(caller), "{told:?}");
+        assert_eq!(row.coverage.grade, Grade::Blind);
+        assert!(row.coverage.reason.contains(&format!("{caller} calls {callee}")), "{row:?}");
+        assert!(row.advice.contains(caller), "{row:?}");
     }
-    // An operation that others count on, and that is not watched.
+    // An operation that others depend on, and that is not watched.
     let without = ["memory_failure".to_owned()];
     let (_, coverage) = planned(&facts::load().unwrap(), &kept.host(), &answers, &without);
     assert!(coverage.iter().any(|g| g.coverage.part == "collect_procs" && g.coverage.grade == Grade::Blind));
 }
 
 #[test]
-fn doctor_judges_a_saved_kernel_as_it_would_on_its_machine() {
+fn doctor_judges_a_saved_kernel_as_on_its_machine() {
     for kernel in MEASURED {
         let from = format!("{}/../fixtures/kernels/{kernel}.json", env!("CARGO_MANIFEST_DIR"));
         let doctor = |without: &[&str]| {
@@ -310,7 +310,7 @@ fn doctor_judges_a_saved_kernel_as_it_would_on_its_machine() {
 }
 
 #[test]
-fn a_foreign_file_is_no_saved_kernel() {
+fn a_foreign_file_is_not_a_saved_kernel() {
     let text = Saved::read(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")).unwrap_err();
     assert!(format!("{text:#}").contains("is not a saved kernel"), "{text:#}");
 }

@@ -1,7 +1,6 @@
-//! Looking back: events found again in recordings, in growing ones, and in what a live run keeps of itself.
+//! Tests of searches for past events: in recordings, in growing ones, and in the in-memory recording of a live run.
 
-// Helpers of a test may fail like the test itself.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "helpers of tests are not `#[test]` functions for clippy")]
 
 use std::{
     fs::File,
@@ -12,7 +11,7 @@ use std::{
 };
 
 use observer::{
-    events::{EventRow, Filter, Told},
+    events::{Context, EventRow, Filter},
     library::{Export, Library, Page, Query},
     meta::Meta,
     recording::{InMemory, Reader, Writer},
@@ -36,7 +35,7 @@ fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures").join(format!("{name}.obs"))
 }
 
-/// A directory of this test, gone when it is dropped.
+/// A directory of this test, removed when it is dropped.
 struct Dir(PathBuf);
 
 impl Dir {
@@ -70,13 +69,13 @@ fn passes(path: &Path) -> (Reader, Vec<Pass>) {
     (reader, passes)
 }
 
-/// All events in their order, by the order alone; without the rest that no pass releases if it is not `whole`.
+/// All events in order, by the order alone. If not `whole`, without the rest that no pass releases.
 fn rows(passes: &[Pass], whole: bool) -> Vec<EventRow> {
-    let (mut order, mut told, mut rows) = (Order::new(), Told::default(), Vec::new());
+    let (mut order, mut context, mut rows) = (Order::new(), Context::default(), Vec::new());
     let mut take = |item: Item<'_>| {
         if let Item::Event(event) = item {
             let number = rows.len() as u64 + 1;
-            rows.extend(told.pick(number, event, &Filter::default()));
+            rows.extend(context.pick(number, event, &Filter::default()));
         }
     };
     for pass in passes {
@@ -110,7 +109,7 @@ fn report(path: &Path) -> Report {
         .report
 }
 
-/// Writes passes as chunks of their own, so that there are many places to begin at.
+/// Writes each pass as a separate chunk, so that reading can begin at many positions.
 fn in_small_chunks(passes: &[Pass], meta: &Meta, path: &Path) {
     let mut writer = Writer::create(path, true, meta).unwrap();
     for pass in passes {
@@ -121,7 +120,7 @@ fn in_small_chunks(passes: &[Pass], meta: &Meta, path: &Path) {
 }
 
 #[test]
-fn every_event_is_found_with_its_number_wherever_one_begins() {
+fn a_search_finds_every_event_and_its_number_from_any_start() {
     let dir = Dir::new("numbers");
     for name in FIXTURES {
         let (original, passes) = passes(&fixture(name));
@@ -136,13 +135,13 @@ fn every_event_is_found_with_its_number_wherever_one_begins() {
             let expected: Vec<_> =
                 rows.iter().filter(|r| times.contains(&r.event.time_ns)).cloned().collect();
             assert_eq!(all(&warm, times.clone()), expected, "{name} {part}");
-            assert_eq!(all(&Library::file(path.clone()), times), expected, "{name} {part}, anew");
+            assert_eq!(all(&Library::file(path.clone()), times), expected, "{name} {part}, opened again");
         }
     }
 }
 
 #[test]
-fn a_page_has_its_limit_and_tells_whether_there_is_more() {
+fn a_page_is_limited_and_shows_that_more_events_follow() {
     let (reader, passes) = passes(&fixture("share-unmap"));
     let rows = rows(&passes, true);
     let library = Library::file(fixture("share-unmap"));
@@ -158,7 +157,7 @@ fn a_page_has_its_limit_and_tells_whether_there_is_more() {
 }
 
 #[test]
-fn a_page_around_a_moment_has_what_is_nearest() {
+fn a_page_around_a_moment_has_the_nearest_events() {
     let (_, passes) = passes(&fixture("share-unmap"));
     let rows = rows(&passes, true);
     let library = Library::file(fixture("share-unmap"));
@@ -177,7 +176,7 @@ fn a_page_around_a_moment_has_what_is_nearest() {
     assert_eq!(around(at(n / 2), n), (rows.clone(), false, false));
 }
 
-/// Events of the page at this time, by this task.
+/// Events of the page at this time by this task.
 fn there(page: &Page, time_ns: u64, tid: u32) -> Vec<&Body> {
     let rows = page.events.iter().filter(|r| r.event.time_ns == time_ns && r.event.tid.0 == tid);
     rows.map(|r| &r.event.body).collect()
@@ -201,7 +200,7 @@ fn check_window(library: &Library, setup: &Setup, case: &WindowCase) -> bool {
     let by_pte = find(&format!("pte={}", case.pte));
     assert!(!there(&by_pte, case.holder.time_ns, case.holder.task.tid.0).is_empty(), "by pte: {case:?}");
     let (Use::Seen(_), Some(used)) = (case.used, &case.at_use) else { return false };
-    // Taken then, or held when the link went away.
+    // Acquired then, or held when the link was unlinked.
     let ptl = used.holds.iter().find(|h| h.class == LockClass::Ptl).unwrap();
     let taken = |b: &Body| matches!(b, Body::Lock { lock, .. } if lock.0 == ptl.lock);
     let times = [used.time_ns, ptl.since_ns];
@@ -211,7 +210,7 @@ fn check_window(library: &Library, setup: &Setup, case: &WindowCase) -> bool {
 }
 
 #[test]
-fn a_search_by_table_finds_what_a_window_is_made_of() {
+fn a_search_by_table_finds_the_events_of_a_window() {
     let path = fixture("walkers-5.10");
     let library = Library::file(path.clone());
     let setup = setup(reader(&path).meta());
@@ -227,7 +226,7 @@ fn a_search_by_table_finds_what_a_window_is_made_of() {
 }
 
 #[test]
-fn a_search_by_table_finds_both_sides_of_what_is_predicted() {
+fn a_search_by_table_finds_both_accesses_of_a_prediction() {
     let mut sides = 0;
     for name in ["walkers-6.1", "walkers-5.10"] {
         let path = fixture(name);
@@ -246,7 +245,7 @@ fn a_search_by_table_finds_both_sides_of_what_is_predicted() {
     assert!(sides >= 10, "{sides}");
 }
 
-/// What the command line writes.
+/// Output of the command line.
 fn observer(args: &[&str]) -> Vec<u8> {
     let out = Command::new(env!("CARGO_BIN_EXE_observer")).args(args).output().unwrap();
     assert!(out.status.success(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
@@ -254,7 +253,7 @@ fn observer(args: &[&str]) -> Vec<u8> {
 }
 
 #[test]
-fn exports_are_what_the_command_line_writes() {
+fn exports_equal_the_output_of_the_command_line() {
     use std::os::unix::fs::PermissionsExt;
     let dir = Dir::new("exports");
     let path = fixture("walkers-6.1");
@@ -306,7 +305,7 @@ fn a_recording_is_read_while_it_is_written() {
         }
     }
     assert!(found > whole.len() / 2);
-    // What is there is a whole recording already.
+    // The written part is already a whole recording.
     let to = dir.path("saved.obs");
     library.export(Export::Recording, &to, false).unwrap();
     let (saved, of_saved) = self::passes(&to);
@@ -317,7 +316,7 @@ fn a_recording_is_read_while_it_is_written() {
 }
 
 #[test]
-fn a_cut_recording_gives_what_is_whole() {
+fn a_cut_recording_gives_its_whole_passes() {
     let dir = Dir::new("cut");
     let (original, all_passes) = passes(&fixture("share-unmap"));
     let path = dir.path("whole.obs");
@@ -345,7 +344,7 @@ fn a_cut_recording_gives_what_is_whole() {
     assert!(observer::hint::explain(&why).contains("\ntry: "), "{why:#}");
 }
 
-/// Keeps a run in segments that are so small that the first ones are dropped.
+/// Records a run in memory, in segments so small that the first ones are dropped.
 fn keep(passes: &[Pass], reader: &Reader, segment_bytes: u64) -> Library {
     let mut keep = InMemory::in_segments(reader.meta(), segment_bytes).unwrap();
     let library = Library::in_memory(keep.handle());
@@ -355,14 +354,14 @@ fn keep(passes: &[Pass], reader: &Reader, segment_bytes: u64) -> Library {
 }
 
 #[test]
-fn what_is_kept_of_a_run_is_the_end_of_it() {
+fn an_in_memory_recording_has_the_end_of_the_run() {
     let dir = Dir::new("kept");
     let (reader, passes) = passes(&fixture("walkers-6.1"));
     let rows = rows(&passes, true);
     let length = fixture("walkers-6.1").metadata().unwrap().len();
     let library = keep(&passes, &reader, length / 3);
     let from_ns = library.kept_from_ns().expect("nothing was dropped");
-    // An event that is later than the pass with which the segment begins.
+    // An event later than the pass with which the segment begins.
     let first = passes.iter().map(|p| p.mark.time_ns).find(|t| *t > from_ns).unwrap();
     let expected: Vec<_> = rows.iter().filter(|r| r.event.time_ns >= first).cloned().collect();
     assert!(expected.len() > 100 && expected.len() < rows.len());
@@ -385,16 +384,16 @@ fn what_is_kept_of_a_run_is_the_end_of_it() {
         }
     }
     assert!(sides >= 2, "{sides} sides in what is kept");
-    // The export of findings says what the saved recording says.
+    // The export of findings equals the report of the saved recording.
     let json = dir.path("kept.json");
     library.export(Export::Json, &json, false).unwrap();
     let saved = observer(&["report", to.to_str().unwrap(), "--format", "json", "--fail-on", "never"]);
     assert_eq!(std::fs::read(json).unwrap(), saved);
 }
 
-/// The number of a stack is given to another one: what was told under it before must not be shown with the new frames.
+/// The number of a stack is reused: findings recorded under it before must not show the new frames.
 #[test]
-fn a_stack_whose_number_was_given_away_is_not_told_again() {
+fn a_stack_whose_number_was_reused_is_not_repeated() {
     let (reader, mut passes) = passes(&fixture("walkers-6.1"));
     let at = passes.iter().position(|p| p.mark.time_ns > reader.meta().start_ns + 1_900_000_000).unwrap();
     let wrong = vec![0xdead_0000];
@@ -418,9 +417,9 @@ fn a_stack_whose_number_was_given_away_is_not_told_again() {
     }
 }
 
-/// What was lost before a segment begins is counted there too, and makes no hole in it.
+/// Loss before the start of a segment is counted in the segment, and makes no hole in it.
 #[test]
-fn loss_of_before_is_told_and_touches_nothing() {
+fn loss_before_a_segment_is_reported_and_affects_no_finding() {
     let (reader, mut passes) = passes(&fixture("walkers-6.1"));
     let since_ns = reader.meta().start_ns;
     passes[2].loss.push(Loss { cpu: 0, reason: loss::RING_FULL as u16, site: None, total: 5, since_ns });
@@ -434,7 +433,7 @@ fn loss_of_before_is_told_and_touches_nothing() {
 }
 
 #[test]
-fn a_dropped_segment_stays_while_somebody_looks_and_no_longer() {
+fn a_dropped_segment_is_freed_after_its_last_reader() {
     let (reader, passes) = passes(&fixture("walkers-6.1"));
     let length = fixture("walkers-6.1").metadata().unwrap().len();
     let mut keep = InMemory::in_segments(reader.meta(), length / 8).unwrap();
@@ -451,10 +450,10 @@ fn a_dropped_segment_stays_while_somebody_looks_and_no_longer() {
     assert_eq!(kept.look().segments.len(), 2);
 }
 
-/// `cargo test -p observer --release --test library -- --ignored --nocapture cost_of_keeping`
+/// `cargo test -p observer --release --test library -- --ignored --nocapture cost_of_the_in_memory_recording`
 #[test]
 #[ignore = "a measurement"]
-fn cost_of_keeping() {
+fn cost_of_the_in_memory_recording() {
     let dir = Dir::new("cost");
     let (reader, passes) = passes(&fixture("walkers-5.10"));
     let events = rows(&passes, true).len();

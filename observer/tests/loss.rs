@@ -1,10 +1,9 @@
-//! What loss does to a report, on every recording of `fixtures/`: it invents nothing, and it is never kept quiet.
+//! Tests of loss, on every recording of `fixtures/`: it invents no finding, and the report always shows it.
 //!
-//! Records are taken out of a recording as a full ring loses them: their sequence numbers stay taken, and the CPU's
-//! counter tells how many were lost with the pass that lost them. The same pipeline, text and JSON as those of a run.
+//! Records are removed from a recording as a full ring loses them: their sequence numbers remain used, and the CPU's counter
+//! has the number of lost records in the same pass. Pipeline, text and JSON are those of a run.
 
-// Helpers of a test may fail like the test itself.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "helpers of tests are not `#[test]` functions for clippy")]
 
 #[path = "../engine/tests/common/lossy.rs"]
 mod lossy;
@@ -16,12 +15,12 @@ mod retention;
 use observer::meta::Notice;
 use observer_engine::finding::{Finding, Kind, Rank};
 
-use self::recording::{Recording, Told, fixtures};
+use self::recording::{Outputs, Recording, fixtures};
 
-/// Seeds for each share of lost records.
+/// Number of seeds for each share of lost records.
 const SEEDS: u64 = 6;
 
-/// xorshift64, so that what is lost is the same everywhere.
+/// xorshift64, so that the same records are lost on every machine.
 struct Random(u64);
 
 impl Random {
@@ -37,10 +36,10 @@ impl Random {
     }
 }
 
-/// What a finding is about, whatever its rank.
+/// The subject of a finding, without its rank.
 fn subject(finding: &Finding) -> &str {
     if finding.kind() == Kind::Cycle {
-        // In which operation it happened may be among what was lost.
+        // The record of the operation may be lost.
         let classes = finding.id.match_indices(':').nth(1).map_or(finding.id.len(), |(at, _)| at);
         return &finding.id[..classes];
     }
@@ -48,10 +47,10 @@ fn subject(finding: &Finding) -> &str {
     finding.id.strip_suffix(&rank).unwrap_or(&finding.id)
 }
 
-/// What is wrong with a lossy report, beside that of the whole recording; one line each.
-fn faults(whole: &Told, lossy: &Told) -> Vec<String> {
+/// Faults of a lossy report, compared with that of the whole recording; one line each.
+fn faults(whole: &Outputs, lossy: &Outputs) -> Vec<String> {
     let mut faults = Vec::new();
-    // A window that was seen hides its prediction: where loss took the window, the prediction shows.
+    // A reported window hides its prediction: if loss removes the window, the prediction shows.
     let hides = |w: &Finding, f: &Finding| {
         let pair = subject(w).strip_prefix("window:");
         pair.is_some() && pair == subject(f).strip_prefix("prediction:")
@@ -84,20 +83,20 @@ fn faults(whole: &Told, lossy: &Told) -> Vec<String> {
         faults.push("the text says none without the loss beside it".into());
     }
     let json: serde_json::Value = serde_json::from_str(&lossy.json).unwrap();
-    let is_told =
+    let is_reported =
         !json["loss"].as_array().unwrap().is_empty() || !json["notices"].as_array().unwrap().is_empty();
-    if !is_told {
-        faults.push("the JSON tells no loss".into());
+    if !is_reported {
+        faults.push("the JSON reports no loss".into());
     }
     faults
 }
 
-/// Holds each way of losing records of each fixture against the fixture itself.
-fn check(ways: impl Fn(&Recording) -> Vec<(String, Told)>) {
+/// Compares each fixture with its lossy variants.
+fn check(ways: impl Fn(&Recording) -> Vec<(String, Outputs)>) {
     let mut wrong = String::new();
     let mut checked = 0;
     for (name, recording) in fixtures() {
-        let whole = recording.told();
+        let whole = recording.outputs();
         let before = checked;
         assert!(whole.text.contains("lost      nothing\n"), "{name} is no whole recording");
         for (way, lossy) in ways(&recording) {
@@ -113,26 +112,26 @@ fn check(ways: impl Fn(&Recording) -> Vec<(String, Told)>) {
 }
 
 #[test]
-fn records_lost_here_and_there_invent_nothing_and_are_told() {
+fn scattered_loss_invents_no_finding_and_is_reported() {
     check(|recording| {
         let shares =
             [1, 10, 100].into_iter().flat_map(|permille| (0..SEEDS).map(move |seed| (permille, seed)));
-        // One in a thousand of a short recording may be none.
-        let told = shares.filter_map(|(permille, seed)| {
+        // A short recording may lose no record at one in a thousand.
+        let outputs = shares.filter_map(|(permille, seed)| {
             let mut random = Random::new(seed + 1);
             let lossy = recording.without(|_| random.below(1000) < permille);
             assert!(lossy.lost > 0 || permille < 10, "{permille} per mille and seed {seed} lose nothing");
-            (lossy.lost > 0).then(|| (format!("{permille} per mille, seed {seed}"), lossy.told()))
+            (lossy.lost > 0).then(|| (format!("{permille} per mille, seed {seed}"), lossy.outputs()))
         });
-        told.collect()
+        outputs.collect()
     });
 }
 
-/// As a ring that is full for a while does it.
+/// A ring that is full for a while loses records like this.
 #[test]
-fn runs_of_records_lost_on_a_cpu_invent_nothing_and_are_told() {
+fn loss_of_runs_on_a_cpu_invents_no_finding_and_is_reported() {
     check(|recording| {
-        let told = (0..3 * SEEDS).filter_map(|seed| {
+        let outputs = (0..3 * SEEDS).filter_map(|seed| {
             let mut random = Random::new(seed + 100);
             let mut left = [0_u64; 64];
             let lossy = recording.without(|at| {
@@ -143,82 +142,82 @@ fn runs_of_records_lost_on_a_cpu_invent_nothing_and_are_told() {
                 *left = left.saturating_sub(1);
                 *left > 0
             });
-            // A short recording may be over before the first.
-            (lossy.lost > 0).then(|| (format!("runs, seed {seed}"), lossy.told()))
+            // A short recording may end before the first run of lost records.
+            (lossy.lost > 0).then(|| (format!("runs, seed {seed}"), lossy.outputs()))
         });
-        told.collect()
+        outputs.collect()
     });
 }
 
 #[test]
-fn passes_that_are_lost_invent_nothing_and_are_told() {
+fn loss_of_passes_invents_no_finding_and_is_reported() {
     check(|recording| {
-        let told = (0..SEEDS).map(|seed| {
+        let outputs = (0..SEEDS).map(|seed| {
             let mut random = Random::new(seed + 200);
             let lost: Vec<bool> = (0..recording.passes()).map(|_| random.below(10) == 0).collect();
             let busiest = recording.busiest();
             let lossy = recording.without(|at| lost[at.pass] || at.pass == busiest);
             assert!(lossy.lost > 0, "seed {seed} loses nothing");
-            (format!("passes, seed {seed}"), lossy.told())
+            (format!("passes, seed {seed}"), lossy.outputs())
         });
-        told.collect()
+        outputs.collect()
     });
 }
 
-/// What a report stands on, kind by kind.
+/// Loses all records of one kind, for each kind that a report uses.
 #[test]
-fn kinds_that_are_lost_invent_nothing_and_are_told() {
+fn loss_of_kinds_invents_no_finding_and_is_reported() {
     check(|recording| {
         let kinds = recording.kinds();
-        let told = kinds.into_iter().map(|kind| {
+        let outputs = kinds.into_iter().map(|kind| {
             let mut random = Random::new(u64::from(kind));
             let lossy = recording.without(|at| at.kind == kind && random.below(2) == 0);
             (format!("half of kind {kind}"), lossy)
         });
-        told.filter(|(_, lossy)| lossy.lost > 0).map(|(way, lossy)| (way, lossy.told())).collect()
+        outputs.filter(|(_, lossy)| lossy.lost > 0).map(|(way, lossy)| (way, lossy.outputs())).collect()
     });
 }
 
-/// A kill or a crash: the file ends somewhere.
+/// A killed or crashed observer leaves a file that ends anywhere.
 #[test]
-fn a_tail_that_is_cut_off_invents_nothing_and_is_told() {
+fn a_cut_tail_invents_no_finding_and_is_reported() {
     check(|recording| {
         let bytes = recording.bytes();
         let mut random = Random::new(300);
-        let mut told = Vec::new();
+        let mut outputs = Vec::new();
         for _ in 0..2 * SEEDS {
             let at = random.below(bytes.len() as u64) as usize;
-            // Before its description of the run a file is refused; that is another test's.
+            // A file that ends before the description of the run is refused; another test covers that.
             if let Some(cut) = Recording::read(&bytes[..at])
                 && cut.closing.is_none()
             {
-                told.push((format!("cut at byte {at} of {}", bytes.len()), cut.told()));
+                outputs.push((format!("cut at byte {at} of {}", bytes.len()), cut.outputs()));
             }
         }
-        assert!(told.len() as u64 >= SEEDS, "only {} cuts", told.len());
-        told
+        assert!(outputs.len() as u64 >= SEEDS, "only {} cuts", outputs.len());
+        outputs
     });
 }
 
 #[test]
-fn how_a_pass_is_cut_into_batches_makes_no_difference() {
+fn the_report_does_not_depend_on_the_batches_of_a_pass() {
     for (name, recording) in fixtures() {
-        let whole = recording.told();
+        let whole = recording.outputs();
         for (cut, records) in [("a batch for each record", 1), ("three records to a batch", 3)] {
-            let told = recording.with_batches_of(records).told();
-            assert!(told.json == whole.json, "{name}, {cut}: other JSON");
-            assert!(told.text == whole.text, "{name}, {cut}: other text");
+            let outputs = recording.with_batches_of(records).outputs();
+            assert!(outputs.json == whole.json, "{name}, {cut}: other JSON");
+            assert!(outputs.text == whole.text, "{name}, {cut}: other text");
         }
     }
 }
 
-/// Without this, a filter that never drops, or a report that always says the same, would pass.
+/// Without this test, a filter that drops nothing or a report that never changes would pass.
 #[test]
-fn everything_lost_is_a_report_without_findings_that_says_so() {
+fn total_loss_gives_a_report_of_loss_without_findings() {
     for (name, recording) in fixtures() {
-        let lossy = recording.without(|_| true).told();
+        let lossy = recording.without(|_| true).outputs();
         assert!(lossy.report.findings.is_empty(), "{name}");
         assert_eq!(lossy.report.stats.events, 0, "{name}");
-        assert_eq!(faults(&recording.told(), &lossy), Vec::<String>::new(), "{name}");
+        assert_eq!(faults(&recording.outputs(), &lossy), Vec::<String>::new(), "{name}");
     }
 }

@@ -1,9 +1,9 @@
 //! Pictures of the dashboard for the documents: the real program on a terminal, over recordings of `fixtures/`.
 //!
-//! Decides what is on each. They are held against those in `docs/pictures/`; `cargo xtask pictures` writes them anew.
-//! Nothing may be on them that depends on time or on the machine.
+//! Decides the content of each picture. The test compares them with those in `docs/pictures/`; `cargo xtask pictures` writes
+//! them. Nothing on them may depend on time or on the machine.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests are not `#[test]` functions for clippy")]
 
 #[allow(dead_code, reason = "other tests and benches need more of a terminal than this")]
 #[path = "tui/pty.rs"]
@@ -20,16 +20,16 @@ use std::{
 
 use pty::Terminal;
 
-/// A picture, and the way to it.
+/// A picture, and the keys that lead to it.
 struct Picture {
     name: &'static str,
-    /// Of `fixtures/`.
+    /// File name in `fixtures/`.
     recording: &'static str,
     size: (u16, u16),
-    /// What is typed there, and a text that is there when it is done.
+    /// Typed keys, each with a text that shows that they have taken effect.
     steps: &'static [(&'static str, &'static str)],
     title: &'static str,
-    /// For who cannot see it.
+    /// Description for people who cannot see it.
     description: &'static str,
 }
 
@@ -74,9 +74,9 @@ const PICTURES: &[Picture] = &[
     },
 ];
 
-/// Nothing is written for so long when nothing more comes.
+/// Time without output after which a picture counts as complete.
 const QUIET: Duration = Duration::from_millis(300);
-/// For so long a picture may be another one than it should be.
+/// Time limit until a picture is as expected.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn root() -> PathBuf {
@@ -85,7 +85,7 @@ fn root() -> PathBuf {
 
 fn start(recording: &str, size: (u16, u16)) -> Terminal {
     let mut command = Command::new(env!("CARGO_BIN_EXE_observer"));
-    // By the name alone, since it is on the screen.
+    // The name without a path, because it is on the screen.
     command.args(["replay", recording]).current_dir(root().join("fixtures"));
     command.envs([("TERM", "xterm-256color"), ("LANG", "C.UTF-8"), ("TZ", "UTC")]);
     for name in ["COLORTERM", "NO_COLOR", "COLUMNS", "LINES", "LC_ALL", "LC_CTYPE"] {
@@ -95,7 +95,7 @@ fn start(recording: &str, size: (u16, u16)) -> Terminal {
 }
 
 impl Picture {
-    /// The dashboard as it is on the picture, or will be in a moment.
+    /// Starts the dashboard and presses the keys; the last frame may still be on its way.
     fn show(&self) -> Terminal {
         let terminal = start(self.recording, self.size);
         terminal.wait_for("the run is over");
@@ -116,7 +116,7 @@ impl Picture {
 }
 
 #[test]
-fn the_pictures_show_what_the_program_shows() {
+fn the_pictures_match_the_program() {
     let bless = std::env::var_os("OBSERVER_BLESS").is_some();
     for picture in PICTURES {
         let terminal = picture.show();
@@ -140,7 +140,7 @@ fn the_pictures_show_what_the_program_shows() {
 }
 
 #[test]
-fn pictures_are_small_and_stand_alone() {
+fn pictures_are_small_and_self_contained() {
     let mut names: Vec<String> = Vec::new();
     for file in fs::read_dir(root().join("docs/pictures")).unwrap() {
         let path = file.unwrap().path();

@@ -1,17 +1,18 @@
-//! The prose of the project: idioms that make a kernel developer read a line twice are counted, and must not become more.
+//! Checks the prose of the project: it counts idioms that make a kernel developer read a line twice, and they must not
+//! increase.
 //!
-//! CONTRIBUTING.md has the rules. Counted are the comments and strings of the sources, without tests, and the documents. A limit
-//! is the count that is left; lower it with every text that gets better.
+//! CONTRIBUTING.md has the rules. The check reads comments and strings of the sources, without tests, and the documents. A
+//! limit is the count that is left; lower it with every text that improves.
 
 #![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "tests read files")]
-#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests are not `#[test]` functions for clippy")]
 
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
-/// The most that there may be of each habit, in comments, strings and documents.
+/// Highest allowed count of each habit, in comments, strings and documents.
 const LIMITS: [(&str, [usize; 3]); 9] = [
     ("sentences that open with What, Who, Whether, Of", [7, 38, 26]),
     ("tell, told", [2, 5, 2]),
@@ -23,7 +24,7 @@ const LIMITS: [(&str, [usize; 3]); 9] = [
     ("had", [4, 2, 11]),
     ("whoever, whatever, whichever", [3, 0, 11]),
 ];
-/// One-line doc comments of less than three words, or that begin with a word that needs the line above.
+/// Highest allowed count of one-line doc comments of less than three words, or whose first word needs the line above.
 const HEADLESS: usize = 14;
 
 const OPENERS: [&str; 9] =
@@ -37,7 +38,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
-/// Files with this ending, without tests and what is built.
+/// Files with this ending, without tests and build results.
 fn files(ending: &str) -> Vec<PathBuf> {
     const LEFT_OUT: [&str; 6] = ["target", "tests", "benches", "fixtures", "snapshots", "tests.rs"];
     let (mut found, mut folders) = (Vec::new(), vec![root()]);
@@ -75,7 +76,7 @@ fn comments(source: &str) -> Vec<String> {
     paragraphs
 }
 
-/// String literals of four words and more, with line breaks taken out.
+/// String literals of at least four words, without line breaks.
 fn strings(source: &str) -> Vec<String> {
     let code: Vec<&str> = source.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
     let code = code.join("\n");
@@ -138,7 +139,7 @@ fn begins_with(words: &[String], openers: &[&str]) -> bool {
     openers.iter().any(|opener| *opener == first || *opener == two)
 }
 
-/// How often each habit is in a text, in the order of [`LIMITS`].
+/// Count of each habit in a text, in the order of [`LIMITS`].
 fn habits(text: &str) -> [usize; 9] {
     let words = words(text);
     let one = |all: &[&str]| words.iter().filter(|w| all.contains(&w.as_str())).count();
@@ -173,7 +174,7 @@ fn headless(source: &str) -> Vec<&str> {
 }
 
 #[test]
-fn idioms_do_not_become_more() {
+fn idioms_do_not_increase() {
     let read = |path: &PathBuf| fs::read_to_string(path).unwrap();
     let sources: Vec<String> = files(".rs").iter().map(read).collect();
     let documents: Vec<String> = files(".md").iter().map(read).collect();

@@ -1,9 +1,9 @@
-//! The dashboard: keys in, pictures out, without a terminal; and on one, that it gives it back.
+//! Tests of the dashboard: keys in, pictures out, without a terminal; and on a terminal, that it is restored.
 //!
-//! Pictures are compared with the ones under `tests/snapshots`.
-//! `INSTA_UPDATE=always cargo test -p observer --test tui` writes them anew; the difference is there to be read.
+//! Pictures are compared with the ones under `tests/snapshots`. `INSTA_UPDATE=always cargo test -p observer --test tui` writes
+//! them; review the difference.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "helpers of tests are not `#[test]` functions for clippy")]
 
 #[allow(dead_code, reason = "the bench has its tests here, since it is none itself")]
 #[path = "../benches/dashboard/figures.rs"]
@@ -27,7 +27,7 @@ use stage::{Stage, live, recorded};
 
 const SIZES: [(u16, u16); 3] = [(80, 24), (200, 50), (20, 5)];
 
-/// Every size of one scene in one file.
+/// Draws one scene at every size into one file.
 fn scene(name: &str, stage: impl Fn((u16, u16)) -> Stage, keys: &str) {
     let mut text = String::new();
     for size in SIZES {
@@ -40,12 +40,12 @@ fn scene(name: &str, stage: impl Fn((u16, u16)) -> Stage, keys: &str) {
     });
 }
 
-/// A run in which nothing has happened yet.
+/// A run without any event so far.
 fn empty() -> Snapshot {
     live("share-unmap", 0.0)
 }
 
-/// More of everything than any screen holds, and than the snapshot holds.
+/// More rows than any screen and than a snapshot can hold.
 fn thousands() -> Snapshot {
     let mut s = recorded("walkers-6.1");
     let (findings, edges, tables) = (s.findings.clone(), s.edges.clone(), s.tables.clone());
@@ -65,7 +65,7 @@ fn thousands() -> Snapshot {
     s
 }
 
-/// One of everything.
+/// A run with one row in every list.
 fn one_row() -> Snapshot {
     let mut s = live("walkers-5.10", 0.9);
     s.findings.truncate(1);
@@ -125,20 +125,20 @@ fn scenes_of_a_replay() {
     scene("replay", sample, "@#9,000<Enter>");
     scene("replay-events", sample, "@#9,000<Enter>5<Home>");
     scene("replay-locks", sample, "4");
-    scene("replay-not-told", sample, "2<Enter>/go to<Enter><Enter><Home>");
+    scene("replay-not-reported", sample, "2<Enter>/go to<Enter><Enter><Home>");
 }
 
 #[test]
-fn scenes_made() {
+fn scenes_of_made_up_runs() {
     let of = |made: fn() -> Snapshot| move |size| Stage::new(made(), size);
     scene("thousands-filtered", of(thousands), "&mincore<Enter>");
     scene("lossy-window", of(lossy), "2<Enter>");
     scene("blind-role", of(blind), "6<Enter>");
 }
 
-/// Runs that are all of one kind, in every view and the matrix.
+/// Draws extreme runs in every view and in the matrix.
 #[test]
-fn every_view_of_made_runs() {
+fn every_view_of_made_up_runs() {
     type Made = fn() -> Snapshot;
     let runs: [(&str, Made); 5] = [
         ("empty", empty),
@@ -152,7 +152,7 @@ fn every_view_of_made_runs() {
         let mut text = String::new();
         for size in [(80, 24), (200, 50)] {
             for keys in ["1", "2", "3", "4", "4m", "5", "6", "7"] {
-                // A list of thousands is looked at in its middle.
+                // A long list is shown in its middle.
                 let keys = if name == "thousands" { format!("{keys}<PgDn>") } else { keys.to_owned() };
                 let mut stage = Stage::new(snapshot.clone(), size);
                 let picture = stage.press(&keys).picture();
@@ -206,7 +206,7 @@ fn loss_and_blindness_are_on_every_screen() {
 }
 
 #[test]
-fn the_help_has_every_key_and_only_keys_that_are_there() {
+fn the_help_lists_exactly_the_existing_keys() {
     for mode in [Mode::Live, Mode::Replay] {
         let help: Vec<String> =
             help::lines(mode, 300, Theme::PLAIN.glyphs()).iter().map(|l| l.plain()).collect();
@@ -222,9 +222,9 @@ fn the_help_has_every_key_and_only_keys_that_are_there() {
     }
 }
 
-/// From a finding to its lease, table, events and stacks, and all the way back.
+/// Opens the lease, table, events and stacks of a finding, and goes all the way back.
 #[test]
-fn a_finding_leads_on_and_back() {
+fn links_of_a_finding_lead_forward_and_back() {
     let mut stage = Stage::over("walkers-5.10", (120, 40));
     let shown = |stage: &mut Stage, keys: &str, text: &str| {
         let picture = stage.press(keys).picture();
@@ -259,7 +259,7 @@ fn a_selection_follows_its_row() {
 }
 
 #[test]
-fn frozen_rows_stay_and_the_header_goes_on() {
+fn frozen_rows_stay_while_the_header_updates() {
     let mut stage = Stage::new(live("walkers-5.10", 0.3), (80, 24));
     let rows = stage.state.shown_list().visible.len();
     stage.press("f");
@@ -296,7 +296,7 @@ fn rows_are_searched_filtered_and_sorted() {
 }
 
 #[test]
-fn a_filter_that_is_given_up_leaves_that_of_its_own_list() {
+fn a_cancelled_filter_restores_the_filter_of_its_list() {
     let mut stage = Stage::new(thousands(), (80, 24));
     stage.press("&mincore<Enter>2&zzz<Esc>");
     assert_eq!(stage.state.shown_list().filter, "");
@@ -307,7 +307,7 @@ fn a_filter_that_is_given_up_leaves_that_of_its_own_list() {
 }
 
 #[test]
-fn a_search_begins_where_the_page_is() {
+fn a_search_begins_on_each_page() {
     let mut stage = Stage::over("walkers-5.10", (80, 24));
     stage.press("2<Enter>/holding ptl<Enter>");
     assert!(stage.state.top().unwrap().found.unwrap() > 20);
@@ -316,7 +316,7 @@ fn a_search_begins_where_the_page_is() {
 }
 
 #[test]
-fn a_recording_is_moved_in() {
+fn keys_move_in_a_recording() {
     let mut stage = Stage::over("walkers-5.10", (80, 24));
     stage.press(" ");
     assert_eq!(stage.sent, [Command::Pause(false)]);
@@ -329,7 +329,8 @@ fn a_recording_is_moved_in() {
     stage.sent.clear();
     stage.press("[");
     let Position::Replay(r) = stage.state.snapshot().position.clone() else { panic!("no replay") };
-    let last = r.marks.iter().rev().find(|m| m.told_ns < stage.state.snapshot().now_ns).unwrap().told_ns;
+    let last =
+        r.marks.iter().rev().find(|m| m.reported_ns < stage.state.snapshot().now_ns).unwrap().reported_ns;
     assert_eq!(stage.sent, [Command::Seek(To::Time(last))]);
     stage.sent.clear();
     stage.press("*-");
@@ -340,7 +341,7 @@ fn a_recording_is_moved_in() {
 }
 
 #[test]
-fn a_step_tells_which_event_it_took() {
+fn a_step_shows_the_event_it_took() {
     let mut stage = Stage::played("sample", (80, 24));
     for (keys, event) in [("@#500<Enter>", "#500 +"), (".", "#501 +"), (",,", "#499 +")] {
         let shown = stage.press(keys).picture();
@@ -350,7 +351,7 @@ fn a_step_tells_which_event_it_took() {
         assert!(shown.lines().next().unwrap().ends_with(&time), "{time} is the clock\n{shown}");
         assert!(shown.lines().any(|l| l.starts_with(&time) && l.contains("PAUSED")), "{time}\n{shown}");
     }
-    // Whatever passes the filter of the list, and while a page is open.
+    // The step shows its event, whether or not it passes the filter of the list, and while a page is open.
     let shown = stage.press("5&kind=unshare<Enter>1<Enter>.").picture();
     assert!(
         shown.contains("#500 +") && shown.contains("> finding") == stage.state.top().is_some(),
@@ -360,9 +361,9 @@ fn a_step_tells_which_event_it_took() {
     assert!(!shown.contains("PAUSED"), "{shown}");
 }
 
-/// How one came to a place, and how fast, is no fact of the recording.
+/// The way to a position and the speed do not change its picture.
 #[test]
-fn a_place_is_told_the_same_whatever_way_led_there() {
+fn a_position_is_shown_the_same_by_every_way_to_it() {
     for size in [(80, 24), (160, 50)] {
         let at = |keys| {
             let mut stage = Stage::played("sample", size);
@@ -378,9 +379,9 @@ fn a_place_is_told_the_same_whatever_way_led_there() {
     assert!(Stage::new(live("walkers-5.10", 0.5), (80, 24)).picture().contains("PEAK/s"));
 }
 
-/// Each is where the finding that it names is listed; they are not the findings that the header counts.
+/// Each mark is at the moment at which its finding is listed; the header counts other findings.
 #[test]
-fn marks_are_gone_through() {
+fn keys_move_between_marks() {
     let mut stage = Stage::played("sample", (110, 30));
     let Position::Replay(end) = stage.state.snapshot().position.clone() else { panic!("no replay") };
     stage.press("@#0<Enter>");
@@ -393,10 +394,10 @@ fn marks_are_gone_through() {
 }
 
 #[test]
-fn a_finding_is_to_be_read_before_it_is_told() {
+fn a_finding_can_be_read_before_it_is_reported() {
     let mut stage = Stage::played("sample", (110, 40));
-    let told = stage.press("2<Enter>").picture();
-    assert!(told.contains("held a pte pointer") && !told.contains("not reported yet"), "{told}");
+    let shown = stage.press("2<Enter>").picture();
+    assert!(shown.contains("held a pte pointer") && !shown.contains("not reported yet"), "{shown}");
     let shown = stage.press("/go to<Enter><Enter><Home>").picture();
     assert!(shown.contains("this case is reported later than this time of the recording"), "{shown}");
     assert!(shown.contains("held a pte pointer") && shown.contains("HOLDER"), "{shown}");
@@ -411,7 +412,7 @@ fn a_finding_is_to_be_read_before_it_is_told() {
     assert!(back.contains("held a pte pointer") && !back.contains("not reported yet"), "{back}");
 }
 
-/// The page, its picture and where it goes to are about one case.
+/// The page, its picture and its links show the same case.
 #[test]
 fn a_finding_shows_one_case() {
     let mut stage = Stage::played("sample", (110, 40));
@@ -432,19 +433,19 @@ fn a_finding_shows_one_case() {
 }
 
 #[test]
-fn what_nothing_keeps_apart_leads_to_its_finding() {
+fn an_unexcluded_pair_leads_to_its_finding() {
     let mut stage = Stage::over("walkers-6.1", (120, 40));
     let shown = stage.press("7/by nothing<Enter><Enter>").picture();
     assert!(shown.contains("> pair ") && shown.contains("finding   "), "{shown}");
     let shown = stage.press("<Enter>").picture();
     assert!(shown.contains("> finding") && shown.contains("HOLDER"), "{shown}");
-    // Under no lock, and yet in no finding.
+    // A lookup without a lock that is in no finding.
     let shown = stage.press("7<Home><Enter>").picture();
     assert!(shown.contains("follow_huge_pmd_pte") && shown.contains("in no finding: "), "{shown}");
 }
 
 #[test]
-fn what_is_not_seen_comes_first_and_counts_nothing() {
+fn blind_roles_are_listed_first_and_without_counts() {
     let shown = Stage::over("walkers-5.10", (160, 24)).press("6").picture();
     let first = shown.lines().find(|l| l.starts_with(">lookup")).unwrap();
     assert!(
@@ -453,7 +454,7 @@ fn what_is_not_seen_comes_first_and_counts_nothing() {
     );
 }
 
-/// One role is blind as a whole or in parts, and is called the same and counted the same everywhere.
+/// A role that is blind, as a whole or in parts, has one name and one count on all screens.
 #[test]
 fn the_badge_counts_the_roles_that_the_header_names() {
     let mut s = recorded("walkers-5.10");
@@ -470,9 +471,9 @@ fn the_badge_counts_the_roles_that_the_header_names() {
     assert!(Stage::new(s, (20, 5)).picture().contains("loss 0 blind 1, 2"));
 }
 
-/// What led to a table is among what happened to it, and its tasks have names.
+/// The history of a table contains its lookups, and its tasks have names.
 #[test]
-fn a_table_tells_what_led_to_it() {
+fn the_page_of_a_table_lists_its_accesses() {
     let shown = Stage::over("walkers-5.10", (200, 50)).press("2<Enter>t").picture();
     let here = shown.lines().position(|l| l.contains("what is looked at from here"));
     let removed = shown.lines().position(|l| l.contains("unlinked by ex-migrate (98)"));
@@ -481,7 +482,7 @@ fn a_table_tells_what_led_to_it() {
 }
 
 #[test]
-fn the_last_line_has_what_is_needed_first() {
+fn the_footer_shows_the_most_important_keys() {
     let last = |stage: &Stage| stage.picture().lines().last().unwrap().to_owned();
     let mut stage = Stage::played("sample", (80, 24));
     for keys in ["", "2<Enter>"] {
@@ -498,7 +499,7 @@ fn the_last_line_has_what_is_needed_first() {
 }
 
 #[test]
-fn what_is_copied_is_the_finding_as_text() {
+fn a_copied_finding_is_plain_text() {
     let mut stage = Stage::over("walkers-5.10", (80, 24));
     stage.press("2y");
     let text = &stage.copied[0];
@@ -507,7 +508,7 @@ fn what_is_copied_is_the_finding_as_text() {
 }
 
 #[test]
-fn a_task_cannot_name_itself_into_the_terminal() {
+fn a_task_name_cannot_contain_control_characters() {
     let mut snapshot = recorded("walkers-5.10");
     for f in &mut snapshot.findings {
         if let observer_engine::finding::Evidence::Window(w) = &mut f.evidence {
@@ -523,7 +524,7 @@ fn a_task_cannot_name_itself_into_the_terminal() {
 }
 
 #[test]
-fn the_matrix_is_walked_and_opened() {
+fn keys_move_in_the_matrix_and_open_a_cell() {
     let mut stage = Stage::over("fault-mutex-folio", (120, 40));
     stage.press("4m");
     assert_eq!(stage.state.body(), Body::Matrix);

@@ -1,9 +1,8 @@
-//! The pictures of the dashboard, over the recordings of `fixtures/`.
+//! Tests of the dashboard's pictures, over the recordings of `fixtures/`.
 //!
-//! `INSTA_UPDATE=always cargo test -p observer --test widgets` draws them anew; the difference is there to be read.
+//! `INSTA_UPDATE=always cargo test -p observer --test widgets` writes the snapshots; review the difference.
 
-// Helpers of a test may fail like the test itself.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "helpers of tests are not `#[test]` functions for clippy")]
 
 use std::{
     fs::File,
@@ -27,7 +26,7 @@ use observer_engine::{
     view::{EdgeView, TableView},
 };
 
-/// What a terminal without tones shows.
+/// Text of a picture, as a terminal without styles shows it.
 macro_rules! text {
     ($lines:expr) => {
         $lines
@@ -80,7 +79,7 @@ impl Run {
         }
     }
 
-    /// Events of the two tasks of a window, from a little before it to a little after it.
+    /// Events of the two tasks of a window, from shortly before it to shortly after it.
     fn around(&self, c: &WindowCase) -> Vec<EventRow> {
         let end_ns = (c.unlink_hi_ns + c.certain_ns).max(c.unlink_lo_ns + c.possible_ns);
         let pad = 10_000_000;
@@ -96,7 +95,7 @@ impl Run {
         self.events.iter().filter(wanted).enumerate().map(row).collect()
     }
 
-    /// A text trace, run to its end.
+    /// Runs a text trace to its end.
     fn of_trace(name: &str) -> Run {
         let path = fixtures().join(format!("traces/{name}.trace"));
         let trace: Trace = std::fs::read_to_string(path).unwrap().parse().unwrap();
@@ -116,7 +115,7 @@ impl Run {
         text!(lines)
     }
 
-    /// Every finding of some kinds, at every width.
+    /// Draws every finding of some kinds, at every width.
     fn pictures(&self, kinds: &[Kind]) -> String {
         let mut out = String::new();
         for f in self.findings.iter().filter(|f| kinds.contains(&f.kind())) {
@@ -144,7 +143,7 @@ fn windows() {
 }
 
 #[test]
-fn sides_that_did_not_meet() {
+fn predictions() {
     compare("predictions-6.1", &Run::of("walkers-6.1").pictures(&[Kind::Prediction]));
 }
 
@@ -171,7 +170,7 @@ fn lock_order() {
     }
 }
 
-/// The tasks of the recordings have numbers around 100: some of them have names here.
+/// Names some of the tasks of the recordings, whose ids are around 100.
 fn life(table: &TableView, start_ns: u64) -> Life<'_> {
     let here_ns = Some(table.birth_ns + (table.last_ns - table.birth_ns) / 3);
     let comm = &|tid: Tid| tid.0.is_multiple_of(2).then(|| format!("ex-{}", tid.0));
@@ -219,9 +218,10 @@ fn a_window_without_events_is_drawn_from_its_evidence() {
     compare("windows-5.10-no-events", &run.pictures(&[Kind::Window]));
 }
 
-/// Shapes that no recording has: a window of three microseconds in a lease of four seconds, many locks, one site on both sides.
+/// Shapes that no recording has: a window of three microseconds in a lease of four seconds, many locks, one site for both
+/// parties.
 #[test]
-fn windows_made_up() {
+fn made_up_windows() {
     let run = Run::of_trace("window-freed");
     let finding = run.findings.iter().find(|f| f.kind() == Kind::Window).unwrap();
     let Evidence::Window(window) = &finding.evidence else { panic!("no window") };
@@ -254,7 +254,7 @@ fn windows_made_up() {
 }
 
 #[test]
-fn ascii_is_all_that_a_plain_terminal_gets() {
+fn a_plain_terminal_shows_ascii_only() {
     let run = Run::of("walkers-5.10");
     let finding = run.findings.iter().find(|f| f.kind() == Kind::Window).unwrap();
     let shown = run.picture(finding, 80, &Glyphs::ASCII);
@@ -305,9 +305,9 @@ fn time_bars() {
     compare("timebar", &out);
 }
 
-/// A click on a cell goes to a time that the bar shows in that cell.
+/// A click on a cell seeks to a time that the bar shows in that cell.
 #[test]
-fn a_click_lands_where_it_looks() {
+fn a_click_lands_on_the_drawn_position() {
     for width in 0..260 {
         let mut cells = 0;
         let scale = timebar::drawn(&BAR, width, &Glyphs::ASCII).1;
@@ -324,9 +324,9 @@ fn a_click_lands_where_it_looks() {
     }
 }
 
-/// No width makes a line wider, and none panics; findings of all kinds, with events and without.
+/// No line is wider than its width, and no width panics: findings of all kinds, with events and without.
 #[test]
-fn no_width_is_too_small() {
+fn every_width_can_be_drawn() {
     let mut runs = ["walkers-6.1", "walkers-5.10", "hang-fault-mutex-6.1", "share-unmap"]
         .map(Run::of)
         .into_iter()
@@ -356,7 +356,7 @@ fn no_width_is_too_small() {
     }
 }
 
-/// Times that no kernel tells, from a damaged recording, are drawn somewhere.
+/// Impossible times, from a damaged recording, are drawn somewhere.
 #[test]
 fn damaged_times_do_not_panic() {
     let run = Run::of_trace("window-freed");
@@ -379,7 +379,7 @@ fn damaged_times_do_not_panic() {
 }
 
 #[test]
-fn the_cell_of_a_matrix_has_its_edges() {
+fn every_edge_is_in_its_cell_of_the_matrix() {
     let run = Run::of("hang-fault-mutex-6.1");
     let matrix = matrix::of(&run.edges, &run.findings, &run.setup.orders);
     let mut all = Vec::new();

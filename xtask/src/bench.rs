@@ -18,11 +18,11 @@ use crate::{build, host};
 #[derive(Args)]
 pub struct Bench {
     #[command(subcommand)]
-    what: What,
+    subject: Subject,
 }
 
 #[derive(Subcommand)]
-enum What {
+enum Subject {
     /// Events a second, from bytes to findings, on one core; and what each kind of event costs
     Engine(Engine),
     /// How the dashboard keeps up with a recording that is played: frames a second, key to frame, processor time
@@ -59,9 +59,9 @@ struct Line {
 
 impl Bench {
     pub fn run(self) -> Result<()> {
-        host::run(&mut match self.what {
-            What::Engine(engine) => engine.command()?,
-            What::Dashboard(dashboard) => dashboard.command()?,
+        host::run(&mut match self.subject {
+            Subject::Engine(engine) => engine.command()?,
+            Subject::Dashboard(dashboard) => dashboard.command()?,
         })
     }
 }
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn the_summary_says_whether_the_goal_was_reached() {
+    fn the_summary_compares_the_result_with_the_goal() {
         assert_eq!(
             verdict(12.34e6, 10.0e6),
             "engine: 10.0 million events a second, 12.3 in the best of 5 runs (7 of a.obs): the goal of 10 is reached"
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bench_that_does_not_end_with_its_line_is_a_failure() {
+    fn a_bench_without_its_last_line_is_a_failure() {
         assert!(line_of::<Line>("").is_err());
         assert!(line_of::<Line>("a table\n").is_err());
     }

@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_test_binary_is_told_from_the_rest() {
+    fn the_test_binary_is_found_among_the_artifacts() {
         let messages = r#"
 {"reason":"compiler-artifact","target":{"name":"observer"},"profile":{"test":false},"executable":"/t/observer"}
 {"reason":"compiler-artifact","target":{"name":"guest"},"profile":{"test":true},"executable":"/t/guest-1"}

@@ -102,7 +102,7 @@ test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 3 filtered out; 
     }
 
     #[test]
-    fn a_run_that_broke_off_has_none() {
+    fn an_aborted_run_has_no_summary() {
         assert_eq!(summary("running 2 tests\ntest attaches ... "), None);
         assert!(failed_tests("running 2 tests\n").is_empty());
     }

@@ -128,12 +128,12 @@ impl Hang {
             deadlock(report, self).with_context(|| format!("no {rank} deadlock in what was recorded"))?;
         let waits = waits(found, self.silent)?;
         ensure!(report["closing"].is_null(), "the guest ended in order: it did not hang");
-        let told = span_s(report)?;
+        let recorded_s = span_s(report)?;
         ensure!(
-            told + LOST_MAX.as_secs_f64() >= *seconds,
-            "of {seconds:.1} s that the guest lived after the recording was there, {told:.1} s are in it"
+            recorded_s + LOST_MAX.as_secs_f64() >= *seconds,
+            "of {seconds:.1} s that the guest lived after the recording was there, {recorded_s:.1} s are in it"
         );
-        Ok(format!("{rank} {}: {waits}; {told:.1} s of {seconds:.1} s recorded", self.finding))
+        Ok(format!("{rank} {}: {waits}; {recorded_s:.1} s of {seconds:.1} s recorded", self.finding))
     }
 }
 
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deadlock_is_confirmed_by_all_who_wait_up_to_the_end() {
+    fn a_deadlock_is_confirmed_if_all_parties_wait_up_to_the_end() {
         let good = judged(|_| ());
         assert_eq!(
             good,
@@ -300,7 +300,7 @@ mod tests {
         assert!(judged(|r| r.report["closing"] = json!({})).contains("did not hang"));
     }
     #[test]
-    fn one_whose_readers_are_silent_is_feasible_and_the_others_wait() {
+    fn a_deadlock_with_unseen_readers_is_feasible_if_the_others_wait() {
         let feasible = |steps: Value| {
             judged_as(Some("b"), |r| {
                 r.report["findings"][0]["rank"] = json!("feasible");

@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn the_projects_own_table_reads() {
+    fn the_kernel_table_of_the_project_parses() {
         let rows = rows().unwrap();
         assert!(rows.iter().any(|row| row.name == "6.12" && row.test && row.tests == Tests::All));
         let suites = suites().unwrap();
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_wins_unless_another_flavour_is_asked_for() {
+    fn a_row_wins_unless_another_flavour_is_requested() {
         let rows = [row("6.1", None), row("6.12", None)];
         let select = |text: &str, flavour| select_from(&rows, text, flavour).unwrap();
         assert_eq!(select("6.1", None), Selection::Row(rows[0].clone()));
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_for_a_row_is_told() {
+    fn a_substitute_for_a_row_has_a_notice() {
         let row = row("6.12", Some("6.12.95"));
         assert_eq!(row.notice("6.12.95-1~bpo12+1"), None);
         assert!(row.notice("6.12.107-1").unwrap().contains("no 6.12.95 any more, taking 6.12.107-1"));

@@ -86,7 +86,7 @@ impl Matrix {
                 Err(error) => tally.failures.push(format!("{error:#}")),
             }
         }
-        tell(&runs, &self.scenarios, &books, &mut tally);
+        print_results(&runs, &self.scenarios, &books, &mut tally);
         tally.finish()
     }
 }
@@ -139,7 +139,7 @@ fn read(path: &Path, outcome: &Outcome) -> Result<Report, String> {
 }
 
 /// Prints the tables, and adds the results for the end of the run to `tally`.
-pub fn tell(runs: &[Run], asked: &[String], books: &Books, tally: &mut Tally) {
+pub fn print_results(runs: &[Run], asked: &[String], books: &Books, tally: &mut Tally) {
     println!("\n{}", table::table(runs));
     for run in runs {
         let name = &run.kernel.name;

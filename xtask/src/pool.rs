@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn so_many_at_once_and_no_more() {
+    fn the_number_of_concurrent_tasks_is_limited() {
         let (now, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let both = Barrier::new(2);
         run(2, &[(); 6], |()| {

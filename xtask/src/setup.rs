@@ -170,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_entry_is_whole_or_not_there() {
+    fn an_entry_is_whole_or_absent() {
         let root = std::env::temp_dir().join(format!("xtask-cache-{}", std::process::id()));
         let cache = Cache { root: root.clone() };
         let good = |path: &Path| path.join("whole").exists();

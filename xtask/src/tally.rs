@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_of_no_test_is_a_failure_unless_it_was_to_be_expected() {
+    fn a_run_without_tests_is_a_failure_unless_expected() {
         let none = "test result: ok. 0 passed; 0 failed;\n";
         assert_eq!(failures(none, &[], false), ["6.12: no test ran"]);
         assert_eq!(failures(none, &[], true), [""; 0]);

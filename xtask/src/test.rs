@@ -86,8 +86,8 @@ impl Test {
         }
         if !self.soak && self.filter.is_none() {
             // Last, when no guest runs any more. A slow figure is not a failure.
-            told(&mut tally, "bench of the engine", || bench::Engine::default().summary());
-            told(&mut tally, "bench of the dashboard", || bench::Dashboard::default().summary());
+            report_figure(&mut tally, "bench of the engine", || bench::Engine::default().summary());
+            report_figure(&mut tally, "bench of the dashboard", || bench::Dashboard::default().summary());
         }
         tally.finish()
     }
@@ -138,7 +138,7 @@ impl Test {
             }
         }
         if !runs.is_empty() {
-            matrix::tell(&runs, &[], books, tally);
+            matrix::print_results(&runs, &[], books, tally);
         }
     }
 
@@ -225,7 +225,7 @@ fn model(tally: &mut Tally, model: &str, which: &str) {
 }
 
 /// Reports a figure; it fails only if the figure cannot be measured.
-fn told(tally: &mut Tally, name: &str, figure: impl FnOnce() -> Result<String>) {
+fn report_figure(tally: &mut Tally, name: &str, figure: impl FnOnce() -> Result<String>) {
     eprintln!("--- {name}");
     match figure() {
         Ok(line) => tally.line(line),
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn each_kernel_gets_the_matrix_and_the_tests_that_its_row_says() {
+    fn each_kernel_runs_the_matrix_and_the_tests_of_its_row() {
         let all = parts(&[]);
         assert_eq!(all[0], "6.12 tests");
         for row in rows() {
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_filter_leaves_out_what_it_does_not_name() {
+    fn a_filter_selects_only_the_named_tests() {
         assert_eq!(parts(&["--filter", "counts"]), ["6.12 tests"]);
         assert_eq!(parts(&["--filter", "counts", "--kernel", "6.1"]), ["6.1 tests"]);
         let everywhere = parts(&["--filter", "on_every_kernel::windows"]);

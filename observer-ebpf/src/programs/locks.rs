@@ -37,7 +37,7 @@ fn watched<const SITE: usize>(ctx: *const u64) -> Option<(u64, u32, u32)> {
 /// under that lock and one without it are two events even if both return the same pointer. A fault looks up first without a
 /// lock, then again (5.10, 6.1).
 #[inline(always)]
-fn look_anew(class: u32, task: Option<&mut tasks::Task>) {
+fn forget_lookup(class: u32, task: Option<&mut tasks::Task>) {
     if (class == class::VMA_LOCK || class == class::I_MMAP)
         && let Some(task) = task
     {
@@ -53,7 +53,7 @@ pub fn ask<const SITE: usize>(ctx: *const u64) {
     if class != class::FAULT_MUTEX {
         // Tasks outside any watched operation reach this too: introduce them.
         let task = tasks::claim(cpu, SITE);
-        look_anew(class, task);
+        forget_lookup(class, task);
     }
     cpu.emit(SITE, kinds::LOCK_ASK, arg, [lock]);
 }
@@ -76,7 +76,7 @@ pub fn trylock<const SITE: usize>(ctx: *const u64) {
     let Some(cpu) = Cpu::hit::<SITE>() else { return };
     let taken = argument(ctx, column(SITE, arg::RET)) as u32 != 0;
     if taken {
-        look_anew(class, tasks::current());
+        forget_lookup(class, tasks::current());
     }
     cpu.emit(SITE, if taken { kinds::LOCK_TRY } else { kinds::LOCK_BUSY }, arg, [lock]);
 }
@@ -86,7 +86,7 @@ pub fn trylock<const SITE: usize>(ctx: *const u64) {
 pub fn release<const SITE: usize>(ctx: *const u64) {
     let Some((lock, class, arg)) = watched::<SITE>(ctx) else { return };
     let Some(cpu) = Cpu::hit::<SITE>() else { return };
-    look_anew(class, tasks::current());
+    forget_lookup(class, tasks::current());
     cpu.emit(SITE, kinds::LOCK_RELEASE, arg, [lock]);
     if class == class::VMA_LOCK && entry_of(lock) == class::VMA_LOCK && is_last_release(lock) {
         forget(cpu, SITE, lock);

@@ -1,13 +1,13 @@
-//! Figures out of what is seen: numbers on the screen, processor time of threads, and where most of some values lie.
+//! Figures from observations: numbers on the screen, processor time of threads, and percentiles.
 //!
-//! Pure but for [`Busy`], which reads `/proc`.
+//! Pure, except [`Busy`], which reads `/proc`.
 
 use std::{collections::BTreeMap, fs, io};
 
-/// Threads of the dashboard are named so; the others are the player's.
+/// Name of the dashboard's threads; the others belong to the player.
 const VIEW_THREADS: &str = "tui";
 
-/// The value that so many hundredths of all are not above; 0 of none.
+/// Smallest value that is not below this percentage of all values; 0 without values.
 pub fn percentile(values: &[f64], hundredths: usize) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_unstable_by(f64::total_cmp);
@@ -15,14 +15,14 @@ pub fn percentile(values: &[f64], hundredths: usize) -> f64 {
     sorted.get(rank - 1).copied().unwrap_or(0.0)
 }
 
-/// The number after a label, as the header has it: `total 1,234,567`.
+/// The number after a label in the header, as in `total 1,234,567`.
 pub fn number_after(text: &str, label: &str) -> Option<u64> {
     let (_, rest) = text.split_once(&format!("{label} "))?;
     let digits = rest.split(|c: char| !c.is_ascii_digit() && c != ',').next()?;
     digits.replace(',', "").parse().ok()
 }
 
-/// Which view is shown, by its column heads: from 0, in the order of their keys.
+/// Index of the shown view, from its column heads; views are in the order of their keys.
 pub fn view(screen: &str) -> Option<usize> {
     const HEADS: [&[&str]; 7] = [
         &["COUNT WHAT", "COUNT FIRST"],
@@ -39,10 +39,10 @@ pub fn view(screen: &str) -> Option<usize> {
     })
 }
 
-/// Processor time of a process, also of threads that have ended since.
+/// Processor time of a process, including its threads that have exited.
 pub struct Busy {
     pid: u32,
-    /// By thread: whether it is the view's, and its nanoseconds on a processor when last looked at.
+    /// By thread: true for a thread of the view, and its processor time in nanoseconds at the last look.
     threads: BTreeMap<u32, (bool, u64)>,
 }
 
@@ -51,12 +51,12 @@ impl Busy {
         Busy { pid, threads: BTreeMap::new() }
     }
 
-    /// Looks at all threads. One that lives and dies between two looks is not seen: look often.
+    /// Reads the times of all threads. A thread that starts and exits between two calls is missed: call it often.
     pub fn look(&mut self) -> io::Result<()> {
         for thread in fs::read_dir(format!("/proc/{}/task", self.pid))? {
             let path = thread?.path();
             let tid = path.file_name().and_then(|name| name.to_str()?.parse().ok());
-            // A thread may be gone by now.
+            // The thread may have exited.
             let (Ok(name), Ok(times)) =
                 (fs::read_to_string(path.join("comm")), fs::read_to_string(path.join("schedstat")))
             else {
@@ -69,7 +69,7 @@ impl Busy {
         Ok(())
     }
 
-    /// Nanoseconds on a processor so far: of the view's threads, and of all.
+    /// Processor time in nanoseconds: of the view's threads, and of all threads.
     pub fn ns(&self) -> (u64, u64) {
         let sum = |which: fn(bool) -> bool| {
             self.threads.values().filter(|(view, _)| which(*view)).map(|(_, ns)| ns).sum()
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn percentiles_are_values_that_were_there() {
+    fn percentiles_are_measured_values() {
         let values: Vec<f64> = (1..=200).rev().map(f64::from).collect();
         assert_eq!([50, 95, 99, 100].map(|p| percentile(&values, p)), [100.0, 190.0, 198.0, 200.0]);
         assert_eq!(percentile(&[7.0], 50), 7.0);
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_read_as_the_header_has_them() {
+    fn numbers_of_the_header_are_parsed() {
         let header = "events/s 498k  total 1,234,567  findings 3 (1 alarm)\nloss 12 (ring-full 12)";
         assert_eq!(number_after(header, "total"), Some(1_234_567));
         assert_eq!(number_after(header, "loss"), Some(12));
@@ -108,14 +108,14 @@ mod tests {
     }
 
     #[test]
-    fn a_view_is_told_by_its_heads() {
+    fn a_view_is_recognised_by_its_column_heads() {
         assert_eq!(view("1 Overview\nRANK          KIND         COUNT WHAT"), Some(0));
         assert_eq!(view("RANK         KIND       COUNT  CERTAIN POSSIBLE          FIRST WHAT"), Some(1));
         assert_eq!(view("a page of something"), None);
     }
 
     #[test]
-    fn this_process_is_busy() {
+    fn processor_time_of_this_process_is_measured() {
         let mut busy = Busy::of(std::process::id());
         busy.look().unwrap();
         let (view, all) = busy.ns();

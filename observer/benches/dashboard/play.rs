@@ -1,6 +1,6 @@
-//! The program that is measured, on its terminal, and what is done to it.
+//! The measured program on its terminal, and the keys that are pressed.
 //!
-//! Decides how long each part takes and when a key is pressed. What cannot go on says where.
+//! Decides how long each part takes and when a key is pressed. A failure names the step.
 
 use std::{
     path::Path,
@@ -16,20 +16,20 @@ use super::{
     pty::Terminal,
 };
 
-/// A slow terminal: a modem's, or a busy connection's.
+/// Bytes per second of a slow terminal, such as a modem or a busy connection.
 pub const SLOW_BYTES: usize = 20_000;
 pub const SLOW: Duration = Duration::from_secs(6);
-/// What has changed hands before is not measured.
+/// Time after a change that is not measured.
 const WARM: Duration = Duration::from_millis(500);
-/// A picture that stands for so long stands still.
+/// Time without a change after which a picture counts as still.
 const IDLE: Duration = Duration::from_secs(2);
-/// Between two looks at the processor time.
+/// Time between two readings of the processor time.
 const LOOK: Duration = Duration::from_millis(10);
-/// Between two keys, in milliseconds: at least, and what comes to it by chance.
+/// Milliseconds between two keys: the minimum, and the random part on top.
 const KEY_MS: (u64, u64) = (50, 100);
 const VIEWS: usize = 7;
 
-/// What was seen for a while.
+/// Measurements of one period.
 #[derive(Clone, Debug, Default)]
 pub struct Part {
     took_s: f64,
@@ -59,7 +59,7 @@ impl Part {
         self.frame_bytes.len() as f64 / self.took_s
     }
 
-    /// Of one core.
+    /// Share of one core that the threads of the view used.
     pub fn view_share(&self) -> f64 {
         self.view_ns as f64 / 1e9 / self.took_s
     }
@@ -69,14 +69,14 @@ impl Part {
     }
 }
 
-/// While the terminal was slow.
+/// Measurements on a slow terminal.
 pub struct Slow {
     pub frames_per_s: f64,
     pub events_per_s: f64,
     pub lost: u64,
 }
 
-/// The dashboard over a recording that plays.
+/// The dashboard while it plays a recording.
 pub struct Playing {
     terminal: Terminal,
     busy: Busy,
@@ -84,7 +84,7 @@ pub struct Playing {
 }
 
 impl Playing {
-    /// Starts it and waits until it has read the recording and plays it.
+    /// Starts the program and waits until it has read the recording and plays it.
     pub fn start(file: &Path, speed: f32, size: (u16, u16)) -> anyhow::Result<Playing> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_observer"));
         command.args(["replay", "--speed", &speed.to_string()]).arg(file);
@@ -98,7 +98,7 @@ impl Playing {
         Ok(Playing { terminal, busy, dice: 0x9e37_79b9_7f4a_7c15 })
     }
 
-    /// Another size; the last line is the one with the keys when it is drawn for.
+    /// Resizes the terminal and waits until the keys are in the new last line.
     pub fn resize(&self, size: (u16, u16)) {
         self.terminal.resize(size);
         self.terminal.wait("keys in the last line", |screen| {
@@ -106,7 +106,7 @@ impl Playing {
         });
     }
 
-    /// Every view for a part of the time, without a touch.
+    /// Shows every view for a part of the time, without other key presses.
     pub fn each_view(&mut self, seconds: f64) -> anyhow::Result<Vec<Part>> {
         self.rewind();
         let each = Duration::from_secs_f64(seconds / VIEWS as f64);
@@ -118,7 +118,7 @@ impl Playing {
             .collect()
     }
 
-    /// From view to view at random moments; gives also how long each took to be seen, in milliseconds.
+    /// Switches between views at random moments. Also returns the time until each view was visible, in milliseconds.
     pub fn keys(&mut self, seconds: f64) -> anyhow::Result<(Part, Vec<f64>)> {
         self.rewind();
         let (mut took_ms, mut shown) = (Vec::new(), 0);
@@ -128,7 +128,7 @@ impl Playing {
             while Instant::now() < until {
                 let pause_ms = KEY_MS.0 + playing.roll(KEY_MS.1 + 1);
                 playing.watch(Duration::from_millis(pause_ms))?;
-                // Another one than this.
+                // Another view than the current one.
                 shown = (shown + 1 + playing.roll(VIEWS as u64 - 1) as usize) % VIEWS;
                 took_ms.push(playing.show(shown).as_secs_f64() * 1e3);
             }
@@ -137,10 +137,10 @@ impl Playing {
         Ok((part, took_ms))
     }
 
-    /// On a terminal that takes little, and then all again.
+    /// Runs on a slow terminal, then on a fast one again.
     pub fn slowly(&mut self) -> anyhow::Result<Slow> {
         self.rewind();
-        // Events change all the time.
+        // This view changes all the time.
         self.show(4);
         let before = self.terminal.frame();
         self.terminal.pace(SLOW_BYTES);
@@ -150,7 +150,7 @@ impl Playing {
         self.watch(SLOW - WARM)?;
         let frames = self.terminal.frames(frames).len() as f64 / begun.elapsed().as_secs_f64();
         self.terminal.pace(0);
-        // What was written before comes first.
+        // Bytes written before are read first.
         std::thread::sleep(WARM);
         let after = self.terminal.frame();
         let events = total(&after.screen)? - total(&before.screen)?;
@@ -163,7 +163,7 @@ impl Playing {
         })
     }
 
-    /// Paused: the picture is right, and stands still. Gives the bytes that were written nevertheless.
+    /// Pauses, and checks that the picture is right and does not change. Returns the number of bytes written nevertheless.
     pub fn idle(&mut self) -> anyhow::Result<usize> {
         self.terminal.press(" ");
         self.terminal.wait_for("PAUSED");
@@ -174,10 +174,10 @@ impl Playing {
         let shown = self.terminal.screen();
         self.terminal.press("\x0c");
         self.terminal.settle(WARM);
-        let anew = self.terminal.screen();
-        let is_right = cells(&shown) == cells(&anew);
-        let [shown, anew] = [shown, anew].map(|screen| screen.contents());
-        ensure!(is_right, "drawn anew, the picture is another one:\n{shown}\n--- anew:\n{anew}");
+        let redrawn = self.terminal.screen();
+        let is_right = cells(&shown) == cells(&redrawn);
+        let [shown, redrawn] = [shown, redrawn].map(|screen| screen.contents());
+        ensure!(is_right, "drawn anew, the picture is another one:\n{shown}\n--- anew:\n{redrawn}");
         Ok(bytes)
     }
 
@@ -188,13 +188,13 @@ impl Playing {
         Ok(())
     }
 
-    /// Back to the begin, for the recording is short.
+    /// Seeks to the begin, because the recording is short.
     fn rewind(&self) {
         self.terminal.press("@0%\r");
         std::thread::sleep(WARM);
     }
 
-    /// Shows a view; gives how long it took to be seen.
+    /// Shows a view; returns the time until it was visible.
     fn show(&self, n: usize) -> Duration {
         let key = (n + 1).to_string();
         self.terminal.answer(&key, move |screen| view(&screen.contents()) == Some(n))
@@ -211,7 +211,7 @@ impl Playing {
         let end = self.terminal.frame();
         let took_s = (end.at - begin.at).as_secs_f64();
         let frames = self.terminal.frames(first).into_iter().take_while(|frame| frame.at <= end.at);
-        // Looked at a little before and after the frames.
+        // The processor time is read a little before and after the frames.
         let share = |ns: u64| (ns as f64 * took_s / process_s) as u64;
         Ok(Part {
             took_s,
@@ -222,7 +222,7 @@ impl Playing {
         })
     }
 
-    /// Lets time pass and keeps an eye on the threads.
+    /// Waits, and reads the times of the threads meanwhile.
     fn watch(&mut self, time: Duration) -> anyhow::Result<()> {
         let until = Instant::now() + time;
         loop {
@@ -235,7 +235,7 @@ impl Playing {
         }
     }
 
-    /// Below `n`, by chance, and the same in every run.
+    /// Random number below `n`; the same sequence in every run.
     fn roll(&mut self, n: u64) -> u64 {
         self.dice ^= self.dice << 13;
         self.dice ^= self.dice >> 7;
@@ -244,7 +244,7 @@ impl Playing {
     }
 }
 
-/// All cells as they look: one that was never written to is a space.
+/// Visible content of all cells: a cell that was never written is a space.
 fn cells(screen: &Screen) -> Vec<(&str, [Color; 2], [bool; 4])> {
     let (rows, columns) = screen.size();
     let places = (0..rows.get()).flat_map(|row| (0..columns.get()).map(move |column| (row, column)));
@@ -258,7 +258,7 @@ fn cells(screen: &Screen) -> Vec<(&str, [Color; 2], [bool; 4])> {
         .collect()
 }
 
-/// The number of events taken, as the header tells it.
+/// Number of processed events, from the header.
 fn total(screen: &Screen) -> anyhow::Result<u64> {
     let text = screen.contents();
     number_after(&text, "total").with_context(|| format!("no number of events on the screen:\n{text}"))

@@ -29,7 +29,7 @@ static SAMPLE: &[u8] = include_bytes!(env!("OBSERVER_SAMPLE"));
 pub fn replay(file: Option<PathBuf>, speed: Option<Speed>, partial: Partial) -> anyhow::Result<ExitCode> {
     if file.as_deref() == Some(Path::new("-")) {
         // Standard input can be read only once, so positions cannot be sought.
-        return print(Replay::open(Path::new("-"))?, partial);
+        return print_report(Replay::open(Path::new("-"))?, partial);
     }
     let (name, input) = match file {
         Some(path) => (path.display().to_string(), Input::File(path)),
@@ -42,10 +42,10 @@ pub fn replay(file: Option<PathBuf>, speed: Option<Speed>, partial: Partial) -> 
         return Ok(ExitCode::SUCCESS);
     }
     let opened = input.open().with_context(|| format!("open recording {name}"))?;
-    print(Replay::new(name, opened)?, partial)
+    print_report(Replay::new(name, opened)?, partial)
 }
 
-fn print(source: Replay, partial: Partial) -> anyhow::Result<ExitCode> {
+fn print_report(source: Replay, partial: Partial) -> anyhow::Result<ExitCode> {
     let report = read(source)?;
     super::print(|out| text::write(out, &report))?;
     Ok(partial.code(report.is_partial(), ExitCode::SUCCESS))
@@ -72,7 +72,7 @@ pub fn report(
                 writeln!(out)
             }
         })?;
-        tell_notices(&name, &report);
+        print_notices(&name, &report);
         parts.push(Named { name, report });
     }
     let mut worst: Vec<_> = parts.iter().filter_map(|p| p.report.worst()).collect();
@@ -98,7 +98,7 @@ fn open(files: &[PathBuf]) -> anyhow::Result<Vec<(String, Replay)>> {
 }
 
 /// Prints notices to standard error if the report goes to a pipe or file, so that a person sees what is missing.
-fn tell_notices(name: &str, report: &Report) {
+fn print_notices(name: &str, report: &Report) {
     if !std::io::stdout().is_terminal() {
         for notice in &report.notices {
             eprintln!("observer: {name}: {notice}");
@@ -122,8 +122,8 @@ pub fn diff(
         Format::Json => json::diff::write(out, &diff, names.each_ref().map(String::as_str)),
         Format::Text => text::diff::write(out, &diff, names.each_ref().map(String::as_str)),
     })?;
-    tell_notices(&names[0], &a);
-    tell_notices(&names[1], &b);
+    print_notices(&names[0], &a);
+    print_notices(&names[1], &b);
     Ok(partial.code(a.is_partial() || b.is_partial(), fail_on.code(diff.worst_that_came())))
 }
 
@@ -146,7 +146,7 @@ pub fn export(
         let mut out = BufWriter::new(writer::open(output, force).with_context(|| format!("create {name}"))?);
         write(&mut out).and_then(|()| out.flush()).with_context(|| format!("write {name}"))?;
     }
-    tell_notices(&file.display().to_string(), &report);
+    print_notices(&file.display().to_string(), &report);
     Ok(partial.code(report.is_partial(), ExitCode::SUCCESS))
 }
 

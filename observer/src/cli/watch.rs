@@ -55,7 +55,7 @@ pub fn attach(
         plain(source, options).await
     })?;
     if dashboard || to_stdout {
-        told(&outcome, record.as_ref())?;
+        print_summary(&outcome, record.as_ref())?;
     } else {
         super::print(|out| match format {
             Some(Format::Json) => json::write(out, &outcome.report),
@@ -73,7 +73,7 @@ pub fn record(live: LiveArgs, output: PathBuf, force: bool) -> anyhow::Result<Ex
         options.lines = Some(Lines::new(Box::new(io::stderr()), source.meta().start_ns));
         plain(source, options).await
     })?;
-    told(&outcome, Some(&output))?;
+    print_summary(&outcome, Some(&output))?;
     Ok(code(&outcome))
 }
 
@@ -157,7 +157,7 @@ fn channels() -> (Dashboard, watch::Receiver<Arc<Snapshot>>, mpsc::Sender<Comman
 }
 
 /// Prints a summary for the person who was watching.
-fn told(outcome: &Outcome, recorded: Option<&PathBuf>) -> io::Result<()> {
+fn print_summary(outcome: &Outcome, recorded: Option<&PathBuf>) -> io::Result<()> {
     let mut text = Vec::new();
     text::summary(&mut text, &outcome.report)?;
     if let Some(path) = recorded {

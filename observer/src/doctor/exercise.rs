@@ -396,7 +396,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_exercisers_line_is_understood() {
+    fn the_line_of_the_exerciser_is_parsed() {
         let line =
             "share                          done     2 tasks, 8 pages (12 ms)\n1 done, 0 skipped, 0 failed\n";
         assert_eq!(parse_outcome(line), Some((Ending::Done, "2 tasks, 8 pages".into())));

@@ -1,4 +1,4 @@
-//! What filters let through and how events read, kind by kind and over real recordings.
+//! Tests of filters and of the text of events, for each kind and over real recordings.
 
 use std::{collections::BTreeSet, path::Path};
 
@@ -27,7 +27,7 @@ fn setup() -> Setup {
     Setup { sites, ..Setup::default() }
 }
 
-/// An event of a kind, with what differs between words in every field.
+/// An event of a kind, with distinct values in all fields.
 fn event(kind: u16) -> Event {
     let row = kinds::by_number(kind).unwrap();
     let arg = match row.arg.name {
@@ -71,7 +71,7 @@ fn rows() -> Vec<EventRow> {
     kinds::TABLE.iter().map(|k| row(k.number)).collect()
 }
 
-/// Names of the kinds of which the made event passes.
+/// Names of the kinds whose sample event passes the filter.
 fn passing(text: &str) -> Vec<&'static str> {
     let filter = Filter::parse(text, &setup()).unwrap().since(START_NS);
     let name = |row: &EventRow| kinds::by_number(row.event.body.kind()).unwrap().name;
@@ -79,19 +79,19 @@ fn passing(text: &str) -> Vec<&'static str> {
 }
 
 #[test]
-fn every_kind_has_words() {
+fn every_kind_has_a_text() {
     for kind in kinds::TABLE {
         let words = words(&row(kind.number), &setup(), START_NS);
-        assert!(words.what.len() > 3 && !words.what.contains("{}"), "{}: {words:?}", kind.name);
-        let tells_all = kind.words.is_empty() || !words.object.is_empty();
-        assert!(tells_all, "{}: {words:?}", kind.name);
+        assert!(words.action.len() > 3 && !words.action.contains("{}"), "{}: {words:?}", kind.name);
+        let is_complete = kind.words.is_empty() || !words.object.is_empty();
+        assert!(is_complete, "{}: {words:?}", kind.name);
         assert!(words.line().starts_with("+0.002500 s  cpu 3  task 212 ex-reader  "), "{}", words.line());
         assert!(trace_line(&row(kind.number), &setup()).contains(kind.name));
     }
 }
 
 #[test]
-fn every_address_of_an_event_is_in_its_words() {
+fn the_text_of_an_event_shows_its_addresses() {
     for kind in kinds::TABLE {
         let words = words(&row(kind.number), &setup(), START_NS);
         let addresses = event(kind.number).body.wire().1.into_iter().filter(|w| w >> 40 != 0);
@@ -102,7 +102,7 @@ fn every_address_of_an_event_is_in_its_words() {
 }
 
 #[test]
-fn rows_read_well() {
+fn format_of_rows() {
     let line = |kind| words(&row(kind), &setup(), START_NS).line();
     assert_eq!(
         line(kinds::LOOKUP),
@@ -118,11 +118,11 @@ fn rows_read_well() {
             .unwrap();
     ptl.owner = 0x2000;
     let ptl = words(&ptl, &setup(), START_NS);
-    assert_eq!((ptl.what.as_str(), ptl.object.as_str()), ("released ptl", "lock 0x30, table 0x2000"));
+    assert_eq!((ptl.action.as_str(), ptl.object.as_str()), ("released ptl", "lock 0x30, table 0x2000"));
 }
 
 #[test]
-fn kinds_and_groups() {
+fn filters_by_kind_and_group() {
     for kind in kinds::TABLE {
         assert_eq!(passing(&format!("kind={}", kind.name)), [kind.name]);
     }
@@ -138,7 +138,7 @@ fn kinds_and_groups() {
 }
 
 #[test]
-fn tasks_cpus_and_times() {
+fn filters_by_task_cpu_and_time() {
     let all = kinds::TABLE.len();
     let count = |text| passing(text).len();
     for (text, expected) in [
@@ -165,7 +165,7 @@ fn tasks_cpus_and_times() {
 }
 
 #[test]
-fn objects_are_compared_whole() {
+fn object_addresses_must_match_completely() {
     let mm = [
         "task",
         "task_exit",
@@ -205,7 +205,7 @@ fn objects_are_compared_whole() {
 }
 
 #[test]
-fn addresses_are_of_a_page_or_of_a_gib() {
+fn addresses_match_by_page_or_gib() {
     let at = ["op_begin", "callback_begin", "lookup", "share", "table_alloc", "unshare", "unlinked"];
     assert_eq!(passing("addr=0x7f0040200000"), at);
     assert_eq!(passing("addr=0x7f0040201234"), at);
@@ -216,7 +216,7 @@ fn addresses_are_of_a_page_or_of_a_gib() {
 }
 
 #[test]
-fn classes_by_name_short_or_whole() {
+fn filters_by_short_or_full_class_name() {
     assert_eq!(passing("class=vma_lock").len(), 10);
     assert_eq!(passing("class=vma").len(), 10);
     assert_eq!(passing("class=ptl").len(), 0);
@@ -227,7 +227,7 @@ fn classes_by_name_short_or_whole() {
 }
 
 #[test]
-fn sites_and_operations() {
+fn filters_by_site_and_operation() {
     assert_eq!(passing("site=find_pte"), ["lookup"]);
     assert_eq!(passing("site=find_*"), ["lookup"]);
     assert_eq!(passing("site=*_fault").len(), kinds::TABLE.len() - 1);
@@ -236,7 +236,7 @@ fn sites_and_operations() {
 }
 
 #[test]
-fn bare_words_are_text_of_the_row() {
+fn bare_words_match_the_text_of_the_row() {
     assert_eq!(passing("looked"), ["lookup"]);
     assert_eq!(passing("FIND_"), ["lookup"]);
     assert_eq!(passing("vma_lock(read)").len(), 8);
@@ -249,7 +249,7 @@ fn bare_words_are_text_of_the_row() {
 }
 
 #[test]
-fn what_is_not_understood_is_told_with_what_is() {
+fn the_error_of_an_unknown_filter_lists_the_known_ones() {
     let why = |text: &str| Filter::parse(text, &setup()).unwrap_err();
     assert!(why("foo=1").starts_with("foo= is not known; known are kind= task= "));
     assert!(why("kind=nope").contains("known are task, task_exit, fork"));
@@ -265,23 +265,23 @@ fn what_is_not_understood_is_told_with_what_is() {
 }
 
 #[test]
-fn help_names_every_word_that_is_known() {
+fn help_lists_every_filter_word() {
     let known = Filter::parse("foo=1", &setup()).unwrap_err();
-    let told: String = filter::HELP.iter().map(|(word, what)| format!("{word} {what} ")).collect();
+    let help: String = filter::HELP.iter().map(|(word, what)| format!("{word} {what} ")).collect();
     for key in known.split_whitespace().filter_map(|w| w.strip_suffix('=')).filter(|k| *k != "foo") {
-        assert!(told.contains(&format!("{key}=")), "{key}=");
+        assert!(help.contains(&format!("{key}=")), "{key}=");
     }
 }
 
-/// All events of a recording in their order, with what is known of them.
+/// All events of a recording in order, with their known context.
 fn recorded(fixture: &str) -> (Setup, u64, Vec<EventRow>) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures").join(fixture);
     let mut reader = Reader::new(Box::new(std::fs::File::open(path).unwrap())).unwrap();
-    let (mut order, mut told, mut rows) = (Order::new(), Told::default(), Vec::new());
+    let (mut order, mut context, mut rows) = (Order::new(), Context::default(), Vec::new());
     let mut take = |item: Item<'_>| {
         if let Item::Event(event) = item {
             let number = rows.len() as u64 + 1;
-            rows.push(told.pick(number, event, &Filter::default()).unwrap());
+            rows.push(context.pick(number, event, &Filter::default()).unwrap());
         }
     };
     while let Some(pass) = reader.next_pass().unwrap() {
@@ -293,9 +293,9 @@ fn recorded(fixture: &str) -> (Setup, u64, Vec<EventRow>) {
     (setup, reader.meta().start_ns, rows)
 }
 
-/// Each word finds as many of a real run's events as a look at the events themselves does.
+/// Each filter word finds as many events of a real run as a direct comparison.
 #[test]
-fn words_find_what_a_real_run_has() {
+fn filters_find_the_events_of_real_recordings() {
     let (setup, start_ns, rows) = recorded("walkers-6.1.obs");
     let names: BTreeSet<&str> = setup.sites.iter().map(|s| s.function.as_str()).collect();
     let of = |row: &EventRow| kinds::by_number(row.event.body.kind()).unwrap();
@@ -312,7 +312,7 @@ fn words_find_what_a_real_run_has() {
     let expect = |text: &str, is: &dyn Fn(&EventRow) -> bool| {
         let expected = rows.iter().filter(|row| is(row)).count();
         assert_eq!(count(text), expected, "{text}");
-        assert!(expected > 0 && expected < rows.len(), "{text} tells nothing apart: {expected}");
+        assert!(expected > 0 && expected < rows.len(), "{text} selects all or nothing: {expected}");
     };
     for kind in rows.iter().map(|r| of(r).name).collect::<BTreeSet<_>>() {
         expect(&format!("kind={kind}"), &|r| of(r).name == kind);

@@ -28,7 +28,7 @@ pub struct Words {
     /// Number and command name.
     pub task: String,
     /// Verb of the event.
-    pub what: String,
+    pub action: String,
     /// Object of the event as `name value` pairs: the most distinguishing first, the mm last.
     pub object: String,
     /// Function in which it was seen; empty if the event has no site.
@@ -39,12 +39,12 @@ impl Words {
     /// The whole row on one line.
     #[must_use]
     pub fn line(&self) -> String {
-        let mut line = format!("{}  cpu {}  task {}  {}", self.time, self.cpu, self.task, self.what);
+        let mut line = format!("{}  cpu {}  task {}  {}", self.time, self.cpu, self.task, self.action);
         if !self.object.is_empty() {
             let _ = write!(line, "  {}", self.object);
         }
         // The words of an operation contain its function already.
-        if !self.site.is_empty() && !self.what.contains(&self.site) {
+        if !self.site.is_empty() && !self.action.contains(&self.site) {
             let _ = write!(line, "  in {}", self.site);
         }
         line
@@ -61,7 +61,7 @@ pub fn words(row: &EventRow, setup: &Setup, start_ns: u64) -> Words {
         time: moment(event.time_ns, start_ns),
         cpu: event.cpu.to_string(),
         task: format!("{} {comm}", event.tid.0),
-        what: what(event, setup),
+        action: action(event, setup),
         object: object(row, start_ns),
         site: site.unwrap_or_default().to_owned(),
     }
@@ -113,7 +113,7 @@ pub(super) fn lock_words(class: LockClass, mode: Option<Mode>) -> String {
     mode.map_or_else(|| class.name().to_owned(), |mode| lock(class, Some(mode)))
 }
 
-fn what(event: &Event, setup: &Setup) -> String {
+fn action(event: &Event, setup: &Setup) -> String {
     let verb = match event.body {
         Body::Lock { step: LockStep::WaitEnd, failed: true, .. } => "stopped waiting, without {}",
         _ => verb(event.body.kind()),

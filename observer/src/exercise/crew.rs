@@ -182,7 +182,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_work_until_time_is_up() {
+    fn all_tasks_work_until_the_time_is_up() {
         let mut crew = Crew::new(1).unwrap();
         for name in ["one", "two"] {
             crew.add(name, |shift| {
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_stops_stops_all() {
+    fn a_task_that_stops_ends_the_crew() {
         let begin = Instant::now();
         let mut crew = Crew::new(1).unwrap();
         crew.add("idle", |shift| {

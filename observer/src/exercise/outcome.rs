@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn half_a_message_is_no_message() {
+    fn a_cut_message_is_refused() {
         let whole = Outcome::Done("8 pages".into()).to_bytes();
         for length in 0..whole.len() {
             assert_eq!(Outcome::from_bytes(&whole[..length]), None, "{length} of {} bytes", whole.len());

@@ -122,8 +122,8 @@ impl Region {
         let (at, fd) = (address as *mut c_void, file.fd.as_raw_fd());
         let flags = flags | libc::MAP_FIXED_NOREPLACE;
         // SAFETY: MAP_FIXED_NOREPLACE never replaces a range that is in use; the length is not zero.
-        let got = unsafe { libc::mmap(at, bytes, READ_WRITE, flags, fd, offset as off_t) };
-        check(got as c_long, || format!("mmap of {bytes} bytes of the hugetlbfs file at {address:#x}"))?;
+        let mapped = unsafe { libc::mmap(at, bytes, READ_WRITE, flags, fd, offset as off_t) };
+        check(mapped as c_long, || format!("mmap of {bytes} bytes of the hugetlbfs file at {address:#x}"))?;
         Ok(Region { address, bytes, touched })
     }
 
@@ -197,11 +197,11 @@ impl Region {
     pub fn remap_to(&mut self, address: usize) -> Result<()> {
         let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
         // SAFETY: the old range is ours; the new one is far from anything that is in use.
-        let got = unsafe {
+        let mapped = unsafe {
             libc::mremap(self.address as *mut c_void, self.bytes, self.bytes, flags, address as *mut c_void)
         };
         let tried = || format!("mremap of {} bytes from {:#x} to {address:#x}", self.bytes, self.address);
-        check(got as c_long, tried)?;
+        check(mapped as c_long, tried)?;
         self.address = address;
         Ok(())
     }

@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_scenario_says_arrives() {
+    fn the_output_of_a_scenario_arrives() {
         let done = supervise(LONG, || Ok("8 pages".into())).unwrap();
         assert_eq!(done, Ending::Outcome(Outcome::Done("8 pages".into())));
         let skipped = supervise(LONG, || Err(Stop::Skip("one node".into()))).unwrap();
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_killed_scenario_is_a_failure_and_leaves_nobody() {
+    fn a_killed_scenario_is_a_failure_and_leaves_no_process() {
         let ending = supervise(LONG, || {
             let sleeper = process::Child::fork("sleeper", || {
                 std::thread::sleep(LONG);
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_ends_it() {
+    fn the_time_limit_ends_a_scenario() {
         let begin = Instant::now();
         let ending = supervise(Duration::from_millis(200), || {
             std::thread::sleep(LONG);

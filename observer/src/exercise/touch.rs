@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_page_that_is_gone_is_a_result() {
+    fn touching_a_truncated_page_is_a_result() {
         install().unwrap();
         // SAFETY: the name is a valid C string.
         let file =

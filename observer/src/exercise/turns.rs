@@ -149,10 +149,10 @@ struct Thread {
 
 impl Thread {
     fn start(mut writes: Writes) -> Thread {
-        let ((orders, told), (answer, answers)) = (mpsc::channel(), mpsc::channel());
+        let ((orders, requests), (answer, answers)) = (mpsc::channel(), mpsc::channel());
         std::thread::spawn(move || {
             set_name(writes.writer.name);
-            while told.recv().is_ok() && answer.send(writes.round()).is_ok() {}
+            while requests.recv().is_ok() && answer.send(writes.round()).is_ok() {}
         });
         Thread { orders, answers }
     }

@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_the_running_kernel_if_it_has_btf() {
+    fn the_btf_of_the_running_kernel_is_read() {
         let Ok(btf) = Btf::read("/sys/kernel/btf/vmlinux") else { return };
         let pid = btf.field("task_struct.pid").unwrap();
         assert_eq!(pid.bytes, 4);

@@ -134,8 +134,8 @@ ffffffff81000040 T _etext
     }
 
     #[test]
-    fn what_leads_elsewhere_or_is_cut_is_none() {
-        // Into the callee, itself, and four bytes of a call.
+    fn other_targets_and_cut_instructions_are_not_calls() {
+        // Jumps into the middle of the callee and to itself, and four bytes of a call.
         let inside = to_callee(0x11, &[0xe8]);
         let own = to_callee(0x4, &[0xe9]);
         assert_eq!(

@@ -200,7 +200,7 @@ mod tests {
     use super::build_id;
 
     #[test]
-    fn build_id_is_found_among_notes_and_cut_notes_are_none() {
+    fn the_build_id_is_found_among_notes_and_cut_notes_have_none() {
         let mut notes = Vec::new();
         for (name, kind, desc) in [(&b"Xen\0"[..], 6u32, &[1u8, 2][..]), (b"GNU\0", 3, &[0xab, 0xcd, 0x01])] {
             notes.extend((name.len() as u32).to_le_bytes());

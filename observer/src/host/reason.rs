@@ -96,10 +96,10 @@ impl Reason {
                 };
                 let (missing, others): (Vec<_>, Vec<_>) = reasons.iter().partition(is_missing);
                 let first = others.into_iter().chain(missing).take(NAMED_REASONS);
-                let told = first.map(Reason::words).collect::<Vec<_>>().join("; ");
+                let listed = first.map(Reason::words).collect::<Vec<_>>().join("; ");
                 match reasons.len().saturating_sub(NAMED_REASONS) {
-                    0 => told,
-                    more => format!("{told}; and {more} more"),
+                    0 => listed,
+                    more => format!("{listed}; and {more} more"),
                 }
             }
         }

@@ -128,7 +128,7 @@ ffffffffc0000000 t _text\t[module]
 ";
 
     #[test]
-    fn finds_names_suffixes_and_addresses() {
+    fn names_suffixes_and_addresses_are_found() {
         let s = Symbols::parse(TABLE);
         assert_eq!(s.with_suffix("__huge_pmd_unshare"), Some("__huge_pmd_unshare.constprop.0.isra.0"));
         assert_eq!(s.with_suffix("huge_pmd_unshare"), Some("huge_pmd_unshare"));
@@ -142,7 +142,7 @@ ffffffffc0000000 t _text\t[module]
     }
 
     #[test]
-    fn hidden_addresses_are_noticed() {
+    fn hidden_addresses_are_detected() {
         assert!(Symbols::parse("0000000000000000 T _text\n").are_hidden());
     }
 }

@@ -26,7 +26,7 @@ impl Library {
     ///
     /// # Errors
     /// The file exists and `force` is not set, or something cannot be read or written.
-    pub fn export(&self, what: Export, to: &Path, force: bool) -> anyhow::Result<u64> {
+    pub fn export(&self, export: Export, to: &Path, force: bool) -> anyhow::Result<u64> {
         // Read errors must occur before the file is created, so that they leave no file behind.
         let look = self.look();
         let stream = Stream::begin(&look.segments).with_context(|| format!("read {}", self.name))?;
@@ -34,10 +34,10 @@ impl Library {
         if self.is(to) {
             return Err(anyhow!("{name} is the recording itself")).hint("another name");
         }
-        let made = if what == Export::Recording { None } else { Some(report(stream)?) };
+        let made = if export == Export::Recording { None } else { Some(report(stream)?) };
         let file = writer::open(to, force).with_context(|| format!("create {name}"))?;
         let written = match made {
-            Some(report) => write(what, &report, file.try_clone()?),
+            Some(report) => write(export, &report, file.try_clone()?),
             None => self.record(&look, file.try_clone()?),
         };
         written.with_context(|| format!("write {name}"))?;
@@ -58,9 +58,9 @@ impl Library {
     }
 }
 
-fn write(what: Export, report: &Report, to: File) -> anyhow::Result<()> {
+fn write(export: Export, report: &Report, to: File) -> anyhow::Result<()> {
     let mut out = BufWriter::new(to);
-    match what {
+    match export {
         Export::Recording => {}
         Export::Text => text::write(&mut out, report)?,
         Export::Json => json::write(&mut out, report)?,

@@ -18,7 +18,7 @@ use observer_engine::order::{Item, Order};
 
 use super::stream::{At, Stream};
 use crate::{
-    events::{Told, told::News},
+    events::{Context, context::News},
     recording::{in_memory::Segment, reader::Place},
     source::{Pass, Source},
 };
@@ -45,7 +45,7 @@ struct Known {
 pub struct Index {
     stream: Option<Stream>,
     order: Order,
-    told: Told,
+    context: Context,
     news: Vec<News>,
     events: u64,
     /// Nonexistent CPU of the preamble's records.
@@ -76,7 +76,7 @@ pub struct From {
     pub start_ns: u64,
     /// Number of events before it.
     pub events: u64,
-    pub told: Told,
+    pub context: Context,
     pub preamble_cpu: Option<u16>,
 }
 
@@ -140,14 +140,14 @@ impl Index {
         for batch in &pass.batches {
             self.order.batch(batch.cpu, &batch.bytes);
         }
-        let Index { order, told, news, events, preamble_cpu, known, waiting, .. } = self;
+        let Index { order, context, news, events, preamble_cpu, known, waiting, .. } = self;
         let handed_on_ns = order.mark(pass.mark, |item| {
             let Item::Event(event) = item else { return };
             while let Some(begin) = waiting.pop_front_if(|b| b.start_ns <= event.time_ns) {
                 known.push(Known { begin, events: *events, news: news.len() });
             }
             *events += u64::from(Some(event.cpu) != *preamble_cpu);
-            news.extend(told.learn(event));
+            news.extend(context.learn(event));
         });
         self.handed_on_ns = handed_on_ns.unwrap_or(self.handed_on_ns);
     }
@@ -169,9 +169,9 @@ impl Index {
             return Ok(None);
         };
         let Some(stream) = stream.from(segments, known.begin.at)? else { return Ok(None) };
-        let mut told = Told::default();
-        self.news[..known.news].iter().for_each(|news| told.take(news));
+        let mut context = Context::default();
+        self.news[..known.news].iter().for_each(|news| context.take(news));
         let (start_ns, events) = (known.begin.start_ns, known.events);
-        Ok(Some(From { stream, start_ns, events, told, preamble_cpu: self.preamble_cpu }))
+        Ok(Some(From { stream, start_ns, events, context, preamble_cpu: self.preamble_cpu }))
     }
 }

@@ -76,7 +76,7 @@ impl Search<'_> {
             return;
         }
         if Some(event.cpu) == self.from.preamble_cpu {
-            self.from.told.learn(event);
+            self.from.context.learn(event);
             return;
         }
         self.from.events += 1;
@@ -87,8 +87,8 @@ impl Search<'_> {
         let Page { query, events, earlier, more, .. } = &mut *self.page;
         self.done = event.time_ns > query.to_ns;
         if self.done || event.time_ns < query.from_ns {
-            self.from.told.learn(event);
-        } else if let Some(row) = self.from.told.pick(self.from.events, event, &self.filter) {
+            self.from.context.learn(event);
+        } else if let Some(row) = self.from.context.pick(self.from.events, event, &self.filter) {
             if event.time_ns < query.around_ns {
                 let room = if query.around_ns > query.to_ns { query.limit } else { query.limit / 2 };
                 self.before.push_back(row);

@@ -270,7 +270,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_row_survives_the_way_there_and_back() {
+    fn every_row_survives_a_round_trip() {
         let setup = engine::Setup {
             sites: vec![engine::Site {
                 id: SiteId(7),

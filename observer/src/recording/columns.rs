@@ -314,12 +314,12 @@ mod tests {
     }
 
     #[test]
-    fn every_batch_comes_back_byte_for_byte() {
+    fn every_batch_is_restored_byte_for_byte() {
         let mut seed = 0x2545_f491_4f6c_dd1d;
         for _ in 0..500 {
             let mut bytes = batch(&mut seed);
             assert_eq!(unfold(&fold(&bytes), u64::MAX), Ok(bytes.clone()));
-            // Cut anywhere, and with something strange at the end.
+            // Cut at a random place, with damaged bytes at the end.
             bytes.truncate(random(&mut seed, bytes.len() as u64 + 1) as usize);
             assert_eq!(unfold(&fold(&bytes), u64::MAX), Ok(bytes.clone()));
             let strange: Vec<u8> = (0..random(&mut seed, 90)).map(|_| random(&mut seed, 256) as u8).collect();
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn damaged_columns_are_an_error_or_other_bytes_but_no_panic() {
+    fn damaged_columns_do_not_panic() {
         let mut seed = 0x1234_5678_9abc_def1;
         for _ in 0..300 {
             let mut columns = fold(&batch(&mut seed));

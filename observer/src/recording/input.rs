@@ -93,7 +93,7 @@ mod tests {
 
     use super::*;
 
-    /// Reads from each end, twice, so that a reader that shared its offset would be seen.
+    /// Reads twice from both ends, so that a shared offset would show.
     fn check(input: &Input) {
         let (mut one, mut other) = (input.open().unwrap(), input.open().unwrap());
         let mut bytes = [0; 3];
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn readers_have_places_of_their_own() {
+    fn each_reader_has_its_own_position() {
         let path = std::env::temp_dir().join(format!("observer-input-{}", std::process::id()));
         let mut file =
             File::options().read(true).write(true).create(true).truncate(true).open(&path).unwrap();
@@ -120,7 +120,7 @@ mod tests {
         let input = Input::Shared(shared.clone());
         let mut begun = input.open().unwrap();
         begun.read_exact(&mut [0; 2]).unwrap();
-        // The writer goes on where it was, whoever reads.
+        // The writer continues at its own position.
         (&*shared).write_all(b"gh").unwrap();
         check(&input);
         check(&Input::File(path.clone()));

@@ -1,4 +1,4 @@
-//! Recordings there and back, whole, cut and damaged.
+//! Tests of recordings: written and read, whole, cut and damaged.
 
 use std::{
     collections::BTreeMap,
@@ -14,7 +14,7 @@ use crate::{
     source::{Batch, Loss, Mark, Pass, Stack},
 };
 
-/// Bytes that a writer wrote, looked at while it writes.
+/// Output of a writer, readable while it writes.
 #[derive(Clone, Default)]
 struct Shared(Arc<Mutex<Vec<u8>>>);
 
@@ -107,7 +107,7 @@ fn read(bytes: &[u8]) -> (Reader, Vec<Pass>) {
 }
 
 #[test]
-fn everything_comes_back_as_it_was() {
+fn a_recording_reads_back_unchanged() {
     let written = passes(40);
     let (reader, read) = read(&write(&written));
     assert_eq!(read, written);
@@ -134,7 +134,7 @@ fn a_killed_writer_loses_at_most_the_last_second() {
 }
 
 #[test]
-fn cut_anywhere_it_gives_whole_passes_and_says_so() {
+fn a_cut_recording_gives_whole_passes_and_a_notice() {
     let written = passes(25);
     let bytes = write(&written);
     let mut most = 0;
@@ -156,7 +156,7 @@ fn cut_anywhere_it_gives_whole_passes_and_says_so() {
 }
 
 #[test]
-fn nothing_behind_a_flipped_bit_is_believed() {
+fn nothing_after_a_flipped_bit_is_read() {
     let written = passes(25);
     let bytes = write(&written);
     let (mut damaged, mut silent) = (0, 0);
@@ -187,7 +187,7 @@ fn refused(bytes: Vec<u8>) -> Refused {
 }
 
 #[test]
-fn what_is_no_recording_is_named() {
+fn a_file_that_is_not_a_recording_is_named() {
     assert!(matches!(refused(vec![]), Refused::Empty));
     assert!(matches!(refused(b"ELF?".to_vec()), Refused::Foreign));
     assert!(matches!(refused(vec![0; 4096]), Refused::Foreign));
@@ -237,7 +237,7 @@ fn an_event_takes_at_most_eight_bytes() {
     assert!(bytes <= 8 * events, "{} bytes an event", bytes as f64 / events as f64);
 }
 
-/// What a reader gives that begins at a place.
+/// The passes that a reader returns if it begins at a position.
 fn rest(reader: &Reader, input: &Input, place: super::reader::Place) -> (Reader, Vec<Pass>) {
     let mut reader = reader.at(input.open().unwrap(), place).unwrap();
     let mut passes = Vec::new();
@@ -252,10 +252,10 @@ fn leak(bytes: &[u8]) -> Input {
 }
 
 #[test]
-fn reading_can_begin_at_any_pass_that_was_read() {
+fn reading_can_begin_at_any_earlier_pass() {
     let written = passes(25);
     let bytes = write(&written);
-    // Whole, and cut in the last chunks.
+    // The whole recording, and recordings that are cut in a late chunk.
     for cut in [bytes.len(), bytes.len() * 9 / 10, bytes.len() / 2] {
         let input = leak(&bytes[..cut]);
         let mut reader = Reader::new(input.open().unwrap()).unwrap();
@@ -278,12 +278,12 @@ fn reading_can_begin_at_any_pass_that_was_read() {
 }
 
 #[test]
-fn the_index_has_the_chunks_that_are_whole() {
+fn the_index_lists_whole_chunks() {
     let written = passes(40);
     let bytes = write(&written);
     let whole = Index::read(&mut Cursor::new(&bytes)).unwrap();
     assert_eq!(whole.end_ns(), Some(written[39].mark.time_ns));
-    // The description of the run is a chunk of its own; the others end with a pass.
+    // The description of the run is a chunk by itself; the others end with a pass.
     let (meta_alone, with_passes) = whole.chunks().split_first().unwrap();
     assert_eq!((meta_alone.start_ns, meta_alone.end_ns), (meta().start_ns, meta().start_ns));
     assert!(with_passes.len() >= 4);
@@ -299,7 +299,7 @@ fn the_index_has_the_chunks_that_are_whole() {
     for cut in (0..bytes.len()).step_by(61) {
         let part = Index::read(&mut Cursor::new(&bytes[..cut])).unwrap();
         assert_eq!(part.chunks(), &whole.chunks()[..part.chunks().len()]);
-        // A chunk ends where the next one begins.
+        // A chunk ends where the next begins.
         let cut_off = whole.chunks().get(part.chunks().len() + 1);
         assert!(cut_off.is_none_or(|next| next.offset > cut as u64), "cut at {cut}");
     }
@@ -317,7 +317,7 @@ fn a_damaged_length_ends_the_index() {
 }
 
 #[test]
-fn loss_of_before_names_no_site() {
+fn loss_before_a_segment_has_no_site() {
     let of_before: Vec<WireLoss> =
         serde_json::from_str(r#"[{"cpu":65535,"reason":7,"total":3,"since_ns":8}]"#).unwrap();
     assert_eq!(of_before[0].site, None);

@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_build_is_told_by_its_id_or_else_by_its_version() {
+    fn a_build_is_identified_by_its_id_or_else_by_its_version() {
         let kernel = |id: Option<&str>, version: &str| Kernel {
             release: "6.12.95".into(),
             version: version.into(),

@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_means_what_it_meant_at_the_time_of_the_record() {
+    fn a_stack_number_is_resolved_at_the_time_of_the_record() {
         let mut stacks = Stacks::default();
         stacks.pass(&pass(100, 7, &[0x10, 0x30]), 0);
         stacks.pass(&pass(200, 7, &[0x40]), 100);
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trampoline_is_no_function_and_what_is_traced_is_told_once() {
+    fn trampolines_are_left_out_and_a_traced_function_is_listed_once() {
         let mut stacks = Stacks::default();
         let name = |address, name: &str, offset| Symbol { address, name: name.into(), offset };
         let mut pass = pass(100, 7, &[1, 2, 3, 4]);
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_is_bounded() {
+    fn stored_stacks_are_bounded() {
         let mut stacks = Stacks::default();
         for n in 0..=STACKS_MAX as u64 {
             stacks.pass(&pass(n, n as u32, &[n]), n);

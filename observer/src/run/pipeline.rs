@@ -404,7 +404,7 @@ impl Losses {
     /// Totals by reason; those that are 0 are left out. Gaps count where the counters are lower: a recording may break off
     /// before they were read.
     fn by_reason(&self, closing: Option<&Closing>) -> Vec<(&'static str, u64)> {
-        let told = |reason: usize| -> u64 {
+        let counted = |reason: usize| -> u64 {
             self.totals
                 .iter()
                 .filter(|((_, r, _), _)| usize::from(*r) == reason)
@@ -417,7 +417,7 @@ impl Losses {
             } else {
                 0
             };
-            (*name, told(reason).max(closed).max(gaps))
+            (*name, counted(reason).max(closed).max(gaps))
         };
         loss::REASONS.iter().enumerate().map(total).filter(|(_, n)| *n > 0).collect()
     }

@@ -1,4 +1,4 @@
-//! How a run ends.
+//! Tests of the end of a run.
 
 use super::*;
 use crate::{
@@ -6,7 +6,7 @@ use crate::{
     source::Mark,
 };
 
-/// A kernel on which nothing happens.
+/// A source without events.
 struct Endless {
     meta: Meta,
     stopped: bool,
@@ -56,7 +56,7 @@ fn shell(script: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_run_ends_with_its_command_and_has_its_exit_code() {
+fn a_run_ends_with_its_command_and_returns_its_exit_code() {
     let outcome = run_endless(Options { command: shell("exit 7"), ..Options::default() }).unwrap();
     assert_eq!(outcome.command, Some(7));
     assert_eq!(outcome.report.closing.unwrap().end, End::Command(7));
@@ -85,7 +85,7 @@ fn a_command_that_cannot_be_started_is_an_error_with_a_next_step() {
 }
 
 #[test]
-fn somebody_at_the_dashboard_can_quit() {
+fn the_dashboard_can_end_a_run() {
     let (snapshots, shown) = watch::channel(Arc::new(Snapshot::default()));
     let (asked, commands) = mpsc::channel(1);
     asked.try_send(Command::Quit).unwrap();

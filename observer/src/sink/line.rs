@@ -26,14 +26,14 @@ pub struct Progress {
 pub struct Lines {
     out: Box<dyn io::Write>,
     start_ns: u64,
-    told: BTreeMap<String, Rank>,
+    printed: BTreeMap<String, Rank>,
     progress_ns: u64,
 }
 
 impl Lines {
     #[must_use]
     pub fn new(out: Box<dyn io::Write>, start_ns: u64) -> Lines {
-        Lines { out, start_ns, told: BTreeMap::new(), progress_ns: start_ns }
+        Lines { out, start_ns, printed: BTreeMap::new(), progress_ns: start_ns }
     }
 
     /// Reports the findings that are new or became worse.
@@ -42,10 +42,10 @@ impl Lines {
     /// The output cannot be written.
     pub fn findings(&mut self, findings: &[Finding]) -> io::Result<()> {
         for f in findings {
-            if self.told.get(&f.id).is_some_and(|told| *told <= f.rank) {
+            if self.printed.get(&f.id).is_some_and(|rank| *rank <= f.rank) {
                 continue;
             }
-            self.told.insert(f.id.clone(), f.rank);
+            self.printed.insert(f.id.clone(), f.rank);
             let at = moment(f.last_ns, self.start_ns);
             let (rank, kind) = (f.rank.name(), f.kind().name());
             writeln!(self.out, "{at}  {rank} {kind} {}: {}", f.id, finding::summary(f))?;
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_finding_is_told_when_it_is_news_and_progress_every_five_seconds() {
+    fn new_findings_are_printed_at_once_and_progress_every_five_seconds() {
         let out = Written::default();
         let mut lines = Lines::new(Box::new(out.clone()), 1_000_000_000);
         for rank in [Rank::Possible, Rank::Possible, Rank::Feasible, Rank::Possible] {
@@ -129,10 +129,10 @@ mod tests {
             lines.progress(second * 1_000_000_000, progress).unwrap();
         }
         let text = String::from_utf8(out.0.lock().unwrap().clone()).unwrap();
-        let told: Vec<&str> = text.lines().collect();
-        assert_eq!(told.len(), 3, "{text}");
-        assert!(told[0].starts_with("+1.500000 s  possible relock relock:f: "), "{text}");
-        assert!(told[1].starts_with("+1.500000 s  feasible relock relock:f: "), "{text}");
-        assert_eq!(told[2], "+5.000000 s  12,345 events, 3 lost, 1 share, 2 unshares, 1 finding");
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 3, "{text}");
+        assert!(lines[0].starts_with("+1.500000 s  possible relock relock:f: "), "{text}");
+        assert!(lines[1].starts_with("+1.500000 s  feasible relock relock:f: "), "{text}");
+        assert_eq!(lines[2], "+5.000000 s  12,345 events, 3 lost, 1 share, 2 unshares, 1 finding");
     }
 }

@@ -40,15 +40,15 @@ pub struct Live {
     /// Time at which it was switched off. Detaching the programs takes seconds, in which nothing is watched any more.
     stopped_ns: Option<u64>,
     /// Totals reported up to now, by CPU and reason.
-    told: Vec<[u64; loss::COUNT]>,
+    sent_lost: Vec<[u64; loss::COUNT]>,
     /// Skipped hits reported up to now, by site.
-    told_skipped: BTreeMap<u16, u64>,
+    sent_skipped: BTreeMap<u16, u64>,
     /// Time of the last reading of the counters.
     looked_ns: u64,
     symbols: Symbols,
     /// Frames by stack number; reported again if the kernel has reused the number for another stack.
-    told_stacks: BTreeMap<u32, Vec<u64>>,
-    told_symbols: BTreeSet<u64>,
+    sent_stacks: BTreeMap<u32, Vec<u64>>,
+    sent_symbols: BTreeSet<u64>,
 }
 
 #[derive(PartialEq, Eq)]
@@ -98,12 +98,12 @@ impl Live {
             passes: 0,
             state: State::Running,
             stopped_ns: None,
-            told: Vec::new(),
-            told_skipped: BTreeMap::new(),
+            sent_lost: Vec::new(),
+            sent_skipped: BTreeMap::new(),
             looked_ns: 0,
             symbols: host.symbols,
-            told_stacks: BTreeMap::new(),
-            told_symbols: BTreeSet::new(),
+            sent_stacks: BTreeMap::new(),
+            sent_symbols: BTreeSet::new(),
         })
     }
 
@@ -180,17 +180,17 @@ impl Live {
         let (mut stacks, mut symbols) = (Vec::new(), Vec::new());
         for &id in ids {
             let frames = self.attached.stack(id);
-            if self.told_stacks.get(&id) == Some(&frames) {
+            if self.sent_stacks.get(&id) == Some(&frames) {
                 continue;
             }
             for &address in &frames {
-                if self.told_symbols.insert(address)
+                if self.sent_symbols.insert(address)
                     && let Some((name, offset)) = self.symbols.resolve(address)
                 {
                     symbols.push(Symbol { address, name: name.to_owned(), offset });
                 }
             }
-            self.told_stacks.insert(id, frames.clone());
+            self.sent_stacks.insert(id, frames.clone());
             stacks.push(Stack { id, frames });
         }
         (stacks, symbols)
@@ -199,19 +199,19 @@ impl Live {
     fn new_loss(&mut self) -> anyhow::Result<Vec<Loss>> {
         let since_ns = std::mem::replace(&mut self.looked_ns, monotonic_ns());
         let counters = self.attached.counters()?;
-        self.told.resize(counters.len(), [0; loss::COUNT]);
+        self.sent_lost.resize(counters.len(), [0; loss::COUNT]);
         let mut changed = Vec::new();
-        for (cpu, (now, told)) in counters.iter().zip(&mut self.told).enumerate() {
-            for (reason, (total, told)) in now.lost.iter().zip(told).enumerate() {
-                if *total != *told {
-                    *told = *total;
+        for (cpu, (now, sent)) in counters.iter().zip(&mut self.sent_lost).enumerate() {
+            for (reason, (total, sent)) in now.lost.iter().zip(sent).enumerate() {
+                if *total != *sent {
+                    *sent = *total;
                     let (cpu, reason) = (cpu as u16, reason as u16);
                     changed.push(Loss { cpu, reason, site: None, total: *total, since_ns });
                 }
             }
         }
         for (site, total) in self.attached.skipped() {
-            if self.told_skipped.insert(site, total) != Some(total) {
+            if self.sent_skipped.insert(site, total) != Some(total) {
                 let (cpu, reason) = (Hole::ANY_CPU, loss::SKIPPED as u16);
                 changed.push(Loss { cpu, reason, site: Some(site), total, since_ns });
             }

@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kinds_are_those_of_the_wire_and_each_in_one_group() {
+    fn each_kind_of_the_wire_is_in_one_group() {
         let all: Vec<&str> = GROUPS.iter().flat_map(|(_, kinds)| kinds.iter().copied()).collect();
         for name in &all {
             assert!(observer_ebpf::kinds::TABLE.iter().any(|k| k.name == *name), "{name}");

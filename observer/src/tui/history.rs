@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_steady_rate_is_steady() {
+    fn a_steady_stream_has_a_steady_rate() {
         for step_ns in [S / 20, S / 10, S, 7 * S] {
             let h = steady(4000, step_ns, 60);
             assert_eq!(h.rate(0), Some(4000.0), "step {step_ns}");
@@ -109,14 +109,14 @@ mod tests {
     }
 
     #[test]
-    fn one_moment_makes_no_rate() {
+    fn a_single_sample_has_no_rate() {
         let h = steady(1, S, 1);
         assert_eq!((h.rate(0), h.columns(0, 9).len()), (None, 0));
         assert_eq!(History::default().rate(0), None);
     }
 
     #[test]
-    fn time_running_backwards_starts_anew() {
+    fn a_step_back_in_time_clears_the_history() {
         let mut h = steady(10, S, 9);
         h.push(S, vec![10, 0]);
         assert_eq!(h.rate(0), None);

@@ -12,7 +12,7 @@ use crate::snapshot::Snapshot;
 
 /// A finding as it was reported.
 #[derive(Clone, Debug)]
-pub struct Told {
+pub struct Reported {
     pub finding: Finding,
     /// Table that the finding's stack numbers refer to.
     pub stacks: Arc<Stacks>,
@@ -22,23 +22,23 @@ pub struct Told {
 
 /// Findings of all open pages.
 #[derive(Debug, Default)]
-pub struct Kept(Vec<Told>);
+pub struct Kept(Vec<Reported>);
 
 impl Kept {
     #[must_use]
-    pub fn get(&self, id: &str) -> Option<&Told> {
-        self.0.iter().find(|told| told.finding.id == id)
+    pub fn get(&self, id: &str) -> Option<&Reported> {
+        self.0.iter().find(|latest| latest.finding.id == id)
     }
 
     /// Takes the state of these findings from a snapshot, and drops all others.
     pub fn renew(&mut self, s: &Snapshot, ids: &[&str]) {
-        self.0.retain(|told| ids.contains(&told.finding.id.as_str()));
+        self.0.retain(|latest| ids.contains(&latest.finding.id.as_str()));
         for f in s.findings.iter().filter(|f| ids.contains(&f.id.as_str())) {
-            let told = Told { finding: f.clone(), stacks: s.stacks.clone(), at_ns: s.now_ns };
+            let latest = Reported { finding: f.clone(), stacks: s.stacks.clone(), at_ns: s.now_ns };
             match self.0.iter_mut().find(|old| old.finding.id == f.id) {
-                Some(old) if old.at_ns <= told.at_ns => *old = told,
+                Some(old) if old.at_ns <= latest.at_ns => *old = latest,
                 Some(_) => {}
-                None => self.0.push(told),
+                None => self.0.push(latest),
             }
         }
     }

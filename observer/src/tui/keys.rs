@@ -265,7 +265,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_key_means_two_things() {
+    fn each_key_has_one_meaning() {
         for mode in [Mode::Live, Mode::Replay] {
             let mut seen = std::collections::HashMap::new();
             for b in bindings(mode) {
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn control_is_no_letter() {
+    fn a_control_key_is_not_a_letter() {
         let press = |c, m| action(KeyEvent::new(KeyCode::Char(c), m), Mode::Replay);
         assert_eq!(press('l', KeyModifiers::NONE), Some(Action::Open));
         assert_eq!(press('l', KeyModifiers::CONTROL), Some(Action::Redraw));
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kernel_cannot_be_paused() {
+    fn a_live_run_cannot_be_paused() {
         let press = |mode| action(KeyEvent::new(KeyCode::Char(' '), KeyModifiers::NONE), mode);
         assert_eq!(press(Mode::Replay), Some(Action::Pause));
         assert_eq!(press(Mode::Live), Some(Action::Freeze));

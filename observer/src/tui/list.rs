@@ -237,14 +237,14 @@ mod tests {
         Snapshot { tables: numbers.map(table).collect(), ..Snapshot::default() }
     }
 
-    /// Addresses of the rows' words: words that are made again are somewhere else.
+    /// Addresses of the rows' texts: a text that is formatted again has another address.
     fn words(list: &List) -> Vec<*const u8> {
         let rows = &list.worded.as_ref().unwrap().rows;
         rows.iter().map(|(_, words)| words.as_ref().unwrap().as_ptr()).collect()
     }
 
     #[test]
-    fn only_what_changed_is_worded_again() {
+    fn only_changed_rows_are_formatted_again() {
         let mut list = List::of(Tab::Tables.view());
         list.filter = "by task 4242".into();
         let first = tables(1..100);
@@ -256,7 +256,7 @@ mod tests {
         list.renew(&Arc::new(Snapshot { now_ns: 7, ..first.clone() }));
         assert_eq!(words(&list), before, "another filter, and a later snapshot of the same tables");
 
-        // A table before all others, one that changed, and one that is gone.
+        // A new first table, a changed one, and a removed one.
         let mut next = Snapshot { tables: vec![table(200)], ..first.clone() };
         next.tables.extend(first.tables);
         next.tables[50].history[0].tid = Tid(17);

@@ -15,7 +15,7 @@ use observer_engine::{
 };
 
 use super::answers::{Answers, Look};
-use super::kept::{Kept, Told};
+use super::kept::{Kept, Reported};
 use super::names::since_start;
 use super::text::{Text, Tone};
 use super::widget::Glyphs;
@@ -58,17 +58,17 @@ pub struct Context<'a> {
 impl<'a> Context<'a> {
     /// Returns a finding as it is reported now, else as it is reported later.
     fn finding(&self, id: &str) -> Option<&'a Finding> {
-        self.told_now(id).or_else(|| self.kept.get(id).map(|told| &told.finding))
+        self.reported_now(id).or_else(|| self.kept.get(id).map(|kept| &kept.finding))
     }
 
     /// Returns the finding as it is reported now. `None` if the kept, later case has begun already and another case is the
     /// longest up to now.
-    fn told_now(&self, id: &str) -> Option<&'a Finding> {
+    fn reported_now(&self, id: &str) -> Option<&'a Finding> {
         let now = self.snapshot.findings.iter().find(|f| f.id == id)?;
-        let kept = self.kept.get(id).filter(|told| told.at_ns > self.snapshot.now_ns);
-        let is_under_way = |told: &Told| {
-            finding::is_of_another_case(now, &told.finding)
-                && finding::when(&told.finding, Case::Longest) <= self.snapshot.now_ns
+        let kept = self.kept.get(id).filter(|kept| kept.at_ns > self.snapshot.now_ns);
+        let is_under_way = |kept: &Reported| {
+            finding::is_of_another_case(now, &kept.finding)
+                && finding::when(&kept.finding, Case::Longest) <= self.snapshot.now_ns
         };
         (!kept.is_some_and(is_under_way)).then_some(now)
     }
@@ -173,14 +173,14 @@ fn with_finding(
     id: &str,
     lines: impl FnOnce(&Context<'_>, &Finding) -> Vec<Line>,
 ) -> Vec<Line> {
-    if let Some(f) = c.told_now(id) {
+    if let Some(f) = c.reported_now(id) {
         return lines(c, f);
     }
-    let mut all = wrapped(c, [Text::new(Tone::Caution, untold(c, id))]);
+    let mut all = wrapped(c, [Text::new(Tone::Caution, not_reported_note(c, id))]);
     match c.kept.get(id) {
-        Some(told) => {
+        Some(kept) => {
             all.push(Line::default());
-            all.extend(lines(&Context { stacks: &told.stacks, ..*c }, &told.finding));
+            all.extend(lines(&Context { stacks: &kept.stacks, ..*c }, &kept.finding));
         }
         None => all.push(Text::new(Tone::Faint, id).into()),
     }
@@ -188,21 +188,21 @@ fn with_finding(
 }
 
 /// Says why a finding is not reported at this time.
-fn untold(c: &Context<'_>, id: &str) -> String {
+fn not_reported_note(c: &Context<'_>, id: &str) -> String {
     let at = |ns| since_start(c.snapshot, ns);
     if let Some(now) = c.snapshot.findings.iter().find(|f| f.id == id) {
-        let (known, shown) = (times(now.count), c.kept.get(id).map_or(0, |told| told.at_ns));
+        let (known, shown) = (times(now.count), c.kept.get(id).map_or(0, |kept| kept.at_ns));
         return format!(
             "this case is reported later than this time of the recording, where the finding was seen {known}; shown as of {}",
             at(shown)
         );
     }
-    let shown = c.kept.get(id).map_or(String::new(), |told| format!("; shown as of {}", at(told.at_ns)));
+    let shown = c.kept.get(id).map_or(String::new(), |kept| format!("; shown as of {}", at(kept.at_ns)));
     match c.mark(id) {
-        Some(m) if m.told_ns >= c.snapshot.now_ns => {
+        Some(m) if m.reported_ns >= c.snapshot.now_ns => {
             format!(
                 "not reported yet at this time of the recording: first reported at {}{shown}",
-                at(m.told_ns)
+                at(m.reported_ns)
             )
         }
         Some(_) => format!("superseded by this time: later evidence changed its rank{shown}"),
@@ -252,9 +252,9 @@ fn comm_of(s: &Snapshot, tid: Tid) -> Option<&str> {
     let sides = s.findings.iter().flat_map(|f| finding::sides(&f.evidence)).map(|side| &side.task);
     let holders = s.leases.iter().map(|l| &l.task);
     let askers = s.edges.iter().map(|e| &e.witness.party.task);
-    let mut told = sides.chain(holders).chain(askers).filter(|t| t.tid == tid).map(|t| &*t.comm);
+    let mut names = sides.chain(holders).chain(askers).filter(|t| t.tid == tid).map(|t| &*t.comm);
     let of_events = s.tail.iter().rev().filter(|row| row.event.tid == tid).map(|row| &*row.comm);
-    told.find(|comm| !comm.is_empty()).or_else(|| of_events.into_iter().find(|comm| !comm.is_empty()))
+    names.find(|comm| !comm.is_empty()).or_else(|| of_events.into_iter().find(|comm| !comm.is_empty()))
 }
 
 /// Latest known table that a pte lies in.

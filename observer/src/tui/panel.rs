@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bars_follow_the_peak() {
+    fn bars_are_relative_to_the_peak() {
         assert_eq!(sparkline(&[0.0, 1.0, 500.0, 1000.0], 1000.0, 6, Glyphs::BLOCKS.bars), "   ▁▄█");
         assert_eq!(sparkline(&[0.0, 0.0], 0.0, 2, Glyphs::BLOCKS.bars), "  ");
         assert_eq!(sparkline(&[], 0.0, 0, Glyphs::ASCII.bars), "");

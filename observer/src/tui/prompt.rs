@@ -9,7 +9,7 @@ use crate::library::Export;
 
 /// Purpose of a prompt.
 #[derive(Clone, Debug, PartialEq)]
-pub enum What {
+pub enum Purpose {
     Search,
     Filter,
     GoTo,
@@ -57,7 +57,7 @@ impl Take {
 /// A prompt that is open.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Prompt {
-    pub what: What,
+    pub purpose: Purpose,
     pub text: String,
     /// Text that the prompt began with.
     pub former: String,
@@ -78,9 +78,9 @@ pub enum Typed {
 
 impl Prompt {
     #[must_use]
-    pub fn new(what: What, text: impl Into<String>) -> Prompt {
+    pub fn new(purpose: Purpose, text: impl Into<String>) -> Prompt {
         let text = text.into();
-        Prompt { what, former: text.clone(), text, error: None }
+        Prompt { purpose, former: text.clone(), text, error: None }
     }
 
     /// Handles a key press.
@@ -110,13 +110,13 @@ impl Prompt {
     /// Label in front of the text.
     #[must_use]
     pub fn label(&self) -> String {
-        match &self.what {
-            What::Search => "/".into(),
-            What::Filter => "&".into(),
-            What::GoTo => "go to (+1.25, 50%, #1200, end): ".into(),
-            What::File(take) => format!("write {} to (Enter: {}): ", take.name(), take.file()),
-            What::Overwrite(_, path) => format!("{path} exists: overwrite? (y/n) "),
-            What::Export => {
+        match &self.purpose {
+            Purpose::Search => "/".into(),
+            Purpose::Filter => "&".into(),
+            Purpose::GoTo => "go to (+1.25, 50%, #1200, end): ".into(),
+            Purpose::File(take) => format!("write {} to (Enter: {}): ", take.name(), take.file()),
+            Purpose::Overwrite(_, path) => format!("{path} exists: overwrite? (y/n) "),
+            Purpose::Export => {
                 let choices: Vec<String> =
                     EXPORTS.iter().map(|(key, _, name, _)| format!("{key} {name}")).collect();
                 format!("export: {} ", choices.join("  "))
@@ -130,8 +130,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_is_typed_as_in_a_shell() {
-        let mut p = Prompt::new(What::Search, "one two");
+    fn keys_edit_text_as_in_a_shell() {
+        let mut p = Prompt::new(Purpose::Search, "one two");
         let control = |c| KeyEvent::new(KeyCode::Char(c), KeyModifiers::CONTROL);
         assert_eq!((p.key(control('w')), p.text.as_str()), (Typed::On, "one "));
         assert_eq!(p.key(KeyEvent::from(KeyCode::Char('x'))), Typed::On);

@@ -25,7 +25,7 @@ use super::keys::{self, Action};
 use super::layout::{Area, Targets};
 use super::list::List;
 use super::page::{Context, Line, Shortcut};
-use super::prompt::{Prompt, What};
+use super::prompt::{Prompt, Purpose};
 use super::tab::Tab;
 use super::target::{Go, Page};
 use super::views::VIEWS;
@@ -44,7 +44,7 @@ pub enum Effect {
     Look(Look, Query),
     /// An export to be written; the answer goes to [`State::written`].
     Export {
-        what: Export,
+        export: Export,
         to: PathBuf,
         force: bool,
     },
@@ -168,13 +168,13 @@ impl State {
     pub fn show(&mut self, snapshot: Arc<Snapshot>) {
         self.history.push(snapshot.now_ns, groups::totals(&snapshot));
         // The run's pace replaces the asked one only when it changes: until then the run has not answered the key press.
-        let told = Pace::of(&snapshot);
-        if told != Pace::of(&self.latest) {
-            self.pace = told;
+        let reported = Pace::of(&snapshot);
+        if reported != Pace::of(&self.latest) {
+            self.pace = reported;
         }
         self.latest = snapshot;
         if self.frozen.is_none() {
-            self.rows_anew();
+            self.refresh_rows();
             self.select_wanted();
         }
     }
@@ -184,7 +184,7 @@ impl State {
         let area = Area::new(width, height);
         if area != self.area {
             self.area = area;
-            self.lines_anew();
+            self.refresh_lines();
         }
         self.scroll();
     }
@@ -201,7 +201,7 @@ impl State {
             Err(why) => Answer::Failed(why),
         };
         self.answers.put(look, answer);
-        self.lines_anew();
+        self.refresh_lines();
     }
 
     /// Handles a key press.
@@ -248,7 +248,7 @@ impl State {
             Action::FormerTab => self.go(self.tab_after(Tab::ALL.len() - 1)),
             Action::Show(tab) => self.go(tab),
             Action::Freeze => self.freeze(),
-            Action::Search => self.ask(What::Search, String::new()),
+            Action::Search => self.ask(Purpose::Search, String::new()),
             Action::NextMatch => self.find(true, false),
             Action::FormerMatch => self.find(false, false),
             Action::Filter => self.ask_filter(),
@@ -261,7 +261,7 @@ impl State {
             Action::Stacks => self.shortcut(Shortcut::Stacks),
             Action::Copy => self.copy(),
             Action::Save => self.ask_file(super::prompt::Take::Of(Export::Recording)),
-            Action::Export => self.ask(What::Export, String::new()),
+            Action::Export => self.ask(Purpose::Export, String::new()),
             Action::Pause
             | Action::StepOn
             | Action::StepBack
@@ -290,7 +290,7 @@ impl State {
         self.tab = tab;
         let snapshot = self.snapshot_arc();
         self.list_mut().renew(&snapshot);
-        self.lines_anew();
+        self.refresh_lines();
     }
 
     fn freeze(&mut self) {
@@ -298,7 +298,7 @@ impl State {
             Some(_) => None,
             None => Some(self.latest.clone()),
         };
-        self.rows_anew();
+        self.refresh_rows();
     }
 
     fn say(&mut self, text: impl Into<String>) {
@@ -324,11 +324,11 @@ impl State {
             return;
         }
         change(self.list_mut());
-        self.rows_anew();
+        self.refresh_rows();
     }
 
     /// Recomputes which rows pass, and the content of the open page.
-    fn rows_anew(&mut self) {
+    fn refresh_rows(&mut self) {
         let snapshot = self.snapshot_arc();
         self.list_mut().renew(&snapshot);
         // Events that were looked up do not change with the run, and may be thousands of lines.
@@ -336,12 +336,12 @@ impl State {
             self.look_up_needed();
             self.scroll();
         } else {
-            self.lines_anew();
+            self.refresh_lines();
         }
     }
 
     /// Recomputes the lines of the open page.
-    fn lines_anew(&mut self) {
+    fn refresh_lines(&mut self) {
         self.keep_findings();
         self.look_up_needed();
         let Some(open) = self.top() else {
@@ -428,7 +428,7 @@ impl State {
         }
         self.pages[self.tab as usize].push(Open::new(page));
         self.help = None;
-        self.lines_anew();
+        self.refresh_lines();
         self.settle_link();
     }
 

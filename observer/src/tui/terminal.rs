@@ -131,17 +131,17 @@ pub fn taken() -> bool {
 
 /// Size to draw for: the terminal's own, else `COLUMNS` and `LINES`, else 80×24.
 fn area() -> Rect {
-    let told = terminal::window_size().map_or((0, 0), |s| (s.columns, s.rows));
+    let reported = terminal::window_size().map_or((0, 0), |s| (s.columns, s.rows));
     let env = |name| std::env::var(name).ok().and_then(|v| v.parse().ok());
-    let (width, height) = size(told, (env("COLUMNS"), env("LINES")));
+    let (width, height) = size(reported, (env("COLUMNS"), env("LINES")));
     Rect::new(0, 0, width, height)
 }
 
-fn size(told: (u16, u16), env: (Option<u16>, Option<u16>)) -> (u16, u16) {
-    let pick = |told: u16, env: Option<u16>, fallback| {
-        if told > 0 { told } else { env.filter(|&n| n > 0).unwrap_or(fallback) }
+fn size(reported: (u16, u16), env: (Option<u16>, Option<u16>)) -> (u16, u16) {
+    let pick = |reported: u16, env: Option<u16>, fallback| {
+        if reported > 0 { reported } else { env.filter(|&n| n > 0).unwrap_or(fallback) }
     };
-    (pick(told.0, env.0, FALLBACK.0), pick(told.1, env.1, FALLBACK.1))
+    (pick(reported.0, env.0, FALLBACK.0), pick(reported.1, env.1, FALLBACK.1))
 }
 
 /// Gives the terminal back. Errors are ignored: there is nowhere left to report them.
@@ -174,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_terminal_without_a_size_gets_one() {
+    fn a_terminal_without_a_size_has_a_default_size() {
         assert_eq!(size((132, 50), (Some(9), Some(9))), (132, 50));
         assert_eq!(size((0, 0), (None, None)), (80, 24));
         assert_eq!(size((0, 0), (Some(120), Some(0))), (120, 24));

@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cut_text_says_so() {
+    fn cut_text_is_marked() {
         assert_eq!(fit("hugetlb_fault", 8, false), "hugetlb~");
         assert_eq!(fit("ptl", 5, false), "ptl  ");
         assert_eq!(fit("12", 4, true), "  12");

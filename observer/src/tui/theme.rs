@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_color_means_none() {
+    fn no_color_turns_colors_off() {
         for tone in [Tone::Alarm, Tone::Caution, Tone::Good, Tone::Bar] {
             assert_eq!(Theme::PLAIN.style(tone).fg, None);
             assert_ne!(Theme::FULL.style(tone).fg, None);
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn glyphs_follow_the_terminal() {
+    fn glyphs_depend_on_the_terminal() {
         let full = |term, locale| Theme::of(false, term, locale).blocks;
         assert!(full("xterm-256color", Some("en_US.UTF-8")));
         assert!(full("xterm", None));

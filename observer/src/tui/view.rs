@@ -275,7 +275,7 @@ fn last_event(state: &State, width: u16) -> Option<Text> {
     let row = s.last.as_ref().filter(|_| state.recording().is_some())?;
     let w = crate::events::words(row, &s.setup, s.meta.start_ns);
     let name = format!(" #{} ", number(row.number));
-    let short = [&w.time, &w.cpu, &w.task, &w.what, &w.object].map(String::as_str).join(" ");
+    let short = [&w.time, &w.cpu, &w.task, &w.action, &w.object].map(String::as_str).join(" ");
     let wordings =
         [w.line(), short.clone()].map(|line| Text::new(Tone::Label, name.clone()).and(Tone::Plain, line));
     let fits = choose(width, wordings);

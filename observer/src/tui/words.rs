@@ -53,21 +53,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rates_stay_short() {
+    fn rates_are_short() {
         let cases = [0.0, 0.5, 9.9, 10.0, 999.4, 999.9, 12_345.0, 999_499.0, 999_600.0, 4_560_000.0];
         let words = ["0", "0.5", "9.9", "10", "999", "1.00k", "12.3k", "999k", "1.00M", "4.56M"];
         assert_eq!(cases.map(rate), words.map(String::from));
     }
 
     #[test]
-    fn spans() {
+    fn format_of_spans() {
         let cases = [0, 999, 1000, 12_345, 999_499, 999_500, 1_250_000, 12_000_000_000];
         let words = ["0 ns", "999 ns", "1.00 us", "12.3 us", "999 us", "1.00 ms", "1.25 ms", "12.0 s"];
         assert_eq!(cases.map(short_span), words.map(String::from));
     }
 
     #[test]
-    fn clocks() {
+    fn format_of_clocks() {
         assert_eq!(clock(83_450_000_000), "00:01:23.4");
     }
 }

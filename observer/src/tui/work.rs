@@ -62,16 +62,16 @@ impl Work {
         });
     }
 
-    pub fn export(&mut self, what: Export, to: PathBuf, force: bool) {
+    pub fn export(&mut self, export: Export, to: PathBuf, force: bool) {
         self.start(move |library| {
             let how = match library {
-                Some(library) => match library.export(what, &to, force) {
+                Some(library) => match library.export(export, &to, force) {
                     Ok(bytes) => Written::Done { bytes },
                     Err(e) => failed(&e),
                 },
                 None => Written::Failed(NOTHING_KEPT.to_owned()),
             };
-            Done::Written(Take::Of(what), to, how)
+            Done::Written(Take::Of(export), to, how)
         });
     }
 
@@ -85,10 +85,10 @@ impl Work {
         });
     }
 
-    fn start(&self, what: impl FnOnce(Option<Library>) -> Done + Send + 'static) {
+    fn start(&self, run: impl FnOnce(Option<Library>) -> Done + Send + 'static) {
         let (library, done) = (self.library.clone(), self.done.clone());
         // The receiver is gone when the dashboard has ended.
-        let job = move || drop(done.send(what(library)));
+        let job = move || drop(done.send(run(library)));
         // Without a thread there is no answer, and the person presses the key again.
         let _ = std::thread::Builder::new().name("tui-work".into()).spawn(job);
     }

@@ -1,4 +1,4 @@
-//! Enough of Graphviz's language to know that a graph is one: statements, quoted names, lists of attributes.
+//! A parser for the part of Graphviz's language that the export uses: statements, quoted names, lists of attributes.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +22,7 @@ enum Token {
     Mark(char),
 }
 
-/// Panics at what is not the language.
+/// Parses a graph; panics at invalid text.
 pub fn parse(text: &str) -> Graph {
     let mut tokens = tokens(text).into_iter().peekable();
     let mut next = || tokens.next();

@@ -1,4 +1,4 @@
-//! Runs made by hand: records, passes, and a source that gives them.
+//! Runs made by hand: records, passes, and a source that returns them.
 
 use std::{
     collections::BTreeMap,
@@ -33,10 +33,10 @@ const RWSEM: u64 = 0xffff_8880_0777_0040;
 const FAULT_MUTEX: u64 = 0xffff_8880_0888_0020;
 const MMAP: u64 = MM + 0x78;
 
-/// A record before it has its number.
+/// A record without a sequence number.
 struct Record {
     cpu: u16,
-    /// Since the start.
+    /// Nanoseconds since the start of the run.
     at_ns: u64,
     tid: u32,
     kind: u16,
@@ -45,14 +45,14 @@ struct Record {
     words: Vec<u64>,
 }
 
-/// A run: what its source gives.
+/// A run: the content of its source.
 pub struct Run {
     records: Vec<Record>,
     /// Records of this CPU, by number, that found the ring full.
     lost: Option<(u16, std::ops::Range<u32>)>,
-    /// Told with the first pass.
+    /// Stacks that come with the first pass.
     stacks: Vec<Stack>,
-    /// Of the kernel.
+    /// Build id of the kernel.
     build_id: &'static str,
 }
 
@@ -61,14 +61,14 @@ impl Run {
         Run { records, lost: None, stacks: vec![], build_id: "00ff" }
     }
 
-    /// The same on another kernel.
+    /// The same run on another kernel.
     pub fn on(self, build_id: &'static str) -> Run {
         Run { build_id, ..self }
     }
 }
 
-/// What came out of a run live.
-pub struct Told {
+/// Output of a live run.
+pub struct Outputs {
     pub text: String,
     pub json: String,
 }
@@ -106,7 +106,7 @@ pub fn quiet() -> Run {
     Run::of(records)
 }
 
-/// A task asks for the fault mutex while it has i_mmap_rwsem, or the other way round.
+/// A task requests the fault mutex while it holds i_mmap_rwsem, or the other way round.
 pub fn ordered(fault_mutex_first: bool) -> Run {
     let fault = (lock_arg(class::FAULT_MUTEX, mode::EXCLUSIVE), FAULT_MUTEX);
     let i_mmap = (lock_arg(class::I_MMAP, mode::WRITE), RWSEM);
@@ -122,7 +122,7 @@ pub fn ordered(fault_mutex_first: bool) -> Run {
     ])
 }
 
-/// The same two, and a window each 200 ms: the walk's callback was handed the pointer, and another task unshares.
+/// The same two tasks, and a window every 200 ms: the walk's callback receives the pointer, and another task unshares.
 pub fn race() -> Run {
     let mut run = quiet();
     for i in 1..20u64 {
@@ -142,19 +142,19 @@ pub fn race() -> Run {
     run
 }
 
-/// The same two again, and nothing keeps them apart: the removal has mmap_lock for reading only. They do not meet.
+/// The same two tasks without an excluder: the unlinker holds mmap_lock for reading only. The accesses do not meet.
 pub fn predicted() -> Run {
     let mut run = quiet();
     run.records.retain(|r| (r.tid, r.kind) != (11, kinds::OP_BEGIN));
     for r in &mut run.records {
-        // Its use is certain: a callback is handed the pointer.
+        // The lookup's use is certain: a callback receives the pointer.
         if r.kind == kinds::LOOKUP {
             (r.kind, r.site) = (kinds::CALLBACK_BEGIN, SMAPS);
         }
         if r.kind == kinds::LOCK_ASK && r.words == [MMAP] {
             r.arg = lock_arg(class::MMAP_LOCK, mode::READ);
         }
-        // Both are there from the beginning: who comes later could not have been in the way.
+        // Both tasks exist from the start: a task that starts later could not have raced.
         if r.kind == kinds::TASK {
             r.at_ns = 1_000;
         }
@@ -170,8 +170,8 @@ pub fn predicted() -> Run {
     run
 }
 
-/// The walk is under the file's lock, as the removal is. A record is lost inside it, and none shows the lock's release: it may
-/// have been released there.
+/// The walk and the unlink both hold i_mmap_rwsem. A record is lost during the walk, and none shows the release of the lock: it
+/// may have been released there.
 pub fn doubtful() -> Run {
     let mut run = predicted();
     let file_lock = lock_arg(class::I_MMAP, mode::READ);
@@ -183,7 +183,7 @@ pub fn doubtful() -> Run {
     Run { lost: Some((0, 4..5)), ..run }
 }
 
-/// Where no function of the kernel is.
+/// An address in no function of the kernel.
 const TRAMPOLINE: u64 = 0xffff_ffff_c000_0000;
 
 fn symbols() -> Vec<Symbol> {
@@ -268,7 +268,7 @@ fn meta() -> Meta {
     }
 }
 
-/// A source that gives a run, as a kernel would.
+/// A source that returns a run, in place of a kernel.
 struct Made {
     meta: Meta,
     passes: std::vec::IntoIter<Pass>,
@@ -360,8 +360,8 @@ impl Write for Shared {
     }
 }
 
-/// Runs it with a recorder: what is told live, and the recording.
-pub fn recorded(made: &Run) -> (Told, Vec<u8>) {
+/// Runs it with a recorder; returns the live output and the recording.
+pub fn recorded(made: &Run) -> (Outputs, Vec<u8>) {
     let mut source = made.source();
     let file = Shared::default();
     let recorder = Writer::new(Box::new(file.clone()), source.meta()).unwrap();
@@ -371,7 +371,7 @@ pub fn recorded(made: &Run) -> (Told, Vec<u8>) {
     let (mut text, mut json) = (Vec::new(), Vec::new());
     text::write(&mut text, &report).unwrap();
     json::write(&mut json, &report).unwrap();
-    let told = Told { text: String::from_utf8(text).unwrap(), json: String::from_utf8(json).unwrap() };
+    let outputs = Outputs { text: String::from_utf8(text).unwrap(), json: String::from_utf8(json).unwrap() };
     let bytes = file.0.lock().unwrap().clone();
-    (told, bytes)
+    (outputs, bytes)
 }

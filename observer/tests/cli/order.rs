@@ -1,4 +1,4 @@
-//! How lock order reads: a report made by hand has what no run of a test could be made to have.
+//! Tests of the text of lock order. A report made by hand has findings that no run in a test can produce.
 
 use std::sync::Arc;
 
@@ -54,13 +54,13 @@ fn step(from: Lock, basis: HoldBasis, to: Lock, party: Party) -> Step {
     }
 }
 
-/// A fault, as it asks for the folio's lock.
+/// A fault that requests the folio lock.
 fn fault() -> Step {
     let holds = vec![hold(FAULT, HoldBasis::Requested), hold(READ, HoldBasis::Requested)];
     step(FAULT, HoldBasis::Requested, FOLIO, side(159, "reader", "hugetlb_fault", holds))
 }
 
-/// A copy-on-write, as it takes the fault mutex again.
+/// A copy-on-write that acquires the fault mutex again.
 fn cow() -> Step {
     let holds = vec![hold(FOLIO, HoldBasis::ReturnedLocked)];
     step(FOLIO, HoldBasis::ReturnedLocked, FAULT, side(158, "owner", "hugetlb_wp", holds))
@@ -82,11 +82,11 @@ fn stacks() -> Stacks {
     stacks
 }
 
-fn told(rank: Rank, doubts: Vec<Doubt>, evidence: Evidence) -> String {
-    told_at(START_NS, rank, doubts, evidence)
+fn text_of(rank: Rank, doubts: Vec<Doubt>, evidence: Evidence) -> String {
+    text_at(START_NS, rank, doubts, evidence)
 }
 
-fn told_at(last_ns: u64, rank: Rank, doubts: Vec<Doubt>, evidence: Evidence) -> String {
+fn text_at(last_ns: u64, rank: Rank, doubts: Vec<Doubt>, evidence: Evidence) -> String {
     let first_ns = START_NS;
     let finding = Finding { id: "made".into(), rank, count: 1, first_ns, last_ns, doubts, evidence };
     let mut lines = vec![format!("{} {}: {}", rank.name(), finding.kind().name(), words::summary(&finding))];
@@ -98,17 +98,17 @@ fn told_at(last_ns: u64, rank: Rank, doubts: Vec<Doubt>, evidence: Evidence) -> 
 }
 
 fn cycle(rank: Rank, doubts: Vec<Doubt>, steps: Vec<Step>) -> String {
-    told(rank, doubts, Evidence::Cycle(Cycle { steps, gate: None, queued: vec![], recordings: vec![] }))
+    text_of(rank, doubts, Evidence::Cycle(Cycle { steps, gate: None, queued: vec![], recordings: vec![] }))
 }
 
 #[test]
-fn a_deadlock_that_did_not_happen_reads_like_this() {
+fn text_of_a_feasible_deadlock() {
     let doubts = vec![Doubt::InferredHold(LockClass::FolioFile)];
     insta::assert_snapshot!("splat-feasible", cycle(Rank::Feasible, doubts, vec![fault(), cow()]));
 }
 
 #[test]
-fn a_deadlock_that_happens_reads_like_this() {
+fn text_of_a_confirmed_deadlock() {
     let waiting = |s: Step| Step { waiting: true, count: 1, ..s };
     let text = cycle(Rank::Confirmed, vec![], vec![waiting(fault()), waiting(cow())]);
     assert!(text.contains("waits for folio_lock(file) ") && text.contains("how it hangs"), "{text}");
@@ -116,7 +116,7 @@ fn a_deadlock_that_happens_reads_like_this() {
 }
 
 #[test]
-fn readers_have_a_writer_between_them_and_a_try_that_would_block_is_called_so() {
+fn text_of_a_queued_writer_and_of_a_try_then_block() {
     let reader = step(READ, HoldBasis::Requested, FOLIO, side(160, "reader", "hugetlb_fault", vec![]));
     let holds = vec![hold(FOLIO, HoldBasis::InferredFromRelease)];
     let mover = Step {
@@ -129,14 +129,14 @@ fn readers_have_a_writer_between_them_and_a_try_that_would_block_is_called_so() 
     let mapper = side(180, "mapper", "hugetlbfs_file_mmap", vec![hold(INODE, HoldBasis::Requested)]);
     let queued = vec![Queued { step: 1, party: mapper, waiting: false }];
     let cycle = Cycle { steps: vec![reader, mover], gate: None, queued, recordings: vec![] };
-    insta::assert_snapshot!("splat-readers", told(Rank::Possible, doubts, Evidence::Cycle(cycle)));
+    insta::assert_snapshot!("splat-readers", text_of(Rank::Possible, doubts, Evidence::Cycle(cycle)));
 }
 
 #[test]
-fn a_gate_and_what_is_of_another_lock_are_told() {
+fn text_of_a_gate_and_of_another_lock_of_the_class() {
     let gate = Some((LockClass::Inode, INODE.2));
     let evidence = |steps| Evidence::Cycle(Cycle { steps, gate, queued: vec![], recordings: vec![] });
-    let text = told(Rank::Guarded, vec![], evidence(vec![fault(), cow()]));
+    let text = text_of(Rank::Guarded, vec![], evidence(vec![fault(), cow()]));
     assert!(text.contains("gate      two sides hold inode_lock 0xffff888007770100, which"), "{text}");
     assert!(text.contains("scenario without the gate"), "{text}");
 
@@ -153,18 +153,18 @@ fn a_gate_and_what_is_of_another_lock_are_told() {
 }
 
 #[test]
-fn many_sides_stand_under_each_other() {
+fn many_parties_are_listed_below_each_other() {
     let at = |lock: Lock, n: u64| (lock.0, lock.1, lock.2 + n);
     let locks: Vec<Lock> = (0..4).map(|n| at(FOLIO, n * 0x1000)).collect();
     let step = |n: usize| {
-        let who = side(200 + n as u32, "task", "hugetlb_fault", vec![]);
-        step(locks[n], HoldBasis::Contract, locks[(n + 1) % 4], who)
+        let party = side(200 + n as u32, "task", "hugetlb_fault", vec![]);
+        step(locks[n], HoldBasis::Contract, locks[(n + 1) % 4], party)
     };
     insta::assert_snapshot!("splat-four", cycle(Rank::Feasible, vec![], (0..4).map(step).collect()));
 }
 
 #[test]
-fn an_order_and_a_repeated_ask_read_like_this() {
+fn text_of_an_order_violation_and_of_a_relock() {
     let source = "mm/rmap.c, 6.1:48, 6.12:49: hugetlbfs pages".to_owned();
     let against = Evidence::AgainstOrder(Box::new(AgainstOrder { step: cow(), source }));
     let relock = Evidence::Relock(Relock {
@@ -173,18 +173,18 @@ fn an_order_and_a_repeated_ask_read_like_this() {
         party: side(160, "reader", "hugetlb_fault", vec![hold(READ, HoldBasis::Requested)]),
     });
     let writer = Doubt::QueuedWriter { class: LockClass::IMmap, writer_seen: false };
-    let text = [told(Rank::AgainstOrder, vec![], against), told(Rank::Feasible, vec![writer], relock)];
+    let text = [text_of(Rank::AgainstOrder, vec![], against), text_of(Rank::Feasible, vec![writer], relock)];
     insta::assert_snapshot!("splat-others", text.join("\n\n"));
     let relock = Evidence::Relock(Relock {
         held: hold(WRITE, HoldBasis::Requested),
         requested_mode: Some(Mode::Write),
         party: side(160, "writer", "hugetlbfs_fallocate", vec![]),
     });
-    assert!(!told(Rank::Feasible, vec![], relock).contains("a writer"));
+    assert!(!text_of(Rank::Feasible, vec![], relock).contains("a writer"));
 }
 
 #[test]
-fn a_wait_without_a_holder_reads_like_this() {
+fn text_of_a_wait_without_a_holder() {
     let waiter = side(160, "puncher", "remove_inode_hugepages", vec![hold(FAULT, HoldBasis::Requested)]);
     let last = side(159, "reader", "hugetlb_fault", vec![]);
     let orphan = OrphanWait {
@@ -205,7 +205,7 @@ fn a_wait_without_a_holder_reads_like_this() {
     };
     let at_ns = START_NS + 12_000_000_000;
     let text = |rank, doubts, orphan: OrphanWait| {
-        told_at(at_ns, rank, doubts, Evidence::OrphanWait(Box::new(orphan)))
+        text_at(at_ns, rank, doubts, Evidence::OrphanWait(Box::new(orphan)))
     };
     let known = text(Rank::Confirmed, vec![], orphan.clone());
     let exited = orphan.last.clone().map(|last| LastHolder { ended: Ended::Exited(START_NS), ..last });

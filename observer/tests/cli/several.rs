@@ -1,4 +1,4 @@
-//! Several recordings: merged, held against each other, exported.
+//! Tests of several recordings: merged, compared and exported.
 
 use std::path::{Path, PathBuf};
 
@@ -23,33 +23,33 @@ fn json(output: &Output) -> serde_json::Value {
 }
 
 #[test]
-fn two_recordings_without_a_cycle_merge_to_one() {
+fn two_recordings_without_a_cycle_merge_to_a_cycle() {
     let scratch = Scratch::new("merge");
     let files = both_orders(&scratch);
     let [a, b] = paths(&files);
     for file in [a, b] {
         assert_eq!(observer(&["report", "--fail-on", "revalidated"], file).status.code(), Some(0));
     }
-    let told = observer_of(&["report", "--fail-on", "class-only"], &[a, b]);
-    assert_eq!(told.status.code(), Some(3));
-    let text = without_folder(&stdout(&told), &scratch);
+    let output = observer_of(&["report", "--fail-on", "class-only"], &[a, b]);
+    assert_eq!(output.status.code(), Some(3));
+    let text = without_folder(&stdout(&output), &scratch);
     let (_, merged) = text.split_once("== merged: ").unwrap();
     insta::assert_snapshot!("merged", merged);
     assert!(text.starts_with("== DIR/fault-first.obs\nkernel    6.12.0-made"), "{text}");
 
-    let told = observer_of(&["report", "--format", "json"], &[a, b]);
-    assert_eq!(told.status.code(), Some(0), "no merged finding is an alarm");
-    let value = json(&told);
+    let output = observer_of(&["report", "--format", "json"], &[a, b]);
+    assert_eq!(output.status.code(), Some(0), "no merged finding is an alarm");
+    let value = json(&output);
     assert_eq!(value["reports"].as_array().unwrap().len(), 2);
     let finding = &value["merged"]["findings"][0];
     assert_eq!(finding["id"], "cycle:i_mmap_rwsem>fault_mutex");
     assert_eq!(finding["evidence"]["recordings"], serde_json::json!([1, 0]));
-    // Of one recording it is the report itself, as ever.
+    // For one recording it is the report itself.
     assert_eq!(json(&observer(&["report", "--format", "json"], a))["schema"], "observer-report/5");
 }
 
 #[test]
-fn the_same_recording_twice_makes_nothing_new() {
+fn a_recording_merged_with_itself_adds_nothing() {
     let scratch = Scratch::new("twice");
     let files = both_orders(&scratch);
     let text = stdout(&observer_of(&["report"], &[&files[0], &files[0]]));
@@ -61,17 +61,17 @@ fn recordings_of_different_kernels_are_not_merged() {
     let scratch = Scratch::new("builds");
     let ours = scratch.file("ours.obs", &made::recorded(&made::ordered(true)).1);
     let other = scratch.file("other.obs", &made::recorded(&made::ordered(false).on("11ee")).1);
-    let told = observer_of(&["report"], &[&ours, &other]);
-    assert_eq!((told.status.code(), stdout(&told)), (Some(1), String::new()));
-    insta::assert_snapshot!("builds", stderr(&told, &scratch));
-    // Held against each other they may be.
-    let told = observer_of(&["diff"], &[&ours, &other]);
-    assert_eq!(told.status.code(), Some(0));
-    assert!(stdout(&told).contains("kernels   are different ones"), "{}", stdout(&told));
+    let output = observer_of(&["report"], &[&ours, &other]);
+    assert_eq!((output.status.code(), stdout(&output)), (Some(1), String::new()));
+    insta::assert_snapshot!("builds", stderr(&output, &scratch));
+    // They may be compared.
+    let output = observer_of(&["diff"], &[&ours, &other]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(stdout(&output).contains("kernels   are different ones"), "{}", stdout(&output));
 }
 
 #[test]
-fn a_difference_is_told_and_fails_only_by_what_came() {
+fn a_diff_fails_only_by_new_findings() {
     let scratch = Scratch::new("diff");
     let quiet = scratch.file("quiet.obs", &made::recorded(&made::quiet()).1);
     let lossy = scratch.file("lossy.obs", &made::recorded(&made::lossy()).1);
@@ -93,7 +93,7 @@ fn a_difference_is_told_and_fails_only_by_what_came() {
 }
 
 #[test]
-fn edges_that_came_and_went_are_told() {
+fn new_and_removed_edges_are_listed() {
     let scratch = Scratch::new("edges");
     let files = both_orders(&scratch);
     let text = stdout(&observer_of(&["diff"], &paths(&files)));
@@ -102,25 +102,25 @@ fn edges_that_came_and_went_are_told() {
 }
 
 #[test]
-fn a_recording_that_breaks_off_is_compared_and_merged_with_a_word_on_it() {
+fn a_truncated_recording_is_compared_and_merged_with_a_notice() {
     let scratch = Scratch::new("cut");
     let (_, bytes) = made::recorded(&made::race());
     let whole = scratch.file("whole.obs", &bytes);
     let cut = scratch.file("cut.obs", &bytes[..bytes.len() * 3 / 4]);
     let notice = "recording is truncated after 2.7 s: what came later is not in this output";
-    let told = observer_of(&["diff"], &[&cut, &whole]);
-    assert_eq!(told.status.code(), Some(4));
-    assert!(stdout(&told).contains(&format!("A: {notice}")), "{}", stdout(&told));
-    assert_eq!(stderr(&told, &scratch), format!("observer: DIR/cut.obs: {notice}\n"));
-    let told = observer_of(&["report", "--fail-on", "never"], &[&cut, &whole]);
-    assert!(stdout(&told).contains(notice) && stdout(&told).contains("== merged: "));
-    assert_eq!(told.status.code(), Some(4));
-    let told = observer_of(&["report", "--fail-on", "never", "--accept-partial"], &[&cut, &whole]);
-    assert!(told.status.success());
+    let output = observer_of(&["diff"], &[&cut, &whole]);
+    assert_eq!(output.status.code(), Some(4));
+    assert!(stdout(&output).contains(&format!("A: {notice}")), "{}", stdout(&output));
+    assert_eq!(stderr(&output, &scratch), format!("observer: DIR/cut.obs: {notice}\n"));
+    let output = observer_of(&["report", "--fail-on", "never"], &[&cut, &whole]);
+    assert!(stdout(&output).contains(notice) && stdout(&output).contains("== merged: "));
+    assert_eq!(output.status.code(), Some(4));
+    let output = observer_of(&["report", "--fail-on", "never", "--accept-partial"], &[&cut, &whole]);
+    assert!(output.status.success());
 }
 
 #[test]
-fn what_is_no_recording_is_refused_before_anything_is_told() {
+fn a_file_that_is_not_a_recording_is_refused_before_output() {
     let scratch = Scratch::new("bad");
     let good = scratch.file("good.obs", &made::recorded(&made::quiet()).1);
     let foreign = scratch.file("foreign.obs", b"\x7fELF and so on, long enough for a header");
@@ -128,14 +128,14 @@ fn what_is_no_recording_is_refused_before_anything_is_told() {
     for bad in [&foreign, &missing] {
         for command in ["report", "diff"] {
             for files in [[&good, bad], [bad, &good]] {
-                let told = observer_of(&[command], &files.map(PathBuf::as_path));
-                assert_eq!((told.status.code(), stdout(&told)), (Some(1), String::new()));
-                let said = stderr(&told, &scratch);
+                let output = observer_of(&[command], &files.map(PathBuf::as_path));
+                assert_eq!((output.status.code(), stdout(&output)), (Some(1), String::new()));
+                let said = stderr(&output, &scratch);
                 assert!(said.contains(bad.file_name().unwrap().to_str().unwrap()), "{said}");
             }
         }
-        let told = observer(&["export", "--to", "dot", "-o", "-"], bad);
-        assert_eq!((told.status.code(), stdout(&told)), (Some(1), String::new()));
+        let output = observer(&["export", "--to", "dot", "-o", "-"], bad);
+        assert_eq!((output.status.code(), stdout(&output)), (Some(1), String::new()));
     }
 }
 
@@ -163,18 +163,19 @@ fn exported_lines_are_the_findings_and_edges_of_the_report() {
     let file = scratch.file("race.obs", &made::recorded(&made::race()).1);
     let report = json(&observer(&["report", "--fail-on", "never", "--format", "json"], &file));
     let lines = stdout(&observer(&["export", "--to", "jsonl", "-o", "-"], &file));
-    let mut told: Vec<serde_json::Value> = lines.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let mut output: Vec<serde_json::Value> =
+        lines.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
     let take = |value: &mut serde_json::Value| value.as_object_mut().unwrap().remove("line").unwrap();
-    let what: Vec<serde_json::Value> = told.iter_mut().map(take).collect();
+    let kinds: Vec<serde_json::Value> = output.iter_mut().map(take).collect();
     let expected = ["findings", "edges"].map(|list| report[list].as_array().unwrap().clone());
     let (findings, edges) = (expected[0].len(), expected[1].len());
     assert!(findings > 0 && edges > 0);
-    assert_eq!(told, expected.concat());
-    assert_eq!(what, [vec!["finding"; findings], vec!["edge"; edges]].concat());
+    assert_eq!(output, expected.concat());
+    assert_eq!(kinds, [vec!["finding"; findings], vec!["edge"; edges]].concat());
 }
 
 #[test]
-fn every_fixture_exports_a_graph_that_is_one() {
+fn every_fixture_exports_a_valid_graph() {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures");
     for file in std::fs::read_dir(&fixtures).unwrap().map(|e| e.unwrap().path()) {
         if file.extension().is_none_or(|e| e != "obs") {

@@ -1,8 +1,8 @@
-//! What the kernel has loaded, from its own lists of programs, maps and links.
+//! Loaded BPF objects, from the kernel's own lists of programs, maps and links.
 
 use std::io;
 
-/// How many of each.
+/// Number of objects of each type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Loaded {
     pub programs: usize,
@@ -32,7 +32,7 @@ fn count(command: libc::c_long) -> io::Result<usize> {
 }
 
 impl Loaded {
-    /// Asks the kernel.
+    /// Reads the counts from the kernel.
     pub fn count() -> io::Result<Loaded> {
         Ok(Loaded {
             programs: count(PROG_GET_NEXT_ID)?,

@@ -1,5 +1,5 @@
-//! The dashboard as people use it, on a kernel that runs: attach, look into what is found, take it away, end it by a signal, and
-//! look at it again in the recording.
+//! Test of the dashboard as people use it, on a running kernel: attach, open findings, export them, end it by a signal, and
+//! replay the recording.
 
 use std::fs;
 
@@ -8,18 +8,18 @@ use serde_json::Value;
 use super::tmux::Tmux;
 use crate::report;
 
-/// What is to be found on a kernel, in the order in which it is looked into.
+/// Expected findings on a kernel, in the order in which the test opens them.
 struct Found {
     kernel: &'static str,
-    /// What the exerciser does over and over.
+    /// Scenarios that the exerciser repeats.
     scenarios: &'static str,
-    /// The view that lists it, what its row says there, and the begin of its page.
+    /// The view that lists it, its row there, and the first line of its page.
     view: &'static str,
     row: &'static str,
     page: &'static str,
-    /// Functions that have to be on its stacks.
+    /// Functions that must be on its stacks.
     stacks: &'static [&'static str],
-    /// A pte pointer, so that there is a page table to go to.
+    /// True if it has a pte pointer, so that its table can be opened.
     has_table: bool,
 }
 
@@ -78,7 +78,7 @@ pub fn story() {
 fn live(tmux: &Tmux, found: Option<&Found>) {
     let scenarios = found.map_or(QUIET, |f| f.scenarios);
     let bin = std::env::var("OBSERVER_BIN").unwrap();
-    // The shell's own prompt tells what the run ended with.
+    // The shell's prompt shows the exit code of the run.
     tmux.run(&format!("{bin} attach -- {bin} exercise {scenarios} --loop; echo ended with $?"));
     tmux.shows("1 Overview");
     match found {
@@ -86,7 +86,7 @@ fn live(tmux: &Tmux, found: Option<&Found>) {
         None => look_at_tables(tmux),
     }
 
-    // Frozen, the rows stay as they are while the kernel goes on.
+    // Frozen rows do not change while the kernel runs.
     tmux.press(&["5", "f"]);
     tmux.shows("FROZEN at");
     let frozen = tmux.still("frozen rows", rows);
@@ -97,7 +97,7 @@ fn live(tmux: &Tmux, found: Option<&Found>) {
     tmux.press(&["f"]);
     tmux.wait_for("rows that go on", |screen| !screen.contains("FROZEN") && rows(screen) != rows(&later));
 
-    // Only what is asked for is left.
+    // Only matching rows are left.
     tmux.press(&["&"]);
     tmux.enter("kind=unshare");
     let only = |screen: &str| {
@@ -108,10 +108,10 @@ fn live(tmux: &Tmux, found: Option<&Found>) {
     tmux.press(&["Escape"]);
     tmux.wait_for("all events again", |screen| !only(screen) && rows(screen).len() > 10);
 
-    // Any size; the smallest is no use to anybody and must not end it.
+    // Every size is valid; the smallest shows nothing useful and must not end the program.
     for (columns, rows) in [(80, 24), (20, 5), (1, 1), (160, 45), (110, 34)] {
         tmux.resize(columns, rows);
-        // The footer is on the last row, whatever the size.
+        // The footer is on the last row at every size.
         let fits =
             |screen: &str| screen.lines().nth(usize::from(rows) - 1).is_some_and(|l| l.contains("help"));
         if columns >= 20 {
@@ -120,7 +120,7 @@ fn live(tmux: &Tmux, found: Option<&Found>) {
     }
     tmux.shows("1 Overview");
 
-    // Taken away: a finding to paste, the recording so far, and its report.
+    // Copies a finding, and exports the recording so far and its report.
     tmux.press(&["1"]);
     if found.is_some() {
         tmux.press(&["g", "y"]);
@@ -136,17 +136,17 @@ fn live(tmux: &Tmux, found: Option<&Found>) {
     wrote(tmux, REPORT);
 }
 
-/// It says so when the file is whole.
+/// Waits for the message that the file is complete.
 fn wrote(tmux: &Tmux, path: &str) {
     tmux.wait_for(&format!("word of {path}"), |s| s.contains("wrote") && s.contains(&format!("to {path}, ")));
     assert!(fs::metadata(path).unwrap().len() > 0);
 }
 
-/// From a finding to its table and the stacks, and back.
+/// Opens the table and the stacks of a finding, and goes back.
 fn look_into(tmux: &Tmux, found: &Found) {
     tmux.press(&[found.view]);
     tmux.shows(found.row);
-    // It may not be the first; the list is searched for it.
+    // The list is searched for it, because it may not be the first.
     tmux.press(&["g", "/"]);
     tmux.enter(found.row);
     tmux.press(&["Enter"]);
@@ -163,7 +163,7 @@ fn look_into(tmux: &Tmux, found: &Found) {
     }
     tmux.press(&["s"]);
     tmux.shows("> stacks");
-    // They may be longer than the screen.
+    // Stacks may be longer than the screen.
     for function in found.stacks {
         tmux.press(&["g", "/"]);
         tmux.enter(function);
@@ -173,7 +173,7 @@ fn look_into(tmux: &Tmux, found: &Found) {
     tmux.back_to("the list", |screen| screen.contains("WHAT"));
 }
 
-/// Where there is nothing to find: a file, its table, its events.
+/// Opens a file, its table and its events, on a kernel without findings.
 fn look_at_tables(tmux: &Tmux) {
     tmux.press(&["3"]);
     let is_file = |line: &str| line.trim_start().starts_with("file ") && line.contains("0x");
@@ -190,7 +190,7 @@ fn look_at_tables(tmux: &Tmux) {
     tmux.wait_for("list", |screen| !screen.contains("> file"));
 }
 
-/// A signal ends it in order, and the terminal is as it was.
+/// A signal ends it in order, and the terminal is restored.
 fn ended(tmux: &Tmux, before: &str) {
     let pid = pid_of("attach").expect("a running attach");
     // SAFETY: a child of our shell that runs: it was just listed, and nobody else waits for it.
@@ -205,20 +205,20 @@ fn replayed(tmux: &Tmux, found: Option<&Found>) {
     let bin = std::env::var("OBSERVER_BIN").unwrap();
     tmux.run(&format!("clear; {bin} replay {SAVED}"));
     tmux.shows("at its end");
-    // What is exported at the end is what the report says.
+    // The export at the end equals the report.
     tmux.press(&["x", "j"]);
     tmux.enter(LAST);
     wrote(tmux, LAST);
     let exported: Value = serde_json::from_slice(&fs::read(LAST).unwrap()).unwrap();
     assert_eq!(exported, report(SAVED));
-    // Where records were lost, what they can hide is listed as incomplete, and is no alarm.
+    // If records were lost, findings that the loss affects are listed as incomplete and are not alarms.
     let findings = exported["findings"].as_array().unwrap();
     let is_left_open = |f: &&Value| exported["loss"] != Value::Array(Vec::new()) && f["rank"] == "incomplete";
     assert_eq!(findings.iter().all(|f| is_left_open(&f)), found.is_none(), "{findings:#?}");
     let live: Value = serde_json::from_slice(&fs::read(REPORT).unwrap()).unwrap();
     assert!(live["counts"]["events"].as_u64() > Some(100), "{}", live["counts"]);
 
-    // By place, by event, by finding, and by time.
+    // Seeks by position, by event, by finding and by time.
     let at = |screen: &str| event(screen);
     tmux.press(&["@"]);
     tmux.enter("#500");
@@ -241,13 +241,13 @@ fn replayed(tmux: &Tmux, found: Option<&Found>) {
     tmux.wait_for("the end", |screen| screen.contains("at its end") && at(screen) > at(&tenth));
 }
 
-/// "total 71,737" of the header.
+/// The number in the header's `total 71,737`.
 fn total_events(screen: &str) -> u64 {
     let after = screen.split_once("total ").map_or("", |(_, after)| after);
     number(after).unwrap_or(0)
 }
 
-/// The event of the time bar: "▏ 71,737 of 71,737 events", or the first number alone.
+/// The event in the time bar's "▏ 71,737 of 71,737 events", or its only number.
 fn event(screen: &str) -> Option<u64> {
     let bar = screen.lines().rev().find_map(|line| line.rsplit_once("▏ "))?;
     number(bar.1)
@@ -258,13 +258,13 @@ fn number(text: &str) -> Option<u64> {
     digits.replace(',', "").parse().ok()
 }
 
-/// The events that are listed.
+/// The listed events.
 fn rows(screen: &str) -> Vec<String> {
     let is_row = |line: &&str| line.contains(" s ") && line.trim_start().starts_with(['+', '>']);
     screen.lines().filter(is_row).map(str::to_owned).collect()
 }
 
-/// A process of observer's with this subcommand.
+/// Id of observer's process with this subcommand.
 fn pid_of(subcommand: &str) -> Option<i32> {
     let mut pids = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| {
         let pid: i32 = entry.file_name().to_str()?.parse().ok()?;

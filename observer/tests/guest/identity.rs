@@ -1,4 +1,4 @@
-//! Who did it, and that it was inside something that is watched: tasks that become another program, and all that userfaultfd does.
+//! Tests of identity and operations: tasks that execute another program, and all paths of userfaultfd.
 
 use std::{collections::BTreeMap, fs, io::Cursor, process::Command};
 
@@ -11,11 +11,11 @@ use crate::{observer, record, report, run};
 const MOUNT: &str = "/tmp/identity";
 const RECORDING: &str = "/tmp/identity.obs";
 
-/// Every lookup of userfaultfd's functions is inside an operation, and nothing of what it does in turns is an alarm.
+/// Every lookup of userfaultfd's functions is inside an operation, and its scenarios in turns raise no alarm.
 pub fn userfaultfd() {
     record(RECORDING, &[], &["uffd-copy", "uffd-continue", "uffd-poison", "uffd-wp", "uffd-turns"]);
     let report = report(RECORDING);
-    // A preemptible kernel may skip a program; a lookup outside every operation is what must not be.
+    // A preemptible kernel may skip a program. A lookup outside every operation is a fault.
     let losses = report["loss"].as_array().unwrap();
     assert!(losses.iter().all(|loss| loss["reason"] == "skipped"), "{losses:#?}");
     let findings = report["findings"].as_array().unwrap();
@@ -29,7 +29,7 @@ pub fn userfaultfd() {
     let continues = hits(&["mcopy_continue", "mfill_atomic_continue"]);
     println!("copies {copies}, continues {continues}, poisoned {}", hits(&["mfill_atomic_poison"]));
     assert!(copies > 0, "vacuous");
-    // 5.10 has minor faults of nothing.
+    // 5.10 has no minor faults of hugetlbfs.
     let has_minor_faults = std::env::var("OBSERVER_GUEST_KERNEL").is_ok_and(|row| row != "5.10");
     assert_eq!(continues > 0, has_minor_faults);
 }
@@ -41,18 +41,18 @@ pub fn exec() {
     assert!(mounted.success());
     let file = format!("{MOUNT}/file");
     fs::File::create(&file).unwrap();
-    // By its path: the shell runs what it has itself without executing anything.
+    // The full path is needed: the shell runs its built-in applets without exec.
     let script = format!(": > {file}; exec /bin/busybox truncate -s 2M {file}");
     let output = run(observer().args(["record", "--force", "-o", RECORDING, "--", "sh", "-c", &script]));
     assert!(output.status.success());
     let (task, events) = of_program(events(), "busybox");
-    let told: Vec<String> = events.iter().filter_map(step).collect();
-    println!("task {}: {}", task.0, told.join(", "));
+    let steps: Vec<String> = events.iter().filter_map(step).collect();
+    println!("task {}: {}", task.0, steps.join(", "));
     let at =
-        |what: &str| told.iter().position(|s| s == what).unwrap_or_else(|| panic!("no {what}: {told:?}"));
+        |what: &str| steps.iter().position(|s| s == what).unwrap_or_else(|| panic!("no {what}: {steps:?}"));
     let (shell, program) = (at("sh"), at("busybox"));
-    assert!(told[shell..program].contains(&"operation".to_owned()), "{told:?}");
-    assert!(told[program..].contains(&"operation".to_owned()), "{told:?}");
+    assert!(steps[shell..program].contains(&"operation".to_owned()), "{steps:?}");
+    assert!(steps[program..].contains(&"operation".to_owned()), "{steps:?}");
     let mms: Vec<u64> = events.iter().filter_map(|e| mm(&e.body)).collect();
     assert_eq!(mms.len(), 2, "{mms:x?}");
     assert!(mms[0] != mms[1] && !mms.contains(&0), "{mms:x?}");
@@ -62,7 +62,7 @@ fn mm(body: &Body) -> Option<u64> {
     if let Body::Task { mm, .. } = body { Some(mm.0) } else { None }
 }
 
-/// The name of a task, where it is told, or that it began an operation.
+/// The name of a task from its `task` record, or that it began an operation.
 fn step(event: &Event) -> Option<String> {
     match event.body {
         Body::Task { comm, .. } => Some(name(&comm)),
@@ -75,15 +75,15 @@ fn name(comm: &[u8]) -> String {
     String::from_utf8_lossy(comm).trim_end_matches('\0').to_owned()
 }
 
-/// The task that was once told under this name, and its events by time.
+/// The task that was once recorded under this name, and its events by time.
 fn of_program(events: Vec<Event>, program: &str) -> (Tid, Vec<Event>) {
     let mut by_task: BTreeMap<u32, Vec<Event>> = BTreeMap::new();
     for event in events {
         by_task.entry(event.tid.0).or_default().push(event);
     }
-    let told = |e: &Event| if let Body::Task { comm, .. } = e.body { Some(name(&comm)) } else { None };
-    let names: Vec<String> = by_task.values().flatten().filter_map(told).collect();
-    let is_it = |e: &Event| told(e).is_some_and(|name| name == program);
+    let comm_of = |e: &Event| if let Body::Task { comm, .. } = e.body { Some(name(&comm)) } else { None };
+    let names: Vec<String> = by_task.values().flatten().filter_map(comm_of).collect();
+    let is_it = |e: &Event| comm_of(e).is_some_and(|name| name == program);
     let found = by_task.into_iter().find(|(_, events)| events.iter().any(is_it));
     let (tid, mut events) = found.unwrap_or_else(|| panic!("no task is called {program}: {names:?}"));
     events.sort_by_key(|e| (e.time_ns, e.seq));

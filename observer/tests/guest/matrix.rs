@@ -1,7 +1,7 @@
-//! The matrix of one kernel: every scenario, and what each role saw of it beside what the witness counted.
+//! The matrix of one kernel: for every scenario, the counts of each role and of the witness.
 //!
-//! Writes `/out/matrix.json` for `cargo xtask matrix`, which judges and prints: this side measures and compares facts, it
-//! decides nothing about what is good enough.
+//! Writes `/out/matrix.json` for `cargo xtask matrix`, which judges and prints. This side measures and compares; it does not
+//! decide which result is good enough.
 
 use std::{collections::BTreeMap, env, fs};
 
@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 
 use super::witness::{Counts, Witness};
 
-/// Which of the witness's measures a role or lock class of ours is held against.
+/// The witness's measure that each role or lock class of observer is compared with.
 const COMPARED: [(&str, &str, Role, &str); 15] = [
     ("lookup", "lookup", Role::Lookup, ""),
     ("share", "share", Role::Share, ""),
@@ -41,10 +41,10 @@ const COMPARED: [(&str, &str, Role, &str); 15] = [
     ("folio-release", "folio-release", Role::FolioRelease, ""),
 ];
 
-/// Huge pages: what a scenario asks for, and some.
+/// Number of huge pages: enough for every scenario.
 const POOL: &str = "48";
 
-/// Where a scenario has to come, by the names that kernels have for it.
+/// Functions that each scenario must reach, by their names on all kernels.
 const REACHES: [(&str, &[&str]); 15] = [
     ("smaps", &["smaps_hugetlb_range"]),
     ("pagemap", &["pagemap_hugetlb_range"]),
@@ -63,11 +63,12 @@ const REACHES: [(&str, &[&str]); 15] = [
     ("migrate", &["remove_migration_pte"]),
 ];
 
-/// Measures everything and writes it down.
+/// Measures everything and writes the report.
 pub fn run() -> Result<()> {
     let row = env::var("OBSERVER_GUEST_KERNEL").unwrap_or_default();
     let wanted = env::var("OBSERVER_MATRIX_SCENARIOS").unwrap_or_default();
-    // With a pool that suffices, nobody has to compact memory for huge pages, which migrates pages of any kind at any time.
+    // With a large enough pool, the kernel need not compact memory for huge pages, which migrates pages of any kind at any
+    // time.
     fs::write("/proc/sys/vm/nr_hugepages", POOL).context("enlarge the pool of huge pages")?;
     let exe = env::var_os("OBSERVER_BIN").context("OBSERVER_BIN: run by `cargo xtask matrix`")?;
     let facts = facts::load()?;
@@ -85,7 +86,7 @@ pub fn run() -> Result<()> {
     let mut run = Run::start_with(attached, host, &plan, exe.into())?;
     let programs = programs(&run);
     let targets: Vec<String> = symbols.values().cloned().collect();
-    // It knows the kernels of our rows; what it lacks on another one is no fault of observer's.
+    // The witness knows the kernels of our rows; its gaps on another kernel are not observer's faults.
     let witness = match Witness::start(&targets) {
         Err(error) if !MEASURED.contains(&row.as_str()) => {
             println!("no witness on this kernel: {error:#}");
@@ -93,7 +94,7 @@ pub fn run() -> Result<()> {
         }
         witness => Some(witness?),
     };
-    // Setting the witness up touched huge pages.
+    // Setting up the witness touched huge pages.
     run.restart()?;
     let mut scenarios = Vec::new();
     let mut failures = Vec::new();
@@ -152,13 +153,13 @@ fn programs(run: &Run) -> Vec<Value> {
     run.loaded().into_iter().map(row).collect()
 }
 
-/// Functions whose every entry is counted, with the symbol that they are watched under.
+/// Functions whose entries are all counted, with the symbol that they are watched under.
 fn watched(plan: &Plan, outcomes: &[Outcome]) -> BTreeMap<String, String> {
     let sites = plan.working(outcomes).filter(|(site, _)| exercise::COUNTED_WHOLE.contains(&site.fact.role));
     sites.map(|(site, way)| (site.fact.name().to_owned(), way.programs[0].target.clone())).collect()
 }
 
-/// A row of facts has to serve on the kernels that it says, and on no other of the five.
+/// Checks that a row of the facts serves exactly the kernels that it declares.
 fn check_facts(
     facts: &Facts,
     host: &Host,
@@ -200,7 +201,7 @@ fn check_facts(
     (checked, problems)
 }
 
-/// Functions that serve all memory: others come by at any time, also between two looks at the counters.
+/// Functions that serve all memory: other tasks call them at any time, also between two readings of the counters.
 const GENERAL: [&str; 8] = [
     "exit_mmap",
     "vma_pgtable_walk_begin",
@@ -228,7 +229,7 @@ fn functions_differ(
     seen.functions.iter().filter_map(differ).collect()
 }
 
-/// A scenario that is done was where it has to come, if that is watched here.
+/// Says which function a finished scenario did not reach, if that function is watched here.
 fn not_reached(seen: &exercise::Scenario) -> Option<String> {
     let (_, names) = REACHES.iter().find(|(scenario, _)| *scenario == seen.name)?;
     let mut watched = seen.functions.iter().filter(|f| names.contains(&f.name.as_str())).peekable();
@@ -240,7 +241,7 @@ fn not_reached(seen: &exercise::Scenario) -> Option<String> {
 fn measured(seen: &exercise::Scenario, coverage: &[Coverage], counted: &Counts) -> Value {
     let all = counted.measures();
     let theirs = |name: &str| all.iter().find(|(n, _)| *n == name).and_then(|(_, n)| *n);
-    // What is not seen, and is said not to be, is not compared.
+    // A blind role or part is not compared.
     let is_blind = |role: Role, part: &str| {
         let mut rows = coverage.iter().filter(|c| c.role == role && (c.part.is_empty() || c.part == part));
         rows.any(|c| c.grade == Grade::Blind)

@@ -1,7 +1,8 @@
-//! Lock order on every kernel: the deadlocks that stock kernels have are found from runs in which nothing hangs, both tasks alive
-//! from the start and the sides one after the other; and a kernel that has one no longer reports none, though both sides ran.
+//! Tests of lock order on every kernel. The deadlocks of stock kernels are found in runs in which nothing hangs: both tasks
+//! exist from the start, and their accesses follow each other. A kernel without a deadlock reports none, though both paths ran.
 //!
-//! Which build has which was measured by other means (the kernels hung, and printed their stacks); here it is expected, not asked.
+//! Which build has which deadlock was measured by other means (the kernels hung, and printed their stacks). Here it is
+//! expected.
 
 use std::fs;
 
@@ -14,20 +15,20 @@ const I_MMAP: &str = "i_mmap_rwsem>folio_lock(file)";
 
 /// A build, and the deadlocks that each scenario shows on it.
 struct Kernel {
-    /// The row of `xtask/kernels.toml`.
+    /// Name of the row in `xtask/kernels.toml`.
     name: &'static str,
-    /// Other builds of the row may have other deadlocks.
+    /// Version of the build; other builds of the row may have other deadlocks.
     version: &'static str,
-    /// A fault that waits for a migrating folio.
+    /// Deadlocks of a fault that waits for a migrating folio.
     migrate: &'static [&'static str],
-    /// A private mapping that is written to with an empty pool, and a fault.
+    /// Deadlocks of a fault and a write to a private mapping with an empty pool.
     fault_mutex: &'static [&'static str],
-    /// A punch of a part of a page, and a migration.
+    /// Deadlocks of a punch of a part of a page and a migration.
     punch: &'static [&'static str],
 }
 
 const KERNELS: [Kernel; 7] = [
-    // Its faults hold i_mmap_rwsem all the time, and its punch locks no folio under it.
+    // 5.10: faults hold i_mmap_rwsem all the time, and a punch locks no folio under it.
     Kernel {
         name: "5.10",
         version: "5.10.223",
@@ -50,12 +51,12 @@ const KERNELS: [Kernel; 7] = [
 ];
 
 impl Kernel {
-    /// The one that runs; `None` with a word about it if another build stands for it.
+    /// The row of the running kernel; `None`, with a printed note, if another build replaces it.
     fn this() -> Option<&'static Kernel> {
         let row = std::env::var("OBSERVER_GUEST_KERNEL").unwrap_or_default();
         let kernel = KERNELS.iter().find(|k| k.name == row);
         let kernel = kernel.unwrap_or_else(|| panic!("nothing is known of the deadlocks of {row:?}"));
-        // As in "... #1 SMP PREEMPT_DYNAMIC Debian 6.12.95-1~bpo12+1 (2026-07-01)".
+        // The version looks like "... #1 SMP PREEMPT_DYNAMIC Debian 6.12.95-1~bpo12+1 (2026-07-01)".
         let running = fs::read_to_string("/proc/sys/kernel/version").unwrap();
         let running = running.split("Debian ").nth(1).and_then(|rest| rest.split(['-', ' ']).next());
         if running != Some(kernel.version) {
@@ -65,13 +66,13 @@ impl Kernel {
         Some(kernel)
     }
 
-    /// Faults hold i_mmap_rwsem, and there is no vma_lock.
+    /// True if faults hold i_mmap_rwsem and there is no vma_lock.
     fn is_old(&self) -> bool {
         self.name == "5.10"
     }
 }
 
-/// Runs one scenario, and holds what was found against what this kernel has.
+/// Runs one scenario, and compares the findings with those expected on this kernel.
 fn run(scenario: &str, expected: &[&str]) -> Value {
     let file = format!("/tmp/{scenario}.obs");
     record(&file, &[], &[scenario]);
@@ -91,13 +92,13 @@ fn run(scenario: &str, expected: &[&str]) -> Value {
     report
 }
 
-/// The classes of a cycle, as its name has them; of anything else the name.
+/// The classes of a cycle, from its id; for other findings the id.
 fn cycle(finding: &Value) -> &str {
     let id = finding["id"].as_str().unwrap();
     id.strip_prefix("cycle:").and_then(|chain| chain.split(':').next()).unwrap_or(id)
 }
 
-/// Nobody waited, two tasks are told, each with the lock that it had.
+/// Checks that no task waited, and that two tasks are listed, each with the lock that it held.
 fn has_both_sides(finding: &Value) {
     assert_eq!(finding["rank"], "feasible", "nothing hung: {finding}");
     let steps = finding["evidence"]["steps"].as_array().unwrap();
@@ -110,22 +111,21 @@ fn has_both_sides(finding: &Value) {
     }
 }
 
-/// How often one class was asked for while another was held, in a way that can wait, or by a trylock that
-/// stands for no wait.
+/// Number of requests for one class while another was held: in a way that can wait, or by a trylock that replaces no wait.
 fn edges(report: &Value, from: &str, to: &str, tried: bool) -> u64 {
     let edges = report["edges"].as_array().unwrap().iter();
     let these = edges.filter(|e| e["from"] == from && e["to"] == to && (e["acquire"] == "try") == tried);
     these.map(|e| e["count"].as_u64().unwrap()).sum()
 }
 
-/// How often pointers were looked up on behalf of one of these functions.
+/// Number of lookups on behalf of one of these functions.
 fn lookups_in(report: &Value, sites: &[&str]) -> u64 {
     let rows = report["protection"]["lookups"].as_array().unwrap().iter();
     let these = rows.filter(|row| sites.iter().any(|site| row["site"] == *site));
     these.map(|row| row["leases"].as_u64().unwrap()).sum()
 }
 
-/// A folio was locked, i_mmap_rwsem tried for it, the folio moved and mapped again.
+/// Checks that a folio was locked, i_mmap_rwsem tried for it, and the folio moved and mapped again.
 fn migrated(report: &Value) {
     let tried = edges(report, "folio_lock(file)", "i_mmap_rwsem", true);
     let mapped_again = lookups_in(report, &["remove_migration_pte"]);
@@ -152,7 +152,7 @@ pub fn migrate() {
 pub fn fault_mutex() {
     let Some(kernel) = Kernel::this() else { return };
     let report = run("abba-fault-mutex", kernel.fault_mutex);
-    // The folio's side: three writes that dropped the fault mutex and looked up again after they had it back.
+    // The folio's party: three writes that released the fault mutex, acquired it again and repeated the lookup.
     let again = lookups_in(&report, &["hugetlb_cow", "hugetlb_wp"]);
     let faults = edges(&report, "fault_mutex", "folio_lock(file)", false);
     println!("{again} lookups in the copy, {faults} faults with the fault mutex");
@@ -172,8 +172,8 @@ pub fn punch_migrate() {
     assert_eq!(punches >= 2, !kernel.is_old(), "whether a punch locks folios under i_mmap_rwsem");
 }
 
-/// Every edge of the ordinary paths beside the order that the kernel's source documents: printed, and each that is against it
-/// explained by the facts or told as a finding.
+/// Compares every edge of the ordinary paths with the order that the kernel's source documents, and prints it. Each edge
+/// against that order is explained by the facts or reported as a finding.
 pub fn documented() {
     let file = "/tmp/paths.obs";
     let paths = ["share", "fork", "unmap", "mprotect", "mremap", "punch", "truncate", "migrate", "uffd-copy"];
@@ -195,11 +195,11 @@ pub fn documented() {
     against.dedup();
     let findings = report["findings"].as_array().unwrap();
     for edge in &against {
-        let told = format!("order:{edge}:");
-        assert!(findings.iter().any(|f| text(&f["id"]).starts_with(&told)), "{edge} is told");
+        let prefix = format!("order:{edge}:");
+        assert!(findings.iter().any(|f| text(&f["id"]).starts_with(&prefix)), "{edge} is reported");
     }
-    // Migration maps again without the i_mmap_rwsem that it had got by a trylock; memory failure looks for tasks by the file, under
-    // the folio's lock (6.12 memory-failure.c:654, 2127).
+    // Migration maps again without the i_mmap_rwsem that it acquired by a trylock. Memory failure looks for tasks by the file,
+    // under the folio lock (6.12 memory-failure.c:654, 2127).
     let drops = Kernel::this().is_some_and(|kernel| kernel.is_old() || !kernel.punch.is_empty());
     let failed = |site: &Value| site["function"] == "memory_failure" && site["hits"].as_u64() > Some(0);
     let poisons = report["sites"].as_array().unwrap().iter().any(failed);

@@ -1,7 +1,8 @@
-//! Stale pointers on every kernel: what nothing protects is found, in a race and without one; what is protected is quiet, and
-//! the report says by which lock.
+//! Tests of stale pointers on every kernel: unprotected accesses are found, in a race and without one. Protected accesses give
+//! no finding, and the report names the lock.
 //!
-//! What is open on which kernel was read in the kernels' sources and measured by other means; here it is expected, not asked.
+//! Which accesses are unprotected on which kernel was read in the kernels' sources and measured by other means. Here it is
+//! expected.
 
 use std::collections::BTreeSet;
 
@@ -9,10 +10,10 @@ use serde_json::Value;
 
 use crate::{count, record, report};
 
-/// A reader of the exerciser, and the function on whose behalf it looks up where nothing protects it.
+/// A reader of the exerciser, and the function on whose behalf its unprotected lookups are made.
 type Walker = (&'static str, &'static str);
 
-/// Walkers that 5.10 and 6.1 let in with mmap_lock alone.
+/// Walkers that hold only mmap_lock on 5.10 and 6.1.
 const WALKERS: [Walker; 6] = [
     ("smaps", "smaps_hugetlb_range"),
     ("pagemap", "pagemap_hugetlb_range"),
@@ -22,23 +23,23 @@ const WALKERS: [Walker; 6] = [
     ("movestat", "follow_huge_pmd_pte"),
 ];
 const FAULT: &str = "hugetlb_fault";
-/// What unshares in most scenarios.
+/// The function that unshares in most scenarios.
 const UNMAP: &str = "__unmap_hugepage_range";
 const SPLIT: &str = "hugetlb_unshare_pmds";
 const MREMAP: &str = "move_hugetlb_page_tables";
-/// Walks by the file, that its lock protects on all kernels, but for one case.
+/// Walks by the file; the file's lock protects them on all kernels, except in one case.
 const RMAP: [&str; 3] = ["try_to_unmap_one", "try_to_migrate_one", "remove_migration_pte"];
-/// The look at a partner's page tables while sharing.
+/// The lookup in a partner's page tables while sharing.
 const PARTNER: &str = "huge_pmd_share";
 
-/// What a kernel leaves open.
+/// Unprotected accesses of a kernel.
 struct Kernel {
     name: &'static str,
-    /// Writers that unshare under the walkers; empty: nothing is open.
+    /// Writers that unshare under the walkers; empty if no access is unprotected.
     writers: &'static [&'static str],
-    /// Faults wait for a migration's end with a pointer that nothing protects.
+    /// True if faults wait for the end of a migration with an unprotected pointer.
     fault_waits: bool,
-    /// A VMA split takes no lock of the file.
+    /// True if a VMA split takes no lock of the file.
     split_is_open: bool,
 }
 
@@ -56,7 +57,7 @@ const KERNELS: [Kernel; 5] = [
 ];
 
 impl Kernel {
-    /// The one that runs.
+    /// The row of the running kernel.
     fn this() -> &'static Kernel {
         let row = std::env::var("OBSERVER_GUEST_KERNEL").unwrap_or_default();
         let kernel = KERNELS.iter().find(|k| k.name == row);
@@ -69,7 +70,7 @@ impl Kernel {
     }
 }
 
-/// A window or a predicted one, by what its name is made of.
+/// A window or a predicted one, by the parts of its id.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Found {
     kind: String,
@@ -106,7 +107,7 @@ fn run(file: &str, scenarios: &[String], duration: &str) -> Value {
     let report = report(file);
     let (leases, unshares) = (&report["counts"]["leases"], count(&report, "unshare", "outcomes"));
     println!("{leases} leases, {unshares} unshares, loss {}", report["loss"]);
-    // Whoever frees a table is the last that uses it, on all five.
+    // The task that frees a table is its last user, on all five kernels.
     let freed: Vec<_> =
         report["findings"].as_array().unwrap().iter().filter(|f| f["kind"] == "freed-shared").collect();
     assert!(freed.iter().all(|f| f["alarm"] == false), "{freed:#?}");
@@ -116,17 +117,17 @@ fn run(file: &str, scenarios: &[String], duration: &str) -> Value {
     report
 }
 
-/// What was found, but for what loss left incomplete.
+/// Findings, without those that loss left incomplete.
 fn sure(report: &Value) -> Vec<Found> {
-    let is_told = |f: &Found| has_loss(report) && f.rank == "incomplete" && !f.alarm;
-    found(report).into_iter().filter(|f| !is_told(f)).collect()
+    let is_lost = |f: &Found| has_loss(report) && f.rank == "incomplete" && !f.alarm;
+    found(report).into_iter().filter(|f| !is_lost(f)).collect()
 }
 
-/// Rounds of all that was not found yet; each site gets a minute at most.
+/// Rounds for all findings that are still missing; each site takes at most a minute.
 const ROUNDS: usize = 10;
 const ROUND: &str = "6s";
 
-/// Something to find: by which reader, and what it has to be.
+/// An expected finding, and the reader that produces it.
 struct Wanted {
     reader: &'static str,
     writers: Vec<&'static str>,
@@ -159,7 +160,7 @@ fn wanted(kernel: &Kernel) -> Vec<Wanted> {
     all
 }
 
-/// Walkers race with what unshares.
+/// Walkers race with unshares.
 pub fn race() {
     let kernel = Kernel::this();
     if !kernel.is_open() {
@@ -182,18 +183,18 @@ pub fn race() {
     panic!("not found: {:?}", missing.iter().map(|w| &w.what).collect::<Vec<_>>());
 }
 
-/// The same where nothing is open.
+/// The same race on a kernel that leaves nothing unprotected.
 fn race_protected() {
     let readers = WALKERS.iter().map(|(reader, _)| *reader).chain(["fault"]);
     let scenarios: Vec<String> =
         readers.flat_map(|r| ["punch", "dontneed", "migrate"].map(|w| format!("race:{r}:{w}"))).collect();
     let report = run("/tmp/race.obs", &scenarios, "1s");
     assert_eq!(sure(&report), []);
-    is_no_vacuum(&report);
-    is_all_covered(&report);
+    is_not_vacuous(&report);
+    is_all_protected(&report);
 }
 
-/// The same pairs one after the other: no window, and what could be one is predicted.
+/// The same pairs one after the other: there is no window, and the possible windows are predicted.
 pub fn turns() {
     let kernel = Kernel::this();
     let readers = WALKERS.iter().map(|(reader, _)| *reader).chain(["fault"]);
@@ -202,11 +203,11 @@ pub fn turns() {
     let report = run("/tmp/turns.obs", &scenarios, "1s");
     let found: BTreeSet<Found> = sure(&report).into_iter().collect();
     assert_eq!(found, expected(kernel));
-    is_no_vacuum(&report);
+    is_not_vacuous(&report);
     if !kernel.is_open() {
-        is_all_covered(&report);
+        is_all_protected(&report);
     }
-    // Since 5.16, and on all kernels since then without the table's lock, which every other removal has.
+    // mremap unlinks since 5.16, always without the PTL, which every other unlink holds.
     if kernel.name != "5.10" {
         let (judged, under_ptl) = held(&report, MREMAP, "ptl");
         assert!(under_ptl == 0 && (judged == 1 || has_loss(&report)), "mremap: {judged} removals judged");
@@ -218,7 +219,7 @@ pub fn turns() {
     );
 }
 
-/// Removals of a site that were judged, and how many of them were under a lock of this class.
+/// Number of judged unlinks of a site, and of those under a lock of this class.
 fn held(report: &Value, site: &str, class: &str) -> (u64, u64) {
     let row = report["protection"]["unlinks"].as_array().unwrap().iter().find(|u| u["site"] == site);
     let row = row.unwrap_or_else(|| panic!("no removal by {site}"));
@@ -228,7 +229,7 @@ fn held(report: &Value, site: &str, class: &str) -> (u64, u64) {
     (judged, with.map(|h| number(h, "unlinks")).sum())
 }
 
-/// A preemptible kernel skips programs (6.18, 7.3); what happened around that is not judged.
+/// True if records were lost. A preemptible kernel skips programs (6.18, 7.3); events around a skip are not judged.
 fn has_loss(report: &Value) -> bool {
     report["loss"] != Value::Array(Vec::new())
 }
@@ -252,7 +253,7 @@ fn expected(kernel: &Kernel) -> BTreeSet<Found> {
     expected
 }
 
-/// What the report says of one site's lookups.
+/// The report's entry for the lookups of a site.
 fn protection<'a>(report: &'a Value, site: &str) -> Option<&'a Value> {
     report["protection"]["lookups"].as_array()?.iter().find(|l| l["site"] == site)
 }
@@ -261,9 +262,9 @@ fn number(value: &Value, key: &str) -> u64 {
     value[key].as_u64().unwrap_or_else(|| panic!("no {key} in {value}"))
 }
 
-/// Nobody finds anything where nothing happens: pointers into tables whose links went away, and enough of both; and the
-/// lookups whose traps made false windows were among them.
-fn is_no_vacuum(report: &Value) {
+/// Checks that the run was not vacuous: enough lookups of tables whose links were unlinked, and enough unlinks. It includes the
+/// lookups whose traps used to make false windows.
+fn is_not_vacuous(report: &Value) {
     let lookups = report["protection"]["lookups"].as_array().unwrap();
     let leases: u64 = lookups.iter().map(|l| number(l, "on_unlinked")).sum();
     let unshares = count(report, "unshare", "outcomes");
@@ -276,21 +277,21 @@ fn is_no_vacuum(report: &Value) {
     }
 }
 
-/// Number of leases from which on a site is one that the scenarios drive: at least a tenth of its leases must be judged. A
-/// skipped program is known only to lie between two readings of the counters, which are far apart on a busy machine, so that
-/// two skips can leave half of a scenario unjudged. If the record of an inner operation was lost, its lookups count for the
-/// outer operation, whose few leases then all lie in holes.
+/// Number of leases above which the scenarios drive a site: at least a tenth of its leases must be judged. A skipped program is
+/// known only to lie between two readings of the counters, which are far apart on a busy machine, so that two skips can leave
+/// half of a scenario unjudged. If the record of an inner operation was lost, its lookups count for the outer operation, whose
+/// few leases then all lie in holes.
 const DRIVEN: u64 = 100;
 
-/// Whether so many records were lost that hardly any lease can be judged: more than a tenth of those that arrived. A guest on a busy
-/// machine does not keep up with a race of unpaced readers and writers.
+/// True if loss leaves hardly any lease to judge: more than a tenth of the arrived records. A guest on a busy machine does not
+/// keep up with a race of unpaced readers and writers.
 fn is_flooded(report: &Value) -> bool {
     let lost: u64 = report["loss"].as_array().unwrap().iter().map(|loss| number(loss, "total")).sum();
     10 * lost > number(&report["counts"], "events")
 }
 
-/// Each lookup of a table that lost a link was under a lock for its whole life, as far as it is judged.
-fn is_all_covered(report: &Value) {
+/// Checks that each judged lookup of a table that lost a link was protected for its whole life.
+fn is_all_protected(report: &Value) {
     let is_flooded = is_flooded(report);
     for lookup in report["protection"]["lookups"].as_array().unwrap() {
         println!("  {lookup}");

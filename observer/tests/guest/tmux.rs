@@ -1,11 +1,11 @@
-//! A terminal to press keys in and to read from, as people have it: tmux, which `cargo xtask test` puts into the guest.
+//! A terminal for keys and screens, as people have it: tmux, which `cargo xtask test` puts into the guest.
 
 use std::{
     process::Command,
     time::{Duration, Instant},
 };
 
-/// An emulated kernel on a loaded machine, which may have a lock order's search to do as well.
+/// Time limit for an emulated kernel on a loaded machine, which may also search for cycles.
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A session with one shell; ended when it is dropped.
@@ -15,23 +15,23 @@ impl Tmux {
     pub fn start(columns: u16, rows: u16) -> Tmux {
         let (columns, rows) = (columns.to_string(), rows.to_string());
         tmux(&["new-session", "-d", "-x", &columns, "-y", &rows, "sh"]);
-        // What an application copies is kept, to be asked for.
+        // tmux keeps what an application copies, so that the test can read it.
         tmux(&["set-option", "-s", "set-clipboard", "on"]);
         Tmux(())
     }
 
-    /// A line for the shell.
+    /// Types a line into the shell.
     pub fn run(&self, command: &str) {
         tmux(&["send-keys", "-l", command]);
         tmux(&["send-keys", "Enter"]);
     }
 
-    /// Presses keys, by tmux's names of them.
+    /// Presses keys, by their names in tmux.
     pub fn press(&self, keys: &[&str]) {
         tmux(&[&["send-keys"], keys].concat());
     }
 
-    /// Text into a prompt that is open.
+    /// Types text into an open prompt.
     pub fn enter(&self, text: &str) {
         tmux(&["send-keys", "-l", text]);
         self.press(&["Enter"]);
@@ -45,7 +45,7 @@ impl Tmux {
         tmux(&["capture-pane", "-p"])
     }
 
-    /// The screen as soon as it is as it should be.
+    /// Waits until the screen meets a condition, and returns it.
     pub fn wait_for(&self, what: &str, holds: impl Fn(&str) -> bool) -> String {
         let begun = Instant::now();
         loop {
@@ -62,7 +62,7 @@ impl Tmux {
         self.wait_for(&format!("{text:?}"), |screen| screen.contains(text))
     }
 
-    /// The screen as soon as a part of it does not change any more: a slow terminal shows half of a picture for a moment.
+    /// Waits until a part of the screen no longer changes: a slow terminal shows half of a picture for a moment.
     pub fn still(&self, what: &str, part: impl Fn(&str) -> Vec<String>) -> String {
         let begun = Instant::now();
         let mut before = Vec::new();
@@ -78,25 +78,25 @@ impl Tmux {
         }
     }
 
-    /// A step back; two at once would be another key.
+    /// Goes one step back; two key presses at once would be another key.
     pub fn back_to(&self, what: &str, holds: impl Fn(&str) -> bool) {
         self.press(&["Escape"]);
         self.wait_for(what, holds);
     }
 
-    /// What was copied last.
+    /// The text that was copied last.
     pub fn copied(&self) -> String {
         tmux(&["show-buffer"])
     }
 
-    /// The terminal comes to be as it was; a shell takes a moment to ask for the next line.
+    /// Waits until the terminal is as before; a shell takes a moment to print its prompt.
     pub fn is_as(&self, before: &str) {
         self.wait_for(&format!("terminal as it was:\n{before}\nbut\n{}", self.modes()), |_| {
             self.modes() == before
         });
     }
 
-    /// What an application may change of a terminal: alternate screen, cursor, mouse, and the line's modes.
+    /// Modes that an application may change: alternate screen, cursor, mouse, and the modes of the line.
     pub fn modes(&self) -> String {
         let [own, line] = ["#{alternate_on} #{cursor_flag} #{mouse_any_flag}", "#{pane_tty}"]
             .map(|format| tmux(&["display-message", "-p", format]).trim().to_owned());
@@ -106,7 +106,7 @@ impl Tmux {
 
 impl Drop for Tmux {
     fn drop(&mut self) {
-        // When a test fails, what was on the screen is what one wants to know.
+        // A failed test prints the screen.
         if std::thread::panicking() {
             println!("{}", self.screen());
         }

@@ -1,11 +1,11 @@
-//! An independent witness of page-table sharing: tracefs kprobe and kretprobe events, told apart by address.
+//! An independent witness of page-table sharing: tracefs kprobe and kretprobe events, distinguished by address.
 //!
-//! It shares no code with observer, and nothing here asks observer's facts: locks are found by where they are born and by
-//! which function takes them, the rest by return values and return addresses. Which probes there are depends on the
-//! symbols that the kernel has. What cannot be counted on a kernel is `None`.
+//! It shares no code with observer and uses none of its facts. It finds locks by their birth and by the functions that take
+//! them, and the rest by return values and return addresses. The set of probes depends on the kernel's symbols. A measure that
+//! cannot be counted on a kernel is `None`.
 //!
-//! Shares are entries of `huge_pmd_share` less the tables that were made inside it (`__pmd_alloc` called from there).
-//! "Taken" are calls: of a trylock that failed, too.
+//! Shares are entries of `huge_pmd_share` minus the tables that were made inside it (`__pmd_alloc` called from there). "Taken"
+//! counts calls, also those of a trylock that failed.
 
 mod calibrate;
 mod meaning;
@@ -20,11 +20,11 @@ use meaning::{Meaning, PAGE_BYTES, Reading, Tally, Variables};
 use symbols::Symbols;
 use trace::{Profile, Trace};
 
-/// What was counted since the start. Two of them can be subtracted.
+/// Counts since the start. Two of them can be subtracted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     measures: Vec<(&'static str, Option<u64>)>,
-    /// Hits by function as it was asked for.
+    /// Hits by function, under the requested name.
     pub functions: BTreeMap<String, Option<u64>>,
 }
 
@@ -33,12 +33,12 @@ impl Counts {
         self.measures.clone()
     }
 
-    /// One of the measures; 0 where the kernel cannot be asked.
+    /// One of the measures; 0 if it cannot be counted on this kernel.
     pub fn get(&self, name: &str) -> u64 {
         self.measures.iter().find(|(n, _)| *n == name).and_then(|(_, count)| *count).unwrap_or(0)
     }
 
-    /// What came after `before`.
+    /// Counts since `before`.
     pub fn since(&self, before: &Counts) -> Counts {
         let less = |a: Option<u64>, b: Option<u64>| Some(a? - b?);
         let measures = self.measures.iter().zip(&before.measures);
@@ -54,9 +54,9 @@ impl Counts {
 pub struct Witness {
     trace: Trace,
     symbols: Symbols,
-    /// What each probe's records mean, by its number.
+    /// Meaning of each probe's records, by its number.
     meanings: Vec<Meaning>,
-    /// The probes that count one function each.
+    /// Probes that each count one function.
     functions: BTreeMap<String, Option<usize>>,
     lookups: [usize; 2],
     share: usize,
@@ -65,22 +65,22 @@ pub struct Witness {
     reading: RefCell<Reading>,
 }
 
-/// One thing to probe: kind, function, what is fetched, which records pass, what they mean.
+/// A probe: kind, function, fetched arguments, filter of its records, and their meaning.
 type Row<'a> = (&'a str, &'a str, &'a str, &'a str, Meaning);
 
-/// Instances of a return probe: as many as tasks may sleep in the function.
+/// Instances of a return probe: the number of tasks that may sleep in the function.
 const RETURN: &str = "r64";
 const TABLE: &str = " table=$retval:b52@12/64";
 const LOCK: &str = " lock=%di:x64";
 const LOCK_AND_CALLER: &str = " lock=%di:x64 caller=$stack0:x64";
 const VARIABLES: &str = " mutexes=@hugetlb_fault_mutex_table:x64 count=@num_fault_mutexes:u32 \
                          vmemmap=@vmemmap_base:x64 page_offset=@page_offset_base:x64";
-/// Struct pages of so much memory are looked at: guests have less.
+/// Bytes of memory whose struct pages are recognised: guests have less.
 const MEMORY_BYTES: u64 = 64 << 30;
-/// Of a mutex without debugging, as in all stock kernels.
+/// Size of a mutex without debugging, as in all stock kernels.
 const MUTEX_BYTES: u64 = 32;
 
-/// Needed everywhere, and there on all kernels.
+/// Probes that are always needed and exist on all kernels.
 const FIRST: &[Row] = &[
     ("p", "hugetlb_fault", VARIABLES, "", Meaning::Variables),
     (RETURN, "hugetlbfs_alloc_inode", " inode=$retval:x64", "", Meaning::InodeBorn),
@@ -100,7 +100,7 @@ const FIRST: &[Row] = &[
     ("p", "___pmd_free_tlb", " table=%si:b52@12/64", "", Meaning::Freed),
 ];
 
-/// Of these a kernel has the ones of its time.
+/// Folio functions; a kernel has those of its version.
 const FOLIOS: &[Row] = &[
     (RETURN, "alloc_huge_page", " page=$retval:x64", "", Meaning::FolioBorn),
     (RETURN, "alloc_huge_page_vma", " page=$retval:x64", "", Meaning::FolioBorn),
@@ -114,9 +114,9 @@ const FOLIOS: &[Row] = &[
 ];
 
 impl Witness {
-    /// Sets the probes up and starts counting; of `functions` the entries are counted, too.
+    /// Sets up the probes and starts counting; also counts the entries of `functions`.
     ///
-    /// Files and mappings that are there already are not known: their locks are not counted.
+    /// Existing files and mappings are unknown: their locks are not counted.
     pub fn start(functions: &[String]) -> Result<Witness> {
         let mut trace = Trace::new()?;
         let symbols = Symbols::read()?;
@@ -152,12 +152,12 @@ impl Witness {
         let variables = self.reading.borrow().variables.context("the kernel's variables did not show")?;
         ensure!(self.reading.borrow().i_mmap_offset.is_some(), "no i_mmap_rwsem was taken where it must be");
         self.probe_filtered(variables)?;
-        // What was counted until here nobody asked for.
+        // Counts before this point are discarded.
         self.reading.borrow_mut().tally = Tally::default();
         Ok(())
     }
 
-    /// The probes that need the kernel's variables: their functions serve everybody, and are filtered by address.
+    /// Sets up the probes that need the kernel's variables: their functions serve all tasks, and are filtered by address.
     fn probe_filtered(&mut self, variables: Variables) -> Result<()> {
         let between = |from: u64, bytes: u64| format!("lock >= {from:#x} && lock < {:#x}", from + bytes);
         let mutexes = between(variables.mutexes, variables.mutex_count * MUTEX_BYTES);
@@ -182,7 +182,7 @@ impl Witness {
         Ok(())
     }
 
-    /// Takes in what the probes recorded.
+    /// Applies the records of the probes.
     fn read(&self) -> Result<()> {
         let mut reading = self.reading.borrow_mut();
         for record in self.trace.drain()? {
@@ -191,8 +191,8 @@ impl Witness {
         Ok(())
     }
 
-    /// Two probes may miss: an interrupt that comes while any probe's handler runs asks for spinlocks, and is not looked at
-    /// again. None of its spinlocks is a page table's, and no task is inside a handler when it asks for one.
+    /// Checks the missed hits. Two probes may miss: an interrupt during a probe's handler may take spinlocks, whose probes do
+    /// not run then. None of these spinlocks is a PTL, and no task is inside a handler when it takes one.
     fn check_misses(&self, profiles: &[Profile]) -> Result<()> {
         for (n, profile) in profiles.iter().enumerate() {
             let meaning = self.meanings.get(n);
@@ -206,7 +206,7 @@ impl Witness {
         Ok(())
     }
 
-    /// The counts so far. To be called when nothing is under way: what is read and what hits is not one moment.
+    /// The counts so far. Call it when no task is active: records and hits are not read at the same moment.
     pub fn counts(&self) -> Result<Counts> {
         self.read()?;
         let profiles = self.trace.profiles()?;
@@ -216,7 +216,7 @@ impl Witness {
         let has = |meaning| self.meanings.contains(&meaning);
         let when = |there: bool, count: u64| there.then_some(count);
         let vma_lock = self.symbols.has("hugetlb_vma_lock_read");
-        // With PREEMPT_RT a page-table lock sleeps, lies elsewhere and is taken by other functions than those probed here.
+        // With PREEMPT_RT a PTL sleeps, lies elsewhere and is taken by functions that are not probed here.
         let sleeps = self.symbols.has("rt_spin_lock");
         let measures = vec![
             ("lookup", Some(self.lookups.into_iter().map(hits).sum())),
@@ -231,7 +231,7 @@ impl Witness {
             ("fault_mutex", Some(tally.mutex.taken)),
             ("fault_mutex released", Some(tally.mutex.released)),
             ("ptl", when(!sleeps, tally.ptl.taken)),
-            // Inline in kernels without a symbol for it, such as 5.10.
+            // The function is inline in kernels without a symbol for it, such as 5.10.
             ("ptl released", when(!sleeps && has(Meaning::SpinReleased), tally.ptl.released)),
             ("folio-release", when(has(Meaning::FolioBorn), tally.folio_unlocks)),
         ];

@@ -1,4 +1,4 @@
-//! A recording in memory, that can be played again without some of its records or in other batches.
+//! A recording in memory that can be replayed without some of its records or in other batches.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,26 +25,26 @@ use observer_engine::{
     setup::Setup,
 };
 
-/// A recording, or what was left of it.
+/// A recording, whole or with losses.
 pub struct Recording {
     meta: Meta,
     passes: Vec<Pass>,
     pub closing: Option<Closing>,
     notices: Vec<Notice>,
-    /// Records that were taken out.
+    /// Number of removed records.
     pub lost: u64,
 }
 
-/// What comes out of it.
-pub struct Told {
+/// Report of a recording, in all forms.
+pub struct Outputs {
     pub report: Report,
     pub text: String,
     pub json: String,
-    /// Records that were taken out.
+    /// Number of removed records.
     pub lost: u64,
 }
 
-/// Where a record is, and what.
+/// Position and kind of a record.
 pub struct At {
     pub pass: usize,
     pub cpu: u16,
@@ -68,7 +68,7 @@ pub fn fixtures() -> Vec<(String, Recording)> {
 }
 
 impl Recording {
-    /// `None`: refused.
+    /// Reads a file; `None` if it is refused.
     pub fn read(bytes: &[u8]) -> Option<Recording> {
         let mut reader = Reader::new(Box::new(Cursor::new(bytes.to_vec()))).ok()?;
         let mut passes = Vec::new();
@@ -84,7 +84,7 @@ impl Recording {
         })
     }
 
-    /// It as a file.
+    /// The recording as a file.
     pub fn bytes(&self) -> Vec<u8> {
         #[derive(Clone, Default)]
         struct Shared(Arc<Mutex<Vec<u8>>>);
@@ -104,7 +104,7 @@ impl Recording {
         written.clone()
     }
 
-    pub fn told(&self) -> Told {
+    pub fn outputs(&self) -> Outputs {
         let mut pipeline = Pipeline::new(&self.meta).unwrap();
         self.passes.iter().for_each(|pass| pipeline.pass(pass));
         let report = pipeline.finish(&self.meta, self.closing.clone(), self.notices.clone());
@@ -112,10 +112,10 @@ impl Recording {
         text::write(&mut words, &report).unwrap();
         json::write(&mut data, &report).unwrap();
         let (text, json) = (String::from_utf8(words).unwrap(), String::from_utf8(data).unwrap());
-        Told { report, text, json, lost: self.lost }
+        Outputs { report, text, json, lost: self.lost }
     }
 
-    /// Its events in order, and the setup that they are understood by.
+    /// Its events in order, and its setup.
     pub fn events(&self) -> (Setup, Vec<Event>) {
         let (mut order, mut events) = (Order::new(), Vec::new());
         let mut take = |item: Item<'_>| {
@@ -135,19 +135,19 @@ impl Recording {
         self.passes.len()
     }
 
-    /// The pass with the most bytes.
+    /// Index of the pass with the most bytes.
     pub fn busiest(&self) -> usize {
         let bytes = |pass: &Pass| pass.batches.iter().map(|batch| batch.bytes.len()).sum::<usize>();
         (0..self.passes.len()).max_by_key(|at| bytes(&self.passes[*at])).unwrap()
     }
 
-    /// Kinds of record that it has.
+    /// Kinds of its records.
     pub fn kinds(&self) -> BTreeSet<u16> {
         let batches = self.passes.iter().flat_map(|pass| &pass.batches);
         batches.flat_map(|batch| Records::of(&batch.bytes).map(Record::kind)).collect()
     }
 
-    /// It as it would be if these records had found their ring full.
+    /// The same recording as if the ring had been full at these records.
     pub fn without(&self, mut is_lost: impl FnMut(&At) -> bool) -> Recording {
         let mut totals: BTreeMap<u16, u64> = BTreeMap::new();
         let mut looked_ns = self.meta.start_ns;
@@ -181,7 +181,7 @@ impl Recording {
         Recording { meta: self.meta.clone(), passes, closing, notices: self.notices.clone(), lost }
     }
 
-    /// The same passes in batches of so many records.
+    /// The same passes in batches of this number of records.
     pub fn with_batches_of(&self, count: usize) -> Recording {
         let cut = |batch: &Batch| -> Vec<Batch> {
             let all: Vec<&[u8]> = Records::of(&batch.bytes).map(Record::bytes).collect();

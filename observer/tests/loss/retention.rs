@@ -1,20 +1,20 @@
-//! How much of a recording's report is left with the loss of a healthy server: one record in ten thousand, one skipped program
-//! in a second.
+//! Measures how much of a recording's report survives the loss of a healthy server: one record in ten thousand, one skipped
+//! program per second.
 //!
-//! The share is one of alarms, over all recordings and seeds together. Nothing new may be reported, and no pair of sites that was
-//! open may be called protected.
+//! The measure is the share of alarms, over all recordings and seeds together. Nothing new may be reported, and no unprotected
+//! pair of sites may be called protected.
 
 use super::{
     lossy::{self, Kept, Random},
     recording::{Recording, fixtures},
 };
 
-/// Records lost by full rings, one in so many.
+/// One of this number of records is lost by a full ring.
 const ONE_IN: u64 = 10_000;
-/// Runs per recording. In those of a short one hardly anything is missing: the share of the runs that were hit is printed too.
+/// Runs per recording. A short recording loses hardly any record; the share in the runs with loss is printed too.
 const SEEDS: u64 = 60;
 
-/// Measures, prints, and returns what is wrong: a line each.
+/// Measures and prints; returns the faults, one line each.
 fn measure(name: &str, recording: &Recording, all: &mut Kept) -> String {
     let (setup, events) = recording.events();
     let end_ns = events.last().map_or(0, |e| e.time_ns);
@@ -23,7 +23,7 @@ fn measure(name: &str, recording: &Recording, all: &mut Kept) -> String {
     let (mut kept, mut wrong) = (Kept::default(), String::new());
     for seed in 1..=SEEDS {
         let missing = lossy::choose(&events, ONE_IN, &mut Random::new(seed));
-        // Without a missing record the run is the whole one.
+        // A run without loss equals the whole one.
         if missing.iter().all(Option::is_none) {
             kept.add(&findings, &findings, &missing);
             continue;

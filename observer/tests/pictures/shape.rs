@@ -1,14 +1,14 @@
-//! Blocks and lines of a terminal as parts of an SVG path. Decides how thick a line is; what is not here is written as text.
+//! Blocks and lines of a terminal as parts of an SVG path. Decides how thick a line is; other characters are written as text.
 
 use std::fmt::Write as _;
 
-/// Thin and thick lines.
+/// Widths of thin and thick lines.
 const THIN: f64 = 1.2;
 const THICK: f64 = 2.6;
-/// From the middle to either line of two.
+/// Distance of each line of a double line from the middle.
 const APART: f64 = 2.0;
 
-/// How a line leaves the middle of a cell to a side.
+/// Style of a line from the middle of a cell to one side.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Arm {
     No,
@@ -19,16 +19,16 @@ enum Arm {
 
 use Arm::{Double, No, Thick, Thin};
 
-/// What a character is made of.
+/// Parts of a character.
 enum Shape {
-    /// Eighths from below, and from the left.
+    /// Eighths from the bottom, or from the left.
     Below(u32),
     Left(u32),
     /// The right eighth.
     Right,
     /// Dots of a shade.
     Shade,
-    /// To the left, right, top and bottom.
+    /// Lines to the left, right, top and bottom.
     Lines([Arm; 4]),
     /// A thin line of dashes from top to bottom.
     Dashes,
@@ -63,7 +63,7 @@ pub fn is_drawn(c: char) -> bool {
     shape(c).is_some()
 }
 
-/// Adds a character's shape, in a cell whose corner is at `x`, `y`; nothing for a character that has none.
+/// Adds a character's shape, in a cell whose corner is at `x`, `y`; adds nothing for a character without one.
 pub fn draw(c: char, path: &mut String, x: f64, y: f64, (width, height): (f64, f64)) {
     let eighths = |n: u32, of: f64| f64::from(n) * of / 8.0;
     match shape(c) {
@@ -124,7 +124,7 @@ fn line(path: &mut String, (x, y): (f64, f64), (width, height): (f64, f64), side
 
 /// Adds a rectangle.
 pub fn rect(path: &mut String, x: f64, y: f64, width: f64, height: f64) {
-    // Hundredths are enough.
+    // Two decimal places are enough.
     let n = |n: f64| (n * 100.0).round() / 100.0;
     let (x, y, width, height) = (n(x), n(y), n(width), n(height));
     let _ = write!(path, "M{x} {y}h{width}v{height}h-{width}z");

@@ -1,7 +1,7 @@
-//! A screen as an SVG picture, to be read on light and dark pages.
+//! A screen as an SVG picture, readable on light and dark pages.
 //!
-//! Decides how a terminal looks: its colours, its cells. Text stands in runs of one look, each told where it begins and how
-//! long it is, so that any monospace font fits. Blocks and lines are drawn and not written: no font joins them alike.
+//! Decides the look of a terminal: its colours and its cells. Each run of text with one style has its start and length, so that
+//! any monospace font fits. Blocks and lines are shapes instead of text, because no font joins them alike.
 
 mod shape;
 
@@ -9,10 +9,10 @@ use std::{collections::BTreeMap, fmt::Write as _};
 
 use vt100::{Color, Screen};
 
-/// A cell, in units of the picture.
+/// Size of a cell, in units of the picture.
 const CELL: (f64, f64) = (8.0, 17.0);
 const MARGIN: f64 = 14.0;
-/// From the top of a cell to the line that letters stand on.
+/// Distance from the top of a cell to the baseline of its letters.
 const BASELINE: f64 = 13.0;
 
 const FONTS: &str = "ui-monospace,SFMono-Regular,Menlo,Consolas,DejaVu Sans Mono,Liberation Mono,monospace";
@@ -24,10 +24,10 @@ const PALETTE: [&str; 16] = [
     "#ffa198", "#6fdd8b", "#e3b341", "#79c0ff", "#e2c5ff", "#b3f0ff", "#f0f6fc",
 ];
 
-/// How cells look.
+/// Style of a cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Look {
-    /// Of the palette; `None`: the terminal's own.
+    /// Index in the palette; `None`: the terminal's default.
     color: Option<u8>,
     on: Option<u8>,
     bold: bool,
@@ -37,7 +37,7 @@ struct Look {
     reverse: bool,
 }
 
-/// Cells of one look side by side, with nothing wider than one space between them.
+/// Adjacent cells of one style, without two spaces in a row.
 struct Run {
     look: Look,
     row: u16,
@@ -45,7 +45,7 @@ struct Run {
     text: String,
 }
 
-/// Draws a screen; `title` and `description` are for who cannot see it.
+/// Draws a screen; `title` and `description` are for people who cannot see it.
 pub fn draw(screen: &Screen, title: &str, description: &str) -> String {
     let (rows, columns) = screen.size();
     let (width, height) = (x(columns.get()) + MARGIN, y(rows.get()) + MARGIN);
@@ -61,7 +61,7 @@ pub fn draw(screen: &Screen, title: &str, description: &str) -> String {
         width - 1.0,
         height - 1.0
     );
-    // One path of each colour for all that is drawn, in the order in which they lie on each other.
+    // One path per colour for all shapes, in the order in which they overlap.
     let (mut grounds, mut shapes): (BTreeMap<_, String>, BTreeMap<_, String>) = Default::default();
     let mut texts = String::new();
     for row in 0..rows.get() {
@@ -90,7 +90,7 @@ pub fn draw(screen: &Screen, title: &str, description: &str) -> String {
     for ((color, opacity), path) in shapes {
         let _ = writeln!(svg, "<path fill=\"{color}\"{opacity} d=\"{path}\"/>");
     }
-    // Attributes and no style sheet, which not every reader of SVG understands.
+    // Attributes instead of a style sheet, which not every reader of SVG understands.
     let _ = writeln!(svg, "<g font-family=\"{FONTS}\" font-size=\"13.3\" fill=\"{FOREGROUND}\">");
     svg + &texts + "</g>\n</svg>\n"
 }
@@ -99,7 +99,7 @@ impl Look {
     fn of(cell: &vt100::Cell) -> Look {
         let color = |color| match color {
             Color::Idx(n) => Some(n),
-            // Nothing of this program asks for more than sixteen colours.
+            // This program uses at most sixteen colours.
             Color::Default | Color::Rgb(..) => None,
         };
         Look {
@@ -113,14 +113,14 @@ impl Look {
         }
     }
 
-    /// Colour of what is written, and of what it is written on, if that is not the picture's.
+    /// Colour of the text, and of its ground if that differs from the picture's.
     fn colors(self) -> (&'static str, Option<&'static str>) {
         let of = |n: u8| PALETTE[usize::from(n) % PALETTE.len()];
         let (color, on) = (self.color.map_or(FOREGROUND, of), self.on.map(of));
         if self.reverse { (on.unwrap_or(BACKGROUND), Some(color)) } else { (color, on) }
     }
 
-    /// Colour, and what makes it weaker.
+    /// Colour, and its attribute if it is dim.
     fn ink(self) -> (&'static str, &'static str) {
         (self.colors().0, if self.dim { " opacity=\".62\"" } else { "" })
     }
@@ -134,20 +134,20 @@ fn y(row: u16) -> f64 {
     MARGIN + f64::from(row) * CELL.1
 }
 
-/// Look and text of a cell; an empty one is a space.
+/// Style and text of a cell; an empty cell is a space.
 fn cell(screen: &Screen, row: u16, column: u16) -> Option<(Look, &str)> {
     let cell = screen.cell(row, column)?;
     let text = if cell.has_contents() { cell.contents() } else { " " };
     (!cell.is_wide_continuation()).then(|| (Look::of(cell), text))
 }
 
-/// What is drawn in a cell and not written.
+/// The shape of a cell that is drawn instead of written.
 fn drawn(screen: &Screen, row: u16, column: u16) -> Option<(Look, char)> {
     let (look, text) = cell(screen, row, column)?;
     Some((look, text.chars().next().filter(|c| shape::is_drawn(*c))?))
 }
 
-/// Colour, first column and cells of what lies on another ground than the picture's.
+/// Colour, first column and number of cells of each run whose ground differs from the picture's.
 fn ground_runs(screen: &Screen, row: u16) -> Vec<(&'static str, u16, u16)> {
     let mut runs: Vec<(&str, u16, u16)> = Vec::new();
     for column in 0..screen.size().1.get() {
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn runs_tell_where_they_are_and_how_long() {
+    fn runs_have_a_position_and_a_length() {
         let svg = drawn("ab cd   \x1b[1;31mx<y\x1b[m z");
         assert!(svg.contains("<text x=\"14\" y=\"27\" textLength=\"40\">ab cd</text>"), "{svg}");
         assert!(
@@ -235,20 +235,20 @@ mod tests {
     }
 
     #[test]
-    fn reverse_is_a_ground_with_dark_letters() {
+    fn reversed_text_is_dark_on_a_bright_ground() {
         let svg = drawn("\x1b[36;7mHEAD  \x1b[m");
         assert!(svg.contains("<path fill=\"#56d4dd\" d=\"M14 14h48v17h-48z\"/>"), "{svg}");
         assert!(svg.contains(&format!("fill=\"{BACKGROUND}\">HEAD</text>")), "{svg}");
     }
 
     #[test]
-    fn dim_and_underlined_look_so() {
+    fn dim_and_underlined_text_are_styled() {
         assert!(drawn("\x1b[2mx\x1b[m").contains(" opacity=\".62\">x</text>"));
         assert!(drawn("\x1b[4mxy\x1b[m").contains("d=\"M14 29h16v1h-16z\""));
     }
 
     #[test]
-    fn bars_are_drawn_and_not_written() {
+    fn bars_are_shapes_instead_of_text() {
         let svg = drawn("a█\x1b[32m▄─b");
         assert!(!svg.contains(['█', '▄', '─']), "{svg}");
         assert!(svg.contains(">a</text>") && svg.contains(">b</text>"), "{svg}");

@@ -1,10 +1,9 @@
-//! A terminal of its own for a program: a pseudo terminal, and the screen as a person would see it there.
+//! A pseudo terminal for a program, and the screen as a person would see it.
 //!
-//! Decides what a frame is: what comes up to the end of a synchronized update, with the time at which that end was read.
-//! Judges nothing of what is shown. Tests and benches share it.
+//! Decides what a frame is: the output up to the end of a synchronized update, with the time at which that end was read. Does
+//! not judge the content. Tests and benches share it.
 
-// Helpers are no `#[test]` functions to clippy; a test that cannot go on shall say where.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "helpers of tests are not `#[test]` functions for clippy")]
 
 use std::{
     fs::File,
@@ -30,20 +29,20 @@ use rustix::{
 };
 use vt100::{Parser, Screen};
 
-/// What a program ends each frame with.
+/// End of each frame.
 const FRAME_END: &[u8] = b"\x1b[?2026l";
-/// How long something may take that comes at once.
+/// Time limit for an effect that should be immediate.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// A slow terminal takes something so often.
+/// Interval at which a slow terminal reads.
 const SIP: Duration = Duration::from_millis(50);
 
 /// A program on its terminal; dropping it ends the program.
 pub struct Terminal {
     pub child: Child,
-    /// Modes of the terminal before the program was there.
+    /// Modes of the terminal before the program started.
     pub before: Termios,
     master: File,
-    /// The program's end. It stays open, so that its modes can be looked at when the program is gone.
+    /// The program's end of the terminal. It stays open, so that its modes can be read after the program's exit.
     line: OwnedFd,
     reader: Arc<Reader>,
 }
@@ -51,9 +50,9 @@ pub struct Terminal {
 /// A finished frame.
 #[derive(Clone, Copy, Debug)]
 pub struct Frame {
-    /// When its end was read.
+    /// Time at which its end was read.
     pub at: Instant,
-    /// Since the end of the frame before.
+    /// Number of bytes since the end of the previous frame.
     pub bytes: usize,
 }
 
@@ -64,10 +63,10 @@ pub struct Shown {
     pub screen: Screen,
 }
 
-/// What the thread that reads has to do, and what came of it.
+/// Orders to the thread that reads, and its results.
 #[derive(Default)]
 struct Reader {
-    /// Bytes a second that are taken at most; 0: all there are.
+    /// Maximum number of bytes read per second; 0: no limit.
     pace: AtomicUsize,
     seen: Mutex<Seen>,
     news: Condvar,
@@ -77,21 +76,21 @@ type Wanted = Box<dyn Fn(&Screen) -> bool + Send>;
 
 #[derive(Default)]
 struct Seen {
-    /// All that was written so far.
+    /// All output so far.
     written: Vec<u8>,
     parser: Parser,
     frames: Vec<Frame>,
-    /// Where in `written` the last frame ended.
+    /// Offset in `written` of the end of the last frame.
     frame_end: usize,
-    /// What a frame is waited for to show.
+    /// Condition on the content of a frame that the test waits for.
     wanted: Option<Wanted>,
-    /// The first frame that shows it.
+    /// The first frame that meets it.
     met: Option<Shown>,
 }
 
 impl Terminal {
-    /// Starts a program on a terminal of so many columns and rows, which is its controlling terminal; `None`: the terminal
-    /// tells no size, as a serial line does.
+    /// Starts a program on a terminal of this number of columns and rows, which is its controlling terminal. `None`: the
+    /// terminal reports no size, as a serial line does.
     pub fn start(command: &mut Command, size: Option<(u16, u16)>) -> Terminal {
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY;
         let master = openpt(flags).unwrap();
@@ -120,23 +119,23 @@ impl Terminal {
         Terminal { child, before, master, line, reader }
     }
 
-    /// Types something.
+    /// Types keys.
     pub fn press(&self, keys: &str) {
         (&self.master).write_all(keys.as_bytes()).unwrap();
     }
 
-    /// Another size, which the program is told by SIGWINCH.
+    /// Resizes the terminal; the program receives SIGWINCH.
     pub fn resize(&self, size: (u16, u16)) {
         self.reader.seen().resize(size);
         set_size(&self.master, size);
     }
 
-    /// Takes no more than so many bytes a second; 0: all there are.
+    /// Limits the number of bytes read per second; 0: no limit.
     pub fn pace(&self, bytes: usize) {
         self.reader.pace.store(bytes, Ordering::Relaxed);
     }
 
-    /// All that the program wrote, as it came.
+    /// All output of the program, unchanged.
     pub fn written(&self) -> String {
         String::from_utf8_lossy(&self.reader.seen().written).into_owned()
     }
@@ -155,7 +154,7 @@ impl Terminal {
         self.reader.seen().frames.iter().skip(skip).copied().collect()
     }
 
-    /// Waits until the screen has something, and gives what that is.
+    /// Waits until the function finds something on the screen, and returns it.
     pub fn wait<T>(&self, what: &str, has: impl Fn(&Screen) -> Option<T>) -> T {
         self.reader.wait(what, |seen| has(seen.parser.screen()))
     }
@@ -165,7 +164,7 @@ impl Terminal {
         self.wait(text, |screen| screen.contents().contains(text).then_some(()));
     }
 
-    /// Types something, and gives the time to the end of the first frame that shows what comes of it.
+    /// Types keys, and returns the time to the end of the first frame that shows their effect.
     pub fn answer(&self, keys: &str, shows: impl Fn(&Screen) -> bool + Send + 'static) -> Duration {
         self.reader.want(shows);
         let begun = Instant::now();
@@ -179,7 +178,7 @@ impl Terminal {
         self.reader.wait("a frame", |seen| seen.met.clone())
     }
 
-    /// Waits until nothing was written for a while.
+    /// Waits until there is no output for this time.
     pub fn settle(&self, quiet: Duration) {
         let begun = Instant::now();
         let mut before = self.written_bytes();
@@ -213,7 +212,7 @@ impl Terminal {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The program may have exited already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -257,7 +256,7 @@ impl Reader {
             let left = PATIENCE.saturating_sub(begun.elapsed());
             if left.is_zero() {
                 let shown = seen.parser.screen().contents();
-                // Not while the lock is held: it would be of no use to whoever comes after.
+                // Not while the lock is held: a panic would poison it.
                 drop(seen);
                 panic!("no {what:?} on the screen:\n{shown}");
             }
@@ -270,7 +269,7 @@ impl Seen {
     fn take(&mut self, bytes: &[u8], at: Instant) {
         let mut shown = self.written.len();
         self.written.extend_from_slice(bytes);
-        // The end of a frame may come in pieces.
+        // The end of a frame may arrive in pieces.
         let from = shown.saturating_sub(FRAME_END.len() - 1);
         let ends = self.written[from..].windows(FRAME_END.len()).enumerate();
         let ends: Vec<usize> =
@@ -300,7 +299,7 @@ fn set_size(master: impl AsFd, (columns, rows): (u16, u16)) {
 }
 
 #[test]
-fn a_frame_may_come_in_pieces() {
+fn a_frame_may_arrive_in_pieces() {
     let mut seen = Seen { wanted: Some(Box::new(|s| s.contents().contains("two"))), ..Seen::default() };
     let start = Instant::now();
     let at = |ms| start + Duration::from_millis(ms);

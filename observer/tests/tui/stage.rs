@@ -1,4 +1,4 @@
-//! What the tests of the dashboard have in common: runs out of real recordings, keys, and the screen as text.
+//! Helpers of the dashboard's tests: runs from real recordings, keys, and the screen as text.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -31,17 +31,17 @@ fn report(name: &str) -> Report {
     runtime.block_on(run(&mut source, Options::default())).unwrap().report
 }
 
-/// The end of a recording, as its replay shows it.
+/// The end of a recording, as in its replay.
 pub fn recorded(name: &str) -> Snapshot {
     let report = report(name);
     let mark = |f: &observer_engine::finding::Finding| FindingMark {
         id: f.id.clone(),
         rank: f.rank,
         at_ns: f.first_ns,
-        told_ns: f.last_ns,
+        reported_ns: f.last_ns,
     };
     let mut marks: Vec<FindingMark> = report.findings.iter().map(mark).collect();
-    marks.sort_by_key(|m| m.told_ns);
+    marks.sort_by_key(|m| m.reported_ns);
     let place = Replay {
         file: format!("{name}.obs"),
         start_ns: report.meta.start_ns,
@@ -58,7 +58,7 @@ pub fn recorded(name: &str) -> Snapshot {
     last_snapshot(&report, Position::Replay(place))
 }
 
-/// The same in the middle of a live run: so many passes in.
+/// A live run after this part of its passes.
 pub fn live(name: &str, part: f64) -> Snapshot {
     let file = std::fs::File::open(fixture(name)).unwrap();
     let mut reader = observer::recording::Reader::new(Box::new(file)).unwrap();
@@ -75,15 +75,15 @@ pub fn live(name: &str, part: f64) -> Snapshot {
     pipeline.snapshot(&meta, Position::Live)
 }
 
-/// A dashboard that nobody sees.
+/// A dashboard without a terminal.
 pub struct Stage {
     pub state: State,
     theme: Theme,
     size: (u16, u16),
     library: Option<Library>,
-    /// What goes where it is sent.
+    /// The player that carries out seeks; `None` for a fixed snapshot.
     player: Option<Player>,
-    /// All that it asked of the run.
+    /// All commands that it sent to the run.
     pub sent: Vec<Command>,
     pub copied: Vec<String>,
     pub quit: bool,
@@ -113,12 +113,12 @@ impl Stage {
         stage
     }
 
-    /// Over a fixture, with what is recorded of it.
+    /// A dashboard over a fixture, with its library.
     pub fn over(name: &str, size: (u16, u16)) -> Stage {
         Stage { library: Some(Library::file(fixture(name))), ..Stage::new(recorded(name), size) }
     }
 
-    /// Over a fixture that is played: it goes to where the keys send it.
+    /// A dashboard over a fixture that is played: it seeks as the keys command.
     pub fn played(name: &str, size: (u16, u16)) -> Stage {
         let mut player = Player::open(format!("{name}.obs"), Input::File(fixture(name)), None).unwrap();
         player.command(Command::Tail(Filter::default()));
@@ -148,7 +148,7 @@ impl Stage {
         self
     }
 
-    /// Does at once what the state asks for.
+    /// Carries out at once what the state requests.
     fn act(&mut self) {
         loop {
             let effects = self.state.take_effects();
@@ -179,7 +179,7 @@ impl Stage {
         }
     }
 
-    /// The screen as text; lines that are drawn in reverse from their start have a `>` before them.
+    /// The screen as text; lines that are drawn in reverse from their start begin with `>`.
     pub fn picture(&self) -> String {
         let mut terminal = Terminal::new(TestBackend::new(self.size.0, self.size.1)).unwrap();
         terminal.draw(|frame| drop(view::draw(frame, &self.state, &self.theme))).unwrap();
@@ -196,7 +196,7 @@ impl Stage {
     }
 }
 
-/// Works until there is nothing to do.
+/// Works until nothing is left to do.
 fn settle(player: &mut Player) {
     while player.work(Duration::from_millis(10)).unwrap() != Next::Idle {}
 }

@@ -1,10 +1,9 @@
-//! The dashboard on a terminal of its own: what it takes it gives back, however it ends.
+//! Tests of the dashboard on a terminal: it restores the terminal however it ends.
 //!
-//! The terminal is a pseudo terminal that tells no size and answers no question, as a serial line does. The dashboard
-//! runs in a second process of this test, since it takes over signals and the panic hook.
+//! The pseudo terminal reports no size and answers no query, as a serial line does. The dashboard runs in a second process of
+//! this test, because it takes over signals and the panic hook.
 
-// Helpers are no `#[test]` functions to clippy; a test that cannot go on shall say where.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "helpers of tests are not `#[test]` functions for clippy")]
 
 use std::{process::Command, sync::Arc, time::Duration};
 
@@ -13,10 +12,10 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{pty::Terminal, stage};
 
-/// Tells the second process that it is the one, and what to do.
+/// Environment variable that marks the second process and selects its role.
 const ROLE: &str = "OBSERVER_TEST_DASHBOARD";
 
-/// The dashboard's process. A test by name only: without the variable it has nothing to do.
+/// The process of the dashboard. It is a test by name only: without the variable it does nothing.
 #[test]
 fn dashboard() {
     let Ok(role) = std::env::var(ROLE) else { return };
@@ -47,15 +46,15 @@ fn command(role: &str) -> Command {
     command
 }
 
-/// On a terminal that tells no size.
+/// Starts the dashboard on a terminal that reports no size.
 fn start(role: &str) -> Terminal {
     Terminal::start(&mut command(role), None)
 }
 
-/// Waits for the end and checks that nothing of the dashboard is left on the terminal; gives all that was written.
+/// Waits for the exit and checks that the terminal is restored; returns all output.
 fn ends_restored(mut terminal: Terminal) -> String {
     terminal.ends();
-    // The test harness speaks last, after the dashboard.
+    // The test harness prints its result after the dashboard ended.
     terminal.wait_for("test result");
     assert_eq!(format!("{:?}", terminal.before), format!("{:?}", terminal.modes()), "terminal modes");
     let text = terminal.written();
@@ -68,7 +67,7 @@ fn ends_restored(mut terminal: Terminal) -> String {
 #[test]
 fn quit_by_key() {
     let terminal = start("run");
-    // The picture is there for 80x24 although the terminal tells no size.
+    // The picture is drawn for 80x24 although the terminal reports no size.
     terminal.wait_for("quit");
     terminal.press("?");
     terminal.wait_for("keys and words");
@@ -96,7 +95,7 @@ fn a_panic_elsewhere_is_read_on_the_restored_screen() {
 }
 
 #[test]
-fn another_size_is_drawn_for_at_once() {
+fn a_new_size_is_drawn_at_once() {
     let terminal = Terminal::start(&mut command("run"), Some((80, 24)));
     let is_drawn_for = |rows: u16| {
         terminal.wait("keys in the last line", |screen| {
@@ -105,7 +104,7 @@ fn another_size_is_drawn_for_at_once() {
     };
     is_drawn_for(24);
     for rows in [40, 24, 30, 12].into_iter().cycle().take(40) {
-        // At once with a key: that the size is another one may be forgotten over it.
+        // A key follows at once: the program must not forget the new size over it.
         terminal.resize((80, rows));
         terminal.press("j");
         is_drawn_for(rows);

@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn noise_and_damage_cost_their_frame_only() {
+    fn noise_and_damage_lose_only_their_frame() {
         let mut bytes = b"OGO".to_vec();
         for (index, frame) in samples().iter().enumerate() {
             let mut frame = frame.to_bytes();
@@ -195,13 +195,13 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_frame_is_not_taken() {
+    fn a_cut_frame_is_not_accepted() {
         let bytes = samples()[1].to_bytes();
         assert_eq!(decode(&bytes[..bytes.len() - 1], 64).0, vec![]);
     }
 
     #[test]
-    fn a_length_of_noise_does_not_stall() {
+    fn a_length_in_noise_does_not_stall() {
         let mut bytes = MAGIC.to_vec();
         bytes.extend([FILE, 0xff, 0xff, 0xff, 0xff]);
         bytes.extend(samples()[0].to_bytes());
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn crc_is_the_well_known_one() {
+    fn the_crc_matches_a_published_value() {
         assert_eq!(crc32(0, b"123456789"), 0xcbf4_3926);
         assert_eq!(crc32(crc32(0, b"1234"), b"56789"), 0xcbf4_3926);
     }

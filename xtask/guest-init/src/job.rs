@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn survives_the_way() {
+    fn a_job_survives_a_round_trip() {
         let job = Job {
             argv: vec!["sh".into(), "-c".into(), "echo a=b\nx".into(), String::new()],
             env: vec![("TERM".into(), "xterm=256".into())],
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_job_is_refused() {
+    fn bytes_that_are_not_a_job_are_refused() {
         for bytes in [&b""[..], b"arg", b"what=1\0", b"arg=x\0terminal=9\0", b"env=A=1\0", b"\xff=\0"] {
             assert_eq!(Job::from_bytes(bytes), None, "{bytes:?}");
         }

@@ -97,7 +97,7 @@ mod tests {
     use super::*;
     use guest_init::frame::Decoder;
 
-    /// What the host would have after these frames.
+    /// The files that the host has after these frames.
     fn received(line: &[u8]) -> HashMap<String, Vec<u8>> {
         let mut decoder = Decoder::default();
         decoder.push(line);

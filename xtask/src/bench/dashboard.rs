@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn the_summary_is_that_of_the_worst_size() {
+    fn the_summary_shows_the_worst_size() {
         assert_eq!(
             summary(29.6, 12.3, 0.101, 495e3),
             "dashboard: 29.6 frames a second at 499000 events a second (a.obs), key to frame 12 ms at the median and 90 at \
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn the_summary_names_what_was_missed() {
+    fn the_summary_names_missed_goals() {
         assert!(summary(29.4, 49.0, 0.24, 5e5).ends_with("not reached: frames"));
         assert!(
             summary(30.0, 50.0, 0.25, 4e5)

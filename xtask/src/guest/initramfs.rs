@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_in_comes_out() {
+    fn files_are_unpacked_as_packed() {
         let mut archive = Initramfs::new(Vec::new());
         archive.file("/init", 0o755, b"12345").unwrap();
         archive.file("/usr/lib/a", 0o644, b"").unwrap();

@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_busy_host_causes_is_a_notice() {
+    fn an_effect_of_a_busy_host_is_a_notice() {
         for line in [
             "[   30.000000] rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:",
             "[   30.000000] watchdog: BUG: soft lockup - CPU#0 stuck for 26s! [x:71]",

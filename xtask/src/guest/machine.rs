@@ -296,7 +296,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_label_stands_before_whole_lines() {
+    fn a_label_precedes_whole_lines() {
         let mut bytes = b"one\ntwo\nth".to_vec();
         assert_eq!(whole_lines(&mut bytes, "6.12"), b"6.12 | one\n6.12 | two\n");
         assert_eq!(bytes, b"th");

@@ -67,13 +67,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_leaves_the_directory() {
+    fn received_files_stay_in_the_directory() {
         assert_eq!(below("/etc/passwd"), Path::new("etc/passwd"));
         assert_eq!(below("../../a/./b"), Path::new("a/b"));
     }
 
     #[test]
-    fn files_are_there_as_soon_as_their_bytes_are() {
+    fn received_files_exist_as_soon_as_their_bytes_arrive() {
         let root = std::env::temp_dir().join(format!("xtask-received-{}", std::process::id()));
         fs::create_dir_all(&root).unwrap();
         let line = root.join("line");
@@ -90,10 +90,10 @@ mod tests {
         let now = || fs::read_to_string(root.join("out/a.obs")).unwrap();
         assert_eq!((now().as_str(), received.exit), ("one two", None));
         let mut end = File::options().append(true).open(&line).unwrap();
-        end.write_all(&file(0, "anew").to_bytes()).unwrap();
+        end.write_all(&file(0, "next").to_bytes()).unwrap();
         end.write_all(&Frame::Exit { code: 7 }.to_bytes()).unwrap();
         received.poll().unwrap();
-        assert_eq!((now().as_str(), received.exit), ("anew", Some(7)));
+        assert_eq!((now().as_str(), received.exit), ("next", Some(7)));
         fs::remove_dir_all(root).unwrap();
     }
 }

@@ -102,7 +102,7 @@ mod tests {
     use super::*;
     use crate::kernels::{Package, offer, tests::row};
 
-    /// Suites with package names and versions, as an archive has them.
+    /// Suites with package names and versions of an archive.
     fn archive() -> Vec<Offer> {
         [
             ("bullseye", "image-5.10.0-30-cloud-amd64", "5.10.218-1"),
@@ -138,7 +138,7 @@ mod tests {
         for (name, known, expected) in [
             ("6.12", Some("6.12.95"), "6.12.95-1~bpo12+1"),
             ("6.12", Some("6.12.94"), "6.12.95-1~bpo12+1"),
-            // The first suite that has the series wins, though the second one is nearer.
+            // The first suite with the series wins, though the second one is nearer.
             ("6.12", Some("6.12.107"), "6.12.95-1~bpo12+1"),
             ("6.12", None, "6.12.95-1~bpo12+1"),
             ("5.10", Some("5.10.100"), "5.10.218-1"),
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_series_that_is_gone_has_a_successor_else_a_predecessor() {
+    fn a_removed_series_has_a_successor_or_else_a_predecessor() {
         for (name, known, expected) in [
             ("5.4", Some("5.4.3"), "5.10.218-1"),
             ("5.15", Some("5.15.9"), "6.1.170-3"),
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_named_kernel_is_the_very_one_else_the_newest_that_begins_so() {
+    fn a_named_kernel_is_the_exact_one_or_else_the_newest_with_that_prefix() {
         for (text, expected) in [
             ("6.12.90+deb12", "6.12.90-1~bpo12+1"),
             ("6.12.90", "6.12.90-2~bpo12+1"),
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn every_package_of_a_kernel_is_looked_into_the_signed_one_first() {
+    fn every_package_of_a_kernel_is_searched_and_the_signed_one_first() {
         let offers = archive();
         let names = |choice: Choice| -> Vec<String> {
             choice.packages(&offers).iter().map(|offer| offer.package.name.clone()).collect()

@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kernels_are_told_from_their_neighbours() {
+    fn kernel_packages_are_distinguished_from_similar_packages() {
         for (name, release, flavour) in [
             ("linux-image-6.12.95+deb12-cloud-amd64", "6.12.95+deb12", "cloud-amd64"),
             ("linux-image-6.12.90+deb12.1-amd64", "6.12.90+deb12.1", "amd64"),
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn what_people_write_is_understood() {
+    fn usual_spellings_of_a_kernel_are_parsed() {
         for (text, needle, flavour) in [
             ("6.19.14", "6.19.14", "cloud-amd64"),
             ("6.16", "6.16", "cloud-amd64"),
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_beginning_ends_where_a_number_does() {
+    fn a_prefix_of_a_version_ends_with_a_whole_number() {
         for (version, beginning, begins) in [
             ("6.12.95-1~bpo12+1", "6.12", true),
             ("6.12.95-1~bpo12+1", "6.12.95", true),

@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_order_as_the_archive_orders_them() {
+    fn versions_sort_as_in_the_archive() {
         let ordered =
             ["6.1~rc1-1", "6.1-1~bpo1", "6.1-1", "6.1-1+b1", "6.1-1.1", "6.1.9-1", "6.1.010-1", "6.1.11-1"];
         for (index, a) in ordered.iter().enumerate() {

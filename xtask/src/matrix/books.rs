@@ -84,7 +84,7 @@ mod tests {
     use crate::matrix::fixture;
 
     #[test]
-    fn what_was_recorded_is_held_against_the_next_run() {
+    fn a_recorded_run_is_compared_with_the_next_run() {
         let root = std::env::temp_dir().join(format!("xtask-books-{}", std::process::id()));
         for directory in ["docs", "xtask"] {
             fs::create_dir_all(root.join(directory)).unwrap();

@@ -185,15 +185,15 @@ op_begin = { verified = 1234, translated = 567 }
     }
 
     #[test]
-    fn a_program_within_its_budget_is_no_failure() {
+    fn a_program_within_its_budget_is_not_a_failure() {
         let budget = Budget::parse(ROOMY).unwrap();
         assert_eq!(budget.judge(&run(|_, _| ())), Vec::<String>::new());
-        // Where the kernel does not tell, nothing is held against the budget.
+        // If the kernel does not report a figure, the budget is not checked.
         assert_eq!(budget.judge(&run(|_, programs| programs[0].verified = None)), Vec::<String>::new());
     }
 
     #[test]
-    fn a_program_above_its_budget_is_named_with_all_that_one_needs() {
+    fn a_program_above_its_budget_is_named_with_its_figures() {
         let budget = Budget::parse(ROOMY).unwrap();
         let mut larger = None;
         let failures = budget.judge(&run(|_, programs| {
@@ -220,13 +220,13 @@ op_begin = { verified = 1234, translated = 567 }
         let failures = budget.judge(&run(|_, programs| programs[0].family = "op_end".into()));
         assert_eq!(failures.len(), 2, "{failures:?}");
         assert!(failures[0].contains("op_end has no budget"), "{failures:?}");
-        // A kernel that is in no row has the default, even if it is called as a row is.
+        // A kernel without a row has the default, even if its name looks like a row.
         let other = budget.judge(&run(|run, _| run.kernel.is_row = false));
         assert!(other.iter().all(|failure| failure.contains("op_begin has no budget")), "{other:?}");
     }
 
     #[test]
-    fn what_is_recorded_has_room_of_a_tenth() {
+    fn a_recorded_budget_has_ten_percent_of_room() {
         for (size, expected) in [(0, 0), (1, 2), (10, 11), (1000, 1100), (1234, 1358)] {
             assert_eq!(with_room(size), expected);
         }
@@ -241,7 +241,7 @@ op_begin = { verified = 1234, translated = 567 }
     }
 
     #[test]
-    fn recording_a_row_leaves_the_others_and_forgets_what_is_gone() {
+    fn recording_a_row_keeps_the_others_and_drops_removed_programs() {
         let mut budget = Budget::parse(&format!(
             "{ROOMY}gone = {{ translated = 7 }}\n[\"5.10\"]\nask = {{ translated = 99 }}\n"
         ))
@@ -264,7 +264,7 @@ op_begin = { verified = 1234, translated = 567 }
     }
 
     #[test]
-    fn the_projects_own_budget_is_as_it_would_be_written() {
+    fn the_budget_of_the_project_is_as_formatted() {
         let text = include_str!("../../budget.toml");
         assert_eq!(Budget::parse(text).unwrap().to_toml(), text);
     }

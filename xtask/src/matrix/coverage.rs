@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_grades_are_no_failure_whatever_else_changed() {
+    fn equal_grades_are_not_a_failure_despite_other_changes() {
         assert_eq!(documented().judge(&fixture::run()), Vec::<String>::new());
         let other = run(|coverage| {
             coverage[1].reason = "another one".into();
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn another_grade_is_a_failure_that_says_what_to_do() {
+    fn a_changed_grade_is_a_failure_with_a_next_step() {
         let worse = run(|coverage| coverage[0].grade = Grade::Bounded);
         assert_eq!(
             documented().judge(&worse),
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_that_is_not_in_the_document_is_a_failure_and_another_kernel_is_not() {
+    fn a_row_missing_from_the_document_is_a_failure_but_another_kernel_is_not() {
         let empty = Documented::default();
         assert!(empty.judge(&fixture::run())[0].contains("says nothing of it; rewrite it"));
         let mut other = fixture::run();
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_and_recording_keeps_the_other_rows() {
+    fn a_written_row_reads_back_and_the_other_rows_are_kept() {
         let mut documented = documented();
         let text = documented.to_json().unwrap();
         assert_eq!(Documented::parse(&text).unwrap(), documented, "{text}");

@@ -154,9 +154,9 @@ mod tests {
         assert_eq!(wrapped("- a\nb"), "- a b\n");
     }
 
-    /// Nobody edits it by hand.
+    /// The document is generated, not edited by hand.
     #[test]
-    fn the_projects_own_document_is_made_from_its_data() {
+    fn the_document_of_the_project_is_made_from_its_data() {
         let read = |name: &str| std::fs::read_to_string(host::workspace().join(name));
         let (Ok(json), Ok(text)) = (read("docs/coverage.json"), read("docs/coverage.md")) else {
             let either = ["docs/coverage.json", "docs/coverage.md"].map(|name| read(name).is_ok());

@@ -91,14 +91,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_count_says_whether_the_witness_agrees() {
+    fn a_count_shows_the_agreement_with_the_witness() {
         let measure =
             |witness, observer| count(&Measure { name: "lookup".into(), witness, observer, skipped: 0 });
         assert_eq!(measure(Some(7), 7), "7 =");
         assert_eq!(measure(Some(0), 0), "0 =");
         assert_eq!(measure(Some(8), 7), "7/8 !");
         assert_eq!(measure(None, 7), "7");
-        // What the kernel says that it skipped may be missing, and nothing may be too much.
+        // Hits that the kernel reports as skipped may be missing; none may be too many.
         let skipped = |witness, observer| {
             count(&Measure { name: "lookup".into(), witness: Some(witness), observer, skipped: 2 })
         };

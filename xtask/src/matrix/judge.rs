@@ -103,9 +103,9 @@ mod tests {
     }
 
     #[test]
-    fn a_run_in_which_all_is_well_has_no_failure() {
+    fn a_good_run_has_no_failure() {
         assert_eq!(judged(|_, _| ()), Verdict { passed: 2, skipped: 1, failures: vec![] });
-        // A witness that cannot count, a reason for each hole, and a kernel of no row are no failures.
+        // A witness that cannot count, a reason for each hole, and a kernel without a row are not failures.
         let other = judged(|run, report| {
             run.kernel.is_row = false;
             report.row = "7.1".into();
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_report_tells_is_told_once() {
+    fn a_failure_in_the_report_is_listed_once() {
         let both = judged(|run, report| {
             run.outcome.exit = Some(101);
             report.failures.push("x".into());
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn all_failures_are_told_and_a_failed_scenario_does_not_pass() {
+    fn all_failures_are_listed_and_a_failed_scenario_does_not_pass() {
         let verdict = judged(|run, report| {
             run.outcome.problems.push("timed out after 5 s".into());
             let scenario = &mut report.scenarios[0];
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scenario_that_was_asked_for_has_to_run() {
+    fn a_requested_scenario_has_to_run() {
         let run = fixture::run();
         let of =
             |names: &[&str]| judge(&run, &names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());

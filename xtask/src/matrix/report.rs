@@ -149,7 +149,7 @@ mod tests {
     use crate::matrix::fixture::{JSON, report};
 
     #[test]
-    fn the_fixture_reads() {
+    fn the_fixture_parses() {
         let report = report();
         assert_eq!((report.row.as_str(), report.coverage.len()), ("6.12", 4));
         assert_eq!(report.coverage[1].grade, Grade::Blind);
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_the_schema_is_refused() {
+    fn a_report_against_the_schema_is_refused() {
         for (from, to) in [
             ("observer-matrix/1", "observer-matrix/2"),
             ("\"row\": \"6.12\",", ""),
@@ -174,7 +174,7 @@ mod tests {
             let changed = JSON.replacen(from, to, 1);
             assert!(Report::parse(&changed).is_err(), "{from} as {to:?}");
         }
-        // What arrived of a guest that died while it wrote.
+        // A guest that died while it wrote leaves a cut file.
         assert!(Report::parse(&JSON[..JSON.len() / 2]).is_err());
     }
 }

@@ -52,9 +52,9 @@ pub fn roles(coverage: &[Coverage]) -> Vec<&str> {
 /// reported.
 fn grades(coverage: &[Coverage], role: &str) -> String {
     let whole = coverage.iter().find(|row| row.role == role && row.part.is_empty()).map(|row| row.grade);
-    let told =
+    let shown =
         coverage.iter().filter(|row| row.role == role && (row.part.is_empty() || Some(row.grade) != whole));
-    let parts = told.map(|row| match row.part.as_str() {
+    let parts = shown.map(|row| match row.part.as_str() {
         "" => row.grade.name().to_owned(),
         part => format!("{part} {}", row.grade.name()),
     });

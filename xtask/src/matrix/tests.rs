@@ -1,10 +1,10 @@
-//! The way through, with a script in the place of the test binary.
+//! Tests of the whole way from guest to verdict, with a script in place of the test binary.
 
 use std::os::unix::fs::PermissionsExt as _;
 
 use super::{fixture::JSON, *};
 
-/// A test binary that writes this and ends so.
+/// A test binary that writes this text and ends with this exit code.
 fn script(name: &str, text: &str) -> std::path::PathBuf {
     let path = std::env::temp_dir().join(format!("xtask-matrix-{}-{name}", std::process::id()));
     fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
@@ -12,7 +12,7 @@ fn script(name: &str, text: &str) -> std::path::PathBuf {
     path
 }
 
-/// Needs QEMU and kernels in the cache, hence not among the quick ones: `cargo test -p xtask -- --ignored`.
+/// Needs QEMU and kernels in the cache, so it is not a quick test: `cargo test -p xtask -- --ignored`.
 #[test]
 #[ignore = "boots guests"]
 fn a_report_comes_out_of_the_guest_and_is_judged() {
@@ -48,14 +48,14 @@ fn a_report_comes_out_of_the_guest_and_is_judged() {
 }
 
 #[test]
-fn a_run_that_could_not_be_is_a_failure() {
+fn a_guest_that_did_not_run_is_a_failure() {
     let run = Run {
         outcome: Outcome::failed("cannot run QEMU".into()),
         report: Err("the guest did not run".into()),
         ..fixture::run()
     };
     let mut tally = Tally::default();
-    tell(&[run], &[], &Books::default(), &mut tally);
+    print_results(&[run], &[], &Books::default(), &mut tally);
     assert_eq!(
         tally.failures,
         ["6.12: no matrix.json: the guest did not run", "6.12: the guest failed: cannot run QEMU"]
@@ -65,7 +65,7 @@ fn a_run_that_could_not_be_is_a_failure() {
 #[test]
 fn budgets_and_grades_are_judged_with_the_rest() {
     let mut tally = Tally::default();
-    tell(&[fixture::run()], &["share".into()], &Books::default(), &mut tally);
+    print_results(&[fixture::run()], &["share".into()], &Books::default(), &mut tally);
     assert_eq!(tally.passed, 2);
     let of = |what: &str| tally.failures.iter().filter(|failure| failure.contains(what)).count();
     assert_eq!((of("has no budget"), of("docs/coverage.md says nothing of it")), (3, 1));

@@ -195,7 +195,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_mirror_is_the_machines_own() {
+    fn the_mirror_is_the_mirror_of_the_machine() {
         let uris = "\
 'http://mirror.example/debian/dists/bookworm/InRelease' mirror_dists_bookworm_InRelease 0
 'http://mirror.example/debian/dists/bookworm/main/binary-amd64/Packages.xz' mirror_Packages 0

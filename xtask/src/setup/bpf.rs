@@ -213,7 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rustc_tells_what_matters() {
+    fn the_version_of_rustc_is_parsed() {
         let said = "rustc 1.95.0 (59807616e 2026-04-14)\nbinary: rustc\n\
             commit-hash: 59807616e1ee8c6f5ccc09c5a0fd7f3a3a9ccf30\nhost: x86_64-unknown-linux-gnu\n\
             release: 1.95.0\nLLVM version: 22.1.2\n";

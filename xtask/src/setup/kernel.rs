@@ -246,7 +246,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_two_kernels_have_one_entry() {
+    fn each_kernel_has_its_own_entry() {
         let row = |name: &str, known: &str| Row {
             name: name.into(),
             flavour: "cloud-amd64".into(),
@@ -266,7 +266,7 @@ mod tests {
         let names = [
             entry_name(&six, &choice("6.12.95-1~bpo12+1", "cloud-amd64")),
             entry_name(&Selection::Row(row("6.12", "6.12.96")), &choice("6.12.107-1", "cloud-amd64")),
-            // What stands for another series is not kept as the row's own.
+            // A substitute from another series is not stored as the row's kernel.
             entry_name(&six, &choice("6.16.3-1~bpo13+1", "cloud-amd64")),
             entry_name(&wanted("6.12.95"), &choice("6.12.95-1~bpo12+1", "cloud-amd64")),
             entry_name(&wanted("6.12.95-amd64"), &choice("6.12.95-1~bpo12+1", "amd64")),
@@ -277,13 +277,13 @@ mod tests {
             assert!(!names[..index].contains(name), "{name}");
         }
         assert_eq!(names[0], "kernels/6.12-cloud-amd64-6.12.95");
-        // The same kernel by another name is the same entry.
+        // The same kernel under another name has the same entry.
         let again = entry_name(&wanted("6.12.95+deb12"), &choice("6.12.95-1~bpo12+1", "cloud-amd64"));
         assert_eq!(again, names[3]);
     }
 
     #[test]
-    fn what_stands_for_a_row_has_its_name_only_within_the_series() {
+    fn a_substitute_has_the_name_of_the_row_only_within_the_series() {
         let six = kernels::row("6.12").unwrap();
         assert_eq!(name_of(&six, "6.12.107-1", "cloud-amd64"), ("6.12".into(), true));
         assert_eq!(name_of(&six, "6.16.3-1~bpo13+1", "cloud-amd64"), ("6.16.3-1~bpo13+1".into(), false));
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn an_exact_row_that_is_gone_is_absent_and_nothing_else_is() {
+    fn only_a_removed_exact_row_is_absent() {
         let cache = Cache { root: PathBuf::new() };
         let archive = Archive { cache: &cache, unread: vec!["sid".into()] };
         let row = kernels::row("6.12.57").unwrap();
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_kernel_is_told_with_what_could_not_be_read() {
+    fn the_error_of_a_missing_kernel_names_unread_suites() {
         let cache = Cache { root: PathBuf::new() };
         let archive = Archive { cache: &cache, unread: vec!["bullseye".into()] };
         let error = archive.has_no("5.9", "one near it: 6.1.0-47").to_string();

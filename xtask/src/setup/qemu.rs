@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_old_emulator_is_told_from_a_new_one() {
+    fn an_old_emulator_is_distinguished_from_a_new_one() {
         let of = |said: &str| parse_version(said).map(is_new);
         assert_eq!(of("QEMU emulator version 10.0.13 (Debian 1:10.0.13+ds-0)\nCopyright"), Some(true));
         assert_eq!(of("QEMU emulator version 7.2.22 (Debian 1:7.2)\n"), Some(false));

@@ -1,4 +1,4 @@
-//! The plan as a table: what a kernel has, and what becomes of it.
+//! Tests of the plan as a table: the functions of a kernel, and the plan that follows.
 
 use observer_ebpf::config::{NO_ARG, flag, site};
 use observer_engine::{event::Class, lock_class::LockClass, setup::Grade};
@@ -59,7 +59,7 @@ fn without(plan: &Plan, function: &str) -> Vec<Outcome> {
 const MORE: (&str, &str) = ("more", "");
 
 #[test]
-fn arguments_are_found_by_name_and_type_wherever_they_stand() {
+fn arguments_are_found_by_name_and_type_at_any_position() {
     let four = host(&[("huge_pte_alloc", &[MM, VMA, ("addr", ""), ("sz", "")])], &[]);
     let three = host(&[("huge_pte_alloc", &[MM, ("addr", ""), ("sz", "")])], &[]);
     for (host, row) in [(four, [0, NO_ARG, 2, NO_ARG, 3, 4]), (three, [0, NO_ARG, 1, NO_ARG, 2, 3])] {
@@ -98,7 +98,7 @@ fn a_function_is_traced_and_probed_only_where_tracing_may_be_refused() {
         [traced("follow_hugetlb_page"), probed("follow_hugetlb_page")],
         "nine arguments: a trampoline may refuse"
     );
-    // A copy that the compiler made has no types; the row asks for no argument.
+    // A copy made by the compiler has no types; the row needs no argument.
     assert_eq!(attempts("hugetlb_vma_maps_page"), [probed("hugetlb_vma_maps_page.isra.0")]);
     let ways = &planned(&plan, "follow_hugetlb_page").unwrap().ways;
     assert!(usize::from(ways[0].site) < site::OP_PROBED && usize::from(ways[1].site) >= site::OP_PROBED);
@@ -113,7 +113,7 @@ fn an_argument_on_the_stack_is_out_of_reach_of_a_probe() {
 }
 
 #[test]
-fn what_the_kernel_does_not_list_as_traceable_is_not_tried() {
+fn a_function_not_listed_as_traceable_is_not_tried() {
     let mut host = host(&[("huge_pte_alloc", &[MM, ("addr", ""), ("sz", "")])], &[]);
     for (list, served) in
         [(None, true), (Some(vec!["huge_pte_alloc".to_owned()]), true), (Some(vec![]), false)]
@@ -153,7 +153,7 @@ const LOOKUPS: [(&str, &[(&str, &str)]); 2] = [
 ];
 
 #[test]
-fn the_body_of_unshare_is_found_under_its_compiler_made_name_and_the_wrapper_left_out() {
+fn the_compiler_made_body_of_unshare_is_found_and_its_wrapper_left_out() {
     let wrapper: (&str, &[(&str, &str)]) = ("huge_pmd_unshare", &[VMA]);
     let both = host(&[LOOKUPS[1], wrapper], &["__huge_pmd_unshare.constprop.0.isra.0"]);
     let plan = plan_of(&both, Level::Full);
@@ -168,7 +168,7 @@ fn the_body_of_unshare_is_found_under_its_compiler_made_name_and_the_wrapper_lef
     let attempts: Vec<_> = ways.iter().map(|w| w.programs[0].attempt()).collect();
     assert_eq!(attempts, ["fexit on huge_pmd_unshare", "kretprobe on huge_pmd_unshare"]);
 
-    // What has no more code than a call is a wrapper, whatever the body is called.
+    // A function with no more code than a call is the wrapper, whichever name the body has.
     let table =
         "ffffffff81000000 T huge_pte_offset\nffffffff81000100 T huge_pmd_unshare\nffffffff81000130 T next\n";
     let mut small = host(&[LOOKUPS[1], wrapper], &[]);
@@ -179,7 +179,7 @@ fn the_body_of_unshare_is_found_under_its_compiler_made_name_and_the_wrapper_lef
         Some(&Reason::Wrapper { symbol: "huge_pmd_unshare".into(), bytes: 48 })
     );
 
-    // Hidden from us, the body is not taken to be the wrapper.
+    // If the body is hidden, the wrapper is not taken for it.
     let names = ["__huge_pmd_unshare.constprop.0.isra.0".to_owned()];
     let hidden =
         super::plan(&facts::load().unwrap(), &both, Options { without: &names, ..Options::default() });
@@ -192,14 +192,14 @@ fn the_body_of_unshare_is_found_under_its_compiler_made_name_and_the_wrapper_lef
 }
 
 #[test]
-fn a_row_whose_need_is_not_watched_is_not_watched_either() {
+fn a_row_is_watched_only_with_the_functions_that_it_needs() {
     let body: (&str, &[(&str, &str)]) = ("huge_pmd_unshare", &[VMA]);
-    // No lookup function at all: what an unshare is about could not be told.
+    // Without any lookup function, the object of an unshare is unknown.
     let plan = plan_of(&host(&[body], &[]), Level::Full);
     assert!(
         matches!(refused(&plan, "huge_pmd_unshare"), Some(Reason::Needs { what, .. }) if what == "huge_pte_offset")
     );
-    // Asks without releases would be held for ever.
+    // Without releases, requested locks would count as held forever.
     let plan = plan_of(&host(&[("down_read", &[("sem", "rw_semaphore")])], &[]), Level::Full);
     let lock = &rows(&plan, &plan.untried(), Role::Lock)[0];
     assert_eq!(lock.1, Grade::Blind);
@@ -207,7 +207,7 @@ fn a_row_whose_need_is_not_watched_is_not_watched_either() {
 }
 
 #[test]
-fn levels_leave_roles_out_and_say_so() {
+fn levels_leave_roles_out_with_a_reason() {
     let locks: &[(&str, &[(&str, &str)])] = &[
         ("up_read", &[("sem", "rw_semaphore")]),
         ("_raw_spin_lock", &[("lock", "raw_spinlock")]),
@@ -239,12 +239,12 @@ fn levels_leave_roles_out_and_say_so() {
 }
 
 #[test]
-fn what_is_essential_makes_the_role_blind_and_what_is_not_a_part() {
+fn a_refused_essential_site_makes_the_role_blind() {
     let plan = plan_of(&host(&LOOKUPS, &[]), Level::Full);
     assert_eq!(rows(&plan, &plan.untried(), Role::Lookup)[0].1, Grade::Exact);
     let lookup = &rows(&plan, &without(&plan, "huge_pte_alloc"), Role::Lookup)[0];
     assert_eq!((lookup.1, lookup.2.as_str()), (Grade::Blind, "fexit on huge_pte_alloc: EBUSY"));
-    // What was refused is not among the sites that the engine is told.
+    // A refused site is not in the engine's setup.
     let setup = plan.setup(&without(&plan, "huge_pte_alloc"));
     assert!(setup.sites.iter().all(|s| s.function != "huge_pte_alloc"));
     assert!(setup.coverage.iter().any(|c| c.role == Role::Lookup && c.grade == Grade::Blind));
@@ -273,7 +273,7 @@ fn a_lookup_site_needs_its_operation_and_its_lookup_function() {
 }
 
 #[test]
-fn an_unlink_site_is_served_by_the_function_that_this_kernel_has_for_it() {
+fn each_kernel_has_its_own_function_for_an_unlink_site() {
     let one = |name: &'static str| -> (&'static str, &'static [(&'static str, &'static str)]) {
         (name, &[VMA, ("address", "")])
     };
@@ -289,13 +289,13 @@ fn an_unlink_site_is_served_by_the_function_that_this_kernel_has_for_it() {
     assert_eq!(old, (Grade::Bounded, "the entries behind the lookups of try_to_unmap_one".into()));
     let new = migration(&[LOOKUPS[1], one("try_to_unmap_one"), one("try_to_migrate_one")], &[]);
     assert_eq!(new, (Grade::Bounded, "the entries behind the lookups of try_to_migrate_one".into()));
-    // Where the newer one exists and is not watched, the older one is no excuse.
+    // If the newer function exists and is not watched, the older one does not replace it.
     let hidden = ["try_to_migrate_one".to_owned()];
     let blind = migration(&[LOOKUPS[1], one("try_to_unmap_one"), one("try_to_migrate_one")], &hidden);
     assert_eq!(blind, (Grade::Blind, "try_to_migrate_one is not to be watched (--without)".into()));
 }
 
-/// All lock functions, with the fields that their classes are known by.
+/// All lock functions, and the fields that identify their classes.
 fn locks_host(more: &[&str]) -> Host {
     let mut btf = Build::default();
     let sem: &[(&str, &str)] = &[("sem", "rw_semaphore")];
@@ -340,12 +340,12 @@ fn a_lock_class_needs_its_address_its_functions_and_its_end() {
     let (grade, reason) = class(&without(&plan, "hugetlbfs_evict_inode"), "i_mmap_rwsem");
     assert_eq!(grade, Grade::Inferred);
     assert!(reason.starts_with("needs the end of its object, which is not watched: fentry on"), "{reason}");
-    // One of its functions is not watched: the whole role is blind, and has no parts to trust.
+    // If one of its functions is not watched, the whole role is blind and has no usable parts.
     assert_eq!(rows(&plan, &without(&plan, "down_write"), Role::Lock)[0].1, Grade::Blind);
 }
 
 #[test]
-fn contention_that_no_tracepoint_tells_is_inferred_and_an_unseen_release_bounded() {
+fn without_contention_tracepoints_waits_are_inferred() {
     let spin: &[(&str, &str)] = &[("lock", "raw_spinlock")];
     let plan = plan_of(&host(&[("_raw_spin_lock", spin)], &[]), Level::Full);
     let wait = &rows(&plan, &plan.untried(), Role::Wait)[0];
@@ -366,14 +366,14 @@ fn with_preempt_rt_the_page_table_lock_is_another_function() {
 }
 
 #[test]
-fn the_documented_order_is_the_one_of_a_kernel_with_or_without_vma_lock() {
+fn the_documented_order_depends_on_the_vma_lock() {
     let with = plan_of(&host(&[], &[]), Level::Full);
     assert!(with.orders.iter().any(|o| o.source.contains("6.12:49")));
     assert!(!with.orders.iter().any(|o| o.source.contains("5.10:48")));
 }
 
 #[test]
-fn a_try_that_stands_for_a_wait_and_a_known_exception_reach_the_engine() {
+fn try_then_block_sites_and_known_exceptions_reach_the_engine() {
     let sem: &[(&str, &str)] = &[("sem", "rw_semaphore")];
     let functions =
         ["down_read_trylock", "down_write_trylock", "up_read", "up_write"].map(|name| (name, sem));
@@ -386,14 +386,14 @@ fn a_try_that_stands_for_a_wait_and_a_known_exception_reach_the_engine() {
     let covered = |from, to, site| exceptions.iter().any(|e| e.covers((from, to), site));
     assert!(covered(LockClass::MmapLock, LockClass::Inode, "hugetlbfs_file_mmap"));
     assert!(covered(LockClass::FolioAnon, LockClass::FaultMutex, "hugetlb_wp"));
-    // The deadlocks of stock kernels are none.
+    // The stock kernels' deadlocks are not exceptions.
     assert!(!covered(LockClass::FolioFile, LockClass::FaultMutex, "hugetlb_wp"));
     assert!(!covered(LockClass::FolioFile, LockClass::IMmap, "hugetlb_wp"));
     assert!(!covered(LockClass::FolioFile, LockClass::IMmap, "migrate_pages"));
 }
 
 #[test]
-fn an_operation_that_unlinks_compares_and_others_do_not() {
+fn only_operations_that_unlink_compare_entries() {
     let args: &[(&str, &str)] = &[VMA, ("start", ""), ("end", "")];
     let host = host(&[LOOKUPS[1], ("__unmap_hugepage_range", args), ("hugetlbfs_file_mmap", args)], &[]);
     let plan = plan_of(&host, Level::Full);
@@ -414,7 +414,7 @@ fn every_program_of_a_plan_has_its_own_place() {
 }
 
 #[test]
-fn a_function_to_leave_out_has_to_be_one_that_would_be_watched() {
+fn only_a_watched_function_can_be_left_out() {
     let facts = facts::load().unwrap();
     let check = |name: &str| {
         let without = [name.to_owned()];
@@ -451,7 +451,7 @@ fn a_walk_has_two_ends_with_the_same_arguments() {
 }
 
 #[test]
-fn who_is_called_for_everybody_asks_whether_the_mm_is_known() {
+fn a_function_called_for_every_mm_checks_that_the_mm_is_watched() {
     let plan = plan_of(&host(&[("exit_mmap", &[MM])], &[]), Level::Full);
     let args = planned(&plan, "exit_mmap").unwrap().ways[0].args;
     assert_eq!((args[arg::VMA], args[arg::FLAGS]), (NO_ARG, flag::KNOWN_MM));
@@ -464,10 +464,10 @@ fn who_is_called_for_everybody_asks_whether_the_mm_is_known() {
 }
 
 #[test]
-fn whoever_walks_from_the_mm_has_its_lock_or_the_vmas() {
+fn walks_from_the_mm_hold_mmap_lock_or_the_vma_lock() {
     for site in facts::load().unwrap().sites {
         let walks = matches!(site.role, Role::Callback | Role::Walk);
-        // What comes by the file has the file's lock.
+        // A walk by the file holds the file's lock.
         let by_the_file = !site.unlinks.is_empty() && site.name().starts_with("try_to_");
         assert!(!walks || site.vma_locked, "{}", site.name());
         assert!(!by_the_file || !site.vma_locked, "{}", site.name());

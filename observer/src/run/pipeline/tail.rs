@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use observer_engine::{Engine, event::Event};
 
-use crate::events::{EventRow, Filter, Told, told::News};
+use crate::events::{Context, EventRow, Filter, context::News};
 
 /// Maximum number of rows kept.
 pub const TAIL_MAX: usize = 2000;
@@ -63,7 +63,7 @@ pub struct Tail {
     /// Number of the first event that is shown.
     from: u64,
     rows: VecDeque<EventRow>,
-    told: Told,
+    context: Context,
     /// Newest event with its number, even if it does not pass the filter.
     last: Option<(u64, Event)>,
 }
@@ -71,29 +71,29 @@ pub struct Tail {
 impl Tail {
     /// Keeps rows of the events that follow those of the engine.
     pub fn new(filter: Filter, from: u64, engine: &Engine) -> Tail {
-        let mut told = Told::default();
+        let mut context = Context::default();
         for task in engine.tasks() {
-            told.take(&News::Comm(task.tid, task.comm.into()));
+            context.take(&News::Comm(task.tid, task.comm.into()));
         }
         for (lock, owner) in engine.owners() {
-            told.take(&News::Owner(lock, owner));
+            context.take(&News::Owner(lock, owner));
         }
-        Tail { filter, from, rows: VecDeque::with_capacity(TAIL_MAX), told, last: None }
+        Tail { filter, from, rows: VecDeque::with_capacity(TAIL_MAX), context, last: None }
     }
 
     /// Row of the newest event; if it passes the filter, as it is shown.
     fn last(&self) -> Option<EventRow> {
         let (number, event) = self.last.as_ref()?;
         let shown = self.rows.back().filter(|row| row.number == *number);
-        Some(shown.cloned().unwrap_or_else(|| self.told.row(*number, event)))
+        Some(shown.cloned().unwrap_or_else(|| self.context.row(*number, event)))
     }
 
     fn note(&mut self, event: &Event, engine: &Engine) {
         let number = engine.events() + 1;
         self.last = Some((number, *event));
         if number < self.from {
-            self.told.learn(event);
-        } else if let Some(row) = self.told.pick(number, event, &self.filter) {
+            self.context.learn(event);
+        } else if let Some(row) = self.context.pick(number, event, &self.filter) {
             if self.rows.len() == TAIL_MAX {
                 self.rows.pop_front();
             }

@@ -1,4 +1,4 @@
-//! What the engine is told of loss.
+//! Tests of the losses that the pipeline passes to the engine.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ fn loss(reason: usize, total: u64, since_ns: u64) -> Loss {
 }
 
 #[test]
-fn a_counter_that_rose_is_a_hole_up_to_the_mark_after_it() {
+fn a_risen_counter_is_a_hole_up_to_the_next_mark() {
     let mut losses = Losses::default();
     losses.rose(&loss(loss::READ_FAULT, 3, 50), 10, 0);
     losses.rose(&loss(loss::READ_FAULT, 3, 70), 10, 0);
@@ -28,7 +28,7 @@ fn nothing_was_lost_before_the_start() {
 }
 
 #[test]
-fn a_full_ring_is_a_hole_only_where_no_number_tells_it() {
+fn a_full_ring_is_a_hole_only_without_a_gap_in_the_numbers() {
     let mut losses = Losses::default();
     losses.rose(&loss(loss::RING_FULL, 9, 50), 10, 9);
     assert_eq!(losses.open, []);
@@ -40,22 +40,22 @@ fn a_full_ring_is_a_hole_only_where_no_number_tells_it() {
 }
 
 #[test]
-fn totals_are_the_most_that_anybody_knows_of() {
+fn totals_are_the_highest_known_counts() {
     let mut losses = Losses::default();
     losses.rose(&loss(loss::RING_FULL, 2, 0), 0, 0);
     losses.gaps.insert(1, 5);
     losses.rose(&loss(loss::READ_FAULT, 1, 0), 0, 0);
     assert_eq!(losses.by_reason(None), [("ring-full", 5), ("read-fault", 1)]);
-    let told = BTreeMap::from([("read-fault".to_owned(), 8)]);
-    let closing = Closing { end: End::Source, end_ns: 0, sites: vec![], misses: vec![], loss: told };
+    let lost = BTreeMap::from([("read-fault".to_owned(), 8)]);
+    let closing = Closing { end: End::Source, end_ns: 0, sites: vec![], misses: vec![], loss: lost };
     assert_eq!(losses.by_reason(Some(&closing)), [("ring-full", 5), ("read-fault", 8)]);
 }
 
 #[test]
-fn a_full_ring_is_told_at_once_where_no_number_tells_it_yet() {
+fn a_full_ring_is_counted_before_its_gap_in_the_numbers_is_visible() {
     let mut losses = Losses::default();
     losses.rose(&loss(loss::RING_FULL, 9, 50), 10, 7);
-    // Nothing is counted twice: the numbers will be counted when they are passed over, or in the end.
+    // The hole has no count, so that no record counts twice: numbers are counted when they are passed over, or at the end.
     assert_eq!(
         losses.open,
         [Hole { cpu: 1, lo_ns: 50, hi_ns: 50, lost: 0, reason: "ring-full", site: None }]
@@ -63,14 +63,14 @@ fn a_full_ring_is_told_at_once_where_no_number_tells_it_yet() {
 }
 
 #[test]
-fn what_the_kernel_skipped_is_a_hole_of_each_site() {
+fn a_skipped_program_is_a_hole_of_each_site() {
     let skipped =
         |site, total, since_ns| Loss { cpu: Hole::ANY_CPU, site, ..loss(loss::SKIPPED, total, since_ns) };
     let mut losses = Losses::default();
     losses.rose(&skipped(Some(3), 2, 50), 10, 0);
     losses.rose(&skipped(Some(7), 1, 50), 10, 0);
     losses.rose(&skipped(Some(3), 5, 90), 10, 0);
-    // A recording of before does not know the program.
+    // An older recording does not name the program.
     losses.rose(&skipped(None, 4, 90), 10, 0);
     let hole = |lo_ns, lost, site: Option<u16>| Hole {
         cpu: Hole::ANY_CPU,
@@ -86,7 +86,7 @@ fn what_the_kernel_skipped_is_a_hole_of_each_site() {
 }
 
 #[test]
-fn what_was_skipped_before_an_in_memory_segment_is_not_lost_again_in_it() {
+fn skips_before_an_in_memory_segment_are_not_lost_again_in_it() {
     let before =
         Lost { cpu: Hole::ANY_CPU, reason: loss::SKIPPED as u16, site: Some(3), total: 2, since_ns: 50 };
     let since = Since { lost: vec![before], ..Since::default() };
@@ -99,9 +99,9 @@ fn what_was_skipped_before_an_in_memory_segment_is_not_lost_again_in_it() {
     assert_eq!(losses.open.iter().map(|h| (h.lost, h.site)).collect::<Vec<_>>(), [(2, Some(SiteId(4)))]);
 }
 
-/// A CPU that was quiet for ten seconds: the counter says in which few milliseconds the record was lost.
+/// On a CPU that was quiet for ten seconds, the counter shows the few milliseconds in which the record was lost.
 #[test]
-fn a_gap_of_a_quiet_cpu_is_as_narrow_as_its_counter_says() {
+fn the_counter_of_a_quiet_cpu_narrows_its_gap() {
     let mut losses = Losses::default();
     let second = 1_000_000_000;
     losses.rose(&loss(loss::RING_FULL, 1, 4 * second), 0, 0);
@@ -109,7 +109,7 @@ fn a_gap_of_a_quiet_cpu_is_as_narrow_as_its_counter_says() {
     let gap = Gap { cpu: 1, lo_ns: second, hi_ns: 11 * second, lost: 1 };
     let hole = |lo_ns, hi_ns, lost| Hole { cpu: 1, lo_ns, hi_ns, lost, reason: "ring-full", site: None };
     assert_eq!(losses.narrowed(gap), [hole(4 * second, 4 * second + 5_000_000, 1)]);
-    // Where the numbers and the counters do not agree, the numbers count.
+    // If numbers and counters disagree, the numbers count.
     losses.rose(&loss(loss::RING_FULL, 2, 12 * second), 0, 1);
     let gap = Gap { cpu: 1, lo_ns: 11 * second, hi_ns: 20 * second, lost: 3 };
     assert_eq!(losses.narrowed(gap), [hole(11 * second, 20 * second, 3)]);

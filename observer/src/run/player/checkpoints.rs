@@ -78,8 +78,8 @@ impl Checkpoints {
     }
 
     fn look(&mut self, pipeline: &Pipeline) {
-        let told_ns = pipeline.event_ns();
-        self.looks.push((told_ns, pipeline.events()));
+        let reported_ns = pipeline.event_ns();
+        self.looks.push((reported_ns, pipeline.events()));
         let marks = Arc::make_mut(&mut self.marks);
         for finding in pipeline.findings() {
             match self.by_id.get(&finding.id) {
@@ -91,7 +91,7 @@ impl Checkpoints {
                         id: finding.id,
                         rank: finding.rank,
                         at_ns: finding.first_ns,
-                        told_ns,
+                        reported_ns,
                     });
                 }
             }

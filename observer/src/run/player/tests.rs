@@ -1,4 +1,4 @@
-//! Places of a recording, whatever way led there.
+//! Tests of seeks: the state at a position is the same by every way to it.
 
 use std::path::PathBuf;
 
@@ -19,7 +19,7 @@ fn open(input: &Input) -> Player {
     Player::open("made".into(), input.clone(), None).unwrap()
 }
 
-/// Works until there is nothing to do.
+/// Works until nothing is left to do.
 fn settle(player: &mut Player) {
     for _ in 0..100_000 {
         match player.work(SLICE).unwrap() {
@@ -50,7 +50,7 @@ fn place(snapshot: &Snapshot) -> Replay {
     }
 }
 
-/// What has to be the same at one place.
+/// The part of a snapshot that must be equal at one position.
 fn picture(s: &Snapshot) -> String {
     format!(
         "{:?}",
@@ -62,7 +62,7 @@ fn picture(s: &Snapshot) -> String {
     )
 }
 
-/// A run that was never anywhere else, pass by pass and then event by event.
+/// A run without any seek, pass by pass and then event by event.
 fn fresh(input: &Input, until: Until) -> Snapshot {
     fresh_with(input, until, None)
 }
@@ -77,7 +77,7 @@ fn fresh_with(input: &Input, until: Until, tail: Option<Filter>) -> Snapshot {
             Taken::There => break,
             Taken::More => {}
             Taken::Hungry => match reader.next_pass().unwrap() {
-                // Never a whole pass at once.
+                // Passes are fed as a whole and taken event by event.
                 Some(pass) => pipeline.feed(&pass),
                 None => pipeline.feed_end(reader.closing()),
             },
@@ -88,7 +88,7 @@ fn fresh_with(input: &Input, until: Until, tail: Option<Filter>) -> Snapshot {
     Snapshot { now_ns: pipeline.event_ns(), ..pipeline.snapshot(&meta, position) }
 }
 
-/// Xorshift, always the same.
+/// Xorshift with a fixed seed.
 struct Dice(u64);
 
 impl Dice {
@@ -103,7 +103,7 @@ impl Dice {
 const FIXTURES: [&str; 3] = ["share-unmap.obs", "fault-truncate.obs", "walkers-6.1.obs"];
 
 #[test]
-fn a_place_is_the_same_whatever_way_led_there() {
+fn a_position_is_the_same_by_every_way_to_it() {
     let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
     for name in FIXTURES {
         let input = fixture(name);
@@ -137,7 +137,7 @@ fn a_place_is_the_same_whatever_way_led_there() {
 }
 
 #[test]
-fn at_a_time_everything_up_to_it_was_taken() {
+fn a_seek_to_a_time_takes_all_events_up_to_it() {
     let mut dice = Dice(7);
     for name in FIXTURES {
         let input = fixture(name);
@@ -146,11 +146,11 @@ fn at_a_time_everything_up_to_it_was_taken() {
         for _ in 0..20 {
             let span_ns = player.end_ns() - player.meta.start_ns;
             let ns = player.meta.start_ns + dice.below(span_ns);
-            let got = seek(&mut player, To::Time(ns));
-            assert!(got.tail.last().is_none_or(|row| row.event.time_ns <= ns));
-            assert_eq!(got.now_ns, ns, "{name}");
+            let sought = seek(&mut player, To::Time(ns));
+            assert!(sought.tail.last().is_none_or(|row| row.event.time_ns <= ns));
+            assert_eq!(sought.now_ns, ns, "{name}");
             let expected = Snapshot { now_ns: ns, ..fresh(&input, Until::Time(ns)) };
-            assert_eq!(picture(&got), picture(&expected), "{name}: {ns}");
+            assert_eq!(picture(&sought), picture(&expected), "{name}: {ns}");
             let next = seek(&mut player, To::Steps(1));
             assert!(place(&next).ended || next.tail.last().unwrap().event.time_ns > ns);
         }
@@ -164,14 +164,14 @@ fn report(input: &Input) -> Snapshot {
     last_snapshot(&outcome.report, Position::Replay(Replay::default()))
 }
 
-/// As a report has it, which has no counts of sites.
+/// The state in the form of a report, which has no counts of sites.
 fn as_report(snapshot: &Snapshot) -> String {
     let position = Position::Replay(Replay::default());
     picture(&Snapshot { position, fired: Vec::new(), ..snapshot.clone() })
 }
 
 #[test]
-fn at_its_end_it_is_the_report() {
+fn the_state_at_the_end_is_the_report() {
     let mut inputs: Vec<Input> = FIXTURES.map(fixture).to_vec();
     inputs.extend([300, 700, 950].map(|permille| cut("walkers-6.12.obs", permille)));
     inputs.push(fixture("hang-fault-mutex-6.1.obs"));
@@ -194,7 +194,7 @@ fn at_its_end_it_is_the_report() {
 }
 
 #[test]
-fn steps_lead_back_from_the_end_and_on_again() {
+fn steps_go_back_from_the_end_and_forward_again() {
     let input = fixture("share-unmap.obs");
     let mut player = read(&input);
     let total = player.checkpoints.events;
@@ -203,7 +203,7 @@ fn steps_lead_back_from_the_end_and_on_again() {
         assert_eq!(place(&snapshot).event, total - back);
         assert!(!place(&snapshot).ended);
     }
-    // Faster than they are taken.
+    // Commands arrive faster than the player takes them.
     for _ in 0..5 {
         player.command(Command::Seek(To::Steps(1)));
     }
@@ -213,8 +213,8 @@ fn steps_lead_back_from_the_end_and_on_again() {
 }
 
 #[test]
-fn a_recording_of_nothing_is_at_its_end() {
-    // The description of the run alone.
+fn an_empty_recording_is_at_its_end() {
+    // Only the description of the run.
     let Input::Static(bytes) = cut("share-unmap.obs", 1000) else { unreachable!() };
     let index = Index::read(&mut std::io::Cursor::new(bytes)).unwrap();
     let input = Input::Static(&bytes[..index.chunks()[1].offset as usize]);
@@ -237,14 +237,14 @@ fn a_finding_is_listed_at_its_mark() {
         let mut player = read(&fixture(name));
         let end = player.snapshot();
         let marks = place(&end).marks;
-        assert!(marks.is_sorted_by_key(|mark| mark.told_ns));
+        assert!(marks.is_sorted_by_key(|mark| mark.reported_ns));
         for finding in &end.findings {
             assert_eq!(marks.iter().filter(|mark| mark.id == finding.id).count(), 1, "{}", finding.id);
         }
-        before_the_end += marks.iter().filter(|mark| mark.told_ns < place(&end).end_ns).count();
+        before_the_end += marks.iter().filter(|mark| mark.reported_ns < place(&end).end_ns).count();
         for mark in marks.iter() {
-            assert!(mark.at_ns <= mark.told_ns);
-            let then = seek(&mut player, To::Time(mark.told_ns));
+            assert!(mark.at_ns <= mark.reported_ns);
+            let then = seek(&mut player, To::Time(mark.reported_ns));
             assert!(then.findings.iter().any(|f| f.id == mark.id), "{name}: {mark:?}");
         }
     }
@@ -267,7 +267,7 @@ fn the_tail_is_full_after_a_seek() {
             assert!(snapshot.tail.iter().filter(|row| row.comm.is_empty()).count() < numbers.len() / 4);
         }
     }
-    // Looked through anew where it stands.
+    // A new filter at the same position.
     seek(&mut player, To::Event(5000));
     let filter = Filter::parse("kind=lookup", &Default::default()).unwrap();
     player.command(Command::Tail(filter.clone()));
@@ -280,7 +280,7 @@ fn the_tail_is_full_after_a_seek() {
 }
 
 #[test]
-fn rows_know_what_was_told_before_they_were_kept() {
+fn a_late_tail_knows_the_names_recorded_before_it() {
     for name in ["migrate.obs", "walkers-6.1.obs", "hang-fault-mutex-6.1.obs"] {
         let input = fixture(name);
         let mut player = read(&input);
@@ -294,7 +294,7 @@ fn rows_know_what_was_told_before_they_were_kept() {
 }
 
 #[test]
-fn the_first_reading_can_be_interrupted_and_is_gone_on_with() {
+fn the_first_reading_can_be_interrupted_and_resumed() {
     let input = fixture("fault-truncate.obs");
     let total = read(&input).checkpoints.events;
     let mut player = open(&input);
@@ -323,11 +323,11 @@ fn the_first_reading_can_be_interrupted_and_is_gone_on_with() {
 }
 
 #[test]
-fn at_a_speed_it_is_read_first_and_played_then() {
+fn a_recording_is_read_before_it_is_played_at_a_speed() {
     let input = fixture("share-unmap.obs");
     let whole = read(&input);
     let span_ns = whole.end_ns() - whole.meta.start_ns;
-    // So that it takes a third of a second.
+    // At this speed the recording takes a third of a second.
     let speed = span_ns as f32 / 0.33e9;
     let mut player = Player::open("made".into(), input, Some(Some(speed))).unwrap();
     while player.reading {
@@ -352,7 +352,7 @@ fn at_a_speed_it_is_read_first_and_played_then() {
 }
 
 #[test]
-fn a_dashboard_is_told_what_it_asks_for() {
+fn the_dashboard_receives_the_positions_it_requests() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let (snapshots, mut shown) = tokio::sync::watch::channel(Arc::new(Snapshot::default()));
@@ -375,9 +375,9 @@ fn a_dashboard_is_told_what_it_asks_for() {
 }
 
 #[test]
-fn nobody_has_to_look_at_nothing_for_long() {
+fn long_gaps_without_events_are_skipped() {
     let mut player = read(&fixture("share-unmap.obs"));
-    // So slow that there is no event in this test's time.
+    // The speed is so low that no event is due during this test.
     player.command(Command::Speed(Some(1e-6)));
     seek(&mut player, To::Event(1000));
     player.command(Command::Pause(false));

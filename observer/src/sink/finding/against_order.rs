@@ -68,7 +68,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn it_names_the_document() {
+    fn the_text_names_the_document() {
         let f = finding(Rank::AgainstOrder, sample());
         let headline = "folio_lock(file)(?) requested while fault_mutex is held, in smaps_hugetlb_range";
         assert_eq!(summary(&f), headline);

@@ -209,7 +209,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_headline_is_the_chain_and_the_detail_names_each_side_and_the_gate() {
+    fn the_headline_shows_the_chain_and_the_detail_names_each_party_and_the_gate() {
         let f = finding(Rank::Guarded, sample());
         assert_eq!(summary(&f), "fault_mutex -> fault_mutex -> fault_mutex");
         let text = text(&f);

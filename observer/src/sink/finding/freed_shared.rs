@@ -85,7 +85,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn it_lists_the_links_of_others() {
+    fn the_text_lists_the_remaining_links() {
         let f = finding(Rank::Freed, sample());
         assert!(summary(&f).starts_with("task 11 (walker, process 10) "), "{}", summary(&f));
         assert!(text(&f).contains("link      mm 0x5, GiB of 0x6"), "{}", text(&f));

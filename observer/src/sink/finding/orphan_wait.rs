@@ -179,7 +179,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn it_says_who_waits_and_who_held_the_lock_last() {
+    fn the_text_names_the_waiter_and_the_last_holder() {
         let f = finding(Rank::Confirmed, sample());
         let headline = "task 11 (walker, process 10) waits for folio_lock(file) in smaps_hugetlb_range, for 1 ns, \
                         and no task is known to hold it";

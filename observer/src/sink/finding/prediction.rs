@@ -186,7 +186,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn it_says_what_would_exclude_and_counts_both_accesses() {
+    fn the_text_names_possible_excluders_and_counts_both_accesses() {
         let f = finding(Rank::Predicted, sample());
         assert!(summary(&f).ends_with(": no lock excludes one from the other"), "{}", summary(&f));
         assert!(text(&f).contains("ptl, held from the lookup to the last use, would have excluded it"));

@@ -29,8 +29,8 @@ impl Explain for Relock {
 
     fn detail(&self, out: &mut Vec<String>, f: &Finding, run: Run<'_>, _: &[Run<'_>]) {
         let (s, at) = (&self.party, moment(self.party.time_ns, run.start_ns));
-        let who = format!("{} on cpu {} in {}, at {at}", task(&s.task), s.task.cpu, s.site);
-        paragraph(out, "side", &who);
+        let party = format!("{} on cpu {} in {}, at {at}", task(&s.task), s.task.cpu, s.site);
+        paragraph(out, "side", &party);
         let again = format!("requested {} {:#x}", lock(self.held.class, self.requested_mode), self.held.lock);
         paragraph(out, "", &format!("{again}, which it holds"));
         holding(out, &s.holds);
@@ -91,7 +91,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn it_names_both_modes() {
+    fn the_text_names_both_modes() {
         let f = finding(Rank::Confirmed, sample());
         let headline = "i_mmap_rwsem(write) requested by the task that holds it as i_mmap_rwsem(read), in \
                         smaps_hugetlb_range";

@@ -1,4 +1,4 @@
-//! Parts of the samples that the files of the kinds are tested with, and what holds for every kind.
+//! Samples that the tests of each kind use, and checks of every kind.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ const BASES: [HoldBasis; 7] = [
     HoldBasis::InferredFromRelease,
 ];
 
-/// A variant that is added stops this from compiling until `BASES` and the document have it.
+/// A new variant stops this from compiling until `BASES` and the document contain it.
 fn is_listed(basis: HoldBasis) {
     match basis {
         HoldBasis::Requested
@@ -67,7 +67,7 @@ pub fn step(to_mode: Option<Mode>) -> Step {
     }
 }
 
-/// A finding with this evidence, for the words that depend on its rank or times.
+/// A finding with this evidence and rank.
 pub fn finding(rank: Rank, evidence: Evidence) -> Finding {
     Finding { id: "made".into(), rank, count: 1, first_ns: 1, last_ns: 2, doubts: vec![], evidence }
 }

@@ -222,7 +222,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_headline_is_of_the_longest_case_and_the_detail_of_both() {
+    fn the_headline_shows_the_longest_case_and_the_detail_both() {
         let f = finding(Rank::Used, sample(Use::Contract));
         let headline =
             "smaps_hugetlb_range held a pte pointer whose table smaps_hugetlb_range unlinked, for 4 ns";
@@ -233,7 +233,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_use_without_a_certain_part_is_an_upper_limit() {
+    fn a_window_without_a_certain_part_is_an_upper_limit() {
         let case = WindowCase { certain_ns: 0, ..case(Use::No) };
         let evidence = Evidence::Window(Box::new(Window { first: case.clone(), longest: case }));
         let f = finding(Rank::Possible, evidence);

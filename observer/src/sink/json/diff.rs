@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{Loss, order};
 use crate::{
-    diff::{Diff, FindingChange, Told},
+    diff::{Diff, FindingChange, RunFinding},
     meta::{Filter, Kernel, Level},
     report::Report,
     sink::{finding as worded, words},
@@ -126,7 +126,7 @@ fn coverage<'a>(d: &'a Diff<'_>) -> Vec<Coverage<'a>> {
 
 fn finding<'a>(c: &FindingChange<'a>) -> Option<Finding<'a>> {
     let shown = c.shown()?;
-    let side = |t: Told<'_>| Side { rank: t.finding.rank.name(), count: t.count };
+    let side = |t: RunFinding<'_>| Side { rank: t.finding.rank.name(), count: t.count };
     Some(Finding {
         change: c.change.name(),
         id: c.id,

@@ -1,5 +1,5 @@
-//! `docs/findings.md` says what the code says: every rank, kind, word and key that a report has is documented, and every one that is
-//! documented occurs.
+//! Checks that `docs/findings.md` matches the code: every rank, kind, word and key of a report is documented, and every
+//! documented one occurs.
 
 mod made;
 mod schema;
@@ -40,7 +40,7 @@ fn written(write: impl FnOnce(&mut dyn io::Write) -> io::Result<()>) -> Value {
 }
 
 #[test]
-fn ranks_and_kinds_are_those_of_the_code() {
+fn documented_ranks_and_kinds_match_the_code() {
     let text = document("docs/findings.md");
     let ranks = schema::rows(&text, "Ranks");
     let documented: Vec<(&str, bool)> = ranks.iter().map(|r| (schema::code(&r[0]), r[1] == "yes")).collect();
@@ -63,7 +63,7 @@ fn excluders() -> Vec<String> {
 }
 
 #[test]
-fn words_are_those_of_the_code() {
+fn documented_values_match_the_code() {
     let schema = Schema::read(&document("docs/findings.md"));
     let list = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
     let real = [
@@ -88,7 +88,7 @@ fn words_are_those_of_the_code() {
 }
 
 #[test]
-fn every_key_of_a_report_is_documented_and_every_documented_one_occurs() {
+fn every_key_is_documented_and_every_documented_key_occurs() {
     let mut schema = Schema::read(&document("docs/findings.md"));
     schema.check("report", &written_report(&made::everything()));
     let (several, diff) = (made::several(), [made::everything(), made::other()]);
@@ -103,7 +103,7 @@ fn every_key_of_a_report_is_documented_and_every_documented_one_occurs() {
 }
 
 #[test]
-fn a_key_that_is_not_documented_is_found() {
+fn an_undocumented_key_is_found() {
     let mut value = written_report(&made::everything());
     value["findings"][0]["evidence"]["first"]["holder"]["colour"] = Value::from("red");
     let check = || Schema::read(&document("docs/findings.md")).check("report", &value);
@@ -113,7 +113,7 @@ fn a_key_that_is_not_documented_is_found() {
 }
 
 #[test]
-fn expected_findings_of_fixtures_are_as_documented() {
+fn expected_findings_of_fixtures_follow_the_schema() {
     for file in fs::read_dir(root().join("fixtures")).unwrap().map(|e| e.unwrap().path()) {
         if file.to_str().unwrap().ends_with(".expected.json") {
             let value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use crate::{
-    diff::{Change, Diff, EdgeChange, FindingChange, Told},
+    diff::{Change, Diff, EdgeChange, FindingChange, RunFinding},
     report::Report,
     sink::{finding, words},
     text::{plural, span, times},
@@ -81,7 +81,7 @@ fn finding(out: &mut dyn Write, c: &FindingChange<'_>) -> io::Result<()> {
         _ => String::new(),
     };
     writeln!(out, "  {sign} {rank}{was} {kind}: {}", finding::summary(shown))?;
-    let times = |told: Option<Told<'_>>| told.map_or("none".to_owned(), |t| times(t.count));
+    let times = |found: Option<RunFinding<'_>>| found.map_or("none".to_owned(), |t| times(t.count));
     let times = match (c.a, c.b) {
         (Some(_), Some(_)) => format!("{} in A, {} in B", times(c.a), times(c.b)),
         (a, b) => times(b.or(a)),

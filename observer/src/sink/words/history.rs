@@ -39,7 +39,7 @@ fn step(e: &TableEvent, c: &WindowCase) -> String {
         tid if tid == c.unlinker.task.tid => " by the unlinker".to_owned(),
         tid => format!(" by task {}", tid.0),
     };
-    format!("{}{by}{}", what(e.what, &link), other_generation(e, c.generation))
+    format!("{}{by}{}", step_text(e.what, &link), other_generation(e, c.generation))
 }
 
 /// Kept steps of a table, one line each.
@@ -47,8 +47,8 @@ fn step(e: &TableEvent, c: &WindowCase) -> String {
 pub fn of_table(t: &TableView, start_ns: u64) -> Vec<String> {
     let line = |e: &TableEvent| {
         let by = if e.tid == Tid(0) { String::new() } else { format!(" by task {}", e.tid.0) };
-        let (what, generation) = (what(e.what, &link(e)), other_generation(e, t.generation));
-        format!("{}  {what}{by}{generation}", moment(e.time_ns, start_ns))
+        let (step, generation) = (step_text(e.what, &link(e)), other_generation(e, t.generation));
+        format!("{}  {step}{by}{generation}", moment(e.time_ns, start_ns))
     };
     t.history.iter().map(line).collect()
 }
@@ -57,7 +57,7 @@ fn link(e: &TableEvent) -> String {
     format!("link of mm {}, GiB of {},", e.mm, e.gib)
 }
 
-fn what(step: TableStep, link: &str) -> String {
+fn step_text(step: TableStep, link: &str) -> String {
     match step {
         TableStep::Born => format!("{link} created with the table"),
         TableStep::Shared => format!("{link} shared"),

@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rates_read_well() {
+    fn format_of_rates() {
         let rates = [(0, 1), (1, 3), (99, 10), (1000, 1), (5, 0)].map(|(n, s)| per_second(n, s));
         assert_eq!(rates, ["0.0", "0.3", "9.9", "1,000", "5.0"]);
     }

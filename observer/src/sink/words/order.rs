@@ -55,8 +55,8 @@ pub fn documented(e: &EdgeView) -> Vec<String> {
 pub fn edge_detail(e: &EdgeView, start_ns: u64) -> Vec<String> {
     let (w, at) = (&e.witness, moment(e.witness.party.time_ns, start_ns));
     let mut out = Vec::new();
-    let who = format!("{} on cpu {} in {}, at {at}", task(&w.party.task), w.party.task.cpu, w.party.site);
-    paragraph(&mut out, "first", &who);
+    let party = format!("{} on cpu {} in {}, at {at}", task(&w.party.task), w.party.task.cpu, w.party.site);
+    paragraph(&mut out, "first", &party);
     step::request(&mut out, &Step { count: 1, ..w.clone() }, None);
     step::holds(&mut out, w, "");
     out.push(row("seen", &format!("{}, on {}", times(e.count), plural(e.instances as u64, "lock pair"))));

@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_removal_goes_without_a_lock_only_if_that_lock_is_seen() {
+    fn a_lock_is_listed_as_missing_only_if_it_is_visible() {
         let unlinks = UnlinkProtection {
             site: Arc::from("move_page_tables"),
             unlinks: 3,
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn ways_come_most_first_and_what_is_not_judged_last() {
+    fn the_most_frequent_protection_is_first_and_unjudged_is_last() {
         let lookups = LookupProtection {
             site: Arc::from("walk"),
             leases: 11,
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_keeps_a_pair_apart_reads_well() {
+    fn excluders_of_a_pair_are_worded() {
         let (vma, last) = (Excluder::Lock(LockClass::VmaLock), Excluder::LastUser);
         let words = |always: &[Excluder], ever: &[Excluder], open| {
             let (lookup, unlink) = (Arc::from("walk"), Arc::from("zap"));

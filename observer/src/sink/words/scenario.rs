@@ -27,12 +27,12 @@ impl Act {
 pub fn draw(out: &mut Vec<String>, title: &str, (sides, writers): (usize, usize), acts: &[Act]) {
     out.push(row("scenario", title));
     let columns = sides + writers;
-    let who = |at| {
+    let heading = |at| {
         if at < sides { format!("CPU{at} (side {})", at + 1) } else { format!("CPU{at} (a writer)") }
     };
     let width = |at| {
         let texts = acts.iter().filter(|a| a.column == at).map(|a| a.text.len());
-        texts.chain([who(at).len()]).max().unwrap_or(0) + 2
+        texts.chain([heading(at).len()]).max().unwrap_or(0) + 2
     };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let side_by_side = widths.iter().sum::<usize>() <= WIDTH;
@@ -41,14 +41,14 @@ pub fn draw(out: &mut Vec<String>, title: &str, (sides, writers): (usize, usize)
             let cells: String = (0..columns).map(|at| format!("{:<w$}", text(at), w = widths[at])).collect();
             row("", cells.trim_end())
         };
-        out.push(line(&who));
+        out.push(line(&heading));
         out.push(line(&|_| "----".to_owned()));
     }
     for act in acts {
         let text = if side_by_side {
             format!("{:w$}{}", "", act.text, w = widths[..act.column].iter().sum())
         } else {
-            format!("{:<16} {}", who(act.column), act.text)
+            format!("{:<16} {}", heading(act.column), act.text)
         };
         out.push(row("", &text));
     }

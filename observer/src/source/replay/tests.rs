@@ -1,4 +1,4 @@
-//! What a recording is as a source.
+//! Tests of a recording as a source.
 
 use std::{
     io::{Cursor, Write},
@@ -54,7 +54,7 @@ fn a_recording_gives_its_passes_and_ends() {
 }
 
 #[test]
-fn a_replay_that_was_stopped_says_so() {
+fn a_stopped_replay_has_a_notice() {
     block_on(async {
         let mut replay = replay(10);
         replay.next().await.unwrap();

@@ -87,7 +87,7 @@ pub fn lines(c: &Context<'_>, row: &EventRow) -> Vec<Line> {
         ("time", w.time),
         ("cpu", w.cpu),
         ("task", w.task),
-        ("what", w.what),
+        ("what", w.action),
         ("object", w.object),
         ("trace", trace),
     ];

@@ -83,10 +83,10 @@ fn links(c: &Context<'_>, f: &Finding) -> Vec<Line> {
         lines.push(link("go to", text, "", Go::Seek(at_ns)));
     }
     if let Some(mark) = c.mark(&f.id).filter(|_| c.replay) {
-        let at = since_start(s, mark.told_ns);
-        let end = if c.is_end(mark.told_ns) { ", which is the end of the run" } else { "" };
+        let at = since_start(s, mark.reported_ns);
+        let end = if c.is_end(mark.reported_ns) { ", which is the end of the run" } else { "" };
         let text = format!("{at}: first reported{end}, with the evidence of that time");
-        lines.push(link("go to", text, "", Go::Seek(mark.told_ns)));
+        lines.push(link("go to", text, "", Go::Seek(mark.reported_ns)));
     }
     lines
 }
@@ -223,8 +223,8 @@ fn holds(c: &Context<'_>, side: &Party, name: &str) -> Vec<Line> {
 pub fn stacks(c: &Context<'_>, f: &Finding) -> Vec<Line> {
     let mut blocks = Vec::new();
     for (name, side) in subject(f, Case::Longest).parties() {
-        let who = format!("{} in {}", task(&side.task.comm, side.task.tid), side.site);
-        let mut block = vec![Text::new(Tone::Label, format!("{name}: ")).and(Tone::Plain, who)];
+        let place = format!("{} in {}", task(&side.task.comm, side.task.tid), side.site);
+        let mut block = vec![Text::new(Tone::Label, format!("{name}: ")).and(Tone::Plain, place)];
         let frames = c.stacks.symbolised(side.stack);
         if frames.is_empty() {
             block.push(Text::new(Tone::Faint, "  no stack was recorded"));

@@ -103,8 +103,8 @@ pub fn shortcut(s: &Snapshot, e: &EdgeView, to: Shortcut) -> Option<Page> {
 }
 
 /// Locks at the lookups or unlinks of a site.
-pub fn site(c: &Context<'_>, what: &str, site: &str) -> Vec<Line> {
-    let Some(row) = protect::of_site(c.snapshot, what, site) else {
+pub fn site(c: &Context<'_>, kind: &str, site: &str) -> Vec<Line> {
+    let Some(row) = protect::of_site(c.snapshot, kind, site) else {
         return vec![plain("nothing of this site is known at this time of the run")];
     };
     let head = Text::new(Tone::Label, site).and(Tone::Plain, format!(": {}", row.means()));
@@ -147,7 +147,7 @@ fn pairs_of_site(s: &Snapshot, row: &protect::Row<'_>) -> Vec<Line> {
     let line = |p: &PairProtection| {
         let pair = protect::Row::Pair(p);
         let text = format!("{}: {}", pair.site(), pair.ways(s).join("; "));
-        link(pair.what(), text, "", Go::Page(Page::Site(pair.what(), pair.site())))
+        link(pair.kind(), text, "", Go::Page(Page::Site(pair.kind(), pair.site())))
     };
     s.protection.pairs.iter().filter(about).map(line).collect()
 }

@@ -175,7 +175,7 @@ impl State {
         if self.pages[self.tab as usize].pop().is_none() && !self.list().filter.is_empty() {
             self.give_filter(String::new());
         }
-        self.lines_anew();
+        self.refresh_lines();
     }
 
     /// Page that the keys without a line are about.

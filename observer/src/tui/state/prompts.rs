@@ -10,7 +10,7 @@ use crate::snapshot::Command;
 use crate::tui::answers::Look;
 use crate::tui::help;
 use crate::tui::page::Context;
-use crate::tui::prompt::{EXPORTS, Prompt, Take, Typed, What};
+use crate::tui::prompt::{EXPORTS, Prompt, Purpose, Take, Typed};
 use crate::tui::target::Page;
 use crate::tui::views::FilteredBy;
 use crate::tui::{Mode, Written};
@@ -19,32 +19,32 @@ use crate::tui::{Mode, Written};
 const TEXT_WIDTH: u16 = 110;
 
 impl State {
-    pub(super) fn ask(&mut self, what: What, text: impl Into<String>) {
-        self.prompt = Some(Prompt::new(what, text));
+    pub(super) fn ask(&mut self, purpose: Purpose, text: impl Into<String>) {
+        self.prompt = Some(Prompt::new(purpose, text));
     }
 
     pub(super) fn ask_filter(&mut self) {
         self.help = None;
         match (self.body(), self.top().map(|open| open.page.clone())) {
-            (Body::Page, Some(Page::Events(look))) => self.ask(What::Filter, look.filter),
-            (Body::List, _) => self.ask(What::Filter, self.list().filter.clone()),
+            (Body::Page, Some(Page::Events(look))) => self.ask(Purpose::Filter, look.filter),
+            (Body::List, _) => self.ask(Purpose::Filter, self.list().filter.clone()),
             _ => self.complain("there are no rows to choose from here"),
         }
     }
 
     pub(super) fn ask_file(&mut self, take: Take) {
-        self.ask(What::File(take), "");
+        self.ask(Purpose::File(take), "");
     }
 
     /// Handles a key while a prompt is open; returns `false` if it is not a key of prompts.
     pub(super) fn typed(&mut self, key: KeyEvent) -> bool {
         let Some(mut prompt) = self.prompt.take() else { return false };
-        match &prompt.what {
-            What::Export => {
+        match &prompt.purpose {
+            Purpose::Export => {
                 self.chosen_export(key);
                 return true;
             }
-            What::Overwrite(take, path) => {
+            Purpose::Overwrite(take, path) => {
                 if matches!(key.code, KeyCode::Char('y' | 'Y')) {
                     let (take, path) = (*take, PathBuf::from(path));
                     self.write(take, path, true);
@@ -63,9 +63,9 @@ impl State {
             Typed::Done => self.done(prompt),
             Typed::Given => {
                 // A list is filtered while the person types; leaving the prompt restores the former filter.
-                if prompt.what == What::Filter && self.is_filtered_here() {
+                if prompt.purpose == Purpose::Filter && self.is_filtered_here() {
                     self.list_mut().filter = prompt.former;
-                    self.rows_anew();
+                    self.refresh_rows();
                 }
             }
             Typed::Other => {
@@ -83,16 +83,16 @@ impl State {
 
     /// Shows the effect of the text while it is typed.
     fn tried(&mut self, prompt: &Prompt) {
-        match prompt.what {
-            What::Search => {
+        match prompt.purpose {
+            Purpose::Search => {
                 self.search = prompt.text.to_lowercase();
                 if !self.search.is_empty() {
                     self.find(true, true);
                 }
             }
-            What::Filter if self.is_filtered_here() => {
+            Purpose::Filter if self.is_filtered_here() => {
                 self.list_mut().filter.clone_from(&prompt.text);
-                self.rows_anew();
+                self.refresh_rows();
             }
             _ => {}
         }
@@ -100,24 +100,24 @@ impl State {
 
     fn done(&mut self, mut prompt: Prompt) {
         let text = prompt.text.trim().to_owned();
-        let taken = match prompt.what.clone() {
-            What::Search if text.is_empty() => {
+        let taken = match prompt.purpose.clone() {
+            Purpose::Search if text.is_empty() => {
                 self.find(true, false);
                 Ok(())
             }
-            What::Search => {
+            Purpose::Search => {
                 self.search = text.to_lowercase();
                 self.find(true, true);
                 Ok(())
             }
-            What::Filter => self.filter_with(text),
-            What::GoTo => self.go_to(&text),
-            What::File(take) => {
+            Purpose::Filter => self.filter_with(text),
+            Purpose::GoTo => self.go_to(&text),
+            Purpose::File(take) => {
                 let name = if text.is_empty() { take.file() } else { text };
                 self.write(take, PathBuf::from(name), false);
                 Ok(())
             }
-            What::Overwrite(..) | What::Export => Ok(()),
+            Purpose::Overwrite(..) | Purpose::Export => Ok(()),
         };
         if let Err(why) = taken {
             prompt.error = Some(why);
@@ -134,7 +134,7 @@ impl State {
                 if let Some(open) = self.top_mut() {
                     *open = super::Open::new(Page::Events(look));
                 }
-                self.lines_anew();
+                self.refresh_lines();
                 self.settle_link();
             }
             _ => {
@@ -155,7 +155,7 @@ impl State {
             self.effects.push(Effect::Send(Command::Tail(filter)));
         }
         self.list_mut().filter = text;
-        self.rows_anew();
+        self.refresh_rows();
     }
 
     fn chosen_export(&mut self, key: KeyEvent) {
@@ -170,7 +170,7 @@ impl State {
     fn write(&mut self, take: Take, path: PathBuf, force: bool) {
         self.say(format!("writing {} to {} ...", take.name(), path.display()));
         self.effects.push(match take {
-            Take::Of(what) => Effect::Export { what, to: path, force },
+            Take::Of(export) => Effect::Export { export, to: path, force },
             Take::Shown => Effect::Write { text: self.shown_text(), to: path, force },
         });
     }
@@ -188,7 +188,7 @@ impl State {
                 let bytes = crate::text::number(bytes);
                 self.say(format!("wrote {}{of} to {name}, {bytes} bytes", take.name()));
             }
-            Written::Exists => self.prompt = Some(Prompt::new(What::Overwrite(take, name), "")),
+            Written::Exists => self.prompt = Some(Prompt::new(Purpose::Overwrite(take, name), "")),
             Written::Failed(why) => self.complain(why),
         }
     }
@@ -197,8 +197,10 @@ impl State {
         let text = self.shown_text();
         let lines = text.lines().count() as u64;
         self.effects.push(Effect::Copy(text));
-        let what = crate::text::plural(lines, "line");
-        self.say(format!("copied {what} by OSC 52; where the terminal has no such thing: x p writes a file"));
+        let copied = crate::text::plural(lines, "line");
+        self.say(format!(
+            "copied {copied} by OSC 52; where the terminal has no such thing: x p writes a file"
+        ));
     }
 
     /// Text of the page, of the page that the selected row opens, or of the whole help.

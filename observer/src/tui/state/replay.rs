@@ -4,7 +4,7 @@ use super::{Body, Effect, State};
 use crate::snapshot::{Command, Position, Replay, To};
 use crate::tui::keys::Action;
 use crate::tui::list::Pin;
-use crate::tui::prompt::What;
+use crate::tui::prompt::Purpose;
 use crate::tui::tab::Tab;
 use crate::tui::target::Page;
 
@@ -52,7 +52,7 @@ impl State {
             Action::SeekBack => {
                 self.seek(To::Time(now_ns.saturating_sub(length_ns / JUMP).max(r.start_ns)));
             }
-            Action::GoTo => self.ask(What::GoTo, String::new()),
+            Action::GoTo => self.ask(Purpose::GoTo, String::new()),
             Action::Faster => self.set_speed(faster(self.pace.speed)),
             Action::Slower => self.set_speed(slower(self.pace.speed)),
             // Pressed again: in real time.
@@ -91,8 +91,8 @@ impl State {
         let next = match (self.mark, on) {
             (Some(at), true) => at + 1,
             (Some(at), false) => at.wrapping_sub(1),
-            (None, true) => r.marks.partition_point(|m| m.told_ns <= now_ns),
-            (None, false) => r.marks.partition_point(|m| m.told_ns < now_ns).wrapping_sub(1),
+            (None, true) => r.marks.partition_point(|m| m.reported_ns <= now_ns),
+            (None, false) => r.marks.partition_point(|m| m.reported_ns < now_ns).wrapping_sub(1),
         };
         let Some(mark) = r.marks.get(next) else {
             let unread = if r.read_ns < r.end_ns { " in what was read" } else { "" };
@@ -104,11 +104,11 @@ impl State {
             return;
         };
         self.pause();
-        self.seek(To::Time(mark.told_ns));
+        self.seek(To::Time(mark.reported_ns));
         self.mark = Some(next);
         // Marks count reports, not the findings of the header: a finding that is reported here may have been superseded
         // later.
-        let at = crate::text::moment(mark.told_ns, r.start_ns);
+        let at = crate::text::moment(mark.reported_ns, r.start_ns);
         self.say(format!(
             "mark {} of {}: {} first reported at {at}",
             next + 1,
@@ -120,7 +120,7 @@ impl State {
             && matches!(open.page, Page::Finding(_))
         {
             *open = super::Open::new(page);
-            self.lines_anew();
+            self.refresh_lines();
             return;
         }
         self.wanted = Some(mark.id.clone());
@@ -175,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_are_read_as_they_are_shown() {
+    fn a_typed_position_reads_as_it_is_shown() {
         let r = Replay { start_ns: 1_000_000_000, end_ns: 11_000_000_000, ..Replay::default() };
         let read = |text| place(text, &r);
         assert_eq!(read("+1.25"), Some(To::Time(2_250_000_000)));
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn speeds_have_ends() {
+    fn speeds_have_a_minimum_and_a_maximum() {
         assert_eq!(faster(Some(1024.0)), None);
         assert_eq!(slower(None), Some(1024.0));
         assert_eq!(slower(Some(SPEEDS.0)), Some(SPEEDS.0));

@@ -176,7 +176,7 @@ impl State {
         let page = self.top().map(|open| open.page.clone()).or_else(|| self.selected_page())?;
         let id = page.finding()?;
         let now = self.snapshot().findings.iter().find(|f| f.id == id);
-        now.or_else(|| self.kept.get(id).map(|told| &told.finding))
+        now.or_else(|| self.kept.get(id).map(|kept| &kept.finding))
     }
 
     /// Lines below the list on a tall screen: the page of the selected row.

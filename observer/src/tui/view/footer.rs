@@ -7,7 +7,7 @@ use crate::text::plural;
 use crate::tui::keys::{self, Action};
 use crate::tui::layout::Area;
 use crate::tui::page::Shortcut;
-use crate::tui::prompt::{Prompt, What};
+use crate::tui::prompt::{Prompt, Purpose};
 use crate::tui::state::{Body, State};
 use crate::tui::tab::Tab;
 use crate::tui::text::{Text, Tone, fit};
@@ -27,15 +27,15 @@ pub fn draw(frame: &mut Frame, area: Area, state: &State, theme: &Theme) {
 
 fn typed(prompt: &Prompt, state: &State, width: u16) -> Text {
     let label = prompt.label();
-    let rows = match prompt.what {
-        What::Filter | What::Search if state.body() == Body::List => {
+    let rows = match prompt.purpose {
+        Purpose::Filter | Purpose::Search if state.body() == Body::List => {
             format!("  {}", plural(state.shown_list().visible.len() as u64, "row"))
         }
         _ => String::new(),
     };
     // A search without a match is reported while it is typed.
-    let told = state.message().map_or(rows, |m| format!("  {}", m.text));
-    let after = prompt.error.as_ref().map_or(told, |why| format!("  {why}"));
+    let message = state.message().map_or(rows, |m| format!("  {}", m.text));
+    let after = prompt.error.as_ref().map_or(message, |why| format!("  {why}"));
     let tone = if prompt.error.is_some() { Tone::Caution } else { Tone::Faint };
     // The person looks at the end of the typed text.
     let room = usize::from(width).saturating_sub(label.len() + 1);

@@ -45,7 +45,7 @@ pub fn cells(s: &Snapshot, e: &EventRow) -> Vec<Cell> {
         Cell::plain(w.time).by(e.event.time_ns),
         Cell::plain(w.cpu).by(e.event.cpu.into()),
         Cell::plain(w.task),
-        Cell::plain(w.what),
+        Cell::plain(w.action),
         Cell::plain(w.object),
     ]
 }

@@ -27,7 +27,7 @@ pub const VIEW: View = View {
     left_out,
     cells: |s, row| {
         let Some(c) = s.findings.get(row).map(|f| Cells::of(s, f)) else { return Vec::new() };
-        vec![c.rank, c.kind, c.count, c.first, c.certain, c.possible, c.what]
+        vec![c.rank, c.kind, c.count, c.first, c.certain, c.possible, c.summary]
     },
     detail,
     in_full: None,
@@ -49,7 +49,7 @@ pub struct Cells {
     pub first: Cell,
     pub certain: Cell,
     pub possible: Cell,
-    pub what: Cell,
+    pub summary: Cell,
 }
 
 impl Cells {
@@ -64,7 +64,7 @@ impl Cells {
             first: Cell::plain(since_start(s, f.first_ns)).by(f.first_ns),
             certain: part(certain_ns),
             possible: part(possible_ns),
-            what: Cell::plain(words::summary(f)),
+            summary: Cell::plain(words::summary(f)),
         }
     }
 }

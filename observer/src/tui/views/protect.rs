@@ -21,10 +21,10 @@ pub const VIEW: View = View {
     cells: |s, row| at(s, row).map_or(Vec::new(), |r| cells(s, &r)),
     detail: no_detail,
     in_full: None,
-    page: |s, row| at(s, row).map(|r| Page::Site(r.what(), r.site())),
+    page: |s, row| at(s, row).map(|r| Page::Site(r.kind(), r.site())),
     opens: |s, row, page| {
         let is =
-            |r: Row<'_>| matches!(page, Page::Site(what, site) if r.what() == *what && r.site() == *site);
+            |r: Row<'_>| matches!(page, Page::Site(kind, site) if r.kind() == *kind && r.site() == *site);
         at(s, row).is_some_and(is)
     },
     badge: Badge::None,
@@ -71,19 +71,19 @@ fn at(s: &Snapshot, row: usize) -> Option<Row<'_>> {
 
 /// Row about a site, or about a pair of sites.
 #[must_use]
-pub fn of_site<'a>(s: &'a Snapshot, what: &str, site: &str) -> Option<Row<'a>> {
-    rows(s).into_iter().filter_map(|row| at(s, row)).find(|r| r.what() == what && r.site() == site)
+pub fn of_site<'a>(s: &'a Snapshot, kind: &str, site: &str) -> Option<Row<'a>> {
+    rows(s).into_iter().filter_map(|row| at(s, row)).find(|r| r.kind() == kind && r.site() == site)
 }
 
 fn cells(s: &Snapshot, r: &Row<'_>) -> Vec<Cell> {
     let tone = if r.is_open() { Tone::Caution } else { Tone::Plain };
     let count = r.count().map_or(Cell::plain(""), Cell::count);
-    vec![Cell::plain(r.what()), Cell::plain(r.site()), count, Cell::new(tone, r.ways(s).join("; "))]
+    vec![Cell::plain(r.kind()), Cell::plain(r.site()), count, Cell::new(tone, r.ways(s).join("; "))]
 }
 
 impl Row<'_> {
     #[must_use]
-    pub fn what(&self) -> &'static str {
+    pub fn kind(&self) -> &'static str {
         match self {
             Row::Lookup(_) => "lookup",
             Row::Unlink(_) => "unlink",

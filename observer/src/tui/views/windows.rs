@@ -24,7 +24,7 @@ pub const VIEW: View = View {
     left_out: overview::left_out,
     cells: |s, row| {
         let Some(c) = s.findings.get(row).map(|f| Cells::of(s, f)) else { return Vec::new() };
-        vec![c.rank, c.kind, c.count, c.certain, c.possible, c.first, c.what]
+        vec![c.rank, c.kind, c.count, c.certain, c.possible, c.first, c.summary]
     },
     detail: overview::detail,
     in_full: None,

@@ -65,7 +65,7 @@ impl Lane<'_> {
     fn draw(&self, out: &mut Vec<Text>, name: &str, lacks: &[LockClass]) {
         let at = format!(", at {}", moment(self.side.time_ns, self.start_ns));
         out.push(lane::title(name, self.side, &at));
-        self.what(out);
+        self.access(out);
         let mut held = Vec::new();
         bars::add_holds(&mut held, self.side);
         let (locks, more) = lane::locks(held, self.side, &[], |_| false, (0, u64::MAX), &self.frame);
@@ -85,7 +85,7 @@ impl Lane<'_> {
         }
     }
 
-    fn what(&self, out: &mut Vec<Text>) {
+    fn access(&self, out: &mut Vec<Text>) {
         let (at, last) = (self.at(), self.frame.cells - 1);
         let mut row = Row::new(self.frame.cells);
         if self.looks_up {

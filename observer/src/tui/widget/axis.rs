@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn moments_have_columns_of_their_own() {
+    fn each_moment_has_its_own_column() {
         for width in [16, 40, 58, 160] {
             for moments in [vec![5], vec![1000, 1003, 4_000_000_000], vec![0, 1, 2, 3, u64::MAX]] {
                 let axis = Axis::new(&moments, &[1001, 2_000_000_000], width);
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn even_moments_are_to_scale() {
+    fn evenly_spaced_moments_are_to_scale() {
         assert!(Axis::new(&[0, 100, 200], &[], 40).is_to_scale());
         assert!(!Axis::new(&[0, 1, 200], &[], 40).is_to_scale());
     }

@@ -39,10 +39,10 @@ pub struct Bar {
     pub class: LockClass,
     pub mode: Option<Mode>,
     pub lock: u64,
-    /// Moment of the request; `None`: some time before `got_ns`.
+    /// Moment of the request; `None`: some time before `acquired_ns`.
     pub begin_ns: Option<u64>,
     /// Moment from which on it is known to be held; `None`: not acquired within the events.
-    pub got_ns: Option<u64>,
+    pub acquired_ns: Option<u64>,
     pub end: End,
 }
 
@@ -50,13 +50,13 @@ impl Bar {
     /// Known moments of the bar.
     pub fn moments(&self) -> impl Iterator<Item = u64> {
         let end = Some(self.ends()).filter(|ns| *ns < u64::MAX);
-        [self.begin_ns, self.got_ns, end].into_iter().flatten()
+        [self.begin_ns, self.acquired_ns, end].into_iter().flatten()
     }
 
     /// Returns true if any part of the bar is between these times.
     #[must_use]
     pub fn meets(&self, from_ns: u64, to_ns: u64) -> bool {
-        self.begin_ns.or(self.got_ns).unwrap_or(0) <= to_ns && self.ends() >= from_ns
+        self.begin_ns.or(self.acquired_ns).unwrap_or(0) <= to_ns && self.ends() >= from_ns
     }
 
     fn ends(&self) -> u64 {
@@ -65,7 +65,7 @@ impl Bar {
 
     #[must_use]
     pub fn is_held_at(&self, ns: u64) -> bool {
-        self.got_ns.is_some_and(|got| got <= ns) && ns <= self.ends()
+        self.acquired_ns.is_some_and(|acquired| acquired <= ns) && ns <= self.ends()
     }
 
     fn is_alone(&self) -> bool {
@@ -103,25 +103,25 @@ impl Bars {
     }
 
     /// Sets the acquisition of the latest request: `None` while it waits.
-    fn wait(&mut self, lock: u64, got_ns: Option<u64>) {
+    fn wait(&mut self, lock: u64, acquired_ns: Option<u64>) {
         if let Some(bar) = self.open_mut(lock) {
-            bar.got_ns = got_ns;
+            bar.acquired_ns = acquired_ns;
         }
     }
 
     /// Releases the lock; returns true if there was a bar to end.
     fn release(&mut self, lock: u64, now_ns: u64) -> bool {
         let bar = self.close(lock, End::At(now_ns));
-        bar.map(|bar| bar.got_ns = bar.got_ns.or(Some(now_ns))).is_some()
+        bar.map(|bar| bar.acquired_ns = bar.acquired_ns.or(Some(now_ns))).is_some()
     }
 
     /// Handles a release whose acquisition was not seen: the lock was held before the events begin. A folio lock may be
     /// acquired unseen at any time.
-    fn release_or_before(&mut self, what: (LockClass, Option<Mode>, u64), now_ns: u64) {
-        let (class, mode, lock) = what;
+    fn release_or_before(&mut self, released: (LockClass, Option<Mode>, u64), now_ns: u64) {
+        let (class, mode, lock) = released;
         if !self.release(lock, now_ns) {
-            let got_ns = Some(if class.is_folio() { now_ns } else { 0 });
-            self.push(Bar { class, mode, lock, begin_ns: None, got_ns, end: End::At(now_ns) });
+            let acquired_ns = Some(if class.is_folio() { now_ns } else { 0 });
+            self.push(Bar { class, mode, lock, begin_ns: None, acquired_ns, end: End::At(now_ns) });
         }
     }
 }
@@ -158,7 +158,7 @@ pub fn of_task(events: &[EventRow], tid: Tid) -> Vec<Bar> {
         )
     });
     if asked_last && let Some(i) = bars.open.last() {
-        bars.all[*i].got_ns = None;
+        bars.all[*i].acquired_ns = None;
     }
     forget_unreleased(&mut bars.all, events);
     bars.all
@@ -174,8 +174,8 @@ fn forget_unreleased(bars: &mut [Bar], events: &[EventRow]) {
         })
     };
     for bar in bars.iter_mut().filter(|b| b.end == End::Later && !released(b.class)) {
-        if let Some(got_ns) = bar.got_ns {
-            bar.end = unseen(got_ns);
+        if let Some(acquired_ns) = bar.acquired_ns {
+            bar.end = unseen(acquired_ns);
         }
     }
 }
@@ -194,14 +194,14 @@ fn step(bars: &mut Bars, row: &EventRow) {
                 LockStep::Request | LockStep::Try => {
                     // A task does not request a lock that it holds, except to read: the release in between was not seen.
                     let open = bars.open_mut(lock.0).filter(|b| b.is_alone());
-                    if let Some(at_ns) = open.map(|b| b.got_ns.or(b.begin_ns).unwrap_or(0)) {
+                    if let Some(at_ns) = open.map(|b| b.acquired_ns.or(b.begin_ns).unwrap_or(0)) {
                         bars.close(lock.0, End::Unseen { at_ns, by_ns: now_ns });
                     }
                     bars.push(begin(class, mode, lock.0, now_ns));
                 }
                 LockStep::GaveUp => {
                     if let Some(bar) = bars.close(lock.0, End::At(now_ns)) {
-                        bar.got_ns = None;
+                        bar.acquired_ns = None;
                     }
                 }
                 LockStep::Release => bars.release_or_before((class, mode, lock.0), now_ns),
@@ -215,7 +215,7 @@ fn step(bars: &mut Bars, row: &EventRow) {
             }
         }
         Body::FolioHeld { folio, mapping, how, .. } => match bars.open_mut(folio.0) {
-            Some(bar) => bar.got_ns = bar.got_ns.or(Some(now_ns)),
+            Some(bar) => bar.acquired_ns = bar.acquired_ns.or(Some(now_ns)),
             None => {
                 let bar = begin(folio_class(mapping.0), Some(Mode::Exclusive), folio.0, now_ns);
                 let begin_ns = bar.begin_ns.filter(|_| how == How::Returned);
@@ -224,18 +224,18 @@ fn step(bars: &mut Bars, row: &EventRow) {
         },
         Body::FolioWait { folio, mapping, .. } => {
             let bar = begin(folio_class(mapping.0), Some(Mode::Exclusive), folio.0, now_ns);
-            bars.push(Bar { got_ns: None, ..bar });
+            bars.push(Bar { acquired_ns: None, ..bar });
         }
         Body::FolioRelease { folio, mapping, .. } => {
-            let what = (folio_class(mapping.0), Some(Mode::Exclusive), folio.0);
-            bars.release_or_before(what, now_ns);
+            let released = (folio_class(mapping.0), Some(Mode::Exclusive), folio.0);
+            bars.release_or_before(released, now_ns);
         }
         _ => {}
     }
 }
 
 fn begin(class: LockClass, mode: Option<Mode>, lock: u64, now_ns: u64) -> Bar {
-    Bar { class, mode, lock, begin_ns: Some(now_ns), got_ns: Some(now_ns), end: End::Later }
+    Bar { class, mode, lock, begin_ns: Some(now_ns), acquired_ns: Some(now_ns), end: End::Later }
 }
 
 fn folio_class(mapping: u64) -> LockClass {
@@ -259,7 +259,7 @@ pub fn add_holds(bars: &mut Vec<Bar>, side: &Party) {
             Some(bar) => {
                 if bar.begin_ns.is_none() {
                     bar.begin_ns = since(hold);
-                    bar.got_ns = bar.got_ns.min(Some(hold.since_ns.min(at_ns)));
+                    bar.acquired_ns = bar.acquired_ns.min(Some(hold.since_ns.min(at_ns)));
                 }
                 bar.class = hold.class;
                 bar.mode = hold.mode.or(bar.mode);
@@ -272,7 +272,7 @@ pub fn add_holds(bars: &mut Vec<Bar>, side: &Party) {
                 mode: hold.mode,
                 lock: hold.lock,
                 begin_ns: since(hold),
-                got_ns: Some(if spins_for(hold.class) {
+                acquired_ns: Some(if spins_for(hold.class) {
                     side.time_ns
                 } else {
                     hold.since_ns.min(side.time_ns)
@@ -300,8 +300,8 @@ pub fn wait_for_each_other(a: &mut [Bar], b: &mut [Bar]) {
 fn end_by(having: &mut [Bar], others: &[Bar]) {
     let mut by_lock: BTreeMap<u64, Vec<(u64, bool)>> = BTreeMap::new();
     for bar in others {
-        if let Some(got_ns) = bar.got_ns {
-            by_lock.entry(bar.lock).or_default().push((got_ns, bar.is_alone()));
+        if let Some(acquired_ns) = bar.acquired_ns {
+            by_lock.entry(bar.lock).or_default().push((acquired_ns, bar.is_alone()));
         }
     }
     by_lock.values_mut().for_each(|bars| bars.sort_unstable());
@@ -310,30 +310,30 @@ fn end_by(having: &mut [Bar], others: &[Bar]) {
         let (Some(others), End::Unseen { at_ns, by_ns }) = (by_lock.get(&bar.lock), &mut bar.end) else {
             continue;
         };
-        let after = others.partition_point(|(got_ns, _)| *got_ns <= *at_ns);
-        if let Some((got_ns, _)) = others[after..].iter().find(|(_, alone)| is_alone || *alone) {
-            *by_ns = (*by_ns).min(*got_ns);
+        let after = others.partition_point(|(acquired_ns, _)| *acquired_ns <= *at_ns);
+        if let Some((acquired_ns, _)) = others[after..].iter().find(|(_, alone)| is_alone || *alone) {
+            *by_ns = (*by_ns).min(*acquired_ns);
         }
     }
 }
 
 fn wait_for(asking: &mut [Bar], having: &[Bar]) {
     let mut by_lock: BTreeMap<u64, Vec<&Bar>> = BTreeMap::new();
-    for bar in having.iter().filter(|b| b.got_ns.is_some()) {
+    for bar in having.iter().filter(|b| b.acquired_ns.is_some()) {
         by_lock.entry(bar.lock).or_default().push(bar);
     }
-    by_lock.values_mut().for_each(|bars| bars.sort_by_key(|b| b.got_ns));
+    by_lock.values_mut().for_each(|bars| bars.sort_by_key(|b| b.acquired_ns));
     for bar in asking {
-        let Some(bars) = by_lock.get(&bar.lock).filter(|_| bar.got_ns.is_some()) else { continue };
+        let Some(bars) = by_lock.get(&bar.lock).filter(|_| bar.acquired_ns.is_some()) else { continue };
         // A task holds a lock once: its latest bar before this one counts.
-        let before = bars.partition_point(|b| b.got_ns < bar.got_ns);
+        let before = bars.partition_point(|b| b.acquired_ns < bar.acquired_ns);
         let Some(other) = before.checked_sub(1).map(|i| bars[i]) else { continue };
         if let End::At(at) = other.end
             && (other.is_alone() || bar.is_alone())
-            && bar.got_ns < Some(at)
+            && bar.acquired_ns < Some(at)
             && at <= bar.ends()
         {
-            bar.got_ns = Some(at);
+            bar.acquired_ns = Some(at);
         }
     }
 }

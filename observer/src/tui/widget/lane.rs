@@ -75,9 +75,9 @@ pub fn locks(
     let mut all: Vec<Lock> = by_lock.into_values().collect();
     let first = |l: &Lock| l.bars.iter().map(|b| b.begin_ns.unwrap_or(0)).min();
     let rank = |l: &Lock| {
-        let told = side.holds.iter().any(|h| h.lock == l.address);
+        let in_evidence = side.holds.iter().any(|h| h.lock == l.address);
         let held = l.bars.iter().any(|b| at_ns.iter().any(|ns| b.is_held_at(*ns)));
-        (!told, !wanted(l.class), !held, first(l))
+        (!in_evidence, !wanted(l.class), !held, first(l))
     };
     all.sort_by_key(rank);
     let most = LOCKS[usize::from(frame.is_wide())];
@@ -116,7 +116,7 @@ fn draw_bar(row: &mut Row, bar: &Bar, axis: &Axis, glyphs: &Glyphs, tone: Tone, 
     let (from_ns, to_ns) = axis.edges();
     let last = axis.column(to_ns);
     let asked = bar.begin_ns.map_or(0, |ns| axis.column(ns));
-    let Some(got_ns) = bar.got_ns else {
+    let Some(acquired_ns) = bar.acquired_ns else {
         // It gave up, or still waits.
         let gave_up = if let End::At(ns) = bar.end { Some(axis.column(ns)) } else { None };
         row.fill(asked, gave_up.unwrap_or(last), Tone::Caution, glyphs.waits);
@@ -127,16 +127,16 @@ fn draw_bar(row: &mut Row, bar: &Bar, axis: &Axis, glyphs: &Glyphs, tone: Tone, 
         seen.waits = true;
         return;
     };
-    let got = axis.column(got_ns);
+    let acquired = axis.column(acquired_ns);
     match bar.begin_ns {
-        Some(ns) if ns < got_ns && got > asked => {
-            row.fill(asked, got - 1, Tone::Caution, glyphs.waits);
+        Some(ns) if ns < acquired_ns && acquired > asked => {
+            row.fill(asked, acquired - 1, Tone::Caution, glyphs.waits);
             row.set(asked, Tone::Caution, '?');
             seen.waits = true;
         }
         // Acquired earlier, at an unknown time.
-        None if got > 0 => {
-            row.fill(got.saturating_sub(UNKNOWN), got - 1, tone, glyphs.unknown);
+        None if acquired > 0 => {
+            row.fill(acquired.saturating_sub(UNKNOWN), acquired - 1, tone, glyphs.unknown);
             seen.unknown = true;
         }
         _ => {}
@@ -154,18 +154,18 @@ fn draw_bar(row: &mut Row, bar: &Bar, axis: &Axis, glyphs: &Glyphs, tone: Tone, 
             (sure, false)
         }
     };
-    let end = end.max(got);
-    row.fill(got, end, tone, glyphs.held);
+    let end = end.max(acquired);
+    row.fill(acquired, end, tone, glyphs.held);
     seen.held = true;
     let begins = bar.begin_ns.is_some_and(|ns| ns >= from_ns);
-    if begins && closed && got == end {
-        row.set(got, tone, glyphs.brief);
+    if begins && closed && acquired == end {
+        row.set(acquired, tone, glyphs.brief);
         seen.brief = true;
         return;
     }
     // If the lock was acquired at some time up to here, no begin is drawn.
-    if begins && !(got > asked && spins_for(bar.class)) {
-        row.set(got, tone, glyphs.begin);
+    if begins && !(acquired > asked && spins_for(bar.class)) {
+        row.set(acquired, tone, glyphs.begin);
     }
     if closed {
         row.set(end, tone, glyphs.end);

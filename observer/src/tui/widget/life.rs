@@ -34,7 +34,7 @@ struct Link {
     stays: Vec<Stay>,
     /// Tasks that made and unlinked it, each once.
     makers: Vec<Tid>,
-    removers: Vec<Tid>,
+    unlinkers: Vec<Tid>,
 }
 
 /// A table with the context that its picture needs.
@@ -75,7 +75,7 @@ fn links(table: &TableView) -> Vec<Link> {
     let mut of = |mm, gib| -> usize {
         let known = links.iter().position(|l: &Link| (l.mm, l.gib) == (mm, gib));
         known.unwrap_or_else(|| {
-            links.push(Link { mm, gib, stays: Vec::new(), makers: Vec::new(), removers: Vec::new() });
+            links.push(Link { mm, gib, stays: Vec::new(), makers: Vec::new(), unlinkers: Vec::new() });
             links.len() - 1
         })
     };
@@ -102,16 +102,16 @@ fn links(table: &TableView) -> Vec<Link> {
 impl Link {
     fn take(&mut self, e: &TableEvent) {
         let open = self.stays.last().is_some_and(|s| s.end_ns.is_none());
-        let who = match e.what {
+        let tids = match e.what {
             TableStep::Unshared if open => {
                 if let Some(stay) = self.stays.last_mut() {
                     stay.end_ns = Some(e.time_ns);
                 }
-                &mut self.removers
+                &mut self.unlinkers
             }
             TableStep::Unshared => {
                 self.stays.push(Stay { begin: None, end_ns: Some(e.time_ns) });
-                &mut self.removers
+                &mut self.unlinkers
             }
             _ if open => return,
             made => {
@@ -124,8 +124,8 @@ impl Link {
                 &mut self.makers
             }
         };
-        if e.tid != Tid(0) && !who.contains(&e.tid) {
-            who.push(e.tid);
+        if e.tid != Tid(0) && !tids.contains(&e.tid) {
+            tids.push(e.tid);
         }
     }
 }
@@ -229,12 +229,13 @@ impl Picture<'_> {
             row.set(axis.column(ns), Tone::Label, 'F');
         }
         let name = if one_gib { format!(" {}", link.mm) } else { format!(" {}", self.name(link)) };
-        let who =
+        let actors =
             |named: bool| tasks(link, &|tid| if named { self.life.task(tid) } else { tid.0.to_string() });
         // One cell is the gap before it.
         let room = self.frame.addresses.saturating_sub(1);
-        let who = Some(who(true)).filter(|who| who.chars().count() <= room).unwrap_or_else(|| who(false));
-        out.push(self.frame.line((Tone::Plain, &name), &row, &who));
+        let actors =
+            Some(actors(true)).filter(|text| text.chars().count() <= room).unwrap_or_else(|| actors(false));
+        out.push(self.frame.line((Tone::Plain, &name), &row, &actors));
     }
 
     /// Name of a link. The last digits of an mm are shown: the first ones are the same for all.
@@ -275,7 +276,7 @@ fn is_cut(table: &TableView, links: &[Link]) -> bool {
 /// Tasks of a link: `S 99 X 98`, those that made it and those that unlinked it.
 fn tasks(link: &Link, name: &dyn Fn(Tid) -> String) -> String {
     let list = |tids: &[Tid]| tids.iter().map(|t| name(*t)).collect::<Vec<_>>().join(",");
-    match (&link.makers[..], &link.removers[..]) {
+    match (&link.makers[..], &link.unlinkers[..]) {
         ([], []) => String::new(),
         (by, []) => format!("S {}", list(by)),
         ([], by) => format!("X {}", list(by)),
@@ -302,9 +303,9 @@ impl Life<'_> {
         };
         words(out, Text::new(Tone::Plain, text + &state), width);
         let made: fn(&Link) -> Vec<Tid> = |l| l.makers.clone();
-        let gone: fn(&Link) -> Vec<Tid> = |l| l.removers.clone();
-        for (what, who) in [("linked", made), ("removed", gone)] {
-            let mut tids: Vec<Tid> = links.iter().flat_map(who).collect();
+        let gone: fn(&Link) -> Vec<Tid> = |l| l.unlinkers.clone();
+        for (what, tids_of) in [("linked", made), ("removed", gone)] {
+            let mut tids: Vec<Tid> = links.iter().flat_map(tids_of).collect();
             tids.sort_unstable();
             tids.dedup();
             if !tids.is_empty() {

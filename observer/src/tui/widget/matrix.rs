@@ -212,7 +212,7 @@ impl Matrix {
             words(&mut out, Text::new(Tone::Caution, text), width);
         }
         if let Some((row, column)) = selected {
-            self.told(&mut out, row, column, width);
+            self.describe_cell(&mut out, row, column, width);
         }
         self.legend(&mut out, &layout, width, glyphs);
         out.into_iter().map(|line| clip(line, width)).collect()
@@ -244,7 +244,7 @@ impl Matrix {
     }
 
     /// Describes a cell in words.
-    fn told(&self, out: &mut Vec<Text>, row: usize, column: usize, width: usize) {
+    fn describe_cell(&self, out: &mut Vec<Text>, row: usize, column: usize, width: usize) {
         let (Some(held), Some(asked), Some(cell)) =
             (self.class(row), self.class(column), self.at(row, column))
         else {
@@ -438,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn classes_have_short_names_of_their_own() {
+    fn each_class_has_its_own_short_name() {
         let mut names = LockClass::ALL.map(short_name);
         assert!(names.iter().all(|n| n.len() <= COUNT + MARKS), "{names:?}");
         names.sort_unstable();
@@ -446,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn documents_order_the_classes() {
+    fn classes_are_in_the_documented_order() {
         let order = |outer_to_inner: &[Class]| DocumentedOrder {
             source: String::new(),
             outer_to_inner: outer_to_inner.to_vec(),
@@ -462,7 +462,7 @@ mod tests {
         assert!(
             place(Class::MmapLock) < place(Class::IMmap) && place(Class::IMmap) < place(Class::FaultMutex)
         );
-        // Two documents that contradict each other end as well.
+        // Documents that contradict each other must not loop for ever.
         assert_eq!(
             outer_to_inner(&[
                 orders[0].clone(),

@@ -180,11 +180,11 @@ impl<'a> Lane<'a> {
         let asked = |h: &&Hold| relock || h.lock != self.ask.0.2;
         let mut holds: Vec<Hold> = self.side.holds.iter().filter(asked).copied().collect();
         holds.extend(self.from.filter(|f| !holds.iter().any(|h| h.lock == f.lock)));
-        let told = |h: &Hold| self.notes.iter().any(|(lock, _)| *lock == h.lock);
-        holds.sort_by_key(|h| (!told(h), h.since_ns));
-        let told = holds.iter().filter(|h| told(h)).count();
-        let cut = holds.len().saturating_sub(told + OTHERS);
-        holds.truncate(told + OTHERS);
+        let has_note = |h: &Hold| self.notes.iter().any(|(lock, _)| *lock == h.lock);
+        holds.sort_by_key(|h| (!has_note(h), h.since_ns));
+        let noted = holds.iter().filter(|h| has_note(h)).count();
+        let cut = holds.len().saturating_sub(noted + OTHERS);
+        holds.truncate(noted + OTHERS);
         holds.sort_by_key(|h| (h.since_ns, h.class));
         (holds, cut)
     }
@@ -205,8 +205,8 @@ impl<'a> Lane<'a> {
         let notes = NOTES[usize::from(frame.is_wide())].min(frame.cells / 2);
         let ask = frame.cells.saturating_sub(notes + ASK);
         for (i, h) in holds.iter().enumerate() {
-            let told = self.notes.iter().any(|(lock, _)| *lock == h.lock);
-            let tone = if told { Tone::Label } else { Tone::Plain };
+            let has_note = self.notes.iter().any(|(lock, _)| *lock == h.lock);
+            let tone = if has_note { Tone::Label } else { Tone::Plain };
             let mut row = Row::new(frame.cells);
             self.bar(&mut row, h, (2 * i).min(ask / 2), ask + ASK - 2, tone);
             row.put(ask + ASK, tone, self.note(h, frame.is_wide()).trim_start());
@@ -219,15 +219,15 @@ impl<'a> Lane<'a> {
         let mut row = Row::new(frame.cells);
         row.fill(ask, ask + ASK - 2, Tone::Alarm, self.glyphs.waits);
         row.set(ask, Tone::Alarm, '?');
-        let what = self.what();
-        let tail = row_words(what, ask);
+        let request = self.request();
+        let tail = row_words(request, ask);
         row.put(ask.saturating_sub(tail.len() + 1), Tone::Plain, tail);
         row.put(ask + ASK, Tone::Label, note);
         let name = format!(" {}", lock(*class, *mode));
         out.push(clip(frame.line((Tone::Label, &name), &row, &format!("{address:#x}")), self.width));
     }
 
-    fn what(&self) -> &'static str {
+    fn request(&self) -> &'static str {
         match (self.waiting, self.acquire) {
             (true, _) => "waits for this",
             (false, AcquireKind::Blocking) => "requested this",

@@ -343,15 +343,15 @@ pub fn missing(c: &WindowCase, setup: &Setup) -> Text {
     let keeps = |class, mode: Option<Mode>| {
         keeps_away(setup, c).any(|e| e.class == class && mode.is_none_or(|m| e.modes.contains(&m)))
     };
-    let had: Vec<&Hold> = c.holder.holds.iter().filter(|h| keeps(h.class.wire(), h.mode)).collect();
-    if !had.is_empty() {
+    let held: Vec<&Hold> = c.holder.holds.iter().filter(|h| keeps(h.class.wire(), h.mode)).collect();
+    if !held.is_empty() {
         let taken = |h: &&Hold| c.unlinker.holds.iter().any(|u| u.lock == h.lock);
-        let then = if had.iter().all(taken) {
+        let then = if held.iter().all(taken) {
             "released before the unlink acquired it"
         } else {
             "released before the unlink, or not the same as those of the unlink"
         };
-        let list: Vec<String> = had.iter().map(|h| lock(h.class, h.mode)).collect();
+        let list: Vec<String> = held.iter().map(|h| lock(h.class, h.mode)).collect();
         let text =
             format!("of the locks that exclude {site} it held {} at the lookup: {then}", list.join(", "));
         return Text::new(Tone::Plain, text);

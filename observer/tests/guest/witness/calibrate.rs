@@ -1,4 +1,4 @@
-//! One fault in a mapping that could share: it makes the kernel show its variables and where an inode has its lock.
+//! One fault in a mapping that could share: it shows the kernel's variables and the offset of the lock in an inode.
 
 use std::{fs, io, os::fd::FromRawFd as _, os::fd::OwnedFd};
 
@@ -6,10 +6,10 @@ use anyhow::{Context as _, Result};
 
 const POOL: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
 const GIB: usize = 1 << 30;
-/// A multiple of a GiB where nobody else is.
+/// A multiple of a GiB with nothing mapped near it.
 const ADDRESS: usize = 0x4200_0000_0000;
 
-/// One huge page more, until dropped.
+/// One additional huge page, until dropped.
 struct Pool(u64);
 
 impl Pool {

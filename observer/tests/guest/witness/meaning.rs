@@ -1,17 +1,17 @@
-//! What the records mean: which lock an address is at that moment, and what is counted. Pure; the same records give the
-//! same counts.
+//! Interpretation of the witness's records: the lock at an address at each moment, and the counts. Pure; the same records give
+//! the same counts.
 //!
-//! An address means a lock from the birth of the object that holds it until its death, so that memory that is used again
-//! is not taken for what it was. An object that was born before the first record is not known.
+//! An address means a lock from the birth of the object that contains it until its death, so that reused memory is not mistaken
+//! for the old object. An object that was born before the first record is unknown.
 
 use std::collections::BTreeSet;
 
 use super::{symbols::Symbols, trace::Record};
 
-/// What a record of a probe says, and which arguments it has.
+/// Meaning of a probe's record, with its arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Meaning {
-    /// Counted by its hits alone.
+    /// The number of hits is the count.
     Hits,
     /// table number (address >> 12): a lookup returned a pointer into it.
     LookedUp,
@@ -19,19 +19,19 @@ pub enum Meaning {
     Made,
     /// table number: it is freed.
     Freed,
-    /// It returned 1.
+    /// The function returned 1.
     Unshared,
     /// inode of hugetlbfs.
     InodeBorn,
     InodeGone,
     /// semaphore, caller: it is initialised.
     SemaphoreBorn,
-    /// What holds a vma_lock.
+    /// Death of the object that contains a vma_lock.
     VmaLockGone,
     /// semaphore, caller.
     SemaphoreTaken,
     SemaphoreReleased,
-    /// A fault mutex: the probe's filter lets no other through.
+    /// A fault mutex: the probe's filter passes no other mutex.
     MutexTaken,
     MutexReleased,
     /// spinlock in a struct page.
@@ -54,19 +54,19 @@ pub struct Variables {
     pub page_offset: u64,
 }
 
-/// Measured on 5.10 to 7.3: size of `struct page`, and where the lock of a page table is in it.
+/// Size of `struct page`, and the offset of the PTL in it, measured on 5.10 to 7.3.
 pub const PAGE_BYTES: u64 = 64;
 const PTL_OFFSET: u64 = 0x28;
-/// More than an inode has; less than what lies between the semaphores of two.
+/// Upper limit of an inode's size, below the distance of the semaphores of two inodes.
 const INODE_BYTES: u64 = 1024;
-/// `refs`, `rw_sema` and `vma`.
+/// Size of `refs`, `rw_sema` and `vma`.
 const VMA_LOCK_BYTES: u64 = 64;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     pub unshares: u64,
     pub tables_made: u64,
-    /// Of those the ones that were made inside `huge_pmd_share`.
+    /// Tables among them that were made inside `huge_pmd_share`.
     pub tables_not_shared: u64,
     pub tables_freed: u64,
     pub i_mmap: Pairs,
@@ -82,12 +82,12 @@ pub struct Pairs {
     pub released: u64,
 }
 
-/// What is alive, and what was counted.
+/// Objects that are alive, and the counts.
 #[derive(Default)]
 pub struct Reading {
     pub tally: Tally,
     pub variables: Option<Variables>,
-    /// Where `i_mmap_rwsem` is in an inode of hugetlbfs, found by what the sharing code takes.
+    /// Offset of `i_mmap_rwsem` in an inode of hugetlbfs, found from the lock that the sharing code takes.
     pub i_mmap_offset: Option<u64>,
     inodes: BTreeSet<u64>,
     vma_locks: BTreeSet<u64>,
@@ -112,7 +112,7 @@ impl Reading {
             Meaning::InodeBorn => drop(self.inodes.insert(first)),
             Meaning::InodeGone => drop(self.inodes.remove(&first)),
             Meaning::SemaphoreBorn => {
-                // A private mapping has its lock in its reserve map; that of a file's is never taken.
+                // A private mapping has its lock in its reserve map; the lock of a file's reserve map is never taken.
                 let is_vma_lock = symbols.inside(second, "hugetlb_vma_lock_alloc")
                     || symbols.inside(second, "resv_map_alloc");
                 if is_vma_lock {
@@ -153,20 +153,20 @@ impl Reading {
         self.tally.tables_made += u64::from(not_shared || symbols.inside(caller, "huge_pte_alloc"));
     }
 
-    /// The lock of a page table, which is given by its number: address >> 12.
+    /// The PTL of a page table that is given by its number: address >> 12.
     fn ptl(&self, table: u64) -> Option<u64> {
         let variables = self.variables?;
-        // No pointer, or an error instead of one.
+        // Null, or an error instead of a pointer.
         let page = table.checked_sub(variables.page_offset >> 12)?;
         (table < variables.vmemmap >> 12).then(|| variables.vmemmap + page * PAGE_BYTES + PTL_OFFSET)
     }
 
-    /// A struct page, and none of the errors that allocations return.
+    /// True for a struct page, false for an error that an allocation returned.
     fn is_page(&self, address: u64) -> bool {
         self.variables.is_some_and(|v| (v.vmemmap..u64::MAX - 4096).contains(&address))
     }
 
-    /// The sharing code takes no other lock that lies in an inode.
+    /// Learns the offset from a lock: the sharing code takes no other lock that lies in an inode.
     fn learn_offset(&mut self, lock: u64, caller: u64, symbols: &Symbols) {
         if self.i_mmap_offset.is_some() {
             return;

@@ -25,7 +25,7 @@ impl Symbols {
         self.0.iter().any(|(_, n)| n == name)
     }
 
-    /// Of the two names the first that exists.
+    /// The first of the two names that exists.
     pub fn either(&self, first: &'static str, second: &'static str) -> Option<&'static str> {
         [first, second].into_iter().find(|name| self.has(name))
     }
@@ -38,9 +38,9 @@ impl Symbols {
         names.find(body).or_else(plain).context("no body of unshare in the symbol table")
     }
 
-    /// Whether an address lies in a function of this name, or in a part of one that the compiler split off.
+    /// True if an address lies in a function of this name, or in a part of it that the compiler split off.
     pub fn inside(&self, address: u64, name: &str) -> bool {
-        // Of several names for one address each counts.
+        // If one address has several names, each counts.
         let last = self.0.partition_point(|(a, _)| *a <= address);
         let Some((start, _)) = last.checked_sub(1).map(|i| &self.0[i]) else { return false };
         let here = self.0[..last].iter().rev().take_while(|(a, _)| a == start);

@@ -1,7 +1,7 @@
-//! A tracefs instance of our own with kprobe events in it, read as what they are: pages of the kernel's ring buffer.
+//! A private tracefs instance with kprobe events, read as raw pages of the kernel's ring buffer.
 //!
-//! Histogram triggers would be less to read, but 5.10's cloud flavour is built without them, and they forget the order: an
-//! address means a lock only between its birth and its death. What the records mean is not known here.
+//! Histogram triggers would be less to read, but 5.10's cloud flavour is built without them. They also forget the order: an
+//! address means a lock only between its birth and its death. This file does not interpret the records.
 
 use std::{
     collections::BTreeMap,
@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result, ensure};
 
 const TRACEFS: &str = "/sys/kernel/tracing";
 const NAME: &str = "observer_witness";
-/// For each CPU. An event takes about 48 bytes; a run of all scenarios makes some hundred thousand.
+/// Size of the buffer of each CPU. An event takes about 48 bytes; a run of all scenarios makes some hundred thousand.
 const BUFFER_KIB: usize = 48 << 10;
 const PAGE: usize = 4096;
 
@@ -23,7 +23,7 @@ const PAGE: usize = 4096;
 pub struct Record {
     pub at: u64,
     pub probe: usize,
-    /// The arguments that its definition fetches; 0 where there are fewer.
+    /// Arguments that its definition fetches; missing ones are 0.
     pub args: [u64; 4],
 }
 
@@ -37,7 +37,7 @@ struct Probe {
     fields: Vec<(usize, usize)>,
 }
 
-/// What `kprobe_profile` says of a probe.
+/// Counts of a probe in `kprobe_profile`.
 #[derive(Clone, Copy)]
 pub struct Profile {
     pub hits: u64,
@@ -52,7 +52,7 @@ fn instance(rest: &str) -> PathBuf {
     global("instances").join(NAME).join(rest)
 }
 
-/// Appends: a tracefs file that is opened to be overwritten first drops what it has.
+/// Appends a line: opening a tracefs file for overwriting drops its content.
 fn append(at: &Path, line: &str) -> Result<()> {
     let mut file =
         fs::OpenOptions::new().append(true).open(at).with_context(|| format!("open {}", at.display()))?;
@@ -69,19 +69,19 @@ impl Trace {
         let at = instance("");
         fs::create_dir(&at).with_context(|| format!("mkdir {}", at.display()))?;
         let trace = Trace { probes: Vec::new() };
-        // One clock for all CPUs, or the records could not be put into order.
+        // All CPUs need one clock, so that the records can be sorted.
         append(&instance("trace_clock"), "mono")?;
         append(&instance("buffer_size_kb"), &BUFFER_KIB.to_string())?;
         Ok(trace)
     }
 
-    /// Adds a probe and starts it; its number is what records and profiles call it. `kind` is `p` or `r64`: a return
-    /// probe on a function that sleeps needs as many instances as there are tasks in it.
+    /// Adds a probe and starts it; returns its number in records and profiles. `kind` is `p` or `r64`: a return probe on a
+    /// function that sleeps needs as many instances as there are tasks in it.
     pub fn probe(&mut self, kind: &str, symbol: &str, args: &str, filter: &str) -> Result<usize> {
         let n = self.probes.len();
         let name = name(n);
         append(&global("kprobe_events"), &format!("{kind}:{NAME}/{name} {symbol}{args}"))?;
-        // Known from here on, so that it is removed whatever follows.
+        // Stored first, so that it is removed in any case.
         self.probes.push(Probe { id: 0, fields: Vec::new() });
         let of = |file: &str| instance(&format!("events/{NAME}/{name}/{file}"));
         let format = fs::read_to_string(of("format"))?;
@@ -93,13 +93,13 @@ impl Trace {
         Ok(n)
     }
 
-    /// A probe that is only counted: no record of it passes its filter.
+    /// Adds a probe that is only counted: no record passes its filter.
     pub fn count(&mut self, symbol: &str) -> Result<usize> {
         self.probe("p", symbol, "", "__probe_ip == 0")
     }
 
-    /// Everything since the last call, oldest first. Nothing is recorded meanwhile: reading takes semaphores itself, and
-    /// would never come to an end.
+    /// Everything since the last call, oldest first. Recording is off meanwhile: reading takes semaphores itself, and would
+    /// never end.
     pub fn drain(&self) -> Result<Vec<Record>> {
         append(&instance("tracing_on"), "0")?;
         let records = self.drain_all();
@@ -146,7 +146,7 @@ impl Trace {
         }
     }
 
-    /// What each probe was hit and missed, by number.
+    /// Hits and misses of each probe, by number.
     pub fn profiles(&self) -> Result<Vec<Profile>> {
         let text = fs::read_to_string(global("kprobe_profile"))?;
         let parse = |line: &str| {
@@ -164,7 +164,7 @@ impl Trace {
 
 impl Drop for Trace {
     fn drop(&mut self) {
-        // What is refused here shows in the test after this one, which finds the instance in its way.
+        // The next test shows if this failed: it finds the instance in its way.
         let _ = append(&instance(&format!("events/{NAME}/enable")), "0");
         let _ = fs::remove_dir(instance(""));
         for n in 0..self.probes.len() {
@@ -173,7 +173,7 @@ impl Drop for Trace {
     }
 }
 
-/// The number of the event, and where its arguments are: all fields behind the kernel's own.
+/// The number of the event, and its arguments: all fields after the kernel's common ones.
 fn parse_format(text: &str) -> Option<Probe> {
     let id = text.lines().find_map(|line| line.strip_prefix("ID: "))?.trim().parse().ok()?;
     let fields = text.lines().filter_map(|line| line.trim().strip_prefix("field:"));
@@ -191,8 +191,8 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
 }
 
-/// Calls `each` with time and bytes of every event of a page: linux/ring_buffer.h has the layout, which is an interface
-/// of the kernel's since tools read it. `None` when it is not followed.
+/// Calls `each` with time and bytes of every event of a page. linux/ring_buffer.h has the layout, which is stable because tools
+/// read it. `None` if the page does not follow it.
 fn walk_page(page: &[u8], mut each: impl FnMut(u64, &[u8]) -> Option<()>) -> Option<()> {
     const HEADER: usize = 16;
     const MISSED: u64 = 1 << 31;

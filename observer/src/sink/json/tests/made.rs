@@ -1,6 +1,6 @@
-//! A report that has everything: each rank, each kind of finding, each way in which a hold is known.
+//! A report with everything: each rank, each kind of finding, each hold basis.
 //!
-//! It makes no sense as a run; it is there to be written out.
+//! No run has such a report; the tests only write it.
 
 use std::collections::BTreeMap;
 
@@ -93,7 +93,7 @@ fn stacks() -> Stacks {
     stacks
 }
 
-/// As many findings as there are ranks; the samples of all kinds recur in a cycle.
+/// One finding of each rank; the samples of all kinds repeat in a cycle.
 fn findings() -> Vec<Finding> {
     let finding = |(rank, evidence)| Finding {
         id: "made".into(),
@@ -165,7 +165,7 @@ fn edges() -> Vec<EdgeView> {
     ]
 }
 
-/// One that differs from it in all ways.
+/// A report that differs from it in every way that a diff shows.
 pub fn other() -> Report {
     let mut other = everything();
     other.findings.truncate(1);
@@ -176,7 +176,7 @@ pub fn other() -> Report {
     other
 }
 
-/// Recordings that make a cycle together.
+/// Recordings whose edges together make a cycle.
 pub fn several() -> Several {
     let (mut a, mut b) = (everything(), everything());
     a.edges = vec![EdgeView { from: LockClass::IMmap, to: LockClass::Inode, ..a.edges[0].clone() }];

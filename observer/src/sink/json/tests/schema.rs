@@ -1,7 +1,7 @@
-//! The tables of `docs/findings.md`, read as a schema and held against a report.
+//! The tables of `docs/findings.md` as a schema, and the check of a report against it.
 //!
-//! A type is a primitive, the name of a list of words, the name of a table, or `list of` one of them; ` or null` and
-//! `, may be absent` may follow.
+//! A type is a primitive, the name of a list of words, the name of a table, or `list of` one of them; ` or null` and `, may be
+//! absent` may follow.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +17,7 @@ struct Key {
 pub struct Schema {
     shapes: BTreeMap<String, Vec<Key>>,
     words: BTreeMap<String, Vec<String>>,
-    /// Keys, and words of lists that only a report can hold, that occurred.
+    /// Keys that occurred, and words of lists that only a report contains.
     seen: BTreeSet<String>,
 }
 
@@ -61,12 +61,12 @@ impl Schema {
         &self.words[list]
     }
 
-    /// Panics where a value is not as documented under this heading, naming the place.
+    /// Panics if a value differs from the table under this heading, and names the place.
     pub fn check(&mut self, heading: &str, value: &Value) {
         self.shape(heading, value, heading);
     }
 
-    /// Documented keys and words that no report that was checked had.
+    /// Documented keys and words that occur in no checked report.
     pub fn unseen(&self) -> Vec<String> {
         let keys = self
             .shapes

@@ -14,7 +14,7 @@ use super::{EventRow, Filter, lock_of};
 
 /// Context that is built from every event of a run, in order.
 #[derive(Clone, Debug, Default)]
-pub struct Told {
+pub struct Context {
     comms: HashMap<Tid, Arc<str>>,
     owners: HashMap<u64, u64>,
 }
@@ -27,7 +27,7 @@ pub enum News {
     Owner(u64, u64),
 }
 
-impl Told {
+impl Context {
     /// Takes the information of an event; `None` if it was known already.
     pub fn learn(&mut self, event: &Event) -> Option<News> {
         let news = match &event.body {
