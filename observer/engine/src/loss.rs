@@ -264,6 +264,13 @@ impl Losses {
         }
     }
 
+    /// Records that holds were dropped because a task has too many, as if a record were lost: accesses that those locks would
+    /// have excluded are not known.
+    pub fn holds_dropped(&mut self, at_ns: u64) {
+        self.holes += 1;
+        self.not_known(at_ns);
+    }
+
     /// Latest end of a hole; 0 if there is none.
     pub fn latest_ns(&self) -> u64 {
         self.latest_ns

@@ -224,6 +224,8 @@ pub struct Stats {
     pub dropped_pairs: u64,
     /// Read requests for a lock that the task already holds for reading, dropped before a writer was seen.
     pub dropped_requests: u64,
+    /// Holds that were dropped, of tasks that held too many locks at once.
+    pub dropped_holds: u64,
     /// Walks without a lookup function that made room: predicted windows of them may be missing.
     pub dropped_walks: u64,
     /// A table appeared at the address of a live one: the old table's free was not seen.
@@ -246,6 +248,10 @@ impl Stats {
             ),
             (self.dropped_pairs, "lock pairs made room for others: cycles through them may be missing"),
             (self.dropped_requests, "repeated read requests made room for others: relocks may be missing"),
+            (
+                self.dropped_holds,
+                "locks were dropped, of tasks that held more than 128 at once: verdicts near them are incomplete",
+            ),
             (self.dropped_walks, "walks made room for others: predicted windows may be missing"),
             (self.forgotten_leases, "removals came later than leases are remembered: windows may be missing"),
         ];

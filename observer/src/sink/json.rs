@@ -97,6 +97,7 @@ struct Counts {
     untried_pairs: u64,
     dropped_pairs: u64,
     dropped_requests: u64,
+    dropped_holds: u64,
     dropped_walks: u64,
     forgotten_leases: u64,
 }
@@ -209,6 +210,7 @@ fn counts(report: &Report, s: &Stats) -> Counts {
         untried_pairs: s.untried_pairs,
         dropped_pairs: s.dropped_pairs,
         dropped_requests: s.dropped_requests,
+        dropped_holds: s.dropped_holds,
         dropped_walks: s.dropped_walks,
         forgotten_leases: s.forgotten_leases,
     }

@@ -27,6 +27,7 @@ pub(super) struct Counts {
     pub unmatched_begins: u64,
     pub unknown_releases: u64,
     pub missed_folio_releases: u64,
+    pub dropped_holds: u64,
     /// Acquisition attempts and releases by class on the wire.
     by_class: [[u64; 2]; Class::ALL.len()],
     by_kind: [u64; KINDS],
@@ -46,6 +47,7 @@ impl Default for Counts {
             unmatched_begins: 0,
             unknown_releases: 0,
             missed_folio_releases: 0,
+            dropped_holds: 0,
             by_class: [[0; 2]; Class::ALL.len()],
             by_kind: [0; KINDS],
         }
@@ -113,6 +115,7 @@ impl Engine {
             untried_pairs: self.lock_order.untried_pairs(),
             dropped_pairs: self.lock_order.dropped_pairs(),
             dropped_requests: self.lock_order.dropped_requests(),
+            dropped_holds: c.dropped_holds,
             dropped_walks: self.predictions.dropped_walks,
             missed_frees: self.tables.missed_frees,
             missed_folio_releases: c.missed_folio_releases,

@@ -15,6 +15,10 @@ use crate::{
     loss::UNSURE_NS,
 };
 
+/// Maximum number of locks that a task holds at once. The kernel's own checker stops at 48 (`MAX_LOCK_DEPTH`,
+/// include/linux/sched.h); more come only from lost releases, or from a recording that was made.
+const HOLDS_MAX: usize = 128;
+
 /// Holders of locks that are not found at a task.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Holders {
@@ -36,8 +40,23 @@ impl Engine {
         site: SiteId,
         requested_ns: u64,
     ) {
+        if self.world.tasks[id].holds.len() >= HOLDS_MAX {
+            self.drop_all_holds(id);
+        }
         self.lock_order.task(id).acquired(&hold, acquire, site, requested_ns);
         self.world.tasks[id].holds.push(hold);
+    }
+
+    /// Makes room for another hold of a task that has too many: all of them are dropped, so that it is rarely done.
+    #[cold]
+    fn drop_all_holds(&mut self, id: TaskId) {
+        let now_ns = self.world.now_ns;
+        while let Some(last) = self.world.tasks[id].holds.len().checked_sub(1) {
+            let hold = self.drop_hold(id, last, now_ns);
+            self.world.tasks[id].loss.gave_up(hold.instance.addr);
+            self.counts.dropped_holds += 1;
+        }
+        self.world.losses.holds_dropped(now_ns);
     }
 
     /// Removes a hold that has ended.
