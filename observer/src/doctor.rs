@@ -6,7 +6,7 @@ pub mod exercise;
 mod text;
 mod wire;
 
-use std::io::Write;
+use std::{io::Write, path::Path};
 
 use anyhow::Context as _;
 use observer_engine::setup::Role;
@@ -20,6 +20,7 @@ use crate::{
         saved::Saved,
     },
     meta::Level,
+    output::Output,
 };
 pub use wire::Wire;
 
@@ -100,9 +101,13 @@ pub fn run(options: &Options, out: &mut dyn Write) -> anyhow::Result<Verdict> {
 
 fn save(options: &Options, facts: &Facts, host: &Host, answers: Option<&[Failure]>) -> anyhow::Result<()> {
     let Some(path) = &options.save else { return Ok(()) };
-    let mut text = serde_json::to_string_pretty(&Saved::of(facts, host, answers))?;
-    text.push('\n');
-    std::fs::write(path, text).with_context(|| format!("cannot write {path}"))
+    let text = Saved::of(facts, host, answers).text()?;
+    let write = || {
+        let mut output = Output::create(Path::new(path), true)?;
+        output.write_all(text.as_bytes())?;
+        output.commit()
+    };
+    write().with_context(|| format!("cannot write {path}"))
 }
 
 /// Runs every safe and deterministic scenario, one after the other.

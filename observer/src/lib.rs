@@ -10,6 +10,8 @@ pub mod hint;
 pub mod host;
 pub mod library;
 pub mod meta;
+pub mod output;
+mod printable;
 pub mod recording;
 pub mod report;
 pub mod run;

@@ -24,7 +24,6 @@ mod frames;
 pub mod in_memory;
 pub mod index;
 pub mod input;
-mod printable;
 pub mod reader;
 mod seal;
 pub mod writer;

@@ -314,3 +314,32 @@ fn a_foreign_file_is_not_a_saved_kernel() {
     let text = Saved::read(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")).unwrap_err();
     assert!(format!("{text:#}").contains("is not a saved kernel"), "{text:#}");
 }
+
+#[test]
+fn a_saved_kernel_that_was_damaged_is_refused() {
+    let folder = std::env::temp_dir().join(format!("observer-saved-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let path = folder.join("kernel.json");
+    let read = |text: &str| {
+        std::fs::write(&path, text).unwrap();
+        Saved::read(path.to_str().unwrap()).map(|saved| saved.kernel.release).map_err(|e| format!("{e:#}"))
+    };
+    let text = saved("6.12").text().unwrap();
+    let release = saved("6.12").kernel.release;
+    assert_eq!(read(&text), Ok(release.clone()));
+    // Every digit that is another one changes a number or a name without making the file unreadable.
+    let digits: Vec<usize> = text.match_indices(|c: char| c.is_ascii_digit()).map(|(at, _)| at).collect();
+    for at in digits.iter().step_by(97) {
+        let mut damaged = text.clone().into_bytes();
+        damaged[*at] ^= 1;
+        let why = read(&String::from_utf8(damaged).unwrap()).unwrap_err();
+        assert!(why.contains("is damaged") || why.contains("is of schema"), "byte {at}: {why}");
+    }
+    // What an older observer saved has no checksum; its text is made printable.
+    let mut old: serde_json::Value = serde_json::from_str(&text).unwrap();
+    old.as_object_mut().unwrap().remove("checksum");
+    old["kernel"]["release"] = "6.12\u{1b}[2J".into();
+    assert_eq!(read(&old.to_string()), Ok("6.12\u{fffd}[2J".into()));
+    std::fs::remove_dir_all(&folder).unwrap();
+    assert!(Saved::read("/dev/zero").is_err());
+}

@@ -8,6 +8,11 @@ pub mod build;
 
 use std::collections::HashMap;
 
+use super::read_at_most;
+
+/// Longest file that is read: a kernel's types take 4 to 10 MB.
+const BYTES_MAX: u64 = 256 << 20;
+
 /// Error from reading BTF.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -88,7 +93,8 @@ impl Btf {
     /// # Errors
     /// The file is unreadable or malformed: see [`Error`].
     pub fn read(path: &str) -> Result<Btf, Error> {
-        let data = std::fs::read(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+        let data =
+            read_at_most(path, BYTES_MAX).map_err(|source| Error::Read { path: path.to_owned(), source })?;
         Btf::parse(data)
     }
 

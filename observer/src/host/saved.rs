@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::{
     facts::Facts,
@@ -16,13 +17,17 @@ use crate::{
         callers::Callers,
         plan::Failure,
         probe::Host,
+        read_at_most,
         symbols::Symbols,
         types::Types,
     },
     meta::Kernel,
+    printable,
 };
 
 const SCHEMA: &str = "observer-kernel/1";
+/// Longest file that is read: a saved kernel has some ten thousand bytes.
+const BYTES_MAX: u64 = 16 << 20;
 
 /// Content of the file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -85,6 +90,11 @@ struct Answer {
     error: String,
 }
 
+/// CRC-32 of a saved kernel without its checksum, hexadecimal.
+fn checksum_of(value: &Value) -> String {
+    format!("{:08x}", crc32fast::hash(value.to_string().as_bytes()))
+}
+
 impl Saved {
     /// Saves what the facts need of a kernel, and its answers to attempts to attach if it was asked.
     #[must_use]
@@ -141,6 +151,19 @@ impl Saved {
         }
     }
 
+    /// Returns the text of the file, with a checksum.
+    ///
+    /// # Errors
+    /// It cannot be written as JSON.
+    pub fn text(&self) -> serde_json::Result<String> {
+        let mut value = serde_json::to_value(self)?;
+        let checksum = checksum_of(&value);
+        if let Some(all) = value.as_object_mut() {
+            all.insert("checksum".into(), checksum.into());
+        }
+        Ok(serde_json::to_string_pretty(&value)? + "\n")
+    }
+
     /// Reads a saved kernel from a file.
     ///
     /// # Errors
@@ -148,8 +171,15 @@ impl Saved {
     pub fn read(path: &str) -> anyhow::Result<Saved> {
         const HINT: &str =
             "a file that `observer doctor --save FILE` wrote; for a kernel's BTF use --btf and --symbols";
-        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?;
-        let saved: Saved = serde_json::from_str(&text)
+        let text = read_at_most(path, BYTES_MAX).with_context(|| format!("cannot read {path}"))?;
+        let value = serde_json::from_slice(&text).with_context(|| format!("{path} is not a saved kernel"));
+        let mut value: Value = value.hint(HINT)?;
+        if let Some(checksum) = value.as_object_mut().and_then(|all| all.remove("checksum"))
+            && checksum != checksum_of(&value)
+        {
+            bail!("{path} is damaged: its checksum does not match");
+        }
+        let saved: Saved = serde_json::from_value(printable::value(value))
             .with_context(|| format!("{path} is not a saved kernel"))
             .hint(HINT)?;
         if saved.schema != SCHEMA {

@@ -2,6 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use super::read_at_most;
+
+/// Longest file that is read: a kernel's symbols take 5 to 20 MB.
+const BYTES_MAX: u64 = 256 << 20;
+
 /// Error from reading a symbol table.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -28,8 +33,8 @@ impl Symbols {
     /// The file cannot be read, or has no symbols.
     pub fn read(path: &str) -> Result<Symbols, Error> {
         let text =
-            std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
-        let symbols = Symbols::parse(&text);
+            read_at_most(path, BYTES_MAX).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+        let symbols = Symbols::parse(&String::from_utf8_lossy(&text));
         if symbols.by_name.is_empty() { Err(Error::Empty { path: path.to_owned() }) } else { Ok(symbols) }
     }
 

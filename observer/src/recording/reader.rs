@@ -22,11 +22,12 @@ use super::{
     FRAME_HEAD_BYTES, PROFILE, SEALED, Totals, WireClosing, WireLoss, WireStack, columns, frame_bytes,
     frames::{Chunk, Fault, Frame, Frames, damaged},
     input::ReadSeek,
-    printable, topic,
+    topic,
 };
 use crate::{
     hint::Hint,
     meta::{Closing, FORMAT_VERSION, Meta, Notice},
+    printable,
     source::{Batch, Loss, Mark, Pass, Stack},
 };
 

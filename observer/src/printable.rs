@@ -1,6 +1,6 @@
 //! Text that a terminal shows as it is.
 //!
-//! Decides what becomes of characters of a recording's text that would steer a terminal, or forge lines or their order: each is
+//! Decides what becomes of characters in a file's text that would steer a terminal, or forge lines or their order: each is
 //! replaced by U+FFFD. It is done once, where the text is read, for all sinks.
 
 use serde_json::Value;
@@ -9,7 +9,7 @@ use serde_json::Value;
 const CHARS_MAX: usize = 4096;
 
 /// Replaces what is not printable in all texts of a JSON value, names of keys included.
-pub(super) fn value(value: Value) -> Value {
+pub fn value(value: Value) -> Value {
     match value {
         Value::String(text) => Value::String(self::text(text)),
         Value::Array(all) => all.into_iter().map(self::value).collect(),
