@@ -178,7 +178,7 @@ struct LiveArgs {
     /// Diagnostics of the eBPF programs on standard error.
     #[arg(short, long)]
     verbose: bool,
-    /// Run this command and end with it.
+    /// Run this command, as the user who ran sudo, and end with it.
     #[arg(last = true, value_name = "CMD")]
     command: Vec<String>,
 }

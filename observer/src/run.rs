@@ -65,6 +65,8 @@ pub struct Options {
     pub stdout_is_taken: bool,
     pub dashboard: Option<Dashboard>,
     pub lines: Option<Lines>,
+    /// True if a signal ends the process at once, as without observer's care: a recording leaves nothing to save.
+    pub dies_of_signals: bool,
 }
 
 /// Outcome of a run.
@@ -137,7 +139,9 @@ pub async fn run(source: &mut impl Source, mut options: Options) -> anyhow::Resu
     if !matches!(end, End::Quit | End::Interrupted) {
         stops.quit().await;
     }
-    stops.end_child().await?;
+    if let Some(left) = stops.end_child().await? {
+        eprintln!("observer: {left}");
+    }
     let command = if let End::Command(code) = end { Some(code) } else { None };
     Ok(Outcome { report, command })
 }
@@ -163,8 +167,8 @@ enum Step {
 
 /// Everything except the source that can end a run.
 struct Stops {
-    interrupt: Signal,
-    terminate: Signal,
+    /// SIGINT and SIGTERM, unless the process dies of them.
+    signals: Option<[Signal; 2]>,
     deadline: Option<Pin<Box<Sleep>>>,
     child: Option<Child>,
     dashboard: Option<Dashboard>,
@@ -175,8 +179,13 @@ impl Stops {
         let watch_for = |kind, name| signal(kind).with_context(|| format!("watch for {name}"));
         let dashboard = options.dashboard.take();
         Ok(Stops {
-            interrupt: watch_for(SignalKind::interrupt(), "SIGINT")?,
-            terminate: watch_for(SignalKind::terminate(), "SIGTERM")?,
+            signals: match options.dies_of_signals {
+                true => None,
+                false => Some([
+                    watch_for(SignalKind::interrupt(), "SIGINT")?,
+                    watch_for(SignalKind::terminate(), "SIGTERM")?,
+                ]),
+            },
             deadline: options.duration.map(|d| Box::pin(sleep(d))),
             child: start(&options.command, dashboard.is_some(), options.stdout_is_taken)?,
             dashboard,
@@ -185,8 +194,7 @@ impl Stops {
 
     async fn next(&mut self) -> Step {
         tokio::select! {
-            _ = self.interrupt.recv() => Step::End(End::Interrupted),
-            _ = self.terminate.recv() => Step::End(End::Interrupted),
+            () = signalled(&mut self.signals) => Step::End(End::Interrupted),
             () = async { if let Some(d) = &mut self.deadline { d.await } else { std::future::pending().await } } => {
                 Step::End(End::Duration)
             }
@@ -202,8 +210,7 @@ impl Stops {
     async fn quit(&mut self) {
         while self.dashboard.is_some() {
             tokio::select! {
-                _ = self.interrupt.recv() => return,
-                _ = self.terminate.recv() => return,
+                () = signalled(&mut self.signals) => return,
                 command = command(&mut self.dashboard) => {
                     if matches!(command, Some(Command::Quit) | None) {
                         return;
@@ -213,8 +220,9 @@ impl Stops {
         }
     }
 
-    /// Asks the command to end, if it is still running, and makes sure that it does.
-    async fn end_child(&mut self) -> anyhow::Result<()> {
+    /// Requests that the command ends, if it is still running, and kills it if it does not. Returns a remark if it is left behind: a
+    /// task that waits in the kernel, as in a deadlock, does not die.
+    async fn end_child(&mut self) -> anyhow::Result<Option<String>> {
         // A child without an id has been waited for already.
         if let Some(child) = &mut self.child
             && let Some(pid) = child.id()
@@ -224,9 +232,25 @@ impl Stops {
             if timeout(CHILD_GRACE, child.wait()).await.is_err() {
                 child.start_kill().context("kill the command")?;
             }
-            child.wait().await.context("wait for the command")?;
+            match timeout(CHILD_GRACE, child.wait()).await {
+                Ok(ended) => drop(ended.context("wait for the command")?),
+                Err(_) => {
+                    return Ok(Some(format!(
+                        "process {pid}, the command, does not end when it is killed: it is left behind"
+                    )));
+                }
+            }
         }
-        Ok(())
+        Ok(None)
+    }
+}
+
+/// Waits for a signal.
+async fn signalled(signals: &mut Option<[Signal; 2]>) {
+    let Some([interrupt, terminate]) = signals else { return std::future::pending().await };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
     }
 }
 
@@ -235,6 +259,7 @@ fn start(command: &[String], mute: bool, stdout_is_taken: bool) -> anyhow::Resul
     let Some((program, args)) = command.split_first() else { return Ok(None) };
     let mut process = Process::new(program);
     process.args(args).kill_on_drop(true);
+    as_invoking_user(&mut process);
     if mute {
         process.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     } else if stdout_is_taken {
@@ -242,6 +267,32 @@ fn start(command: &[String], mute: bool, stdout_is_taken: bool) -> anyhow::Resul
     }
     let child = process.spawn().with_context(|| format!("start {program}"));
     child.hint("the command after --, as a shell would find it").map(Some)
+}
+
+/// Lets the command run as the user who ran `sudo`, and end with observer.
+fn as_invoking_user(process: &mut Process) {
+    let id = |name: &str| std::env::var(name).ok()?.parse::<u32>().ok();
+    // SAFETY: no argument.
+    let is_root = unsafe { libc::geteuid() } == 0;
+    let user = if is_root { id("SUDO_UID").zip(id("SUDO_GID")) } else { None };
+    let name = std::env::var("SUDO_USER").ok().and_then(|name| std::ffi::CString::new(name).ok());
+    // SAFETY: system calls between fork and exec; `initgroups` reads files, as it does in every login.
+    unsafe {
+        process.pre_exec(move || {
+            let check = |code: libc::c_int| {
+                if code < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+            };
+            if let Some((uid, gid)) = user {
+                match &name {
+                    Some(name) => check(libc::initgroups(name.as_ptr(), gid))?,
+                    None => check(libc::setgroups(0, std::ptr::null()))?,
+                }
+                check(libc::setgid(gid))?;
+                check(libc::setuid(uid))?;
+            }
+            check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM))
+        });
+    }
 }
 
 async fn wait(child: &mut Option<Child>) -> i32 {

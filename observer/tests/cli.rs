@@ -163,6 +163,27 @@ fn a_truncated_recording_gives_its_whole_part_and_a_notice() {
     assert!(json.contains("\"partial\": true"), "{json}");
 }
 
+/// A command that waits for its input, or is busy with it, ends at once all the same.
+#[test]
+fn a_signal_ends_a_command_that_reads_a_recording() {
+    use std::os::unix::process::ExitStatusExt as _;
+    for command in [&["report", "-"][..], &["replay", "-"]] {
+        let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_observer"))
+            .args(command)
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        let id = i32::try_from(child.id()).unwrap();
+        // SAFETY: the child was not waited for, so the process id is still its own.
+        assert_eq!(unsafe { libc::kill(id, libc::SIGTERM) }, 0);
+        // The pipe stays open: an end of the input would end it too.
+        let input = child.stdin.take();
+        assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGTERM));
+        drop(input);
+    }
+}
+
 #[test]
 fn the_report_of_a_damaged_recording_names_the_damage() {
     let scratch = Scratch::new("damaged");
@@ -190,7 +211,8 @@ fn an_unreadable_file_is_refused_with_a_next_step() {
     let later = scratch.0.join("later.obs");
     let meta =
         Meta { wire_version: 999, observer_version: "7.0.0".into(), format_version: 2, ..Meta::default() };
-    Writer::create(&later, false, &meta).unwrap().finish(None).unwrap();
+    let file = Box::new(std::fs::File::create(&later).unwrap());
+    Writer::new(file, &meta).unwrap().finish(None).unwrap();
     let files = [
         scratch.file("empty.obs", b""),
         scratch.file("foreign.obs", b"\x7fELF and so on, long enough for a header"),

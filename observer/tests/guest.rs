@@ -7,6 +7,7 @@
 mod guest {
     pub mod bpf;
     pub mod dashboard;
+    pub mod hosts;
     pub mod identity;
     pub mod matrix;
     pub mod order;
@@ -117,7 +118,7 @@ fn matrix_of_this_kernel() {
 
 /// Tests that `cargo xtask test` runs on every kernel, beside the matrix.
 mod on_every_kernel {
-    use crate::guest::{dashboard, identity, stale};
+    use crate::guest::{dashboard, hosts, identity, stale};
 
     #[test]
     #[ignore = "needs a guest"]
@@ -147,6 +148,18 @@ mod on_every_kernel {
     #[ignore = "needs a guest"]
     fn a_task_that_executes_another_program_is_recorded_again() {
         identity::exec();
+    }
+
+    #[test]
+    #[ignore = "needs a guest"]
+    fn a_run_that_cannot_work_is_refused_before_it_attaches() {
+        hosts::refusals();
+    }
+
+    #[test]
+    #[ignore = "needs a guest"]
+    fn function_tracing_that_is_switched_off_is_reported() {
+        hosts::switched_off();
     }
 
     /// Tests that also run on kernels that are listed for one deadlock only.

@@ -14,6 +14,7 @@ use observer::{
     events::{Context, EventRow, Filter},
     library::{Export, Library, Page, Query},
     meta::Meta,
+    output::Output,
     recording::{InMemory, Reader, Writer},
     report::Report,
     run::{Options, run},
@@ -111,7 +112,7 @@ fn report(path: &Path) -> Report {
 
 /// Writes each pass as a separate chunk, so that reading can begin at many positions.
 fn in_small_chunks(passes: &[Pass], meta: &Meta, path: &Path) {
-    let mut writer = Writer::create(path, true, meta).unwrap();
+    let mut writer = Writer::begin(Some(Output::create(path, true).unwrap()), meta).unwrap();
     for pass in passes {
         writer.pass(pass).unwrap();
         writer.flush().unwrap();
@@ -289,7 +290,7 @@ fn a_recording_is_read_while_it_is_written() {
     let (reader, passes) = passes(&fixture("share-unmap"));
     let whole = rows(&passes, true);
     let path = dir.path("growing.obs");
-    let mut writer = Writer::create(&path, false, reader.meta()).unwrap();
+    let mut writer = Writer::begin(Some(Output::create(&path, false).unwrap()), reader.meta()).unwrap();
     let library = Library::written(path.clone());
     let mut found = 0;
     for (n, pass) in passes.iter().enumerate() {
@@ -463,7 +464,8 @@ fn cost_of_the_in_memory_recording() {
         (0..ROUNDS).for_each(|_| passes.iter().for_each(&mut *pass));
         println!("{:6.1} ns an event: {what}", begun.elapsed().as_nanos() as f64 / (ROUNDS * events) as f64);
     };
-    let mut writer = Writer::create(&dir.path("cost.obs"), true, reader.meta()).unwrap();
+    let mut writer =
+        Writer::begin(Some(Output::create(&dir.path("cost.obs"), true).unwrap()), reader.meta()).unwrap();
     each("a recorder to a file", &mut |pass| writer.pass(pass).unwrap());
     for (what, bytes) in [("kept, never rotated", u64::MAX), ("kept, rotated each MiB", 1 << 20)] {
         let mut keep = InMemory::in_segments(reader.meta(), bytes).unwrap();

@@ -13,7 +13,8 @@ use crate::{
     diff::Diff,
     hint::Hint,
     library::Library,
-    recording::{Input, writer},
+    output::Output,
+    recording::Input,
     report::{
         Report,
         several::{Named, Several, check_one_build},
@@ -143,15 +144,18 @@ pub fn export(
         super::print(write)?;
     } else {
         let name = output.display();
-        let mut out = BufWriter::new(writer::open(output, force).with_context(|| format!("create {name}"))?);
+        let mut output = Output::create(output, force).with_context(|| format!("create {name}"))?;
+        let mut out = BufWriter::new(&mut output);
         write(&mut out).and_then(|()| out.flush()).with_context(|| format!("write {name}"))?;
+        drop(out);
+        output.commit().with_context(|| format!("create {name}"))?;
     }
     print_notices(&file.display().to_string(), &report);
     Ok(partial.code(report.is_partial(), ExitCode::SUCCESS))
 }
 
 fn read(mut source: Replay) -> anyhow::Result<Report> {
-    Ok(super::block_on(run(&mut source, Options::default()))?.report)
+    Ok(super::block_on(run(&mut source, Options { dies_of_signals: true, ..Options::default() }))?.report)
 }
 
 #[cfg(sample)]

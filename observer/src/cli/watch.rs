@@ -2,19 +2,21 @@
 
 use std::{
     io::{self, IsTerminal},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
 };
 
+use anyhow::Context as _;
 use tokio::sync::{mpsc, watch};
 
 use super::{Format, LiveArgs};
 use crate::{
     facts,
-    host::{attach, plan, probe},
+    host::{attach, plan, probe, ready},
     library::Library,
     meta::{Filter, Meta},
+    output::Output,
     recording::{InMemory, Writer},
     run::{
         Dashboard, Options, Outcome,
@@ -40,9 +42,10 @@ pub fn attach(
         format.is_none() && on_terminal() && record.as_ref().is_none_or(|path| path.as_os_str() != "-");
     let to_stdout = record.as_ref().is_some_and(|path| path.as_os_str() == "-");
     let outcome = super::block_on(async {
+        let output = record.as_ref().map(|path| output(path, force)).transpose()?;
         let (source, mut options) = start(&live)?;
-        if let Some(path) = &record {
-            options.recorder = Some(Writer::create(path, force, source.meta())?);
+        if let Some(output) = output {
+            options.recorder = Some(Writer::begin(output, source.meta())?);
         }
         if dashboard {
             let library = look_back(record.as_ref(), source.meta(), &mut options);
@@ -67,14 +70,23 @@ pub fn attach(
 
 pub fn record(live: LiveArgs, output: PathBuf, force: bool) -> anyhow::Result<ExitCode> {
     let outcome = super::block_on(async {
+        let file = self::output(&output, force)?;
         let (source, mut options) = start(&live)?;
-        options.recorder = Some(Writer::create(&output, force, source.meta())?);
+        options.recorder = Some(Writer::begin(file, source.meta())?);
         options.stdout_is_taken = output.as_os_str() == "-";
         options.lines = Some(Lines::new(Box::new(io::stderr()), source.meta().start_ns));
         plain(source, options).await
     })?;
     print_summary(&outcome, Some(&output))?;
     Ok(code(&outcome))
+}
+
+/// Opens the file of a recording, before anything is attached; `None`: standard output.
+fn output(path: &Path, force: bool) -> anyhow::Result<Option<Output>> {
+    if path.as_os_str() == "-" {
+        return Ok(None);
+    }
+    Output::create(path, force).with_context(|| format!("create recording {}", path.display())).map(Some)
 }
 
 /// Returns true if a dashboard can be shown and controlled.
@@ -115,6 +127,9 @@ fn look_back(record: Option<&PathBuf>, meta: &Meta, options: &mut Options) -> Op
 
 /// Attaches the programs. Everything is detached when the source is dropped.
 fn start(args: &LiveArgs) -> anyhow::Result<(Live, Options)> {
+    ready::check_host()?;
+    args.pid.map_or(Ok(()), ready::check_pid)?;
+    ready::check_command(&args.command)?;
     let facts = facts::load()?;
     let host = probe::probe_host(&facts)?;
     let chosen = plan::Options { level: args.level, without: &args.without };
@@ -167,5 +182,8 @@ fn print_summary(outcome: &Outcome, recorded: Option<&PathBuf>) -> io::Result<()
 }
 
 fn code(outcome: &Outcome) -> ExitCode {
+    if outcome.report.is_partial() {
+        return ExitCode::from(super::PARTIAL);
+    }
     outcome.command.map_or(ExitCode::SUCCESS, |code| ExitCode::from(u8::try_from(code).unwrap_or(1)))
 }

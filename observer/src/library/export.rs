@@ -14,6 +14,7 @@ use anyhow::{Context, anyhow};
 use super::{Export, Library, Parts, stream::Stream};
 use crate::{
     hint::Hint,
+    output::Output,
     recording::{Input, Reader, Writer, in_memory::Look, writer},
     report::Report,
     run::{Options, run},
@@ -35,13 +36,14 @@ impl Library {
             return Err(anyhow!("{name} is the recording itself")).hint("another name");
         }
         let made = if export == Export::Recording { None } else { Some(report(stream)?) };
-        let file = writer::open(to, force).with_context(|| format!("create {name}"))?;
+        let mut output = Output::create(to, force).with_context(|| format!("create {name}"))?;
         let written = match made {
-            Some(report) => write(export, &report, file.try_clone()?),
-            None => self.record(&look, file.try_clone()?),
+            Some(report) => write(export, &report, output.file()?),
+            None => self.record(&look, output.file()?),
         };
         written.with_context(|| format!("write {name}"))?;
-        Ok(file.metadata()?.len())
+        output.commit().with_context(|| format!("create {name}"))?;
+        Ok(output.file()?.metadata()?.len())
     }
 
     fn record(&self, look: &Look, to: File) -> anyhow::Result<()> {

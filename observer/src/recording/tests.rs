@@ -211,25 +211,6 @@ fn another_version_is_refused_with_both_numbers() {
 }
 
 #[test]
-fn files_are_private_and_are_not_overwritten() {
-    use std::os::unix::fs::PermissionsExt;
-    let dir = std::env::temp_dir().join(format!("observer-recording-{}", std::process::id()));
-    std::fs::create_dir_all(&dir).unwrap();
-    let path = dir.join("a.obs");
-    Writer::create(&path, false, &meta()).unwrap().finish(None).unwrap();
-    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
-    assert_eq!(mode & 0o777, 0o600);
-    let err = Writer::create(&path, false, &meta()).err().unwrap();
-    let text = crate::hint::explain(&err);
-    assert!(text.starts_with("observer: create recording "), "{text}");
-    assert!(text.ends_with("\ntry: another name, or --force to overwrite it\n"), "{text}");
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
-    Writer::create(&path, true, &meta()).unwrap().finish(None).unwrap();
-    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-    std::fs::remove_dir_all(&dir).unwrap();
-}
-
-#[test]
 fn an_event_takes_at_most_eight_bytes() {
     let written = passes(200);
     let events = 200 * 2 * 50;

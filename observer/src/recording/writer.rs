@@ -6,10 +6,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{File, OpenOptions},
     io::{self, BufWriter, Write},
-    os::unix::fs::OpenOptionsExt,
-    path::Path,
 };
 
 use anyhow::Context;
@@ -22,8 +19,8 @@ use super::{
     topic,
 };
 use crate::{
-    hint::Hint,
     meta::{Closing, Meta},
+    output::Output,
     source::Pass,
 };
 
@@ -43,6 +40,8 @@ pub struct Writer {
     seals: u64,
     run_ns: u64,
     totals: Totals,
+    /// Keeps the file locked.
+    _output: Option<Output>,
     channels: BTreeMap<String, u16>,
     /// Event time of the last flush.
     flushed_ns: u64,
@@ -52,16 +51,18 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Creates `path`, readable by its owner only, because recordings contain kernel addresses; `-` is standard output.
+    /// Begins a recording in a file, which gets its name with the description of the run; without a file on standard output.
     ///
     /// # Errors
-    /// The file exists and `force` is not set, or it cannot be written.
-    pub fn create(path: &Path, force: bool, meta: &Meta) -> anyhow::Result<Writer> {
-        if path.as_os_str() == "-" {
+    /// It cannot be written.
+    pub fn begin(output: Option<Output>, meta: &Meta) -> anyhow::Result<Writer> {
+        let Some(mut output) = output else {
             return Writer::new(Box::new(io::stdout()), meta).context("write recording to standard output");
-        }
-        let file = open(path, force).with_context(|| format!("create recording {}", path.display()))?;
-        Writer::new(Box::new(file), meta).with_context(|| format!("write recording {}", path.display()))
+        };
+        let file = output.file()?;
+        let writer = Writer::new(Box::new(file), meta).context("write recording")?;
+        output.commit().context("create recording")?;
+        Ok(Writer { _output: Some(output), ..writer })
     }
 
     /// Writes to anything that takes bytes in order.
@@ -86,6 +87,7 @@ impl Writer {
             seals: 0,
             run_ns: meta.start_ns,
             totals: Totals::default(),
+            _output: None,
             channels: BTreeMap::new(),
             flushed_ns: meta.start_ns,
             unflushed_bytes: 0,
@@ -215,26 +217,4 @@ pub(super) const END: &[u8; 50] = b"\x0f\x04\0\0\0\0\0\0\0\0\0\0\0\
 /// The file cannot be written.
 pub(crate) fn end(out: &mut impl Write) -> io::Result<()> {
     out.write_all(END)
-}
-
-/// Opens a file that only its owner can read, because the content has kernel addresses.
-///
-/// # Errors
-/// The file exists and `force` is not set, or it cannot be created.
-pub fn open(path: &Path, force: bool) -> anyhow::Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true).mode(0o600);
-    if !force {
-        let made = options.create_new(true).open(path);
-        let exists = made.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::AlreadyExists);
-        return if exists { made.hint("another name, or --force to overwrite it") } else { Ok(made?) };
-    }
-    // An overwritten file is replaced, not truncated: the new file has its own mode, and other hard links keep the old
-    // content. A file that is not regular (a serial line, a pipe) is written in place.
-    match std::fs::symlink_metadata(path) {
-        Ok(found) if found.is_file() => std::fs::remove_file(path)?,
-        Ok(_) => return Ok(options.open(path)?),
-        Err(_) => {}
-    }
-    Ok(options.create_new(true).open(path)?)
 }

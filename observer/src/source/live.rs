@@ -5,7 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use observer_ebpf::{config::PerCpu, kinds, loss, record::Record};
@@ -18,9 +18,10 @@ use crate::{
         plan::Plan,
         probe,
         probe::Host,
+        ready,
         symbols::Symbols,
     },
-    meta::{Closing, End, FORMAT_VERSION, Filter, Meta, Misses, SiteCount, Symbol, setup},
+    meta::{Closing, End, FORMAT_VERSION, Filter, Meta, Misses, Notice, SiteCount, Symbol, setup},
     source::{Batch, Loss, Mark, Pass, Source, Stack},
 };
 
@@ -29,6 +30,10 @@ const PERIOD: Duration = Duration::from_millis(5);
 /// Passes between readings of the loss counters, and so the width of a hole. Reading the skipped hits costs a system call per
 /// program, 125 on 6.12 (96 on 5.10): after every pass they would be 25,000 a second.
 const LOSS_EVERY: u64 = 20;
+/// Passes between looks at the switch of function tracing: one second.
+const SWITCH_EVERY: u64 = 200;
+/// Longest time for which detaching waits for that switch.
+const SWITCH_WAIT: Duration = Duration::from_secs(60);
 
 /// The running kernel.
 pub struct Live {
@@ -39,6 +44,8 @@ pub struct Live {
     state: State,
     /// Time at which it was switched off. Detaching the programs takes seconds, in which nothing is watched any more.
     stopped_ns: Option<u64>,
+    /// Time at which function tracing was found switched off.
+    switched_off_ns: Option<u64>,
     /// Totals reported up to now, by CPU and reason.
     sent_lost: Vec<[u64; loss::COUNT]>,
     /// Skipped hits reported up to now, by site.
@@ -56,6 +63,28 @@ enum State {
     Running,
     /// Switched off; this number of passes is left to give.
     Draining(u32),
+}
+
+fn switched_off(after_ns: u64) -> String {
+    let seconds = after_ns as f64 / 1e9;
+    format!(
+        "function tracing was switched off (kernel.ftrace_enabled=0) before {seconds:.1} s: nothing is seen while it is off"
+    )
+}
+
+/// Waits until function tracing is on, for a while: programs that are detached while it is off make the kernel warn and leave
+/// tracing dead until the next boot (6.12).
+fn wait_for_tracing() {
+    let deadline = Instant::now() + SWITCH_WAIT;
+    if !ready::is_tracing_enabled() {
+        eprintln!(
+            "observer: detaching waits until kernel.ftrace_enabled is 1, at most {} s",
+            SWITCH_WAIT.as_secs()
+        );
+    }
+    while !ready::is_tracing_enabled() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }
 
 /// Nanoseconds of `CLOCK_MONOTONIC`, the clock of the records.
@@ -98,6 +127,7 @@ impl Live {
             passes: 0,
             state: State::Running,
             stopped_ns: None,
+            switched_off_ns: None,
             sent_lost: Vec::new(),
             sent_skipped: BTreeMap::new(),
             looked_ns: 0,
@@ -167,6 +197,13 @@ impl Live {
         self.attached.flush_log();
         let number = self.passes;
         self.passes += 1;
+        if number.is_multiple_of(SWITCH_EVERY)
+            && self.switched_off_ns.is_none()
+            && !ready::is_tracing_enabled()
+        {
+            self.switched_off_ns = Some(time_ns);
+            eprintln!("observer: {}", switched_off(time_ns.saturating_sub(self.meta.start_ns)));
+        }
         let look = number.is_multiple_of(LOSS_EVERY) || self.state != State::Running;
         let loss = if look { self.new_loss()? } else { Vec::new() };
         let (stacks, symbols) = self.new_stacks(&stack_ids);
@@ -252,7 +289,13 @@ impl Source for Live {
         }
     }
 
+    fn notices(&self) -> Vec<Notice> {
+        let after = |off_ns: u64| off_ns.saturating_sub(self.meta.start_ns);
+        self.switched_off_ns.map(|off_ns| Notice::partial(switched_off(after(off_ns)))).into_iter().collect()
+    }
+
     fn closing(&mut self, end: End) -> anyhow::Result<Option<Closing>> {
+        wait_for_tracing();
         let misses = self.attached.detach();
         let counters = self.attached.counters()?;
         let loss = loss::REASONS.iter().enumerate().filter_map(|(i, (name, _))| {

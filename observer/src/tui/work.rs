@@ -13,7 +13,7 @@ use super::answers::Look;
 use super::prompt::Take;
 use crate::hint;
 use crate::library::{self, Export, Library, Query};
-use crate::recording::writer;
+use crate::output::Output;
 
 /// Result of writing a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,7 +95,9 @@ impl Work {
 }
 
 fn write(text: &str, to: &Path, force: bool) -> anyhow::Result<()> {
-    Ok(writer::open(to, force)?.write_all(text.as_bytes())?)
+    let mut output = Output::create(to, force)?;
+    output.write_all(text.as_bytes())?;
+    output.commit()
 }
 
 fn failed(e: &anyhow::Error) -> Written {
