@@ -6,6 +6,7 @@ pub mod attach;
 pub mod btf;
 pub mod callers;
 pub mod plan;
+pub mod privileges;
 pub mod probe;
 pub mod ready;
 pub mod reason;

@@ -26,6 +26,7 @@ use tokio::{
 use self::pipeline::Pipeline;
 use crate::{
     hint::Hint,
+    host::privileges::{self, Capability},
     meta::{End, Meta, Notice},
     recording::{InMemory, Writer},
     report::Report,
@@ -65,6 +66,8 @@ pub struct Options {
     pub stdout_is_taken: bool,
     pub dashboard: Option<Dashboard>,
     pub lines: Option<Lines>,
+    /// Capabilities that the process keeps once the command was started; `None`: all that it has.
+    pub privileges: Option<Vec<Capability>>,
     /// True if a signal ends the process at once, as without observer's care: a recording leaves nothing to save.
     pub dies_of_signals: bool,
 }
@@ -178,6 +181,12 @@ impl Stops {
     fn new(options: &mut Options) -> anyhow::Result<Stops> {
         let watch_for = |kind, name| signal(kind).with_context(|| format!("watch for {name}"));
         let dashboard = options.dashboard.take();
+        let child = start(&options.command, dashboard.is_some(), options.stdout_is_taken)?;
+        if let Some(keep) = &options.privileges
+            && let Err(why) = privileges::drop_all_but(keep)
+        {
+            eprintln!("observer: privileges are kept that are not needed any more: {why}");
+        }
         Ok(Stops {
             signals: match options.dies_of_signals {
                 true => None,
@@ -187,7 +196,7 @@ impl Stops {
                 ]),
             },
             deadline: options.duration.map(|d| Box::pin(sleep(d))),
-            child: start(&options.command, dashboard.is_some(), options.stdout_is_taken)?,
+            child,
             dashboard,
         })
     }

@@ -162,6 +162,12 @@ mod on_every_kernel {
         hosts::switched_off();
     }
 
+    #[test]
+    #[ignore = "needs a guest"]
+    fn unneeded_privileges_are_dropped_after_attaching() {
+        hosts::privileges();
+    }
+
     /// Tests that also run on kernels that are listed for one deadlock only.
     mod order {
         use crate::guest::order;

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, watch};
 use super::{Format, LiveArgs};
 use crate::{
     facts,
-    host::{attach, plan, probe, ready},
+    host::{attach, plan, privileges, probe, ready},
     library::Library,
     meta::{Filter, Meta},
     output::Output,
@@ -48,6 +48,7 @@ pub fn attach(
             options.recorder = Some(Writer::begin(output, source.meta())?);
         }
         if dashboard {
+            options.privileges.iter_mut().for_each(|keep| keep.push(privileges::DAC_OVERRIDE));
             let library = look_back(record.as_ref(), source.meta(), &mut options);
             return with_dashboard(source, options, library).await;
         }
@@ -139,7 +140,12 @@ fn start(args: &LiveArgs) -> anyhow::Result<(Live, Options)> {
     eprintln!("observer: attaching to {} functions of {}", plan.sites.len(), host.kernel.release);
     let attached = attach::attach(&plan, args.pid.unwrap_or(0), args.verbose)?;
     let filter = Filter { pid: args.pid, ..Filter::default() };
-    let options = Options { duration: args.duration, command: args.command.clone(), ..Options::default() };
+    let options = Options {
+        duration: args.duration,
+        command: args.command.clone(),
+        privileges: Some(vec![privileges::BPF, privileges::KILL]),
+        ..Options::default()
+    };
     Ok((Live::start(attached, host, &plan, filter)?, options))
 }
 

@@ -32,12 +32,22 @@ fn is_refused(args: &[&str], words: &str) {
     assert!(left.is_empty(), "{left:?}");
 }
 
-/// What cannot work is refused before anything is attached.
+/// Returns true if function tracing can be switched off on this kernel; since 7.3 it cannot.
+fn can_switch() -> bool {
+    let can = std::fs::write(SWITCH, "0").is_ok();
+    if can {
+        std::fs::write(SWITCH, "1").unwrap();
+    } else {
+        println!("this kernel does not let {SWITCH} be 0");
+    }
+    can
+}
+
+/// Runs that cannot work are refused before anything is attached.
 pub fn refusals() {
     is_refused(&["--pid", "999999"], "process 999999 does not exist");
     is_refused(&["--", "no-such-command"], "start no-such-command");
-    if !Path::new(SWITCH).exists() {
-        println!("this kernel has no {SWITCH}");
+    if !can_switch() {
         return;
     }
     std::fs::write(SWITCH, "0").unwrap();
@@ -47,8 +57,7 @@ pub fn refusals() {
 
 /// Function tracing that is switched off during a run makes the report one of a part, and detaching waits for the switch.
 pub fn switched_off() {
-    if !Path::new(SWITCH).exists() {
-        println!("this kernel has no {SWITCH}");
+    if !can_switch() {
         return;
     }
     let file = "/tmp/switch.obs";
@@ -68,4 +77,36 @@ pub fn switched_off() {
     let report = observer().args(["report", "--format", "json", file]).output().unwrap();
     let report: Value = serde_json::from_slice(&report.stdout).unwrap();
     assert!(report["counts"]["lookups"].as_u64().unwrap() > 0, "{}", report["counts"]);
+}
+
+/// Of its privileges a run keeps what reading the programs' maps and ending its command needs, in every set.
+pub fn privileges() {
+    const KEPT: u64 = 1 << 39 | 1 << 5;
+    let script = "sleep 1; cat /proc/$PPID/status > /tmp/status";
+    let args = ["record", "--force", "-o", "/tmp/privileges.obs", "--", "sh", "-c", script];
+    let output = observer().args(args).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let status = std::fs::read_to_string("/tmp/status").unwrap();
+    let value = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(":\t"));
+        u64::from_str_radix(line.unwrap_or_else(|| panic!("no {name} in {status}")), 16).unwrap()
+    };
+    for set in ["CapEff", "CapPrm", "CapBnd"] {
+        assert_eq!(value(set), KEPT, "{set}: {status}");
+    }
+    for set in ["CapInh", "CapAmb"] {
+        assert_eq!(value(set), 0, "{set}: {status}");
+    }
+    assert_eq!(value("NoNewPrivs"), 1);
+    // It sees as much as before.
+    let bin = std::env::var("OBSERVER_BIN").unwrap();
+    let args = ["record", "--force", "-o", "/tmp/privileges.obs", "--", &bin, "exercise", "share"];
+    assert!(observer().args(args).output().unwrap().status.success());
+    let report = observer().args(["report", "--format", "json", "/tmp/privileges.obs"]).output().unwrap();
+    let report: Value = serde_json::from_slice(&report.stdout).unwrap();
+    assert!(report["counts"]["lookups"].as_u64().unwrap() > 0, "{}", report["counts"]);
+    // As the user who ran sudo.
+    let args = ["record", "--force", "-o", "/tmp/privileges.obs", "--", "sh", "-c", "id -u"];
+    let output = observer().args(args).env("SUDO_UID", "1234").env("SUDO_GID", "1234").output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "1234", "{}", text(&output));
 }
