@@ -158,12 +158,6 @@ mod on_every_kernel {
 
     #[test]
     #[ignore = "needs a guest"]
-    fn function_tracing_that_is_switched_off_is_reported() {
-        hosts::switched_off();
-    }
-
-    #[test]
-    #[ignore = "needs a guest"]
     fn unneeded_privileges_are_dropped_after_attaching() {
         hosts::privileges();
     }
@@ -196,6 +190,13 @@ mod on_every_kernel {
             order::documented();
         }
     }
+}
+
+/// On 6.12: 5.10 does not let the switch be 0 while programs are attached, and 7.3 never.
+#[test]
+#[ignore = "needs a guest"]
+fn function_tracing_that_is_switched_off_is_reported() {
+    guest::hosts::switched_off();
 }
 
 #[test]
