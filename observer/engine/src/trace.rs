@@ -1,60 +1,18 @@
 #![doc = include_str!("../../../docs/text-traces.md")]
 //!
-//! This module decides what a trace may contain. `parse` reads a trace, `print` writes an event as a line, and `expect` compares
-//! findings with expectations. They do not read files.
+//! `print` writes an event as a line. The rest is for tests, and compiled with the feature `traces` only: `parse` reads a whole trace,
+//! `whole` runs it, and `expect` compares findings with expectations. They do not read files.
 
+#[cfg(feature = "traces")]
 mod expect;
+#[cfg(feature = "traces")]
 mod parse;
 mod print;
+#[cfg(feature = "traces")]
+mod whole;
 
+#[cfg(feature = "traces")]
 pub use expect::Expectation;
 pub use print::line;
-
-use crate::{Engine, Hole, event::Event, setup::Setup};
-
-/// One step of a trace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
-    Event(Event),
-    Hole(Hole),
-    Tick(u64),
-}
-
-/// A whole trace: setup of the kernel, steps, and expectations on the engine.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Trace {
-    pub setup: Setup,
-    pub steps: Vec<Step>,
-    pub expectations: Vec<Expectation>,
-}
-
-/// A line that cannot be parsed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("line {line}: {message}")]
-pub struct Error {
-    pub line: usize,
-    pub message: String,
-}
-
-impl Trace {
-    /// Runs all steps and ends the run.
-    #[must_use]
-    pub fn run(&self) -> Engine {
-        let mut engine = Engine::new(self.setup.clone());
-        for step in &self.steps {
-            match step {
-                Step::Event(event) => engine.push(event),
-                Step::Hole(hole) => engine.hole(*hole),
-                Step::Tick(now_ns) => engine.tick(*now_ns),
-            }
-        }
-        engine.finish();
-        engine
-    }
-
-    /// Returns the differences between the expectations and the engine's state; empty if there are none.
-    #[must_use]
-    pub fn check(&self, engine: &Engine) -> Vec<String> {
-        expect::check(&self.expectations, engine)
-    }
-}
+#[cfg(feature = "traces")]
+pub use whole::{Error, Step, Trace};
