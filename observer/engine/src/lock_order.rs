@@ -120,7 +120,7 @@ impl LockOrder {
     /// Searches for cycles that new edges close, if it is time for that.
     pub fn settle_due(&mut self, world: &World, now_ns: u64) {
         if now_ns >= self.settle_ns {
-            self.settle_ns = now_ns + SETTLE_EVERY_NS;
+            self.settle_ns = now_ns.saturating_add(SETTLE_EVERY_NS);
             self.settle(world, now_ns.saturating_sub(SETTLED_NS));
         }
     }

@@ -183,7 +183,7 @@ impl Spans {
             let old = self.0.remove(0);
             let next = &mut self.0[0];
             next.lo_ns = next.lo_ns.min(old.lo_ns);
-            next.lost += old.lost;
+            next.lost = next.lost.saturating_add(old.lost);
             next.latest_ns = next.latest_ns.max(old.latest_ns);
             next.hi_ns = next.hi_ns.max(old.hi_ns);
             next.site = next.site.filter(|site| old.site == Some(*site));
@@ -319,7 +319,7 @@ impl Losses {
 
     /// Number of records that are missing between two times.
     pub fn lost_between(&self, from_ns: u64, to_ns: u64) -> u64 {
-        self.all_between(from_ns, to_ns).map(|span| span.lost).sum()
+        self.all_between(from_ns, to_ns).map(|span| span.lost).fold(0, u64::saturating_add)
     }
 
     /// Returns true if so few records are missing between two times that two given ones are not both among them: at

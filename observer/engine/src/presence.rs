@@ -155,7 +155,7 @@ impl Presences<'_> {
 
     /// Returns true if the task exited before all operations that are still to be judged.
     pub fn is_gone(&self, of: &Presence, now_ns: u64) -> bool {
-        self.exit_ns(of).is_some_and(|exit_ns| exit_ns + GONE_NS < now_ns)
+        self.exit_ns(of).is_some_and(|exit_ns| exit_ns.saturating_add(GONE_NS) < now_ns)
     }
 
     /// Returns `Some(true)` if a task existed at a time after its operation, `Some(false)` if perhaps.

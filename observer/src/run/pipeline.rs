@@ -276,7 +276,7 @@ impl Pipeline {
     /// Total of everything that was lost up to now, for any reason.
     #[must_use]
     pub fn lost(&self) -> u64 {
-        self.losses.by_reason(None).iter().map(|(_, n)| n).sum()
+        self.losses.by_reason(None).iter().fold(0, |all: u64, (_, n)| all.saturating_add(*n))
     }
 
     /// Time of the last mark.

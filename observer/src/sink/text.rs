@@ -248,7 +248,8 @@ fn coverage(out: &mut dyn Write, r: &Report) -> io::Result<()> {
 fn loss(out: &mut dyn Write, r: &Report) -> io::Result<()> {
     writeln!(out)?;
     let c = &r.counts;
-    let by_interrupts: u64 = r.misses().filter(|m| m.is_of_spinlocks()).map(|m| m.recursion).sum();
+    let by_interrupts: u64 =
+        r.misses().filter(|m| m.is_of_spinlocks()).map(|m| m.recursion).fold(0, u64::saturating_add);
     let spinlocks = |out: &mut dyn Write| match by_interrupts {
         0 => Ok(()),
         n => writeln!(

@@ -99,7 +99,7 @@ impl Engine {
             .any(|h| h.instance.addr == addr && h.mode != Some(Mode::Read));
         let unsure_ns = task.loss.unsure_since_ns;
         let is_known = was_exclusive && unsure_ns == 0;
-        let is_new = is_known || task.born_ns > seen_ns || seen_ns + UNSURE_NS < now_ns;
+        let is_new = is_known || task.born_ns > seen_ns || seen_ns.saturating_add(UNSURE_NS) < now_ns;
         let cannot_hold = is_exclusive || (is_new && !task.loss.may_hold(addr));
         let is_certain = cannot_hold && unsure_ns == 0 && holders.len() == 1;
         if is_certain {

@@ -110,7 +110,7 @@ impl Engine {
         }
         self.end_leases(id, self.world.now_ns, |_| true);
         let task = &self.world.tasks[id];
-        if task.loss.unsure_since_ns != 0 && task.last_ns + SETTLED_NS > self.world.now_ns {
+        if task.loss.unsure_since_ns != 0 && task.last_ns.saturating_add(SETTLED_NS) > self.world.now_ns {
             // A later release could have shown which lock it held.
             let since_ns = task.loss.unsure_since_ns.max(self.world.now_ns.saturating_sub(SETTLED_NS));
             self.doubt_since(id, since_ns);
@@ -154,7 +154,7 @@ impl Engine {
 
     /// Removes tasks whose exit was reported long enough ago.
     pub(super) fn reap_exited(&mut self, now_ns: u64) {
-        self.reap(|at_ns| at_ns + EXIT_NS < now_ns);
+        self.reap(|at_ns| at_ns.saturating_add(EXIT_NS) < now_ns);
     }
 
     pub(super) fn reap_all(&mut self) {

@@ -153,7 +153,8 @@ impl<'a> Waits<'a> {
     /// Returns true if a reader may wait for readers, behind a queued writer.
     fn waits_for_readers(&self, wait: Waiting, lock: &Lock) -> bool {
         let lasts = self.world.now_ns.saturating_sub(wait.since_ns) >= LASTS_NS;
-        let writer_first = lock.writer.is_some_and(|(since_ns, _)| since_ns <= wait.since_ns + QUEUES_NS);
+        let writer_first =
+            lock.writer.is_some_and(|(since_ns, _)| since_ns <= wait.since_ns.saturating_add(QUEUES_NS));
         lasts && (wait.reported || (!self.world.rules.waits_reported() && writer_first))
     }
 

@@ -60,25 +60,25 @@ impl TaskLoss {
     /// counts only where losses are not `sparse`.
     pub fn touched(&mut self, missing: Missing, span: Span, sparse: bool, in_operation: bool) {
         if missing.acquires() {
-            if self.unsure_since_ns + UNSURE_NS < span.from_ns {
+            if self.unsure_since_ns.saturating_add(UNSURE_NS) < span.from_ns {
                 self.unsure_since_ns = 0;
             }
             if self.unsure_since_ns == 0 {
                 self.unsure_since_ns = span.from_ns.max(1);
             } else if !sparse {
-                self.doubt_until_ns = span.to_ns + UNSURE_NS;
+                self.doubt_until_ns = span.to_ns.saturating_add(UNSURE_NS);
             }
         }
         self.touched_ns = span.from_ns;
         if missing.deeds() && !in_operation {
-            self.adrift_until_ns = span.to_ns + UNSURE_NS;
+            self.adrift_until_ns = span.to_ns.saturating_add(UNSURE_NS);
         }
     }
 
     /// Returns true if an access that became known at this time may have been made under a lock that was acquired
     /// before it was named.
     pub fn may_hold_unnamed(&self, known_ns: u64) -> bool {
-        self.named_ns != 0 && known_ns <= self.named_ns + NAMED_NS
+        self.named_ns != 0 && known_ns <= self.named_ns.saturating_add(NAMED_NS)
     }
 
     /// Records a hold that is dropped because its release may be lost.

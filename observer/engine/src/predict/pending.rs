@@ -328,7 +328,7 @@ impl Pending {
     pub fn is_due(&mut self, now_ns: u64) -> bool {
         let is_due = now_ns >= self.judge_ns;
         if is_due {
-            self.judge_ns = now_ns + JUDGE_EVERY_NS;
+            self.judge_ns = now_ns.saturating_add(JUDGE_EVERY_NS);
         }
         is_due
     }
