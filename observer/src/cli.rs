@@ -68,7 +68,8 @@ enum Command {
         files: Vec<PathBuf>,
         #[arg(long, value_enum, default_value = "text")]
         format: Format,
-        /// Exit with 3 if there is a finding of this rank or a worse one; never: always exit with 0.
+        /// Exit with 3 if there is a finding of this rank or a worse one: confirmed, freed, used, feasible, held,
+        /// predicted, against-order, possible, guarded, class-only, incomplete, revalidated; never: always exit with 0.
         #[arg(long, default_value = "predicted", value_name = "RANK", value_parser = fail_on)]
         fail_on: FailOn,
         #[command(flatten)]

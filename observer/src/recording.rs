@@ -10,7 +10,7 @@
 //! | `loss`, `stacks`, `symbols` | what a pass brought of each, before its mark; left out when empty | JSON |
 //! | `cpu/N` | the bytes of one CPU's ring in one pass | [`columns`] |
 //! | `pass` | the mark that ends a pass: number, time in nanoseconds, 1 if complete | 8 + 8 + 1 bytes, little endian |
-//! | `closing` | the last of all: [`crate::meta::Closing`] | JSON |
+//! | `closing` | the last of all: [`crate::meta::Closing`], if the run has ended, and totals | JSON |
 //!
 //! Only the in-memory recording of a live run has `meta.since`: its segment begins in the middle of the run. A first pass
 //! repeats, as records of a nonexistent CPU, the one-time records that later records depend on (the preamble, see [`keep`]).
@@ -76,11 +76,12 @@ struct WireLoss {
     since_ns: u64,
 }
 
-/// The closing as it is written.
+/// The closing as it is written: the last message of every recording that was ended.
 #[derive(serde::Serialize, serde::Deserialize)]
 struct WireClosing {
+    /// Absent if the recording was saved while its run went on.
     #[serde(flatten)]
-    closing: Closing,
+    closing: Option<Closing>,
     /// Absent in format 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     totals: Option<Totals>,

@@ -110,7 +110,7 @@ impl Fixture {
         };
         // The findings of this build: a test compares those of every later build with them.
         let report = std::process::Command::new(observer)
-            .args(["report", "--format", "json", "--fail-on", "never"])
+            .args(["report", "--format", "json", "--fail-on", "never", "--accept-partial"])
             .arg(&recording)
             .output()
             .context("cannot run observer report")?;

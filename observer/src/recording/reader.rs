@@ -101,6 +101,8 @@ pub struct Reader {
     topics: Vec<Option<Arc<str>>>,
     meta: Arc<Meta>,
     closing: Option<Closing>,
+    /// The last message was read.
+    is_closed: bool,
     /// Start of the next pass.
     place: Place,
     /// Offset of the first chunk.
@@ -157,6 +159,7 @@ impl Reader {
             topics: Vec::new(),
             meta: Arc::default(),
             closing: None,
+            is_closed: false,
             place: Place::default(),
             first_chunk,
             passes: Passes { counted: Some(Totals::default()), ..Passes::default() },
@@ -197,6 +200,7 @@ impl Reader {
             topics: self.topics.clone(),
             meta: self.meta.clone(),
             closing: None,
+            is_closed: false,
             place: Place { offset: place.offset, passes: 0 },
             first_chunk: self.first_chunk,
             passes,
@@ -256,10 +260,19 @@ impl Reader {
         if self.closing.is_some() && self.broken.is_none() {
             return None;
         }
-        let seconds = self.passes.last_ns.saturating_sub(self.meta.start_ns) as f64 / 1e9;
+        if self.is_closed && self.broken.is_none() {
+            let text = format!("recording was saved before its run ended, after {:.1} s", self.seconds());
+            return Some(Notice::remark(text));
+        }
+        let seconds = self.seconds();
         let why = self.broken.as_deref().unwrap_or("has no end");
         let text = format!("recording {why} after {seconds:.1} s: what came later is not in this output");
         Some(Notice::partial(text))
+    }
+
+    /// Time from the start of the run to the last pass.
+    fn seconds(&self) -> f64 {
+        self.passes.last_ns.saturating_sub(self.meta.start_ns) as f64 / 1e9
     }
 
     /// Returns the next pass; `None` at any kind of end.
@@ -301,7 +314,7 @@ impl Reader {
     fn add(&mut self, pass: &mut Pass, topic: &str, bytes: &[u8], wanted: bool) -> Result<bool, Fault> {
         let at = self.place.offset;
         let fault = |why: &dyn std::fmt::Display| damaged(at, format_args!("{topic}: {why}"));
-        if self.closing.is_some() {
+        if self.is_closed {
             return Err(fault(&"a message after the closing"));
         }
         match topic {
@@ -335,7 +348,8 @@ impl Reader {
                 {
                     return Err(fault(&"other totals than the passes have"));
                 }
-                self.closing = Some(wire.closing);
+                self.closing = wire.closing;
+                self.is_closed = true;
             }
             _ => {
                 let cpu = topic.strip_prefix(topic::CPU).and_then(|n| n.parse().ok());

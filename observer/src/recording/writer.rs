@@ -169,14 +169,12 @@ impl Writer {
         self.unflushed_bytes as u64
     }
 
-    /// Ends the recording.
+    /// Ends the recording; without a closing, one that is saved while its run goes on.
     ///
     /// # Errors
     /// The file cannot be written.
     pub fn finish(mut self, closing: Option<&Closing>) -> anyhow::Result<()> {
-        if let Some(closing) = closing {
-            self.json(topic::CLOSING, &WireClosing { closing: closing.clone(), totals: Some(self.totals) })?;
-        }
+        self.json(topic::CLOSING, &WireClosing { closing: closing.cloned(), totals: Some(self.totals) })?;
         self.flush()?;
         let mut out = self.out.into_inner().into_inner();
         out.write_all(END)?;
