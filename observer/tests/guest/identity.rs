@@ -54,8 +54,9 @@ pub fn exec() {
     assert!(steps[shell..program].contains(&"operation".to_owned()), "{steps:?}");
     assert!(steps[program..].contains(&"operation".to_owned()), "{steps:?}");
     let mms: Vec<u64> = events.iter().filter_map(|e| mm(&e.body)).collect();
-    assert_eq!(mms.len(), 2, "{mms:x?}");
-    assert!(mms[0] != mms[1] && !mms.contains(&0), "{mms:x?}");
+    // Before the shell, the task is a fork of observer, which may be seen too (6.18).
+    let [.., of_shell, of_program] = mms[..] else { panic!("{mms:x?}") };
+    assert!(of_shell != of_program && !mms.contains(&0), "{mms:x?}");
 }
 
 fn mm(body: &Body) -> Option<u64> {
