@@ -5,7 +5,7 @@
 
 use std::{
     fs::File,
-    io::{self, BufWriter, Read, Write},
+    io::{self, BufWriter, Write},
     path::Path,
 };
 
@@ -15,7 +15,7 @@ use super::{Export, Library, Parts, stream::Stream};
 use crate::{
     hint::Hint,
     output::Output,
-    recording::{Input, Reader, Writer, in_memory::Look, writer},
+    recording::{Input, Reader, Writer, in_memory::Look},
     report::Report,
     run::{Options, run},
     sink::{dot, json, text},
@@ -78,19 +78,20 @@ fn report(mut stream: Stream) -> anyhow::Result<Report> {
     Ok(runtime.block_on(run(&mut stream, Options::default()))?.report)
 }
 
-/// Copies the complete chunks unchanged, and adds an end.
+/// Copies a recording; of one that breaks off, the passes that can be read, so that the copy breaks off there too.
 fn copy(input: &Input, mut to: File) -> anyhow::Result<()> {
     let mut reader = Reader::new(input.open()?)?;
     while reader.next_pass()?.is_some() {}
-    let mut from = input.open()?;
     if reader.closing().is_some() {
-        io::copy(&mut from, &mut to)?;
+        io::copy(&mut input.open()?, &mut to)?;
         return Ok(());
     }
-    // Place up to which the reader trusts the file.
-    io::copy(&mut from.take(reader.place().offset), &mut to)?;
-    writer::end(&mut to)?;
-    Ok(())
+    let mut reader = Reader::new(input.open()?)?;
+    let mut writer = Writer::new(Box::new(to), reader.meta())?;
+    while let Some(pass) = reader.next_pass()? {
+        writer.pass(&pass)?;
+    }
+    writer.break_off()
 }
 
 /// Writes parts as one. Each part numbers its channels differently, so chunks cannot be copied.

@@ -175,6 +175,14 @@ impl Writer {
     /// The file cannot be written.
     pub fn finish(mut self, closing: Option<&Closing>) -> anyhow::Result<()> {
         self.json(topic::CLOSING, &WireClosing { closing: closing.cloned(), totals: Some(self.totals) })?;
+        self.break_off()
+    }
+
+    /// Ends the file without an end of the recording: it reads as one that breaks off.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn break_off(mut self) -> anyhow::Result<()> {
         self.flush()?;
         let mut out = self.out.into_inner().into_inner();
         out.write_all(END)?;
@@ -208,11 +216,3 @@ impl Writer {
 pub(super) const END: &[u8; 50] = b"\x0f\x04\0\0\0\0\0\0\0\0\0\0\0\
 \x02\x14\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\
 \x89MCAP0\r\n";
-
-/// Ends a file of whole chunks that has no end.
-///
-/// # Errors
-/// The file cannot be written.
-pub(crate) fn end(out: &mut impl Write) -> io::Result<()> {
-    out.write_all(END)
-}
