@@ -286,6 +286,34 @@ fn the_index_lists_whole_chunks() {
     }
 }
 
+/// A place in the index is the start of a pass, also where a pass is longer than a chunk usually is.
+#[test]
+fn a_long_pass_is_in_one_chunk() {
+    let mut written = passes(3);
+    let long = |cpu: u16| {
+        let mut bytes = Vec::new();
+        for seq in 0..50_000_u32 {
+            let at = bytes.len() + 24;
+            bytes.extend(record(1_200_000_000 + u64::from(seq), seq));
+            // Words that are all different are not compressed.
+            for (n, word) in bytes[at..].chunks_exact_mut(8).enumerate() {
+                let word_of = (u64::from(seq) << 2 | n as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                word.copy_from_slice(&word_of.to_le_bytes());
+            }
+        }
+        Batch { cpu, bytes }
+    };
+    written[1].batches = (0..3).map(long).collect();
+    let bytes = write(&written);
+    let (reader, all) = read(&bytes);
+    assert!(all == written);
+    let index = Index::read(&mut Cursor::new(&bytes)).unwrap();
+    for chunk in &index.chunks()[1..] {
+        let (_, rest) = rest(&reader, &leak(&bytes), chunk.place());
+        assert!(rest == written[written.len() - rest.len()..]);
+    }
+}
+
 #[test]
 fn a_damaged_length_ends_the_index() {
     let bytes = write(&passes(40));

@@ -1,7 +1,6 @@
 //! Writes a recording during the run.
 //!
-//! Decides when a chunk ends: with the pass in which it is [`FLUSH_NS`] of event time old, or as soon as it is [`FLUSH_BYTES`] long.
-//! Chunks are built in memory and written at once, with their seal. So the file never contains a chunk whose length is filled
+//! Decides when a chunk ends: with the pass in which it is [`FLUSH_NS`] of event time old or [`FLUSH_BYTES`] long. Chunks are built in memory and written at once, with their seal. So the file never contains a chunk whose length is filled
 //! in later, and a pipe or a serial line works as well as a file.
 
 use std::{
@@ -126,10 +125,6 @@ impl Writer {
         for batch in &pass.batches {
             self.message(&format!("{}{}", topic::CPU, batch.cpu), "columns", &columns::fold(&batch.bytes))?;
             self.totals.bytes += batch.bytes.len() as u64;
-            if self.unflushed_bytes >= FLUSH_BYTES {
-                // A pass of many CPUs would make a chunk without bound.
-                self.flush()?;
-            }
         }
         let mut mark = [0; 17];
         mark[..8].copy_from_slice(&pass.mark.number.to_le_bytes());
