@@ -89,11 +89,11 @@ pub fn check_command(command: &[String]) -> anyhow::Result<()> {
         let path = std::env::var_os("PATH").unwrap_or_default();
         std::env::split_paths(&path).any(|folder| is_program(&folder.join(program)))
     };
-    let missing = || io::Error::from(io::ErrorKind::NotFound);
     if found {
         return Ok(());
     }
-    Err(anyhow::Error::new(missing()).context(format!("start {program}")))
+    let missing = io::Error::from(io::ErrorKind::NotFound);
+    Err(anyhow::Error::new(missing).context(format!("start {program}")))
         .hint("the command after --, as a shell would find it")
 }
 

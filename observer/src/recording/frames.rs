@@ -23,7 +23,7 @@ use super::{
 const UNPACKED_FREE: u64 = 16 << 20;
 /// Unpacked bytes for each byte of the file.
 const UNPACKED_FACTOR: u64 = 256;
-/// Maximum length of a frame. The writer ends a chunk after some megabytes.
+/// Maximum length of a frame. The writer ends a chunk with the pass in which it is some megabytes long.
 const FRAME_BYTES_MAX: u64 = 256 << 20;
 /// Maximum window of the decompressor as a power of two: 16 MiB. The writer's level uses 2 MiB.
 const WINDOW_LOG_MAX: u32 = 24;
@@ -165,10 +165,9 @@ impl Frames {
         }
     }
 
-    /// Counts bytes that were unpacked, or will be.
-    pub fn unpacks(&mut self, bytes: u64) -> bool {
+    /// Counts bytes that were unpacked.
+    pub fn unpacked(&mut self, bytes: u64) {
         self.unpacked = self.unpacked.saturating_add(bytes);
-        self.unpacked <= UNPACKED_FREE.saturating_add(self.offset.saturating_mul(UNPACKED_FACTOR))
     }
 
     /// Bytes that may still be unpacked.
@@ -251,7 +250,7 @@ impl Frames {
         let Ok(Record::Chunk { header, data }) = mcap::parse_record(op::CHUNK, body) else {
             return Err(damaged(at, "not a chunk"));
         };
-        if !self.unpacks(header.uncompressed_size) {
+        if header.uncompressed_size > self.room() {
             return Err(damaged(
                 at,
                 format_args!("{} bytes unpack to {}", body.len(), header.uncompressed_size),
@@ -273,6 +272,7 @@ impl Frames {
         if header.uncompressed_crc != 0 && crc32fast::hash(&records) != header.uncompressed_crc {
             return Err(damaged(at, "the chunk does not match its checksum"));
         }
+        self.unpacked(header.uncompressed_size);
         Ok(records)
     }
 

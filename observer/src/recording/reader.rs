@@ -17,6 +17,7 @@ use anyhow::Context;
 use mcap::records::Record;
 use observer_ebpf::WIRE_VERSION;
 use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::Value;
 
 use super::{
     FRAME_HEAD_BYTES, PROFILE, SEALED, Totals, WireClosing, WireLoss, WireStack, columns, frame_bytes,
@@ -153,19 +154,8 @@ impl Reader {
             Err(_) => return Err(Refused::Foreign),
         }
         let first_chunk = frames.offset();
-        let mut reader = Reader {
-            frames,
-            chunk: Messages::default(),
-            topics: Vec::new(),
-            meta: Arc::default(),
-            closing: None,
-            is_closed: false,
-            place: Place::default(),
-            first_chunk,
-            passes: Passes { counted: Some(Totals::default()), ..Passes::default() },
-            broken: None,
-            ended: false,
-        };
+        let passes = Passes { counted: Some(Totals::default()), ..Passes::default() };
+        let mut reader = Reader::over(frames, first_chunk, passes);
         let meta = match reader.next_message() {
             Ok(Some((topic, bytes))) if &*topic == topic::META => parse_meta(&bytes)?,
             Err(Fault::Io(why)) => return Err(why.into()),
@@ -195,17 +185,11 @@ impl Reader {
             ..Passes::default()
         };
         let mut reader = Reader {
-            frames,
-            chunk: Messages::default(),
             topics: self.topics.clone(),
             meta: self.meta.clone(),
-            closing: None,
-            is_closed: false,
             place: Place { offset: place.offset, passes: 0 },
-            first_chunk: self.first_chunk,
-            passes,
-            broken: None,
             ended: !is_readable,
+            ..Reader::over(frames, self.first_chunk, passes)
         };
         if from_start && is_readable {
             // The description of the run, which is known.
@@ -218,6 +202,22 @@ impl Reader {
             reader.pass(false)?;
         }
         Ok(reader)
+    }
+
+    fn over(frames: Frames, first_chunk: u64, passes: Passes) -> Reader {
+        Reader {
+            frames,
+            chunk: Messages::default(),
+            topics: Vec::new(),
+            meta: Arc::default(),
+            closing: None,
+            is_closed: false,
+            place: Place::default(),
+            first_chunk,
+            passes,
+            broken: None,
+            ended: false,
+        }
     }
 
     /// Start of the next pass, for [`Reader::at`].
@@ -257,22 +257,15 @@ impl Reader {
 
     /// Notice about the end of the recording, if it is not complete.
     pub(crate) fn end_notice(&self) -> Option<Notice> {
-        if self.closing.is_some() && self.broken.is_none() {
-            return None;
-        }
+        let seconds = self.passes.last_ns.saturating_sub(self.meta.start_ns) as f64 / 1e9;
         if self.is_closed && self.broken.is_none() {
-            let text = format!("recording was saved before its run ended, after {:.1} s", self.seconds());
-            return Some(Notice::remark(text));
+            let saved =
+                || Notice::remark(format!("recording was saved before its run ended, after {seconds:.1} s"));
+            return self.closing.is_none().then(saved);
         }
-        let seconds = self.seconds();
         let why = self.broken.as_deref().unwrap_or("has no end");
         let text = format!("recording {why} after {seconds:.1} s: what came later is not in this output");
         Some(Notice::partial(text))
-    }
-
-    /// Time from the start of the run to the last pass.
-    fn seconds(&self) -> f64 {
-        self.passes.last_ns.saturating_sub(self.meta.start_ns) as f64 / 1e9
     }
 
     /// Returns the next pass; `None` at any kind of end.
@@ -332,12 +325,12 @@ impl Reader {
                     total: l.total,
                     since_ns: l.since_ns,
                 };
-                let all: Vec<WireLoss> = parse(bytes).map_err(|why| fault(&why))?;
+                let all: Vec<WireLoss> = serde_json::from_slice(bytes).map_err(|why| fault(&why))?;
                 pass.loss = all.into_iter().map(loss).collect();
             }
             topic::STACKS => {
                 let stack = |s: WireStack| Stack { id: s.id, frames: s.frames };
-                let all: Vec<WireStack> = parse(bytes).map_err(|why| fault(&why))?;
+                let all: Vec<WireStack> = serde_json::from_slice(bytes).map_err(|why| fault(&why))?;
                 pass.stacks = all.into_iter().map(stack).collect();
             }
             topic::SYMBOLS => pass.symbols = parse(bytes).map_err(|why| fault(&why))?,
@@ -357,7 +350,7 @@ impl Reader {
                 // A pass that is skipped counts as little as one of another reader.
                 if wanted || self.passes.counted.is_some() {
                     let bytes = columns::unfold(bytes, self.frames.room()).map_err(|why| fault(&why))?;
-                    self.frames.unpacks(bytes.len() as u64);
+                    self.frames.unpacked(bytes.len() as u64);
                     self.passes.counted.iter_mut().for_each(|totals| totals.bytes += bytes.len() as u64);
                     pass.batches.push(Batch { cpu, bytes });
                 }
@@ -460,13 +453,14 @@ impl Passes {
     }
 }
 
-/// Reads JSON of a recording. No text in it reaches a terminal as it is.
+/// Reads JSON that has texts, and makes them printable.
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, serde_json::Error> {
     serde_json::from_value(printable::value(serde_json::from_slice(bytes)?))
 }
 
 fn parse_meta(bytes: &[u8]) -> Result<Meta, Refused> {
-    let versions: Versions = parse(bytes).map_err(Refused::BadMeta)?;
+    let meta: Value = parse(bytes).map_err(Refused::BadMeta)?;
+    let versions = Versions::deserialize(&meta).map_err(Refused::BadMeta)?;
     if !(1..=FORMAT_VERSION).contains(&versions.format_version) || versions.wire_version != WIRE_VERSION {
         return Err(Refused::OtherVersion {
             observer: versions.observer_version,
@@ -474,7 +468,7 @@ fn parse_meta(bytes: &[u8]) -> Result<Meta, Refused> {
             wire: versions.wire_version,
         });
     }
-    parse(bytes).map_err(Refused::BadMeta)
+    serde_json::from_value(meta).map_err(Refused::BadMeta)
 }
 
 fn parse_mark(bytes: &[u8]) -> Option<Mark> {
