@@ -13,6 +13,8 @@ mod made;
 mod order;
 #[path = "cli/several.rs"]
 mod several;
+#[path = "common/shared.rs"]
+mod shared;
 
 use std::{
     path::{Path, PathBuf},

@@ -6,6 +6,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a helper of a test may fail like the test itself")]
 
+#[path = "common/fixtures.rs"]
+mod fixtures;
+
 use std::{collections::BTreeSet, io::Cursor, ops::Range, path::Path};
 
 use observer::{recording::Reader, report::Report, run::pipeline::Pipeline, source::Pass};
@@ -35,18 +38,11 @@ enum Outcome {
     Whole(usize),
 }
 
-fn fixtures() -> Vec<Fixture> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures");
-    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let mut paths: Vec<_> = files.filter(|path| path.extension().is_some_and(|e| e == "obs")).collect();
-    paths.sort();
+fn all_fixtures() -> Vec<Fixture> {
     let fixture = |path: &std::path::PathBuf| {
         let bytes = std::fs::read(path).unwrap();
         let mut reader = Reader::new(Box::new(Cursor::new(bytes.clone()))).unwrap();
-        let mut passes = Vec::new();
-        while let Some(pass) = reader.next_pass().unwrap() {
-            passes.push(pass);
-        }
+        let passes = fixtures::passes(&mut reader);
         let frames = frames(&bytes);
         let chunks = frames.windows(3).filter(|at| bytes[at[0]] == CHUNK && bytes[at[1]] == SEAL);
         Fixture {
@@ -59,7 +55,7 @@ fn fixtures() -> Vec<Fixture> {
             bytes,
         }
     };
-    let all: Vec<Fixture> = paths.iter().map(fixture).collect();
+    let all: Vec<Fixture> = fixtures::paths().iter().map(fixture).collect();
     assert!(all.iter().filter(|f| f.is_whole).count() > 8 && all.iter().any(|f| !f.is_whole));
     assert!(all.iter().all(|f| f.chunks.len() > 1), "a fixture has chunks without seals");
     all
@@ -111,7 +107,7 @@ fn is_seen(fixture: &Fixture, bytes: Vec<u8>, how: &str) {
 
 #[test]
 fn a_chunk_that_is_missing_repeated_or_exchanged_is_damage() {
-    for f in fixtures() {
+    for f in all_fixtures() {
         let with = |at: Range<usize>, new: &[&[u8]]| {
             let mut bytes = f.bytes[..at.start].to_vec();
             new.iter().for_each(|part| bytes.extend_from_slice(part));
@@ -142,7 +138,7 @@ fn a_chunk_that_is_missing_repeated_or_exchanged_is_damage() {
 
 #[test]
 fn a_chunk_of_another_recording_is_damage() {
-    let all = fixtures();
+    let all = all_fixtures();
     for pair in all.windows(2) {
         let [a, b] = pair else { unreachable!() };
         for (from, to) in a.chunks.iter().zip(&b.chunks) {
@@ -162,7 +158,7 @@ fn a_chunk_of_another_recording_is_damage() {
 #[test]
 fn a_flipped_bit_is_damage_wherever_it_is() {
     let mut flips = 0;
-    for f in fixtures() {
+    for f in all_fixtures() {
         let mut at_most: BTreeSet<usize> = (0..MAGIC_BYTES).collect();
         // Every byte of a head, and some of each content.
         for frame in f.frames.windows(2) {
@@ -182,7 +178,7 @@ fn a_flipped_bit_is_damage_wherever_it_is() {
 
 #[test]
 fn a_file_that_breaks_off_is_partial_and_has_no_other_alarms() {
-    for f in fixtures() {
+    for f in all_fixtures() {
         let ends = f.frames.iter().copied().chain((0..f.bytes.len()).step_by(1 + f.bytes.len() / 40));
         let mut checked = BTreeSet::new();
         for end in ends.filter(|end| *end < f.bytes.len()) {
@@ -210,12 +206,9 @@ fn a_file_that_breaks_off_is_partial_and_has_no_other_alarms() {
 fn a_recording_of_the_first_format_gives_the_same_findings() {
     let old = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recordings/format-1.obs");
     let mut reader = Reader::new(Box::new(std::fs::File::open(old).unwrap())).unwrap();
-    let mut passes = Vec::new();
-    while let Some(pass) = reader.next_pass().unwrap() {
-        passes.push(pass);
-    }
+    let passes = fixtures::passes(&mut reader);
     assert_eq!((reader.meta().format_version, reader.notices()), (1, vec![]));
-    let new = fixtures().into_iter().find(|f| f.name == "fault-mutex-6.1").unwrap();
+    let new = all_fixtures().into_iter().find(|f| f.name == "fault-mutex-6.1").unwrap();
     assert!(passes == new.passes);
     assert_eq!(alarms(&report(&reader, &passes)), new.alarms);
 }

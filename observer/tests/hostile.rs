@@ -5,20 +5,22 @@
 
 #![allow(clippy::unwrap_used, reason = "a helper of a test may fail like the test itself")]
 
+#[path = "common/fixtures.rs"]
+mod fixtures;
 #[path = "hostile/mutants.rs"]
 mod mutants;
+#[path = "common/random.rs"]
+mod random;
+#[path = "common/shared.rs"]
+mod shared;
+#[path = "common/written.rs"]
+mod written;
 
-use std::{
-    collections::BTreeMap,
-    io::{Cursor, Write},
-    path::Path,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{collections::BTreeMap, io::Cursor, path::Path, time::Duration};
 
 use observer::{
     meta::{Closing, Meta},
-    recording::{Reader, Writer},
+    recording::Reader,
     report::Report,
     run::pipeline::Pipeline,
     sink::{dot, json, text},
@@ -28,6 +30,8 @@ use observer_ebpf::{
     Header, kinds,
     record::{Record, Records},
 };
+
+use self::{random::Random, written::written};
 
 /// Longest processor time of a report on a hostile recording. It takes a tenth of that, unless the work grows with the square of the records.
 const LIMIT: Duration = Duration::from_secs(4);
@@ -46,8 +50,8 @@ fn base() -> Base {
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/sample.obs");
     let mut reader = Reader::new(Box::new(std::fs::File::open(fixture).unwrap())).unwrap();
     let mut examples = BTreeMap::new();
-    while let Some(pass) = reader.next_pass().unwrap() {
-        for record in pass.batches.iter().flat_map(|batch| Records::of(&batch.bytes)) {
+    for batch in fixtures::passes(&mut reader).iter().flat_map(|pass| &pass.batches) {
+        for record in Records::of(&batch.bytes) {
             let Header { site, arg, .. } = record.header();
             examples.entry(record.kind()).or_insert((site, arg));
         }
@@ -56,18 +60,6 @@ fn base() -> Base {
         examples.entry(kind.number).or_insert((0, 0x11));
     }
     Base { meta: reader.meta().clone(), examples }
-}
-
-/// xorshift64: the same everywhere.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % n
-    }
 }
 
 /// A recording being made.
@@ -129,18 +121,6 @@ fn about(n: u64) -> [u64; 5] {
     [OBJECT.wrapping_add(n), ADDR + n, OBJECT.wrapping_add(n + 0x4000), ADDR + n, 0]
 }
 
-#[derive(Clone, Default)]
-struct Shared(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Shared {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 /// Processor time of this thread: it does not depend on what else the machine does.
 fn processor_time() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
@@ -152,11 +132,7 @@ fn processor_time() -> Duration {
 /// Writes a recording, reads it and writes every kind of report on it. Returns the report and the processor time from
 /// reading on; `None`: the description is refused.
 fn report_of(meta: &Meta, passes: &[Pass], closing: Option<&Closing>) -> Option<(Report, Duration)> {
-    let out = Shared::default();
-    let mut writer = Writer::new(Box::new(out.clone()), meta).unwrap();
-    passes.iter().for_each(|pass| writer.pass(pass).unwrap());
-    writer.finish(closing).unwrap();
-    let bytes = out.0.lock().unwrap().clone();
+    let bytes = written(meta, passes, closing);
     let begun = processor_time();
     let mut reader = Reader::new(Box::new(Cursor::new(bytes))).ok()?;
     let mut pipeline = Pipeline::new(reader.meta()).ok()?;
@@ -202,7 +178,7 @@ fn many_records_of_one_kind_are_reported_in_bounded_time() {
 fn mixtures_are_reported_in_bounded_time() {
     let (base, mut slow) = (base(), Vec::new());
     for seed in 1..=24 {
-        let mut random = Random(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(seed) | 1);
+        let mut random = Random::new(seed);
         let (tasks, objects) = [(2, 4), (8, 1_000), (1_000, 8), (RECORDS, RECORDS)][seed as usize % 4];
         let some: Vec<u16> = (0..2 + random.below(6))
             .map(|_| kinds::TABLE[random.below(kinds::TABLE.len() as u64) as usize].number)

@@ -5,36 +5,31 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are not `#[test]` functions for clippy")]
 
+#[path = "common/fixtures.rs"]
+mod fixtures;
 #[path = "../engine/tests/common/lossy.rs"]
 mod lossy;
+#[path = "common/random.rs"]
+mod random;
 #[path = "loss/recording.rs"]
 mod recording;
 #[path = "loss/retention.rs"]
 mod retention;
+#[path = "common/shared.rs"]
+mod shared;
+#[path = "common/written.rs"]
+mod written;
 
 use observer::meta::Notice;
 use observer_engine::finding::{Finding, Kind, Rank};
 
-use self::recording::{Outputs, Recording, fixtures};
+use self::{
+    random::Random,
+    recording::{Outputs, Recording, recordings},
+};
 
 /// Number of seeds for each share of lost records.
 const SEEDS: u64 = 6;
-
-/// xorshift64, so that the same records are lost on every machine.
-struct Random(u64);
-
-impl Random {
-    fn new(seed: u64) -> Random {
-        Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % n
-    }
-}
 
 /// The subject of a finding, without its rank.
 fn subject(finding: &Finding) -> &str {
@@ -95,7 +90,7 @@ fn faults(whole: &Outputs, lossy: &Outputs) -> Vec<String> {
 fn check(ways: impl Fn(&Recording) -> Vec<(String, Outputs)>) {
     let mut wrong = String::new();
     let mut checked = 0;
-    for (name, recording) in fixtures() {
+    for (name, recording) in recordings() {
         let whole = recording.outputs();
         let before = checked;
         assert!(whole.text.contains("lost      nothing\n"), "{name} is no whole recording");
@@ -201,7 +196,7 @@ fn a_cut_tail_invents_no_finding_and_is_reported() {
 
 #[test]
 fn the_report_does_not_depend_on_the_batches_of_a_pass() {
-    for (name, recording) in fixtures() {
+    for (name, recording) in recordings() {
         let whole = recording.outputs();
         for (cut, records) in [("a batch for each record", 1), ("three records to a batch", 3)] {
             let outputs = recording.with_batches_of(records).outputs();
@@ -214,7 +209,7 @@ fn the_report_does_not_depend_on_the_batches_of_a_pass() {
 /// Without this test, a filter that drops nothing or a report that never changes would pass.
 #[test]
 fn total_loss_gives_a_report_of_loss_without_findings() {
-    for (name, recording) in fixtures() {
+    for (name, recording) in recordings() {
         let lossy = recording.without(|_| true).outputs();
         assert!(lossy.report.findings.is_empty(), "{name}");
         assert_eq!(lossy.report.stats.events, 0, "{name}");

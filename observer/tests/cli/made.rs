@@ -1,10 +1,6 @@
 //! Runs made by hand: records, passes, and a source that returns them.
 
-use std::{
-    collections::BTreeMap,
-    io::{self, Write},
-    sync::{Arc, Mutex},
-};
+use std::collections::BTreeMap;
 
 use observer::{
     meta::{Closing, End, FORMAT_VERSION, Filter, Kernel, Level, Meta, SiteCount, Symbol, setup},
@@ -14,6 +10,8 @@ use observer::{
     source::{Batch, Loss, Mark, Pass, Source, Stack},
 };
 use observer_ebpf::{WIRE_VERSION, class, kinds, lock_arg, mode};
+
+use super::shared::Shared;
 
 const START_NS: u64 = 5_000_000_000;
 /// Time between passes: forty of them are four seconds, several chunks.
@@ -348,18 +346,6 @@ impl Source for Made {
     }
 }
 
-#[derive(Clone, Default)]
-struct Shared(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Shared {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 /// Runs it with a recorder; returns the live output and the recording.
 pub fn recorded(made: &Run) -> (Outputs, Vec<u8>) {
     let mut source = made.source();
@@ -372,6 +358,5 @@ pub fn recorded(made: &Run) -> (Outputs, Vec<u8>) {
     text::write(&mut text, &report).unwrap();
     json::write(&mut json, &report).unwrap();
     let outputs = Outputs { text: String::from_utf8(text).unwrap(), json: String::from_utf8(json).unwrap() };
-    let bytes = file.0.lock().unwrap().clone();
-    (outputs, bytes)
+    (outputs, file.bytes())
 }

@@ -3,8 +3,6 @@
 //! Debug builds check for overflows, so that a sum that wraps is a panic here. A failure names its seed; `OBSERVER_MUTANT=SEED` runs
 //! that one again.
 
-use std::path::Path;
-
 use observer::{
     diff::Diff,
     meta::{Closing, Meta},
@@ -16,7 +14,7 @@ use observer::{
 use observer_ebpf::{HEADER_BYTES, kinds, record::Records};
 use serde_json::Value;
 
-use super::{LIMIT, Random, report_of};
+use super::{LIMIT, fixtures, random::Random, report_of};
 
 /// Mutants of a run of the tests.
 const MUTANTS: u64 = 300;
@@ -31,19 +29,13 @@ struct Subject {
 }
 
 fn subjects() -> Vec<Subject> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures");
-    let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    paths.sort();
     let of = |path: &std::path::PathBuf| {
         let bytes = std::fs::read(path).ok().filter(|bytes| bytes.len() <= BYTES_MAX)?;
         let mut reader = Reader::new(Box::new(std::io::Cursor::new(bytes))).ok()?;
-        let mut passes = Vec::new();
-        while let Some(pass) = reader.next_pass().unwrap() {
-            passes.push(pass);
-        }
+        let passes = fixtures::passes(&mut reader);
         Some(Subject { meta: reader.meta().clone(), passes, closing: reader.closing().cloned() })
     };
-    let all: Vec<Subject> = paths.iter().filter_map(of).collect();
+    let all: Vec<Subject> = fixtures::paths().iter().filter_map(of).collect();
     assert!(all.len() >= 4);
     all
 }
@@ -159,7 +151,7 @@ fn mutate(subject: &mut Subject, random: &mut Random) {
 }
 
 fn check(subjects: &[Subject], seed: u64) {
-    let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let mut random = Random::new(seed);
     let whole = &subjects[random.below(subjects.len() as u64) as usize];
     let mut mutant = whole.clone();
     mutate(&mut mutant, &mut random);

@@ -2,14 +2,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io::{Cursor, Write},
-    path::Path,
-    sync::{Arc, Mutex},
+    io::Cursor,
+    path::PathBuf,
 };
 
 use observer::{
     meta::{Closing, Meta, Notice},
-    recording::{Reader, Writer},
+    recording::Reader,
     report::Report,
     run::pipeline::Pipeline,
     sink::{json, text},
@@ -24,6 +23,8 @@ use observer_engine::{
     order::{Item, Order},
     setup::Setup,
 };
+
+use super::{fixtures, written::written};
 
 /// A recording, whole or with losses.
 pub struct Recording {
@@ -52,29 +53,19 @@ pub struct At {
 }
 
 /// The recordings of `fixtures/`, by name.
-pub fn fixtures() -> Vec<(String, Recording)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures");
-    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let mut found: Vec<(String, Recording)> = files
-        .filter(|path| path.extension().is_some_and(|e| e == "obs"))
-        .map(|path| {
-            let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
-            (name, Recording::read(&std::fs::read(&path).unwrap()).unwrap())
-        })
-        .collect();
-    found.sort_by(|a, b| a.0.cmp(&b.0));
-    assert!(!found.is_empty(), "no fixtures");
-    found
+pub fn recordings() -> Vec<(String, Recording)> {
+    let named = |path: PathBuf| {
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        (name, Recording::read(&std::fs::read(&path).unwrap()).unwrap())
+    };
+    fixtures::paths().into_iter().map(named).collect()
 }
 
 impl Recording {
     /// Reads a file; `None` if it is refused.
     pub fn read(bytes: &[u8]) -> Option<Recording> {
         let mut reader = Reader::new(Box::new(Cursor::new(bytes.to_vec()))).ok()?;
-        let mut passes = Vec::new();
-        while let Some(pass) = reader.next_pass().unwrap() {
-            passes.push(pass);
-        }
+        let passes = fixtures::passes(&mut reader);
         Some(Recording {
             meta: reader.meta().clone(),
             passes,
@@ -86,22 +77,7 @@ impl Recording {
 
     /// The recording as a file.
     pub fn bytes(&self) -> Vec<u8> {
-        #[derive(Clone, Default)]
-        struct Shared(Arc<Mutex<Vec<u8>>>);
-        impl Write for Shared {
-            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-                self.0.lock().unwrap().write(bytes)
-            }
-            fn flush(&mut self) -> std::io::Result<()> {
-                Ok(())
-            }
-        }
-        let out = Shared::default();
-        let mut writer = Writer::new(Box::new(out.clone()), &self.meta).unwrap();
-        self.passes.iter().for_each(|pass| writer.pass(pass).unwrap());
-        writer.finish(self.closing.as_ref()).unwrap();
-        let written = out.0.lock().unwrap();
-        written.clone()
+        written(&self.meta, &self.passes, self.closing.as_ref())
     }
 
     pub fn outputs(&self) -> Outputs {

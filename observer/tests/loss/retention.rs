@@ -6,7 +6,7 @@
 
 use super::{
     lossy::{self, Kept, Random},
-    recording::{Recording, fixtures},
+    recording::{Recording, recordings},
 };
 
 /// One of this number of records is lost by a full ring.
@@ -49,7 +49,7 @@ fn measure(name: &str, recording: &Recording, all: &mut Kept) -> String {
 #[test]
 fn most_alarms_of_a_recording_survive_a_healthy_loss() {
     let (mut all, mut wrong) = (Kept::default(), String::new());
-    for (name, recording) in fixtures() {
+    for (name, recording) in recordings() {
         wrong.push_str(&measure(&name, &recording, &mut all));
     }
     println!("all recordings: {all}");
