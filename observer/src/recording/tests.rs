@@ -295,10 +295,11 @@ fn a_long_pass_is_in_one_chunk() {
         for seq in 0..50_000_u32 {
             let at = bytes.len() + 24;
             bytes.extend(record(1_200_000_000 + u64::from(seq), seq));
-            // Words that are all different are not compressed.
+            // Words that follow no sequence are written as they are.
             for (n, word) in bytes[at..].chunks_exact_mut(8).enumerate() {
-                let word_of = (u64::from(seq) << 2 | n as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-                word.copy_from_slice(&word_of.to_le_bytes());
+                let mixed = (u64::from(seq) << 2 | n as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                let mixed = (mixed ^ mixed >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+                word.copy_from_slice(&mixed.to_le_bytes());
             }
         }
         Batch { cpu, bytes }
