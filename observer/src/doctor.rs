@@ -9,7 +9,6 @@ mod wire;
 use std::{io::Write, path::Path};
 
 use anyhow::Context as _;
-use observer_engine::setup::Role;
 
 use crate::{
     facts::{self, Facts},
@@ -87,7 +86,7 @@ pub fn run(options: &Options, out: &mut dyn Write) -> anyhow::Result<Verdict> {
     let asked = answers.is_some();
     let coverage = plan.coverage(&outcomes);
     let is_covered = refusal.is_none()
-        && essential_is_covered(&coverage, options.level)
+        && is_essential_covered(&coverage, options.level)
         && fired.as_ref().is_none_or(exercise::Exercised::is_as_expected);
     let wire = Wire::new(&kernel, &plan, &outcomes, coverage, refusal, asked, is_covered, fired);
     if options.json {
@@ -122,11 +121,7 @@ fn exercised(attached: attach::Attached, host: Host, plan: &Plan) -> anyhow::Res
 }
 
 /// Returns true if every role is seen that trustworthy findings need.
-fn essential_is_covered(coverage: &[Graded], level: Level) -> bool {
-    let is_seen = |role: Role| coverage.iter().any(|g| g.coverage.shows(role));
-    let pages = [Role::Lookup, Role::Share, Role::TableFree].into_iter().all(is_seen);
-    // There are two ways to see an unshare; one is enough.
-    pages
-        && (is_seen(Role::Unshare) || is_seen(Role::Unlink))
-        && (level == Level::Light || is_seen(Role::Lock))
+fn is_essential_covered(coverage: &[Graded], level: Level) -> bool {
+    let rows: Vec<_> = coverage.iter().map(|graded| graded.coverage.clone()).collect();
+    !rows.is_empty() && level.essential_holes(&rows).is_empty()
 }

@@ -91,6 +91,9 @@ pub struct Site {
     /// If nothing serves what it covers, the role is blind.
     #[serde(default)]
     pub essential: bool,
+    /// [`crate::host::own_call`] reaches the function.
+    #[serde(default)]
+    pub own_call: bool,
     /// Things that must be watched too, named by what they cover: otherwise this row's records would be wrong.
     #[serde(default)]
     pub needs: Vec<String>,

@@ -5,6 +5,7 @@
 pub mod attach;
 pub mod btf;
 pub mod callers;
+pub mod own_call;
 pub mod plan;
 pub mod privileges;
 pub mod probe;

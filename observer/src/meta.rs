@@ -8,6 +8,7 @@ pub mod setup;
 use std::collections::BTreeMap;
 
 use clap::ValueEnum;
+use observer_engine::setup::{Coverage, Role};
 use serde::{Deserialize, Serialize};
 
 /// Version of the container's layout: channels, messages, the transform of batches. It is independent of the records'
@@ -27,6 +28,7 @@ pub struct Meta {
     pub kernel: Kernel,
     /// One boot of one machine: recordings of one boot share addresses.
     pub boot_id: String,
+    /// CPUs with a ring: those that are present.
     pub cpus_online: Vec<u16>,
     /// `CLOCK_MONOTONIC` at the start; records are on this clock.
     pub start_ns: u64,
@@ -121,6 +123,18 @@ impl Level {
             Level::Full => "full",
         }
     }
+
+    /// Rows of the coverage that make every verdict of a run worthless: a role is blind that no finding can do without.
+    #[must_use]
+    pub fn essential_holes(self, coverage: &[Coverage]) -> Vec<&Coverage> {
+        let is_seen = |role: Role| coverage.iter().any(|row| row.shows(role));
+        let mut needed = vec![Role::Operation, Role::Lookup, Role::Share, Role::TableFree];
+        // There are two ways to see an unshare; one is enough.
+        needed.extend(if is_seen(Role::Unshare) { None } else { Some(Role::Unlink) });
+        needed.extend(if self >= Level::Locks { Some(Role::Lock) } else { None });
+        let holes = needed.into_iter().filter(|role| !is_seen(*role));
+        holes.filter_map(|role| coverage.iter().find(|row| row.role == role && row.part.is_empty())).collect()
+    }
 }
 
 /// Tasks to watch; all fields empty: every task.
@@ -204,7 +218,7 @@ pub struct Symbol {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
     pub text: String,
-    /// The recording was not read to its end, so that the report is one of a part.
+    /// The report is one of a part: the recording was not read to its end, or the run saw only a part.
     pub is_partial: bool,
 }
 

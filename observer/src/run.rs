@@ -104,8 +104,11 @@ pub async fn run(source: &mut impl Source, mut options: Options) -> anyhow::Resu
         match step {
             Step::Look => {}
             Step::Pass(pass) => {
-                if let Some(recorder) = &mut options.recorder {
-                    recorder.pass(&pass).context("write recording")?;
+                if let Some(recorder) = &mut options.recorder
+                    && let Err(why) = recorder.pass(&pass)
+                {
+                    options.recorder = None;
+                    looked.notices.push(broken_off(why)?);
                 }
                 looked.notices.extend(keep(&mut options.keep, &pass));
                 pipeline.pass(&pass);
@@ -122,16 +125,17 @@ pub async fn run(source: &mut impl Source, mut options: Options) -> anyhow::Resu
     }
     let end = end.unwrap_or(End::Source);
     let closing = source.closing(end.clone())?;
-    if let Some(recorder) = options.recorder.take() {
-        recorder.finish(closing.as_ref()).context("write recording")?;
+    if let Some(recorder) = options.recorder.take()
+        && let Err(why) = recorder.finish(closing.as_ref())
+    {
+        looked.notices.push(broken_off(why)?);
     }
     if let Some(kept) = options.keep.take()
         && let Err(why) = kept.finish(closing.as_ref())
     {
         looked.notices.push(not_kept(&why));
     }
-    let notices =
-        source.notices().into_iter().chain(looked.notices.into_iter().map(Notice::remark)).collect();
+    let notices = source.notices().into_iter().chain(looked.notices).collect();
     let report = pipeline.finish(source.meta(), closing, notices);
     if let Some(lines) = &mut options.lines {
         quietly(lines.findings(&report.findings))?;
@@ -150,14 +154,26 @@ pub async fn run(source: &mut impl Source, mut options: Options) -> anyhow::Resu
 }
 
 /// Adds a pass to the in-memory recording. If that fails, the run continues without it.
-fn keep(kept: &mut Option<InMemory>, pass: &Pass) -> Option<String> {
+fn keep(kept: &mut Option<InMemory>, pass: &Pass) -> Option<Notice> {
     let why = kept.as_mut()?.pass(pass).err()?;
     *kept = None;
     Some(not_kept(&why))
 }
 
-fn not_kept(why: &anyhow::Error) -> String {
-    format!("no more is kept to look back at: {why:#}")
+fn not_kept(why: &anyhow::Error) -> Notice {
+    Notice::remark(format!("no more is kept to look back at: {why:#}"))
+}
+
+/// Says that the recording could not be continued, as on a full disk. The run continues: it still ends in a report, and its command is
+/// not disturbed. A reader that closes its pipe ends the run.
+fn broken_off(why: anyhow::Error) -> anyhow::Result<Notice> {
+    let mut causes = why.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
+    if causes.any(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe) {
+        return Err(why.context("write recording"));
+    }
+    let text = format!("the recording breaks off, and only this report is of the whole run: {why:#}");
+    eprintln!("observer: {text}");
+    Ok(Notice::partial(text))
 }
 
 enum Step {
@@ -340,7 +356,7 @@ struct Looked {
     news: bool,
     yielded: Instant,
     /// Failures that did not end the run.
-    notices: Vec<String>,
+    notices: Vec<Notice>,
 }
 
 impl Looked {
@@ -366,7 +382,7 @@ impl Looked {
         self.due = now + LINES;
         if let Some(dashboard) = &stops.dashboard {
             let mut snapshot = pipeline.snapshot(meta, Position::Live);
-            snapshot.notices.extend_from_slice(&self.notices);
+            snapshot.notices.extend(self.notices.iter().map(ToString::to_string));
             dashboard.snapshots.send_replace(Arc::new(snapshot));
             self.due = now + after_snapshot(now.elapsed());
         }

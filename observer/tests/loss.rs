@@ -67,7 +67,7 @@ fn faults(whole: &Outputs, lossy: &Outputs) -> Vec<String> {
     if !lossy.report.notices.iter().all(notice) || (lossy.lost == 0 && lossy.report.notices.is_empty()) {
         faults.push("the text does not say that the end is missing".into());
     }
-    let in_part = "\nFINDINGS  none in the part that was read, within this coverage\n";
+    let in_part = "\nFINDINGS  none in the part that was seen, within this coverage\n";
     let none = lossy.text.contains("\nFINDINGS  none within this coverage\n") || lossy.text.contains(in_part);
     if none != lossy.report.findings.is_empty() {
         faults.push("the text says none, and there are some, or the other way round".into());

@@ -143,9 +143,12 @@ fn start(args: &LiveArgs) -> anyhow::Result<(Live, Options)> {
     let options = Options {
         duration: args.duration,
         command: args.command.clone(),
-        privileges: Some(vec![privileges::BPF, privileges::KILL]),
+        privileges: Some(privileges::KEPT.to_vec()),
         ..Options::default()
     };
+    for hole in plan.level.essential_holes(&plan.setup(&attached.outcomes).coverage) {
+        eprintln!("observer: {} is blind: {}", hole.role.name(), hole.reason);
+    }
     Ok((Live::start(attached, host, &plan, filter)?, options))
 }
 

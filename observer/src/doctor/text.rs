@@ -13,6 +13,7 @@ const NAME: usize = 16;
 pub(super) fn write(wire: &Wire<'_>, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "kernel   {} {}", wire.kernel.release, wire.kernel.machine)?;
     writeln!(out, "level    {}", wire.level.name())?;
+    writeln!(out, "keeps    {} of its privileges, once attached", wire.keeps.join(" and "))?;
     if let Some(refusal) = &wire.refused {
         writeln!(out, "refused  {}\n  try: {}", refusal.what, refusal.r#try)?;
         writeln!(out, "\nWhat its types and symbols would allow:")?;

@@ -6,6 +6,7 @@ use super::exercise;
 use crate::{
     host::{
         plan::{Graded, Outcome, Plan},
+        privileges,
         reason::Reason,
     },
     meta::{Kernel, Level},
@@ -19,6 +20,8 @@ pub struct Wire<'a> {
     pub level: Level,
     /// Refusal of the kernel for this process, and what to do; `null` if nothing is refused, or nothing was attached.
     pub refused: Option<Refusal>,
+    /// Capabilities that a live run keeps once everything is attached; all others are dropped for good.
+    pub keeps: Vec<&'static str>,
     pub essential_covered: bool,
     /// True if the kernel was asked to attach everything.
     pub attached: bool,
@@ -109,6 +112,7 @@ impl<'a> Wire<'a> {
             kernel,
             level: plan.level,
             refused: refusal.map(|(what, hint)| Refusal { what, r#try: hint }),
+            keeps: privileges::KEPT.iter().map(|(name, _)| *name).collect(),
             essential_covered,
             attached,
             roles: roles.collect(),

@@ -20,7 +20,7 @@ use crate::{
     host::{
         plan::{Attach, Failure, Outcome, Plan, Program, Way},
         probe::{self, Permission},
-        reason,
+        ready, reason,
     },
     meta::Misses,
 };
@@ -77,7 +77,7 @@ impl log::Log for ToStderr {
 /// Programs attached to the kernel.
 pub struct Attached {
     ebpf: Ebpf,
-    /// Rings with their CPU numbers, one per CPU.
+    /// Rings with their CPU numbers, one per present CPU.
     pub rings: Vec<(u16, RingBuf<MapData>)>,
     /// The outer map, kept open so that the programs can reach the rings.
     _outer: ArrayOfMaps<MapData, MapData>,
@@ -106,15 +106,29 @@ pub struct Loaded {
 /// Tries the smallest program first, then one attached to a function, as nearly all are: a kernel may allow the first and
 /// refuse the second.
 pub fn refusal(plan: &Plan) -> Option<(String, String)> {
+    if let Err(off) = ready::check_tracing() {
+        return Some((off.to_string(), ready::SWITCH_ON.to_owned()));
+    }
     let permission = probe::probe_permission();
     let what = refused_outright(&permission).or_else(|| function_refused(plan))?;
     Some(advice(what, &permission))
 }
 
-/// Returns the kernel's refusal of the smallest program.
+/// Returns the kernel's refusal of the smallest program, or of the smallest perf event.
 fn refused_outright(permission: &Permission) -> Option<String> {
-    let answer = std::io::Error::from_raw_os_error(permission.tracing_refused?);
-    Some(format!("the kernel refuses to load a tracing program: {answer}"))
+    let answer = std::io::Error::from_raw_os_error;
+    if let Some(errno) = permission.tracing_refused {
+        return Some(format!(
+            "the kernel refuses to load a tracing program that reads its memory: {}",
+            answer(errno)
+        ));
+    }
+    let errno = permission.perf_refused?;
+    let level = permission.perf_paranoid.map_or("unknown".to_owned(), |level| level.to_string());
+    Some(format!(
+        "the kernel refuses perf events, by which kprobes attach: {} (kernel.perf_event_paranoid is {level})",
+        answer(errno)
+    ))
 }
 
 /// Tries to load one fentry program of the plan, and returns the kernel's refusal.
@@ -137,24 +151,38 @@ fn function_refused(plan: &Plan) -> Option<String> {
     }
 }
 
+/// Returns what was refused with the most likely cause, and a next step.
 fn advice(what: String, permission: &Permission) -> (String, String) {
-    let locked = permission.lockdown.as_deref().is_some_and(|l| l != "none");
-    match (&permission.missing_capabilities, locked) {
-        (Some(missing), _) if !missing.is_empty() => (
+    let lockdown = permission.lockdown.as_deref().filter(|level| *level != "none");
+    let missing = permission.missing_capabilities.as_deref().unwrap_or_default();
+    if !missing.is_empty() {
+        (
             format!("{what}; this process lacks {}", missing.join(", ")),
             "run as root, or give the binary the capabilities named".to_owned(),
-        ),
-        (_, true) => (
-            format!("{what}; it is locked down ({})", permission.lockdown.as_deref().unwrap_or_default()),
+        )
+    } else if let Some(level) = lockdown {
+        (
+            format!("{what}; it is locked down ({level})"),
             "boot without lockdown (Secure Boot off, or lockdown= not on the command line), or use a guest: `cargo xtask vm`"
                 .to_owned(),
-        ),
-        _ => (
+        )
+    } else if permission.perf_refused.is_some() && permission.tracing_refused.is_none() {
+        (
+            format!("{what}; this process lacks CAP_SYS_ADMIN"),
+            "run as root, add CAP_SYS_ADMIN, or sysctl kernel.perf_event_paranoid=2".to_owned(),
+        )
+    } else if permission.is_filtered {
+        (
+            format!("{what}; a seccomp filter restricts this process"),
+            "run outside the container, or with a profile that allows bpf(2) and perf_event_open(2)".to_owned(),
+        )
+    } else {
+        (
             format!("{what}; this process has the capabilities"),
             "lockdown (mount securityfs, read /sys/kernel/security/lockdown), a security module, a container or the \
              kernel's configuration forbids it: try on another kernel, or in a guest by `cargo xtask vm`"
                 .to_owned(),
-        ),
+        )
     }
 }
 
@@ -258,13 +286,13 @@ fn peek(object: &[u8], plan: &Plan, values: &mut [u64]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The outer map, which is indexed by CPU number, and one ring per online CPU.
+/// The outer map, which is indexed by CPU number, and one ring per present CPU: one that is offline may come online during the run.
 type Rings = (ArrayOfMaps<MapData, MapData>, Vec<(u16, RingBuf<MapData>)>);
 
 fn make_rings(ebpf: &mut Ebpf) -> anyhow::Result<Rings> {
     let mut outer: ArrayOfMaps<MapData, MapData> =
         ArrayOfMaps::try_from(ebpf.take_map("RINGS").context("the eBPF object has no map RINGS")?)?;
-    let cpus = aya::util::online_cpus().map_err(|(path, e)| anyhow::anyhow!("cannot read {path}: {e}"))?;
+    let cpus = probe::present_cpus()?;
     let mut rings = Vec::new();
     for cpu in cpus {
         let map = aya_obj::Map::new_from_params(MAP_TYPE_RINGBUF, 0, 0, RING_BYTES, 0);

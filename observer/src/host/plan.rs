@@ -247,6 +247,12 @@ fn plan_site(
 }
 
 impl Plan {
+    /// Sites that [`super::own_call`] must reach: those of marked rows that work.
+    #[must_use]
+    pub fn own_call_sites(&self, outcomes: &[Outcome]) -> Vec<u16> {
+        self.working(outcomes).filter(|(site, _)| site.fact.own_call).map(|(_, way)| way.site).collect()
+    }
+
     /// Moves to `refused` every row whose records would be wrong without something that is not planned either.
     fn drop_what_lacks_its_need(&mut self) {
         let planned = std::mem::take(&mut self.sites);

@@ -13,7 +13,9 @@ pub type Capability = (&'static str, u32);
 pub const BPF: Capability = ("CAP_BPF", 39);
 /// Ending the command, which may run as another user.
 pub const KILL: Capability = ("CAP_KILL", 5);
-/// Writing where the person at the dashboard says, who may own the folder.
+/// Kept by every live run.
+pub const KEPT: [Capability; 2] = [BPF, KILL];
+/// Kept with a dashboard: writing where the person at the dashboard says, who may own the folder.
 pub const DAC_OVERRIDE: Capability = ("CAP_DAC_OVERRIDE", 1);
 
 /// Version of the two structures below: 64 capabilities (include/uapi/linux/capability.h).

@@ -72,6 +72,12 @@ pub struct Permission {
     pub missing_capabilities: Option<Vec<&'static str>>,
     /// Errno of an attempt to load the smallest tracing program; `None` if it loads.
     pub tracing_refused: Option<i32>,
+    /// Errno of an attempt to open the smallest perf event, by which kprobes attach; `None` if it opens.
+    pub perf_refused: Option<i32>,
+    /// Value of `kernel.perf_event_paranoid`; `None` if unknown.
+    pub perf_paranoid: Option<i32>,
+    /// A seccomp filter restricts this process.
+    pub is_filtered: bool,
 }
 
 /// Capabilities that attaching needs, with their numbers (include/uapi/linux/capability.h).
@@ -117,6 +123,30 @@ pub fn probe_kernel() -> Kernel {
     }
 }
 
+/// CPUs that the machine has.
+const PRESENT_PATH: &str = "/sys/devices/system/cpu/present";
+
+/// Returns the numbers of the CPUs that are present, online or not.
+///
+/// # Errors
+/// The kernel's list cannot be read.
+pub fn present_cpus() -> anyhow::Result<Vec<u32>> {
+    let text = fs::read_to_string(PRESENT_PATH).with_context(|| format!("cannot read {PRESENT_PATH}"));
+    let text = text.hint("mount -t sysfs sysfs /sys")?;
+    cpu_list(text.trim()).with_context(|| format!("{PRESENT_PATH} is not a list of CPUs: {text:?}"))
+}
+
+/// Reads a list of CPUs as the kernel prints it: `0-3,8`.
+fn cpu_list(text: &str) -> Option<Vec<u32>> {
+    let mut cpus = Vec::new();
+    for part in text.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last): (u16, u16) = (first.parse().ok()?, last.parse().ok()?);
+        cpus.extend((first..=last).map(u32::from));
+    }
+    Some(cpus)
+}
+
 /// Returns the id of this boot, empty if unknown.
 pub fn boot_id() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|s| s.trim().to_owned()).unwrap_or_default()
@@ -144,9 +174,10 @@ pub fn probe_permission() -> Permission {
     let lockdown = fs::read_to_string("/sys/kernel/security/lockdown")
         .ok()
         .and_then(|s| Some(s.split_once('[')?.1.split_once(']')?.0.to_owned()));
-    let missing_capabilities = fs::read_to_string("/proc/self/status").ok().and_then(|status| {
-        let line = status.lines().find_map(|l| l.strip_prefix("CapEff:"))?;
-        let effective = u64::from_str_radix(line.trim(), 16).ok()?;
+    let status = fs::read_to_string("/proc/self/status").ok();
+    let field = |name: &str| Some(status.as_ref()?.lines().find_map(|l| l.strip_prefix(name))?.trim());
+    let missing_capabilities = field("CapEff:").and_then(|hex| {
+        let effective = u64::from_str_radix(hex, 16).ok()?;
         if effective >> CAP_SYS_ADMIN & 1 == 1 {
             return Some(Vec::new());
         }
@@ -156,15 +187,64 @@ pub fn probe_permission() -> Permission {
         lockdown,
         missing_capabilities,
         tracing_refused: try_tracing().err().and_then(|e| e.raw_os_error()),
+        perf_refused: try_perf_event().err().and_then(|e| e.raw_os_error()),
+        perf_paranoid: fs::read_to_string("/proc/sys/kernel/perf_event_paranoid")
+            .ok()
+            .and_then(|text| text.trim().parse().ok()),
+        is_filtered: field("Seccomp:").is_some_and(|mode| mode != "0"),
     }
 }
 
-/// Loads the smallest raw tracepoint program, which is the least that attaching needs, and drops it.
+/// Opens a counter that counts nothing, for all of CPU 0 as the counters of kprobes are, and closes it. Debian's kernels have a level 3 of
+/// `kernel.perf_event_paranoid`, at which this needs CAP_SYS_ADMIN.
+fn try_perf_event() -> io::Result<()> {
+    const PERF_TYPE_SOFTWARE: u32 = 1;
+    const PERF_COUNT_SW_DUMMY: u64 = 9;
+    /// `struct perf_event_attr` up to and including `bp_len` (include/uapi/linux/perf_event.h, `PERF_ATTR_SIZE_VER1`).
+    #[repr(C)]
+    #[derive(Default)]
+    struct Attr {
+        kind: u32,
+        size: u32,
+        config: u64,
+        rest: [u64; 7],
+    }
+    let attr = Attr {
+        kind: PERF_TYPE_SOFTWARE,
+        size: size_of::<Attr>() as u32,
+        config: PERF_COUNT_SW_DUMMY,
+        ..Attr::default()
+    };
+    // SAFETY: `attr` lives across the call and has its own size in it; the rest are numbers.
+    let fd = unsafe { libc::syscall(libc::SYS_perf_event_open, &raw const attr, -1, 0, -1, 0) };
+    close(fd)
+}
+
+/// Turns the answer of a system call that opens a descriptor into a result, and closes it.
+fn close(fd: libc::c_long) -> io::Result<()> {
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: a new descriptor that has no other owner.
+    drop(unsafe { <std::os::fd::OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(fd as i32) });
+    Ok(())
+}
+
+/// Loads the smallest raw tracepoint program that reads kernel memory, which is the least that attaching needs, and drops it. A kernel
+/// that is locked down for confidentiality loads programs and refuses that helper.
 fn try_tracing() -> io::Result<()> {
     const BPF_PROG_LOAD: libc::c_long = 5;
     const BPF_PROG_TYPE_RAW_TRACEPOINT: u32 = 17;
-    // r0 = 0; exit
-    let instructions: [u64; 2] = [0x0000_0000_0000_00b7, 0x0000_0000_0000_0095];
+    // r1 = r10; r1 += -8; r2 = 8; r3 = 0; call bpf_probe_read_kernel (113); r0 = 0; exit
+    let instructions: [u64; 7] = [
+        0x0000_0000_0000_a1bf,
+        0xffff_fff8_0000_0107,
+        0x0000_0008_0000_02b7,
+        0x0000_0000_0000_03b7,
+        0x0000_0071_0000_0085,
+        0x0000_0000_0000_00b7,
+        0x0000_0000_0000_0095,
+    ];
     let licence = c"GPL";
     /// Start of `union bpf_attr` for `BPF_PROG_LOAD` (include/uapi/linux/bpf.h).
     #[repr(C)]
@@ -187,17 +267,21 @@ fn try_tracing() -> io::Result<()> {
     };
     // SAFETY: `attr` and its pointees live across the call; its size is passed.
     let fd = unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_LOAD, &raw const attr, size_of::<Attr>()) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: a new descriptor that has no other owner.
-    drop(unsafe { <std::os::fd::OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(fd as i32) });
-    Ok(())
+    close(fd)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::build_id;
+    use super::*;
+
+    #[test]
+    fn lists_of_cpus_are_read_and_others_refused() {
+        assert_eq!(cpu_list("0"), Some(vec![0]));
+        assert_eq!(cpu_list("0-2,7"), Some(vec![0, 1, 2, 7]));
+        for bad in ["", "a", "0-", "0-99999999999", "1 2"] {
+            assert_eq!(cpu_list(bad), None, "{bad}");
+        }
+    }
 
     #[test]
     fn the_build_id_is_found_among_notes_and_cut_notes_have_none() {

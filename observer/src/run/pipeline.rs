@@ -166,11 +166,13 @@ impl Pipeline {
         if undecodable > 0 {
             notices.push(Notice::partial(format!("{} could not be decoded", plural(undecodable, "record"))));
         }
+        let coverage = self.engine.coverage();
+        notices.extend(meta.level.essential_holes(&coverage).into_iter().map(blind));
         let tables = self.engine.tables();
         Report {
             meta: meta.clone(),
             notices,
-            coverage: self.engine.coverage(),
+            coverage,
             findings: self.engine.findings(),
             edges: self.engine.edges(),
             protection: self.engine.protection(),
@@ -421,6 +423,11 @@ impl Losses {
         };
         loss::REASONS.iter().enumerate().map(total).filter(|(_, n)| *n > 0).collect()
     }
+}
+
+/// Notice of a role without which no finding is possible.
+fn blind(hole: &setup::Coverage) -> Notice {
+    Notice::partial(format!("{} is blind, and no verdict is complete without it: {}", hole.role.name(), hole.reason))
 }
 
 #[cfg(test)]

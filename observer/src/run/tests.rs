@@ -30,7 +30,7 @@ impl Source for Endless {
         }
         sleep(Duration::from_millis(1)).await;
         self.passes += 1;
-        let mark = Mark { number: self.passes, time_ns: self.passes * 1_000_000, complete: true };
+        let mark = Mark { number: self.passes, time_ns: self.passes * 10_000_000, complete: true };
         Ok(Some(Pass { mark, ..Pass::default() }))
     }
 
@@ -93,4 +93,40 @@ fn the_dashboard_can_end_a_run() {
         run_endless(Options { dashboard: Some(Dashboard { snapshots, commands }), ..Options::default() });
     assert_eq!(outcome.unwrap().report.closing.unwrap().end, End::Quit);
     assert_eq!(shown.borrow().position, crate::snapshot::Position::Ended);
+}
+
+/// Takes this number of bytes, then fails.
+struct Small(usize, std::io::ErrorKind);
+
+impl std::io::Write for Small {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 = self.0.checked_sub(bytes.len()).ok_or(std::io::Error::from(self.1))?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn run_into(error: std::io::ErrorKind) -> anyhow::Result<Outcome> {
+    let recorder = Writer::new(Box::new(Small(1_000, error)), &Meta::default()).unwrap();
+    // A chunk is 90 passes here, of a millisecond each.
+    let command = shell("sleep 0.6; exit 7");
+    run_endless(Options { recorder: Some(recorder), command, ..Options::default() })
+}
+
+#[test]
+fn a_full_disk_ends_the_recording_and_not_the_run() {
+    let outcome = run_into(std::io::ErrorKind::StorageFull).unwrap();
+    assert_eq!(outcome.command, Some(7));
+    assert!(outcome.report.is_partial());
+    let notices = &outcome.report.notices;
+    assert!(notices.iter().any(|n| n.text.starts_with("the recording breaks off")), "{notices:?}");
+    assert!(outcome.report.passes > 250, "{}", outcome.report.passes);
+}
+
+#[test]
+fn a_reader_that_closes_its_pipe_ends_the_run() {
+    assert!(run_into(std::io::ErrorKind::BrokenPipe).is_err());
 }

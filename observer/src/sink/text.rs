@@ -89,7 +89,7 @@ fn header(out: &mut dyn Write, r: &Report) -> io::Result<()> {
 /// The outcome of a run without findings.
 fn none(r: &Report) -> &'static str {
     match (r.is_partial(), r.stats.bounds().is_empty()) {
-        (true, _) => "none in the part that was read, within this coverage",
+        (true, _) => "none in the part that was seen, within this coverage",
         (false, true) => "none within this coverage",
         (false, false) => "none within this coverage and the bounds that were reached",
     }

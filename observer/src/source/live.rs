@@ -15,6 +15,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use crate::{
     host::{
         attach::{Attached, Loaded},
+        own_call,
         plan::Plan,
         probe,
         probe::Host,
@@ -46,6 +47,10 @@ pub struct Live {
     stopped_ns: Option<u64>,
     /// Time at which function tracing was found switched off.
     switched_off_ns: Option<u64>,
+    /// Sites that observer's own call reaches.
+    own_sites: Vec<u16>,
+    /// Found by observer's own calls.
+    unseen: Vec<Notice>,
     /// Totals reported up to now, by CPU and reason.
     sent_lost: Vec<[u64; loss::COUNT]>,
     /// Skipped hits reported up to now, by site.
@@ -111,7 +116,7 @@ impl Live {
             cpus_online: attached.rings.iter().map(|(cpu, _)| *cpu).collect(),
             start_ns: monotonic_ns(),
             start_realtime_ns: since_epoch.as_nanos() as u64,
-            command: std::env::args().collect(),
+            command: std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect(),
             level: plan.level,
             filter,
             setup: setup::Setup::from(&plan.setup(&attached.outcomes)),
@@ -120,7 +125,8 @@ impl Live {
         let mut ticks = interval(PERIOD);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         attached.enable(true)?;
-        Ok(Live {
+        let own_sites = plan.own_call_sites(&attached.outcomes);
+        let mut live = Live {
             attached,
             meta,
             ticks,
@@ -128,13 +134,45 @@ impl Live {
             state: State::Running,
             stopped_ns: None,
             switched_off_ns: None,
+            own_sites,
+            unseen: Vec::new(),
             sent_lost: Vec::new(),
             sent_skipped: BTreeMap::new(),
             looked_ns: 0,
             symbols: host.symbols,
             sent_stacks: BTreeMap::new(),
             sent_symbols: BTreeSet::new(),
-        })
+        };
+        live.check_that_programs_run("at the beginning")?;
+        Ok(live)
+    }
+
+    /// Makes a call of observer's own, and notes which programs did not run for it.
+    fn check_that_programs_run(&mut self, when: &str) -> anyhow::Result<()> {
+        let hits = |live: &Live| -> anyhow::Result<Vec<u64>> {
+            let counters = live.attached.counters()?;
+            let of = |site: &u16| counters.iter().map(|cpu| cpu.hits[usize::from(*site)]).sum();
+            Ok(live.own_sites.iter().map(of).collect())
+        };
+        let before = hits(self)?;
+        if let Err(why) = own_call::map_and_unmap() {
+            let text = format!("it was not checked that programs run: mmap of a huge page: {why}");
+            self.unseen.push(Notice::remark(text));
+            return Ok(());
+        }
+        let after = hits(self)?;
+        let sites = self.own_sites.iter().zip(before.iter().zip(&after));
+        let silent: Vec<u16> = sites.filter(|(_, (b, a))| a == b).map(|(site, _)| *site).collect();
+        if !silent.is_empty() {
+            let sites = self.meta.setup.sites.iter().filter(|site| silent.contains(&site.id));
+            let functions = sites.map(|site| site.function.as_str()).collect::<Vec<_>>().join(", ");
+            let text = format!(
+                "programs are attached and do not run: observer's own munmap {when} was not seen at {functions}"
+            );
+            eprintln!("observer: {text}");
+            self.unseen.push(Notice::partial(text));
+        }
+        Ok(())
     }
 
     /// Cost of the attached programs.
@@ -281,6 +319,8 @@ impl Source for Live {
 
     fn stop(&mut self) {
         if self.state == State::Running {
+            // If the counters cannot be read now, closing fails too.
+            let _ = self.check_that_programs_run("at the end");
             // If it cannot be switched off, detaching stops it too, but not all programs at once.
             let _ = self.attached.enable(false);
             self.stopped_ns = Some(monotonic_ns());
@@ -291,7 +331,8 @@ impl Source for Live {
 
     fn notices(&self) -> Vec<Notice> {
         let after = |off_ns: u64| off_ns.saturating_sub(self.meta.start_ns);
-        self.switched_off_ns.map(|off_ns| Notice::partial(switched_off(after(off_ns)))).into_iter().collect()
+        let off = self.switched_off_ns.map(|off_ns| Notice::partial(switched_off(after(off_ns))));
+        off.into_iter().chain(self.unseen.iter().cloned()).collect()
     }
 
     fn closing(&mut self, end: End) -> anyhow::Result<Option<Closing>> {

@@ -1,0 +1,30 @@
+//! A harmless call of observer's own, which programs must be seen to fire for.
+//!
+//! Decides whether what is attached also runs. A kernel may accept a program and never call it, as with function tracing switched
+//! off: such a run shows nothing, and must not end with "none".
+
+use std::{io, ptr};
+
+/// Bytes of the mapping: one page of 2 MiB, the size of which every x86 kernel with hugetlbfs has a pool.
+const BYTES: usize = 2 << 20;
+
+/// Maps one huge page and unmaps it, without reserving or touching it: it needs no page of the pool.
+///
+/// # Errors
+/// The kernel has no hugetlbfs, or does not let this process use it.
+pub fn map_and_unmap() -> io::Result<()> {
+    let flags = libc::MAP_PRIVATE
+        | libc::MAP_ANONYMOUS
+        | libc::MAP_NORESERVE
+        | libc::MAP_HUGETLB
+        | libc::MAP_HUGE_2MB;
+    let access = libc::PROT_READ | libc::PROT_WRITE;
+    // SAFETY: a new mapping at an address of the kernel's choice, which nothing else refers to.
+    unsafe {
+        let start = libc::mmap(ptr::null_mut(), BYTES, access, flags, -1, 0);
+        if start == libc::MAP_FAILED || libc::munmap(start, BYTES) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
