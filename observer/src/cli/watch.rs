@@ -146,8 +146,12 @@ fn start(args: &LiveArgs) -> anyhow::Result<(Live, Options)> {
         privileges: Some(privileges::KEPT.to_vec()),
         ..Options::default()
     };
-    for hole in plan.level.essential_holes(&plan.setup(&attached.outcomes).coverage) {
+    let graded = plan.coverage(&attached.outcomes);
+    let coverage: Vec<_> = graded.iter().map(|row| row.coverage.clone()).collect();
+    for hole in plan.level.essential_holes(&coverage) {
         eprintln!("observer: {} is blind: {}", hole.role.name(), hole.reason);
+        let row = graded.iter().find(|row| row.coverage == *hole).filter(|row| !row.advice.is_empty());
+        row.into_iter().for_each(|row| eprintln!("try: {}", row.advice));
     }
     Ok((Live::start(attached, host, &plan, filter)?, options))
 }

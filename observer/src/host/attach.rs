@@ -196,10 +196,12 @@ pub fn attach(plan: &Plan, only_tgid: u32, log: bool) -> anyhow::Result<Attached
         let (what, hint) = advice(what, &permission);
         return Err(anyhow::Error::msg(what)).hint(hint);
     }
-    raise_memlock();
     let object = object()?;
     let mut values = plan.values.clone();
-    peek(object, plan, &mut values).context("cannot read the kernel's variables")?;
+    let has_all_memory = raise_memlock();
+    let peeked = peek(object, plan, &mut values).context("cannot read the kernel's variables");
+    // If memory is too little, it is so for the first maps already.
+    if has_all_memory { peeked } else { peeked.hint(LOCKED_MEMORY) }?;
     values[value::ONLY_TGID] = u64::from(only_tgid);
 
     let mut args = [[observer_ebpf::config::NO_ARG; arg::COUNT]; site::COUNT];
@@ -239,11 +241,15 @@ pub fn attach(plan: &Plan, only_tgid: u32, log: bool) -> anyhow::Result<Attached
     Ok(attached)
 }
 
-/// Before Linux 5.11, maps count against the process's limit of locked memory.
-fn raise_memlock() {
+/// Next step where maps are refused for their memory.
+const LOCKED_MEMORY: &str =
+    "ulimit -l unlimited, or add CAP_SYS_RESOURCE: before 5.11, maps count as locked memory";
+
+/// Raises the limit of locked memory, against which maps count before Linux 5.11. Returns false if the kernel refuses.
+fn raise_memlock() -> bool {
     let all = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
-    // SAFETY: a valid pointer. If the kernel refuses, creating the maps will fail and report it.
-    unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const all) };
+    // SAFETY: a valid pointer.
+    unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const all) == 0 }
 }
 
 /// Reads the plan's variables with a program that is attached briefly.

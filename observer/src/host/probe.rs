@@ -89,7 +89,11 @@ const CAP_SYS_ADMIN: u32 = 21;
 /// # Errors
 /// Types or symbols cannot be read.
 pub fn probe_host(facts: &Facts) -> anyhow::Result<Host> {
-    let mut host = Host::of(probe_kernel(), Types::Btf(Btf::read(BTF_PATH)?), Symbols::read(SYMBOLS_PATH)?);
+    let types = Btf::read(BTF_PATH).with_context(|| format!("cannot use {BTF_PATH}, the kernel's types"));
+    let types = types.hint("a kernel with CONFIG_DEBUG_INFO_BTF, and mount -t sysfs sysfs /sys")?;
+    let symbols = Symbols::read(SYMBOLS_PATH).context("cannot use the kernel's symbols");
+    let symbols = symbols.hint("a kernel with CONFIG_KALLSYMS_ALL, and mount -t proc proc /proc")?;
+    let mut host = Host::of(probe_kernel(), Types::Btf(types), symbols);
     host.traceable = TRACEABLE_PATHS.iter().find_map(|path| fs::read_to_string(path).ok()).map(|list| {
         // A module's function is followed by the module's name.
         list.lines().filter_map(|line| line.split_ascii_whitespace().next().map(str::to_owned)).collect()
