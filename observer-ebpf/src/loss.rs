@@ -27,7 +27,7 @@ reasons! {
     6 READ_FAULT "read-fault"
     /// A lookup on behalf of no watched operation: of a function without a row, or begun before attach.
     7 OUTSIDE_OPERATION "outside-operation"
-    /// The kernel gave no stack.
+    /// The kernel gave no stack: its number belongs to another one.
     8 NO_STACK "no-stack"
     /// The kernel did not run a program at a hit: an earlier run of it on that CPU was interrupted or preempted.
     9 SKIPPED "skipped"

@@ -24,12 +24,10 @@ const NO_WAKEUP: u64 = 1;
 #[btf_map]
 static RINGS: ArrayOfMaps<RingBuf<[u64; 8], RING_TEMPLATE_BYTES>, CPUS> = ArrayOfMaps::new();
 
-/// `BPF_F_REUSE_STACKID`: if two stacks hash to one slot, the newer replaces the older. User space reads each at once.
-const REUSE_STACKID: u64 = 1 << 10;
-
-/// Stacks that the kernel keeps by number; equal stacks share a number.
+/// Stacks that the kernel keeps by number; equal stacks share a number. A number is never reused, since records that user space has
+/// not read yet may mean the old stack: of two stacks that hash to one number, the later is lost.
 #[map]
-static STACKS: StackTrace = StackTrace::with_max_entries(4096, 0);
+static STACKS: StackTrace = StackTrace::with_max_entries(8192, 0);
 
 #[btf_map]
 static CPU: PerCpuArray<PerCpu, 1> = PerCpuArray::new();
@@ -151,8 +149,7 @@ impl Cpu {
     #[inline(always)]
     pub fn emit_stack(self, site: usize, ctx: *const u64) {
         // SAFETY: the context is the program's own; the map is a stack map.
-        let id =
-            unsafe { bpf_get_stackid(ctx as *mut c_void, (&raw const STACKS) as *mut c_void, REUSE_STACKID) };
+        let id = unsafe { bpf_get_stackid(ctx as *mut c_void, (&raw const STACKS) as *mut c_void, 0) };
         if id < 0 {
             self.lose::<{ loss::NO_STACK }>();
             return;
