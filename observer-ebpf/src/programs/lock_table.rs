@@ -10,7 +10,7 @@ use observer_ebpf::{class, config::value, kinds, lock_arg, loss};
 
 use crate::{
     emit::Cpu,
-    kernel::{low_half, opaque, value},
+    kernel::{self, low_half, opaque, value},
 };
 
 const SETS: usize = 16_384;
@@ -76,14 +76,14 @@ pub fn watch_as<const CLASS: u32>(cpu: Cpu, site: usize, lock: u64, entry: u32, 
         let first = read_volatile(&raw const (*ways)[0]);
         let second = read_volatile(&raw const (*ways)[1]);
         // The same address under another class belonged to an object whose end was not seen. A page-table lock may be
-        // evicted: the next lookup finds and announces it again.
+        // evicted unless it is held, since its release would not be seen: the next lookup finds and announces it again.
         let at = if opaque(first & !7) == lock || first == 0 {
             0
         } else if opaque(second & !7) == lock || second == 0 {
             1
-        } else if first & 7 >= u64::from(class::PTL) {
+        } else if is_idle_ptl(first) {
             0
-        } else if second & 7 >= u64::from(class::PTL) {
+        } else if is_idle_ptl(second) {
             1
         } else {
             cpu.lose::<{ loss::LOCK_TABLE_FULL }>();
@@ -93,6 +93,13 @@ pub fn watch_as<const CLASS: u32>(cpu: Cpu, site: usize, lock: u64, entry: u32, 
         write_volatile(&raw mut (*ways)[at], opaque(lock) + u64::from(entry));
     }
     cpu.emit(site, kinds::LOCK_NAME, lock_arg(CLASS, 0), [lock, owner, vma]);
+}
+
+/// Returns true if a table entry is a page-table lock that nobody holds: the first word of a spinlock is 0 then
+/// (include/asm-generic/qspinlock_types.h).
+#[inline(always)]
+fn is_idle_ptl(entry: u64) -> bool {
+    entry & 7 >= u64::from(class::PTL) && kernel::read32(opaque(entry & !7)).is_none_or(|word| word == 0)
 }
 
 /// Marks the page-table lock of a freed table. A stale walker may still acquire it, and so may the page's next user.
