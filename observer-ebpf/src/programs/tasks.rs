@@ -49,6 +49,8 @@ pub struct Task {
     pub link_seen_ns: u64,
     /// Operations whose stack was sent, one bit per site.
     pub stacks: u64,
+    /// 1 once a task had to give up the slot. Nothing resets it.
+    displaced: u64,
     /// Scratch: a typed pointer stored here and read back is a number.
     number: u64,
 }
@@ -110,6 +112,9 @@ pub fn claim(cpu: Cpu, site: usize) -> Option<&'static mut Task> {
             debug!((), "site {}: the slot of task {} is another's", site, id as u32);
             return None;
         }
+        if task.owner != 0 {
+            task.displaced = 1;
+        }
         task.owner = id;
         begin(task);
         introduce(cpu, site, id);
@@ -154,15 +159,22 @@ fn introduce(cpu: Cpu, site: usize, id: u64) {
     cpu.emit(site, kinds::TASK, (id >> 32) as u32, [half(0), half(8), mm]);
 }
 
-/// Records a task's exit and frees its slot.
+/// Records a task's exit and frees its slot. A task without a slot may be one that had to give it up: its exit is recorded too, else it
+/// would exist for ever.
 #[inline(always)]
 pub fn exit<const SITE: usize>(ctx: *const u64) {
     let Some(cpu) = Cpu::hit::<SITE>() else { return };
-    let Some(task) = current() else { return };
+    let id = bpf_get_current_pid_tgid();
+    let Some(task) = slot(id) else { return };
+    if task.owner != id && task.displaced == 0 {
+        return;
+    }
     let mm = kernel::load(argument(ctx, 0), field::TASK_MM);
-    cpu.emit(SITE, kinds::TASK_EXIT, (bpf_get_current_pid_tgid() >> 32) as u32, [mm]);
-    task.owner = 0;
-    task.open = 0;
+    cpu.emit(SITE, kinds::TASK_EXIT, (id >> 32) as u32, [mm]);
+    if task.owner == id {
+        task.owner = 0;
+        task.open = 0;
+    }
 }
 
 /// Records the child that a watched task creates.
