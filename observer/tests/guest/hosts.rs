@@ -343,7 +343,8 @@ pub fn processors() {
 /// A full disk ends the recording; the run, its command and its report go on.
 pub fn full_disk() {
     fs::create_dir_all("/tmp/small").unwrap();
-    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=128k", "none", "/tmp/small"]).status();
+    let mounted =
+        Command::new("mount").args(["-t", "tmpfs", "-o", "size=128k", "none", "/tmp/small"]).status();
     assert!(mounted.unwrap().success());
     let script = "$OBSERVER_BIN exercise fault-truncate --duration 4s && touch /tmp/went-on";
     let args = ["attach", "--record", "/tmp/small/a.obs", "--format", "json", "--", "sh", "-c", script];
@@ -387,11 +388,20 @@ pub fn kills() {
         state ^= state << 17;
         let file = "/tmp/killed.obs";
         let _ = fs::remove_file(file);
-        let args: &[&str] =
-            if n % 2 == 0 { &["record", "-o", file] } else { &["attach", "--format", "json", "--record", file] };
+        let args: &[&str] = if n % 2 == 0 {
+            &["record", "-o", file]
+        } else {
+            &["attach", "--format", "json", "--record", file]
+        };
         let quiet = || Stdio::null();
         let mut run = observer().args(args).stdout(quiet()).stderr(quiet()).spawn().unwrap();
-        std::thread::sleep(Duration::from_millis(state % 8_000));
+        // Two of three while they record, the others while they load and attach, which takes seconds in an emulator.
+        let attaches = state % 3 == 0;
+        let begun = Instant::now();
+        while !attaches && !Path::new(file).exists() && begun.elapsed() < Duration::from_secs(60) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        std::thread::sleep(Duration::from_millis((state >> 8) % if attaches { 10_000 } else { 3_000 }));
         run.kill().unwrap();
         let killed_ns = monotonic_ns();
         run.wait().unwrap();
@@ -409,7 +419,9 @@ pub fn kills() {
     while Loaded::count().unwrap() != before && begun.elapsed() < Duration::from_secs(20) {
         std::thread::sleep(Duration::from_millis(50));
     }
-    println!("{kills} killed, {recorded} while they recorded; the worst recording lacks its last {worst_ms} ms");
+    println!(
+        "{kills} killed, {recorded} while they recorded; the worst recording lacks its last {worst_ms} ms"
+    );
     assert_eq!(Loaded::count().unwrap(), before);
     assert!(recorded > 0, "vacuous");
     assert!(worst_ms < 1_000);
