@@ -1,8 +1,8 @@
 //! The command line: what can be asked for, and in which words.
 //!
 //! Decides names, defaults and exit codes: 0 done (or nothing found), 1 an error, 2 wrong usage, 3 findings at or above
-//! `--fail-on`, 4 what could be read of a recording that is damaged or breaks off; a run with a command after `--` that ended by
-//! itself exits as the command did. What the commands do is in the modules below.
+//! `--fail-on`, 4 a partial report: of a recording that is damaged or breaks off, or of a run that could not see everything that verdicts
+//! need; a run with a command after `--` that ended by itself exits as the command did. What the commands do is in the modules below.
 
 mod doctor;
 mod exercise;
@@ -187,7 +187,8 @@ struct LiveArgs {
 /// Option of the commands that read recordings.
 #[derive(Clone, Copy, Debug, Args)]
 struct Partial {
-    /// Do not exit with 4 if a recording is damaged or breaks off, so that only a part of it was read.
+    /// Do not exit with 4 if the report is partial: the recording is damaged or breaks off, or its run could not see
+    /// everything that verdicts need.
     #[arg(long)]
     accept_partial: bool,
 }
@@ -232,7 +233,7 @@ struct FailOn(Option<Rank>);
 
 /// Exit code for findings.
 const FINDINGS: u8 = 3;
-/// Exit code if only a part of a recording was read.
+/// Exit code if the report is partial.
 const PARTIAL: u8 = 4;
 
 impl Partial {

@@ -28,8 +28,8 @@ fn help() -> String {
     let mut text = String::from(
         "# Command line\n\nWhat `observer --help` says. Made from `observer/src/cli.rs` by its tests; do not edit.\n\n\
          Exit codes: 0 done, or nothing found; 1 an error; 2 wrong usage; 3 `report`: findings at or above `--fail-on`, \
-         `diff`: such findings came, `doctor`: something essential cannot be seen; 4 a recording is damaged or breaks off, so that only a part \
-         of it was read. A run with a command after `--` exits as the command did.\n",
+         `diff`: such findings came, `doctor`: something essential cannot be seen; 4 the report is partial: the recording is damaged \
+         or breaks off, or its run could not see everything that verdicts need. A run with a command after `--` exits as the command did.\n",
     );
     let mut command = Cli::command().term_width(100);
     command.build();

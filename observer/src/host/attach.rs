@@ -174,7 +174,8 @@ fn advice(what: String, permission: &Permission) -> (String, String) {
     } else if permission.is_filtered {
         (
             format!("{what}; a seccomp filter restricts this process"),
-            "run outside the container, or with a profile that allows bpf(2) and perf_event_open(2)".to_owned(),
+            "run outside the container, or with a profile that allows bpf(2) and perf_event_open(2)"
+                .to_owned(),
         )
     } else {
         (
@@ -547,4 +548,37 @@ fn recursion_misses(fd: std::os::fd::BorrowedFd<'_>) -> anyhow::Result<u64> {
         return Err(std::io::Error::last_os_error().into());
     }
     Ok(info[INFO_BYTES / 8 - 1])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_names_its_cause_and_a_next_step() {
+        let allowed = Permission {
+            lockdown: Some("none".to_owned()),
+            missing_capabilities: Some(Vec::new()),
+            tracing_refused: None,
+            perf_refused: None,
+            perf_paranoid: Some(3),
+            is_filtered: false,
+        };
+        assert_eq!(refused_outright(&allowed), None);
+        let no_tracing = Permission { tracing_refused: Some(libc::EPERM), ..allowed.clone() };
+        let no_perf = Permission { perf_refused: Some(libc::EACCES), ..allowed.clone() };
+        let lacks = |name| Permission { missing_capabilities: Some(vec![name]), ..no_tracing.clone() };
+        let locked = Permission { lockdown: Some("confidentiality".to_owned()), ..no_tracing.clone() };
+        let filtered = Permission { is_filtered: true, ..no_tracing.clone() };
+        for (permission, cause, next) in [
+            (lacks("CAP_BPF"), "this process lacks CAP_BPF", "capabilities"),
+            (no_perf, "perf_event_paranoid is 3); this process lacks CAP_SYS_ADMIN", "perf_event_paranoid=2"),
+            (locked, "locked down (confidentiality)", "without lockdown"),
+            (filtered, "a seccomp filter", "bpf(2)"),
+            (no_tracing.clone(), "has the capabilities", "mount securityfs"),
+        ] {
+            let (what, hint) = advice(refused_outright(&permission).unwrap(), &permission);
+            assert!(what.contains(cause) && hint.contains(next), "{what}: {hint}");
+        }
+    }
 }

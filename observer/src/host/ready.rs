@@ -9,7 +9,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{hint::Hint as _, host::{attach, probe}};
+use crate::{
+    hint::Hint as _,
+    host::{attach, probe},
+};
 
 /// The switch of function tracing (`kernel.ftrace_enabled`). While it is 0, programs attach and are never called.
 pub const FTRACE_ENABLED: &str = "/proc/sys/kernel/ftrace_enabled";
@@ -39,7 +42,9 @@ pub const SWITCH_ON: &str = "sysctl kernel.ftrace_enabled=1";
 pub fn check_tracing() -> anyhow::Result<()> {
     match is_tracing_enabled() {
         true => Ok(()),
-        false => Err(anyhow::anyhow!("kernel.ftrace_enabled is 0: programs would attach, and never be called")),
+        false => {
+            Err(anyhow::anyhow!("kernel.ftrace_enabled is 0: programs would attach, and never be called"))
+        }
     }
 }
 

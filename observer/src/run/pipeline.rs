@@ -427,7 +427,11 @@ impl Losses {
 
 /// Notice of a role without which no finding is possible.
 fn blind(hole: &setup::Coverage) -> Notice {
-    Notice::partial(format!("{} is blind, and no verdict is complete without it: {}", hole.role.name(), hole.reason))
+    Notice::partial(format!(
+        "{} is blind, and no verdict is complete without it: {}",
+        hole.role.name(),
+        hole.reason
+    ))
 }
 
 #[cfg(test)]
