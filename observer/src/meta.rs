@@ -124,7 +124,7 @@ impl Level {
         }
     }
 
-    /// Rows of the coverage that make every verdict of a run worthless: a role is blind that no finding can do without.
+    /// Returns the rows of the coverage by which a role is blind that every verdict needs.
     #[must_use]
     pub fn essential_holes(self, coverage: &[Coverage]) -> Vec<&Coverage> {
         let is_seen = |role: Role| coverage.iter().any(|row| row.shows(role));

@@ -5,7 +5,7 @@
 
 use std::{io, ptr};
 
-/// Bytes of the mapping: one page of 2 MiB, the size of which every x86 kernel with hugetlbfs has a pool.
+/// Bytes of the mapping: one page of 2 MiB. Every x86 kernel with hugetlbfs has a pool of that size.
 const BYTES: usize = 2 << 20;
 
 /// Maps one huge page and unmaps it, without reserving or touching it: it needs no page of the pool.

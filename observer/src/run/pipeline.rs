@@ -425,7 +425,7 @@ impl Losses {
     }
 }
 
-/// Notice of a role without which no finding is possible.
+/// Says that a role is blind which every verdict needs.
 fn blind(hole: &setup::Coverage) -> Notice {
     Notice::partial(format!(
         "{} is blind, and no verdict is complete without it: {}",

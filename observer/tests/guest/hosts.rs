@@ -71,6 +71,8 @@ pub fn switched_off() {
     std::fs::write(SWITCH, "1").unwrap();
     let words = text(&output);
     assert!(words.contains("function tracing was switched off"), "{words}");
+    let unseen = "programs are attached and do not run: observer's own munmap at the end was not seen at ";
+    assert!(words.contains(unseen), "{words}");
     assert!(words.contains("detaching waits until kernel.ftrace_enabled is 1"), "{words}");
     assert_eq!(output.status.code(), Some(4), "{words}");
     // The same process can trace again afterwards: the kernel did not give function tracing up.
