@@ -4,10 +4,12 @@
 //! skipped hides the records that this program sends, known from what it sent before. A full ring can hide any record.
 //! The rules decide the effect on a finding.
 
+mod spans;
 mod task;
 
 use std::collections::BTreeMap;
 
+use self::spans::{Kept, Spans, Sums};
 pub(crate) use self::task::{TaskLoss, UNSURE_NS};
 use crate::event::{Body, Class, Event, LockStep, SiteId};
 
@@ -29,8 +31,6 @@ impl Hole {
     pub const ANY_CPU: u16 = u16::MAX;
 }
 
-/// Maximum number of distinct holes per CPU; beyond it, the two oldest are replaced by one that covers both.
-const KEPT: usize = 1024;
 /// Losses are sparse while at most one of this many records is lost. Then two given records are lost together only once
 /// in a million times, and a verdict that is wrong only if both are lost counts as certain.
 const SPARSE: u64 = 1000;
@@ -149,59 +149,11 @@ impl Span {
     }
 }
 
-/// A hole in memory.
-#[derive(Clone, Copy, Debug)]
-struct Kept {
-    lo_ns: u64,
-    hi_ns: u64,
-    /// Latest end of this hole and of those before it.
-    latest_ns: u64,
-    lost: u64,
-    /// Number of events before it was recorded.
-    events: u64,
-    site: Option<SiteId>,
-}
-
-/// Holes of one CPU, in the order in which they were recorded.
-#[derive(Clone, Debug, Default)]
-struct Spans(Vec<Kept>);
-
-impl Spans {
-    fn add(&mut self, span: Kept) {
-        if let Some(last) = self.0.last_mut()
-            && last.site == span.site
-            && last.hi_ns == span.lo_ns
-            && span.lost == 0
-        {
-            // The hole continues.
-            last.hi_ns = span.hi_ns;
-            last.latest_ns = last.latest_ns.max(span.hi_ns);
-            return;
-        }
-        if self.0.len() == KEPT {
-            // Covering both is the safe side: more verdicts are incomplete, and no more are certain.
-            let old = self.0.remove(0);
-            let next = &mut self.0[0];
-            next.lo_ns = next.lo_ns.min(old.lo_ns);
-            next.lost = next.lost.saturating_add(old.lost);
-            next.latest_ns = next.latest_ns.max(old.latest_ns);
-            next.hi_ns = next.hi_ns.max(old.hi_ns);
-            next.site = next.site.filter(|site| old.site == Some(*site));
-        }
-        let latest_ns = self.0.last().map_or(0, |l| l.latest_ns).max(span.hi_ns);
-        self.0.push(Kept { latest_ns, ..span });
-    }
-
-    fn between(&self, from_ns: u64, to_ns: u64) -> impl Iterator<Item = &Kept> {
-        let recent = self.0.iter().rev().take_while(move |s| s.latest_ns >= from_ns);
-        recent.filter(move |s| s.lo_ns <= to_ns && s.hi_ns >= from_ns)
-    }
-}
-
 /// The holes recorded so far.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Losses {
-    by_cpu: Vec<Spans>,
+    /// Holes of each CPU that has any, by rising number: a file may name the last of 65,536 CPUs alone.
+    by_cpu: Vec<(u16, Spans)>,
     /// Holes on an unknown CPU.
     anywhere: Spans,
     /// Latest end of a hole on any CPU.
@@ -245,11 +197,14 @@ impl Losses {
         let spans = if cpu == Hole::ANY_CPU {
             &mut self.anywhere
         } else {
-            let cpu = usize::from(cpu);
-            if self.by_cpu.len() <= cpu {
-                self.by_cpu.resize_with(cpu + 1, Spans::default);
-            }
-            &mut self.by_cpu[cpu]
+            let at = match self.by_cpu.binary_search_by_key(&cpu, |(cpu, _)| *cpu) {
+                Ok(at) => at,
+                Err(at) => {
+                    self.by_cpu.insert(at, (cpu, Spans::default()));
+                    at
+                }
+            };
+            &mut self.by_cpu[at].1
         };
         spans.add(span);
         self.latest_ns = self.latest_ns.max(span.hi_ns);
@@ -288,8 +243,35 @@ impl Losses {
         sent.filter(|sent| !sent.is_nothing()).unwrap_or(Missing::ANYTHING)
     }
 
-    fn all_between(&self, from_ns: u64, to_ns: u64) -> impl Iterator<Item = &Kept> {
-        self.by_cpu.iter().chain([&self.anywhere]).flat_map(move |spans| spans.between(from_ns, to_ns))
+    /// Kinds of records that may be missing in these holes.
+    fn missing<'a>(&'a self, spans: impl Iterator<Item = &'a Spans>, from_ns: u64, to_ns: u64) -> Missing {
+        let mut all = Missing::NOTHING;
+        for spans in spans {
+            spans.each(from_ns, to_ns, |span| {
+                all = all.or(self.missing_in(span));
+                all != Missing::ANYTHING
+            });
+            if all == Missing::ANYTHING {
+                break;
+            }
+        }
+        all
+    }
+
+    fn of_all_cpus(&self) -> impl Iterator<Item = &Spans> {
+        self.by_cpu.iter().map(|(_, spans)| spans).chain([&self.anywhere])
+    }
+
+    /// Sums of the holes between two times, at least up to where `is_enough`.
+    fn sums(&self, from_ns: u64, to_ns: u64, is_enough: impl Fn(&Sums) -> bool) -> Sums {
+        let mut all = Sums::default();
+        for spans in self.of_all_cpus() {
+            spans.sums(from_ns, to_ns, &mut all, &is_enough);
+            if is_enough(&all) {
+                break;
+            }
+        }
+        all
     }
 
     /// Kinds of records that may be missing on a CPU between two times.
@@ -297,9 +279,9 @@ impl Losses {
         if self.is_whole_since(from_ns) {
             return Missing::NOTHING;
         }
-        let of_cpu = self.by_cpu.get(usize::from(cpu));
-        let spans = of_cpu.into_iter().chain([&self.anywhere]).flat_map(|s| s.between(from_ns, to_ns));
-        spans.fold(Missing::NOTHING, |all, span| all.or(self.missing_in(span)))
+        let at = self.by_cpu.binary_search_by_key(&cpu, |(cpu, _)| *cpu);
+        let of_cpu = at.ok().map(|at| &self.by_cpu[at].1);
+        self.missing(of_cpu.into_iter().chain([&self.anywhere]), from_ns, to_ns)
     }
 
     /// Returns true if records of `cpu` may be missing between the two times.
@@ -314,12 +296,12 @@ impl Losses {
         if self.is_whole_since(from_ns) {
             return Missing::NOTHING;
         }
-        self.all_between(from_ns, to_ns).fold(Missing::NOTHING, |all, span| all.or(self.missing_in(span)))
+        self.missing(self.of_all_cpus(), from_ns, to_ns)
     }
 
-    /// Number of records that are missing between two times.
-    pub fn lost_between(&self, from_ns: u64, to_ns: u64) -> u64 {
-        self.all_between(from_ns, to_ns).map(|span| span.lost).fold(0, u64::saturating_add)
+    /// Returns true if at most one record is missing between two times.
+    pub fn is_at_most_one(&self, from_ns: u64, to_ns: u64) -> bool {
+        self.sums(from_ns, to_ns, |sums| sums.lost > 1).lost <= 1
     }
 
     /// Returns true if so few records are missing between two times that two given ones are not both among them: at
@@ -328,17 +310,13 @@ impl Losses {
         if self.is_whole_since(from_ns) {
             return true;
         }
-        let (mut lost, mut most, mut first, mut last) = (0_u64, 0, u64::MAX, 0);
-        for span in self.all_between(from_ns, to_ns) {
-            lost = lost.saturating_add(span.lost);
-            most = most.max(span.lost);
-            (first, last) = (first.min(span.events), last.max(span.events));
-        }
         // The records of a hole with 0 lost records are not counted yet, or are counted in another hole.
         let is_sparse = |lost: u64, events: u64| lost.saturating_sub(1).saturating_mul(SPARSE) <= events;
+        let is_run_sparse = is_sparse(self.lost, self.events);
+        // More holes cannot make up for this many records, however far apart the holes are.
+        let are_many = |sums: &Sums| !is_sparse(sums.lost, self.events) && (sums.most > 1 || !is_run_sparse);
+        let Sums { lost, most, first, last } = self.sums(from_ns, to_ns, are_many);
         // Single records, far apart from each other, or equally rare in the whole run.
-        lost <= 1
-            || is_sparse(lost, last.saturating_sub(first))
-            || (most <= 1 && is_sparse(self.lost, self.events))
+        lost <= 1 || is_sparse(lost, last.saturating_sub(first)) || (most <= 1 && is_run_sparse)
     }
 }

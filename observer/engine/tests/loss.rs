@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use observer_ebpf::loss;
 use observer_engine::{
-    Hole,
+    Engine, Hole,
     event::Event,
     finding::{Finding, Kind, Rank},
     trace::{Step, Trace, line},
@@ -281,4 +281,33 @@ hole any 1020..1030 2 skipped site=up_read
     let protection = engine.protection();
     let lookup = protection.lookups.iter().find(|l| &*l.site == "hugetlb_fault").unwrap();
     assert_eq!((lookup.leases, lookup.bare, lookup.unjudged), (1, 0, 1), "{lookup:?}");
+}
+
+/// Thousands of holes on four CPUs that are open for the whole run: the engine asks at most events for what they hide.
+#[test]
+fn holes_as_long_as_the_run_cost_little_for_each_event() {
+    const TIMES: u64 = 200;
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../fixtures/traces/predicted-walker-then-faults-locked.trace");
+    let trace: Trace = fs::read_to_string(path).unwrap().parse().unwrap();
+    let event = |step: &Step| if let Step::Event(event) = step { Some(*event) } else { None };
+    let once: Vec<Event> = trace.steps.iter().filter_map(event).collect();
+    let span_ns = once[once.len() - 1].time_ns + 1_000;
+    let events: Vec<Event> = (0..TIMES)
+        .flat_map(|n| once.iter().map(move |event| Event { time_ns: event.time_ns + n * span_ns, ..*event }))
+        .collect();
+    let run = |holes: u16| {
+        let mut engine = Engine::new(trace.setup.clone());
+        for n in 0..holes {
+            let (lo_ns, hi_ns) = (u64::from(n), TIMES * span_ns);
+            engine.hole(Hole { cpu: n % 4, lo_ns, hi_ns, lost: 2, reason: "x", site: None });
+        }
+        let begun = std::time::Instant::now();
+        events.iter().for_each(|event| engine.push(event));
+        begun.elapsed()
+    };
+    let best = |holes| (0..5).map(|_| run(holes)).min().unwrap();
+    let (none, one, many) = (best(0), best(1), best(8_000));
+    println!("{} events: {none:?}, with one hole {one:?}, with thousands {many:?}", events.len());
+    assert!(many < 3 * one, "{many:?} with thousands of holes, {one:?} with one");
 }

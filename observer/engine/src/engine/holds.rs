@@ -167,8 +167,7 @@ impl Engine {
     /// Returns true if a lock that was acquired at `since_ns` and is released now was held in between. Otherwise two
     /// records, a release and a new request, would both have to be lost.
     pub(super) fn is_one_hold(&self, since_ns: u64, now_ns: u64) -> bool {
-        self.world.losses.lost_between(since_ns, now_ns) <= 1
-            || self.world.losses.are_sparse(since_ns, now_ns)
+        self.world.losses.is_at_most_one(since_ns, now_ns) || self.world.losses.are_sparse(since_ns, now_ns)
     }
 
     /// Confirms that a lock was held all the time, although records were lost meanwhile.

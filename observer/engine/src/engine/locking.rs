@@ -283,7 +283,7 @@ impl Engine {
                     // This is the lock whose acquisition was lost, or one of them.
                     self.doubt_order_since(id, since_ns);
                     self.leases.doubt(id);
-                    if self.world.losses.lost_between(since_ns, now_ns) <= 1 {
+                    if self.world.losses.is_at_most_one(since_ns, now_ns) {
                         self.world.tasks[id].loss.unsure_since_ns = 0;
                     }
                 }

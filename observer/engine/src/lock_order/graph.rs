@@ -134,6 +134,12 @@ fn index(pairs: &[Pair], writers: &FxMap<Instance, Vec<Arc<Witness>>>) -> FxMap<
 }
 
 impl Witnessed {
+    fn written(&mut self, lock: Instance) {
+        if !self.written.contains(&lock) {
+            self.written.push(lock);
+        }
+    }
+
     fn add(&mut self, pair: u32) {
         if self.pairs.last() == Some(&pair) {
             return;
@@ -326,17 +332,23 @@ impl Graph {
         let doubt = |w: &mut Arc<Witness>| *w = Arc::new(Witness { lossy: true, ..Witness::clone(w) });
         let (pairs, writers) = (&self.pairs, &self.writers);
         let of_task = self.of_task.get_or_insert_with(|| index(pairs, writers));
-        if let Some(of) = of_task.get(&serial) {
-            for at in &of.pairs {
+        if let Some(of) = of_task.get_mut(&serial) {
+            // A witness that is lossy stays so: a place that has only such ones of this task leaves the index, until it gets
+            // another. Otherwise a task that is touched at each event would walk through all that it ever requested.
+            let is_open = |w: &Arc<Witness>| w.presence.serial == serial && !w.lossy;
+            of.pairs.retain(|at| {
                 let pair = &mut self.pairs[*at as usize];
                 for known in pair.witnesses.iter_mut().filter(|w| is_it(w)) {
                     doubt(known);
                     pair.known = [Recognised::default(); KNOWN];
                 }
-            }
-            for lock in &of.written {
-                self.writers.get_mut(lock).into_iter().flatten().filter(|w| is_it(w)).for_each(doubt);
-            }
+                pair.witnesses.iter().any(is_open)
+            });
+            of.written.retain(|lock| {
+                let Some(all) = self.writers.get_mut(lock) else { return false };
+                all.iter_mut().filter(|w| is_it(w)).for_each(doubt);
+                all.iter().any(is_open)
+            });
         }
         for at in self.edges.iter_mut().flat_map(|e| &mut e.at).filter(|at| is_it(&at.first)) {
             at.good = false;
@@ -392,6 +404,9 @@ impl Graph {
             // A shorter path, or an occurrence after a hole, replaces the earlier one.
             if old.path.len() > path.ops().len() || old.time_ns() <= self.hole_ns || old.lossy {
                 *old = new(ops());
+                if let Some(of_task) = &mut self.of_task {
+                    of_task.entry(task.serial).or_default().written(request.instance);
+                }
             }
             return;
         }
@@ -406,7 +421,7 @@ impl Graph {
             return;
         }
         if let Some(of_task) = &mut self.of_task {
-            of_task.entry(task.serial).or_default().written.push(request.instance);
+            of_task.entry(task.serial).or_default().written(request.instance);
         }
         for at in self.out.get(&request.instance).into_iter().flatten() {
             mark(&mut self.pairs[*at as usize], *at, request.time_ns, &mut self.fresh);
