@@ -71,7 +71,7 @@ impl Snapshot {
 
     #[must_use]
     pub fn lost(&self) -> u64 {
-        self.loss.iter().map(|(_, n)| n).sum()
+        self.loss.iter().fold(0, |all: u64, (_, n)| all.saturating_add(*n))
     }
 }
 

@@ -163,7 +163,7 @@ impl Order {
     /// Returns the count of skipped numbers of a CPU so far. A missing number after the last record is not included.
     #[must_use]
     pub fn missing(&self, cpu: u16) -> u64 {
-        self.cpus.iter().find(|c| c.number == cpu).map_or(0, |c| c.lost + c.open)
+        self.cpus.iter().find(|c| c.number == cpu).map_or(0, |c| c.lost.saturating_add(c.open))
     }
 
     /// Time before which the next mark releases everything, if it releases anything.
@@ -393,7 +393,8 @@ impl Cpu {
             let Some((first, gap)) = self.gaps.pop_first() else { return self.head - from };
             let lost = gap.len(first);
             self.open -= lost;
-            self.lost += lost;
+            // A recording that begins in its middle says how many are missing before it, and may say any number.
+            self.lost = self.lost.saturating_add(lost);
             counts.lost += lost;
             to(Item::Gap(Gap { cpu: self.number, lo_ns: gap.lo_ns, hi_ns: gap.hi_ns, lost }));
         }

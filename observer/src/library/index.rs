@@ -146,7 +146,7 @@ impl Index {
             while let Some(begin) = waiting.pop_front_if(|b| b.start_ns <= event.time_ns) {
                 known.push(Known { begin, events: *events, news: news.len() });
             }
-            *events += u64::from(Some(event.cpu) != *preamble_cpu);
+            *events = events.saturating_add(u64::from(Some(event.cpu) != *preamble_cpu));
             news.extend(context.learn(event));
         });
         self.handed_on_ns = handed_on_ns.unwrap_or(self.handed_on_ns);

@@ -79,7 +79,7 @@ impl Search<'_> {
             self.from.context.learn(event);
             return;
         }
-        self.from.events += 1;
+        self.from.events = self.from.events.saturating_add(1);
         self.event(event);
     }
 

@@ -240,7 +240,8 @@ impl Frames {
             let (found, expected) = (seal.number.saturating_add(1), expected.saturating_add(1));
             return Err(damaged(chunk, format_args!("chunk {found} in place of chunk {expected}")));
         }
-        self.seals = Seals::Next(expected + 1);
+        // A hostile file may begin with the last number; no seal fits after it.
+        self.seals = Seals::Next(expected.saturating_add(1));
         self.sum = Hasher::new();
         Ok(Some(seal))
     }

@@ -306,7 +306,8 @@ fn to_engine(engine: &mut Engine, losses: &mut Losses, seen: &mut Seen, item: It
             engine.push(event);
         }
         Item::Gap(gap) => {
-            *losses.gaps.entry(gap.cpu).or_default() += gap.lost;
+            let gaps = losses.gaps.entry(gap.cpu).or_default();
+            *gaps = gaps.saturating_add(gap.lost);
             losses.narrowed(gap).into_iter().for_each(|hole| engine.hole(hole));
         }
     }
@@ -331,7 +332,7 @@ impl Losses {
         let rises = self.rises.entry(cpu).or_default();
         let meets = |r: &Rise| r.lo_ns <= hi_ns && r.hi_ns >= lo_ns;
         let these: Vec<Rise> = rises.iter().copied().filter(meets).collect();
-        if these.iter().map(|r| r.lost).sum::<u64>() != lost {
+        if these.iter().fold(0, |all: u64, r| all.saturating_add(r.lost)) != lost {
             return vec![hole(lo_ns, hi_ns, lost)];
         }
         rises.retain(|r| !meets(r));

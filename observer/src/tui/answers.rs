@@ -33,7 +33,8 @@ impl Look {
     #[must_use]
     pub fn around(s: &Snapshot, at_ns: u64, title: String, filter: String) -> Look {
         let from_ns = at_ns.saturating_sub(AROUND_NS).max(s.meta.start_ns);
-        Look { title, from_ns, to_ns: at_ns + AROUND_NS, filter, around_ns: Some(at_ns) }
+        let to_ns = at_ns.saturating_add(AROUND_NS);
+        Look { title, from_ns, to_ns, filter, around_ns: Some(at_ns) }
     }
 }
 

@@ -294,7 +294,7 @@ fn look(s: &Snapshot, f: &Finding, which: Case) -> Option<Look> {
     tids.sort();
     tids.dedup();
     let from_ns = lo.saturating_sub(AROUND_NS).max(s.meta.start_ns);
-    let to_ns = (hi + AROUND_NS).min(from_ns + RANGE_MAX_NS);
+    let to_ns = hi.saturating_add(AROUND_NS).min(from_ns.saturating_add(RANGE_MAX_NS));
     let title = "around it".to_owned();
     let filter = format!("task={}", tids.join(","));
     Some(Look { title, from_ns, to_ns, filter, around_ns: Some(lo) })

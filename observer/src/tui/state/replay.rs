@@ -48,7 +48,9 @@ impl State {
             Action::StepBack => self.step(-1),
             Action::NextFinding => self.go_to_mark(&r, true),
             Action::FormerFinding => self.go_to_mark(&r, false),
-            Action::SeekOn => self.seek(To::Time((now_ns + length_ns / JUMP).min(r.end_ns))),
+            Action::SeekOn => {
+                self.seek(To::Time(now_ns.saturating_add(length_ns / JUMP).min(r.end_ns)));
+            }
             Action::SeekBack => {
                 self.seek(To::Time(now_ns.saturating_sub(length_ns / JUMP).max(r.start_ns)));
             }
@@ -164,7 +166,7 @@ fn place(text: &str, r: &Replay) -> Option<To> {
     }
     if let Some(percent) = text.strip_suffix('%') {
         let part = number(percent)?.min(100.0) / 100.0;
-        return Some(To::Time(r.start_ns + (length_ns as f64 * part) as u64));
+        return Some(To::Time(r.start_ns.saturating_add((length_ns as f64 * part) as u64)));
     }
     let seconds = number(text.trim_start_matches('+').trim_end_matches('s'))?;
     Some(To::Time(r.start_ns.saturating_add((seconds * 1e9) as u64).min(r.end_ns)))

@@ -60,10 +60,10 @@ impl Cell {
     fn add(&mut self, i: usize, edge: &EdgeView) {
         self.edges.push(i);
         if edge.acquire == AcquireKind::Try {
-            self.tried += edge.count;
+            self.tried = self.tried.saturating_add(edge.count);
             return;
         }
-        self.count += edge.count;
+        self.count = self.count.saturating_add(edge.count);
         let worst = edge.documented.iter().map(|d| d.verdict).max().filter(|v| *v != Verdict::Agrees);
         self.order = self.order.max(worst);
     }

@@ -100,7 +100,7 @@ impl Scale {
         let span = u128::from(self.end_ns.saturating_sub(self.start_ns));
         // Rounded up, so that the time maps back to this cell.
         let since = (span * (column - self.cells.start) as u128).div_ceil(last);
-        Some(self.start_ns + since as u64)
+        Some(self.start_ns.saturating_add(since as u64))
     }
 }
 

@@ -304,7 +304,7 @@ fn said(out: &mut Vec<Text>, c: &WindowCase, rank: Rank, t: &Times, width: usize
             .and(Tone::Plain, ": no moment of use after the unlink is certain"),
         (_, ns) => {
             let perhaps = if t.end_ns > t.certain_ns {
-                format!(", perhaps for {}", span(t.end_ns - t.lo_ns))
+                format!(", perhaps for {}", span(t.end_ns.saturating_sub(t.lo_ns)))
             } else {
                 String::new()
             };
@@ -326,7 +326,8 @@ fn said(out: &mut Vec<Text>, c: &WindowCase, rank: Rank, t: &Times, width: usize
         words(out, Text::new(Tone::Caution, "records were lost around it: it may have been less"), width);
     }
     if t.lo_ns != t.hi_ns {
-        let text = format!("when the link went is known to within {} only", span(t.hi_ns - t.lo_ns));
+        let text =
+            format!("when the link went is known to within {} only", span(t.hi_ns.saturating_sub(t.lo_ns)));
         words(out, Text::new(Tone::Caution, text), width);
     }
     if let Some(ns) = t.freed_ns {
