@@ -155,6 +155,19 @@ fn a_chunk_of_another_recording_is_damage() {
     }
 }
 
+/// The first seal is read before the description says which run it is of. Its checksum is right here.
+#[test]
+fn a_first_seal_of_another_run_is_damage() {
+    for f in all_fixtures() {
+        let mut bytes = f.bytes.clone();
+        let content = f.frames.iter().find(|at| bytes[**at] == SEAL).unwrap() + HEAD_BYTES;
+        bytes[content + 16] ^= 1;
+        let sum = crc32fast::hash(&bytes[..content + 24]);
+        bytes[content + 24..content + 28].copy_from_slice(&sum.to_le_bytes());
+        is_seen(&f, bytes, "the first seal is of another run");
+    }
+}
+
 #[test]
 fn a_flipped_bit_is_damage_wherever_it_is() {
     let mut flips = 0;

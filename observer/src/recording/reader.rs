@@ -23,6 +23,7 @@ use super::{
     FRAME_HEAD_BYTES, PROFILE, SEALED, Totals, WireClosing, WireLoss, WireStack, columns, frame_bytes,
     frames::{Chunk, Fault, Frame, Frames, damaged},
     input::ReadSeek,
+    seal::Seal,
     topic,
 };
 use crate::{
@@ -119,8 +120,7 @@ pub struct Reader {
 struct Messages {
     bytes: Vec<u8>,
     at: usize,
-    /// Passes before the end of this chunk, by its seal.
-    sealed_passes: Option<u64>,
+    seal: Option<Seal>,
 }
 
 /// Topic and content.
@@ -164,6 +164,10 @@ impl Reader {
         };
         if meta.format_version >= SEALED && !reader.frames.is_sealed() {
             return Err(Refused::Damaged("in its first chunk (no seal)".into()));
+        }
+        // The chunk was read before the run was known.
+        if !is_of_run(reader.chunk.seal, &meta) {
+            return Err(Refused::Damaged("in its first chunk (a seal of another recording)".into()));
         }
         reader.passes.last_ns = meta.start_ns;
         reader.meta = Arc::new(meta);
@@ -393,8 +397,8 @@ impl Reader {
 
     /// Reads the next chunk, after checking the one before against its seal. Returns false at the end.
     fn next_chunk(&mut self) -> Result<bool, Fault> {
-        if let (Some(sealed), Some(counted)) = (self.chunk.sealed_passes, self.passes.counted)
-            && sealed != counted.passes
+        if let (Some(seal), Some(counted)) = (self.chunk.seal, self.passes.counted)
+            && seal.passes != counted.passes
         {
             return Err(damaged(self.place.offset, "another number of passes than the seal says"));
         }
@@ -404,13 +408,10 @@ impl Reader {
         self.place = Place { offset: self.frames.offset(), passes: 0 };
         let Frame::Chunk(Chunk { at, records, seal }) = next? else { return Ok(false) };
         self.place.offset = at;
-        if let Some(seal) = seal
-            && self.meta.format_version >= SEALED
-            && seal.run_ns != self.meta.start_ns
-        {
+        if !is_of_run(seal, &self.meta) {
             return Err(damaged(at, "a chunk of another recording"));
         }
-        self.chunk = Messages { bytes: records, at: 0, sealed_passes: seal.map(|seal| seal.passes) };
+        self.chunk = Messages { bytes: records, at: 0, seal };
         Ok(true)
     }
 }
@@ -451,6 +452,11 @@ impl Passes {
         self.counted.iter_mut().for_each(|totals| totals.passes += 1);
         Ok(())
     }
+}
+
+/// Returns false for the seal of another run. A recording of format 1 has records that only look like seals.
+fn is_of_run(seal: Option<Seal>, meta: &Meta) -> bool {
+    meta.format_version < SEALED || seal.is_none_or(|seal| seal.run_ns == meta.start_ns)
 }
 
 /// Reads JSON that has texts, and makes them printable.
