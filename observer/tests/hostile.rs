@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a helper of a test may fail like the test itself")]
 
+#[path = "common/everything.rs"]
+mod everything;
 #[path = "common/fixtures.rs"]
 mod fixtures;
 #[path = "hostile/mutants.rs"]
@@ -13,17 +15,20 @@ mod mutants;
 mod random;
 #[path = "common/shared.rs"]
 mod shared;
+#[allow(dead_code, reason = "the dashboard's tests need more of it")]
+#[path = "tui/stage.rs"]
+mod stage;
+#[path = "common/subject.rs"]
+mod subject;
 #[path = "common/written.rs"]
 mod written;
 
-use std::{collections::BTreeMap, io::Cursor, path::Path, time::Duration};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use observer::{
     meta::{Closing, Meta},
     recording::Reader,
     report::Report,
-    run::pipeline::Pipeline,
-    sink::{dot, json, text},
     source::{Batch, Loss, Mark, Pass},
 };
 use observer_ebpf::{
@@ -31,7 +36,7 @@ use observer_ebpf::{
     record::{Record, Records},
 };
 
-use self::{random::Random, written::written};
+use self::{everything::processor_time, random::Random, written::written};
 
 /// Longest processor time of a report on a hostile recording. It takes a tenth of that, unless the work grows with the square of the records.
 const LIMIT: Duration = Duration::from_secs(4);
@@ -121,28 +126,13 @@ fn about(n: u64) -> [u64; 5] {
     [OBJECT.wrapping_add(n), ADDR + n, OBJECT.wrapping_add(n + 0x4000), ADDR + n, 0]
 }
 
-/// Processor time of this thread: it does not depend on what else the machine does.
-fn processor_time() -> Duration {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: a valid pointer; the clock always exists.
-    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
-}
-
 /// Writes a recording, reads it and writes every kind of report on it. Returns the report and the processor time from
 /// reading on; `None`: the description is refused.
 fn report_of(meta: &Meta, passes: &[Pass], closing: Option<&Closing>) -> Option<(Report, Duration)> {
     let bytes = written(meta, passes, closing);
     let begun = processor_time();
-    let mut reader = Reader::new(Box::new(Cursor::new(bytes))).ok()?;
-    let mut pipeline = Pipeline::new(reader.meta()).ok()?;
-    while let Some(pass) = reader.next_pass().unwrap() {
-        pipeline.pass(&pass);
-    }
-    let report = pipeline.finish(reader.meta(), reader.closing().cloned(), reader.notices());
-    for write in [text::write, json::write, json::lines::write, dot::write] {
-        write(&mut Vec::new(), &report).unwrap();
-    }
+    let report = everything::report(&bytes)?;
+    everything::sinks(&report);
     Some((report, processor_time() - begun))
 }
 
@@ -224,4 +214,25 @@ fn holes_by_the_ten_thousand_are_reported_in_bounded_time() {
         check(&format!("holes between records of kind {kind}"), &world, &mut slow);
     }
     assert!(slow.is_empty(), "{slow:#?}");
+}
+
+/// One hole on the last CPU that a number can name, from the start of the run on.
+#[test]
+fn a_high_number_of_a_cpu_costs_little() {
+    let base = base();
+    let mut world = World::new(&base);
+    world.enters(100);
+    (0..5 * RECORDS).for_each(|n| world.add(kinds::LOOKUP, 100 + n % 8, about(n % 7)));
+    let mut passes = world.passes();
+    for pass in &mut passes {
+        pass.loss.push(Loss {
+            cpu: u16::MAX - 1,
+            reason: 3,
+            site: None,
+            total: pass.mark.number + 1,
+            since_ns: 0,
+        });
+    }
+    let (_, took) = report_of(&base.meta, &passes, None).unwrap();
+    assert!(took < LIMIT, "{took:?}");
 }

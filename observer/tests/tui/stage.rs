@@ -120,11 +120,16 @@ impl Stage {
 
     /// A dashboard over a fixture that is played: it seeks as the keys command.
     pub fn played(name: &str, size: (u16, u16)) -> Stage {
-        let mut player = Player::open(format!("{name}.obs"), Input::File(fixture(name)), None).unwrap();
+        let player = Player::open(format!("{name}.obs"), Input::File(fixture(name)), None).unwrap();
+        Stage::playing(player, Library::file(fixture(name)), size)
+    }
+
+    /// A dashboard over any recording that is played.
+    pub fn playing(mut player: Player, library: Library, size: (u16, u16)) -> Stage {
         player.command(Command::Tail(Filter::default()));
         settle(&mut player);
         let stage = Stage::new(player.snapshot(), size);
-        Stage { library: Some(Library::file(fixture(name))), player: Some(player), ..stage }
+        Stage { library: Some(library), player: Some(player), ..stage }
     }
 
     pub fn show(&mut self, snapshot: Snapshot) {
