@@ -18,9 +18,14 @@ const GUEST_TARGET: &str = "x86_64-unknown-linux-gnu";
 /// The loader needs BTF, which bpf-linker makes from the debug information. The crate's macros need the architecture of the
 /// kernels that the programs run on.
 const BPF_FLAGS: [&str; 3] = ["--cfg=bpf_target_arch=\"x86_64\"", "-Clink-arg=--btf", "-Cdebuginfo=2"];
-/// Profile that suits the verifier: one unit, everything possible inlined, no unwinding.
-const BPF_PROFILE: [(&str, &str); 4] =
-    [("OPT_LEVEL", "3"), ("LTO", "true"), ("CODEGEN_UNITS", "1"), ("PANIC", "abort")];
+/// Profile that suits the verifier: one unit, everything possible inlined, no unwinding, no branch to a panic.
+const BPF_PROFILE: [(&str, &str); 5] = [
+    ("OPT_LEVEL", "3"),
+    ("LTO", "true"),
+    ("CODEGEN_UNITS", "1"),
+    ("PANIC", "abort"),
+    ("OVERFLOW_CHECKS", "false"),
+];
 
 /// Runs `cargo xtask build`.
 pub fn all() -> Result<()> {
