@@ -24,6 +24,7 @@ mod frames;
 pub mod in_memory;
 pub mod index;
 pub mod input;
+mod parse;
 pub mod reader;
 mod seal;
 pub mod writer;

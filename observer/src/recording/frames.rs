@@ -15,6 +15,7 @@ use mcap::records::{Record, op};
 
 use super::{
     FRAME_HEAD_BYTES,
+    parse::parse_record,
     seal::{self, Seal},
     writer::END,
 };
@@ -129,8 +130,8 @@ impl Frames {
         }
         let head = self.head()?.ok_or(Fault::Cut)?;
         let body = self.body(head)?;
-        match mcap::parse_record(head.opcode, &body) {
-            Ok(Record::Header(header)) => Ok(header),
+        match parse_record(head.opcode, &body) {
+            Some(Record::Header(header)) => Ok(header),
             _ => Err(damaged(head.at, "no header")),
         }
     }
@@ -248,7 +249,7 @@ impl Frames {
 
     /// Unpacks the content of a chunk.
     fn unpack(&mut self, at: u64, body: &[u8]) -> Result<Vec<u8>, Fault> {
-        let Ok(Record::Chunk { header, data }) = mcap::parse_record(op::CHUNK, body) else {
+        let Some(Record::Chunk { header, data }) = parse_record(op::CHUNK, body) else {
             return Err(damaged(at, "not a chunk"));
         };
         if header.uncompressed_size > self.room() {

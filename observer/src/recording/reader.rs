@@ -23,6 +23,7 @@ use super::{
     FRAME_HEAD_BYTES, PROFILE, SEALED, Totals, WireClosing, WireLoss, WireStack, columns, frame_bytes,
     frames::{Chunk, Fault, Frame, Frames, damaged},
     input::ReadSeek,
+    parse::parse_record,
     seal::Seal,
     topic,
 };
@@ -373,8 +374,8 @@ impl Reader {
                 continue;
             };
             let at = self.place.offset;
-            match mcap::parse_record(opcode, body) {
-                Ok(Record::Channel(channel)) => {
+            match parse_record(opcode, body) {
+                Some(Record::Channel(channel)) => {
                     let number = usize::from(channel.id);
                     if self.topics.len() <= number {
                         self.topics.resize(number + 1, None);
@@ -385,7 +386,7 @@ impl Reader {
                     }
                     *known = Some(channel.topic.into());
                 }
-                Ok(Record::Message { header, data }) => {
+                Some(Record::Message { header, data }) => {
                     let topic = self.topics.get(usize::from(header.channel_id)).cloned().flatten();
                     let topic = topic.ok_or_else(|| damaged(at, "a message of an unknown channel"))?;
                     return Ok(Some((topic, data.into_owned())));
