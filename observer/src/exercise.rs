@@ -8,6 +8,7 @@ mod abba;
 mod crew;
 mod crowd;
 mod demo;
+mod gigantic;
 mod outcome;
 mod paths;
 mod poison;
@@ -168,7 +169,7 @@ impl Scenario {
 }
 
 static SCENARIOS: LazyLock<Vec<Scenario>> = LazyLock::new(|| {
-    let mut all = [paths::SCENARIOS, wide::SCENARIOS, crowd::SCENARIOS].concat();
+    let mut all = [paths::SCENARIOS, wide::SCENARIOS, crowd::SCENARIOS, gigantic::SCENARIOS].concat();
     all.extend(reader::scenarios());
     all.extend([abba::SAFE, &[race::FAULT_TRUNCATE]].concat());
     all.extend(race::scenarios().chain(turns::scenarios()));

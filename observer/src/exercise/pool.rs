@@ -5,6 +5,7 @@ use super::outcome::{Result, Stop};
 use super::sys;
 
 const FOLDER: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB";
+const GIGANTIC: &str = "/sys/kernel/mm/hugepages/hugepages-1048576kB";
 
 /// Requirement of a scenario on the pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,6 +14,9 @@ pub enum Pool {
     Free(u64),
     /// Exactly this number of free pages, without reservations or overcommit: an allocation must be able to fail.
     Only(u64),
+    /// At least `small` free pages, and `gigantic` free pages of 1 GiB. The latter are never taken from other memory: that can
+    /// cost the machine a minute.
+    Both { small: u64, gigantic: u64 },
 }
 
 /// The pool's original settings, restored on drop.
@@ -45,10 +49,13 @@ impl Guard {
             apply(current, found)?;
         }
         self.now = Some(need);
+        if let Pool::Both { gigantic, .. } = need {
+            verify_gigantic(gigantic)?;
+        }
         let (pages, free) = (read("nr_hugepages")?, read("free_hugepages")?);
         match need {
-            Pool::Free(wanted) if free >= wanted => Ok(()),
-            Pool::Free(wanted) => {
+            Pool::Free(wanted) | Pool::Both { small: wanted, .. } if free >= wanted => Ok(()),
+            Pool::Free(wanted) | Pool::Both { small: wanted, .. } => {
                 write("nr_hugepages", pages + wanted - free)?;
                 verify(read("free_hugepages")? >= wanted, wanted)
             }
@@ -89,6 +96,18 @@ fn verify(enough: bool, wanted: u64) -> Result<()> {
         "needs {wanted} free huge pages of 2 MiB, the kernel gives {free} free, {reserved} reserved; \
          try: boot with hugepages={wanted}, or stop who uses them"
     )))
+}
+
+fn verify_gigantic(wanted: u64) -> Result<()> {
+    let free = sys::read_text(format!("{GIGANTIC}/free_hugepages"));
+    match free.ok().and_then(|free| free.trim().parse::<u64>().ok()) {
+        Some(free) if free >= wanted => Ok(()),
+        Some(free) => Err(Stop::Skip(format!(
+            "needs {wanted} free huge pages of 1 GiB, the kernel has {free}; \
+             try: boot with hugepagesz=1G hugepages={wanted}"
+        ))),
+        None => Err(Stop::Skip("this machine has no huge pages of 1 GiB".into())),
+    }
 }
 
 fn read(name: &str) -> Result<u64> {

@@ -38,10 +38,19 @@ impl HugeFile {
 
     /// Creates a sparse file: only touched pages use the pool.
     pub fn with_len(bytes: usize) -> Result<HugeFile> {
-        let flags = libc::MFD_CLOEXEC | libc::MFD_HUGETLB | libc::MFD_HUGE_2MB;
+        HugeFile::of_pages(libc::MFD_HUGE_2MB, "2 MiB", bytes)
+    }
+
+    /// Creates a sparse file of 1 GiB pages. The kernel shares no page table of such a file.
+    pub fn gigantic(bytes: usize) -> Result<HugeFile> {
+        HugeFile::of_pages(libc::MFD_HUGE_1GB, "1 GiB", bytes)
+    }
+
+    fn of_pages(size: libc::c_uint, name: &str, bytes: usize) -> Result<HugeFile> {
+        let flags = libc::MFD_CLOEXEC | libc::MFD_HUGETLB | size;
         // SAFETY: the name is a valid C string.
         let fd = unsafe { libc::memfd_create(c"observer-exercise".as_ptr(), flags) };
-        let fd = sys::owned_fd(fd.into(), || "memfd_create of a file of 2 MiB huge pages".into())?;
+        let fd = sys::owned_fd(fd.into(), || format!("memfd_create of a file of {name} huge pages"))?;
         let file = HugeFile { fd };
         file.set_len(bytes)?;
         Ok(file)
@@ -89,8 +98,13 @@ impl Region {
 
     /// Maps several GiB of the file at once, each with a shareable page table; one page of each is touched.
     pub fn wide(file: &HugeFile, gibs: usize) -> Result<Region> {
+        Region::wide_at(file, HOME, gibs)
+    }
+
+    /// Like [`Region::wide`], at another address.
+    pub fn wide_at(file: &HugeFile, address: usize, gibs: usize) -> Result<Region> {
         let touched = Touched { pages: gibs, stride: GIB / HUGE };
-        Region::map(file, HOME, 0, gibs * GIB, libc::MAP_SHARED | libc::MAP_NORESERVE, touched)
+        Region::map(file, address, 0, gibs * GIB, libc::MAP_SHARED | libc::MAP_NORESERVE, touched)
     }
 
     /// Maps only the n-th GiB of the file, n GiB above [`HOME`]; its first page is touched. Each stays its own VMA, because
