@@ -36,6 +36,8 @@ pub struct Guest {
     tools: GuestTools,
     memory_mib: u32,
     cpus: u32,
+    /// Arguments for the kernel, after those of every guest.
+    append: String,
     files: Vec<(String, PathBuf)>,
     job: Job,
     timeout: Option<Duration>,
@@ -110,6 +112,7 @@ impl Guest {
             tools: tools.clone(),
             memory_mib: MEMORY_MIB,
             cpus: CPUS,
+            append: String::new(),
             files: Vec::new(),
             job: Job::default(),
             timeout: Some(TIMEOUT),
@@ -127,6 +130,12 @@ impl Guest {
     /// Sets the number of CPUs, split between two nodes and therefore rounded up to an even number.
     pub fn cpus(mut self, cpus: u32) -> Self {
         self.cpus = cpus;
+        self
+    }
+
+    /// Adds arguments to the kernel's command line.
+    pub fn append(mut self, arguments: &str) -> Self {
+        self.append = arguments.to_owned();
         self
     }
 

@@ -41,6 +41,9 @@ pub struct Vm {
     /// Virtual CPUs, shared out between the two nodes
     #[arg(long, value_parser = clap::value_parser!(u32).range(2..=64))]
     cpus: Option<u32>,
+    /// Arguments for the kernel, such as `hugepagesz=1G hugepages=2`
+    #[arg(long, value_name = "ARGUMENTS", allow_hyphen_values = true)]
+    append: Option<String>,
     /// The command; a shell if there is a terminal and no command
     #[arg(last = true, value_name = "CMD")]
     command: Vec<String>,
@@ -71,6 +74,9 @@ impl Vm {
         }
         if let Some(cpus) = self.cpus {
             guest = guest.cpus(cpus);
+        }
+        if let Some(arguments) = &self.append {
+            guest = guest.append(arguments);
         }
         let command = if self.command.is_empty() { vec!["sh".into()] } else { self.command };
         guest = guest.command(command);

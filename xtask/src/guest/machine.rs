@@ -142,7 +142,8 @@ fn command(guest: &Guest, initramfs: &Path, frames: &Path, kernel_log: &Path) ->
     // A panic ends the machine at once. The log is still complete, since nothing else uses its port. A preemptible (-rt)
     // kernel handles the ports' interrupts in threads; without `noirqdebug` it takes the emulator's interrupt rate for a
     // fault and disables the interrupt.
-    command.args(["-append", "console=ttyS2,115200 loglevel=7 panic=-1 noirqdebug"]);
+    let arguments = format!("console=ttyS2,115200 loglevel=7 panic=-1 noirqdebug {}", guest.append);
+    command.args(["-append", arguments.trim_end()]);
     // SAFETY: prctl is async-signal-safe. The emulator must not outlive this program, even if it is killed.
     unsafe {
         command.pre_exec(|| {
