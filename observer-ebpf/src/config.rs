@@ -17,7 +17,7 @@ pub mod arg {
     pub const VMA: usize = 1;
     /// First address; the object itself for locks and folios.
     pub const START: usize = 2;
-    /// End of the range, exclusive; with [`flag::END_IS_LENGTH`] its length.
+    /// End of the range, exclusive; with [`flag::END_IS_LENGTH`] its length; the mask of a callback's page size.
     pub const END: usize = 3;
     /// Depends on the role: the pte pointer passed to a callback; a lookup's page size; a page-cache lookup's flags; an
     /// operation's file, inode or directory entry.
@@ -138,6 +138,8 @@ pub mod field {
         29 DESC_FILE "desc-file"
         /// mm of a `vm_area_desc`.
         30 DESC_MM "desc-mm"
+        /// Base-2 logarithm of the page size of a hugetlbfs inode.
+        31 INODE_PAGE_SHIFT "inode-page-shift"
     }
 }
 

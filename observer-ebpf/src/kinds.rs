@@ -61,7 +61,9 @@ kinds! {
     /// A watched task forked. All that the parent did before precedes the child's first event.
     3 FORK "fork" ("child_tid" "thread id of the child") { "child_tgid" "process id of the child" }
     /// A watched operation begins (entry of the site's function).
-    4 OP_BEGIN "op_begin" ("" "") {
+    4 OP_BEGIN "op_begin" (
+        "page_kib" "of walks and callbacks: size of the pages in KiB, if tables of that size are never shared; else 0"
+    ) {
         "mm" "the `mm_struct` worked on, not always the task's own; 0 unknown", "start" "first address or offset",
         "end" "end of the range, exclusive; 0 unknown",
     }
@@ -95,6 +97,11 @@ kinds! {
     /// An mm frees a table's page. The upper-level entry was cleared just before.
     12 TABLE_FREE "table_free" ("count" "users of the table other than the mm that frees it, as the kernel counts them") {
         "mm" "the mm that frees", "table" "the table", "addr" "always 0: the kernel does not report it",
+    }
+    /// A lookup returned the entry of a page of another size. The entry is in a table that is never shared, such as the PUD
+    /// entry of a 1 GiB page. Every such lookup is sent.
+    13 LOOKUP_OTHER_SIZE "lookup_other_size" ("page_kib" "size of the page in KiB") {
+        "mm" "the `mm_struct` looked up in", "addr" "address", "pte" "pointer to the entry, 0: none",
     }
     /// The task requests a lock in a way that can block. From its next record on it certainly holds the lock.
     20 LOCK_ASK "ask" ("class_mode" "class in bits 0..8, mode in bits 8..16") { "lock" "address of the lock" }

@@ -239,15 +239,16 @@ pub struct Args {
     pub inode: Vec<String>,
     pub dentry: Vec<String>,
     pub desc: Vec<String>,
+    pub mask: Vec<String>,
 }
 
 impl Args {
     /// Returns true if the row needs no arguments.
     pub fn is_empty(&self) -> bool {
         let Args { mm, vma, walk, start, end, length, pte, size, entry, tlb, folio, mapping, .. } = self;
-        let Args { flags, file, inode, dentry, desc, .. } = self;
+        let Args { flags, file, inode, dentry, desc, mask, .. } = self;
         let first = [mm, vma, walk, start, end, length, pte, size, entry, tlb, folio, mapping];
-        let others = [flags, file, inode, dentry, desc];
+        let others = [flags, file, inode, dentry, desc, mask];
         first.into_iter().chain(others).all(Vec::is_empty)
     }
 }

@@ -34,6 +34,17 @@ pub fn number(n: u64) -> String {
     text
 }
 
+/// Formats a page size: `2 MiB`, `1 GiB`.
+#[must_use]
+pub fn size(bytes: u64) -> String {
+    let [kib, mib, gib] = [10, 20, 30].map(|shift| bytes >> shift);
+    match bytes.trailing_zeros() {
+        30..64 => format!("{gib} GiB"),
+        20..30 => format!("{mib} MiB"),
+        _ => format!("{kib} KiB"),
+    }
+}
+
 /// Number and noun: `1 finding`, `2 findings`.
 #[must_use]
 pub fn plural(n: u64, one: &str) -> String {

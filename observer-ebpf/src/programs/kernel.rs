@@ -207,6 +207,12 @@ pub fn load8(pointer: u64, number: usize) -> u64 {
     unsafe { bpf_probe_read_kernel((opaque(pointer) + offset) as *const u8) }.map_or(0, u64::from)
 }
 
+/// Returns a page size in KiB, or 0 for the size whose tables can be shared, or if it is not known (0).
+#[inline(always)]
+pub fn other_size_kib(page_bytes: u64) -> u32 {
+    if page_bytes == value(value::PMD_SIZE) { 0 } else { (page_bytes >> 10) as u32 }
+}
+
 /// Returns the address of a field of a typed pointer; 0 if the pointer is 0 or the field absent.
 #[inline(always)]
 pub fn field_of(pointer: u64, number: usize) -> u64 {

@@ -14,7 +14,7 @@ use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use crate::{
     emit::Cpu,
     entries,
-    kernel::{Way, column, field_of, has_flag, low_half, ptl_of, resv_map, value},
+    kernel::{Way, column, field_of, has_flag, load8, low_half, other_size_kib, ptl_of, resv_map, value},
     lock_table::{class_of, watch, watch_as},
     tasks,
 };
@@ -122,13 +122,22 @@ pub fn begin<const SITE: usize, W: Way>(ctx: *const u64) {
     if is_walk(SITE) {
         cpu.outcome::<SITE>();
         let (start, end) = (W::load(object.vma, field::VMA_START), W::load(object.vma, field::VMA_END));
-        cpu.emit(SITE, kinds::OP_BEGIN, 0, [mm, start, end]);
+        // A walk has no lookup that shows the page size.
+        let shift = load8(W::load(mapping, field::MAPPING_HOST), field::INODE_PAGE_SHIFT);
+        cpu.emit(SITE, kinds::OP_BEGIN, other_size_kib(1 << (shift & 63)), [mm, start, end]);
         return;
     }
 
     let start = W::argument(ctx, column(SITE, arg::START));
     if has_flag(SITE, flag::CALLBACK) {
         let pte = W::argument(ctx, column(SITE, arg::EXTRA));
+        let page_bytes = W::argument(ctx, column(SITE, arg::END)).wrapping_neg();
+        let page_kib = other_size_kib(page_bytes);
+        if page_kib != 0 {
+            // The entry is in a table that is never shared.
+            cpu.emit(SITE, kinds::OP_BEGIN, page_kib, [mm, start, start.wrapping_add(page_bytes)]);
+            return;
+        }
         let table = task.number(pte) & !0xfff;
         watch::<{ class::PTL }>(cpu, SITE, ptl_of(table), table, 0);
         cpu.emit(SITE, kinds::CALLBACK_BEGIN, 0, [mm, start, pte]);

@@ -9,7 +9,10 @@ use observer_ebpf::{
 use crate::{
     emit::Cpu,
     entries,
-    kernel::{Way, argument, argument_number, column, load, offset, pointee, ptl_of, shares_of, value},
+    kernel::{
+        Way, argument, argument_number, column, load, offset, other_size_kib, pointee, ptl_of, shares_of,
+        value,
+    },
     lock_table::{class_of, retire, watch},
     tasks,
 };
@@ -31,7 +34,14 @@ pub fn lookup<const SITE: usize>(ctx: *const u64) {
     if ret != 0 {
         cpu.outcome::<SITE>();
     }
-    if argument(ctx, column(SITE, arg::EXTRA)) != value(value::PMD_SIZE) {
+    let page_kib = other_size_kib(argument(ctx, column(SITE, arg::EXTRA)));
+    if page_kib != 0 {
+        // No lease begins, so neither the task's last lookup nor a missing operation matters.
+        if value(value::ONLY_TGID) == 0 || tasks::in_operation().is_some() {
+            let mm = argument(ctx, column(SITE, arg::MM));
+            let addr = argument(ctx, column(SITE, arg::START));
+            cpu.emit(SITE, kinds::LOOKUP_OTHER_SIZE, page_kib, [mm, addr, ret]);
+        }
         return;
     }
     let Some(task) = tasks::in_operation() else {

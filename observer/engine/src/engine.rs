@@ -96,6 +96,7 @@ impl Engine {
             Body::Lookup { mm, addr, pte, repeats } => {
                 self.lookup(id, event, Entry { mm, addr, pte }, repeats)
             }
+            Body::LookupOtherSize { page_kib, .. } => self.counts.other_size(page_kib).lookups += 1,
             Body::Share { mm, addr, pte, .. } => {
                 self.counts.shares += 1;
                 let mapping = self.tables.shared(mm, addr.gib(), pte.table(), now_ns, event.tid);

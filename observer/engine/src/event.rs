@@ -164,6 +164,7 @@ pub enum Body {
         mm: Mm,
         start: Addr,
         end: Addr,
+        page_kib: u32,
     },
     CallbackBegin {
         mm: Mm,
@@ -178,6 +179,12 @@ pub enum Body {
         addr: Addr,
         pte: Pte,
         repeats: u32,
+    },
+    LookupOtherSize {
+        mm: Mm,
+        addr: Addr,
+        pte: Pte,
+        page_kib: u32,
     },
     Share {
         mm: Mm,
@@ -265,6 +272,7 @@ impl Body {
             Body::CallbackBegin { .. } => kinds::CALLBACK_BEGIN,
             Body::OpEnd { .. } => kinds::OP_END,
             Body::Lookup { .. } => kinds::LOOKUP,
+            Body::LookupOtherSize { .. } => kinds::LOOKUP_OTHER_SIZE,
             Body::Share { .. } => kinds::SHARE,
             Body::TableAlloc { .. } => kinds::TABLE_ALLOC,
             Body::Unshare { .. } => kinds::UNSHARE,
@@ -302,12 +310,13 @@ impl Body {
             }
             Body::TaskExit { tgid, mm } => (tgid, [mm.0, 0, 0, 0, 0]),
             Body::Fork { child, child_tgid } => (child.0, [child_tgid.into(), 0, 0, 0, 0]),
-            Body::OpBegin { mm, start, end } => (0, [mm.0, start.0, end.0, 0, 0]),
+            Body::OpBegin { mm, start, end, page_kib } => (page_kib, [mm.0, start.0, end.0, 0, 0]),
             Body::CallbackBegin { mm, addr, pte } | Body::Unshare { mm, addr, pte } => {
                 (0, [mm.0, addr.0, pte.0, 0, 0])
             }
             Body::OpEnd { ret } => (0, [ret, 0, 0, 0, 0]),
             Body::Lookup { mm, addr, pte, repeats } => (repeats, [mm.0, addr.0, pte.0, 0, 0]),
+            Body::LookupOtherSize { mm, addr, pte, page_kib } => (page_kib, [mm.0, addr.0, pte.0, 0, 0]),
             Body::Share { mm, addr, pte, count } => (count, [mm.0, addr.0, pte.0, 0, 0]),
             Body::TableAlloc { mm, addr, table } => (0, [mm.0, addr.0, table.0, 0, 0]),
             Body::Unlinked { mm, gib, table, lo_ns, now, count } => {
@@ -409,10 +418,13 @@ fn body(kind: u16, arg: u32, w: impl Fn(usize) -> u64) -> Option<Body> {
         }
         kinds::TASK_EXIT => Body::TaskExit { tgid: arg, mm: Mm(w(0)) },
         kinds::FORK => Body::Fork { child: Tid(arg), child_tgid: w(0) as u32 },
-        kinds::OP_BEGIN => Body::OpBegin { mm: Mm(w(0)), start: Addr(w(1)), end: Addr(w(2)) },
+        kinds::OP_BEGIN => Body::OpBegin { mm: Mm(w(0)), start: Addr(w(1)), end: Addr(w(2)), page_kib: arg },
         kinds::CALLBACK_BEGIN => Body::CallbackBegin { mm: Mm(w(0)), addr: Addr(w(1)), pte: Pte(w(2)) },
         kinds::OP_END => Body::OpEnd { ret: w(0) },
         kinds::LOOKUP => Body::Lookup { mm: Mm(w(0)), addr: Addr(w(1)), pte: Pte(w(2)), repeats: arg },
+        kinds::LOOKUP_OTHER_SIZE => {
+            Body::LookupOtherSize { mm: Mm(w(0)), addr: Addr(w(1)), pte: Pte(w(2)), page_kib: arg }
+        }
         kinds::SHARE => Body::Share { mm: Mm(w(0)), addr: Addr(w(1)), pte: Pte(w(2)), count: arg },
         kinds::TABLE_ALLOC => Body::TableAlloc { mm: Mm(w(0)), addr: Addr(w(1)), table: Table(w(2)) },
         kinds::UNSHARE => Body::Unshare { mm: Mm(w(0)), addr: Addr(w(1)), pte: Pte(w(2)) },

@@ -204,6 +204,8 @@ pub struct Stats {
     pub live_tables: usize,
     /// Lookups, including those that were counted but not sent.
     pub lookups: u64,
+    /// Lookups and walks of pages whose tables are never shared, by page size; the other counts leave them out.
+    pub other_sizes: Vec<OtherSize>,
     pub shares: u64,
     /// Unlinks seen at their moment.
     pub unlinks_exact: u64,
@@ -235,6 +237,16 @@ pub struct Stats {
     /// Bounded unlinks whose interval begins before the oldest remembered lease end: they may have hit forgotten
     /// leases.
     pub forgotten_leases: u64,
+}
+
+/// Lookups and walks of pages of one size whose tables are never shared: they make neither a lease nor a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OtherSize {
+    /// Size of the page; 0 for sizes beyond the number that is counted apart.
+    pub page_bytes: u64,
+    pub lookups: u64,
+    /// Walks without a lookup function.
+    pub walks: u64,
 }
 
 impl Stats {

@@ -268,6 +268,7 @@ fn mm_of(body: &Body) -> Option<u64> {
         | Body::OpBegin { mm, .. }
         | Body::CallbackBegin { mm, .. }
         | Body::Lookup { mm, .. }
+        | Body::LookupOtherSize { mm, .. }
         | Body::Share { mm, .. }
         | Body::TableAlloc { mm, .. }
         | Body::Unshare { mm, .. }
@@ -311,9 +312,10 @@ fn is_at(body: &Body, addr: u64) -> bool {
     let to = from.saturating_add(bytes);
     let (lo, hi) = match body {
         // An offset in a file is not a user address.
-        Body::OpBegin { mm, start, end } if mm.0 != 0 => (start.0, end.0.max(start.0.saturating_add(1))),
+        Body::OpBegin { mm, start, end, .. } if mm.0 != 0 => (start.0, end.0.max(start.0.saturating_add(1))),
         Body::CallbackBegin { addr, .. }
         | Body::Lookup { addr, .. }
+        | Body::LookupOtherSize { addr, .. }
         | Body::Share { addr, .. }
         | Body::TableAlloc { addr, .. }
         | Body::Unshare { addr, .. } => (addr.0, addr.0.saturating_add(1)),

@@ -14,7 +14,10 @@ use observer_engine::{
 };
 
 use super::{EventRow, lock_of};
-use crate::{sink::words::lock, text::moment};
+use crate::{
+    sink::words::lock,
+    text::{moment, size},
+};
 
 /// Lowest error value: the kernel's functions return errors as values from here up to -1.
 const FIRST_ERROR: i64 = -4095;
@@ -87,6 +90,7 @@ pub(super) fn verb(kind: u16) -> &'static str {
         kinds::CALLBACK_BEGIN => "begins callback {}",
         kinds::OP_END => "ends {}",
         kinds::LOOKUP => "looked up",
+        kinds::LOOKUP_OTHER_SIZE => "looked up a page of another size",
         kinds::SHARE => "shared a table",
         kinds::TABLE_ALLOC => "allocated a table",
         kinds::UNSHARE => "unshared",
@@ -158,6 +162,11 @@ impl Object {
         self.address("pte", pte.0).address("table", pte.table().0)
     }
 
+    /// Adds the size of a page whose tables are never shared, given in KiB.
+    fn page_size(self, page_kib: u32) -> Object {
+        if page_kib == 0 { self } else { self.text(&format!("{} page", size(u64::from(page_kib) << 10))) }
+    }
+
     fn folio(self, mapping: Mapping, folio: u64, index: u64) -> Object {
         let of = match mapping.0 {
             0 => "no mapping".to_owned(),
@@ -176,11 +185,13 @@ fn object(row: &EventRow, start_ns: u64) -> String {
         Body::Fork { child, child_tgid } => {
             o.number("task", child.0.into()).number("process", child_tgid.into())
         }
-        Body::OpBegin { mm, start, end: observer_engine::event::Addr(0) } => {
+        Body::OpBegin { mm, start, end: observer_engine::event::Addr(0), .. } => {
             let o = if start.0 == 0 { o } else { o.text(&format!("from {start}")) };
             o.address("mm", mm.0)
         }
-        Body::OpBegin { mm, start, end } => o.text(&format!("range {start}-{end}")).address("mm", mm.0),
+        Body::OpBegin { mm, start, end, page_kib } => {
+            o.text(&format!("range {start}-{end}")).page_size(page_kib).address("mm", mm.0)
+        }
         Body::OpEnd { ret } => o.text(&returned(ret)),
         Body::CallbackBegin { mm, addr, pte } | Body::Unshare { mm, addr, pte } => {
             o.address("addr", addr.0).entry(pte).address("mm", mm.0)
@@ -189,6 +200,9 @@ fn object(row: &EventRow, start_ns: u64) -> String {
             let o = o.address("addr", addr.0).entry(pte);
             let o = if repeats == 0 { o } else { o.number("repeats before", repeats.into()) };
             o.address("mm", mm.0)
+        }
+        Body::LookupOtherSize { mm, addr, pte, page_kib } => {
+            o.address("addr", addr.0).page_size(page_kib).address("entry", pte.0).address("mm", mm.0)
         }
         Body::Share { mm, addr, pte, count } => {
             o.address("addr", addr.0).entry(pte).number("share count", count.into()).address("mm", mm.0)

@@ -15,7 +15,7 @@ pub mod several;
 
 use std::io::{self, Write};
 
-use observer_engine::view::{Stats, TableView};
+use observer_engine::view::{self, Stats, TableView};
 use serde::Serialize;
 
 use crate::{
@@ -85,6 +85,8 @@ struct Counts {
     gaps: u64,
     undecodable: u64,
     lookups: u64,
+    /// Pages whose tables are never shared; no other count includes them.
+    other_sizes: Vec<OtherSize>,
     leases: u64,
     shares: u64,
     unlinks_exact: u64,
@@ -100,6 +102,13 @@ struct Counts {
     dropped_holds: u64,
     dropped_walks: u64,
     forgotten_leases: u64,
+}
+
+#[derive(Serialize)]
+struct OtherSize {
+    page_bytes: u64,
+    lookups: u64,
+    walks: u64,
 }
 
 #[derive(Serialize)]
@@ -189,6 +198,10 @@ fn table(t: &TableView) -> Table {
     }
 }
 
+fn other_size(o: &view::OtherSize) -> OtherSize {
+    OtherSize { page_bytes: o.page_bytes, lookups: o.lookups, walks: o.walks }
+}
+
 fn counts(report: &Report, s: &Stats) -> Counts {
     Counts {
         passes: report.passes,
@@ -198,6 +211,7 @@ fn counts(report: &Report, s: &Stats) -> Counts {
         gaps: report.counts.lost,
         undecodable: report.counts.undecodable(),
         lookups: s.lookups,
+        other_sizes: s.other_sizes.iter().map(other_size).collect(),
         leases: s.leases,
         shares: s.shares,
         unlinks_exact: s.unlinks_exact,

@@ -14,14 +14,14 @@ use std::io::{self, Write};
 use observer_ebpf::loss::REASONS;
 use observer_engine::{
     setup::{Coverage, Grade, Role},
-    view::TableView,
+    view::{OtherSize, TableView},
 };
 
 use super::finding;
 use crate::{
     meta::{End, Filter},
     report::Report,
-    text::{moment, number, plural, span, times},
+    text::{moment, number, plural, size, span, times},
 };
 
 /// Maximum number of tables that the report lists; others are only counted.
@@ -79,11 +79,25 @@ fn header(out: &mut dyn Write, r: &Report) -> io::Result<()> {
         plural(r.tables.len() as u64, "table"),
         plural(r.edges.len() as u64, "lock-order edge"),
     )?;
+    for o in &s.other_sizes {
+        writeln!(out, "pages     {}", other_size(o))?;
+    }
     writeln!(out, "lost      {}", lost(r))?;
     for notice in r.notices.iter().filter(|notice| !notice.is_partial) {
         writeln!(out, "notice    {notice}")?;
     }
     Ok(())
+}
+
+/// Pages of another size, in words.
+#[must_use]
+pub fn other_size(o: &OtherSize) -> String {
+    let name = if o.page_bytes == 0 { "other".to_owned() } else { size(o.page_bytes) };
+    format!(
+        "{name}: {}, {}; their entries are in tables that are never shared: counted, and judged by lock order only",
+        plural(o.lookups, "lookup"),
+        plural(o.walks, "walk"),
+    )
 }
 
 /// The outcome of a run without findings.

@@ -7,7 +7,7 @@ use crate::snapshot::Snapshot;
 
 /// Groups by the names of their kinds; all other kinds are lock events.
 const GROUPS: [(&str, &[&str]); 6] = [
-    ("lookups", &["lookup"]),
+    ("lookups", &["lookup", "lookup_other_size"]),
     ("links", &["share", "table_alloc"]),
     ("unlinks", &["unshare", "unlinked", "table_free"]),
     ("operations", &["op_begin", "op_end", "callback_begin"]),

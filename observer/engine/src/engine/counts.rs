@@ -2,16 +2,20 @@
 //!
 //! This module decides what is counted that the state of the rules does not show.
 
+use std::collections::BTreeMap;
+
 use observer_ebpf::kinds;
 
 use super::Engine;
 use crate::{
     event::{Class, Event, LockStep},
-    view::{ClassCount, Stats},
+    view::{ClassCount, OtherSize, Stats},
 };
 
 /// Upper bound of kind numbers, exclusive.
 const KINDS: usize = 64;
+/// Number of page sizes that are counted apart, more than any architecture has.
+const SIZES: usize = 16;
 
 /// Counts that cannot be derived from the state.
 #[derive(Clone, Debug)]
@@ -31,6 +35,8 @@ pub(super) struct Counts {
     /// Acquisition attempts and releases by class on the wire.
     by_class: [[u64; 2]; Class::ALL.len()],
     by_kind: [u64; KINDS],
+    /// Lookups and walks of pages whose tables are never shared, by page size in KiB.
+    other_sizes: BTreeMap<u32, OtherSize>,
 }
 
 impl Default for Counts {
@@ -50,6 +56,7 @@ impl Default for Counts {
             dropped_holds: 0,
             by_class: [[0; 2]; Class::ALL.len()],
             by_kind: [0; KINDS],
+            other_sizes: BTreeMap::new(),
         }
     }
 }
@@ -72,6 +79,14 @@ impl Counts {
             LockStep::Release => *releases += 1,
             _ => {}
         }
+    }
+
+    /// The counts of a page size. Sizes that no kernel has, beyond the first ones, are counted under 0.
+    pub fn other_size(&mut self, page_kib: u32) -> &mut OtherSize {
+        let is_counted = self.other_sizes.len() < SIZES || self.other_sizes.contains_key(&page_kib);
+        let page_kib = if is_counted { page_kib } else { 0 };
+        let page_bytes = u64::from(page_kib) << 10;
+        self.other_sizes.entry(page_kib).or_insert(OtherSize { page_bytes, lookups: 0, walks: 0 })
     }
 
     /// Number of unlinks that the entries showed and the body of unshare did not report.
@@ -104,6 +119,7 @@ impl Engine {
             live_tasks: self.world.tasks.len(),
             live_tables: self.tables.alive(),
             lookups: c.lookups,
+            other_sizes: c.other_sizes.values().copied().collect(),
             shares: c.shares,
             unlinks_exact: c.unlinks_exact,
             unlinks_diff: c.unlinks_diff,

@@ -22,9 +22,13 @@ impl Engine {
         }
         self.push_frame(id, event);
         if self.world.rules.is_walk(event.site)
-            && let Body::OpBegin { mm, start, end } = event.body
+            && let Body::OpBegin { mm, start, end, page_kib } = event.body
         {
-            self.walk(id, event, mm, start, end);
+            match page_kib {
+                0 => self.walk(id, event, mm, start, end),
+                // Unlinks do not reach the tables of these entries.
+                _ => self.counts.other_size(page_kib).walks += 1,
+            }
         }
     }
 

@@ -65,7 +65,11 @@ impl Crowd {
         let vma = |step| lock(step, Class::VmaLock, Mode::Read, 0x70_0000);
         let i_mmap = |step| lock(step, Class::IMmap, Mode::Read, 0x70_1000);
         let (request, release) = (LockStep::Request, LockStep::Release);
-        send(tid, sites::OPERATIONS[0], Body::OpBegin { mm: Mm(0xb000), start: Addr(0), end: Addr(0) });
+        send(
+            tid,
+            sites::OPERATIONS[0],
+            Body::OpBegin { mm: Mm(0xb000), start: Addr(0), end: Addr(0), page_kib: 0 },
+        );
         send(tid, sites::MUTEX_LOCK, page.mutex(request));
         send(tid, sites::DOWN_READ, vma(request));
         send(tid, sites::LOOKUP_FOLIO, page.request());

@@ -404,7 +404,7 @@ impl Runner<'_> {
             }
             (_, Ins::Jump { to }) => self.machine.go_to(&mut self.state, t, to),
             (_, Ins::Begin { op }) => {
-                self.send(t, op, Body::OpBegin { mm: Mm(0xa000), start: Addr(0), end: Addr(0) });
+                self.send(t, op, Body::OpBegin { mm: Mm(0xa000), start: Addr(0), end: Addr(0), page_kib: 0 });
                 self.machine.go_to(&mut self.state, t, pc + 1);
             }
             (_, Ins::End { op }) => {

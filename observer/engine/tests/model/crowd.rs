@@ -115,7 +115,7 @@ impl Crowd {
         let (addr, pte) = (Addr(gib.0 + (entry << 21)), Pte(table.0 + 8 * entry));
         let i_mmap = |step| lock(step, Class::IMmap, Mode::Read, Lock::IMmap.addr());
         let (request, release, sleeping) = (LockStep::Request, LockStep::Release, Site::Sleeping.id());
-        send(tid, FAULT_ID, Body::OpBegin { mm, start: addr, end: addr });
+        send(tid, FAULT_ID, Body::OpBegin { mm, start: addr, end: addr, page_kib: 0 });
         send(tid, sleeping, page.mutex(request));
         send(tid, sleeping, i_mmap(request));
         send(tid, Site::Offset.id(), Body::Lookup { mm, addr, pte, repeats: 0 });

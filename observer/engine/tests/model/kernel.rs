@@ -413,7 +413,7 @@ impl Kernel {
         }
         self.name(no, site, Lock::IMmap, 0x3_0000);
         let (start, end) = (Addr(place.gib()), Addr(to));
-        let now_ns = self.emit(no, site, Body::OpBegin { mm: Mm(mm), start, end });
+        let now_ns = self.emit(no, site, Body::OpBegin { mm: Mm(mm), start, end, page_kib: 0 });
         let task = &mut self.tasks[no];
         task.frames.push(site);
         if site.is_compared() {

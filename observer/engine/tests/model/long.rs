@@ -48,6 +48,7 @@ impl Round {
             Body::Fork { child, .. } => *child = tid(*child),
             Body::CallbackBegin { mm: m, pte: p, .. }
             | Body::Lookup { mm: m, pte: p, .. }
+            | Body::LookupOtherSize { mm: m, pte: p, .. }
             | Body::Share { mm: m, pte: p, .. }
             | Body::Unshare { mm: m, pte: p, .. } => (*m, *p) = (mm(*m), pte(*p)),
             Body::TableAlloc { mm: m, table: t, .. } | Body::TableFree { mm: m, table: t, .. } => {

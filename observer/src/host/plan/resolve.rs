@@ -286,7 +286,7 @@ fn flags(fact: &facts::Site) -> u16 {
 fn arguments(fact: &facts::Site, signature: &Signature) -> Result<[u16; arg::COUNT], Reason> {
     let mut row = blank(fact);
     let args = &fact.args;
-    let columns: [(&[String], usize, &str, u16); 17] = [
+    let columns: [(&[String], usize, &str, u16); 18] = [
         (&args.mm, arg::MM, "mm_struct *", 0),
         (&args.mapping, arg::MM, "address_space *", 0),
         (&args.vma, arg::VMA, "vm_area_struct *", 0),
@@ -295,6 +295,7 @@ fn arguments(fact: &facts::Site, signature: &Signature) -> Result<[u16; arg::COU
         (&args.folio, arg::START, "folio *|page *", 0),
         (&args.end, arg::END, "", 0),
         (&args.length, arg::END, "", flag::END_IS_LENGTH),
+        (&args.mask, arg::END, "", 0),
         (&args.pte, arg::EXTRA, "", 0),
         (&args.size, arg::EXTRA, "", 0),
         (&args.entry, arg::EXTRA, "", 0),
