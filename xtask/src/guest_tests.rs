@@ -13,6 +13,9 @@ use crate::{
 
 /// Name of the one test whose report is judged here.
 pub const MATRIX: &str = "matrix_of_this_kernel";
+/// Name of the one test that boots a guest of its own: with pages of 1 GiB, and with what else the kernel's command line
+/// changes about huge pages and page tables.
+pub const PAGE_SIZES: &str = "page_sizes_are_counted_apart";
 /// Module of the tests that run on every kernel.
 pub const EVERYWHERE: &str = "on_every_kernel::";
 /// Module of the lock-order tests among them, for kernels that have their own deadlock.
@@ -35,6 +38,14 @@ impl Binaries {
         let observer = build::observer_with(&object)?;
         let tests = build::guest_tests(&object)?;
         Ok(Binaries { observer, tests, tools: setup::guest_tools()?, tmux: Some(setup::tmux()?) })
+    }
+
+    /// Returns the guest for [`PAGE_SIZES`]. 1 GiB pages need memory in aligned whole GiB on each node. With four levels of
+    /// page tables and without the descriptors of huge pages' tails, it differs from all other guests.
+    pub fn guest_with_page_sizes(&self, kernel: &Kernel, label: Option<&str>) -> Guest {
+        self.guest(kernel, &["--exact", PAGE_SIZES], label)
+            .memory_mib(6144)
+            .append("hugepagesz=1G hugepages=2 no5lvl hugetlb_free_vmemmap=on")
     }
 
     /// Returns a guest that runs the test binary with these arguments and shows its output, prefixed with `label` if other

@@ -53,6 +53,8 @@ enum Part {
     Everywhere,
     /// The lock-order tests among them.
     Order,
+    /// The test that needs pages of 1 GiB.
+    PageSizes,
     /// Deadlocks that really happen.
     Hang,
     Matrix,
@@ -122,6 +124,12 @@ impl Test {
                     let label = label(format!("{} tests", kernel.name));
                     Done::Tests(self.tests(*part, kernel, binaries, label.as_deref()))
                 }
+                Part::PageSizes => {
+                    eprintln!("--- page sizes on {kernel}");
+                    let label = label(format!("{} page sizes", kernel.name));
+                    let run = binaries.guest_with_page_sizes(kernel, label.as_deref()).run();
+                    Done::Tests(run.unwrap_or_else(|error| Outcome::failed(format!("{error:#}"))))
+                }
                 Part::Hang => Done::Hang(hang::run(binaries, kernel)),
                 Part::Matrix => {
                     let label = label(kernel.name.clone());
@@ -132,7 +140,7 @@ impl Test {
         let mut runs = Vec::new();
         for (done, (_, kernel)) in done.into_iter().zip(&tasks) {
             match done {
-                Done::Tests(outcome) => tally.guest(&kernel.name, &outcome, self.filter_means_matrix()),
+                Done::Tests(outcome) => tally.guest(&kernel.name, &outcome, self.filter_means_other_guests()),
                 Done::Hang(runs) => runs.into_iter().for_each(|run| tally.hang(run)),
                 Done::Matrix(run) => runs.push(*run),
             }
@@ -150,6 +158,7 @@ impl Test {
             all.filter_map(|(index, selection)| Some((part(selection)?, index))).collect::<Vec<_>>()
         };
         let mut tests = of(&|selection| self.tests_of(selection));
+        tests.extend(of(&|selection| self.page_sizes_of(selection)));
         tests.extend(of(&|selection| self.hangs_of(selection)));
         tests.sort();
         let has_matrix = |selection: &Selection| selection.row().is_none_or(Row::has_matrix);
@@ -168,7 +177,7 @@ impl Test {
         let tests = row.map(|row| row.tests);
         match &self.filter {
             // This is not a guest test: a hang is watched from outside.
-            Some(filter) if filter == hang::NAME => None,
+            Some(filter) if filter == hang::NAME || filter == guest_tests::PAGE_SIZES => None,
             Some(_) if tests == Some(Tests::All) || !self.kernels.is_empty() => Some(Part::Tests),
             // A kernel with only lock-order tests runs them if the filter names that module.
             Some(filter) if tests == Some(Tests::Order) => {
@@ -189,8 +198,27 @@ impl Test {
         (is_meant && hang::is_known(selection.row()?)).then_some(Part::Hang)
     }
 
+    /// Returns the part with pages of 1 GiB, for kernels that run every test and for kernels that are named.
+    fn page_sizes_of(&self, selection: &Selection) -> Option<Part> {
+        let has_all = selection.row().is_some_and(|row| row.tests == Tests::All);
+        let is_meant = match &self.filter {
+            None => has_all,
+            Some(_) => self.filter_means(guest_tests::PAGE_SIZES) && (has_all || !self.kernels.is_empty()),
+        };
+        is_meant.then_some(Part::PageSizes)
+    }
+
+    /// Returns true if the filter selects tests that run in guests of their own: the others may then run none.
+    fn filter_means_other_guests(&self) -> bool {
+        self.filter_means_matrix() || self.filter_means(guest_tests::PAGE_SIZES)
+    }
+
+    fn filter_means(&self, test: &str) -> bool {
+        self.filter.as_ref().is_some_and(|filter| test.contains(filter.as_str()))
+    }
+
     fn filter_means_matrix(&self) -> bool {
-        self.filter.as_ref().is_some_and(|filter| guest_tests::MATRIX.contains(filter.as_str()))
+        self.filter_means(guest_tests::MATRIX)
     }
 
     fn tests(&self, part: Part, kernel: &Kernel, binaries: &Binaries, label: Option<&str>) -> Outcome {
@@ -198,10 +226,13 @@ impl Test {
         let whole = match part {
             Part::Everywhere => Some(guest_tests::EVERYWHERE),
             Part::Order => Some(guest_tests::ORDER),
-            Part::Tests | Part::Hang | Part::Matrix => None,
+            Part::Tests | Part::PageSizes | Part::Hang | Part::Matrix => None,
         };
         let filter = self.filter.as_deref().or(whole);
-        let arguments: Vec<&str> = ["--skip", guest_tests::MATRIX].into_iter().chain(filter).collect();
+        let arguments: Vec<&str> = ["--skip", guest_tests::MATRIX, "--skip", guest_tests::PAGE_SIZES]
+            .into_iter()
+            .chain(filter)
+            .collect();
         let run = binaries.guest(kernel, &arguments, label).run();
         run.unwrap_or_else(|error| Outcome::failed(format!("{error:#}")))
     }
@@ -260,6 +291,7 @@ mod tests {
             Part::Tests => "tests",
             Part::Everywhere => "everywhere",
             Part::Order => "order",
+            Part::PageSizes => "page-sizes",
             Part::Hang => "hang",
             Part::Matrix => "matrix",
         };
@@ -285,7 +317,7 @@ mod tests {
             assert!(all.contains(&format!("{} {tests}", row.name)), "{all:?}");
         }
         let of = |part: &str| all.iter().filter(|p| p.ends_with(part)).count();
-        assert_eq!(all.len() - of(" matrix") - of(" hang"), rows().len(), "{all:?}");
+        assert_eq!(all.len() - of(" matrix") - of(" hang") - of(" page-sizes"), rows().len(), "{all:?}");
         assert_eq!(parts(&["--kernel", "6.18"]), ["6.18 everywhere", "6.18 matrix"]);
         let two = parts(&["--kernel", "6.18", "--kernel", "6.19.14"]);
         assert_eq!(two, ["6.18 everywhere", "6.18 matrix", "6.19.14 matrix"]);
@@ -295,8 +327,10 @@ mod tests {
 
     #[test]
     fn a_filter_selects_only_the_named_tests() {
-        assert_eq!(parts(&["--filter", "counts"]), ["6.12 tests"]);
-        assert_eq!(parts(&["--filter", "counts", "--kernel", "6.1"]), ["6.1 tests"]);
+        assert_eq!(parts(&["--filter", "identical"]), ["6.12 tests"]);
+        assert_eq!(parts(&["--filter", "page_sizes"]), ["6.12 tests", "6.12 page-sizes"]);
+        assert_eq!(parts(&["--filter", guest_tests::PAGE_SIZES]), ["6.12 page-sizes"]);
+        assert_eq!(parts(&["--filter", "identical", "--kernel", "6.1"]), ["6.1 tests"]);
         let everywhere = parts(&["--filter", "on_every_kernel::windows"]);
         assert_eq!(everywhere[..2], ["6.12 tests", "5.10 everywhere"]);
         assert_eq!(everywhere.len(), rows().iter().filter(|row| row.has_matrix()).count());

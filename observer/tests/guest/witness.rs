@@ -10,7 +10,7 @@
 mod calibrate;
 mod meaning;
 mod symbols;
-mod trace;
+pub mod trace;
 
 use std::{cell::RefCell, collections::BTreeMap};
 
