@@ -240,27 +240,29 @@ fn a_run_that_is_killed_leaves_nothing_behind_but_a_readable_recording() {
     guest::hosts::kills();
 }
 
-/// Not in a run of all tests: the kernel stays locked until the guest ends.
-#[test]
-#[ignore = "needs a guest of its own"]
-fn locked_down() {
-    guest::hosts::locked_down();
-}
-
 #[test]
 #[ignore = "needs a guest"]
 fn counts_equal_an_independent_witness() {
     assert_eq!(compare(&[], &SCENARIOS), Vec::<&str>::new());
 }
 
-/// In a guest of its own, which has pages of 1 GiB, four levels of page tables, and huge pages without the descriptors of their
-/// tails.
-#[test]
-#[ignore = "needs a guest"]
-fn page_sizes_are_counted_apart() {
-    guest::page_sizes::counted_apart();
-    let scenarios = ["mprotect", "punch", "dontneed", "migrate", "wide-remap", "crowd-dontneed"];
-    assert_eq!(compare(&[], &scenarios), Vec::<&str>::new());
+/// In a guest of their own, in the order of their names: a kernel that is locked down stays so.
+mod own_guest {
+    use crate::guest::{hosts, page_sizes};
+
+    #[test]
+    #[ignore = "needs a guest of its own"]
+    fn page_sizes_are_counted_apart() {
+        page_sizes::counted_apart();
+        let scenarios = ["mprotect", "punch", "dontneed", "migrate", "wide-remap", "crowd-dontneed"];
+        assert_eq!(crate::compare(&[], &scenarios), Vec::<&str>::new());
+    }
+
+    #[test]
+    #[ignore = "needs a guest of its own"]
+    fn the_kernel_is_locked_down() {
+        hosts::locked_down();
+    }
 }
 
 #[test]

@@ -13,9 +13,9 @@ use crate::{
 
 /// Name of the one test whose report is judged here.
 pub const MATRIX: &str = "matrix_of_this_kernel";
-/// Name of the one test that boots a guest of its own: with pages of 1 GiB, and with what else the kernel's command line
-/// changes about huge pages and page tables.
-pub const PAGE_SIZES: &str = "page_sizes_are_counted_apart";
+/// Module of the tests that have a guest of their own, since the others would disturb them or be disturbed: its kernel has pages of 1 GiB
+/// and what else its command line changes about huge pages and page tables. The last test locks the kernel down.
+pub const OWN_GUEST: &str = "own_guest::";
 /// Module of the tests that run on every kernel.
 pub const EVERYWHERE: &str = "on_every_kernel::";
 /// Module of the lock-order tests among them, for kernels that have their own deadlock.
@@ -40,10 +40,10 @@ impl Binaries {
         Ok(Binaries { observer, tests, tools: setup::guest_tools()?, tmux: Some(setup::tmux()?) })
     }
 
-    /// Returns the guest for [`PAGE_SIZES`]. 1 GiB pages need memory in aligned whole GiB on each node. With four levels of
+    /// Returns the guest for [`OWN_GUEST`]. 1 GiB pages need memory in aligned whole GiB on each node. With four levels of
     /// page tables and without the descriptors of huge pages' tails, it differs from all other guests.
-    pub fn guest_with_page_sizes(&self, kernel: &Kernel, label: Option<&str>) -> Guest {
-        self.guest(kernel, &["--exact", PAGE_SIZES], label)
+    pub fn own_guest(&self, kernel: &Kernel, label: Option<&str>) -> Guest {
+        self.guest(kernel, &[OWN_GUEST], label)
             .memory_mib(6144)
             .append("hugepagesz=1G hugepages=2 no5lvl hugetlb_free_vmemmap=on")
     }

@@ -53,8 +53,8 @@ enum Part {
     Everywhere,
     /// The lock-order tests among them.
     Order,
-    /// The test that needs pages of 1 GiB.
-    PageSizes,
+    /// The tests that need a guest of their own.
+    OwnGuest,
     /// Deadlocks that really happen.
     Hang,
     Matrix,
@@ -124,10 +124,10 @@ impl Test {
                     let label = label(format!("{} tests", kernel.name));
                     Done::Tests(self.tests(*part, kernel, binaries, label.as_deref()))
                 }
-                Part::PageSizes => {
-                    eprintln!("--- page sizes on {kernel}");
-                    let label = label(format!("{} page sizes", kernel.name));
-                    let run = binaries.guest_with_page_sizes(kernel, label.as_deref()).run();
+                Part::OwnGuest => {
+                    eprintln!("--- own guest on {kernel}");
+                    let label = label(format!("{} own guest", kernel.name));
+                    let run = binaries.own_guest(kernel, label.as_deref()).run();
                     Done::Tests(run.unwrap_or_else(|error| Outcome::failed(format!("{error:#}"))))
                 }
                 Part::Hang => Done::Hang(hang::run(binaries, kernel)),
@@ -158,7 +158,7 @@ impl Test {
             all.filter_map(|(index, selection)| Some((part(selection)?, index))).collect::<Vec<_>>()
         };
         let mut tests = of(&|selection| self.tests_of(selection));
-        tests.extend(of(&|selection| self.page_sizes_of(selection)));
+        tests.extend(of(&|selection| self.own_guest_of(selection)));
         tests.extend(of(&|selection| self.hangs_of(selection)));
         tests.sort();
         let has_matrix = |selection: &Selection| selection.row().is_none_or(Row::has_matrix);
@@ -177,7 +177,7 @@ impl Test {
         let tests = row.map(|row| row.tests);
         match &self.filter {
             // This is not a guest test: a hang is watched from outside.
-            Some(filter) if filter == hang::NAME || filter == guest_tests::PAGE_SIZES => None,
+            Some(filter) if filter == hang::NAME || filter == guest_tests::OWN_GUEST => None,
             Some(_) if tests == Some(Tests::All) || !self.kernels.is_empty() => Some(Part::Tests),
             // A kernel with only lock-order tests runs them if the filter names that module.
             Some(filter) if tests == Some(Tests::Order) => {
@@ -198,19 +198,19 @@ impl Test {
         (is_meant && hang::is_known(selection.row()?)).then_some(Part::Hang)
     }
 
-    /// Returns the part with pages of 1 GiB, for kernels that run every test and for kernels that are named.
-    fn page_sizes_of(&self, selection: &Selection) -> Option<Part> {
+    /// Returns the part with a guest of its own, for kernels that run every test and for kernels that are named.
+    fn own_guest_of(&self, selection: &Selection) -> Option<Part> {
         let has_all = selection.row().is_some_and(|row| row.tests == Tests::All);
         let is_meant = match &self.filter {
             None => has_all,
-            Some(_) => self.filter_means(guest_tests::PAGE_SIZES) && (has_all || !self.kernels.is_empty()),
+            Some(_) => self.filter_means(guest_tests::OWN_GUEST) && (has_all || !self.kernels.is_empty()),
         };
-        is_meant.then_some(Part::PageSizes)
+        is_meant.then_some(Part::OwnGuest)
     }
 
     /// Returns true if the filter selects tests that run in guests of their own: the others may then run none.
     fn filter_means_other_guests(&self) -> bool {
-        self.filter_means_matrix() || self.filter_means(guest_tests::PAGE_SIZES)
+        self.filter_means_matrix() || self.filter_means(guest_tests::OWN_GUEST)
     }
 
     fn filter_means(&self, test: &str) -> bool {
@@ -226,10 +226,10 @@ impl Test {
         let whole = match part {
             Part::Everywhere => Some(guest_tests::EVERYWHERE),
             Part::Order => Some(guest_tests::ORDER),
-            Part::Tests | Part::PageSizes | Part::Hang | Part::Matrix => None,
+            Part::Tests | Part::OwnGuest | Part::Hang | Part::Matrix => None,
         };
         let filter = self.filter.as_deref().or(whole);
-        let arguments: Vec<&str> = ["--skip", guest_tests::MATRIX, "--skip", guest_tests::PAGE_SIZES]
+        let arguments: Vec<&str> = ["--skip", guest_tests::MATRIX, "--skip", guest_tests::OWN_GUEST]
             .into_iter()
             .chain(filter)
             .collect();
@@ -291,7 +291,7 @@ mod tests {
             Part::Tests => "tests",
             Part::Everywhere => "everywhere",
             Part::Order => "order",
-            Part::PageSizes => "page-sizes",
+            Part::OwnGuest => "own-guest",
             Part::Hang => "hang",
             Part::Matrix => "matrix",
         };
@@ -317,7 +317,7 @@ mod tests {
             assert!(all.contains(&format!("{} {tests}", row.name)), "{all:?}");
         }
         let of = |part: &str| all.iter().filter(|p| p.ends_with(part)).count();
-        assert_eq!(all.len() - of(" matrix") - of(" hang") - of(" page-sizes"), rows().len(), "{all:?}");
+        assert_eq!(all.len() - of(" matrix") - of(" hang") - of(" own-guest"), rows().len(), "{all:?}");
         assert_eq!(parts(&["--kernel", "6.18"]), ["6.18 everywhere", "6.18 matrix"]);
         let two = parts(&["--kernel", "6.18", "--kernel", "6.19.14"]);
         assert_eq!(two, ["6.18 everywhere", "6.18 matrix", "6.19.14 matrix"]);
@@ -328,8 +328,8 @@ mod tests {
     #[test]
     fn a_filter_selects_only_the_named_tests() {
         assert_eq!(parts(&["--filter", "identical"]), ["6.12 tests"]);
-        assert_eq!(parts(&["--filter", "page_sizes"]), ["6.12 tests", "6.12 page-sizes"]);
-        assert_eq!(parts(&["--filter", guest_tests::PAGE_SIZES]), ["6.12 page-sizes"]);
+        assert_eq!(parts(&["--filter", "own_guest"]), ["6.12 tests", "6.12 own-guest"]);
+        assert_eq!(parts(&["--filter", guest_tests::OWN_GUEST]), ["6.12 own-guest"]);
         assert_eq!(parts(&["--filter", "identical", "--kernel", "6.1"]), ["6.1 tests"]);
         let everywhere = parts(&["--filter", "on_every_kernel::windows"]);
         assert_eq!(everywhere[..2], ["6.12 tests", "5.10 everywhere"]);
