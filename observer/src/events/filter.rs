@@ -282,6 +282,7 @@ fn pte_of(body: &Body) -> Option<Pte> {
     match body {
         Body::CallbackBegin { pte, .. }
         | Body::Lookup { pte, .. }
+        | Body::LookupOtherSize { pte, .. }
         | Body::Share { pte, .. }
         | Body::Unshare { pte, .. } => Some(*pte),
         _ => None,
@@ -293,6 +294,8 @@ fn table_of(body: &Body) -> Option<u64> {
         Body::TableAlloc { table, .. } | Body::Unlinked { table, .. } | Body::TableFree { table, .. } => {
             Some(table.0)
         }
+        // The pointer is into a table that is never shared.
+        Body::LookupOtherSize { .. } => None,
         _ => pte_of(body).map(|pte| pte.table().0).filter(|table| *table != 0),
     }
 }

@@ -177,13 +177,17 @@ fn object_addresses_must_match_completely() {
         "unshare",
         "unlinked",
         "table_free",
+        "lookup_other_size",
     ];
     assert_eq!(passing("mm=0xffff888000001000"), mm);
     assert_eq!(passing("mm=ffff888000001000"), mm);
     assert_eq!(passing("mm=0xffff88800000100").len(), 0);
     let table = ["callback_begin", "lookup", "share", "table_alloc", "unshare", "unlinked", "table_free"];
     assert_eq!(passing("table=0xffff888000002000"), table);
-    assert_eq!(passing("pte=0xffff888000002008"), ["callback_begin", "lookup", "share", "unshare"]);
+    assert_eq!(
+        passing("pte=0xffff888000002008"),
+        ["callback_begin", "lookup", "share", "unshare", "lookup_other_size"]
+    );
     let lock = [
         "ask",
         "try",
@@ -206,7 +210,16 @@ fn object_addresses_must_match_completely() {
 
 #[test]
 fn addresses_match_by_page_or_gib() {
-    let at = ["op_begin", "callback_begin", "lookup", "share", "table_alloc", "unshare", "unlinked"];
+    let at = [
+        "op_begin",
+        "callback_begin",
+        "lookup",
+        "share",
+        "table_alloc",
+        "unshare",
+        "unlinked",
+        "lookup_other_size",
+    ];
     assert_eq!(passing("addr=0x7f0040200000"), at);
     assert_eq!(passing("addr=0x7f0040201234"), at);
     assert_eq!(passing("addr=0x7f0040000000"), at);
@@ -237,7 +250,7 @@ fn filters_by_site_and_operation() {
 
 #[test]
 fn bare_words_match_the_text_of_the_row() {
-    assert_eq!(passing("looked"), ["lookup"]);
+    assert_eq!(passing("looked"), ["lookup", "lookup_other_size"]);
     assert_eq!(passing("FIND_"), ["lookup"]);
     assert_eq!(passing("vma_lock(read)").len(), 8);
     assert_eq!(passing("Reader").len(), kinds::TABLE.len());

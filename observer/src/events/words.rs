@@ -202,7 +202,7 @@ fn object(row: &EventRow, start_ns: u64) -> String {
             o.address("mm", mm.0)
         }
         Body::LookupOtherSize { mm, addr, pte, page_kib } => {
-            o.address("addr", addr.0).page_size(page_kib).address("entry", pte.0).address("mm", mm.0)
+            o.address("addr", addr.0).page_size(page_kib).address("pte", pte.0).address("mm", mm.0)
         }
         Body::Share { mm, addr, pte, count } => {
             o.address("addr", addr.0).entry(pte).number("share count", count.into()).address("mm", mm.0)

@@ -11,7 +11,7 @@ use observer_engine::{
     order::Counts,
     setup::Grade,
     view::{
-        Documented, EdgeView, Excluder, LinkView, LookupProtection, MappingView, PairProtection,
+        Documented, EdgeView, Excluder, LinkView, LookupProtection, MappingView, OtherSize, PairProtection,
         ProtectionView, Stats, TableView, UnlinkProtection, UnsharerView, Verdict,
     },
 };
@@ -190,6 +190,7 @@ pub fn several() -> Several {
 
 /// The report.
 pub fn everything() -> Report {
+    let other_size = OtherSize { page_bytes: 1 << 30, lookups: 3, walks: 1 };
     let link = LinkView { mm: Mm(1), gib: Addr(1 << 30), since_ns: 1 };
     Report {
         meta: meta(),
@@ -222,7 +223,7 @@ pub fn everything() -> Report {
         protection: protection(),
         mappings: vec![mapping()],
         stacks: stacks(),
-        stats: Stats { by_kind: vec![("lookup", 1)], ..Stats::default() },
+        stats: Stats { by_kind: vec![("lookup", 1)], other_sizes: vec![other_size], ..Stats::default() },
         counts: Counts::default(),
         passes: 1,
         loss: vec![("ring-full", 1)],
