@@ -25,9 +25,12 @@ const NO_WAKEUP: u64 = 1;
 static RINGS: ArrayOfMaps<RingBuf<[u64; 8], RING_TEMPLATE_BYTES>, CPUS> = ArrayOfMaps::new();
 
 /// Stacks that the kernel keeps by number; equal stacks share a number. A number is never reused, since records that user space has
-/// not read yet may mean the old stack: of two stacks that hash to one number, the later is lost.
+/// not read yet may mean the old stack: of two stacks that hash to one number, the later is tried once more and then lost.
 #[map]
 static STACKS: StackTrace = StackTrace::with_max_entries(8192, 0);
+
+/// Answer of the kernel if another stack has the number: `-EEXIST`.
+const NUMBER_IS_TAKEN: i64 = -17;
 
 #[btf_map]
 static CPU: PerCpuArray<PerCpu, 1> = PerCpuArray::new();
@@ -148,8 +151,15 @@ impl Cpu {
     /// Sends the stack of a tracing program's function, by number. It costs about 5,000 instructions: not for every event.
     #[inline(always)]
     pub fn emit_stack(self, site: usize, ctx: *const u64) {
-        // SAFETY: the context is the program's own; the map is a stack map.
-        let id = unsafe { bpf_get_stackid(ctx as *mut c_void, (&raw const STACKS) as *mut c_void, 0) };
+        let stack_without = |innermost: u64| {
+            // SAFETY: the context is the program's own; the map is a stack map.
+            unsafe { bpf_get_stackid(ctx as *mut c_void, (&raw const STACKS) as *mut c_void, innermost) }
+        };
+        let mut id = stack_without(0);
+        // Without the innermost frame, which is of the program, a stack hashes to another number.
+        if id == NUMBER_IS_TAKEN {
+            id = stack_without(1);
+        }
         if id < 0 {
             self.lose::<{ loss::NO_STACK }>();
             return;
