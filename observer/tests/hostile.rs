@@ -236,3 +236,37 @@ fn a_high_number_of_a_cpu_costs_little() {
     let (_, took) = report_of(&base.meta, &passes, None).unwrap();
     assert!(took < LIMIT, "{took:?}");
 }
+
+/// Each of 60,000 CPUs has a record in the first pass, and one of them in each later pass.
+#[test]
+fn a_pass_costs_what_its_records_cost_however_many_processors_there_are() {
+    const CPUS: u16 = 60_000;
+    const PASSES: u64 = 20_000;
+    let base = base();
+    let mut seqs = vec![0; usize::from(CPUS)];
+    let mut pass = |number: u64, cpus: std::ops::Range<u16>| {
+        let time_ns = base.meta.start_ns + number * STEP_NS;
+        let batch = |cpu: u16| {
+            let mut world = World::new(&base);
+            world.add(kinds::LOCK_NAME, 100, about(u64::from(cpu)));
+            let seq = &mut seqs[usize::from(cpu)];
+            world.bytes[8..12].copy_from_slice(&u32::to_le_bytes(*seq));
+            world.bytes[..8].copy_from_slice(&time_ns.to_le_bytes());
+            *seq += 1;
+            Batch { cpu, bytes: world.bytes }
+        };
+        let batches = cpus.map(batch).collect();
+        let mark = Mark { number, time_ns: time_ns + 1, complete: true };
+        Pass { mark, batches, ..Pass::default() }
+    };
+    let mut passes = vec![pass(0, 0..CPUS)];
+    passes.extend((1..=PASSES).map(|number| {
+        let cpu = (number % u64::from(CPUS)) as u16;
+        pass(number, cpu..cpu + 1)
+    }));
+    let (report, took) = report_of(&base.meta, &passes, None).unwrap();
+    println!("{} events of {CPUS} CPUs in {PASSES} passes: {took:?}", report.counts.events);
+    assert_eq!(report.counts.events, u64::from(CPUS) + PASSES);
+    assert_eq!(report.counts.lost, 0);
+    assert!(took < LIMIT, "{took:?}");
+}

@@ -90,9 +90,13 @@ impl Counts {
 /// Merges the streams. Feed batches, then the mark of their pass.
 #[derive(Clone, Debug, Default)]
 pub struct Order {
+    /// CPUs in the order of their first records.
     cpus: Vec<Cpu>,
-    /// Index into `cpus` by CPU number; `cpus` is sorted by CPU number.
+    /// Index into `cpus` by CPU number.
     places: Vec<Option<usize>>,
+    /// Places of the CPUs that have something to release or to clear. A file may name 65,536 CPUs and end as many passes in each of which
+    /// one has records.
+    busy: Vec<usize>,
     previous_mark_ns: u64,
     released_ns: u64,
     pending: usize,
@@ -120,6 +124,8 @@ struct Cpu {
     open: u64,
     /// Count of the numbers in gaps that were passed on.
     lost: u64,
+    /// It is in [`Order::busy`].
+    is_busy: bool,
 }
 
 /// Missing numbers up to `last`.
@@ -130,16 +136,27 @@ struct OpenGap {
     hi_ns: u64,
 }
 
-/// The next item of one CPU in the merge; the smallest (time, place) is the greatest in the heap.
+/// The next item of one CPU in the merge; the smallest (time, CPU number) is the greatest in the heap.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Head {
     time_ns: u64,
+    number: u16,
     place: usize,
+}
+
+/// A time and a CPU number: what is before it is released. Every number is below [`ALL_CPUS`].
+type Bound = (u64, u32);
+const ALL_CPUS: u32 = u32::MAX;
+
+impl Head {
+    fn bound(&self) -> Bound {
+        (self.time_ns, self.number.into())
+    }
 }
 
 impl Ord for Head {
     fn cmp(&self, other: &Head) -> std::cmp::Ordering {
-        (other.time_ns, other.place).cmp(&(self.time_ns, self.place))
+        other.bound().cmp(&self.bound())
     }
 }
 
@@ -163,7 +180,8 @@ impl Order {
     /// Returns the count of skipped numbers of a CPU so far. A missing number after the last record is not included.
     #[must_use]
     pub fn missing(&self, cpu: u16) -> u64 {
-        self.cpus.iter().find(|c| c.number == cpu).map_or(0, |c| c.lost.saturating_add(c.open))
+        let place = self.places.get(usize::from(cpu)).copied().flatten();
+        place.map_or(0, |place| self.cpus[place].lost.saturating_add(self.cpus[place].open))
     }
 
     /// Time before which the next mark releases everything, if it releases anything.
@@ -186,11 +204,15 @@ impl Order {
         let before = stream.queue.len();
         stream.take(bytes, self.released_ns, &mut self.counts);
         self.pending += stream.queue.len() - before;
+        if !std::mem::replace(&mut stream.is_busy, true) {
+            self.busy.push(place);
+        }
     }
 
     /// Ends a pass and releases events in order. Returns the time up to which everything is released, if it advanced.
     pub fn mark(&mut self, mark: Mark, mut to: impl FnMut(Item<'_>)) -> Option<u64> {
-        for cpu in &mut self.cpus {
+        for place in &self.busy {
+            let cpu = &mut self.cpus[*place];
             // Rings contain whole records: a torn record at the end of a pass has no rest.
             self.counts.short += u64::from(!cpu.torn.is_empty() && !cpu.astray);
             cpu.torn.clear();
@@ -207,7 +229,7 @@ impl Order {
 
     /// Ends the stream: releases everything.
     pub fn finish(&mut self, mut to: impl FnMut(Item<'_>)) {
-        self.release((u64::MAX, usize::MAX), &mut to);
+        self.release((u64::MAX, ALL_CPUS), &mut to);
     }
 
     fn place(&mut self, cpu: u16) -> usize {
@@ -215,39 +237,35 @@ impl Order {
         if let Some(&Some(place)) = self.places.get(slot) {
             return place;
         }
-        let place = self.cpus.partition_point(|c| c.number < cpu);
-        self.cpus.insert(place, Cpu { number: cpu, ..Cpu::default() });
-        for (i, c) in self.cpus.iter().enumerate() {
-            let at = usize::from(c.number);
-            if self.places.len() <= at {
-                self.places.resize(at + 1, None);
-            }
-            self.places[at] = Some(i);
+        if self.places.len() <= slot {
+            self.places.resize(slot + 1, None);
         }
-        place
+        self.places[slot] = Some(self.cpus.len());
+        self.cpus.push(Cpu { number: cpu, ..Cpu::default() });
+        self.cpus.len() - 1
     }
 
-    /// Releases everything before `until`, a time and a place.
-    fn release(&mut self, until: (u64, usize), to: &mut impl FnMut(Item<'_>)) {
+    /// Releases everything before `until`.
+    fn release(&mut self, until: Bound, to: &mut impl FnMut(Item<'_>)) {
         self.heap.clear();
-        for (place, cpu) in self.cpus.iter_mut().enumerate() {
+        for &place in &self.busy {
+            let cpu = &mut self.cpus[place];
             cpu.sort();
-            if let Some(time_ns) = cpu.next_ns().filter(|&t| (t, place) < until) {
-                self.heap.push(Head { time_ns, place });
-            }
+            self.heap.extend(cpu.head(place).filter(|head| head.bound() < until));
         }
         while let Some(Head { place, .. }) = self.heap.pop() {
             // Streams have long runs of one CPU: pass a run on up to the next CPU's head.
-            let bound = self.heap.peek().map_or(until, |h| (h.time_ns, h.place));
+            let bound = self.heap.peek().map_or(until, Head::bound);
             let cpu = &mut self.cpus[place];
-            self.pending -= cpu.hand_on(bound, place, &mut self.counts, to);
-            if let Some(time_ns) = cpu.next_ns().filter(|&t| (t, place) < until) {
-                self.heap.push(Head { time_ns, place });
-            }
+            self.pending -= cpu.hand_on(bound, &mut self.counts, to);
+            self.heap.extend(cpu.head(place).filter(|head| head.bound() < until));
         }
-        for cpu in &mut self.cpus {
+        self.busy.retain(|place| {
+            let cpu = &mut self.cpus[*place];
             cpu.shrink();
-        }
+            cpu.is_busy = cpu.next_ns().is_some();
+            cpu.is_busy
+        });
         self.released_ns = self.released_ns.max(until.0);
     }
 }
@@ -369,25 +387,24 @@ impl Cpu {
         [event, gap].into_iter().flatten().min()
     }
 
-    /// Passes on the items before `bound`; the place decides at equal times. Returns the number of events.
-    fn hand_on(
-        &mut self,
-        bound: (u64, usize),
-        place: usize,
-        counts: &mut Counts,
-        to: &mut impl FnMut(Item<'_>),
-    ) -> usize {
-        let from = self.head;
+    /// The next item, of this CPU at its place.
+    fn head(&self, place: usize) -> Option<Head> {
+        Some(Head { time_ns: self.next_ns()?, number: self.number, place })
+    }
+
+    /// Passes on the items before `bound`. Returns the number of events.
+    fn hand_on(&mut self, bound: Bound, counts: &mut Counts, to: &mut impl FnMut(Item<'_>)) -> usize {
+        let (from, number) = (self.head, u32::from(self.number));
         loop {
             let gap_ns = self.gaps.first_key_value().map_or(u64::MAX, |(_, gap)| gap.lo_ns);
             while let Some(event) = self.queue.get(self.head)
                 && event.time_ns <= gap_ns
-                && (event.time_ns, place) < bound
+                && (event.time_ns, number) < bound
             {
                 to(Item::Event(event));
                 self.head += 1;
             }
-            if (gap_ns, place) >= bound {
+            if (gap_ns, number) >= bound {
                 return self.head - from;
             }
             let Some((first, gap)) = self.gaps.pop_first() else { return self.head - from };
