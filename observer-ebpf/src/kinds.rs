@@ -62,7 +62,7 @@ kinds! {
     3 FORK "fork" ("child_tid" "thread id of the child") { "child_tgid" "process id of the child" }
     /// A watched operation begins (entry of the site's function).
     4 OP_BEGIN "op_begin" (
-        "page_kib" "of walks and callbacks: size of the pages in KiB, if tables of that size are never shared; else 0"
+        "page_kib" "size of the pages of a walk or callback in KiB, if tables of that size are never shared; else 0"
     ) {
         "mm" "the `mm_struct` worked on, not always the task's own; 0 unknown", "start" "first address or offset",
         "end" "end of the range, exclusive; 0 unknown",

@@ -49,7 +49,7 @@ pub struct Task {
     pub link_seen_ns: u64,
     /// Operations whose stack was sent, one bit per site.
     pub stacks: u64,
-    /// 1 once a task had to give up the slot. Nothing resets it.
+    /// 1 once the slot passed from one living task to another. Nothing resets it.
     displaced: u64,
     /// Scratch: a typed pointer stored here and read back is a number.
     number: u64,
@@ -159,7 +159,7 @@ fn introduce(cpu: Cpu, site: usize, id: u64) {
     cpu.emit(site, kinds::TASK, (id >> 32) as u32, [half(0), half(8), mm]);
 }
 
-/// Records a task's exit and frees its slot. A task without a slot may be one that had to give it up: its exit is recorded too, else it
+/// Records a task's exit and frees its slot. A task without a slot may be one whose slot another task took: its exit is recorded too, else it
 /// would exist for ever.
 #[inline(always)]
 pub fn exit<const SITE: usize>(ctx: *const u64) {

@@ -152,34 +152,34 @@ fn function_refused(plan: &Plan) -> Option<String> {
 }
 
 /// Returns what was refused with the most likely cause, and a next step.
-fn advice(what: String, permission: &Permission) -> (String, String) {
+fn advice(refused: String, permission: &Permission) -> (String, String) {
     let lockdown = permission.lockdown.as_deref().filter(|level| *level != "none");
     let missing = permission.missing_capabilities.as_deref().unwrap_or_default();
     if !missing.is_empty() {
         (
-            format!("{what}; this process lacks {}", missing.join(", ")),
+            format!("{refused}; this process lacks {}", missing.join(", ")),
             "run as root, or give the binary the capabilities named".to_owned(),
         )
     } else if let Some(level) = lockdown {
         (
-            format!("{what}; it is locked down ({level})"),
+            format!("{refused}; it is locked down ({level})"),
             "boot without lockdown (Secure Boot off, or lockdown= not on the command line), or use a guest: `cargo xtask vm`"
                 .to_owned(),
         )
     } else if permission.perf_refused.is_some() && permission.tracing_refused.is_none() {
         (
-            format!("{what}; this process lacks CAP_SYS_ADMIN"),
+            format!("{refused}; this process lacks CAP_SYS_ADMIN"),
             "run as root, add CAP_SYS_ADMIN, or sysctl kernel.perf_event_paranoid=2".to_owned(),
         )
     } else if permission.is_filtered {
         (
-            format!("{what}; a seccomp filter restricts this process"),
+            format!("{refused}; a seccomp filter restricts this process"),
             "run outside the container, or with a profile that allows bpf(2) and perf_event_open(2)"
                 .to_owned(),
         )
     } else {
         (
-            format!("{what}; this process has the capabilities"),
+            format!("{refused}; this process has the capabilities"),
             "lockdown (mount securityfs, read /sys/kernel/security/lockdown), a security module, a container or the \
              kernel's configuration forbids it: try on another kernel, or in a guest by `cargo xtask vm`"
                 .to_owned(),

@@ -5,7 +5,7 @@
 
 use mcap::records::{Record, op};
 
-/// Parses a record of a kind that recordings have. `None`: of another kind, or malformed.
+/// Parses a record of a kind that recordings have. `None` if it is malformed or has another kind.
 pub fn parse_record(opcode: u8, body: &[u8]) -> Option<Record<'_>> {
     let fits = match opcode {
         op::HEADER => has_strings(body, 0, 2),
