@@ -212,36 +212,6 @@ fn function_tracing_that_is_switched_off_is_reported() {
 
 #[test]
 #[ignore = "needs a guest"]
-fn a_hidden_file_is_named() {
-    guest::hosts::hidden_files();
-}
-
-#[test]
-#[ignore = "needs a guest"]
-fn a_limit_of_memory_is_found_before_attaching() {
-    guest::hosts::memory_limits();
-}
-
-#[test]
-#[ignore = "needs a guest"]
-fn a_processor_that_comes_online_is_covered() {
-    guest::hosts::processors();
-}
-
-#[test]
-#[ignore = "needs a guest"]
-fn a_full_disk_does_not_end_the_run() {
-    guest::hosts::full_disk();
-}
-
-#[test]
-#[ignore = "needs a guest"]
-fn a_run_that_is_killed_leaves_nothing_behind_but_a_readable_recording() {
-    guest::hosts::kills();
-}
-
-#[test]
-#[ignore = "needs a guest"]
 fn counts_equal_an_independent_witness() {
     assert_eq!(compare(&[], &SCENARIOS), Vec::<&str>::new());
 }
@@ -249,6 +219,36 @@ fn counts_equal_an_independent_witness() {
 /// In a guest of their own, in the order of their names: a kernel that is locked down stays so.
 mod own_guest {
     use crate::guest::{hosts, page_sizes};
+
+    #[test]
+    #[ignore = "needs a guest of its own"]
+    fn a_hidden_file_is_named() {
+        hosts::hidden_files();
+    }
+
+    #[test]
+    #[ignore = "needs a guest of its own"]
+    fn a_limit_of_memory_is_found_before_attaching() {
+        hosts::memory_limits();
+    }
+
+    #[test]
+    #[ignore = "needs a guest of its own"]
+    fn a_processor_that_comes_online_is_covered() {
+        hosts::processors();
+    }
+
+    #[test]
+    #[ignore = "needs a guest of its own"]
+    fn a_full_disk_does_not_end_the_run() {
+        hosts::full_disk();
+    }
+
+    #[test]
+    #[ignore = "needs a guest of its own"]
+    fn a_run_that_is_killed_leaves_nothing_behind_but_a_readable_recording() {
+        hosts::kills();
+    }
 
     #[test]
     #[ignore = "needs a guest of its own"]

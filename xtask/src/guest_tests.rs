@@ -14,14 +14,15 @@ use crate::{
 /// Name of the one test whose report is judged here.
 pub const MATRIX: &str = "matrix_of_this_kernel";
 /// Module of the tests that have a guest of their own, since the others would disturb them or be disturbed: its kernel has pages of 1 GiB
-/// and what else its command line changes about huge pages and page tables. The last test locks the kernel down.
+/// and what else its command line changes about huge pages and page tables, limits are set and processors go. The last test locks the
+/// kernel down.
 pub const OWN_GUEST: &str = "own_guest::";
 /// Module of the tests that run on every kernel.
 pub const EVERYWHERE: &str = "on_every_kernel::";
 /// Module of the lock-order tests among them, for kernels that have their own deadlock.
 pub const ORDER: &str = "on_every_kernel::order::";
 /// Time limit for all guest tests on one kernel, emulated and on a busy machine.
-const TIMEOUT: Duration = Duration::from_secs(30 * 60);
+const TIMEOUT: Duration = Duration::from_secs(45 * 60);
 
 /// Binaries that are built once for all guests.
 pub struct Binaries {

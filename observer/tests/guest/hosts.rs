@@ -384,7 +384,7 @@ const KILLS: &str = "OBSERVER_KILLS";
 /// A run that is killed leaves nothing in the kernel, and a recording that can be read and lacks less than a second.
 pub fn kills() {
     let before = Loaded::count().unwrap();
-    let kills: u64 = std::env::var(KILLS).map_or(12, |n| n.parse().unwrap());
+    let kills: u64 = std::env::var(KILLS).map_or(6, |n| n.parse().unwrap());
     let load = Load::start();
     let (mut recorded, mut worst_ms) = (0, 0);
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
