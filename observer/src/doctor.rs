@@ -14,7 +14,7 @@ use crate::{
     facts::{self, Facts},
     host::{
         attach,
-        plan::{self, Failure, Graded, Plan, plan},
+        plan::{self, Failure, Plan, plan},
         probe::{self, Host},
         saved::Saved,
     },
@@ -86,7 +86,7 @@ pub fn run(options: &Options, out: &mut dyn Write) -> anyhow::Result<Verdict> {
     let asked = answers.is_some();
     let coverage = plan.coverage(&outcomes);
     let is_covered = refusal.is_none()
-        && is_essential_covered(&coverage, options.level)
+        && options.level.essential_holes(coverage.iter().map(|row| &row.coverage)).is_empty()
         && fired.as_ref().is_none_or(exercise::Exercised::is_as_expected);
     let wire = Wire::new(&kernel, &plan, &outcomes, coverage, refusal, asked, is_covered, fired);
     if options.json {
@@ -118,10 +118,4 @@ fn exercised(attached: attach::Attached, host: Host, plan: &Plan) -> anyhow::Res
         scenarios.push(run.scenario(scenario)?);
     }
     Ok(exercise::Exercised { scenarios, problems: run.finish()? })
-}
-
-/// Returns true if every role is seen that trustworthy findings need.
-fn is_essential_covered(coverage: &[Graded], level: Level) -> bool {
-    let rows: Vec<_> = coverage.iter().map(|graded| graded.coverage.clone()).collect();
-    !rows.is_empty() && level.essential_holes(&rows).is_empty()
 }

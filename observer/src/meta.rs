@@ -126,14 +126,19 @@ impl Level {
 
     /// Returns the rows of the coverage by which a role is blind that every verdict needs.
     #[must_use]
-    pub fn essential_holes(self, coverage: &[Coverage]) -> Vec<&Coverage> {
-        let is_seen = |role: Role| coverage.iter().any(|row| row.shows(role));
+    pub fn essential_holes<'a, I>(self, coverage: I) -> Vec<&'a Coverage>
+    where
+        I: Iterator<Item = &'a Coverage> + Clone,
+    {
+        let is_seen = |role: Role| coverage.clone().any(|row| row.shows(role));
         let mut needed = vec![Role::Operation, Role::Lookup, Role::Share, Role::TableFree];
         // There are two ways to see an unshare; one is enough.
         needed.extend(if is_seen(Role::Unshare) { None } else { Some(Role::Unlink) });
         needed.extend(if self >= Level::Locks { Some(Role::Lock) } else { None });
         let holes = needed.into_iter().filter(|role| !is_seen(*role));
-        holes.filter_map(|role| coverage.iter().find(|row| row.role == role && row.part.is_empty())).collect()
+        holes
+            .filter_map(|role| coverage.clone().find(|row| row.role == role && row.part.is_empty()))
+            .collect()
     }
 }
 

@@ -15,8 +15,8 @@
 //! Only the in-memory recording of a live run has `meta.since`: its segment begins in the middle of the run. A first pass
 //! repeats, as records of a nonexistent CPU, the one-time records that later records depend on (the preamble, see [`keep`]).
 //!
-//! Chunks end with a pass. A reader takes a chunk whole or not at all: what a kill, a crash or a full disk leaves behind can be read up to the last
-//! whole chunk. Behind each chunk is a [`seal`], which proves that everything up to there is as it was written. Format 1 has
+//! Chunks end with a pass. A reader takes a chunk whole or not at all: what a kill, a crash or a full disk leaves behind can be
+//! read up to the last whole chunk. Behind each chunk is a [`seal`], which proves that everything up to there is as it was written. Format 1 has
 //! no seals; its recordings are still read, and their structure is checked.
 
 pub mod columns;

@@ -159,8 +159,8 @@ fn introduce(cpu: Cpu, site: usize, id: u64) {
     cpu.emit(site, kinds::TASK, (id >> 32) as u32, [half(0), half(8), mm]);
 }
 
-/// Records a task's exit and frees its slot. A task without a slot may be one whose slot another task took: its exit is recorded too, else it
-/// would exist for ever.
+/// Records a task's exit and frees its slot. A task without a slot may be one whose slot another task took: its exit is recorded
+/// too, else it would exist for ever.
 #[inline(always)]
 pub fn exit<const SITE: usize>(ctx: *const u64) {
     let Some(cpu) = Cpu::hit::<SITE>() else { return };

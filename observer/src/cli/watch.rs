@@ -147,8 +147,7 @@ fn start(args: &LiveArgs) -> anyhow::Result<(Live, Options)> {
         ..Options::default()
     };
     let graded = plan.coverage(&attached.outcomes);
-    let coverage: Vec<_> = graded.iter().map(|row| row.coverage.clone()).collect();
-    for hole in plan.level.essential_holes(&coverage) {
+    for hole in plan.level.essential_holes(graded.iter().map(|row| &row.coverage)) {
         eprintln!("observer: {} is blind: {}", hole.role.name(), hole.reason);
         let row = graded.iter().find(|row| row.coverage == *hole).filter(|row| !row.advice.is_empty());
         row.into_iter().for_each(|row| eprintln!("try: {}", row.advice));

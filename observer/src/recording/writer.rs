@@ -1,7 +1,8 @@
 //! Writes a recording during the run.
 //!
-//! Decides when a chunk ends: with the pass in which it is [`FLUSH_NS`] of event time old or [`FLUSH_BYTES`] long. Chunks are built in memory and written at once, with their seal. So the file never contains a chunk whose length is filled
-//! in later, and a pipe or a serial line works as well as a file.
+//! Decides when a chunk ends: with the pass in which it is [`FLUSH_NS`] of event time old or [`FLUSH_BYTES`] long. Chunks are built
+//! in memory and written at once, with their seal. So the file never contains a chunk whose length is filled in later, and a pipe or a
+//! serial line works as well as a file.
 
 use std::{
     collections::BTreeMap,

@@ -167,7 +167,7 @@ impl Pipeline {
             notices.push(Notice::partial(format!("{} could not be decoded", plural(undecodable, "record"))));
         }
         let coverage = self.engine.coverage();
-        notices.extend(meta.level.essential_holes(&coverage).into_iter().map(blind));
+        notices.extend(meta.level.essential_holes(coverage.iter()).into_iter().map(blind));
         let tables = self.engine.tables();
         Report {
             meta: meta.clone(),
