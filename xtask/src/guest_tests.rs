@@ -41,10 +41,10 @@ impl Binaries {
         Ok(Binaries { observer, tests, tools: setup::guest_tools()?, tmux: Some(setup::tmux()?) })
     }
 
-    /// Returns the guest for [`OWN_GUEST`]. 1 GiB pages need memory in aligned whole GiB on each node. With four levels of
+    /// Returns the guest for tests of [`OWN_GUEST`]. 1 GiB pages need memory in aligned whole GiB on each node. With four levels of
     /// page tables and without the descriptors of huge pages' tails, it differs from all other guests.
-    pub fn own_guest(&self, kernel: &Kernel, label: Option<&str>) -> Guest {
-        self.guest(kernel, &[OWN_GUEST], label)
+    pub fn own_guest(&self, kernel: &Kernel, filter: &str, label: Option<&str>) -> Guest {
+        self.guest(kernel, &[filter], label)
             .memory_mib(6144)
             .append("hugepagesz=1G hugepages=2 no5lvl hugetlb_free_vmemmap=on")
     }

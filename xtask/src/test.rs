@@ -127,7 +127,8 @@ impl Test {
                 Part::OwnGuest => {
                     eprintln!("--- own guest on {kernel}");
                     let label = label(format!("{} own guest", kernel.name));
-                    let run = binaries.own_guest(kernel, label.as_deref()).run();
+                    let filter = self.filter.as_deref().unwrap_or(guest_tests::OWN_GUEST);
+                    let run = binaries.own_guest(kernel, filter, label.as_deref()).run();
                     Done::Tests(run.unwrap_or_else(|error| Outcome::failed(format!("{error:#}"))))
                 }
                 Part::Hang => Done::Hang(hang::run(binaries, kernel)),
@@ -140,7 +141,7 @@ impl Test {
         let mut runs = Vec::new();
         for (done, (_, kernel)) in done.into_iter().zip(&tasks) {
             match done {
-                Done::Tests(outcome) => tally.guest(&kernel.name, &outcome, self.filter_means_other_guests()),
+                Done::Tests(outcome) => tally.guest(&kernel.name, &outcome, self.filter_means_matrix()),
                 Done::Hang(runs) => runs.into_iter().for_each(|run| tally.hang(run)),
                 Done::Matrix(run) => runs.push(*run),
             }
@@ -177,7 +178,7 @@ impl Test {
         let tests = row.map(|row| row.tests);
         match &self.filter {
             // This is not a guest test: a hang is watched from outside.
-            Some(filter) if filter == hang::NAME || filter == guest_tests::OWN_GUEST => None,
+            Some(filter) if filter == hang::NAME || filter.contains(guest_tests::OWN_GUEST) => None,
             Some(_) if tests == Some(Tests::All) || !self.kernels.is_empty() => Some(Part::Tests),
             // A kernel with only lock-order tests runs them if the filter names that module.
             Some(filter) if tests == Some(Tests::Order) => {
@@ -203,22 +204,13 @@ impl Test {
         let has_all = selection.row().is_some_and(|row| row.tests == Tests::All);
         let is_meant = match &self.filter {
             None => has_all,
-            Some(_) => self.filter_means(guest_tests::OWN_GUEST) && (has_all || !self.kernels.is_empty()),
+            Some(filter) => filter.contains(guest_tests::OWN_GUEST) && (has_all || !self.kernels.is_empty()),
         };
         is_meant.then_some(Part::OwnGuest)
     }
 
-    /// Returns true if the filter selects tests that run in guests of their own: the others may then run none.
-    fn filter_means_other_guests(&self) -> bool {
-        self.filter_means_matrix() || self.filter_means(guest_tests::OWN_GUEST)
-    }
-
-    fn filter_means(&self, test: &str) -> bool {
-        self.filter.as_ref().is_some_and(|filter| test.contains(filter.as_str()))
-    }
-
     fn filter_means_matrix(&self) -> bool {
-        self.filter_means(guest_tests::MATRIX)
+        self.filter.as_ref().is_some_and(|filter| guest_tests::MATRIX.contains(filter.as_str()))
     }
 
     fn tests(&self, part: Part, kernel: &Kernel, binaries: &Binaries, label: Option<&str>) -> Outcome {
@@ -327,10 +319,10 @@ mod tests {
 
     #[test]
     fn a_filter_selects_only_the_named_tests() {
-        assert_eq!(parts(&["--filter", "identical"]), ["6.12 tests"]);
-        assert_eq!(parts(&["--filter", "own_guest"]), ["6.12 tests", "6.12 own-guest"]);
+        assert_eq!(parts(&["--filter", "counts"]), ["6.12 tests"]);
+        assert_eq!(parts(&["--filter", "own_guest::page_sizes"]), ["6.12 own-guest"]);
         assert_eq!(parts(&["--filter", guest_tests::OWN_GUEST]), ["6.12 own-guest"]);
-        assert_eq!(parts(&["--filter", "identical", "--kernel", "6.1"]), ["6.1 tests"]);
+        assert_eq!(parts(&["--filter", "counts", "--kernel", "6.1"]), ["6.1 tests"]);
         let everywhere = parts(&["--filter", "on_every_kernel::windows"]);
         assert_eq!(everywhere[..2], ["6.12 tests", "5.10 everywhere"]);
         assert_eq!(everywhere.len(), rows().iter().filter(|row| row.has_matrix()).count());
