@@ -4,6 +4,9 @@
 //! programs, maps and links, the kernel log.
 #![allow(clippy::unwrap_used, reason = "helpers of tests are not `#[test]` functions for clippy")]
 
+#[path = "common/random.rs"]
+mod random;
+
 mod guest {
     pub mod bpf;
     pub mod dashboard;
@@ -350,8 +353,8 @@ fn live_findings_and_two_replays_are_byte_identical() {
 struct Load(Child);
 
 impl Load {
-    fn start() -> Load {
-        let child = observer().args(["exercise", "demo", "--loop"]).stdout(Stdio::null()).spawn().unwrap();
+    fn start(scenario: &str) -> Load {
+        let child = observer().args(["exercise", scenario, "--loop"]).stdout(Stdio::null()).spawn().unwrap();
         Load(child)
     }
 }
@@ -382,7 +385,7 @@ fn kernel_log() -> String {
 fn fifty_attaches_under_load_leave_nothing_behind() {
     let before = Loaded::count().unwrap();
     kernel_log();
-    let load = Load::start();
+    let load = Load::start("demo");
     for n in 0..50 {
         let file = "/tmp/fifty.obs";
         let _ = fs::remove_file(file);

@@ -4,19 +4,16 @@ use std::{
     fs, io,
     os::unix::process::CommandExt as _,
     path::Path,
-    process::{Child, Command, Output, Stdio},
+    process::{Command, Output, Stdio},
     time::{Duration, Instant},
 };
 
 use serde_json::Value;
 
 use super::bpf::Loaded;
+use crate::{Load, observer, random::Random, report, wait_for};
 
 const SWITCH: &str = "/proc/sys/kernel/ftrace_enabled";
-
-fn observer() -> Command {
-    Command::new(std::env::var("OBSERVER_BIN").unwrap())
-}
 
 fn text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
@@ -80,8 +77,7 @@ pub fn switched_off() {
     let output =
         observer().args(["record", "--force", "-o", file, "--", &bin, "exercise", "share"]).output().unwrap();
     assert!(output.status.success(), "{}", text(&output));
-    let report = observer().args(["report", "--format", "json", file]).output().unwrap();
-    let report: Value = serde_json::from_slice(&report.stdout).unwrap();
+    let report = report(file);
     assert!(report["counts"]["lookups"].as_u64().unwrap() > 0, "{}", report["counts"]);
 }
 
@@ -105,8 +101,7 @@ pub fn privileges() {
     }
     assert_eq!(value("NoNewPrivs"), 1);
     // It sees as much as before.
-    let report = observer().args(["report", "--format", "json", "/tmp/privileges.obs"]).output().unwrap();
-    let report: Value = serde_json::from_slice(&report.stdout).unwrap();
+    let report = report("/tmp/privileges.obs");
     assert!(report["counts"]["lookups"].as_u64().unwrap() > 0, "{}", report["counts"]);
     // As the user who ran sudo.
     let args = ["record", "--force", "-o", "/tmp/privileges.obs", "--", "sh", "-c", "id -u"];
@@ -142,23 +137,6 @@ fn as_nobody_with(command: &mut Command, capabilities: &[u32]) {
     }
 }
 
-/// A load of root's, until it is dropped.
-struct Load(Child);
-
-impl Load {
-    fn start() -> Load {
-        Load(observer().args(["exercise", "share", "--loop"]).stdout(Stdio::null()).spawn().unwrap())
-    }
-}
-
-impl Drop for Load {
-    fn drop(&mut self) {
-        // SAFETY: a child of ours that was not waited for.
-        unsafe { libc::kill(self.0.id() as i32, libc::SIGTERM) };
-        let _ = self.0.wait();
-    }
-}
-
 fn sysctl(name: &str, value: &str) -> String {
     let path = format!("/proc/sys/kernel/{name}");
     let before = fs::read_to_string(&path).unwrap().trim().to_owned();
@@ -166,19 +144,14 @@ fn sysctl(name: &str, value: &str) -> String {
     before
 }
 
-fn report_of(file: &str) -> Value {
-    let args = ["report", "--accept-partial", "--fail-on", "never", "--format", "json", file];
-    let output = observer().args(args).output().unwrap();
-    assert!(output.status.success(), "{}", text(&output));
-    serde_json::from_slice(&output.stdout).unwrap()
-}
-
 /// Every role that findings need is seen.
 fn sees_all(report: &Value) -> bool {
     let roles = ["operation", "lookup", "share", "table-free", "unshare", "lock", "ptl"];
     let rows = report["coverage"].as_array().unwrap();
     let is_blind = |role: &str| {
-        rows.iter().any(|row| row["role"] == role && row["part"].is_null() && row["grade"] == "blind")
+        rows.iter().any(|row| {
+            row["role"] == role && row["part"].as_str().unwrap_or("").is_empty() && row["grade"] == "blind"
+        })
     };
     report["counts"]["lookups"].as_u64().unwrap() > 100
         && report["counts"]["shares"].as_u64().unwrap() > 0
@@ -203,18 +176,18 @@ pub fn least_privilege() {
         output.status.code() == Some(1) && said.contains(words) && said.contains("try: ")
     };
     let asked: Vec<u32> = ASKED_FOR.iter().map(|(_, number)| *number).collect();
-    let load = Load::start();
+    let load = Load::start("share");
     // Debian's kernels ask for CAP_SYS_ADMIN at level 3, their default; others have no such level.
     let paranoid = sysctl("perf_event_paranoid", "3");
     let strict = record(&asked, 1 << 20);
     let names_it = is_refused(&strict, "perf_event_paranoid is 3); this process lacks CAP_SYS_ADMIN");
-    assert!(names_it || strict.status.success() && sees_all(&report_of(&file)), "{}", text(&strict));
+    assert!(names_it || strict.status.success() && sees_all(&report(&file)), "{}", text(&strict));
     sysctl("perf_event_paranoid", "2");
     // Before 5.11 maps are locked memory, of which most systems allow 64 KiB.
     let little = record(&asked, 64);
     let needs_more = is_refused(&little, "ulimit -l unlimited, or add CAP_SYS_RESOURCE");
     let plain = if needs_more { record(&asked, 1 << 20) } else { little };
-    assert!(plain.status.success() && sees_all(&report_of(&file)), "{}", text(&plain));
+    assert!(plain.status.success() && sees_all(&report(&file)), "{}", text(&plain));
     println!(
         "at level 3 {}; 64 KiB of locked memory {}",
         strict.status,
@@ -340,7 +313,7 @@ pub fn processors() {
     let output = observer().args(args).output().unwrap();
     fs::write(CPU, "1").unwrap();
     assert!(output.status.success(), "{}", text(&output));
-    let report = report_of(file);
+    let report = report(file);
     println!("{} lookups, lost {}", report["counts"]["lookups"], report["loss"]);
     assert_eq!(report["loss"], Value::Array(Vec::new()));
     assert!(report["counts"]["lookups"].as_u64().unwrap() > 1_000);
@@ -360,7 +333,7 @@ pub fn full_disk() {
     assert!(said.contains("the recording breaks off") && said.contains("No space left"), "{said}");
     assert!(Path::new("/tmp/went-on").exists(), "the command was ended");
     let whole: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let part = report_of("/tmp/small/a.obs");
+    let part = report("/tmp/small/a.obs");
     let lookups = |report: &Value| report["counts"]["lookups"].as_u64().unwrap();
     println!("{} lookups, {} of them in the recording", lookups(&whole), lookups(&part));
     assert!(lookups(&part) > 0 && lookups(&whole) > lookups(&part));
@@ -385,13 +358,10 @@ const KILLS: &str = "OBSERVER_KILLS";
 pub fn kills() {
     let before = Loaded::count().unwrap();
     let kills: u64 = std::env::var(KILLS).map_or(6, |n| n.parse().unwrap());
-    let load = Load::start();
+    let load = Load::start("share");
     let (mut recorded, mut worst_ms) = (0, 0);
-    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let mut random = Random::new(1);
     for n in 0..kills {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
         let file = "/tmp/killed.obs";
         let _ = fs::remove_file(file);
         let args: &[&str] = if n % 2 == 0 {
@@ -402,12 +372,9 @@ pub fn kills() {
         let quiet = || Stdio::null();
         let mut run = observer().args(args).stdout(quiet()).stderr(quiet()).spawn().unwrap();
         // Two of three while they record, the others while they load and attach, which takes seconds in an emulator.
-        let attaches = state.is_multiple_of(3);
-        let begun = Instant::now();
-        while !attaches && !Path::new(file).exists() && begun.elapsed() < Duration::from_secs(60) {
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        std::thread::sleep(Duration::from_millis((state >> 8) % if attaches { 10_000 } else { 3_000 }));
+        let attaches = random.below(3) == 0;
+        wait_for(Duration::from_secs(60), || attaches || Path::new(file).exists());
+        std::thread::sleep(Duration::from_millis(random.below(if attaches { 10_000 } else { 3_000 })));
         run.kill().unwrap();
         let killed_ns = monotonic_ns();
         run.wait().unwrap();
@@ -415,16 +382,13 @@ pub fn kills() {
             continue;
         }
         recorded += 1;
-        let report = report_of(file);
+        let report = report(file);
         let lacks_ms = killed_ns.saturating_sub(report["end_ns"].as_u64().unwrap()) / 1_000_000;
         worst_ms = worst_ms.max(lacks_ms);
     }
     drop(load);
     // The kernel frees programs after a grace period.
-    let begun = Instant::now();
-    while Loaded::count().unwrap() != before && begun.elapsed() < Duration::from_secs(20) {
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    wait_for(Duration::from_secs(20), || Loaded::count().unwrap() == before);
     println!(
         "{kills} killed, {recorded} while they recorded; the worst recording lacks its last {worst_ms} ms"
     );
