@@ -259,6 +259,13 @@ impl Lease {
         self.certain_ns > self.start_ns
     }
 
+    /// Returns true if it counts as in use only because of locks that its task, which has these holds, may have released.
+    pub fn is_kept_by_doubt(&self, holds: &[LockHold]) -> bool {
+        let is_certain = |lock: u64| holds.iter().any(|h| h.instance.addr == lock && !h.lossy);
+        let mut locks = self.excluding.iter().filter(|lock| **lock != 0).peekable();
+        self.ptl.is_none() && locks.peek().is_some() && !locks.any(|lock| is_certain(*lock))
+    }
+
     /// Handles a loss in which records of its task may be missing.
     pub fn touched_by_loss(&mut self, missing: Missing) {
         let may_be_bare = self.cover.touched_by_loss(missing);

@@ -1,6 +1,6 @@
 //! Random numbers that are the same on every machine.
 
-/// xorshift64.
+/// xorshift64*.
 pub struct Random(u64);
 
 impl Random {
@@ -12,6 +12,6 @@ impl Random {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
-        self.0 % n
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) % n.max(1)
     }
 }

@@ -5,7 +5,8 @@
 //! pair of sites may be called protected.
 
 use super::{
-    lossy::{self, Kept, Random},
+    lossy::{self, Kept},
+    random::Random,
     recording::{Recording, recordings},
 };
 

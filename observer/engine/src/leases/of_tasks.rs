@@ -276,6 +276,7 @@ fn hit(
     }
     let Span { from_ns, to_ns } = unlink.span;
     let lossy = world.tasks[id].is_site_unsure(event.time_ns)
+        || lease.is_kept_by_doubt(&holder.holds)
         || world.losses.on(holder.cpu, holder.last_ns, to_ns).ends_leases()
         || world.losses.on(event.cpu, lease.start_ns.min(from_ns), to_ns).ends_leases()
         // The record of the unlink by the lease's own mm may be lost.

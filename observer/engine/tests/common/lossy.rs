@@ -15,25 +15,11 @@ use observer_engine::{
     view::{PairProtection, ProtectionView},
 };
 
+use super::random::Random;
+
 /// Time between two reads of the counters of skipped programs: one pass of a live run.
 const LOOK_NS: u64 = 5_000_000;
 const SECOND_NS: u64 = 1_000_000_000;
-
-/// xorshift64*, so that the same records are lost on every machine.
-pub struct Random(u64);
-
-impl Random {
-    pub fn new(seed: u64) -> Random {
-        Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-
-    pub fn below(&mut self, n: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) % n.max(1)
-    }
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Missing {
