@@ -135,7 +135,7 @@ impl Predictions {
     /// Forgets what cannot change a verdict any more. Exits of tasks and dead tables are remembered for twice the time
     /// for which accesses are pending.
     fn forget(&mut self, now_ns: u64) {
-        let old = |at_ns: u64| at_ns + 2 * WAIT_NS < now_ns;
+        let old = |at_ns: u64| at_ns.saturating_add(2 * WAIT_NS) < now_ns;
         self.exits.forget(old);
         while self.died.front().is_some_and(|d| old(d.at_ns)) {
             let Some(died) = self.died.pop_front() else { return };

@@ -43,14 +43,10 @@ fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
     put(&subject.written(), data, max_size).unwrap_or_else(|| fuzzer_mutate(data, size, max_size))
 });
 
-/// Takes some passes out, so that small inputs come to be. The others are numbered without a gap.
+/// Takes some passes out, so that small inputs come to be.
 fn shorten(subject: &mut Subject, random: &mut Random) {
     let passes = subject.passes.len() as u64;
     let from = random.below(passes);
     let to = from + random.below(passes - from);
-    let first = subject.passes[0].mark.number;
-    subject.passes.drain(from as usize..to as usize);
-    for (n, pass) in subject.passes.iter_mut().enumerate() {
-        pass.mark.number = first.wrapping_add(n as u64);
-    }
+    subject.without(from as usize..to as usize);
 }

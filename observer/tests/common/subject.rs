@@ -27,6 +27,31 @@ impl Subject {
         Some(subject).filter(|subject| !subject.passes.is_empty())
     }
 
+    /// Takes these passes out. The others are numbered without a gap, as those of a recording are.
+    pub fn without(&mut self, passes: std::ops::Range<usize>) {
+        let first = self.passes[0].mark.number;
+        self.passes.drain(passes);
+        for (n, pass) in self.passes.iter_mut().enumerate() {
+            pass.mark.number = first.wrapping_add(n as u64);
+        }
+    }
+
+    /// Returns passes from a random one on, with at least this many bytes of records if there are so many.
+    pub fn part(&self, bytes: usize, random: &mut Random) -> Subject {
+        let from = random.below(self.passes.len() as u64) as usize;
+        let mut left = bytes;
+        let is_in = |pass: &&Pass| {
+            let is_in = left > 0;
+            left = left.saturating_sub(pass.batches.iter().map(|batch| batch.bytes.len()).sum());
+            is_in
+        };
+        let passes = self.passes[from..].iter().take_while(is_in).cloned().collect();
+        let mut part = Subject { meta: self.meta.clone(), passes, closing: self.closing.clone() };
+        part.passes[0].mark.number = self.passes[0].mark.number;
+        part.without(0..0);
+        part
+    }
+
     /// Returns the recording as a file.
     pub fn written(&self) -> Vec<u8> {
         written(&self.meta, &self.passes, self.closing.as_ref())
