@@ -8,24 +8,22 @@ use mcap::records::{Record, op};
 /// Parses a record of a kind that recordings have. `None` if it is malformed or has another kind.
 pub fn parse_record(opcode: u8, body: &[u8]) -> Option<Record<'_>> {
     let fits = match opcode {
-        op::HEADER => has_strings(body, 0, 2),
+        op::HEADER => after_strings(body, 0, 2).is_some(),
         // Two times, a size and a checksum, then the name of the compression.
-        op::CHUNK => has_strings(body, 28, 1),
-        // Two numbers, topic and encoding; recordings write no metadata, the map at the end.
-        op::CHANNEL => has_strings(body, 4, 2) && body.ends_with(&[0; 4]),
+        op::CHUNK => after_strings(body, 28, 1).is_some(),
+        // Two numbers, topic and encoding; recordings write no metadata: the map at the end is empty.
+        op::CHANNEL => after_strings(body, 4, 2) == Some(&[0; 4]),
         op::MESSAGE => true,
         _ => false,
     };
     if fits { mcap::parse_record(opcode, body).ok() } else { None }
 }
 
-/// Returns true if this number of strings, each behind its length, follow each other in the body.
-fn has_strings(body: &[u8], mut at: usize, strings: usize) -> bool {
-    (0..strings).all(|_| {
-        let length = body.get(at..).and_then(|rest| rest.first_chunk::<4>());
-        let Some(length) = length.map(|bytes| u32::from_le_bytes(*bytes) as usize) else { return false };
-        at += 4 + length;
-        at <= body.len()
+/// Returns what follows this number of strings, each behind its length. `None` if the body is shorter.
+fn after_strings(body: &[u8], from: usize, strings: usize) -> Option<&[u8]> {
+    (0..strings).try_fold(body.get(from..)?, |rest, _| {
+        let (length, rest) = rest.split_first_chunk::<4>()?;
+        rest.get(u32::from_le_bytes(*length) as usize..)
     })
 }
 
@@ -36,6 +34,10 @@ mod tests {
     /// A length and as many bytes, or fewer.
     fn string(length: u32, bytes: &str) -> Vec<u8> {
         [&length.to_le_bytes()[..], bytes.as_bytes()].concat()
+    }
+
+    fn prefixed(bytes: &[u8]) -> Vec<u8> {
+        [&(bytes.len() as u32).to_le_bytes()[..], bytes].concat()
     }
 
     #[test]
@@ -52,8 +54,9 @@ mod tests {
             matches!(parse_record(op::CHANNEL, &channel(&[0; 4])), Some(Record::Channel(c)) if c.topic == "a")
         );
         assert!(parse_record(op::CHANNEL, &channel(&[0xff; 4])).is_none());
-        let inner = [&12_u32.to_le_bytes()[..], &string(u32::MAX, ""), &[0; 8]].concat();
-        assert!(parse_record(op::CHANNEL, &channel(&inner)).is_none());
+        // A map that ends like an empty one is not parsed either, however long its strings claim to be.
+        let pair = [string(1, "k"), string(4, "\0\0\0\0")].concat();
+        assert!(parse_record(op::CHANNEL, &channel(&prefixed(&pair))).is_none());
         let chunk = |name: &[u8]| [&[0; 28], name, &[0; 8]].concat();
         assert!(matches!(parse_record(op::CHUNK, &chunk(&string(0, ""))), Some(Record::Chunk { .. })));
         assert!(parse_record(op::CHUNK, &chunk(&string(u32::MAX - 7, "zstd"))).is_none());
