@@ -1,6 +1,8 @@
 //! `cargo xtask bench`: measures observer's speed. `observer/benches` measures; this file builds it like the released binary,
-//! runs it, shows its output, and makes one line for a test run's summary. A slow machine is not a failure.
+//! runs it, shows its output, and makes one line for a test run's summary. A slow machine is not a failure. `cost` measures
+//! the watched kernel instead, in a guest.
 
+mod cost;
 mod dashboard;
 
 use std::{
@@ -12,6 +14,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand};
 use serde::{Deserialize, de::DeserializeOwned};
 
+use self::cost::Cost;
 pub use self::dashboard::Dashboard;
 use crate::{build, host};
 
@@ -27,6 +30,8 @@ enum Subject {
     Engine(Engine),
     /// How the dashboard keeps up with a recording that is played: frames a second, key to frame, processor time
     Dashboard(Dashboard),
+    /// Instructions that observer adds to operations of a guest, compared with the kept figures
+    Cost(Cost),
 }
 
 #[derive(Args, Default)]
@@ -59,10 +64,11 @@ struct Line {
 
 impl Bench {
     pub fn run(self) -> Result<()> {
-        host::run(&mut match self.subject {
-            Subject::Engine(engine) => engine.command()?,
-            Subject::Dashboard(dashboard) => dashboard.command()?,
-        })
+        match self.subject {
+            Subject::Engine(engine) => host::run(&mut engine.command()?),
+            Subject::Dashboard(dashboard) => host::run(&mut dashboard.command()?),
+            Subject::Cost(cost) => cost.run(),
+        }
     }
 }
 

@@ -74,8 +74,8 @@ pub fn bpf_object() -> Result<PathBuf> {
 pub fn static_binary(package: &str, env: &[(&str, &Path)]) -> Result<PathBuf> {
     let mut command = static_cargo("build");
     command.args(["--package", package, "--bin", package]).envs(env.iter().copied());
-    if package == "guest-init" {
-        // It takes a second; its lines would precede every guest's output.
+    if package != "observer" {
+        // These take a second; their lines would precede every guest's output.
         command.arg("--quiet");
     }
     host::run(&mut command).with_context(|| format!("cannot build {package} for the guest"))?;

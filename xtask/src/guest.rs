@@ -36,6 +36,7 @@ pub struct Guest {
     tools: GuestTools,
     memory_mib: u32,
     cpus: u32,
+    counts_instructions: bool,
     /// Arguments for the kernel, after those of every guest.
     append: String,
     files: Vec<(String, PathBuf)>,
@@ -112,6 +113,7 @@ impl Guest {
             tools: tools.clone(),
             memory_mib: MEMORY_MIB,
             cpus: CPUS,
+            counts_instructions: false,
             append: String::new(),
             files: Vec::new(),
             job: Job::default(),
@@ -130,6 +132,13 @@ impl Guest {
     /// Sets the number of CPUs, split between two nodes and therefore rounded up to an even number.
     pub fn cpus(mut self, cpus: u32) -> Self {
         self.cpus = cpus;
+        self
+    }
+
+    /// Makes a guest with counted instructions: one CPU, on which one tick of the time stamp counter is one instruction. All
+    /// clocks of this guest are made from that count, and a sleep of all tasks takes no time on the host.
+    pub fn count_instructions(mut self) -> Self {
+        self.counts_instructions = true;
         self
     }
 

@@ -7,7 +7,7 @@ mod coverage;
 mod document;
 #[cfg(test)]
 mod fixture;
-mod grid;
+pub mod grid;
 mod judge;
 mod report;
 mod table;

@@ -115,16 +115,27 @@ fn overdue(guest: &Guest, begun: Instant, received: &Received, log: &Log) -> Opt
 fn command(guest: &Guest, initramfs: &Path, frames: &Path, kernel_log: &Path) -> Command {
     let mut command = guest.tools.qemu.command();
     command.args(["-nodefaults", "-no-user-config", "-display", "none", "-vga", "none", "-no-reboot"]);
-    command.args(["-accel", "tcg,thread=multi", "-cpu", "max"]);
+    command.args(["-cpu", "max"]);
     // Each node is a socket: the kernel warns if cores of one socket are in two nodes.
     let half = guest.cpus.div_ceil(2).max(1);
-    command.args(["-smp", &format!("{},sockets=2,cores={half},threads=1", 2 * half)]);
+    if guest.counts_instructions {
+        command.args(["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off", "-smp", "1"]);
+    } else {
+        let cpus = format!("{},sockets=2,cores={half},threads=1", 2 * half);
+        command.args(["-accel", "tcg,thread=multi", "-smp", &cpus]);
+    }
     command.args(["-m", &format!("{}M", guest.memory_mib)]);
     for node in 0..2 {
         let (memory, first) = (guest.memory_mib / 2, node * half);
         command.arg("-object").arg(format!("memory-backend-ram,size={memory}M,id=m{node}"));
         command.arg("-numa");
-        command.arg(format!("node,nodeid={node},memdev=m{node},cpus={first}-{}", first + half - 1));
+        let cpus = match (guest.counts_instructions, node) {
+            (false, _) => format!(",cpus={first}-{}", first + half - 1),
+            (true, 0) => ",cpus=0".into(),
+            // Memory alone.
+            (true, _) => String::new(),
+        };
+        command.arg(format!("node,nodeid={node},memdev=m{node}{cpus}"));
     }
     let file = |id: &str, path: &Path| {
         // A comma ends a value in QEMU's options; two commas mean a literal one.
