@@ -19,8 +19,8 @@ const SCRIPT: &str = "#!/bin/sh\n: > /tmp/ready\nread _ < /tmp/end\n";
 
 /// Time for a watcher to attach, in the guest's time: attaching takes some 5 s.
 const START_MAX: Duration = Duration::from_secs(120);
-/// Pause after the start, so that its work at the start is done.
-const SETTLE: Duration = Duration::from_millis(500);
+/// Pause after the start and after the end, so that what they leave to the kernel's own tasks is done.
+const SETTLE: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(50);
 
 pub struct Watcher {
@@ -72,7 +72,9 @@ impl Watcher {
             Err(error) => return Err(self.failed(&format!("ended during the measurements: {error}"))),
         }
         drop(end);
-        self.process.wait().map(drop)
+        self.process.wait()?;
+        thread::sleep(SETTLE);
+        Ok(())
     }
 
     fn failed(&self, what: &str) -> io::Error {
