@@ -91,7 +91,7 @@ fn count(report: &Value, role: &str, counter: &str) -> u64 {
     sites.iter().filter(|s| s["role"] == role).map(|s| s[counter].as_u64().unwrap()).sum()
 }
 
-/// Names of the roles whose count differs from the witness.
+/// Names of the roles whose count differs from the witness by more than the programs that the kernel skipped.
 fn compare(options: &[&str], scenarios: &[&str]) -> Vec<&'static str> {
     let witness = Witness::start(&[]).unwrap();
     record("/tmp/compare.obs", options, scenarios);
@@ -100,7 +100,11 @@ fn compare(options: &[&str], scenarios: &[&str]) -> Vec<&'static str> {
     drop(witness);
     let report = report("/tmp/compare.obs");
     // If a function is not watched, its lookups have no operation, which is reported as loss.
-    assert!(!options.is_empty() || report["loss"] == Value::Array(Vec::new()), "loss: {}", report["loss"]);
+    // A preemptible kernel skips programs, which is reported too.
+    let losses = report["loss"].as_array().unwrap();
+    let is_skipped = |loss: &&Value| loss["reason"] == "skipped";
+    assert!(!options.is_empty() || losses.iter().all(|loss| is_skipped(&loss)), "loss: {losses:?}");
+    let skipped: u64 = losses.iter().filter(is_skipped).map(|loss| loss["total"].as_u64().unwrap()).sum();
     assert!(unshares > 50 && shares > 50 && lookups > 5_000, "vacuous: {seen:?}");
     // This comparison of upper-level entries uses another kind of probe, on other functions than the witness.
     let by_diff = count(&report, "operation", "outcomes");
@@ -111,11 +115,12 @@ fn compare(options: &[&str], scenarios: &[&str]) -> Vec<&'static str> {
         ("unshare by the entries", unshares, by_diff),
         ("unshare by the body", unshares, by_body),
     ];
-    println!("{:<24} {:>9} {:>9}", "role", "witness", "observer");
+    println!("{:<24} {:>9} {:>9}, {skipped} skipped", "role", "witness", "observer");
     for (role, witness, ours) in rows {
         println!("{role:<24} {witness:>9} {ours:>9}");
     }
-    rows.into_iter().filter(|(_, witness, ours)| witness != ours).map(|(role, ..)| role).collect()
+    let differs = |witness: u64, ours: u64| witness < ours || witness - ours > skipped;
+    rows.into_iter().filter(|&(_, witness, ours)| differs(witness, ours)).map(|(role, ..)| role).collect()
 }
 
 #[test]
