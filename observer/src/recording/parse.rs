@@ -36,10 +36,6 @@ mod tests {
         [&length.to_le_bytes()[..], bytes.as_bytes()].concat()
     }
 
-    fn prefixed(bytes: &[u8]) -> Vec<u8> {
-        [&(bytes.len() as u32).to_le_bytes()[..], bytes].concat()
-    }
-
     #[test]
     fn a_length_beyond_the_record_is_not_allocated() {
         let good = [string(1, "a"), string(2, "bc")].concat();
@@ -54,9 +50,11 @@ mod tests {
             matches!(parse_record(op::CHANNEL, &channel(&[0; 4])), Some(Record::Channel(c)) if c.topic == "a")
         );
         assert!(parse_record(op::CHANNEL, &channel(&[0xff; 4])).is_none());
-        // A map that ends like an empty one is not parsed either, however long its strings claim to be.
-        let pair = [string(1, "k"), string(4, "\0\0\0\0")].concat();
-        assert!(parse_record(op::CHANNEL, &channel(&prefixed(&pair))).is_none());
+        let inner = [&12_u32.to_le_bytes()[..], &string(u32::MAX, ""), &[0; 8]].concat();
+        assert!(parse_record(op::CHANNEL, &channel(&inner)).is_none());
+        // A map that ends like an empty one is not parsed either, even if its lengths are right.
+        let pair = string(13, "\u{1}\0\0\0k\u{4}\0\0\0\0\0\0\0");
+        assert!(parse_record(op::CHANNEL, &channel(&pair)).is_none());
         let chunk = |name: &[u8]| [&[0; 28], name, &[0; 8]].concat();
         assert!(matches!(parse_record(op::CHUNK, &chunk(&string(0, ""))), Some(Record::Chunk { .. })));
         assert!(parse_record(op::CHUNK, &chunk(&string(u32::MAX - 7, "zstd"))).is_none());
