@@ -91,6 +91,18 @@ fn count(report: &Value, role: &str, counter: &str) -> u64 {
     sites.iter().filter(|s| s["role"] == role).map(|s| s[counter].as_u64().unwrap()).sum()
 }
 
+/// Number of programs that a preemptible kernel skipped; any other loss is a failure.
+fn skipped(report: &Value) -> u64 {
+    let losses = report["loss"].as_array().unwrap();
+    assert!(losses.iter().all(|loss| loss["reason"] == "skipped"), "loss: {losses:#?}");
+    losses.iter().map(|loss| loss["total"].as_u64().unwrap()).sum()
+}
+
+/// Returns true if observer's count differs from the witness by more than the programs that the kernel skipped.
+fn differs(witness: u64, ours: u64, skipped: u64) -> bool {
+    witness < ours || witness - ours > skipped
+}
+
 /// Names of the roles whose count differs from the witness by more than the programs that the kernel skipped.
 fn compare(options: &[&str], scenarios: &[&str]) -> Vec<&'static str> {
     let witness = Witness::start(&[]).unwrap();
@@ -100,11 +112,7 @@ fn compare(options: &[&str], scenarios: &[&str]) -> Vec<&'static str> {
     drop(witness);
     let report = report("/tmp/compare.obs");
     // If a function is not watched, its lookups have no operation, which is reported as loss.
-    // A preemptible kernel skips programs, which is reported too.
-    let losses = report["loss"].as_array().unwrap();
-    let is_skipped = |loss: &&Value| loss["reason"] == "skipped";
-    assert!(!options.is_empty() || losses.iter().all(|loss| is_skipped(&loss)), "loss: {losses:?}");
-    let skipped: u64 = losses.iter().filter(is_skipped).map(|loss| loss["total"].as_u64().unwrap()).sum();
+    let skipped = if options.is_empty() { skipped(&report) } else { 0 };
     assert!(unshares > 50 && shares > 50 && lookups > 5_000, "vacuous: {seen:?}");
     // This comparison of upper-level entries uses another kind of probe, on other functions than the witness.
     let by_diff = count(&report, "operation", "outcomes");
@@ -119,8 +127,10 @@ fn compare(options: &[&str], scenarios: &[&str]) -> Vec<&'static str> {
     for (role, witness, ours) in rows {
         println!("{role:<24} {witness:>9} {ours:>9}");
     }
-    let differs = |witness: u64, ours: u64| witness < ours || witness - ours > skipped;
-    rows.into_iter().filter(|&(_, witness, ours)| differs(witness, ours)).map(|(role, ..)| role).collect()
+    rows.into_iter()
+        .filter(|&(_, witness, ours)| differs(witness, ours, skipped))
+        .map(|(role, ..)| role)
+        .collect()
 }
 
 #[test]

@@ -21,6 +21,7 @@ use observer_engine::setup::{Coverage, Grade, Role};
 use serde_json::{Value, json};
 
 use super::witness::{Counts, Witness};
+use crate::differs;
 
 /// The witness's measure that each role or lock class of observer is compared with.
 const COMPARED: [(&str, &str, Role, &str); 15] = [
@@ -222,7 +223,7 @@ fn functions_differ(
     let differ = |ours: &exercise::Fired| {
         let symbol = symbols.get(&ours.name).filter(|_| !GENERAL.contains(&ours.name.as_str()))?;
         let theirs = counted.functions.get(symbol).copied().flatten()?;
-        (theirs < ours.count || theirs - ours.count > seen.skipped).then(|| {
+        differs(theirs, ours.count, seen.skipped).then(|| {
             format!("{}: {symbol} was entered {theirs} times, and {} were seen", seen.name, ours.count)
         })
     };
